@@ -1,0 +1,128 @@
+"""Where a task is: the line of the user's own code at which it waits, and what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from types import CodeType, FrameType
+from typing import Any
+
+from simloop.loop import coroutine_of
+
+_STDLIB = os.path.dirname(os.__file__) + os.sep
+_SITE = os.path.join(_STDLIB, "site-packages") + os.sep
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_OUR_PLUGIN = os.path.join(os.path.dirname(_OURS.rstrip(os.sep)), "pytest_simloop") + os.sep
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of source."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{shown_path(self.file)}:{self.line}"
+
+
+def shown_path(file: str) -> str:
+    """Relative to the working directory where that is shorter to read."""
+    if _SITE in file:
+        return file.rpartition("site-packages" + os.sep)[2]
+    if file.startswith(_STDLIB):
+        return file[len(_STDLIB) :]
+    here = os.getcwd() + os.sep
+    return file.removeprefix(here)
+
+
+def is_users(file: str) -> bool:
+    """Neither ours, nor the standard library's, nor an installed package's."""
+    return not file.startswith((_STDLIB, _OURS, _OUR_PLUGIN, "<")) and f"{os.sep}site-packages{os.sep}" not in file
+
+
+def stack_of(task: asyncio.Task[Any]) -> list[Place]:
+    """The places of a suspended task, outermost first."""
+    places: list[Place] = []
+    awaitable: Any = coroutine_of(task)
+    while awaitable is not None:
+        code, frame, inner = _parts(awaitable)
+        if code is None:
+            break
+        line = frame.f_lineno if frame is not None and frame.f_lineno else code.co_firstlineno
+        places.append(Place(code.co_filename, line, code.co_qualname))
+        awaitable = inner
+    return places
+
+
+def running_stack(task: asyncio.Task[Any]) -> list[Place]:
+    """The places of a task that is in the middle of a step: those of the frames that are on the stack."""
+    coro = coroutine_of(task)
+    target: Any = getattr(coro, "cr_frame", None)
+    places: list[Place] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        places.append(Place(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_qualname))
+        if frame is target:
+            return places[::-1]
+        frame = frame.f_back
+    return stack_of(task)
+
+
+def _parts(awaitable: Any) -> tuple[CodeType | None, FrameType | None, Any]:
+    for prefix in ("cr", "gi", "ag"):
+        code = getattr(awaitable, f"{prefix}_code", None)
+        if code is not None:
+            waits_for = getattr(awaitable, f"{prefix}_{'yieldfrom' if prefix == 'gi' else 'await'}", None)
+            return code, getattr(awaitable, f"{prefix}_frame", None), waits_for
+    return None, None, None
+
+
+def users_place(places: list[Place]) -> Place | None:
+    """The innermost of the user's own lines, or the innermost of all."""
+    for place in reversed(places):
+        if is_users(place.file):
+            return place
+    return places[-1] if places else None
+
+
+# What wakes a task that waits in these functions of the standard library.
+_WAKERS = {
+    "Queue.get": "a put() on the queue",
+    "Queue.put": "a get() on the full queue",
+    "Queue.join": "task_done() for every item of the queue",
+    "Lock.acquire": "release() of the lock",
+    "Semaphore.acquire": "release() of the semaphore",
+    "Event.wait": "set() of the event",
+    "Condition.wait": "notify() of the condition",
+    "Barrier._wait": "more tasks at the barrier",
+    "Barrier._block": "the barrier to drain",
+    "StreamReader._wait_for_data": "data from the connection",
+    "FlowControlMixin._drain_helper": "the other side to read",
+    "BaseSelectorEventLoop.sock_recv": "data on the socket",
+    "BaseSelectorEventLoop.sock_accept": "a connection to the socket",
+    "BaseSelectorEventLoop._sock_connect": "an answer to the connection attempt",
+    "Server.serve_forever": "close() of the server",
+    "Server.wait_closed": "the server's connections to end",
+    "_wait": "the futures that it waits for",
+    "TaskGroup.__aexit__": "the tasks of its group",
+}
+
+
+def wakes(task: asyncio.Task[Any], places: list[Place]) -> str:
+    """What would wake a blocked task, in words, as far as it can be told."""
+    waiter: Any = getattr(task, "_fut_waiter", None)
+    if isinstance(waiter, asyncio.Task):
+        return f"the end of task {waiter.get_name()!r}"
+    children = getattr(waiter, "_children", None)
+    if children:
+        names = [repr(child.get_name()) for child in children if isinstance(child, asyncio.Task) and not child.done()]
+        if names:
+            return f"the end of {'tasks' if len(names) > 1 else 'task'} {', '.join(names)}"
+    for place in reversed(places):
+        if place.function in _WAKERS:
+            return _WAKERS[place.function]
+    return "a future that nobody has completed"

@@ -1,0 +1,385 @@
+"""The single source of nondeterminism.
+
+Whatever the environment may decide is asked of one `Choices` object, by a *point*: who decides, of what
+kind, and for the how-manieth time. The answer 0 is always the boring one, so a run is fully described by
+its few answers that are not 0 (its *deviations*), a seed for the entropy that the program itself draws,
+and a profile. That description is a `Schedule`; written as one line of text it is a token.
+
+This module imports nothing of the project, and nothing else in the project may draw a random number.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeVar
+
+from simloop.errors import ConfigurationError, NondeterminismError, OtherTestError, TokenError
+
+T = TypeVar("T")
+
+PROFILES = ("cpython", "portable", "hostile")
+
+# The kinds of points, in the order of their codes in tokens: append only, never reorder.
+KINDS = (
+    "cancel",
+    "net.deliver",
+    "net.connect",
+    "poll.order",
+    "timer.tie",
+    "cpu.stall",
+    "thread.start",
+    "thread.finish",
+    "process.turn",
+    "order.task",
+    "order.timer",
+    "order.fd",
+    "order.arrival",
+)
+_KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
+
+
+class Point(NamedTuple):
+    """A choice point. Its identity survives edits elsewhere in the program, because `index` counts
+    only the points of the same `who` and `kind`, never the steps of the run."""
+
+    who: str
+    kind: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} #{self.index} of {self.who}"
+
+
+class Answer(NamedTuple):
+    """What was decided at a point: `value` out of `range(n)`."""
+
+    point: Point
+    n: int
+    value: int
+
+
+Decide = Callable[[str, str, int, int], int]
+"""``decide(who, kind, index, n)`` answers one point with a value in ``range(n)``."""
+
+
+class Observer(Protocol):
+    """Is told of each deviation while it is taken; only traced runs have one."""
+
+    def deviated(self, answer: Answer, subject: object) -> None: ...
+
+
+class Choices:
+    """Answers every choice point of one run, records the answers, and hashes them as they come."""
+
+    __slots__ = ("_counters", "_decide", "_entropy", "digest", "observer", "recorded", "seed")
+
+    def __init__(self, seed: int = 0, decide: Decide | None = None) -> None:
+        self.seed = seed
+        self._decide = decide
+        self._counters: dict[tuple[str, str], list[int]] = {}
+        self.recorded: list[tuple[str, str, int, int, int]] = []
+        self.digest = 0
+        self._entropy: random.Random | None = None
+        self.observer: Observer | None = None
+
+    @property
+    def entropy(self) -> random.Random:
+        """Feeds what the program itself draws: `random`, `os.urandom`, `uuid`, `secrets`."""
+        if self._entropy is None:
+            self._entropy = random.Random(self.seed)
+        return self._entropy
+
+    def choose(self, who: str, kind: str, n: int, subject: object = None) -> int:
+        """The environment's answer, in ``range(n)``, at this point. `subject` is what the report may
+        speak of (a task, a connection); it decides nothing."""
+        key = (who, kind)
+        counter = self._counters.get(key)
+        if counter is None:
+            # crc32 and not hash(): the digest must not depend on PYTHONHASHSEED.
+            counter = self._counters[key] = [zlib.crc32(f"{who} {kind}".encode()), 0]
+        counter[1] = index = counter[1] + 1
+        value = 0
+        if self._decide is not None:
+            value = self._decide(who, kind, index, n)
+            if value:
+                assert 0 < value < n, f"{kind} of {who} answered {value} of {n}"
+                if self.observer is not None:
+                    self.observer.deviated(Answer(Point(who, kind, index), n, value), subject)
+        self.recorded.append((who, kind, index, n, value))
+        # A tuple of ints hashes alike in every process; a string would not.
+        self.digest = hash((self.digest, counter[0], index, value))
+        return value
+
+    def mark(self, steps: int, now_ns: int) -> None:
+        """Fold one turn of a loop into the digest: how many callbacks, at what time."""
+        self.digest = hash((self.digest, steps, now_ns))
+
+    def answers(self) -> list[Answer]:
+        return [Answer(Point(who, kind, index), n, value) for who, kind, index, n, value in self.recorded]
+
+    def deviations(self) -> dict[Point, int]:
+        return {
+            Point(who, kind, index): value
+            for who, kind, index, _, value in self.recorded
+            if value
+        }
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What it takes to run again: a profile, the seed of the program's own entropy, the deviations."""
+
+    profile: str = "cpython"
+    seed: int = 0
+    deviations: dict[Point, int] = field(default_factory=dict)
+
+    def decider(self) -> Decide:
+        """Answers as this schedule says, and 0 everywhere else. A deviation that asks for more than
+        the point offers by now gets the most that it offers."""
+        wanted = {tuple(point): value for point, value in self.deviations.items()}
+
+        def decide(who: str, kind: str, index: int, n: int) -> int:
+            value = wanted.get((who, kind, index), 0)
+            return value if value < n else n - 1
+
+        return decide
+
+    def applied(self, choices: Choices) -> int:
+        """How many of the deviations took place in the run that `choices` recorded."""
+        taken = choices.deviations()
+        return sum(point in taken for point in self.deviations)
+
+
+def identity(name: str) -> int:
+    """Sixteen bits that tell one test from another; part of its tokens."""
+    return zlib.crc32(name.encode()) & 0xFFFF
+
+
+def first_difference(expected: Choices, actual: Choices, what: str) -> NondeterminismError:
+    """The error for two runs of one schedule that went two ways."""
+    for left, right in zip(expected.answers(), actual.answers(), strict=False):
+        if left != right:
+            detail = (
+                f"first at {left.point}: expected {left.value} of {left.n}, "
+                f"got {right.value} of {right.n} at {right.point}"
+            )
+            break
+    else:
+        a, b = len(expected.recorded), len(actual.recorded)
+        if a == b:
+            detail = "every choice was the same, but callbacks ran at other times or in other numbers"
+        else:
+            longer = (expected if a > b else actual).answers()[min(a, b)]
+            detail = f"first at {longer.point}, which only the {'first' if a > b else 'second'} run reached"
+    return NondeterminismError(
+        f"two runs of {what} with the same schedule differ: {detail}. "
+        "Look for module-level state, iteration over sets, or a clock that the simulation does not cover"
+    )
+
+
+# --- tokens -----------------------------------------------------------------------------------------
+
+_PREFIX = "sl1:"
+
+
+def encode(schedule: Schedule, test: str = "") -> str:
+    """The schedule as one line that a person can paste.
+
+    Layout, as unsigned LEB128 numbers unless said otherwise: two bytes of test identity, profile, seed,
+    the table of `who` strings, then (who, kind, index, value) of each deviation, and two bytes of CRC;
+    deflated where that is shorter (first byte 1), base64url without padding.
+
+    >>> decode(encode(Schedule(seed=7))) == Schedule(seed=7)
+    True
+    """
+    out = bytearray(identity(test).to_bytes(2, "big"))
+    _put(out, PROFILES.index(schedule.profile))
+    _put(out, schedule.seed)
+    whos = list(dict.fromkeys(point.who for point in schedule.deviations))
+    _put(out, len(whos))
+    for who in whos:
+        _put_text(out, who)
+    _put(out, len(schedule.deviations))
+    for point, value in schedule.deviations.items():
+        _put(out, whos.index(point.who))
+        code = _KIND_CODES.get(point.kind)
+        _put(out, 0 if code is None else code + 1)
+        if code is None:
+            _put_text(out, point.kind)
+        _put(out, point.index)
+        _put(out, value)
+    out += (zlib.crc32(out) & 0xFFFF).to_bytes(2, "big")
+    packed = zlib.compress(bytes(out), 9)
+    body = b"\x01" + packed if len(packed) < len(out) else b"\x00" + bytes(out)
+    return _PREFIX + base64.urlsafe_b64encode(body).rstrip(b"=").decode()
+
+
+def decode(token: str, test: str | None = None) -> Schedule:
+    """The schedule that a token stands for.
+
+    Raises `TokenError` for text that is not a whole token, and `OtherTestError` when `test` is given
+    and the token was made for another one.
+    """
+    text = token.strip()
+    head, colon, body = text.partition(":")
+    if not colon or not head.startswith("sl") or not head[2:].isdigit():
+        raise TokenError(f"{_shorten(text)!r} is not a token: tokens begin with {_PREFIX!r}")
+    if head != "sl1":
+        raise TokenError(f"token {_shorten(text)!r} was written by a newer simloop: upgrade pytest-simloop")
+    try:
+        raw = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
+        data = _inflate(raw[1:]) if raw[0] == 1 else raw[1:]
+        if raw[0] > 1 or int.from_bytes(data[-2:], "big") != zlib.crc32(data[:-2]) & 0xFFFF:
+            raise ValueError
+        schedule, made_for = _read(_Reader(data[:-2]))
+    except (ValueError, IndexError, binascii.Error, zlib.error, UnicodeDecodeError):
+        raise TokenError(
+            f"token {_shorten(text)!r} is malformed or cut off: copy it again, whole"
+        ) from None
+    if test is not None and made_for != identity(test):
+        raise OtherTestError(
+            f"token {_shorten(text)!r} was not made for {test or 'this function'}: "
+            "replay it with the test it was printed for"
+        )
+    return schedule
+
+
+def schedule_of(token: str | int, test: str | None = None, profile: str = "cpython") -> Schedule | int:
+    """A token's schedule, or the plain seed that stands in its place."""
+    if isinstance(token, int) or token.strip().isdigit():
+        return check_seed(int(token))
+    return decode(token, test)
+
+
+def check_profile(name: str) -> str:
+    if name not in PROFILES:
+        raise ConfigurationError(f"unknown profile {name!r}: use one of {', '.join(PROFILES)}")
+    return name
+
+
+def check_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise ConfigurationError(f"seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
+    return seed
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def take(self, size: int) -> bytes:
+        piece = self.data[self.at : self.at + size]
+        if len(piece) != size:
+            raise IndexError
+        self.at += size
+        return piece
+
+    def number(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if not byte & 0x80:
+                return value
+            shift += 7
+            if shift > 70:
+                raise ValueError
+
+    def text(self) -> str:
+        return self.take(self.number()).decode()
+
+
+def _read(reader: _Reader) -> tuple[Schedule, int]:
+    made_for = int.from_bytes(reader.take(2), "big")
+    profile = PROFILES[reader.number()]
+    seed = reader.number()
+    whos = [reader.text() for _ in range(reader.number())]
+    deviations: dict[Point, int] = {}
+    for _ in range(reader.number()):
+        who = whos[reader.number()]
+        code = reader.number()
+        kind = KINDS[code - 1] if code else reader.text()
+        deviations[Point(who, kind, reader.number())] = reader.number()
+    if reader.at != len(reader.data):
+        raise ValueError
+    return Schedule(profile, seed, deviations), made_for
+
+
+def _inflate(data: bytes) -> bytes:
+    # A pasted token is untrusted text: it must not unpack to gigabytes.
+    inflater = zlib.decompressobj()
+    out = inflater.decompress(data, 1 << 20)
+    if not inflater.eof:
+        raise ValueError
+    return out
+
+
+def _put(out: bytearray, value: int) -> None:
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+def _put_text(out: bytearray, text: str) -> None:
+    raw = text.encode()
+    _put(out, len(raw))
+    out += raw
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 24 else text[:20] + "..."
+
+
+# Some kinds are asked at nearly every turn; at the rate of the others they would drown them.
+_WEIGHTS = {"cpu.stall": 0.25, "poll.order": 0.5, "process.turn": 0.5}
+
+
+def random_walk(seed: int) -> Decide:
+    """Deviates at random. How often is itself drawn per run and kind, from rarely to every other time,
+    and a quarter of the kinds are left out: runs that differ in one thing as well as very disturbed ones
+    ("swarm testing", Groce et al., ISSTA 2012)."""
+    rng = random.Random(mixed_seed(seed, 1))
+    overall = math.exp(rng.uniform(math.log(0.005), math.log(0.5)))
+    rates: dict[str, float] = {}
+
+    def decide(who: str, kind: str, index: int, n: int) -> int:
+        rate = rates.get(kind)
+        if rate is None:
+            on = rng.random() < 0.75
+            rate = rates[kind] = on * overall * 2 ** rng.uniform(-1.5, 1) * _WEIGHTS.get(kind, 1.0)
+        return rng.randrange(1, n) if n > 1 and rng.random() < rate else 0
+
+    return decide
+
+
+def seeded(seed: int) -> Decide | None:
+    """Seed 0 is the canonical run; any other walks at random."""
+    return random_walk(seed) if seed else None
+
+
+def permute(items: list[T], answer: Callable[[T, int], int]) -> list[T]:
+    """`items` in an order in which each may be overtaken by later ones: ``answer(item, n)`` says by
+    how many, out of ``range(n)``. All zeros keep the order (a Lehmer code, read from the back)."""
+    ordered: list[T] = []
+    for item in reversed(items):
+        ordered.insert(answer(item, len(ordered) + 1) if ordered else 0, item)
+    return ordered
+
+
+def mixed_seed(*parts: int) -> int:
+    """One 64-bit number out of several, well spread (the finaliser of SplitMix64)."""
+    state = 0
+    for part in parts:
+        state = (state + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state

@@ -1,0 +1,69 @@
+"""Everything that simloop raises, one class per failure mode.
+
+Each docstring says what the user does about it. A class that ends a run is an
+``Exception`` raised out of the event loop itself, so code under test cannot
+swallow it on its way.
+"""
+
+from __future__ import annotations
+
+
+class SimulationError(Exception):
+    """Base of all errors of simloop: catch this one to catch them all."""
+
+
+class ConfigurationError(SimulationError, ValueError):
+    """An option has a value that means nothing. The message names the option and what it accepts."""
+
+
+class WorldError(SimulationError, RuntimeError):
+    """A world was used where it cannot be: nested in another one, from a second thread, or outside
+    of a run. Leave the first world, or run the second one in another process."""
+
+
+class EscapedSimulationError(SimulationError, RuntimeError):
+    """Code inside a run reached for the real world. The message names the line and the remedy.
+
+    Swallowing it does not help: a run during which something escaped fails at its end with this error.
+    """
+
+
+class NondeterminismError(SimulationError):
+    """The same schedule was run twice and took two ways.
+
+    Something decides that the seed does not cover: state kept in a module global between runs, the
+    iteration order of a set of strings or of plain objects, a real clock. The message names the first
+    point at which the two runs differ; look at what the program does just before it.
+    """
+
+
+class DeadlockError(SimulationError):
+    """Nothing can ever happen again, and the run is not finished.
+
+    ``tasks`` holds one line for each blocked task: its name, where it waits, and what would wake it.
+    """
+
+    def __init__(self, message: str, tasks: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.tasks = tasks
+
+
+class StepLimitError(SimulationError):
+    """The run took more than ``max_steps`` callbacks. It is a livelock, or the limit is too small."""
+
+
+class TimeLimitError(SimulationError):
+    """The run passed ``max_time`` virtual seconds. Something waits for ever while a timer ticks on,
+    or the limit is too small."""
+
+
+class TokenError(SimulationError, ValueError):
+    """A token cannot be read: cut off, mistyped, or written by a newer simloop. Copy it again, whole."""
+
+
+class OtherTestError(TokenError):
+    """The token belongs to another test. Give it to the test that it was printed for."""
+
+
+class ReplayDriftWarning(UserWarning):
+    """Some deviations of a replayed token no longer occur, because the program has changed since."""

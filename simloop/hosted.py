@@ -1,0 +1,63 @@
+"""A process that `SimHost.run` starts: its loop is run turn by turn, in other processes' waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Generic, TypeVar
+
+from simloop.kernel.process import Host
+from simloop.loop import SimLoop
+from simloop.network.world import World
+
+T = TypeVar("T")
+
+
+class HostedProcess(Generic[T]):
+    """Takes `main` through what `asyncio.run` does, one turn at a time."""
+
+    def __init__(self, world: World, host: Host, main: Coroutine[Any, Any, T], on_end: Callable[[], None]) -> None:
+        self._world = world
+        self._process = world.add_process(host)
+        self._on_end = on_end
+        self.over = False
+        previous, world.current = world.current, self._process
+        try:
+            self.loop = SimLoop(world, self._process)
+            self.loop.run_by_turns(self._next_stage)
+            self._task: asyncio.Task[T] = self.loop.create_orphan(main)
+            self._stages = self._life()
+            self._next_stage()
+        finally:
+            world.current = previous
+
+    def _life(self) -> Iterator[asyncio.Future[Any]]:
+        loop = self.loop
+        yield self._task
+        pending = loop.pending_tasks()
+        if pending:
+            for task in pending:
+                task.cancel()
+            yield asyncio.gather(*pending, return_exceptions=True)
+        if loop.has_asyncgens():
+            yield loop.create_orphan(loop.shutdown_asyncgens())
+        if loop.has_executor():
+            yield loop.create_orphan(loop.shutdown_default_executor(300))
+
+    def _next_stage(self) -> None:
+        stage = next(self._stages, None)
+        if stage is not None:
+            stage.add_done_callback(lambda _: self.loop.stop())
+            return
+        self.over = True
+        self.loop.report_leftovers()
+        self.loop.end_turns()
+        self._on_end()
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does under `asyncio.run`: the main task is cancelled."""
+        # Through the queue, so that it wakes the loop and happens in a turn of its own process.
+        self.loop.call_soon_threadsafe(self._task.cancel)
+
+    def result(self) -> T:
+        return self._task.result()

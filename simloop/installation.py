@@ -1,0 +1,106 @@
+"""All shims together: putting them in place, and taking them away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from asyncio import events, unix_events
+from collections.abc import Iterator
+from typing import Any
+
+from simloop.loop import SimLoop
+from simloop.shims import active, clocks, entropy, escapes, names, signals, sockets, threads
+from simloop.shims.patch import Patch
+
+_real_new_event_loop = events.new_event_loop
+_RealLoop = asyncio.SelectorEventLoop
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Every new loop inside a world is a loop of that world."""
+    world = active.world()
+    return _real_new_event_loop() if world is None else SimLoop(world, world.current)
+
+
+class _Chooses(type):
+    """Makes ``asyncio.SelectorEventLoop()`` a loop of the world that is entered."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        world = active.world()
+        if cls is not SelectorEventLoop:
+            return super().__call__(*args, **kwargs)
+        return _RealLoop(*args, **kwargs) if world is None else SimLoop(world, world.current)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, _RealLoop)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, _RealLoop)
+
+
+class SelectorEventLoop(_RealLoop, metaclass=_Chooses):
+    """What `asyncio.SelectorEventLoop` is while a world is entered."""
+
+
+def _loop_replacements() -> list[tuple[object, str, object]]:
+    found: list[tuple[object, str, object]] = [
+        (asyncio, "new_event_loop", new_event_loop),
+        (events, "new_event_loop", new_event_loop),
+        (asyncio, "SelectorEventLoop", SelectorEventLoop),
+        (unix_events, "SelectorEventLoop", SelectorEventLoop),
+    ]
+    if hasattr(asyncio, "EventLoop"):  # 3.13
+        found += [(asyncio, "EventLoop", SelectorEventLoop), (unix_events, "EventLoop", SelectorEventLoop)]
+    policy = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)  # gone in 3.16, deprecated in 3.14
+    if policy is not None:
+        found.append((policy, "_loop_factory", SelectorEventLoop))
+    return found
+
+
+_patch: Patch | None = None
+_installed = False
+
+
+def install() -> None:
+    """Put the shims in place. They stay: outside of a world each of them goes to the real function, so
+    that a run is switched on and off by one assignment (`active.entered`)."""
+    global _patch, _installed
+    if _patch is None:
+        escapes.install_audit_hook()
+        _patch = Patch(
+            [
+                *clocks.REPLACEMENTS,
+                *entropy.REPLACEMENTS,
+                *names.REPLACEMENTS,
+                *sockets.REPLACEMENTS,
+                *threads.REPLACEMENTS,
+                *signals.REPLACEMENTS,
+                *escapes.REPLACEMENTS,
+                *_loop_replacements(),
+            ]
+        )
+    if not _installed:
+        _installed = True
+        _patch.apply()
+    else:
+        _patch.refresh()
+
+
+def uninstall() -> None:
+    """Give every attribute that `install` replaced its original back."""
+    global _installed
+    if _patch is not None and _installed:
+        _installed = False
+        _patch.restore()
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+    """The shims are in place for the length of the block, and after it as they were before."""
+    before = _installed
+    install()
+    try:
+        yield
+    finally:
+        if not before:
+            uninstall()

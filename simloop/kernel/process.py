@@ -1,0 +1,92 @@
+"""Hosts and processes: a machine with addresses and ports, and what runs on it with its open files."""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from simloop.kernel.scheduler import Runnable
+    from simloop.kernel.tcp import Ports
+
+# Above any number that the real kernel hands out (fs.nr_open is 2**20 by default), so that a simulated
+# descriptor that reaches a real system call fails instead of hitting somebody else's file.
+FIRST_FD = 1 << 20
+
+IN, OUT, ERR, HUP = 0x1, 0x4, 0x8, 0x10  # POLLIN and so on, as in poll(2)
+
+
+class Watcher(Protocol):
+    """Wants to know when a file's mask may have changed."""
+
+    def changed(self) -> None: ...
+
+
+class File:
+    """An open file description: what a descriptor number stands for."""
+
+    def __init__(self) -> None:
+        self.watchers: list[Watcher] = []
+
+    def mask(self) -> int:
+        """What poll(2) would say: `IN`, `OUT`, `ERR`, `HUP`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """The last descriptor is gone."""
+        raise NotImplementedError
+
+    def changed(self) -> None:
+        """Tell whoever watches that the mask may be another."""
+        for watcher in self.watchers:
+            watcher.changed()
+
+
+class Host:
+    """A simulated machine: a name, two addresses, its TCP ports."""
+
+    def __init__(self, name: str, ipv4: str, ipv6: str, ports: Ports) -> None:
+        self.name = name
+        self.ipv4 = ipv4
+        self.ipv6 = ipv6
+        self.ports = ports
+        #: How many processes were started on it so far.
+        self.processes = 0
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name} {self.ipv4}>"
+
+
+class Process:
+    """A simulated process: a host, a pid, open files, signal handlers, and its own loop."""
+
+    def __init__(self, host: Host, pid: int, name: str) -> None:
+        #: Tells it from the other processes of the world, in point ids and reports.
+        self.name = name
+        self.host = host
+        self.pid = pid
+        self.files: dict[int, File] = {}
+        self._free: list[int] = []
+        self.loop: Runnable | None = None
+        #: Handlers by signal number, as `signal.signal` was given them.
+        self.signal_handlers: dict[int, Callable[..., Any] | int | None] = {}
+        self.wakeup_fd = -1
+
+    def open(self, file: File) -> int:
+        """A descriptor for `file`: the lowest free one, as POSIX wants it."""
+        fd = heapq.heappop(self._free) if self._free else FIRST_FD + len(self.files)
+        self.files[fd] = file
+        return fd
+
+    def close(self, fd: int) -> None:
+        file = self.files.pop(fd, None)
+        if file is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        heapq.heappush(self._free, fd)
+        file.close()
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} {self.name}>"

@@ -1,0 +1,251 @@
+"""What happens next: arrivals, turns of processes, and the passing of time.
+
+One thread runs everything. Whoever waits (a loop in its poll, a program in a blocking call) calls in
+here, and the world goes on around it until its wait is over. The innermost waiter is the *driver*.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import Protocol
+
+from simloop.choices import Choices
+from simloop.errors import DeadlockError, TimeLimitError
+from simloop.kernel.clock import MILLISECOND, SECOND, Clock
+from simloop.kernel.process import Process
+
+DEFAULT_MAX_TIME = 86_400.0
+DEFAULT_MAX_STALL = 0.05
+
+
+class Runnable(Protocol):
+    """A process's event loop, as the scheduler sees it."""
+
+    process: Process
+    last_turn: int
+
+    def has_work(self) -> bool:
+        """Whether a turn would run something now."""
+
+    def deadline_ns(self) -> int | None:
+        """When its next timer is due."""
+
+    def run_turn(self) -> None:
+        """Run one turn, from inside somebody else's wait."""
+
+    def idle_arrival(self) -> bool:
+        """Before time moves on: may something from outside arrive now? True if it made work."""
+
+
+class Scheduler:
+    """Runs the turns of one world, and moves its clock."""
+
+    def __init__(
+        self,
+        choices: Choices,
+        *,
+        max_time: float = DEFAULT_MAX_TIME,
+        max_stall: float = DEFAULT_MAX_STALL,
+    ) -> None:
+        self.choices = choices
+        self.clock = Clock()
+        self.max_stall_ns = int(max_stall * SECOND)
+        self.max_time = max_time
+        self._end_ns = self.clock.now + int(max_time * SECOND)
+        self.turn = 0
+        self.loops: list[Runnable] = []
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._held: list[tuple[int, Callable[[], None]]] = []
+        self._parked: list[tuple[Callable[[], bool], Callable[[], None]]] = []
+        self._blocked: list[Process] = []
+        self._sequence = count()
+        self._driver: Runnable | None = None
+        #: Builds the error for a world in which nothing can happen any more.
+        self.explain_deadlock: Callable[[Scheduler], DeadlockError] = _plain_deadlock
+
+    # --- arrivals -------------------------------------------------------------------------------------
+
+    def at(self, due_ns: int, action: Callable[[], None]) -> None:
+        """Do `action` at the first poll at or after `due_ns`."""
+        heapq.heappush(self._events, (due_ns, next(self._sequence), action))
+
+    def after_turns(self, turns: int, action: Callable[[], None]) -> None:
+        """Do `action` that many turns from now, or as soon as nothing else can happen."""
+        self._held.append((self.turn + turns, action))
+
+    def when(self, ready: Callable[[], bool], action: Callable[[], None]) -> None:
+        """Do `action` once, at the first poll at which ``ready()`` holds."""
+        self._parked.append((ready, action))
+
+    def next_timer_ns(self) -> int | None:
+        """When the next timer of any process is due."""
+        deadlines = [due for loop in self.loops if (due := loop.deadline_ns()) is not None]
+        return min(deadlines, default=None)
+
+    def pending_arrivals(self) -> bool:
+        """Whether anything is on its way."""
+        return bool(self._events or self._held or self._parked)
+
+    def _deliver(self) -> None:
+        now = self.clock.now
+        while self._events and self._events[0][0] <= now:
+            heapq.heappop(self._events)[2]()
+        if self._held:
+            self._release(lambda turn: turn <= self.turn)
+        if self._parked:
+            self._wake_parked()
+
+    def _release(self, due: Callable[[int], bool]) -> None:
+        released = [action for turn, action in self._held if due(turn)]
+        if released:
+            self._held = [entry for entry in self._held if not due(entry[0])]
+            for action in released:
+                action()
+
+    def _wake_parked(self) -> bool:
+        for entry in self._parked:
+            if entry[0]():
+                self._parked.remove(entry)
+                entry[1]()
+                return True
+        return False
+
+    # --- waiting --------------------------------------------------------------------------------------
+
+    def poll(self, loop: Runnable, timeout: float | None) -> None:
+        """The wait in the middle of a loop's turn: returns once `loop` has work or `timeout` (seconds)
+        is over. Like epoll_wait(2), which counts in milliseconds, it never wakes early."""
+        self.turn += 1
+        if self._events or self._held or self._parked:
+            self._deliver()
+        if self._driver is not None and self._driver is not loop:
+            return  # a nested turn, run because there is work
+        loop.last_turn = self.turn
+        if timeout is not None and timeout <= 0:
+            if len(self.loops) > 1:
+                self._share(loop)
+            return
+        deadline = None
+        if timeout is not None:
+            # selectors.EpollSelector rounds up to a millisecond, "to wait at least timeout seconds".
+            deadline = self.clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
+        if self._driver is loop:
+            self._pass_time(loop.has_work, deadline, loop)
+            return
+        self._driver = loop
+        try:
+            self._pass_time(loop.has_work, deadline, loop)
+        finally:
+            self._driver = None
+
+    def block(self, process: Process, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
+        """A blocking call of `process`: it stands still, and nobody else does. Returns ``done()``."""
+        if done():
+            return True
+        own = process.loop
+        previous = self._driver
+        self._driver = own if own is not None else _NOBODY
+        self._blocked.append(process)
+        try:
+            return self._pass_time(done, deadline_ns, None)
+        finally:
+            self._blocked.pop()
+            self._driver = previous
+
+    def _pass_time(
+        self, done: Callable[[], bool], deadline_ns: int | None, poller: Runnable | None
+    ) -> bool:
+        """Let the world go on until ``done()`` or the deadline. `poller` is the loop that polls; without
+        one it is a blocking call that waits."""
+        clock = self.clock
+        while True:
+            if done():
+                return True
+            if deadline_ns is not None and clock.now >= deadline_ns:
+                return False
+            if len(self.loops) > (poller is not None) and self._run_another(poller):
+                continue
+            if poller is not None and any(loop.idle_arrival() for loop in self._unblocked()):
+                continue
+            if self._held:
+                first = min(turn for turn, _ in self._held)
+                self._release(lambda turn, first=first: turn <= first)  # type: ignore[misc]
+                continue
+            if self._parked and self._wake_parked():
+                continue
+            self._advance(deadline_ns, poller)
+
+    def _advance(self, deadline_ns: int | None, poller: Runnable | None) -> None:
+        due = deadline_ns
+        if self._events and (due is None or self._events[0][0] < due):
+            due = self._events[0][0]
+        if len(self.loops) > (poller is not None):
+            for loop in self._unblocked():
+                other = loop.deadline_ns()
+                if loop is not poller and other is not None and (due is None or other < due):
+                    due = other
+        if due is None:
+            raise self.explain_deadlock(self)
+        clock = self.clock
+        if due > clock.now:
+            if due > self._end_ns:
+                raise TimeLimitError(
+                    f"the run went on past {self.max_time:g} virtual seconds (max_time): "
+                    "raise max_time, or look for what never finishes while a timer ticks"
+                )
+            clock.now = due
+        self._deliver()
+
+    # --- turns ----------------------------------------------------------------------------------------
+
+    def _unblocked(self) -> list[Runnable]:
+        if not self._blocked:
+            return self.loops
+        return [loop for loop in self.loops if loop.process not in self._blocked]
+
+    def _share(self, loop: Runnable) -> None:
+        """`loop` has work, and so may other processes: let them have their turns first, those that have
+        waited longest."""
+        before = self._driver
+        self._driver = loop
+        try:
+            while True:
+                waiting = [other for other in self._unblocked() if other is loop or other.has_work()]
+                chosen = self._choose(waiting)
+                if chosen is loop:
+                    return
+                self._turn_of(chosen)
+        finally:
+            self._driver = before
+
+    def _run_another(self, poller: Runnable | None) -> bool:
+        waiting = [loop for loop in self._unblocked() if loop is not poller and loop.has_work()]
+        if waiting:
+            self._turn_of(self._choose(waiting))
+        return bool(waiting)
+
+    def _choose(self, waiting: list[Runnable]) -> Runnable:
+        if len(waiting) == 1:
+            return waiting[0]
+        waiting.sort(key=lambda loop: loop.last_turn)
+        return waiting[self.choices.choose("world", "process.turn", len(waiting), waiting)]
+
+    def _turn_of(self, loop: Runnable) -> None:
+        loop.run_turn()
+        loop.last_turn = self.turn
+
+
+def _plain_deadlock(scheduler: Scheduler) -> DeadlockError:
+    return DeadlockError("deadlock: nothing can happen any more")
+
+
+class _Nobody:
+    """The driver while a program without a loop blocks."""
+
+    process = None
+    last_turn = 0
+
+
+_NOBODY: Runnable = _Nobody()  # type: ignore[assignment]

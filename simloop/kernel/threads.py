@@ -1,0 +1,223 @@
+"""Worker threads of an executor, run one at a time.
+
+A function handed to an executor runs in a real thread, because it may look at thread-local state and may
+block in the middle; but only ever while the scheduler waits for it, so there is no real concurrency and
+no timing but the simulated one. When it starts and when its result is seen are choices.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from simloop.errors import EscapedSimulationError
+from simloop.kernel.clock import MICROSECOND, MILLISECOND
+from simloop.kernel.process import Process
+from simloop.kernel.scheduler import Scheduler
+
+# What the answers at a thread point mean: how much later than usual it happens.
+DELAYS = ("at once", "one turn later", "two turns later", "three turns later", "1 ms later", "20 ms later")
+_DELAYS_NS = (0, 0, 0, 0, MILLISECOND, 20 * MILLISECOND)
+# Thread creation and hand-over, as order of magnitude on Linux.
+_SWITCH_NS = 20 * MICROSECOND
+# A thread that does not come back for so long (real seconds) waits for something that will never be.
+_REAL_PATIENCE = 30.0
+
+_start_real_thread = _thread.start_new_thread
+
+
+class Owner(Protocol):
+    """The world, as its threads see it."""
+
+    scheduler: Scheduler
+    current: Process
+    #: Real thread identifiers that belong to the world; None stands for its main thread.
+    threads: dict[int, SimThread | None]
+    #: The simulation itself uses the real world just now: not an escape.
+    reaching_out: bool
+
+
+class ThreadKilled(BaseException):
+    """Ends a parked thread whose world is gone."""
+
+
+class SimThread:
+    """One real thread that runs only while `resume` waits for it."""
+
+    def __init__(self, world: Owner, process: Process, name: str) -> None:
+        self.world = world
+        self.process = process
+        self.name = name
+        self.ident = 0
+        self._work: Callable[[], None] | None = None
+        self._go = _thread.allocate_lock()
+        self._back = _thread.allocate_lock()
+        self._go.acquire()
+        self._back.acquire()
+        self._killed = False
+        self._started = False
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Do `work` in the thread, until it ends or parks."""
+        self._work = work
+        if not self._started:
+            self._started = True
+            self.world.reaching_out = True
+            try:
+                _start_real_thread(self._main, ())
+            finally:
+                self.world.reaching_out = False
+        self.resume()
+
+    def _main(self) -> None:
+        self._go.acquire()
+        self.ident = _thread.get_ident()
+        self.world.threads[self.ident] = self
+        threading.current_thread().name = self.name
+        try:
+            while self._work is not None and not self._killed:
+                work, self._work = self._work, None
+                try:
+                    work()
+                except ThreadKilled:
+                    break
+                self._back.release()
+                self._go.acquire()
+        finally:
+            self.world.threads.pop(self.ident, None)
+            # The stand-in that threading made for a thread that it did not start.
+            threading._active.pop(self.ident, None)  # type: ignore[attr-defined]
+            self._back.release()
+
+    def resume(self) -> None:
+        """Hand over, and wait until the thread ends its work or parks again."""
+        previous, self.world.current = self.world.current, self.process
+        self._go.release()
+        came_back = self._back.acquire(timeout=_REAL_PATIENCE)
+        self.world.current = previous
+        if not came_back:
+            raise EscapedSimulationError(
+                f"{self.name} has not come back for {_REAL_PATIENCE:g} real seconds: its function blocks on "
+                "something outside of the simulation; wait with time.sleep, a Condition, Event or Queue made in the run"
+            )
+
+    def park(self, done: Callable[[], bool], deadline_ns: int | None) -> bool:
+        """Called in the thread: let the world go on until ``done()`` or the deadline. Returns ``done()``."""
+        scheduler = self.world.scheduler
+        while not done():
+            if deadline_ns is not None and scheduler.clock.now >= deadline_ns:
+                return False
+            ended = False
+
+            def wake() -> None:
+                nonlocal ended
+                if not ended:
+                    ended = True
+                    self.resume()
+
+            if deadline_ns is not None:
+                scheduler.at(deadline_ns, wake)
+            scheduler.when(lambda: ended or done(), wake)
+            self._back.release()
+            self._go.acquire()
+            if self._killed:
+                raise ThreadKilled
+        return True
+
+    def kill(self) -> None:
+        """The world ends: unwind a parked or idle thread."""
+        if self._started:
+            self._killed = True
+            self.resume()
+
+
+class Workers:
+    """The threads of one executor."""
+
+    def __init__(self, world: Owner, process: Process, limit: int, name: str) -> None:
+        self._world = world
+        self._scheduler = world.scheduler
+        self._process = process
+        self._limit = limit
+        self._name = name
+        self._idle: list[SimThread] = []
+        self._count = 0
+        self._queue: deque[tuple[Future[Any], Callable[[], Any], int]] = deque()
+        self._jobs = 0
+        self.active = 0
+        self.shut = False
+
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        if self.shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        self._jobs += 1
+        self.active += 1
+        future: Future[Any] = Future()
+        self._queue.append((future, function, self._jobs))
+        self._start_next()
+        return future
+
+    def cancel_pending(self) -> None:
+        while self._queue:
+            future = self._queue.popleft()[0]
+            self.active -= 1
+            future.cancel()
+            future.set_running_or_notify_cancel()
+
+    def _start_next(self) -> None:
+        if not self._queue:
+            return
+        if self._idle:
+            thread = self._idle.pop()
+        elif self._count < self._limit:
+            thread = SimThread(self._world, self._process, f"{self._name}_{self._count}")
+            self._count += 1
+        else:
+            return
+        future, function, number = self._queue.popleft()
+        who = f"{self._name}#{number}"
+        self._later("thread.start", who, future, lambda: self._run(thread, who, future, function))
+
+    def _run(self, thread: SimThread, who: str, future: Future[Any], function: Callable[[], Any]) -> None:
+        if not future.set_running_or_notify_cancel():
+            self._finished(thread, lambda: None)
+            return
+
+        def work() -> None:
+            try:
+                result = function()
+            except ThreadKilled:
+                raise
+            except BaseException as error:  # as concurrent.futures.thread._WorkItem.run does
+                failure = error
+
+                def settle() -> None:
+                    future.set_exception(failure)
+            else:
+
+                def settle() -> None:
+                    future.set_result(result)
+
+            self._later("thread.finish", who, future, lambda: self._finished(thread, settle))
+
+        thread.run(work)
+
+    def _finished(self, thread: SimThread, settle: Callable[[], None]) -> None:
+        self._idle.append(thread)
+        self.active -= 1
+        settle()
+        self._start_next()
+
+    def _later(self, kind: str, who: str, subject: object, action: Callable[[], None]) -> None:
+        answer = self._scheduler.choices.choose(who, kind, len(DELAYS), subject)
+        due = self._scheduler.clock.now + _SWITCH_NS + _DELAYS_NS[answer]
+        if 1 <= answer <= 3:
+            self._scheduler.at(due, lambda: self._scheduler.after_turns(answer, action))
+        else:
+            self._scheduler.at(due, action)
+
+

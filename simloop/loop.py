@@ -1,0 +1,607 @@
+"""The asyncio loop over the simulated selector.
+
+This is the one module that touches private parts of asyncio. What it relies on was read in CPython 3.11.7,
+3.12.1 and 3.13.0 (Lib/asyncio/base_events.py, selector_events.py, unix_events.py), and
+`tests/test_asyncio_private.py` fails when one of them changes.
+
+The turn is stock asyncio's: poll, append the callbacks of ready I/O, append due timers, run exactly the
+batch that is queued then. Nothing from outside enters at any other place. What the environment may choose
+is which arrivals a poll sees, their order, and how time passes; profile ``portable`` adds orders that the
+documentation of asyncio leaves open, and ``hostile`` lets any ready task step run next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import sys
+import weakref
+from _thread import get_ident
+from asyncio import events, tasks
+from collections.abc import Callable, Coroutine, Iterator, Sized
+from itertools import count
+from typing import Any, Protocol
+
+from simloop.choices import permute
+from simloop.errors import StepLimitError
+from simloop.kernel.clock import SECOND
+from simloop.kernel.process import Process
+from simloop.kernel.selector import SimSelector
+from simloop.network.world import World
+from simloop.shims import active
+
+# Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
+_MIN_SCHEDULED_TIMER_HANDLES = 100
+_MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
+_MAXIMUM_SELECT_TIMEOUT = 24 * 3600
+# time.get_clock_info("monotonic").resolution on Linux.
+_CLOCK_RESOLUTION = 1e-9
+#: How many times a coroutine that awaits while it is being closed is asked to end.
+_CLOSE_ATTEMPTS = 20
+#: How often finished tasks are dropped from the registry: when it has doubled since.
+_REGISTRY_START = 256
+
+
+class Tracer(Protocol):
+    """Sees each callback of a traced run before and after it runs."""
+
+    def before(self, loop: SimLoop, handle: events.Handle) -> None: ...
+
+    def after(self, loop: SimLoop, handle: events.Handle) -> None: ...
+
+
+class SimFuture(asyncio.Future):  # type: ignore[type-arg]
+    """A future of a simulated loop. It hashes by order of first use, so that sets iterate alike in every
+    process; the number is drawn late, because most futures are never hashed."""
+
+    _sim_number: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._sim_number
+        except AttributeError:
+            self._sim_number = number = next(self.get_loop()._sim_numbers)  # type: ignore[attr-defined]
+            return number
+
+
+Origin = tuple["Origin | None", int, str]
+"""Where in the tree of tasks one was created: the parent's origin, the how-manieth child, the process."""
+
+
+class SimTask(asyncio.Task):  # type: ignore[type-arg]
+    """A task of a simulated loop. It hashes by order of creation."""
+
+    sim_number: int
+    sim_origin: Origin
+    sim_children: int
+
+    def __hash__(self) -> int:
+        return self.sim_number
+
+
+# Their reprs end up in users' logs, and in tests that compare them.
+SimFuture.__name__ = SimFuture.__qualname__ = "Future"
+SimTask.__name__ = SimTask.__qualname__ = "Task"
+
+
+class _OrderedWeakSet:
+    """What asyncio uses a WeakSet for, but iterating in order of insertion."""
+
+    def __init__(self) -> None:
+        self._refs: dict[int, weakref.ref[Any]] = {}
+
+    def add(self, item: Any) -> None:
+        key = id(item)
+        self._refs[key] = weakref.ref(item, lambda _: self._refs.pop(key, None))
+
+    def discard(self, item: Any) -> None:
+        self._refs.pop(id(item), None)
+
+    def clear(self) -> None:
+        self._refs.clear()
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([item for ref in list(self._refs.values()) if (item := ref()) is not None])
+
+
+class _NoPipe:
+    """Stands where asyncio keeps its self-pipe: nobody outside of the one thread has to wake this loop."""
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        pass
+
+
+_NO_PIPE = _NoPipe()
+
+
+class _Cancellable:
+    """A task that the environment may cancel, and where in its life it is."""
+
+    __slots__ = ("path", "suspension", "task", "waiter")
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.task = task
+        self.path = path_of(task)
+        self.waiter: object = self
+        self.suspension = 0
+
+    def who(self) -> str:
+        """The task and the how-manieth of its suspensions: turns of unrelated tasks before this one
+        do not change it."""
+        waiter = self.task._fut_waiter  # type: ignore[attr-defined]
+        if waiter is not self.waiter:
+            self.waiter = waiter
+            self.suspension += 1
+        return f"{self.path}~{self.suspension}"
+
+
+class SimLoop(asyncio.SelectorEventLoop):
+    """The stock selector event loop of one simulated process."""
+
+    # What the base classes set and the stubs do not know.
+    _ready: Any
+    _scheduled: list[Any]
+    _selector: SimSelector
+    _stopping: bool
+    _closed: bool
+    _debug: bool
+    _timer_cancelled_count: int
+    _default_executor: Any
+    _task_factory: Any
+    _thread_id: int | None
+
+    def __init__(self, world: World, process: Process) -> None:
+        _set_up_stock(self)
+        self.world = world
+        self.process = process
+        self.last_turn = 0
+        self.tracer: Tracer | None = None
+        #: Called after a turn that stopped this loop; set for loops that nobody runs with run_forever.
+        self.on_stop: Callable[[], None] | None = None
+        self._clock = world.scheduler.clock
+        self._sim_numbers = count(1)
+        self._sim_tasks: list[SimTask] = []
+        self._sim_task_limit = _REGISTRY_START
+        self._sim_task_count = 0
+        self._sim_orphans = 0
+        self._cancellable: list[_Cancellable] = []
+        self._prefix = "" if process is world.root else f"{process.name}/"
+        self._shuffles = world.profile != "cpython"
+        self._asyncgens = _OrderedWeakSet()
+        self._selector = SimSelector(world.scheduler, process)
+        self._selector.loop = self
+        process.loop = self
+        world.scheduler.loops.append(self)
+
+    # --- below asyncio --------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """Virtual seconds since the simulated machine booted."""
+        return self._clock.read() / SECOND
+
+    def _close_self_pipe(self) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> Any:
+        raise active.escape("TLS", "TLS is not simulated yet; connect without it")
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """As documented; the stock version waits in a thread of its own."""
+        self._executor_shutdown_called = True
+        executor = self._default_executor
+        if executor is None:
+            return
+        executor.shutdown(wait=False)
+        workers = self.world.workers(executor, 1, "asyncio")
+        if not workers.active:
+            return
+        idle = self.create_future()
+        self.world.scheduler.when(
+            lambda: not workers.active,
+            lambda: None if idle.done() else idle.set_result(None),
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                await idle
+        except TimeoutError:
+            import warnings
+
+            warnings.warn(
+                f"The executor did not finishing joining its threads within {timeout} seconds.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def close(self) -> None:
+        if not self._closed and not self.is_running():
+            self.world.scheduler.loops.remove(self)
+            self._selector.loop = None
+        super().close()
+
+    # --- tasks and futures ----------------------------------------------------------------------------
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return SimFuture(loop=self)
+
+    def create_task(
+        self,
+        coro: Any,
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+        **kwargs: Any,
+    ) -> asyncio.Task[Any]:
+        factory = self._task_factory
+        if factory is not None:
+            if factory is not _eager_task_factory:
+                return super().create_task(coro, name=name, context=context, **kwargs)
+            kwargs["eager_start"] = True
+        if self._closed:
+            self._check_closed()  # type: ignore[attr-defined]
+        self._sim_task_count = number = self._sim_task_count + 1
+        task = SimTask.__new__(SimTask)
+        task.sim_number = number
+        task.sim_children = 0
+        parent = tasks.current_task(self)
+        if type(parent) is SimTask:
+            parent.sim_children += 1
+            task.sim_origin = (parent.sim_origin, parent.sim_children, "")
+        else:
+            task.sim_origin = (None, self._sim_orphans, self._prefix)
+            self._sim_orphans += 1
+        # Named per run: asyncio's own counter goes on from run to run.
+        task.__init__(  # type: ignore[misc]
+            coro, loop=self, name=f"Task-{number}" if name is None else name, context=context, **kwargs
+        )
+        registry = self._sim_tasks
+        registry.append(task)
+        if len(registry) >= self._sim_task_limit:
+            self._prune_registry()
+        return task
+
+    def _prune_registry(self) -> None:
+        self._sim_tasks = [
+            task for task in self._sim_tasks if not task.done() or task._log_traceback  # type: ignore[attr-defined]
+        ]
+        self._sim_task_limit = max(_REGISTRY_START, 2 * len(self._sim_tasks))
+
+    def pending_tasks(self) -> list[SimTask]:
+        """Tasks that are not done, in order of creation."""
+        return [task for task in self._sim_tasks if not task.done()]
+
+    def create_orphan(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task that stems from no other and inherits nothing, whoever runs now."""
+        return self.create_task(coro, context=contextvars.Context())
+
+    def has_asyncgens(self) -> bool:
+        return len(self._asyncgens) > 0
+
+    def has_executor(self) -> bool:
+        return self._default_executor is not None
+
+    def report_leftovers(self) -> None:
+        """At the end of a run, say what asyncio says when the collector finds it, which is at no
+        particular time: exceptions that nobody looked at, tasks that never ended."""
+        for task in self._sim_tasks:
+            if not task.done():
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                self.call_exception_handler({"task": task, "message": "Task was destroyed but it is pending!"})
+                _close(task.get_coro())
+            elif task._log_traceback:  # type: ignore[attr-defined]
+                task._log_traceback = False  # type: ignore[attr-defined]
+                context = {
+                    "message": f"{type(task).__name__} exception was never retrieved",
+                    "exception": task.exception(),
+                    "future": task,
+                }
+                self.call_exception_handler(context)
+        self._sim_tasks.clear()
+
+    def may_cancel(self, task: asyncio.Task[Any]) -> None:
+        """Declare that the environment may cancel `task`, once, at any poll from now on."""
+        if not any(entry.task is task for entry in self._cancellable):
+            self._cancellable.append(_Cancellable(task))
+
+    # --- the turn -------------------------------------------------------------------------------------
+
+    def _run_once(self) -> None:
+        scheduled = self._scheduled
+        if scheduled:
+            self._drop_cancelled_timers()
+        ready = self._ready
+        if ready or self._stopping:
+            timeout: float | None = 0
+            if scheduled:
+                self._maybe_stall()
+        elif scheduled:
+            timeout = scheduled[0]._when - self._clock.read() / SECOND
+            timeout = 0 if timeout < 0 else min(timeout, _MAXIMUM_SELECT_TIMEOUT)
+        else:
+            timeout = None
+        queued = len(ready)
+        found = self._selector.select(timeout)
+        if found:
+            if self._shuffles:
+                self._shuffle_handlers(found)
+            else:
+                self._process_events(found)  # type: ignore[attr-defined]
+        if self._cancellable:
+            self._cancel_from_outside()
+        if scheduled:
+            self._collect_due_timers()
+        if self._shuffles:
+            self._shuffle_batch(queued)
+        ntodo = len(ready)
+        world = self.world
+        world.steps += ntodo
+        world.choices.mark(ntodo, self._clock.now)
+        if world.steps > world.max_steps:
+            raise StepLimitError(
+                f"the run took more than {world.max_steps} callbacks (max_steps): raise max_steps, "
+                f"or look for what never rests; last was {self._describe_next()}"
+            )
+        popleft = ready.popleft
+        if self._debug or self.tracer is not None:
+            self._run_batch_watched(ntodo)
+            return
+        for _ in range(ntodo):
+            handle = popleft()
+            if not handle._cancelled:
+                handle._run()
+        # As in stock asyncio: no reference to the last handle outlives the turn.
+        handle = None
+
+    def _drop_cancelled_timers(self) -> None:
+        scheduled = self._scheduled
+        size = len(scheduled)
+        if (
+            size > _MIN_SCHEDULED_TIMER_HANDLES
+            and self._timer_cancelled_count / size > _MIN_CANCELLED_TIMER_HANDLES_FRACTION
+        ):
+            kept = []
+            for handle in scheduled:
+                if handle._cancelled:
+                    handle._scheduled = False
+                else:
+                    kept.append(handle)
+            heapq.heapify(kept)
+            # In place: the turn holds on to the list.
+            scheduled[:] = kept
+            self._timer_cancelled_count = 0
+        else:
+            while scheduled and scheduled[0]._cancelled:
+                self._timer_cancelled_count -= 1
+                heapq.heappop(scheduled)._scheduled = False
+
+    def _collect_due_timers(self) -> None:
+        scheduled = self._scheduled
+        end_time = self._clock.read() / SECOND + _CLOCK_RESOLUTION
+        if not scheduled or scheduled[0]._when >= end_time:
+            return
+        due = []
+        while scheduled and scheduled[0]._when < end_time:
+            handle = heapq.heappop(scheduled)
+            handle._scheduled = False
+            due.append(handle)
+        if len(due) > 1:
+            due = self._order_ties(due)
+        self._ready.extend(due)
+
+    def _order_ties(self, due: list[Any]) -> list[Any]:
+        """Timers whose deadlines the clock cannot tell apart run in any order; `portable` also permutes
+        those within a millisecond, as a coarser clock would."""
+        span, kind = (1e-3, "order.timer") if self._shuffles else (_CLOCK_RESOLUTION, "timer.tie")
+        ordered: list[Any] = []
+        start = 0
+        for end in range(1, len(due) + 1):
+            if end == len(due) or due[end]._when - due[start]._when > span:
+                group = due[start:end]
+                if len(group) > 1:
+                    group = permute(group, lambda handle, n: self._choose(kind, n, handle))
+                ordered += group
+                start = end
+        return ordered
+
+    def _choose(self, kind: str, n: int, subject: object = None) -> int:
+        return self.world.choices.choose(self.process.name, kind, n, subject)
+
+    def _maybe_stall(self) -> None:
+        """While callbacks are ready time may pass, as in a slow step: far enough for the next timer."""
+        scheduler = self.world.scheduler
+        gap = int(self._scheduled[0]._when * SECOND) + 1 - self._clock.now
+        if 0 < gap <= scheduler.max_stall_ns and self._choose("cpu.stall", 2, self._scheduled[0]):
+            self._clock.now += gap
+
+    def _cancel_from_outside(self) -> bool:
+        """An outside cancellation is an arrival: it is queued at the poll like a ready callback."""
+        cancelled = False
+        for entry in list(self._cancellable):
+            if entry.task.done():
+                self._cancellable.remove(entry)
+            elif self.world.choices.choose(entry.who(), "cancel", 2, entry.task):
+                self._cancellable.remove(entry)
+                self._ready.append(events.Handle(entry.task.cancel, (), self, contextvars.Context()))
+                cancelled = True
+        return cancelled
+
+    def _run_batch_watched(self, ntodo: int) -> None:
+        """The same batch with asyncio's debug checks, or with somebody watching."""
+        tracer = self.tracer
+        for _ in range(ntodo):
+            handle = self._ready.popleft()
+            if handle._cancelled:
+                continue
+            if tracer is not None:
+                tracer.before(self, handle)
+            try:
+                self._current_handle = handle
+                handle._run()
+            finally:
+                self._current_handle = None
+            if tracer is not None:
+                tracer.after(self, handle)
+
+    def _describe_next(self) -> str:
+        task = next((step for handle in self._ready if (step := task_of(handle)) is not None), None)
+        return f"task {task.get_name()!r}" if task is not None else "a plain callback"
+
+    # --- other profiles -------------------------------------------------------------------------------
+
+    def _shuffle_handlers(self, found: list[tuple[Any, int]]) -> None:
+        """portable: the writer callback of a descriptor may come before its reader callback."""
+        for key, mask in found:
+            before = len(self._ready)
+            self._process_events([(key, mask)])  # type: ignore[attr-defined]
+            if len(self._ready) - before == 2 and self._choose("order.fd", 2, key):
+                self._ready[-1], self._ready[-2] = self._ready[-2], self._ready[-1]
+
+    def _shuffle_batch(self, queued: int) -> None:
+        ready = self._ready
+        if 0 < queued < len(ready) and self._choose("order.arrival", 2):
+            ready.rotate(-queued)
+        if self.world.profile != "hostile":
+            return
+        batch = list(ready)
+        slots = [i for i, handle in enumerate(batch) if task_of(handle) is not None]
+        if len(slots) < 2:
+            return
+        steps = permute(
+            [batch[i] for i in slots],
+            lambda handle, n: self.world.choices.choose(path_of(task_of(handle)), "order.task", n, handle),
+        )
+        for i, step in zip(slots, steps, strict=True):
+            batch[i] = step
+        ready.clear()
+        ready.extend(batch)
+
+    # --- as the scheduler sees it ---------------------------------------------------------------------
+
+    def has_work(self) -> bool:
+        if self._ready or self._stopping or self._selector.has_ready():
+            return True
+        due = self.deadline_ns()
+        return due is not None and due <= self._clock.now
+
+    def deadline_ns(self) -> int | None:
+        self._drop_cancelled_timers()
+        return -int(-self._scheduled[0]._when * SECOND // 1) if self._scheduled else None
+
+    def idle_arrival(self) -> bool:
+        return bool(self._cancellable) and self._cancel_from_outside()
+
+    def run_turn(self) -> None:
+        """One turn in the middle of another process's wait."""
+        world = self.world
+        previous, world.current = world.current, self.process
+        running = events._get_running_loop()
+        hooks = sys.get_asyncgen_hooks()
+        events._set_running_loop(None)
+        events._set_running_loop(self)
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)  # type: ignore[attr-defined]
+        try:
+            self._run_once()
+            if self._stopping and self.on_stop is not None:
+                self._stopping = False
+                self.on_stop()
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+            events._set_running_loop(running)
+            world.current = previous
+
+    def run_by_turns(self, on_stop: Callable[[], None]) -> None:
+        """Be running from now on, with turns from `run_turn` alone."""
+        self._thread_id = get_ident()
+        self.on_stop = on_stop
+
+    def end_turns(self) -> None:
+        self._thread_id = None
+        self.close()
+
+
+class _StockLoop(asyncio.SelectorEventLoop):
+    """The stock loop as its own ``__init__`` leaves it, but for what it opens."""
+
+    def _make_self_pipe(self) -> None:
+        self._ssock = self._csock = _NO_PIPE
+
+    def _close_self_pipe(self) -> None:
+        pass
+
+
+class _NoSelector:
+    def close(self) -> None:
+        pass
+
+
+_constants: dict[str, Any] = {}
+_containers: dict[str, Callable[[], Any]] = {}
+
+
+def _set_up_stock(loop: SimLoop) -> None:
+    """Give `loop` the attributes that the stock ``__init__`` sets, without its cost: a third of a short
+    run. They are read off one stock loop; empty containers are made anew for each."""
+    if not _constants:
+        stock = _StockLoop(_NoSelector())  # type: ignore[arg-type]
+        for name, value in vars(stock).items():
+            if isinstance(value, (Sized, weakref.WeakSet, weakref.WeakValueDictionary)):
+                assert not len(value), f"{name} is not empty in a fresh loop"
+                _containers[name] = type(value)
+            else:
+                _constants[name] = value
+        _constants["_clock_resolution"] = _CLOCK_RESOLUTION
+        stock.close()
+    state = loop.__dict__
+    state.update(_constants)
+    for name, make in _containers.items():
+        state[name] = make()
+
+
+_eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
+
+
+def task_of(handle: Any) -> asyncio.Task[Any] | None:
+    """The task of which this handle is a step, if it is one."""
+    owner = getattr(handle._callback, "__self__", None)
+    return owner if isinstance(owner, asyncio.Task) else None
+
+
+def path_of(task: asyncio.Task[Any] | None) -> str:
+    """Where in the tree of tasks this one was created: ``2.1`` is the first child of the second child
+    of the main task, which is ``0`` itself. Tasks that callbacks create are ``c1``, ``c2`` and so on."""
+    origin: Origin | None = getattr(task, "sim_origin", None)
+    if origin is None:
+        return "?"
+    numbers: list[str] = []
+    while origin[0] is not None:
+        numbers.append(str(origin[1]))
+        origin = origin[0]
+    root = f"c{origin[1]}" if origin[1] else ""
+    path = ".".join([*([root] if root else []), *reversed(numbers)])
+    return origin[2] + (path or "0")
+
+
+def _close(coro: Any) -> None:
+    """Unwind a coroutine that will never be resumed, here and not at the collector's time."""
+    for _ in range(_CLOSE_ATTEMPTS):
+        try:
+            coro.close()
+            return
+        except BaseException:  # whatever its cleanup does: awaiting again, mostly
+            continue
+
+
+def coroutine_of(task: asyncio.Task[Any]) -> Coroutine[Any, Any, Any] | None:
+    coro = task.get_coro()
+    return coro if isinstance(coro, Coroutine) else None
+
+

@@ -1,0 +1,88 @@
+"""All hosts of a world, how they are found, and which link joins two of them."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import re
+
+from simloop.errors import ConfigurationError
+from simloop.kernel.process import Host
+from simloop.kernel.scheduler import Scheduler
+from simloop.kernel.tcp import Ports
+from simloop.network.links import LAN, LOOPBACK, Link
+
+LOCALHOST = "localhost"
+# RFC 1123, and underscores, which containers like to have.
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+
+
+class Network:
+    """Joins hosts. Host ``n`` has the addresses 10.0.x.y and fd00::n; every host has its own loopback."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.hosts: dict[str, Host] = {}
+        self._by_address: dict[str, Host] = {}
+        self._connections: dict[str, int] = {}
+
+    def add_host(self, name: str) -> Host:
+        if name in self.hosts or not _HOST_NAME.fullmatch(name):
+            raise ConfigurationError(f"{name!r} cannot be the name of a new host")
+        n = len(self.hosts) + 1
+        host = Host(name, f"10.0.{n >> 8}.{n & 255}", f"fd00::{n:x}", Ports(self))
+        self.hosts[name] = host
+        self._by_address[host.ipv4] = self._by_address[host.ipv6] = host
+        return host
+
+    def owner(self, address: str, asking: Host) -> Host | None:
+        """The host that `address` (a literal) leads to, as seen from `asking`."""
+        found = self._by_address.get(address)
+        if found is None and (is_loopback(address) or is_any(address)):
+            return asking
+        return found
+
+    def link(self, a: Host, b: Host) -> Link:
+        return LOOPBACK if a is b else LAN
+
+    def label(self, client: Host, server: Host, port: int) -> str:
+        """A name for a new connection that only connections of the same two ends can renumber."""
+        ends = server.name if client is server else f"{client.name}>{server.name}"
+        stem = f"{ends}:{port}"
+        self._connections[stem] = number = self._connections.get(stem, 0) + 1
+        return f"{stem}#{number}"
+
+    def lookup(self, name: str) -> tuple[str, str] | None:
+        """The IPv4 and IPv6 address behind a host name."""
+        lowered = name.lower().rstrip(".")
+        if lowered == LOCALHOST or lowered.endswith("." + LOCALHOST):
+            return "127.0.0.1", "::1"
+        host = self.hosts.get(name) or self.hosts.get(lowered)
+        return (host.ipv4, host.ipv6) if host is not None else None
+
+    def name_of(self, address: str) -> str | None:
+        """The host name behind an address."""
+        if is_loopback(address):
+            return LOCALHOST
+        host = self._by_address.get(address)
+        return host.name if host is not None else None
+
+
+def is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
+
+
+def is_any(address: str) -> bool:
+    return address in ("0.0.0.0", "::", "")
+
+
+def canonical(address: str, *, v6: bool) -> str:
+    """A literal in its one spelling, or OSError as the C library gives for a wrong one."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
+    if v6 and parsed.version == 4:
+        return f"::ffff:{parsed}"
+    return str(parsed)

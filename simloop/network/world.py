@@ -1,0 +1,104 @@
+"""One simulated world: its hosts and processes, what runs in it now, and how to wait in it."""
+
+from __future__ import annotations
+
+import _thread
+from collections.abc import Callable
+from random import Random
+
+from simloop.choices import Choices
+from simloop.errors import EscapedSimulationError
+from simloop.kernel.process import Host, Process
+from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
+from simloop.kernel.threads import SimThread, Workers
+from simloop.network.network import LOCALHOST, Network
+
+FIRST_PID = 1000
+DEFAULT_MAX_STEPS = 1_000_000
+#: What `os.cpu_count` says in every world, so that pool sizes do not depend on the machine.
+CPU_COUNT = 4
+
+
+class World:
+    """Everything below the event loops of one run."""
+
+    def __init__(
+        self,
+        choices: Choices,
+        *,
+        profile: str = "cpython",
+        max_steps: int = DEFAULT_MAX_STEPS,
+        max_time: float = DEFAULT_MAX_TIME,
+        max_stall: float = DEFAULT_MAX_STALL,
+    ) -> None:
+        self.choices = choices
+        self.profile = profile
+        self.max_steps = max_steps
+        self.steps = 0
+        self.scheduler = Scheduler(choices, max_time=max_time, max_stall=max_stall)
+        self.network = Network(self.scheduler)
+        self._pids = FIRST_PID
+        self.processes: list[Process] = []
+        self.root = self.add_process(self.network.add_host(LOCALHOST))
+        #: The process whose code runs now; everything that asks "where am I" asks this.
+        self.current: Process = self.root
+        self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
+        self.reaching_out = False
+        self._random: Random | None = None
+        self._workers: dict[int, tuple[object, Workers]] = {}
+        #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
+        self.escape: EscapedSimulationError | None = None
+
+    @property
+    def random(self) -> Random:
+        """What stands behind the functions of the module `random`."""
+        if self._random is None:
+            self._random = Random(self.choices.entropy.getrandbits(64))
+        return self._random
+
+    def add_process(self, host: Host) -> Process:
+        self._pids += 1
+        host.processes += 1
+        name = f"{host.name}#{host.processes}" if host.processes > 1 else host.name
+        process = Process(host, self._pids, name)
+        self.processes.append(process)
+        return process
+
+    def host(self, name: str) -> Host:
+        """The host of that name, made if there is none yet."""
+        return self.network.hosts.get(name) or self.network.add_host(name)
+
+    def block(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
+        """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds."""
+        deadline = None if timeout is None else self.scheduler.clock.now + max(0, round(timeout * 1e9))
+        thread = self.threads.get(_thread.get_ident())
+        if thread is not None:
+            return thread.park(done, deadline)
+        process = self.current
+        try:
+            return self.scheduler.block(process, done, deadline)
+        finally:
+            self.current = process
+
+    def workers(self, executor: object, limit: int, name: str) -> Workers:
+        """The simulated threads that stand in for those of `executor`."""
+        entry = self._workers.get(id(executor))
+        if entry is None:
+            # The executor is kept alive with its workers: its id must stay its own.
+            entry = self._workers[id(executor)] = (executor, Workers(self, self.current, limit, name))
+        return entry[1]
+
+    def escaped(self, error: EscapedSimulationError) -> EscapedSimulationError:
+        """Remember `error`, and give it back to be raised."""
+        if self.escape is None:
+            self.escape = error
+        return error
+
+    def close(self) -> None:
+        """Unwind the threads that are still parked, and let go of what would keep itself alive."""
+        for thread in list(self.threads.values()):
+            if thread is not None:
+                thread.kill()
+        self.network.hosts.clear()
+        for process in self.processes:
+            process.loop = None

@@ -1,0 +1,51 @@
+"""Which world is active, and for whom."""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import get_ident
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from simloop.errors import EscapedSimulationError
+
+if TYPE_CHECKING:
+    from simloop.network.world import World
+
+#: The world that is entered, if any. Entering a run is one assignment to this.
+entered: World | None = None
+
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_STDLIB = os.path.dirname(os.__file__) + os.sep
+_SITE = os.path.join(_STDLIB, "site-packages") + os.sep
+
+
+def world() -> World | None:
+    """The world that the calling thread is inside of."""
+    if entered is not None and get_ident() in entered.threads:
+        return entered
+    return None
+
+
+def call_site() -> str:
+    """The innermost line that is neither ours nor the standard library's, as ``file:line``."""
+    frame: FrameType | None = sys._getframe(1)
+    fallback = ""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((_OURS, "<frozen")):
+            where = f"{name}:{frame.f_lineno}"
+            if not name.startswith(_STDLIB) or name.startswith(_SITE):
+                return where
+            fallback = fallback or where
+        frame = frame.f_back
+    return fallback or "?"
+
+
+def escape(what: str, remedy: str) -> EscapedSimulationError:
+    """The error for code that reaches for the real world. The run is marked, whoever swallows it."""
+    error = EscapedSimulationError(f"{call_site()}: {what} is outside of the simulation: {remedy}")
+    if entered is not None:
+        entered.escaped(error)
+    return error

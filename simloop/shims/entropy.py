@@ -1,0 +1,132 @@
+"""Randomness and other things that differ from one process to the next: they come from the seed."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from simloop.network.world import CPU_COUNT
+from simloop.shims import active
+
+_real_urandom = os.urandom
+_real_getrandom = os.getrandom
+_real_getpid = os.getpid
+_real_getppid = os.getppid
+_real_getnode = uuid.getnode
+_real_seed = random.Random.seed
+_real_candidate_names = tempfile._get_candidate_names  # type: ignore[attr-defined]
+# A locally administered address, as random ones are (RFC 9562, section 6.10).
+_NODE = 0x020000000001
+
+
+def urandom(size: int, /) -> bytes:
+    world = active.world()
+    return _real_urandom(size) if world is None else world.choices.entropy.randbytes(size)
+
+
+def getrandom(size: int, flags: int = 0) -> bytes:
+    world = active.world()
+    return _real_getrandom(size, flags) if world is None else world.choices.entropy.randbytes(size)
+
+
+def getpid() -> int:
+    world = active.world()
+    return _real_getpid() if world is None else world.current.pid
+
+
+def getppid() -> int:
+    world = active.world()
+    return _real_getppid() if world is None else 1
+
+
+def getnode() -> int:
+    return _real_getnode() if active.world() is None else _NODE
+
+
+def cpu_count() -> int | None:
+    return _real_cpu_count() if active.world() is None else CPU_COUNT
+
+
+def process_cpu_count() -> int | None:
+    return _real_process_cpu_count() if active.world() is None else CPU_COUNT
+
+
+def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+    """`Random()` without an argument takes its seed from the operating system, in C: from ours here."""
+    world = active.world()
+    if a is None and world is not None:
+        a = world.choices.entropy.getrandbits(256)
+    _real_seed(self, a, version)
+
+
+def candidate_names() -> Any:
+    """tempfile keeps one generator of names for the life of the process; a world has its own."""
+    world = active.world()
+    if world is None:
+        return _real_candidate_names()
+    names = tempfile._RandomNameSequence()  # type: ignore[attr-defined]
+    names._rng = random.Random(world.choices.entropy.getrandbits(64))
+    names._rng_pid = getpid()
+    return names
+
+
+def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
+    """As Lib/uuid.py computes it, but without the C library, whose clock and address are real, and
+    without the last timestamp that it keeps from run to run."""
+    world = active.world()
+    if world is None:
+        return _real_uuid1(node, clock_seq)
+    # 100 ns since 1582-10-15, see RFC 9562, section 5.1. The virtual clock never reads the same twice.
+    timestamp = world.scheduler.clock.wall() // 100 + 0x01B21DD213814000
+    if clock_seq is None:
+        clock_seq = world.choices.entropy.getrandbits(14)
+    fields = (
+        timestamp & 0xFFFFFFFF,
+        timestamp >> 32 & 0xFFFF,
+        timestamp >> 48 & 0x0FFF,
+        clock_seq >> 8 & 0x3F,
+        clock_seq & 0xFF,
+        getnode() if node is None else node,
+    )
+    return uuid.UUID(fields=fields, version=1)
+
+
+def _drawing(name: str) -> Callable[..., Any]:
+    """A function of the module `random`: inside a world, the method of the world's own generator."""
+    real = getattr(random, name)
+
+    def draw(*args: Any, **kwargs: Any) -> Any:
+        world = active.world()
+        return (real if world is None else getattr(world.random, name))(*args, **kwargs)
+
+    draw.__name__ = draw.__qualname__ = name
+    return draw
+
+
+# All bound methods of the hidden generator that `random` offers as functions.
+_DRAWING = sorted(
+    name for name, value in vars(random).items() if getattr(value, "__self__", None) is random._inst  # type: ignore[attr-defined]
+)
+_real_uuid1 = uuid.uuid1
+_real_cpu_count = os.cpu_count
+_real_process_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
+
+REPLACEMENTS: list[tuple[object, str, object]] = [
+    (os, "urandom", urandom),
+    (os, "getrandom", getrandom),
+    (os, "getpid", getpid),
+    (os, "getppid", getppid),
+    (os, "cpu_count", cpu_count),
+    (random, "_urandom", urandom),
+    (random.Random, "seed", seed),
+    (uuid, "getnode", getnode),
+    (uuid, "uuid1", uuid1),
+    *((random, name, _drawing(name)) for name in _DRAWING),
+    (tempfile, "_get_candidate_names", candidate_names),
+]
+if hasattr(os, "process_cpu_count"):
+    REPLACEMENTS.append((os, "process_cpu_count", process_cpu_count))

@@ -1,0 +1,94 @@
+"""What is not simulated (yet) must fail loudly: refused functions, and an audit hook behind them."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from simloop.shims import active
+
+_MOCK = "replace it in the test"
+_SUBPROCESS = "subprocesses are not simulated yet; " + _MOCK
+
+# Audit events (https://docs.python.org/3/library/audit_events.html) of calls that reach the operating
+# system: what to call them, and the remedy.
+AUDITED: dict[str, tuple[str, str]] = {
+    "socket.__new__": ("a real socket", "import socket as a module, or import this library inside the run"),
+    "subprocess.Popen": ("a subprocess", _SUBPROCESS),
+    "os.system": ("os.system", _SUBPROCESS),
+    "os.fork": ("os.fork", _SUBPROCESS),
+    "os.forkpty": ("os.forkpty", _SUBPROCESS),
+    "os.posix_spawn": ("os.posix_spawn", _SUBPROCESS),
+    "os.spawn": ("os.spawn", _SUBPROCESS),
+    "os.exec": ("os.exec", _SUBPROCESS),
+    "pty.spawn": ("pty.spawn", _SUBPROCESS),
+    "os.kill": ("os.kill", "signals are not delivered yet; " + _MOCK),
+    "os.killpg": ("os.killpg", "signals are not delivered yet; " + _MOCK),
+    "signal.pthread_kill": ("signal.pthread_kill", "signals are not delivered yet; " + _MOCK),
+    "_thread.start_new_thread": ("a thread of its own", "use loop.run_in_executor or asyncio.to_thread"),
+    "_thread.start_joinable_thread": ("a thread of its own", "use loop.run_in_executor or asyncio.to_thread"),
+    "socket.getaddrinfo": ("a real name look-up", "look names up through the socket module"),
+    "socket.gethostbyname": ("a real name look-up", "look names up through the socket module"),
+    "socket.gethostbyaddr": ("a real name look-up", "look names up through the socket module"),
+    "socket.getnameinfo": ("a real name look-up", "look names up through the socket module"),
+}
+
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if active.entered is None or active.entered.reaching_out:
+        return
+    if event in AUDITED:
+        if active.world() is not None:
+            raise active.escape(*AUDITED[event])
+    elif event == "sqlite3.connect" and active.world() is not None and args[0] != ":memory:":
+        raise active.escape("an sqlite3 database", "use ':memory:', or replace it in the test")
+
+
+# Calls that no audit event announces.
+REFUSED: list[tuple[object, str, str, str]] = [
+    (os, "pipe", "os.pipe", "pipes are not simulated yet; " + _MOCK),
+    (os, "pipe2", "os.pipe2", "pipes are not simulated yet; " + _MOCK),
+    (os, "openpty", "os.openpty", _SUBPROCESS),
+    (os, "eventfd", "os.eventfd", "use asyncio.Event"),
+    (select, "select", "select.select", "wait with asyncio, or with the socket's own timeout"),
+    (select, "poll", "select.poll", "wait with asyncio, or with the socket's own timeout"),
+    (select, "epoll", "select.epoll", "wait with asyncio, or with the socket's own timeout"),
+    (socket, "fromfd", "socket.fromfd", "create the socket inside the run"),
+    (socket, "socketpair", "socket.socketpair", "unix sockets are not simulated yet; connect over TCP"),
+    (socket, "send_fds", "socket.send_fds", "unix sockets are not simulated yet"),
+    (socket, "recv_fds", "socket.recv_fds", "unix sockets are not simulated yet"),
+    (ssl.SSLContext, "wrap_socket", "TLS", "TLS is not simulated yet; connect without it"),
+    (ssl.SSLContext, "wrap_bio", "TLS", "TLS is not simulated yet; connect without it"),
+]
+
+
+def _refusing(real: Callable[..., Any], what: str, remedy: str) -> Callable[..., Any]:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        if active.world() is None:
+            return real(*args, **kwargs)
+        raise active.escape(what, remedy)
+
+    refuse.__name__ = what.rpartition(".")[2]
+    return refuse
+
+
+REPLACEMENTS: list[tuple[object, str, object]] = [
+    (owner, name, _refusing(getattr(owner, name), what, remedy))
+    for owner, name, what, remedy in REFUSED
+    if hasattr(owner, name)
+]
+
+_hooked = False
+
+
+def install_audit_hook() -> None:
+    """Once per interpreter: an audit hook cannot be taken away again. Outside of a world it does nothing."""
+    global _hooked
+    if not _hooked:
+        _hooked = True
+        sys.addaudithook(_audit)

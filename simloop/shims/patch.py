@@ -1,0 +1,61 @@
+"""Putting the shims in place, and taking them away."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import ModuleType
+
+Replacement = tuple[object, str, object]
+
+
+class Patch:
+    """A set of replacements: the attribute of a module or class, and what stands there meanwhile.
+
+    Modules that imported an original by name (``from time import monotonic``) hold it under a name of
+    their own. Those references are changed once and stay changed: every shim goes to the real function
+    outside of a world, so nothing can be told from it.
+    """
+
+    def __init__(self, replacements: Iterable[Replacement]) -> None:
+        self._replacements: list[tuple[object, str, object, object]] = [
+            (owner, name, getattr(owner, name), shim) for owner, name, shim in replacements
+        ]
+        # By identity, since some originals cannot be hashed or compare oddly.
+        self._shims = {
+            id(real): (real, shim)
+            for owner, _, real, shim in self._replacements
+            if isinstance(owner, ModuleType) and callable(real) and shim is not None
+        }
+        self._seen: set[str] = set()
+        self._owners = {id(vars(owner)) for owner, _, _, _ in self._replacements if isinstance(owner, ModuleType)}
+
+    def apply(self) -> None:
+        for owner, name, _, shim in self._replacements:
+            setattr(owner, name, shim)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the modules that were imported since the last time."""
+        if len(sys.modules) != len(self._seen):
+            self._replace_references()
+
+    def restore(self) -> None:
+        for owner, name, real, _ in self._replacements:
+            setattr(owner, name, real)
+
+    def _replace_references(self) -> None:
+        shims = self._shims
+        for name, module in list(sys.modules.items()):
+            if name in self._seen:
+                continue
+            self._seen.add(name)
+            if name.startswith("simloop") or not isinstance(module, ModuleType):
+                continue
+            namespace = vars(module)
+            if id(namespace) in self._owners:
+                continue
+            for key, value in list(namespace.items()):
+                found = shims.get(id(value))
+                if found is not None and found[0] is value:
+                    namespace[key] = found[1]

@@ -1,0 +1,321 @@
+"""One run: a world, a loop in it, and what came of it.
+
+`run` is what a user calls; `execute` is the same with the world kept for whoever wants to look at it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from asyncio import events
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from simloop.checks.deadlock import describe_deadlock
+from simloop.choices import Choices, check_profile, check_seed, seeded
+from simloop.errors import ConfigurationError, EscapedSimulationError, WorldError
+from simloop.hosted import HostedProcess
+from simloop.kernel.process import Host
+from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
+from simloop.loop import SimLoop, Tracer
+from simloop.network.world import DEFAULT_MAX_STEPS, World
+from simloop.shims import active
+from simloop.installation import install, installed
+
+T = TypeVar("T")
+Main = Callable[[], Coroutine[Any, Any, T]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What bounds a run, and which orders count as legal in it.
+
+    `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may
+    go on, and how long one slow step may keep a loop from its timers.
+    """
+
+    profile: str = "cpython"
+    max_steps: int = DEFAULT_MAX_STEPS
+    max_time: float = DEFAULT_MAX_TIME
+    max_stall: float = DEFAULT_MAX_STALL
+
+    def __post_init__(self) -> None:
+        check_profile(self.profile)
+        if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < 1:
+            raise ConfigurationError(f"max_steps must be a whole number of at least 1, not {self.max_steps!r}")
+        for name in ("max_time", "max_stall"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+                raise ConfigurationError(f"{name} must be a number of virtual seconds, not {value!r}")
+
+    def make_world(self, choices: Choices) -> World:
+        return World(
+            choices,
+            profile=self.profile,
+            max_steps=self.max_steps,
+            max_time=self.max_time,
+            max_stall=self.max_stall,
+        )
+
+
+class SimHost:
+    """A simulated machine, as a test sees it: ``sim.host("db")``."""
+
+    def __init__(self, world: World, host: Host) -> None:
+        self._world = world
+        self._host = host
+
+    @property
+    def name(self) -> str:
+        """Its name, which every host of the world can look up and connect to."""
+        return self._host.name
+
+    @property
+    def ip(self) -> str:
+        """Its IPv4 address."""
+        return self._host.ipv4
+
+    @property
+    def ipv6(self) -> str:
+        """Its IPv6 address."""
+        return self._host.ipv6
+
+    async def run(self, main: Main[T]) -> T:
+        """Run ``main()`` on this host, as a process of its own with its own event loop.
+
+        Returns what it returns, or raises what it raises. Cancelling the call interrupts the process:
+        its main task is cancelled and its end is waited for.
+        """
+        loop = events.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        scheduler = self._world.scheduler
+
+        def on_end() -> None:
+            # Its end is seen at a poll of whoever waits, as waitpid(2) would see it.
+            scheduler.at(scheduler.clock.now, lambda: None if ended.done() else ended.set_result(None))
+
+        process: HostedProcess[T] = HostedProcess(self._world, self._host, _checked(main), on_end)
+        try:
+            await ended
+        except asyncio.CancelledError:
+            process.interrupt()
+            if not process.over:
+                ended = loop.create_future()
+                await ended
+            raise
+        return process.result()
+
+    def __repr__(self) -> str:
+        return f"<SimHost {self.name} {self.ip}>"
+
+
+class Sim:
+    """The handle on the world that is running, ``sim``."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    def seed(self) -> int:
+        """The seed of this world."""
+        return self._world.choices.seed
+
+    @property
+    def elapsed(self) -> float:
+        """Virtual seconds since the world began. Looking at it costs no virtual time."""
+        return self._world.scheduler.clock.elapsed
+
+    def host(self, name: str) -> SimHost:
+        """The machine of that name, made on first use. ``"localhost"`` is where the test itself runs."""
+        return SimHost(self._world, self._world.host(name))
+
+    def may_cancel(self, task: asyncio.Task[Any]) -> None:
+        """Declare that the environment may cancel `task`: its client hangs up, its user's timeout fires.
+
+        The cancellation comes at most once, at any poll of the loop from now on until the task is done.
+        """
+        loop = task.get_loop() if isinstance(task, asyncio.Task) else None
+        if not isinstance(loop, SimLoop):
+            raise WorldError(f"sim.may_cancel() takes a task of this run, not {task!r}")
+        loop.may_cancel(task)
+
+    def __repr__(self) -> str:
+        return f"<Sim seed={self.seed} at {self.elapsed:.6f} s>"
+
+
+def current() -> Sim:
+    """The handle of the run that the calling code is in. Raises `WorldError` outside of one."""
+    world = active.world()
+    if world is None:
+        raise WorldError("simloop.current() was called outside of a run")
+    return Sim(world)
+
+
+@contextlib.contextmanager
+def entered(choices: Choices, limits: Limits) -> Iterator[World]:
+    """Make a world and be in it: the shims answer for it until the block ends."""
+    if active.entered is not None:
+        inside = active.world() is not None
+        raise WorldError(
+            "a world is already entered in this thread: leave it before entering another"
+            if inside
+            else "another thread is inside of a world: use one world at a time, or one process for each"
+        )
+    collecting = gc.isenabled()
+    install()
+    world = limits.make_world(choices)
+    world.scheduler.explain_deadlock = describe_deadlock
+    # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
+    gc.disable()
+    active.entered = world
+    try:
+        yield world
+        for loop in list(world.scheduler.loops):
+            if isinstance(loop, SimLoop):
+                loop.report_leftovers()
+    finally:
+        try:
+            world.close()
+        finally:
+            active.entered = None
+            if collecting:
+                gc.enable()
+    if world.escape is not None:
+        raise world.escape
+
+
+@contextlib.contextmanager
+def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
+    """Enter a world from plain synchronous code.
+
+    Inside, ``asyncio.run``, ``asyncio.Runner`` and ``asyncio.new_event_loop`` make loops of that world,
+    and clocks, sockets and entropy are simulated. On leaving, everything is as before. Options: those of
+    `Limits`. Raises `WorldError` when a world is entered already, and `EscapedSimulationError` when
+    anything in it reached for the real world.
+
+    >>> with world(seed=1) as sim:
+    ...     asyncio.run(asyncio.sleep(3600))
+    ...     round(sim.elapsed)
+    3600
+    """
+    limits = make_limits(options)
+    choices = Choices(check_seed(seed), seeded(seed))
+    with installed(), entered(choices, limits) as entered_world:
+        yield Sim(entered_world)
+
+
+_DEFAULT_LIMITS = Limits()
+
+
+@dataclass
+class Outcome:
+    """What came of one run."""
+
+    world: World
+    value: Any = None
+    exception: BaseException | None = None
+    loops: list[SimLoop] = field(default_factory=list)
+
+    @property
+    def choices(self) -> Choices:
+        return self.world.choices
+
+
+def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | None = None) -> Outcome:
+    """One run of ``main()`` as `asyncio.run` would have it; its exception is kept, not raised, unless it
+    is Ctrl-C."""
+    outcome: Outcome | None = None
+    try:
+        with entered(choices, limits) as world:
+            outcome = Outcome(world)
+            loop = SimLoop(world, world.root)
+            loop.tracer = tracer
+            outcome.loops.append(loop)
+            outcome.value = run_main(loop, main)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if outcome is None:
+            raise
+        escape = outcome.world.escape
+        outcome.exception = escape if escape is not None and not isinstance(error, EscapedSimulationError) else error
+    return outcome
+
+
+def run_main(loop: SimLoop, main: Main[T]) -> T:
+    """`asyncio.run`, step by step (Lib/asyncio/runners.py), leaving out what would find nothing to do."""
+    try:
+        value = loop.run_until_complete(loop.create_task(_checked(main)))
+    finally:
+        try:
+            finish(loop)
+        finally:
+            loop.report_leftovers()
+            loop.close()
+    return value
+
+
+def finish(loop: SimLoop) -> None:
+    """What `asyncio.Runner.close` does before it closes the loop."""
+    pending = loop.pending_tasks()
+    if pending:
+        for task in pending:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        for task in pending:
+            if not task.cancelled() and task.exception() is not None:
+                loop.call_exception_handler(
+                    {
+                        "message": "unhandled exception during asyncio.run() shutdown",
+                        "exception": task.exception(),
+                        "task": task,
+                    }
+                )
+    if loop.has_asyncgens():
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    if loop.has_executor():
+        loop.run_until_complete(loop.shutdown_default_executor(300))
+
+
+def _checked(main: Main[T]) -> Coroutine[Any, Any, T]:
+    if not callable(main):
+        raise ConfigurationError(f"expected an async function of no arguments, not {main!r}")
+    coro = main()
+    if not asyncio.iscoroutine(coro):
+        if isinstance(coro, Awaitable) and hasattr(coro, "close"):
+            coro.close()
+        raise ConfigurationError(f"expected an async function, but {main!r} returned {type(coro).__name__}")
+    return coro
+
+
+def make_limits(options: dict[str, Any]) -> Limits:
+    unknown = set(options) - set(Limits.__dataclass_fields__)
+    if unknown:
+        raise ConfigurationError(
+            f"unknown option {sorted(unknown)[0]!r}: use one of {', '.join(Limits.__dataclass_fields__)}"
+        )
+    return Limits(**options) if options else _DEFAULT_LIMITS
+
+
+def run(main: Main[T], *, seed: int = 0, **options: Any) -> T:
+    """Run ``main()`` once in a fresh simulated world, as `asyncio.run` would.
+
+    Seed 0 is the canonical run, in which nothing unusual happens; any other seed decides every order that
+    the real environment could have chosen, the same way each time. Options: those of `Limits`.
+    Returns main's value or raises its exception; also `DeadlockError`, `StepLimitError`,
+    `TimeLimitError` and `EscapedSimulationError`.
+
+    >>> async def main():
+    ...     await asyncio.sleep(3600)
+    ...     return "an hour later, at once"
+    >>> run(main)
+    'an hour later, at once'
+    """
+    choices = Choices(check_seed(seed), seeded(seed))
+    outcome = execute(main, choices, make_limits(options))
+    if outcome.exception is not None:
+        raise outcome.exception
+    value: T = outcome.value
+    return value
