@@ -1,0 +1,5 @@
+"""The pytest plugin of simloop: runs async tests over many simulated worlds.
+
+Everything a test needs is the marker ``simloop``, the fixture ``sim`` and the options ``--sim*``; this
+package exports nothing else.
+"""

@@ -1,0 +1,157 @@
+"""The hooks by which pytest meets the simulation.
+
+simloop itself is imported on the first use, so that a session without simulated tests does not pay for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from simloop.simulation import Sim
+
+# Markers by which other plugins claim async tests, and the names of those plugins.
+_CLAIMS = {"anyio": "anyio", "trio": "trio", "asyncio": "asyncio", "twisted": "twisted", "tornado": "tornado"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    from pytest_simloop.settings import add_options
+
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "simloop(runs, seed, profile, max_steps, max_time, max_stall): run this async test in a simulated world",
+    )
+
+
+def _wants_simulation(function: pytest.Function) -> bool:
+    option = function.config.option
+    return option.sim or option.sim_replay is not None or function.get_closest_marker("simloop") is not None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generator[None, Any, Any]:
+    """Outermost, so as to see which tests other plugins have claimed."""
+    result = yield
+    if not isinstance(result, list):
+        return result
+    return [_simulated(item) if isinstance(item, pytest.Function) else item for item in result]
+
+
+def _simulated(function: pytest.Function) -> pytest.Function:
+    if not _wants_simulation(function) or isinstance(function, pytest.Class):
+        return function
+    from _pytest.unittest import TestCaseFunction
+
+    if isinstance(function, TestCaseFunction):
+        return function
+    marked = function.get_closest_marker("simloop") is not None
+    if not inspect.iscoroutinefunction(inspect.unwrap(function.function)):
+        if marked and inspect.isfunction(function.function) and not hasattr(function.function, "hypothesis"):
+            return _refusing(function, "it is marked simloop, but is no async function: write `async def`")
+        return function
+    claimed = _claimed_by(function)
+    if claimed is not None:
+        return _refusing(
+            function, f"the plugin {claimed} runs this test already: pass -p no:{claimed}, or do not simulate it"
+        )
+    from pytest_simloop.item import SimFunction
+
+    return SimFunction.of(function)
+
+
+def _claimed_by(function: pytest.Function) -> str | None:
+    plugins = function.config.pluginmanager
+    for marker, plugin in _CLAIMS.items():
+        if function.get_closest_marker(marker) is not None and plugins.hasplugin(plugin):
+            return plugin
+    if type(function) is not pytest.Function:
+        return "asyncio" if "asyncio" in type(function).__module__ else type(function).__module__
+    return None
+
+
+def _refusing(function: pytest.Function, reason: str) -> pytest.Function:
+    from pytest_simloop.item import SimFunction
+
+    item = SimFunction.of(function)
+    item.refusal = reason
+    return item
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A token picks its test out of those that were selected."""
+    token = config.option.sim_replay
+    if token is None or token.isdigit():
+        return
+    from pytest_simloop.item import SimFunction
+    from pytest_simloop.settings import test_name
+    from simloop.choices import decode
+    from simloop.errors import OtherTestError
+
+    chosen, others = [], []
+    for item in items:
+        try:
+            decode(token, test_name(item))
+        except OtherTestError:
+            others.append(item)
+        else:
+            (chosen if isinstance(item, SimFunction) else others).append(item)
+    if not items:
+        return
+    if not chosen:
+        raise pytest.UsageError(
+            "--sim-replay: the token was not made for any of the selected tests: "
+            "name the test that it was printed for"
+        )
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = chosen
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: Any, request: Any) -> Any:
+    if not getattr(request, "_pyfuncitem", None) or type(request._pyfuncitem).__name__ != "SimFunction":
+        return None
+    from pytest_simloop.item import refuse_wide_async_fixture, set_up_fixture
+
+    refuse_wide_async_fixture(fixturedef, request)
+    return set_up_fixture(fixturedef, request)
+
+
+@pytest.fixture
+def sim(request: pytest.FixtureRequest) -> Sim:
+    """The handle on the simulated world of the current run: `simloop.Sim`."""
+    handle: Sim | None = getattr(request.node, "sim", None)
+    if handle is None:
+        pytest.fail("the fixture 'sim' needs a simulated test: an async one, marked simloop or run with --sim", False)
+    return handle
+
+
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """Under -v, say how many runs stand behind a PASSED."""
+    if report.when != "call" or report.outcome != "passed" or config.get_verbosity() < 1:
+        return None
+    runs = dict(report.user_properties).get("simloop_runs")
+    if runs is None or hasattr(report, "wasxfail"):
+        return None
+    return "passed", ".", f"PASSED ({runs})"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    found = getattr(item, "report", None)
+    if call.when == "call" and found is not None and type(item).__name__ == "SimFunction":
+        item.user_properties.append(("simloop_runs", f"{found.runs} runs, {found.distinct} distinct"))
+    return (yield)
+
+
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    for note in getattr(excinfo.value, "__notes__", ()):
+        print(note)

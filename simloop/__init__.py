@@ -14,23 +14,31 @@ from simloop.errors import (
     TokenError,
     WorldError,
 )
+from simloop.explore.campaign import Failure, Report, explore, replay
+from simloop.explore.strategies import Plan, Strategy
 from simloop.simulation import Sim, SimHost, current, run, world
 
 __all__ = [
     "ConfigurationError",
     "DeadlockError",
     "EscapedSimulationError",
+    "Failure",
     "NondeterminismError",
     "OtherTestError",
+    "Plan",
     "ReplayDriftWarning",
+    "Report",
     "Sim",
     "SimHost",
     "SimulationError",
     "StepLimitError",
+    "Strategy",
     "TimeLimitError",
     "TokenError",
     "WorldError",
     "current",
+    "explore",
+    "replay",
     "run",
     "world",
 ]

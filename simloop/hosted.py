@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -20,12 +21,14 @@ class HostedProcess(Generic[T]):
         self._world = world
         self._process = world.add_process(host)
         self._on_end = on_end
+        # Nothing is inherited from whoever starts a process.
+        self._context = contextvars.Context()
         self.over = False
         previous, world.current = world.current, self._process
         try:
             self.loop = SimLoop(world, self._process)
             self.loop.run_by_turns(self._next_stage)
-            self._task: asyncio.Task[T] = self.loop.create_orphan(main)
+            self._task: asyncio.Task[T] = self.loop.create_main(main, self._context)
             self._stages = self._life()
             self._next_stage()
         finally:
@@ -40,9 +43,9 @@ class HostedProcess(Generic[T]):
                 task.cancel()
             yield asyncio.gather(*pending, return_exceptions=True)
         if loop.has_asyncgens():
-            yield loop.create_orphan(loop.shutdown_asyncgens())
+            yield loop.create_task(loop.shutdown_asyncgens(), context=self._context)
         if loop.has_executor():
-            yield loop.create_orphan(loop.shutdown_default_executor(300))
+            yield loop.create_task(loop.shutdown_default_executor(300), context=self._context)
 
     def _next_stage(self) -> None:
         stage = next(self._stages, None)

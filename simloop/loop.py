@@ -170,7 +170,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._sim_tasks: list[SimTask] = []
         self._sim_task_limit = _REGISTRY_START
         self._sim_task_count = 0
-        self._sim_orphans = 0
+        self._sim_orphans = 1
         self._cancellable: list[_Cancellable] = []
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._shuffles = world.profile != "cpython"
@@ -279,11 +279,20 @@ class SimLoop(asyncio.SelectorEventLoop):
         """Tasks that are not done, in order of creation."""
         return [task for task in self._sim_tasks if not task.done()]
 
-    def create_orphan(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """A task that stems from no other and inherits nothing, whoever runs now."""
-        return self.create_task(coro, context=contextvars.Context())
+    def create_main(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
+        """The main task, whose path is ``0``, and whose children's paths are their numbers alone."""
+        counted, self._sim_orphans = self._sim_orphans, 0
+        try:
+            return self.create_task(coro, context=context)
+        finally:
+            self._sim_orphans = counted
 
     def has_asyncgens(self) -> bool:
+        """Whether any async generator is unfinished. Finished ones are forgotten first: how long they
+        stay alive is a matter of references, which must not show in a run."""
+        for generator in self._asyncgens:
+            if generator.ag_frame is None:
+                self._asyncgens.discard(generator)
         return len(self._asyncgens) > 0
 
     def has_executor(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 from asyncio import events
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -17,12 +18,12 @@ from simloop.checks.deadlock import describe_deadlock
 from simloop.choices import Choices, check_profile, check_seed, seeded
 from simloop.errors import ConfigurationError, EscapedSimulationError, WorldError
 from simloop.hosted import HostedProcess
+from simloop.installation import install, installed
 from simloop.kernel.process import Host
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
 from simloop.loop import SimLoop, Tracer
 from simloop.network.world import DEFAULT_MAX_STEPS, World
 from simloop.shims import active
-from simloop.installation import install, installed
 
 T = TypeVar("T")
 Main = Callable[[], Coroutine[Any, Any, T]]
@@ -247,7 +248,7 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
 def run_main(loop: SimLoop, main: Main[T]) -> T:
     """`asyncio.run`, step by step (Lib/asyncio/runners.py), leaving out what would find nothing to do."""
     try:
-        value = loop.run_until_complete(loop.create_task(_checked(main)))
+        value = loop.run_until_complete(loop.create_main(_checked(main), contextvars.copy_context()))
     finally:
         try:
             finish(loop)

@@ -102,3 +102,5 @@ class World:
         self.network.hosts.clear()
         for process in self.processes:
             process.loop = None
+            # A transport that is collected after the run closes its socket: it must find nothing to close.
+            process.files.clear()

@@ -260,7 +260,7 @@ class SimSocket(real_socket):
     def _real_close(self, _unused: Any = None) -> None:
         fd, self._fd = self._fd, -1
         self._forget_shortcuts()
-        if fd >= 0:
+        if fd in self._process.files:
             self._process.close(fd)
 
     def close(self) -> None:

@@ -1,0 +1,239 @@
+"""One async test under simulation: each run has its own world, loop, fixtures and test instance."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import shutil
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.outcomes import XFailed
+
+from pytest_simloop import internals
+from pytest_simloop.confirm import Confirmation, confirm, note_signature
+from pytest_simloop.sections import describe_failure, describe_replay
+from pytest_simloop.settings import Settings, settings_of, test_name
+from simloop.choices import Choices
+from simloop.errors import SimulationError
+from simloop.explore.campaign import Campaign, Report
+from simloop.loop import SimLoop, Tracer
+from simloop.simulation import Outcome, Sim, entered, finish
+
+# Not failures of the test: they end the campaign, and pytest knows what to do with them.
+_VERDICTS = (pytest.skip.Exception, pytest.exit.Exception, XFailed, KeyboardInterrupt)
+
+
+class SimFunction(pytest.Function):
+    """An async test that runs in the simulation."""
+
+    #: Why this test is not run at all, if it is not.
+    refusal: str | None = None
+    #: The world of the run that is going on.
+    sim: Sim | None = None
+    report: Report | None = None
+    section: str | None = None
+    _settings: Settings
+    _loop: SimLoop
+    _context: contextvars.Context
+    _scratch: Path | None = None
+
+    @classmethod
+    def of(cls, function: pytest.Function) -> SimFunction:
+        """The same test as `function`, to be simulated."""
+        callspec = getattr(function, "callspec", None)
+        item: SimFunction = cls.from_parent(
+            function.parent,
+            name=function.name,
+            callspec=callspec,
+            fixtureinfo=function._fixtureinfo,
+            originalname=function.originalname,
+        )
+        return item
+
+    # --- pytest's phases ------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        if self.refusal is not None:
+            pytest.fail(self.refusal, pytrace=False)
+        wrong = None
+        try:
+            self._settings = settings_of(self, test_name(self))
+        except SimulationError as error:
+            wrong = str(error)
+        if wrong is not None:
+            pytest.fail(wrong, pytrace=False)
+        # Fixtures that outlive a test are made once, in the real world; the others in every run.
+        for name in internals.wide_fixtures(self):
+            self._request.getfixturevalue(name)
+        if "tmp_path" in self.fixturenames:
+            factory = self._request.getfixturevalue("tmp_path_factory")
+            name = "".join(c if c.isalnum() else "_" for c in self.name)[:30]
+            self._scratch = factory.mktemp(name, numbered=True)
+
+    def runtest(self) -> None:
+        settings = self._settings
+        campaign = Campaign(
+            self.execute,
+            test_name(self),
+            runs=settings.runs,
+            seed=settings.seed,
+            profile=settings.limits.profile,
+        )
+        if settings.replay is not None:
+            outcome, story, schedule = campaign.replay(settings.replay)
+            if outcome.exception is not None:
+                note_signature(outcome.exception)
+                self.section = describe_replay(story, schedule)
+                raise outcome.exception
+            return
+        self.report = campaign.report
+        campaign.explore()
+        failure = self.report.failure
+        if failure is not None:
+            confirmation = confirm(self, failure) if not self.config.option.usepdb else Confirmation.UNKNOWN
+            self.section = describe_failure(self, self.report, failure, settings, confirmation)
+            raise failure.exception
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
+        error = excinfo.value
+        if isinstance(error, SimulationError) and not self._reaches_test(excinfo):
+            text = f"{type(error).__name__}: {error}"
+            return f"{text}\n{self.section}" if self.section else text
+        shown = super().repr_failure(excinfo, *args, **kwargs)
+        if self.section and hasattr(shown, "addsection"):
+            shown.addsection("simulation", self.section)
+        return shown
+
+    def _reaches_test(self, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+        return any(_is_foreign(entry) for entry in excinfo.traceback)
+
+    def _traceback_filter(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        shown = super()._traceback_filter(excinfo)
+        theirs = shown.filter(_is_foreign)
+        return theirs or shown
+
+    # --- one run --------------------------------------------------------------------------------------
+
+    def execute(self, choices: Choices, tracer: Tracer | None = None) -> Outcome:
+        """Set up, run and tear down the test in a fresh world."""
+        outcome: Outcome | None = None
+        internals.forget_output(self)
+        try:
+            with entered(choices, self._settings.limits) as world:
+                outcome = Outcome(world)
+                self.sim = Sim(world)
+                self._loop = SimLoop(world, world.root)
+                self._loop.tracer = tracer
+                self._context = contextvars.copy_context()
+                self._run_phases(outcome)
+        except _VERDICTS:
+            raise
+        except BaseException as error:
+            if outcome is None:
+                raise
+            outcome.exception = error
+        finally:
+            self.sim = None
+        return outcome
+
+    def _run_phases(self, outcome: Outcome) -> None:
+        errors: list[BaseException] = []
+        registered = internals.finalizers(self)
+        before = len(registered)
+        try:
+            internals.forget_instance(self)
+            internals.fill_fixtures(self)
+            arguments = {name: self.funcargs[name] for name in internals.argument_names(self)}
+            self._loop.run_until_complete(self._loop.create_main(self.obj(**arguments), self._context))
+        except BaseException as error:
+            errors.append(error)
+        while len(registered) > before:
+            finalizer = registered.pop()
+            try:
+                finalizer()
+            except BaseException as error:
+                errors.append(error)
+        try:
+            finish(self._loop)
+        except BaseException as error:
+            errors.append(error)
+        self._loop.report_leftovers()
+        self._loop.close()
+        for later in errors[1:]:
+            errors[0].add_note(f"then, while tearing down: {type(later).__name__}: {later}")
+        if errors:
+            raise errors[0]
+
+    def run_async(self, coro: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine of a fixture in this run's loop."""
+        return self._loop.run_until_complete(self._loop.create_task(coro, context=self._context))
+
+    def scratch(self) -> Path:
+        """This run's `tmp_path`: the same path in every run, so that runs are alike, and empty."""
+        assert self._scratch is not None
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir()
+        return self._scratch
+
+
+def set_up_fixture(fixturedef: Any, request: Any) -> Any:
+    """Set up what pytest cannot for a simulated test: async fixtures, and `tmp_path`. None leaves it to pytest."""
+    item = request._pyfuncitem
+    if not isinstance(item, SimFunction) or item.sim is None:
+        return None
+    if fixturedef.argname == "tmp_path" and fixturedef.func.__module__ == "_pytest.tmpdir":
+        path = item.scratch()
+        internals.cache_result(fixturedef, request, path)
+        return path
+    function = internals.bound_fixture(fixturedef, request)
+    is_generator = inspect.isasyncgenfunction(function)
+    if not is_generator and not inspect.iscoroutinefunction(function):
+        return None
+    try:
+        arguments = {name: request.getfixturevalue(name) for name in fixturedef.argnames}
+        if is_generator:
+            generator = function(**arguments)
+            value = item.run_async(anext(generator))
+            request.addfinalizer(lambda: _finish_generator(item, generator, fixturedef.argname))
+        else:
+            value = item.run_async(function(**arguments))
+    except BaseException as error:
+        internals.cache_result(fixturedef, request, None, error)
+        raise
+    internals.cache_result(fixturedef, request, value)
+    return value
+
+
+def refuse_wide_async_fixture(fixturedef: Any, request: Any) -> None:
+    """An async fixture that outlives a test cannot be shared by worlds."""
+    item = getattr(request, "_pyfuncitem", None)
+    function = fixturedef.func
+    is_async = inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function)
+    if isinstance(item, SimFunction) and is_async and fixturedef.scope != "function":
+        pytest.fail(
+            f"async fixture {fixturedef.argname!r} has scope {fixturedef.scope!r}, and cannot be shared "
+            "by simulated runs: give it function scope",
+            pytrace=False,
+        )
+
+
+async def _next(generator: Any) -> bool:
+    try:
+        await anext(generator)
+    except StopAsyncIteration:
+        return True
+    return False
+
+
+def _finish_generator(item: SimFunction, generator: Any, name: str) -> None:
+    if not item.run_async(_next(generator)):
+        pytest.fail(f"async fixture {name!r} yields more than once", pytrace=False)
+
+
+def _is_foreign(entry: Any) -> bool:
+    """A traceback entry that is neither ours nor of asyncio's and pytest's machinery below us."""
+    module = entry.frame.f_globals.get("__name__", "")
+    return not module.startswith(("simloop.", "pytest_simloop.", "asyncio.", "_pytest.", "pluggy.", "contextlib"))

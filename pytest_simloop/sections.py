@@ -1,0 +1,62 @@
+"""The text that a failing simulated test adds to pytest's report."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from pytest_simloop.confirm import Confirmation
+from simloop.choices import Schedule
+
+if TYPE_CHECKING:
+    from pytest_simloop.item import SimFunction
+    from pytest_simloop.settings import Settings
+    from simloop.explore.campaign import Failure, Report
+
+
+def describe_failure(
+    item: SimFunction, report: Report, failure: Failure, settings: Settings, confirmation: Confirmation
+) -> str:
+    profile = settings.limits.profile
+    lines = [f"failed in run {failure.runs} of {settings.runs} ({failure.strategy}, profile {profile})"]
+    lines += _causes(failure.story)
+    lines += ["", "replay it:", "  " + _command(item, failure.token, confirmation)]
+    lines += _confirmed(confirmation)
+    return "\n".join(lines)
+
+
+def describe_replay(story: list[str], schedule: Schedule) -> str:
+    return "\n".join([f"replayed (profile {schedule.profile}, seed {schedule.seed})", *_causes(story)])
+
+
+def _causes(story: list[str]) -> list[str]:
+    if not story:
+        return ["it fails without any deviation: when nothing unusual happens"]
+    if len(story) == 1:
+        return ["it passes when nothing unusual happens; this is what makes it fail:", f"  {story[0]}"]
+    return [
+        f"it passes when nothing unusual happens; these {len(story)} things make it fail:",
+        *(f"  {number}. {sentence}" for number, sentence in enumerate(story, 1)),
+    ]
+
+
+def _command(item: SimFunction, token: str, confirmation: Confirmation) -> str:
+    node = item.config.cwd_relative_nodeid(item.nodeid)
+    command = f"pytest {shlex.quote(node)} --sim-replay={token}"
+    if confirmation is Confirmation.ONLY_WITH_HASH_SEED:
+        return f"PYTHONHASHSEED={confirmation.hash_seed} {command}"
+    return command
+
+
+def _confirmed(confirmation: Confirmation) -> list[str]:
+    return {
+        Confirmation.SAME: ["in a fresh process it fails in the same way"],
+        Confirmation.ONLY_WITH_HASH_SEED: [
+            "in a fresh process it fails only under some PYTHONHASHSEEDs, such as the one in the command:",
+            "the program depends on the order in which strings hash",
+        ],
+        Confirmation.NEVER: [
+            "in a fresh process it does NOT fail: it depends on state that earlier tests or runs have left behind"
+        ],
+        Confirmation.UNKNOWN: [],
+    }[confirmation]

@@ -1,0 +1,163 @@
+"""Socket options: which ones a TCP socket has, their defaults, and what may be written to them.
+
+What depends on the connection (SO_ERROR, SO_ACCEPTCONN) is in `tcp`; here is what a socket merely stores.
+Defaults and ranges are those of Linux 6; the sources are named where they are not in a man page.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket as _socket  # constants only
+import struct
+from typing import NamedTuple
+
+from simloop.kernel.errors import fail
+
+# Plain ints: the constants are enums here and there, whose operators cost a microsecond.
+SOL_SOCKET = int(_socket.SOL_SOCKET)
+IPPROTO_IP = int(_socket.IPPROTO_IP)
+IPPROTO_TCP = int(_socket.IPPROTO_TCP)
+IPPROTO_IPV6 = int(_socket.IPPROTO_IPV6)
+
+# tcp(7): net.ipv4.tcp_wmem and tcp_rmem defaults, and what loopback's send buffer grows to on connection.
+SNDBUF_FRESH = 16_384
+SNDBUF = 2_626_560
+RCVBUF = 131_072
+SNDBUF_MIN, RCVBUF_MIN = 4_608, 2_304
+BUFFER_MAX = 425_984  # twice net.core.[rw]mem_max
+# include/net/tcp.h: the bounds of the keep-alive and retry options.
+_MAX_SECONDS = 32_767
+_MAX_COUNT = 127
+_INT_MAX = 2**31 - 1
+
+
+class _Option(NamedTuple):
+    """What an option holds at first, and which values it takes."""
+
+    default: int
+    low: int = -(2**31)
+    high: int = _INT_MAX
+    boolean: bool = False
+    #: What is written means the default when it is -1.
+    resettable: bool = False
+
+
+_FLAG = _Option(0, boolean=True)
+_TABLE = {
+    (SOL_SOCKET, _socket.SO_REUSEADDR): _FLAG,
+    (SOL_SOCKET, _socket.SO_REUSEPORT): _FLAG,
+    (SOL_SOCKET, _socket.SO_KEEPALIVE): _FLAG,
+    (SOL_SOCKET, _socket.SO_BROADCAST): _FLAG,
+    (SOL_SOCKET, _socket.SO_DONTROUTE): _FLAG,
+    (SOL_SOCKET, _socket.SO_OOBINLINE): _FLAG,
+    (SOL_SOCKET, _socket.SO_PRIORITY): _Option(0),
+    (SOL_SOCKET, _socket.SO_RCVLOWAT): _Option(1),
+    (IPPROTO_TCP, _socket.TCP_NODELAY): _FLAG,
+    (IPPROTO_TCP, _socket.TCP_CORK): _FLAG,
+    (IPPROTO_TCP, _socket.TCP_QUICKACK): _Option(1, boolean=True),
+    (IPPROTO_TCP, _socket.TCP_KEEPIDLE): _Option(7200, 1, _MAX_SECONDS),
+    (IPPROTO_TCP, _socket.TCP_KEEPINTVL): _Option(75, 1, _MAX_SECONDS),
+    (IPPROTO_TCP, _socket.TCP_KEEPCNT): _Option(9, 1, _MAX_COUNT),
+    (IPPROTO_TCP, _socket.TCP_SYNCNT): _Option(6, 1, _MAX_COUNT),
+    (IPPROTO_TCP, _socket.TCP_USER_TIMEOUT): _Option(0, 0),
+    (IPPROTO_TCP, _socket.TCP_FASTOPEN): _Option(0, 0),
+    (IPPROTO_TCP, _socket.TCP_DEFER_ACCEPT): _Option(0),
+    (IPPROTO_IP, _socket.IP_TOS): _Option(0),
+    (IPPROTO_IP, _socket.IP_TTL): _Option(64, 1, 255, resettable=True),
+}
+_TABLE_V6 = {
+    (IPPROTO_IPV6, _socket.IPV6_V6ONLY): _FLAG,
+    (IPPROTO_IPV6, _socket.IPV6_TCLASS): _Option(0, -1, 255, resettable=True),
+    (IPPROTO_IPV6, _socket.IPV6_UNICAST_HOPS): _Option(64, -1, 255, resettable=True),
+}
+
+
+class Options:
+    """The options of one socket, and its buffer sizes."""
+
+    __slots__ = ("_v6", "_values", "linger", "rcvbuf", "sndbuf", "sndbuf_fixed")
+
+    def __init__(self, v6: bool) -> None:
+        self._v6 = v6
+        self._values: dict[tuple[int, int], int] = {}
+        #: As struct linger: on or off, seconds.
+        self.linger = (0, 0)
+        self.sndbuf = SNDBUF_FRESH
+        self.rcvbuf = RCVBUF
+        #: The program has set the send buffer, so it no longer grows by itself (socket(7), SO_SNDBUF).
+        self.sndbuf_fixed = False
+
+    def inherited(self, v6: bool) -> Options:
+        """What a connection takes over from its listener."""
+        child = Options(v6)
+        child._values = dict(self._values)
+        child.linger = self.linger
+        child.sndbuf, child.rcvbuf, child.sndbuf_fixed = self.sndbuf, self.rcvbuf, self.sndbuf_fixed
+        return child
+
+    def grow(self) -> None:
+        """The connection is made: from here on the send buffer has its usual size."""
+        if not self.sndbuf_fixed:
+            self.sndbuf = SNDBUF
+
+    def flag(self, level: int, name: int) -> bool:
+        return bool(self._values.get((level, name)))
+
+    def get(self, level: int, name: int) -> int | bytes:
+        if level == SOL_SOCKET:
+            if name == _socket.SO_SNDBUF:
+                return self.sndbuf
+            if name == _socket.SO_RCVBUF:
+                return self.rcvbuf
+            if name == _socket.SO_LINGER:
+                return struct.pack("ii", *self.linger)
+        option = self._option(level, name)
+        if option is None:
+            # ip_getsockopt() does not know the level at all, ipv6_getsockopt() only not the name.
+            levels = (SOL_SOCKET, IPPROTO_TCP, IPPROTO_IP)
+            raise fail(errno.ENOPROTOOPT if self._v6 or level in levels else errno.EOPNOTSUPP)
+        return self._values.get((level, name), option.default)
+
+    def set(self, level: int, name: int, value: int | bytes) -> None:
+        if isinstance(value, bytes):
+            if level == SOL_SOCKET and name == _socket.SO_LINGER and len(value) >= 8:
+                on, seconds = struct.unpack("ii", value[:8])
+                # Switched off, it keeps its time (sk_setsockopt() in net/core/sock.c).
+                self.linger = (1, seconds) if on else (0, self.linger[1])
+                return
+            if len(value) < 4:
+                raise fail(errno.EINVAL)
+            value = int(struct.unpack("i", value[:4])[0])
+        if level == SOL_SOCKET:
+            if name == _socket.SO_LINGER:
+                raise fail(errno.EINVAL)
+            if name == _socket.SO_SNDBUF:
+                self.sndbuf = _buffer_size(value, SNDBUF_MIN)
+                self.sndbuf_fixed = True
+                return
+            if name == _socket.SO_RCVBUF:
+                self.rcvbuf = _buffer_size(value, RCVBUF_MIN)
+                return
+        option = self._option(level, name)
+        if option is None:
+            raise fail(errno.ENOPROTOOPT)
+        if option.boolean:
+            value = int(bool(value))
+        elif option.resettable and value == -1:
+            value = option.default
+        elif not option.low <= value <= option.high:
+            raise fail(errno.EINVAL)
+        elif (level, name) == (IPPROTO_IP, _socket.IP_TOS):
+            value &= 0xFC  # the two bits of ECN are TCP's own (__ip_sock_set_tos())
+        elif (level, name) == (SOL_SOCKET, _socket.SO_RCVLOWAT):
+            value = _INT_MAX if value < 0 else value or 1
+        self._values[level, name] = value
+
+    def _option(self, level: int, name: int) -> _Option | None:
+        option = _TABLE.get((level, name))
+        return _TABLE_V6.get((level, name)) if option is None and self._v6 else option
+
+
+def _buffer_size(wanted: int, least: int) -> int:
+    # The kernel doubles what is asked for, and reads a negative size as a huge one (socket(7)).
+    return BUFFER_MAX if wanted < 0 else max(min(wanted * 2, BUFFER_MAX), least)

@@ -1,0 +1,138 @@
+"""The TCP ports of one host: who holds which, who listens, and which still cool down after use."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from simloop.kernel.addresses import is_any, unmapped
+from simloop.kernel.clock import SECOND
+from simloop.kernel.errors import fail
+
+if TYPE_CHECKING:
+    from simloop.kernel.scheduler import Scheduler
+    from simloop.kernel.tcp import TcpSocket
+
+EPHEMERAL = range(32_768, 61_000)  # net.ipv4.ip_local_port_range
+TIME_WAIT_NS = 60 * SECOND
+
+
+class HasScheduler(Protocol):
+    scheduler: Scheduler
+
+
+class Claim(NamedTuple):
+    """What matters of a socket when another one wants the same port."""
+
+    ip: str
+    v6: bool
+    v6only: bool
+    reuse_address: bool
+    reuse_port: bool
+    listening: bool = False
+
+    def covers(self, ip: str) -> bool:
+        """Whether packets for the literal `ip` are for it."""
+        if ":" in ip:
+            return self.v6 and self.ip in ("::", ip)
+        if self.v6:
+            return not self.v6only and (is_any(self.ip) or unmapped(self.ip) == ip)
+        return self.ip in ("0.0.0.0", ip)
+
+    def conflicts(self, other: Claim) -> bool:
+        """As inet_bind_conflict() in net/ipv4/inet_connection_sock.c."""
+        if self.reuse_port and other.reuse_port:
+            return False
+        if self.reuse_address and other.reuse_address and not other.listening:
+            return False
+        # Two bindings overlap when both cover an address of either, or the loopbacks where both are "any".
+        probes = [unmapped(ip) for ip in (self.ip, other.ip, "127.0.0.1", "::1") if not is_any(ip)]
+        return any(self.covers(ip) and other.covers(ip) for ip in probes)
+
+
+class Ports:
+    """Who holds which port of a host."""
+
+    def __init__(self, net: HasScheduler) -> None:
+        self._net = net
+        self._holders: dict[int, list[TcpSocket]] = {}
+        self._listeners: dict[int, list[TcpSocket]] = {}
+        #: What sockets in TIME_WAIT hold, and until when.
+        self._cooling: dict[int, dict[Claim, int]] = {}
+        self._next = EPHEMERAL.start
+
+    def claim(self, sock: TcpSocket, port: int) -> int:
+        """Take `port` for the socket, or any free one for 0."""
+        if port == 0:
+            port = self._free_port()
+        else:
+            self._check(sock, port)
+        self._holders.setdefault(port, []).append(sock)
+        return port
+
+    def _check(self, sock: TcpSocket, port: int) -> None:
+        wanted = sock.claim()
+        if any(wanted.conflicts(other.claim()) for other in self._holders.get(port, ()) if other is not sock):
+            raise fail(errno.EADDRINUSE)
+        if any(wanted.conflicts(claim) for claim in self._cooling_at(port)):
+            raise fail(errno.EADDRINUSE)
+
+    def _free_port(self) -> int:
+        for _ in EPHEMERAL:
+            port = self._next
+            self._next = port + 1 if port + 1 in EPHEMERAL else EPHEMERAL.start
+            if port not in self._holders and not self._cooling_at(port):
+                return port
+        raise fail(errno.EADDRINUSE)
+
+    def listen(self, sock: TcpSocket) -> None:
+        """The socket, which holds its port, wants connections to it."""
+        # Looked at again: bound side by side with SO_REUSEADDR, only one may listen.
+        self._check(sock, sock.port)
+        self._listeners.setdefault(sock.port, []).append(sock)
+
+    def unlisten(self, sock: TcpSocket) -> None:
+        listeners = self._listeners[sock.port]
+        listeners.remove(sock)
+        if not listeners:
+            del self._listeners[sock.port]
+
+    def listener(self, ip: str, port: int) -> TcpSocket | None:
+        """Who takes a connection to this literal address: an exact binding before a wildcard."""
+        fitting = [sock for sock in self._listeners.get(port, ()) if sock.claim().covers(ip)]
+        best = [sock for sock in fitting if not is_any(sock.ip)] or fitting
+        if len(best) > 1:  # SO_REUSEPORT: the shortest queue stands in for the kernel's hash
+            return min(best, key=lambda sock: len(sock.queue))
+        return best[0] if best else None
+
+    def connected(self, ip: str, port: int, peer: tuple[str, int]) -> bool:
+        """Whether there is a connection between these two ends already."""
+        return any(
+            sock.peer == peer and sock.ip == ip and sock.state != "CLOSED" for sock in self._holders.get(port, ())
+        )
+
+    def adopt(self, child: TcpSocket) -> None:
+        """A connection holds the port of its listener as well."""
+        self._holders.setdefault(child.port, []).append(child)
+
+    def release(self, sock: TcpSocket) -> None:
+        holders = self._holders[sock.port]
+        holders.remove(sock)
+        if not holders:
+            del self._holders[sock.port]
+
+    def cool_down(self, sock: TcpSocket) -> None:
+        """The end that closes first stays in TIME_WAIT for a while."""
+        claims = self._cooling.setdefault(sock.port, {})
+        claims[sock.claim()] = self._net.scheduler.clock.now + TIME_WAIT_NS
+
+    def _cooling_at(self, port: int) -> list[Claim]:
+        claims = self._cooling.get(port)
+        if not claims:
+            return []
+        now = self._net.scheduler.clock.now
+        for claim in [claim for claim, until in claims.items() if until <= now]:
+            del claims[claim]
+        if not claims:
+            del self._cooling[port]
+        return list(claims)

@@ -1,0 +1,172 @@
+"""One direction of a connection: a first-in first-out way for bytes, with a buffer at either end.
+
+There are no sequence numbers and nothing is lost, because that is all that a program can see of TCP. The
+order of bytes and of the end of a direction is fixed; when each packet arrives is asked of the link.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from simloop.kernel.scheduler import Scheduler
+    from simloop.network.links import Link
+
+# What travels besides bytes.
+FIN, RST, SYN_ACK = "FIN", "RST", "SYN-ACK"
+
+
+class End(Protocol):
+    """A socket, as the directions that begin and end at it see it."""
+
+    #: The room for what has arrived and was not read.
+    window: int
+
+    def changed(self) -> None: ...
+
+    def refuses(self, direction: Direction) -> bool:
+        """Whether bytes of this direction find nobody any more."""
+
+    def refuse(self, direction: Direction) -> None:
+        """Such bytes came."""
+
+    def control_arrived(self, what: str, direction: Direction) -> None:
+        """A packet without data came in."""
+
+
+class Direction:
+    """One direction of a connection: the sender's queue, what is on its way, the receiver's buffer.
+
+    Every byte that was pushed is in exactly one of them, until it is read or a reset drops it.
+    """
+
+    __slots__ = (
+        "chunks", "dropped", "flight", "flight_size", "label", "link", "receiver", "reverse", "scheduler", "sender",
+        "size", "unsent", "unsent_size",
+    )  # fmt: skip
+
+    def __init__(self, scheduler: Scheduler, link: Link, label: str, sender: End) -> None:
+        self.scheduler = scheduler
+        self.link = link
+        self.label = label
+        self.sender = sender
+        self.receiver: End | None = None
+        #: The other direction of the same connection.
+        self.reverse: Direction | None = None
+        self.unsent: deque[bytes | str] = deque()
+        self.unsent_size = 0
+        self.flight: deque[bytes | str] = deque()
+        self.flight_size = 0
+        self.chunks: deque[bytes] = deque()
+        self.size = 0
+        #: A reset ended it: nothing more leaves.
+        self.dropped = False
+
+    def __str__(self) -> str:
+        return self.label
+
+    def push(self, item: bytes | str) -> None:
+        """Queue bytes, or the end, behind all that was queued before."""
+        if self.dropped:
+            return
+        self.unsent.append(item)
+        if not isinstance(item, str):
+            self.unsent_size += len(item)
+        self.transmit()
+
+    def transmit(self) -> None:
+        """Put on the way what the receiver's window takes."""
+        unsent = self.unsent
+        receiver = self.receiver
+        assert receiver is not None
+        while unsent:
+            item = unsent[0]
+            if isinstance(item, str):
+                unsent.popleft()
+                self._send_control(item)
+                continue
+            window = receiver.window - self.size - self.flight_size
+            if window <= 0:
+                return
+            size = len(item)
+            # Out of the queue before it is sent: an arrival may answer with a reset, which drops the rest.
+            unsent.popleft()
+            self.unsent_size -= size
+            travelling = self._send(item if size <= window else item[:window])
+            if travelling < size and not self.dropped:
+                unsent.appendleft(item[travelling:])
+                self.unsent_size += size - travelling
+
+    def _send(self, piece: bytes) -> int:
+        # In flight before the link is asked, since it may deliver at once; cut to what it took after.
+        size = len(piece)
+        self.flight.append(piece)
+        self.flight_size += size
+        travelling = self.link.send(self.scheduler, self.label, "net.deliver", size, self, self._arrive)
+        if travelling < size:
+            self.flight[-1] = piece[:travelling]
+            self.flight_size -= size - travelling
+        return travelling
+
+    def _send_control(self, what: str) -> None:
+        self.flight.append(what)
+        self.link.send(self.scheduler, self.label, "net.deliver", 1, self, self._arrive)
+
+    def _arrive(self) -> None:
+        # Each packet's arrival brings the first one under way, so that none overtakes another.
+        if not self.flight:
+            return
+        item = self.flight.popleft()
+        receiver = self.receiver
+        assert receiver is not None
+        if isinstance(item, str):
+            receiver.control_arrived(item, self)
+            return
+        self.flight_size -= len(item)
+        if receiver.refuses(self):
+            receiver.refuse(self)
+        else:
+            self.chunks.append(item)
+            self.size += len(item)
+            receiver.changed()
+
+    def read(self, limit: int) -> bytes:
+        """Take up to `limit` bytes that have arrived, and let the sender go on."""
+        chunks = self.chunks
+        data = chunks.popleft()
+        if chunks and len(data) < limit:
+            data += b"".join(chunks)
+            chunks.clear()
+        if len(data) > limit:
+            chunks.appendleft(data[limit:])
+            data = data[:limit]
+        self.size -= len(data)
+        if self.unsent:
+            self.transmit()
+            self.sender.changed()
+        return data
+
+    def peek(self, limit: int) -> bytes:
+        return b"".join(self.chunks)[:limit]
+
+    def discard(self) -> None:
+        """What has arrived is not wanted."""
+        self.chunks.clear()
+        self.size = 0
+
+    def reset(self) -> None:
+        """End it at once: what has not left never will, and the reset follows what is under way."""
+        if not self.dropped:
+            self.unsent.clear()
+            self.unsent_size = 0
+            self.dropped = True
+            if self.receiver is not None:
+                self._send_control(RST)
+
+    def drop(self) -> None:
+        """The receiver is gone: whatever is queued or under way is for nobody."""
+        self.unsent.clear()
+        self.flight.clear()
+        self.unsent_size = self.flight_size = 0
+        self.dropped = True

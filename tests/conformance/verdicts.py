@@ -1,0 +1,117 @@
+"""Runs one module of CPython's own asyncio tests, method by method, and prints a verdict for each.
+
+A program of its own, so that a test that hangs, or that leaves something behind, spoils nothing else:
+
+    python tests/conformance/verdicts.py stock|simulated|list MODULE [--patience SECONDS] [METHOD ...]
+
+It prints one JSON object per line: ``{"id": ..., "verdict": ..., "detail": ...}``, and before each method
+``{"begins": ...}``, by which the caller knows what hung. ``list`` prints the names alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import importlib
+import json
+import sys
+import unittest
+from collections.abc import Iterator
+from typing import Any
+
+import simloop
+
+# From least to most: a method with several (of its subtests, its clean-ups) has the last of them.
+VERDICTS = ("pass", "skip", "fail", "error")
+
+
+class Recorder(unittest.TestResult):
+    """Keeps the worst verdict of one method and what it said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.verdict = "pass"
+        self.detail = ""
+
+    def note(self, verdict: str, detail: str) -> None:
+        if VERDICTS.index(verdict) > VERDICTS.index(self.verdict):
+            self.verdict, self.detail = verdict, detail
+
+    def addError(self, test: Any, err: Any) -> None:
+        self.note("error", self._exc_info_to_string(err, test))  # type: ignore[attr-defined]
+
+    def addFailure(self, test: Any, err: Any) -> None:
+        self.note("fail", self._exc_info_to_string(err, test))  # type: ignore[attr-defined]
+
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
+        if err is not None:
+            self.note("fail" if issubclass(err[0], test.failureException) else "error", repr(err[1]))
+
+    def addSkip(self, test: Any, reason: str) -> None:
+        self.note("skip", reason)
+
+    def addExpectedFailure(self, test: Any, err: Any) -> None:
+        pass
+
+    def addUnexpectedSuccess(self, test: Any) -> None:
+        self.note("fail", "it succeeded, but was expected to fail")
+
+
+def methods(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
+    for entry in suite:
+        if isinstance(entry, unittest.TestSuite):
+            yield from methods(entry)
+        else:
+            yield entry
+
+
+def identifier(test: unittest.TestCase) -> str:
+    """``test_tasks.CTask_CFuture_Tests.test_wait``, without the package's name."""
+    return test.id().removeprefix("test.test_asyncio.")
+
+
+def judge(test: unittest.TestCase, simulated: bool) -> tuple[str, str]:
+    """The verdict on one method, with the fixtures of its module and class around it."""
+    recorder = Recorder()
+    suite = unittest.TestSuite([test])
+    try:
+        if simulated:
+            with simloop.world():
+                suite.run(recorder)
+        else:
+            suite.run(recorder)
+    except (Exception, KeyboardInterrupt) as error:  # what a world says at its end, or what unittest lets through
+        recorder.verdict = "error"
+        recorder.detail = f"{type(error).__name__}: {error}\n(at the end of the world)\n{recorder.detail}"
+    return recorder.verdict, recorder.detail
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mode", choices=("stock", "simulated", "list"))
+    parser.add_argument("module")
+    parser.add_argument("method", nargs="*")
+    parser.add_argument("--patience", type=float, default=60.0, help="real seconds after which a method hangs")
+    options = parser.parse_args()
+    out = sys.stdout
+    # Tests print, too.
+    with contextlib.redirect_stdout(sys.stderr):
+        module = importlib.import_module(f"test.test_asyncio.{options.module}")
+        for test in methods(unittest.TestLoader().loadTestsFromModule(module)):
+            name = identifier(test)
+            if options.method and name not in options.method:
+                continue
+            if options.mode == "list":
+                print(name, file=out)
+                continue
+            print(json.dumps({"begins": name}), file=out, flush=True)
+            # A watchdog of the interpreter's, in C: neither a signal nor a Python thread, which tests count.
+            faulthandler.dump_traceback_later(options.patience, exit=True)
+            verdict, detail = judge(test, options.mode == "simulated")
+            faulthandler.cancel_dump_traceback_later()
+            print(json.dumps({"id": name, "verdict": verdict, "detail": detail}), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()
