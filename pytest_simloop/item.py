@@ -160,12 +160,12 @@ class SimFunction(pytest.Function):
             finish(self._loop)
         except BaseException as error:
             errors.append(error)
-        self._loop.report_leftovers()
-        self._loop.close()
         for later in errors[1:]:
             errors[0].add_note(f"then, while tearing down: {type(later).__name__}: {later}")
         if errors:
             raise errors[0]
+        self._loop.report_leftovers()
+        self._loop.close()
 
     def run_async(self, coro: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine of a fixture in this run's loop."""

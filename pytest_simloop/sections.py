@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,8 @@ def _causes(story: list[str]) -> list[str]:
 
 
 def _command(item: SimFunction, token: str, confirmation: Confirmation) -> str:
-    node = item.config.cwd_relative_nodeid(item.nodeid)
+    file = os.path.relpath(item.path, item.config.invocation_params.dir)
+    node = file + "::" + item.nodeid.partition("::")[2]
     command = f"pytest {shlex.quote(node)} --sim-replay={token}"
     if confirmation is Confirmation.ONLY_WITH_HASH_SEED:
         return f"PYTHONHASHSEED={confirmation.hash_seed} {command}"

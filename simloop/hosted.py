@@ -42,10 +42,8 @@ class HostedProcess(Generic[T]):
             for task in pending:
                 task.cancel()
             yield asyncio.gather(*pending, return_exceptions=True)
-        if loop.has_asyncgens():
-            yield loop.create_task(loop.shutdown_asyncgens(), context=self._context)
-        if loop.has_executor():
-            yield loop.create_task(loop.shutdown_default_executor(300), context=self._context)
+        yield loop.create_task(loop.shutdown_asyncgens(), context=self._context)
+        yield loop.create_task(loop.shutdown_default_executor(300), context=self._context)
 
     def _next_stage(self) -> None:
         stage = next(self._stages, None)

@@ -17,9 +17,13 @@ _RealLoop = asyncio.SelectorEventLoop
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Every new loop inside a world is a loop of that world."""
+    """Every new loop inside a world is a loop of that world, unless the program's own policy makes another.
+
+    The default policy makes simulated ones by its `_loop_factory`. uvloop's would reach for the real world."""
     world = active.world()
-    return _real_new_event_loop() if world is None else SimLoop(world, world.current)
+    if world is not None and type(asyncio.get_event_loop_policy()).__module__.startswith("uvloop"):
+        return SimLoop(world, world.current)
+    return _real_new_event_loop()
 
 
 class _Chooses(type):

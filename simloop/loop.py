@@ -16,9 +16,11 @@ import asyncio
 import contextvars
 import heapq
 import sys
+import warnings
 import weakref
 from _thread import get_ident
 from asyncio import events, tasks
+from asyncio.log import logger
 from collections.abc import Callable, Coroutine, Iterator, Sized
 from itertools import count
 from typing import Any, Protocol
@@ -44,7 +46,9 @@ _REGISTRY_START = 256
 
 
 class Tracer(Protocol):
-    """Sees each callback of a traced run before and after it runs."""
+    """Sees what a traced run does: each callback before and after it runs, each task that is created."""
+
+    def created(self, task: SimTask) -> None: ...
 
     def before(self, loop: SimLoop, handle: events.Handle) -> None: ...
 
@@ -156,6 +160,7 @@ class SimLoop(asyncio.SelectorEventLoop):
     _default_executor: Any
     _task_factory: Any
     _thread_id: int | None
+    _transports: weakref.WeakValueDictionary[int, Any]
 
     def __init__(self, world: World, process: Process) -> None:
         _set_up_stock(self)
@@ -214,8 +219,6 @@ class SimLoop(asyncio.SelectorEventLoop):
             async with asyncio.timeout(timeout):
                 await idle
         except TimeoutError:
-            import warnings
-
             warnings.warn(
                 f"The executor did not finishing joining its threads within {timeout} seconds.",
                 RuntimeWarning,
@@ -263,6 +266,8 @@ class SimLoop(asyncio.SelectorEventLoop):
         task.__init__(  # type: ignore[misc]
             coro, loop=self, name=f"Task-{number}" if name is None else name, context=context, **kwargs
         )
+        if self.tracer is not None:
+            self.tracer.created(task)
         registry = self._sim_tasks
         registry.append(task)
         if len(registry) >= self._sim_task_limit:
@@ -287,25 +292,36 @@ class SimLoop(asyncio.SelectorEventLoop):
         finally:
             self._sim_orphans = counted
 
-    def has_asyncgens(self) -> bool:
-        """Whether any async generator is unfinished. Finished ones are forgotten first: how long they
-        stay alive is a matter of references, which must not show in a run."""
+    def is_quiet(self) -> bool:
+        """Nothing is left of the run that a few more turns could change."""
+        return not (
+            self._ready
+            or self._transports
+            or self._default_executor is not None
+            or self._selector.get_map()
+            or self._has_asyncgens()
+            or self.pending_tasks()
+        )
+
+    def _has_asyncgens(self) -> bool:
+        # Finished ones are forgotten first: how long they stay alive is a matter of references, which
+        # must not show in a run.
         for generator in self._asyncgens:
             if generator.ag_frame is None:
                 self._asyncgens.discard(generator)
         return len(self._asyncgens) > 0
 
-    def has_executor(self) -> bool:
-        return self._default_executor is not None
+    async def shutdown_asyncgens(self) -> None:
+        self._has_asyncgens()
+        await super().shutdown_asyncgens()
 
     def report_leftovers(self) -> None:
         """At the end of a run, say what asyncio says when the collector finds it, which is at no
-        particular time: exceptions that nobody looked at, tasks that never ended."""
+        particular time: exceptions that nobody looked at, tasks that never ended, open transports."""
         for task in self._sim_tasks:
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 self.call_exception_handler({"task": task, "message": "Task was destroyed but it is pending!"})
-                _close(task.get_coro())
             elif task._log_traceback:  # type: ignore[attr-defined]
                 task._log_traceback = False  # type: ignore[attr-defined]
                 context = {
@@ -314,7 +330,27 @@ class SimLoop(asyncio.SelectorEventLoop):
                     "future": task,
                 }
                 self.call_exception_handler(context)
+        for transport in list(self._transports.values()):
+            if not transport.is_closing():
+                warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, stacklevel=2, source=transport)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Leave nothing for the collector to complain of."""
+        for task in self._sim_tasks:
+            task._log_traceback = False  # type: ignore[attr-defined]
+            if not task.done():
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _close(task.get_coro())
         self._sim_tasks.clear()
+        for transport in list(self._transports.values()):
+            transport._sock = None
+
+    def abandon(self) -> None:
+        """The world ends, and this loop with it, in the middle of whatever it does."""
+        self._let_go()
+        self._thread_id = None
+        self.close()
 
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
         """Declare that the environment may cancel `task`, once, at any poll from now on."""
@@ -454,11 +490,23 @@ class SimLoop(asyncio.SelectorEventLoop):
                 tracer.before(self, handle)
             try:
                 self._current_handle = handle
-                handle._run()
+                if self._debug:
+                    self._run_timed(handle)
+                else:  # a watched run must not look at the clock, which would move it
+                    handle._run()
             finally:
                 self._current_handle = None
             if tracer is not None:
                 tracer.after(self, handle)
+
+    def _run_timed(self, handle: Any) -> None:
+        """asyncio's warning about a callback that blocks its loop, in virtual time."""
+        began = self.time()
+        handle._run()
+        took = self.time() - began
+        if took >= self.slow_callback_duration:
+            task = task_of(handle)
+            logger.warning("Executing %s took %.3f seconds", repr(task) if task is not None else str(handle), took)
 
     def _describe_next(self) -> str:
         task = next((step for handle in self._ready if (step := task_of(handle)) is not None), None)

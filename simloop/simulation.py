@@ -173,11 +173,12 @@ def entered(choices: Choices, limits: Limits) -> Iterator[World]:
     active.entered = world
     try:
         yield world
-        for loop in list(world.scheduler.loops):
-            if isinstance(loop, SimLoop):
-                loop.report_leftovers()
+        for loop in _loops(world):
+            loop.report_leftovers()
     finally:
         try:
+            for loop in _loops(world):
+                loop.abandon()
             world.close()
         finally:
             active.entered = None
@@ -185,6 +186,10 @@ def entered(choices: Choices, limits: Limits) -> Iterator[World]:
                 gc.enable()
     if world.escape is not None:
         raise world.escape
+
+
+def _loops(world: World) -> list[SimLoop]:
+    return [loop for loop in world.scheduler.loops if isinstance(loop, SimLoop)]
 
 
 @contextlib.contextmanager
@@ -250,16 +255,16 @@ def run_main(loop: SimLoop, main: Main[T]) -> T:
     try:
         value = loop.run_until_complete(loop.create_main(_checked(main), contextvars.copy_context()))
     finally:
-        try:
-            finish(loop)
-        finally:
-            loop.report_leftovers()
-            loop.close()
+        finish(loop)
+    loop.report_leftovers()
+    loop.close()
     return value
 
 
 def finish(loop: SimLoop) -> None:
     """What `asyncio.Runner.close` does before it closes the loop."""
+    if loop.is_quiet():
+        return  # the turns that follow would find nothing to run
     pending = loop.pending_tasks()
     if pending:
         for task in pending:
@@ -274,10 +279,8 @@ def finish(loop: SimLoop) -> None:
                         "task": task,
                     }
                 )
-    if loop.has_asyncgens():
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    if loop.has_executor():
-        loop.run_until_complete(loop.shutdown_default_executor(300))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor(300))
 
 
 def _checked(main: Main[T]) -> Coroutine[Any, Any, T]:

@@ -41,7 +41,22 @@ def shown_path(file: str) -> str:
 
 def is_users(file: str) -> bool:
     """Neither ours, nor the standard library's, nor an installed package's."""
-    return not file.startswith((_STDLIB, _OURS, _OUR_PLUGIN, "<")) and f"{os.sep}site-packages{os.sep}" not in file
+    return not file.startswith((_STDLIB, _OURS, _OUR_PLUGIN, "<")) and not is_librarys(file)
+
+
+def is_librarys(file: str) -> bool:
+    """Of an installed package."""
+    return f"{os.sep}site-packages{os.sep}" in file
+
+
+def caller() -> Place | None:
+    """The line of the user's code that is running now."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            return Place(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_qualname)
+        frame = frame.f_back
+    return None
 
 
 def stack_of(task: asyncio.Task[Any]) -> list[Place]:
@@ -82,10 +97,11 @@ def _parts(awaitable: Any) -> tuple[CodeType | None, FrameType | None, Any]:
 
 
 def users_place(places: list[Place]) -> Place | None:
-    """The innermost of the user's own lines, or the innermost of all."""
-    for place in reversed(places):
-        if is_users(place.file):
-            return place
+    """The innermost of the user's own lines; where there is none, of a library's; else of all."""
+    for wanted in (is_users, is_librarys):
+        for place in reversed(places):
+            if wanted(place.file):
+                return place
     return places[-1] if places else None
 
 

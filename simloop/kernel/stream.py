@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from simloop.kernel.options import Options
     from simloop.kernel.scheduler import Scheduler
     from simloop.network.links import Link
 
@@ -20,16 +21,12 @@ FIN, RST, SYN_ACK = "FIN", "RST", "SYN-ACK"
 class End(Protocol):
     """A socket, as the directions that begin and end at it see it."""
 
-    #: The room for what has arrived and was not read.
-    window: int
+    options: Options
 
     def changed(self) -> None: ...
 
-    def refuses(self, direction: Direction) -> bool:
-        """Whether bytes of this direction find nobody any more."""
-
     def refuse(self, direction: Direction) -> None:
-        """Such bytes came."""
+        """Bytes came in a direction that is `refused`."""
 
     def control_arrived(self, what: str, direction: Direction) -> None:
         """A packet without data came in."""
@@ -42,8 +39,8 @@ class Direction:
     """
 
     __slots__ = (
-        "chunks", "dropped", "flight", "flight_size", "label", "link", "receiver", "reverse", "scheduler", "sender",
-        "size", "unsent", "unsent_size",
+        "chunks", "dropped", "flight", "flight_size", "label", "link", "receiver", "refused", "reverse", "scheduler",
+        "sender", "size", "unsent", "unsent_size",
     )  # fmt: skip
 
     def __init__(self, scheduler: Scheduler, link: Link, label: str, sender: End) -> None:
@@ -62,6 +59,8 @@ class Direction:
         self.size = 0
         #: A reset ended it: nothing more leaves.
         self.dropped = False
+        #: The receiver takes no more bytes: they are answered by a reset.
+        self.refused = False
 
     def __str__(self) -> str:
         return self.label
@@ -86,7 +85,7 @@ class Direction:
                 unsent.popleft()
                 self._send_control(item)
                 continue
-            window = receiver.window - self.size - self.flight_size
+            window = receiver.options.rcvbuf - self.size - self.flight_size
             if window <= 0:
                 return
             size = len(item)
@@ -124,7 +123,7 @@ class Direction:
             receiver.control_arrived(item, self)
             return
         self.flight_size -= len(item)
-        if receiver.refuses(self):
+        if self.refused:
             receiver.refuse(self)
         else:
             self.chunks.append(item)

@@ -1,69 +1,36 @@
-"""TCP as Linux behaves towards a program: the calls of socket(7), their results and errors.
+"""TCP as Linux behaves towards a program: the calls of socket(7), their results, errors and readiness.
 
-There are no sequence numbers and nothing is lost: a connection is two `Direction`s, each a first-in
-first-out way for bytes with buffers at both ends, because that is all that a program can see. The order
-of bytes and of the end of a direction is fixed; when each arrives is asked of the link.
-Numbers in comments are what Linux 6 gives over loopback; `tests/parity` compares.
+Every call is non-blocking; waiting is the caller's business. Names and rules follow net/ipv4/tcp.c and
+net/ipv4/af_inet.c of Linux 6, whose functions the comments name; `tests/parity` compares call by call.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import socket as _socket  # constants only
-import struct
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from simloop.kernel.addresses import Address, any_ip, is_any, is_loopback, is_mapped, mapped, reached, unmapped
 from simloop.kernel.clock import SECOND
+from simloop.kernel.errors import fail
+from simloop.kernel.options import IPPROTO_IPV6, SOL_SOCKET, Options
+from simloop.kernel.ports import Claim, Ports
 from simloop.kernel.process import ERR, HUP, IN, OUT, File, Host
+from simloop.kernel.stream import FIN, RST, SYN_ACK, Direction
 
 if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
     from simloop.network.links import Link
 
-Address = tuple[str, int]
+__all__ = ["Net", "Ports", "TcpSocket", "fail"]
 
-# tcp(7): net.ipv4.tcp_wmem and tcp_rmem defaults, and what loopback's send buffer grows to on connection.
-SNDBUF_FRESH = 16_384
-SNDBUF = 2_626_560
-RCVBUF = 131_072
-SNDBUF_MIN, RCVBUF_MIN = 4_608, 2_304
-BUFFER_MAX = 425_984  # twice net.core.[rw]mem_max
-EPHEMERAL = range(32_768, 61_000)  # net.ipv4.ip_local_port_range
-TIME_WAIT_NS = 60 * SECOND
 SYN_RETRIES_NS = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16, 32, 64))  # tcp_syn_retries = 6
 SOMAXCONN = 4096
 
-# What travels besides bytes.
-_FIN, _RST, _SYN_ACK = "FIN", "RST", "SYN-ACK"
-
-_TCP_OPTIONS = {
-    (_socket.SOL_SOCKET, _socket.SO_REUSEADDR): 0,
-    (_socket.SOL_SOCKET, _socket.SO_REUSEPORT): 0,
-    (_socket.SOL_SOCKET, _socket.SO_KEEPALIVE): 0,
-    (_socket.SOL_SOCKET, _socket.SO_BROADCAST): 0,
-    (_socket.SOL_SOCKET, _socket.SO_OOBINLINE): 0,
-    (_socket.SOL_SOCKET, _socket.SO_PRIORITY): 0,
-    (_socket.SOL_SOCKET, _socket.SO_RCVLOWAT): 1,
-    (_socket.IPPROTO_TCP, _socket.TCP_NODELAY): 0,
-    (_socket.IPPROTO_TCP, _socket.TCP_KEEPIDLE): 7200,
-    (_socket.IPPROTO_TCP, _socket.TCP_KEEPINTVL): 75,
-    (_socket.IPPROTO_TCP, _socket.TCP_KEEPCNT): 9,
-    (_socket.IPPROTO_TCP, _socket.TCP_USER_TIMEOUT): 0,
-    (_socket.IPPROTO_TCP, _socket.TCP_QUICKACK): 1,
-    (_socket.IPPROTO_TCP, _socket.TCP_CORK): 0,
-    (_socket.IPPROTO_TCP, _socket.TCP_FASTOPEN): 0,
-    (_socket.IPPROTO_TCP, _socket.TCP_DEFER_ACCEPT): 0,
-    (_socket.IPPROTO_TCP, _socket.TCP_SYNCNT): 6,
-    (_socket.IPPROTO_IP, _socket.IP_TOS): 0,
-    (_socket.IPPROTO_IP, _socket.IP_TTL): 64,
-}
-_IPV6_TCLASS, _IPV6_UNICAST_HOPS = _socket.IPV6_TCLASS, _socket.IPV6_UNICAST_HOPS
-_BOOLEANS = {
-    (_socket.SOL_SOCKET, name)
-    for name in (_socket.SO_REUSEADDR, _socket.SO_REUSEPORT, _socket.SO_KEEPALIVE, _socket.SO_BROADCAST)
-} | {(_socket.IPPROTO_TCP, _socket.TCP_NODELAY), (_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY)}
+# Plain ints: operators of the enums that the module `socket` has cost a microsecond on the hot path.
+_MSG_PEEK = int(_socket.MSG_PEEK)
+_MSG_OOB = int(_socket.MSG_OOB)
 
 
 class Net(Protocol):
@@ -78,130 +45,6 @@ class Net(Protocol):
     def label(self, client: Host, server: Host, port: int) -> str: ...
 
 
-def fail(number: int) -> OSError:
-    """The exception that Python raises for an errno (a subclass such as BlockingIOError where it has one)."""
-    return OSError(number, os.strerror(number))
-
-
-class Direction:
-    """One direction of a connection: the sender's queue, what is on its way, the receiver's buffer."""
-
-    __slots__ = (
-        "chunks", "dropped", "ended", "flight", "flight_size", "label", "link", "receiver", "scheduler", "sender",
-        "size", "unsent", "unsent_size",
-    )  # fmt: skip
-
-    def __init__(self, scheduler: Scheduler, link: Link, label: str, sender: TcpSocket) -> None:
-        self.scheduler = scheduler
-        self.link = link
-        self.label = label
-        self.sender = sender
-        self.receiver: TcpSocket | None = None
-        self.unsent: deque[bytes | str] = deque()
-        self.unsent_size = 0
-        self.flight: deque[bytes | str] = deque()
-        self.flight_size = 0
-        self.chunks: deque[bytes] = deque()
-        self.size = 0
-        #: Nothing more leaves: a FIN or RST was queued.
-        self.ended = False
-        #: A reset threw away what was queued.
-        self.dropped = False
-
-    def queued(self) -> int:
-        """Bytes that the sender's kernel still holds."""
-        return self.unsent_size + self.flight_size
-
-    def push(self, item: bytes | str) -> None:
-        """Queue bytes, or the end, behind all that was queued before."""
-        self.unsent.append(item)
-        if not isinstance(item, str):
-            self.unsent_size += len(item)
-        self.transmit()
-
-    def transmit(self) -> None:
-        """Put on the way what the receiver's window takes."""
-        unsent = self.unsent
-        while unsent:
-            item = unsent[0]
-            if isinstance(item, str):
-                unsent.popleft()
-                self._send(item, 1)
-                continue
-            assert self.receiver is not None
-            window = self.receiver.rcvbuf - self.size - self.flight_size
-            if window <= 0:
-                return
-            # Out of the queue before it is sent: an arrival may answer with a reset, which drops the rest.
-            unsent.popleft()
-            self.unsent_size -= len(item)
-            piece = item if len(item) <= window else item[:window]
-            travelling = self._send(piece, len(piece))
-            if travelling < len(item) and not self.dropped:
-                unsent.appendleft(item[travelling:])
-                self.unsent_size += len(item) - travelling
-
-    def _send(self, item: bytes | str, size: int) -> int:
-        # In flight before the link is asked, since it may deliver at once; cut to what it took after.
-        self.flight.append(item)
-        if isinstance(item, str):
-            self.link.send(self.scheduler, self.label, "net.deliver", 1, self, self._arrive)
-            return 0
-        self.flight_size += size
-        travelling = self.link.send(self.scheduler, self.label, "net.deliver", size, self, self._arrive)
-        if travelling < size:
-            self.flight[-1] = item[:travelling]
-            self.flight_size -= size - travelling
-        return travelling
-
-    def _arrive(self) -> None:
-        # Each packet's arrival brings the first one under way, so that none overtakes another.
-        if not self.flight:
-            return
-        item = self.flight.popleft()
-        receiver = self.receiver
-        assert receiver is not None
-        if isinstance(item, str):
-            receiver.control_arrived(item)
-            return
-        self.flight_size -= len(item)
-        if receiver.accepts_data():
-            self.chunks.append(item)
-            self.size += len(item)
-            receiver.changed()
-        else:
-            receiver.refuse_data()
-
-    def read(self, limit: int) -> bytes:
-        """Take up to `limit` bytes that have arrived, and let the sender go on."""
-        chunks = self.chunks
-        first = chunks[0]
-        if len(chunks) == 1 and len(first) <= limit:
-            chunks.clear()
-            data = first
-        else:
-            data = b"".join(chunks)
-            chunks.clear()
-            if len(data) > limit:
-                chunks.append(data[limit:])
-                data = data[:limit]
-        self.size -= len(data)
-        if self.unsent:
-            self.transmit()
-            self.sender.changed()
-        return data
-
-    def peek(self, limit: int) -> bytes:
-        return b"".join(self.chunks)[:limit]
-
-    def drop(self) -> None:
-        """A reset: whatever is queued or under way is gone; what has arrived stays readable."""
-        self.unsent.clear()
-        self.flight.clear()
-        self.unsent_size = self.flight_size = 0
-        self.ended = self.dropped = True
-
-
 class TcpSocket(File):
     """One TCP socket of one host. Every call is non-blocking and raises the OSError that Linux gives."""
 
@@ -211,529 +54,503 @@ class TcpSocket(File):
         self.host = host
         self.family = family
         self.v6 = family == _socket.AF_INET6
+        self.options = Options(self.v6)
+        #: As in RFC 9293, but FIN_WAIT stands for both of its kinds, and CLOSING also for LAST_ACK.
+        #: TIME_WAIT is a matter of the port alone: the socket is CLOSED then.
         self.state = "CLOSED"
-        self.local: Address | None = None
-        self.peer: Address | None = None
+        #: How far the program is with connecting (enum socket_state); the connection may be further.
+        self.stage = "UNCONNECTED"
         self.error = 0
-        self.options: dict[tuple[int, int], int] = {}
-        self.linger: tuple[int, int] = (0, 0)
-        self.sndbuf = SNDBUF_FRESH
-        self.rcvbuf = RCVBUF
-        self.rx: Direction | None = None
-        self.tx: Direction | None = None
         self.read_shut = False  # our own shutdown, or the peer's FIN
         self.write_shut = False
-        self.peer_ended = False
+        #: The peer's FIN was seen (SOCK_DONE): reading ends without an error, whatever comes later.
+        self.done = False
         self.closed = False
+        self.ip = any_ip(self.v6)
+        #: The port that is held, and the one that getsockname tells, which outlives it.
+        self.port = self.shown_port = 0
+        # What the program has chosen itself stays when a connection ends.
+        self._ip_locked = self._port_locked = False
+        self.peer: Address | None = None
+        self.rx: Direction | None = None
+        self.tx: Direction | None = None
+        self._fin_acked = False
         self.backlog = 0
         self.queue: deque[TcpSocket] = deque()
-        self.listener: TcpSocket | None = None
         self.label = ""
-        self._connect_told = False
 
     def __str__(self) -> str:
-        return self.label or f"{self.host.name}:{self.local[1] if self.local else '?'}"
+        return self.label or f"{self.host.name}:{self.shown_port or '?'}"
 
     # --- readiness ------------------------------------------------------------------------------------
 
     def mask(self) -> int:
-        """As tcp_poll() in net/ipv4/tcp.c."""
+        """As tcp_poll()."""
+        state = self.state
+        tx = self.tx
+        if state == "ESTABLISHED" and tx is not None:  # the hot path, as below
+            mask = IN if self.read_shut or (self.rx is not None and self.rx.size) else 0
+            if (tx.unsent_size + tx.flight_size) * 3 <= self.options.sndbuf * 2:
+                mask |= OUT
+            return mask
         if self.closed:
             return 0
-        if self.state == "LISTEN":
+        if state == "LISTEN":
             return IN if self.queue else 0
         mask = ERR if self.error else 0
-        if self.state == "SYN_SENT":
-            return mask
-        if self.state == "CLOSED" or (self.read_shut and self.write_shut):
+        if state == "CLOSED" or (self.read_shut and self.write_shut):
             mask |= HUP
-        if self.read_shut or (self.rx is not None and self.rx.size):
+        if self.read_shut:
             mask |= IN
-        if self.write_shut or self._writable():
-            mask |= OUT
+        if state != "SYN_SENT":
+            if self.rx is not None and self.rx.size:
+                mask |= IN
+            # sk_stream_is_writeable(): free space is at least half of what is queued.
+            if self.write_shut or tx is None or (tx.unsent_size + tx.flight_size) * 3 <= self.options.sndbuf * 2:
+                mask |= OUT
         return mask
-
-    def _writable(self) -> bool:
-        # sk_stream_is_writeable(): free space is at least half of what is queued.
-        return self.tx is None or self.tx.queued() * 3 <= self.sndbuf * 2
 
     # --- names ----------------------------------------------------------------------------------------
 
     def bind(self, address: Address) -> None:
-        ip, port = address
-        if self.local is not None:
+        ip, port = address[0] or any_ip(self.v6), address[1]
+        bound = self.state != "CLOSED" or self.port
+        # __inet6_bind() looks at the socket first, __inet_bind() at the address.
+        if self.v6 and (bound or (is_mapped(ip) and self.options.flag(IPPROTO_IPV6, _socket.IPV6_V6ONLY))):
             raise fail(errno.EINVAL)
-        if not _is_any(ip) and self.net.owner(unmapped(ip), self.host) is not self.host:
+        if not is_any(ip) and self.net.owner(unmapped(ip), self.host) is not self.host:
             raise fail(errno.EADDRNOTAVAIL)
-        self.local = (ip, self.host.ports.claim(self, ip, port))
+        if bound:
+            raise fail(errno.EINVAL)
+        before, self.ip = self.ip, ip
+        try:
+            self.port = self.shown_port = self.host.ports.claim(self, port)
+        except OSError:
+            self.ip = any_ip(self.v6) if not self._ip_locked else before
+            raise
+        self._ip_locked = not is_any(ip)
+        self._port_locked = port != 0
+        self.peer = None
 
     def getsockname(self) -> Address:
-        return self.local or (("::" if self.v6 else "0.0.0.0"), 0)
+        return self.ip, self.shown_port
 
     def getpeername(self) -> Address:
-        if self.peer is None or self.state not in ("ESTABLISHED", "CLOSE_WAIT"):
+        if self.peer is None or self.state in ("CLOSED", "SYN_SENT"):
             raise fail(errno.ENOTCONN)
         return self.peer
+
+    def claim(self) -> Claim:
+        """What it takes of its port."""
+        flag = self.options.flag
+        return Claim(
+            ip=self.ip,
+            v6=self.v6,
+            v6only=flag(IPPROTO_IPV6, _socket.IPV6_V6ONLY),
+            reuse_address=flag(SOL_SOCKET, _socket.SO_REUSEADDR),
+            reuse_port=flag(SOL_SOCKET, _socket.SO_REUSEPORT),
+            listening=self.state == "LISTEN",
+        )
+
+    def _release_port(self) -> None:
+        if self.port:
+            self.host.ports.release(self)
+            self.port = 0
 
     # --- listening ------------------------------------------------------------------------------------
 
     def listen(self, backlog: int) -> None:
-        if self.state not in ("CLOSED", "LISTEN") or self.rx is not None:
+        if self.stage != "UNCONNECTED" or self.state not in ("CLOSED", "LISTEN"):
             raise fail(errno.EINVAL)
+        # A negative one is read as a huge one.
+        self.backlog = min(backlog & 0xFFFFFFFF, SOMAXCONN)
         if self.state == "CLOSED":
-            if self.local is None:
-                self.bind(("::" if self.v6 else "0.0.0.0", 0))
+            if not self.port:
+                self.port = self.shown_port = self.host.ports.claim(self, 0)
             self.host.ports.listen(self)
             self.state = "LISTEN"
             self.changed()
-        self.backlog = min(backlog & 0xFFFFFFFF, SOMAXCONN)
 
     def accept(self) -> TcpSocket:
         if self.state != "LISTEN":
             raise fail(errno.EINVAL)
         if not self.queue:
             raise fail(errno.EAGAIN)
-        child = self.queue.popleft()
-        child.listener = None
-        return child
+        return self.queue.popleft()
 
-    def _admits(self) -> bool:
-        # Linux holds one more than the backlog says (sk_acceptq_is_full()).
-        return self.state == "LISTEN" and len(self.queue) <= self.backlog
+    def _stop_listening(self) -> None:
+        self.host.ports.unlisten(self)
+        waiting = list(self.queue)
+        self.queue.clear()
+        for child in waiting:
+            child.closed = True
+            child._disconnect()
+            child._release_port()
 
     # --- connecting -----------------------------------------------------------------------------------
 
     def connect(self, address: Address) -> None:
-        """Start to connect; always unfinished at first (EINPROGRESS), as over real loopback."""
+        """As __inet_stream_connect(). A new attempt is always unfinished at first (EINPROGRESS), as over
+        real loopback, where the answer waits until the call returns."""
+        if self.stage == "CONNECTED":
+            raise fail(errno.EISCONN)
+        if self.stage == "DISCONNECTING":
+            raise fail(errno.EINVAL)
+        if self.stage == "UNCONNECTED":
+            if self.state != "CLOSED":
+                raise fail(errno.EISCONN)
+            self._start_connect(*address)
+            self.stage = "CONNECTING"
+            raise fail(errno.EINPROGRESS)
         if self.state == "SYN_SENT":
             raise fail(errno.EALREADY)
-        if self.state == "LISTEN":
-            raise fail(errno.EISCONN)
-        if self.state != "CLOSED":
-            if not self._connect_told:
-                self._connect_told = True
-                return
-            raise fail(errno.EISCONN)
-        if self.rx is not None:
-            # A connection that failed or ended: its error is told here once.
-            number, self.error = self.error, 0
-            if number:
-                self.rx = self.tx = None
-                raise fail(number)
-            raise fail(errno.ECONNABORTED if not self._connect_told else errno.EISCONN)
-        ip, port = address
+        if self.state == "CLOSED":
+            # What became of it is told here, once; then the socket can be used again.
+            number = self.take_error() or errno.ECONNABORTED
+            self.stage = "UNCONNECTED"
+            self._disconnect()
+            raise fail(number)
+        self.stage = "CONNECTED"
+
+    def _start_connect(self, ip: str, port: int) -> None:
+        ip = reached(ip, self.v6)
         target = self.net.owner(unmapped(ip), self.host)
-        if port == 0:
-            raise fail(errno.ECONNREFUSED) if target is not None else fail(errno.ENETUNREACH)
-        self._take_source(ip, target)
-        assert self.local is not None
-        self.peer = (_loopback_of(ip, self.v6), port)
+        source = self._source(ip, target)
+        if self.port and self.host.ports.connected(source, self.port, (ip, port)):
+            raise fail(errno.EADDRNOTAVAIL)
+        self.ip = source
+        if not self.port:
+            self.port = self.shown_port = self.host.ports.claim(self, 0)
+        self.peer = (ip, port)
         self.state = "SYN_SENT"
-        self._connect_told = False
         server = target if target is not None else self.host
         self.label = self.net.label(self.host, server, port)
-        link = self.net.link(self.host, server)
-        scheduler = self.net.scheduler
-        self.tx = Direction(scheduler, link, self.label + ">", self)
+        self.rx = None
+        self.tx = Direction(self.net.scheduler, self.net.link(self.host, server), self.label + ">", self)
         if target is None:
-            self._retry_connect(0, None)
+            self._retry_connect(self.tx, None, 0)
         else:
-            self._send_syn(target, 0)
+            self._send_syn(self.tx, target, 0)
         self.changed()
-        raise fail(errno.EINPROGRESS)
 
-    def _take_source(self, ip: str, target: Host | None) -> None:
-        if self.local is None or _is_any(self.local[0]):
-            port = self.local[1] if self.local else self.host.ports.claim(self, "", 0)
-            if target is self.host:
-                source = _loopback_of(ip, self.v6)
-            else:
-                source = self.host.ipv6 if self.v6 and unmapped(ip) == ip else self.host.ipv4
-                source = f"::ffff:{source}" if self.v6 and unmapped(ip) != ip else source
-            self.local = (source, port)
+    def _source(self, ip: str, target: Host | None) -> str:
+        """The address that a connection to `ip` comes from, if that way exists (as tcp_v6_connect())."""
+        if not is_any(self.ip) or is_mapped(self.ip):
+            if is_mapped(self.ip) and not is_mapped(ip):
+                raise fail(errno.EAFNOSUPPORT)
+            if is_mapped(ip) and not is_mapped(self.ip) and self.v6:
+                raise fail(errno.ENETUNREACH)
+            if is_loopback(self.ip) and not is_loopback(ip) and target is not self.host:
+                raise fail(errno.EINVAL)
+            if not is_any(self.ip):
+                return self.ip
+        if is_mapped(ip) and self.options.flag(IPPROTO_IPV6, _socket.IPV6_V6ONLY):
+            raise fail(errno.ENETUNREACH)
+        if target is self.host:
+            # The kernel answers from the address that was called.
+            return ip
+        if self.v6 and not is_mapped(ip):
+            return self.host.ipv6
+        return mapped(self.host.ipv4, self.v6)
 
-    def _send_syn(self, target: Host, attempt: int) -> None:
-        assert self.tx is not None
-        self.tx.link.send(
-            self.net.scheduler, self.label + ">", "net.connect", 1, self.tx,
-            lambda: self._syn_arrived(target, attempt),
+    def _send_syn(self, tx: Direction, target: Host, attempt: int) -> None:
+        tx.link.send(
+            self.net.scheduler, self.label + ">", "net.connect", 1, tx,
+            lambda: self._syn_arrived(tx, target, attempt),
         )  # fmt: skip
 
-    def _syn_arrived(self, target: Host, attempt: int) -> None:
-        if self.state != "SYN_SENT" or self.closed:
+    def _syn_arrived(self, tx: Direction, target: Host, attempt: int) -> None:
+        if self.tx is not tx or self.state != "SYN_SENT":
             return
-        assert self.tx is not None and self.peer is not None and self.local is not None
+        assert self.peer is not None
         listener = target.ports.listener(unmapped(self.peer[0]), self.peer[1])
-        if listener is None:
-            self.tx.link.send(
-                self.net.scheduler, self.label + "<", "net.connect", 1, self.tx, lambda: self.control_arrived(_RST)
-            )
-            return
-        if not listener._admits():
-            self._retry_connect(attempt, target)
-            return
-        child = TcpSocket(self.net, target, listener.family)
-        child.label = self.label
-        child.state = "ESTABLISHED"
-        child.local, child.peer = self.peer, self.local
-        if child.v6 != self.v6:
-            child.local = (_mapped(child.local[0], child.v6), child.local[1])
-            child.peer = (_mapped(child.peer[0], child.v6), child.peer[1])
-        child._connect_told = True
-        child.options = dict(listener.options)
-        child.linger = listener.linger
-        child.rcvbuf = listener.rcvbuf
-        child.sndbuf = _grown(listener)
-        child.listener = listener
-        child.rx = self.tx
-        child.tx = Direction(self.net.scheduler, self.tx.link, self.label + "<", child)
-        self.tx.receiver = child
-        child.tx.receiver = self
-        self.rx = child.tx
-        target.ports.adopt(child)
-        listener.queue.append(child)
-        listener.changed()
-        child.tx.push(_SYN_ACK)
+        if listener is not None:
+            # Linux holds one more than the backlog says (sk_acceptq_is_full()).
+            if len(listener.queue) > listener.backlog:
+                self._retry_connect(tx, target, attempt)
+            else:
+                listener._welcome(self, tx)
+        elif target is self.host and self.peer == (self.ip, self.port):
+            # "Simultaneous open" (RFC 9293, 3.5) with itself, which can happen to a client of a free port.
+            tx.receiver, tx.reverse = self, tx
+            self.rx = tx
+            tx.push(SYN_ACK)
+        else:
+            tx.link.send(
+                self.net.scheduler, self.label + "<", "net.connect", 1, tx,
+                lambda: self._connect_failed(tx, errno.ECONNREFUSED),
+            )  # fmt: skip
 
-    def _retry_connect(self, attempt: int, target: Host | None) -> None:
+    def _welcome(self, client: TcpSocket, rx: Direction) -> None:
+        """A SYN has come to this listener: make the other end of the connection."""
+        assert client.peer is not None
+        child = TcpSocket(self.net, self.host, self.family)
+        child.label = client.label
+        child.state = "ESTABLISHED"
+        child.stage = "CONNECTED"
+        child.options = self.options.inherited(child.v6)
+        child.options.grow()
+        child.ip = mapped(client.peer[0], child.v6)
+        child.port = child.shown_port = client.peer[1]
+        child.peer = (mapped(client.ip, child.v6), client.port)
+        child._ip_locked = child._port_locked = True
+        tx = Direction(self.net.scheduler, rx.link, client.label + "<", child)
+        child.rx, child.tx = rx, tx
+        rx.receiver, rx.reverse = child, tx
+        tx.receiver, tx.reverse = client, rx
+        client.rx = tx
+        self.host.ports.adopt(child)
+        self.queue.append(child)
+        self.changed()
+        tx.push(SYN_ACK)
+
+    def _retry_connect(self, tx: Direction, target: Host | None, attempt: int) -> None:
         """The SYN got no answer: send it again, ever later, then give up (tcp(7), tcp_syn_retries)."""
 
         def again() -> None:
-            if self.state != "SYN_SENT" or self.closed:
+            if self.tx is not tx or self.state != "SYN_SENT":
                 return
             if attempt + 1 == len(SYN_RETRIES_NS):
-                self._fail_with(errno.ETIMEDOUT)
+                self._connect_failed(tx, errno.ETIMEDOUT)
             elif target is None:
-                self._retry_connect(attempt + 1, None)
+                self._retry_connect(tx, None, attempt + 1)
             else:
-                self._send_syn(target, attempt + 1)
+                self._send_syn(tx, target, attempt + 1)
 
         self.net.scheduler.at(self.net.scheduler.clock.now + SYN_RETRIES_NS[attempt], again)
+
+    def _connect_failed(self, tx: Direction, number: int) -> None:
+        if self.tx is tx and self.state == "SYN_SENT":
+            self._abandon(number)
 
     # --- data -----------------------------------------------------------------------------------------
 
     def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
+        """As tcp_sendmsg_locked(): as much as the buffer takes."""
+        state = self.state
+        if self.error or self.write_shut or (state != "ESTABLISHED" and state != "CLOSE_WAIT"):
+            number = self.take_error()
+            if number and number != errno.EPIPE:
+                raise fail(number)
+            raise fail(errno.EAGAIN if state == "SYN_SENT" else errno.EPIPE)
+        if flags & _MSG_OOB:
+            raise fail(errno.EOPNOTSUPP)  # urgent data is not simulated
         tx = self.tx
-        if self.error:
-            raise self._take_error()
-        if self.state not in ("ESTABLISHED", "CLOSE_WAIT") or self.write_shut:
-            if self.state in ("SYN_SENT",):
-                raise fail(errno.EAGAIN)
-            raise fail(errno.EPIPE)
         assert tx is not None
-        room = self.sndbuf - tx.unsent_size - tx.flight_size
-        if room <= 0:
-            raise fail(errno.EAGAIN)
-        if isinstance(data, memoryview) and data.itemsize != 1:
-            data = data.cast("B")
-        piece = bytes(data if len(data) <= room else data[:room])
-        if piece:
-            tx.push(piece)
-        return len(piece)
+        if type(data) is not bytes:
+            data = bytes(memoryview(data))
+        size = len(data)
+        room = self.options.sndbuf - tx.unsent_size - tx.flight_size
+        if size > room:
+            if room <= 0:
+                raise fail(errno.EAGAIN)
+            data = data[:room]
+            size = room
+        if size:
+            tx.push(data)
+        return size
 
     def recv(self, limit: int, flags: int = 0) -> bytes:
+        """As tcp_recvmsg_locked()."""
+        if limit <= 0:
+            if limit < 0:
+                raise ValueError("negative buffersize in recv")
+            return b""  # Python does not ask the system for nothing (sock_recv_guts())
         rx = self.rx
+        if self.state == "LISTEN":
+            raise fail(errno.ENOTCONN)
+        if flags & _MSG_OOB:
+            raise fail(errno.EINVAL)
         if rx is not None and rx.size:
-            if flags & _socket.MSG_PEEK:
-                return rx.peek(limit)
-            return rx.read(limit) if limit else b""
+            return rx.peek(limit) if flags & _MSG_PEEK else rx.read(limit)
+        if self.done:
+            return b""
         if self.error:
-            raise self._take_error()
+            raise fail(self.take_error())
         if self.read_shut:
             return b""
-        if self.state in ("CLOSED", "LISTEN"):
-            if self.state == "CLOSED" and rx is not None:
-                return b""
-            raise fail(errno.ENOTCONN)
-        raise fail(errno.EAGAIN)
+        raise fail(errno.ENOTCONN if self.state == "CLOSED" else errno.EAGAIN)
 
-    def accepts_data(self) -> bool:
-        return not self.closed and self.state in ("ESTABLISHED", "CLOSE_WAIT") and not self.read_shut
-
-    def refuse_data(self) -> None:
-        """Bytes came for which nobody is there any more: the peer is told by a reset."""
-        if self.closed and self.tx is not None:
-            self.tx.drop()
-            self.tx.push(_RST)
+    def refuse(self, direction: Direction) -> None:
+        """Bytes came for which nobody is there any more: the connection is reset, at both ends."""
+        assert direction.reverse is not None
+        direction.reverse.reset()
+        if self.rx is direction and self.state != "CLOSED":
+            self._end(errno.ECONNRESET)
 
     # --- ending ---------------------------------------------------------------------------------------
 
     def shutdown(self, how: int) -> None:
+        """As inet_shutdown()."""
         if how not in (_socket.SHUT_RD, _socket.SHUT_WR, _socket.SHUT_RDWR):
             raise fail(errno.EINVAL)
-        if self.state == "LISTEN":
-            if how != _socket.SHUT_WR:
-                self._stop_listening()
-                self.state = "CLOSED"
-                self.changed()
+        if self.stage == "CONNECTING":
+            self.stage = "DISCONNECTING" if self.state in ("SYN_SENT", "CLOSED") else "CONNECTED"
+        if self.state == "SYN_SENT" or (self.state == "LISTEN" and how != _socket.SHUT_WR):
+            self._disconnect()
+            self.stage = "UNCONNECTED"
+            self.changed()
             return
-        if self.state not in ("ESTABLISHED", "CLOSE_WAIT"):
-            raise fail(errno.ENOTCONN)
-        if how != _socket.SHUT_RD and not self.write_shut:
-            self._send_fin()
+        if self.state == "LISTEN":
+            return
+        closed = self.state == "CLOSED"
         if how != _socket.SHUT_WR:
             self.read_shut = True
+        if how != _socket.SHUT_RD:
+            self._send_fin()
+            self.write_shut = True
+        self._note_refusal()
         self.changed()
+        if closed:
+            # Linux takes note all the same: a socket can be shut down before it is connected.
+            raise fail(errno.ENOTCONN)
 
     def close(self) -> None:
+        """As __tcp_close(): the connection may outlive the socket."""
         if self.closed:
             return
         self.closed = True
         if self.state == "LISTEN":
             self._stop_listening()
-        elif self.state in ("ESTABLISHED", "CLOSE_WAIT"):
+            self._enter_closed()
+        elif self.state == "SYN_SENT":
+            self._enter_closed()
+        elif self.state != "CLOSED":
             assert self.rx is not None and self.tx is not None
-            # RFC 2525 section 2.17: closing with unread data resets, as does SO_LINGER with no time.
-            if self.rx.size or self.linger == (1, 0):
-                self.tx.drop()
-                self.tx.push(_RST)
-            elif not self.write_shut:
+            if self.rx.size:
+                # RFC 2525 section 2.17: closing with unread data resets.
+                self.tx.reset()
+                self._enter_closed()
+            elif self.options.linger == (1, 0):
+                self._disconnect()
+            else:
                 self._send_fin()
-            if self.rx.chunks:
-                self.rx.chunks.clear()
-                self.rx.size = 0
-        self.host.ports.release(self)
+        self.read_shut = self.write_shut = True
+        if self.rx is not None:
+            self.rx.discard()
+        self._note_refusal()
+        if self.state == "CLOSED":
+            self._release_port()
+        elif self.state == "FIN_WAIT" and self._fin_acked:
+            # An orphan in FIN_WAIT_2 holds its port like one in TIME_WAIT (tcp_time_wait()).
+            self.host.ports.cool_down(self)
 
     def _send_fin(self) -> None:
-        assert self.tx is not None
-        self.write_shut = True
-        if not self.tx.ended:
-            self.tx.ended = True
-            if not self.peer_ended:
-                self.host.ports.closed_first(self)
-            self.tx.push(_FIN)
+        if self.state in ("ESTABLISHED", "CLOSE_WAIT"):
+            assert self.tx is not None
+            self.state = "FIN_WAIT" if self.state == "ESTABLISHED" else "CLOSING"
+            self.write_shut = True
+            self.tx.push(FIN)
 
-    def _stop_listening(self) -> None:
-        self.host.ports.unlisten(self)
-        for child in self.queue:
-            child.linger = (1, 0)
-            child.close()
-        self.queue.clear()
+    def _note_refusal(self) -> None:
+        # tcp_rcv_state_process(): only one that has sent its FIN resets a peer that goes on sending.
+        if self.rx is not None:
+            self.rx.refused = self.state == "CLOSED" or (self.read_shut and self.state == "FIN_WAIT")
 
-    def control_arrived(self, what: str) -> None:
-        """A packet without data came in."""
-        if what == _SYN_ACK:
-            if self.closed:
-                assert self.tx is not None
-                self.tx.push(_RST)
-                return
-            if self.state == "SYN_SENT":
-                self.state = "ESTABLISHED"
-                self.sndbuf = _grown(self)
-        elif what == _FIN:
-            self.peer_ended = True
-            if self.state == "ESTABLISHED":
-                self.state = "CLOSE_WAIT"
-            self.read_shut = True
-        elif self.state == "SYN_SENT":
-            self._fail_with(errno.ECONNREFUSED)
-            return
-        elif self.state != "CLOSED":
-            # tcp_reset(): a peer that had already said FIN is a broken pipe, any other a reset.
-            self._fail_with(errno.EPIPE if self.state == "CLOSE_WAIT" else errno.ECONNRESET)
-            return
+    def _enter_closed(self) -> None:
+        """As tcp_set_state(TCP_CLOSE): a port that the program did not choose is given back."""
+        self.state = "CLOSED"
+        if self.closed or not self._port_locked:
+            self._release_port()
+        self._note_refusal()
+
+    def _end(self, number: int) -> None:
+        """The connection is over, for a reason or for none. As tcp_done()."""
+        self.error = number
+        self.read_shut = self.write_shut = True
+        self._enter_closed()
         self.changed()
 
-    def _fail_with(self, number: int) -> None:
-        self.error = number
-        self.state = "CLOSED"
-        self.read_shut = self.write_shut = True
+    def _abandon(self, number: int) -> None:
+        """It is over, and so is what we had to say."""
         if self.tx is not None:
             self.tx.drop()
-        if self.rx is None:
-            self.rx = self.tx
-        self.changed()
+        self._end(number)
 
-    def _take_error(self) -> OSError:
-        number, self.error = self.error, 0
-        return fail(number)
+    def _disconnect(self) -> None:
+        """As tcp_disconnect(): back to a socket that can be used again; a peer is told by a reset."""
+        before = self.state
+        if before == "LISTEN":
+            self._stop_listening()
+        elif before != "CLOSED":
+            if before in ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT"):
+                assert self.tx is not None
+                self.tx.reset()
+            self.error = errno.ECONNRESET
+        if before != "CLOSED":
+            self._enter_closed()
+        if self.rx is not None:
+            self.rx.refused = True
+            self.rx.discard()
+        self.rx = self.tx = self.peer = None
+        if not self._ip_locked:
+            self.ip = any_ip(self.v6)
+        self.read_shut = self.write_shut = self.done = self._fin_acked = False
+
+    def control_arrived(self, what: str, direction: Direction) -> None:
+        """A packet without data came in."""
+        if direction is not self.rx or self.state == "CLOSED":
+            # Of a connection that nobody here knows any more.
+            assert direction.reverse is not None
+            if what != RST:
+                direction.reverse.reset()
+        elif what == SYN_ACK:
+            self.state = "ESTABLISHED"
+            self.options.grow()
+            self.changed()
+        elif what == FIN:
+            self._fin_arrived(direction)
+        else:
+            # tcp_reset(): to one whose peer had already said FIN it is a broken pipe.
+            self._abandon(errno.EPIPE if self.state == "CLOSE_WAIT" else errno.ECONNRESET)
+
+    def _fin_arrived(self, direction: Direction) -> None:
+        self.read_shut = self.done = True
+        if self.state == "ESTABLISHED":
+            self.state = "CLOSE_WAIT"
+        elif self._fin_acked:
+            self._time_wait()
+        else:
+            self.state = "CLOSING"
+        self.changed()
+        sender = direction.sender
+        assert isinstance(sender, TcpSocket)
+        sender._fin_acknowledged(direction)
+
+    def _fin_acknowledged(self, direction: Direction) -> None:
+        # As soon as it has arrived: a program can hardly tell whether the way back takes its time.
+        if self.tx is not direction:
+            return
+        self._fin_acked = True
+        if self.state == "CLOSING":
+            if ...:
+                self._time_wait()
+        elif self.closed and self.state == "FIN_WAIT":
+            self.host.ports.cool_down(self)
+            self._release_port()
 
     # --- options --------------------------------------------------------------------------------------
 
+    def take_error(self) -> int:
+        """As sock_error(): an error is told once."""
+        number, self.error = self.error, 0
+        return number
+
     def getsockopt(self, level: int, name: int) -> int | bytes:
-        if level == _socket.SOL_SOCKET:
+        if level == SOL_SOCKET:
             if name == _socket.SO_ERROR:
-                number, self.error = self.error, 0
-                return number
-            known = {
-                _socket.SO_TYPE: _socket.SOCK_STREAM,
-                _socket.SO_DOMAIN: self.family,
-                _socket.SO_PROTOCOL: _socket.IPPROTO_TCP,
-                _socket.SO_ACCEPTCONN: int(self.state == "LISTEN"),
-                _socket.SO_SNDBUF: self.sndbuf,
-                _socket.SO_RCVBUF: self.rcvbuf,
-            }
-            if name in known:
-                return int(known[name])
-            if name == _socket.SO_LINGER:
-                return struct.pack("ii", *self.linger)
-        default = _TCP_OPTIONS.get((level, name))
-        if self.v6 and level == _socket.IPPROTO_IPV6:
-            default = {_IPV6_TCLASS: 0, _IPV6_UNICAST_HOPS: 64, _socket.IPV6_V6ONLY: 0}.get(name)
-        if default is None:
-            raise fail(errno.ENOPROTOOPT)
-        return self.options.get((level, name), default)
+                return self.take_error()
+            if name == _socket.SO_ACCEPTCONN:
+                return int(self.state == "LISTEN")
+            if name == _socket.SO_TYPE:
+                return int(_socket.SOCK_STREAM)
+            if name == _socket.SO_DOMAIN:
+                return int(self.family)
+            if name == _socket.SO_PROTOCOL:
+                return int(_socket.IPPROTO_TCP)
+        return self.options.get(level, name)
 
     def setsockopt(self, level: int, name: int, value: int | bytes) -> None:
-        if isinstance(value, (bytes, bytearray)):
-            if (level, name) == (_socket.SOL_SOCKET, _socket.SO_LINGER):
-                if len(value) < 8:
-                    raise fail(errno.EINVAL)
-                on, seconds = struct.unpack("ii", value[:8])
-                self.linger = (int(bool(on)), seconds if on else 0)
-                return
-            if len(value) < 4:
-                raise fail(errno.EINVAL)
-            value = int(struct.unpack("i", value[:4])[0])
-        if level == _socket.SOL_SOCKET and name == _socket.SO_SNDBUF:
-            self.sndbuf = max(min(value * 2, BUFFER_MAX), SNDBUF_MIN)
-            self.options[level, name] = value
-            return
-        if level == _socket.SOL_SOCKET and name == _socket.SO_RCVBUF:
-            self.rcvbuf = max(min(value * 2, BUFFER_MAX), RCVBUF_MIN)
-            self.options[level, name] = value
-            return
-        if (level, name) == (_socket.SOL_SOCKET, _socket.SO_LINGER):
+        if level == IPPROTO_IPV6 and name == _socket.IPV6_V6ONLY and self.port:
             raise fail(errno.EINVAL)
-        self.getsockopt(level, name)  # unknown options fail here
-        if (level, name) == (_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY) and self.local is not None:
-            raise fail(errno.EINVAL)
-        self.options[level, name] = int(bool(value)) if (level, name) in _BOOLEANS else value
-
-    def flag(self, level: int, name: int) -> bool:
-        return bool(self.options.get((level, name)))
-
-
-class Ports:
-    """The TCP ports of one host: who holds which, who listens, and which still cool down."""
-
-    def __init__(self, net: Net) -> None:
-        self._net = net
-        self._holders: dict[int, list[TcpSocket]] = {}
-        self._listeners: dict[int, list[TcpSocket]] = {}
-        self._time_wait: dict[int, int] = {}
-        self._next = EPHEMERAL.start
-
-    def claim(self, sock: TcpSocket, ip: str, port: int) -> int:
-        if port == 0:
-            port = self._free_port()
-        else:
-            reusable = sock.flag(_socket.SOL_SOCKET, _socket.SO_REUSEADDR)
-            if self._time_wait.get(port, 0) > self._net.scheduler.clock.now and not reusable:
-                raise fail(errno.EADDRINUSE)
-            for other in self._holders.get(port, ()):
-                if self._conflict(sock, ip, other):
-                    raise fail(errno.EADDRINUSE)
-        self._holders.setdefault(port, []).append(sock)
-        return port
-
-    def _free_port(self) -> int:
-        for _ in EPHEMERAL:
-            port = self._next
-            self._next = port + 1 if port + 1 in EPHEMERAL else EPHEMERAL.start
-            if port not in self._holders:
-                return port
-        raise fail(errno.EADDRINUSE)
-
-    def _conflict(self, sock: TcpSocket, ip: str, other: TcpSocket) -> bool:
-        assert other.local is not None
-        if not _overlap(sock, ip, other, other.local[0]):
-            return False
-        for option in (_socket.SO_REUSEADDR, _socket.SO_REUSEPORT):
-            both = sock.flag(_socket.SOL_SOCKET, option) and other.flag(_socket.SOL_SOCKET, option)
-            if both and (option == _socket.SO_REUSEPORT or other.state != "LISTEN"):
-                return False
-        return True
-
-    def listen(self, sock: TcpSocket) -> None:
-        assert sock.local is not None
-        ip, port = sock.local
-        for other in self._listeners.get(port, ()):
-            if _overlap(sock, ip, other, other.local[0] if other.local else "") and not (
-                sock.flag(_socket.SOL_SOCKET, _socket.SO_REUSEPORT)
-                and other.flag(_socket.SOL_SOCKET, _socket.SO_REUSEPORT)
-            ):
-                raise fail(errno.EADDRINUSE)
-        self._listeners.setdefault(port, []).append(sock)
-
-    def unlisten(self, sock: TcpSocket) -> None:
-        assert sock.local is not None
-        self._listeners[sock.local[1]].remove(sock)
-
-    def listener(self, ip: str, port: int) -> TcpSocket | None:
-        """Who takes a connection to this literal address: an exact binding before a wildcard."""
-        fitting = [
-            sock for sock in self._listeners.get(port, ())
-            if sock.local is not None and _covers(sock, sock.local[0], ip)
-        ]  # fmt: skip
-        exact = [sock for sock in fitting if sock.local is not None and not _is_any(sock.local[0])]
-        best = exact or fitting
-        if len(best) > 1:  # SO_REUSEPORT: the shortest queue stands in for the kernel's hash
-            return min(best, key=lambda sock: len(sock.queue))
-        return best[0] if best else None
-
-    def adopt(self, child: TcpSocket) -> None:
-        assert child.local is not None
-        self._holders.setdefault(child.local[1], []).append(child)
-
-    def release(self, sock: TcpSocket) -> None:
-        if sock.local is None:
-            return
-        holders = self._holders.get(sock.local[1], [])
-        if sock in holders:
-            holders.remove(sock)
-            if not holders:
-                del self._holders[sock.local[1]]
-
-    def closed_first(self, sock: TcpSocket) -> None:
-        """Who closes first keeps the port in TIME_WAIT for a while."""
-        assert sock.local is not None
-        self._time_wait[sock.local[1]] = self._net.scheduler.clock.now + TIME_WAIT_NS
-
-
-def _grown(sock: TcpSocket) -> int:
-    """The send buffer grows on connection, unless the program has set it (socket(7), SO_SNDBUF)."""
-    fixed = (_socket.SOL_SOCKET, _socket.SO_SNDBUF) in sock.options
-    return sock.sndbuf if fixed else SNDBUF
-
-
-def _is_any(ip: str) -> bool:
-    return ip in ("0.0.0.0", "::", "")
-
-
-def unmapped(ip: str) -> str:
-    """::ffff:1.2.3.4 as the IPv4 address that it stands for."""
-    return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip
-
-
-def _mapped(ip: str, v6: bool) -> str:
-    if v6:
-        return ip if ":" in ip else f"::ffff:{ip}"
-    return unmapped(ip)
-
-
-def _loopback_of(ip: str, v6: bool) -> str:
-    """Connecting to the any-address reaches oneself."""
-    if _is_any(ip):
-        return "::1" if v6 else "127.0.0.1"
-    return ip
-
-
-def _covers(sock: TcpSocket, bound: str, ip: str) -> bool:
-    """Whether a socket bound to `bound` takes packets for the literal `ip`."""
-    if ":" in ip:
-        return sock.v6 and bound in ("::", ip)
-    if sock.v6:
-        dual = not sock.flag(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY)
-        return dual and (bound == "::" or unmapped(bound) == ip)
-    return bound in ("0.0.0.0", ip)
-
-
-def _overlap(a: TcpSocket, a_ip: str, b: TcpSocket, b_ip: str) -> bool:
-    """Whether two bindings of one port claim an address both."""
-    probes = {a_ip, b_ip, "127.0.0.1", "::1"} - {"", "0.0.0.0", "::"}
-    return any(
-        _covers(a, a_ip or ("::" if a.v6 else "0.0.0.0"), unmapped(ip))
-        and _covers(b, b_ip or ("::" if b.v6 else "0.0.0.0"), unmapped(ip))
-        for ip in sorted(probes)
-    )
+        self.options.set(level, name, value)

@@ -7,11 +7,11 @@ from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
-from simloop.checks.waiting import stack_of, users_place
+from simloop.checks.waiting import Place, caller, stack_of, users_place
 from simloop.choices import Answer
 from simloop.kernel.tcp import Direction
 from simloop.kernel.threads import DELAYS
-from simloop.loop import SimLoop, coroutine_of, task_of
+from simloop.loop import SimLoop, SimTask, coroutine_of, task_of
 from simloop.network.links import DELIVERIES
 
 
@@ -20,10 +20,20 @@ class Story:
 
     def __init__(self) -> None:
         self.sentences: list[str] = []
+        self._made_at: dict[SimTask, Place] = {}
+
+    def created(self, task: SimTask) -> None:
+        place = caller()
+        if place is not None:
+            self._made_at[task] = place
 
     def deviated(self, answer: Answer, subject: object) -> None:
         tell = _TELLERS.get(answer.point.kind, _anything)
-        self.sentences.append(tell(answer, subject))
+        sentence = tell(answer, subject)
+        place = self._made_at.get(subject) if isinstance(subject, SimTask) else None
+        if place is not None:
+            sentence = sentence.replace(name_of(subject), f"{name_of(subject)}, created at {place},", 1)
+        self.sentences.append(sentence)
 
     def before(self, loop: SimLoop, handle: events.Handle) -> None:
         pass

@@ -1,13 +1,19 @@
-"""`signal`: handlers are recorded in the simulated process that sets them.
+"""`signal`: handlers are recorded in the simulated process that sets them, and signals that it sends itself
+reach them.
 
-The real handlers stay, so Ctrl-C still interrupts a campaign. Nothing delivers a simulated signal yet.
+The real handlers stay, so Ctrl-C still interrupts a campaign. A signal to another process, or one whose
+default action would end the process, escapes.
 """
 
 from __future__ import annotations
 
+import _thread
+import os
 import signal as _signal
+import sys
 from typing import Any
 
+from simloop.network.world import World
 from simloop.shims import active
 
 _real_signal = _signal.signal
@@ -16,13 +22,18 @@ _real_set_wakeup_fd = _signal.set_wakeup_fd
 _real_siginterrupt = _signal.siginterrupt
 _real_alarm = _signal.alarm
 _real_setitimer = _signal.setitimer
+_real_raise_signal = _signal.raise_signal
+_real_interrupt_main = _thread.interrupt_main
+_real_kill = os.kill
+# signal(7): those whose default action is to be ignored, or to go on.
+_IGNORED = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH)
 
 
 def signal(signalnum: int, handler: Any) -> Any:
     world = active.world()
     if world is None:
         return _real_signal(signalnum, handler)
-    number = _signal.Signals(signalnum)
+    number = _number(signalnum)
     if number in (_signal.SIGKILL, _signal.SIGSTOP):
         raise OSError(22, "Invalid argument")
     if not callable(handler) and handler not in (_signal.SIG_DFL, _signal.SIG_IGN):
@@ -36,9 +47,66 @@ def getsignal(signalnum: int) -> Any:
     world = active.world()
     if world is None:
         return _real_getsignal(signalnum)
-    number = _signal.Signals(signalnum)
+    number = _number(signalnum)
     default: Any = _signal.default_int_handler if number == _signal.SIGINT else _signal.SIG_DFL
     return world.current.signal_handlers.get(number, default)
+
+
+def _number(signalnum: int) -> int:
+    # Real-time signals between SIGRTMIN and SIGRTMAX have no member in the enumeration.
+    if not 0 < signalnum < _signal.NSIG:
+        raise ValueError("signal number out of range")
+    return int(signalnum)
+
+
+def raise_signal(signalnum: int, /) -> None:
+    world = active.world()
+    if world is None:
+        _real_raise_signal(signalnum)
+    else:
+        _deliver(world, _number(signalnum))
+
+
+def interrupt_main(signum: int = _signal.SIGINT, /) -> None:
+    world = active.world()
+    if world is None:
+        _real_interrupt_main(signum)
+    elif callable(getsignal(signum)):  # otherwise nothing happens, as documented
+        _deliver(world, _number(signum))
+
+
+def kill(pid: int, sig: int, /) -> None:
+    world = active.world()
+    if world is None:
+        _real_kill(pid, sig)
+        return
+    if not any(process.pid == pid for process in world.processes):
+        raise active.escape("os.kill", "only signals of a process to itself are simulated yet")
+    if sig == 0:
+        return  # a check whether the process is there
+    if pid != world.current.pid:
+        raise active.escape("os.kill of another process", "call what its handler would call")
+    _deliver(world, _number(sig))
+
+
+def _deliver(world: World, number: int) -> None:
+    """A signal to the current process, from itself. CPython calls a handler between two instructions of
+    the main thread, and the one who sends himself a signal is interrupted before the next."""
+    handler = getsignal(number)
+    if handler == _signal.SIG_IGN or (handler == _signal.SIG_DFL and number in _IGNORED):
+        return
+    if not callable(handler):
+        name = _signal.Signals(number).name
+        raise active.escape(f"{name} without a handler, which would end the process", "set a handler for it")
+    loop: Any = world.current.loop
+    if number in getattr(loop, "_signal_handlers", ()):
+        # asyncio's own way: the number goes through the self-pipe, which the next poll finds readable.
+        world.scheduler.at(world.scheduler.clock.now, lambda: loop._handle_signal(number))
+    if world.threads.get(_thread.get_ident()) is None:
+        handler(number, sys._getframe(2))
+    else:
+        # Handlers run in the main thread, whoever sent the signal.
+        world.scheduler.at(world.scheduler.clock.now, lambda: handler(number, None))
 
 
 def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
@@ -67,6 +135,10 @@ def setitimer(which: int, seconds: float, interval: float = 0.0, /) -> Any:
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
-    (_signal, function.__name__, function)
-    for function in (signal, getsignal, set_wakeup_fd, siginterrupt, alarm, setitimer)
+    *(
+        (_signal, function.__name__, function)
+        for function in (signal, getsignal, set_wakeup_fd, siginterrupt, alarm, setitimer, raise_signal)
+    ),
+    (_thread, "interrupt_main", interrupt_main),
+    (os, "kill", kill),
 ]

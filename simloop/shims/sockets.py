@@ -46,6 +46,7 @@ class SimSocket(real_socket):
     """A TCP socket of the current simulated process. The real socket object underneath is never opened."""
 
     _file: TcpSocket
+    _proto: int
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
@@ -59,6 +60,7 @@ class SimSocket(real_socket):
             if not isinstance(file, TcpSocket):
                 raise fail(errno.EBADF)
             self._adopt(world, process, file, fileno)
+            self._proto = _socket.IPPROTO_TCP if proto == -1 else proto
             return
         family = _socket.AF_INET if family == -1 else family
         kind = _socket.SOCK_STREAM if type == -1 else type
@@ -70,6 +72,7 @@ class SimSocket(real_socket):
             raise fail(errno.EPROTONOSUPPORT)
         file = TcpSocket(world.network, process.host, int(family))
         self._adopt(world, process, file, process.open(file))
+        self._proto = max(proto, 0)
         if kind & _socket.SOCK_NONBLOCK:
             self.settimeout(0.0)
         elif (default := _socket.getdefaulttimeout()) is not None:
@@ -141,8 +144,8 @@ class SimSocket(real_socket):
 
     @property
     def proto(self) -> int:
-        # As socket(2) was called by Python: 0, which stands for TCP here.
-        return 0
+        # As the program gave it: 0 stands for TCP, too, but asyncio sets TCP_NODELAY only where it is TCP.
+        return self._proto
 
     @property
     def timeout(self) -> float | None:
@@ -156,7 +159,7 @@ class SimSocket(real_socket):
         if self._fd >= 0 and self._file.state in ("ESTABLISHED", "CLOSE_WAIT"):
             names += f", raddr={self.getpeername()}"
         closed = " [closed]" if self._closed else ""
-        return f"<socket.socket{closed} fd={self._fd}, family={int(self.family)}, type=1, proto=0{names}>"
+        return f"<socket.socket{closed} fd={self._fd}, family={int(self.family)}, type=1, proto={self._proto}{names}>"
 
     def __del__(self) -> None:
         # The collector runs at no particular time: nothing of the world may depend on it.
@@ -223,6 +226,7 @@ class SimSocket(real_socket):
         child: TcpSocket = self._call(self._file.accept, IN)
         sock = SimSocket.__new__(SimSocket)
         sock._adopt(self._world, self._process, child, self._process.open(child))
+        sock._proto = self._proto
         # As Lib/socket.py: a fresh socket blocks, unless there is a default timeout.
         sock.settimeout(_socket.getdefaulttimeout())
         assert child.peer is not None
@@ -381,8 +385,25 @@ def close_fd(fd: int, /) -> None:
         _real_os_close(fd)
 
 
+_real_sendfile = os.sendfile
+
+
+def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
+    """From a real file, which may be read, to a simulated socket; `loop.sendfile` ends here."""
+    world = active.world()
+    target = world.current.files.get(out_fd) if world is not None else None
+    if not isinstance(target, TcpSocket):
+        return _real_sendfile(out_fd, in_fd, offset, count)
+    start = os.lseek(in_fd, 0, os.SEEK_CUR) if offset is None else offset
+    sent = target.send(os.pread(in_fd, min(count, target.sndbuf), start))
+    if offset is None:
+        os.lseek(in_fd, start + sent, os.SEEK_SET)
+    return sent
+
+
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (_socket, "socket", Socket),
     (_socket, "close", close_fd),
     (os, "close", close_fd),
+    (os, "sendfile", sendfile),
 ]
