@@ -116,10 +116,6 @@ class Choices:
         self.digest = hash((self.digest, counter[0], index, value))
         return value
 
-    def mark(self, steps: int, now_ns: int) -> None:
-        """Fold one turn of a loop into the digest: how many callbacks, at what time."""
-        self.digest = hash((self.digest, steps, now_ns))
-
     def answers(self) -> list[Answer]:
         return [Answer(Point(who, kind, index), n, value) for who, kind, index, n, value in self.recorded]
 

@@ -19,9 +19,9 @@ import sys
 import warnings
 import weakref
 from _thread import get_ident
-from asyncio import events, tasks
-from asyncio.log import logger
+from asyncio import base_events, events, tasks
 from collections.abc import Callable, Coroutine, Iterator, Sized
+from functools import cached_property
 from itertools import count
 from typing import Any, Protocol
 
@@ -76,6 +76,8 @@ Origin = tuple["Origin | None", int, str]
 class SimTask(asyncio.Task):  # type: ignore[type-arg]
     """A task of a simulated loop. It hashes by order of creation."""
 
+    __slots__ = ("sim_children", "sim_number", "sim_origin")
+
     sim_number: int
     sim_origin: Origin
     sim_children: int
@@ -87,6 +89,30 @@ class SimTask(asyncio.Task):  # type: ignore[type-arg]
 # Their reprs end up in users' logs, and in tests that compare them.
 SimFuture.__name__ = SimFuture.__qualname__ = "Future"
 SimTask.__name__ = SimTask.__qualname__ = "Task"
+
+
+class SimHandle(events.Handle):
+    """A handle outside of debug mode, made in one call (Lib/asyncio/events.py, Handle.__init__)."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+SimHandle.__name__ = SimHandle.__qualname__ = "Handle"
 
 
 class _OrderedWeakSet:
@@ -160,7 +186,6 @@ class SimLoop(asyncio.SelectorEventLoop):
     _default_executor: Any
     _task_factory: Any
     _thread_id: int | None
-    _transports: weakref.WeakValueDictionary[int, Any]
 
     def __init__(self, world: World, process: Process) -> None:
         _set_up_stock(self)
@@ -180,10 +205,17 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._shuffles = world.profile != "cpython"
         self._asyncgens = _OrderedWeakSet()
-        self._selector = SimSelector(world.scheduler, process)
-        self._selector.loop = self
+        self._scheduler = world.scheduler
+        self._selector = selector = SimSelector(world.scheduler, process)
+        self._candidates = selector.candidates
+        selector.loop = self
         process.loop = self
         world.scheduler.loops.append(self)
+
+    @cached_property
+    def _transports(self) -> weakref.WeakValueDictionary[int, Any]:
+        # As in selector_events.py, but made by the runs that have any: it costs a microsecond.
+        return weakref.WeakValueDictionary()
 
     # --- below asyncio --------------------------------------------------------------------------------
 
@@ -231,6 +263,15 @@ class SimLoop(asyncio.SelectorEventLoop):
             self._selector.loop = None
         super().close()
 
+    def call_soon(
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> events.Handle:
+        if self._debug or self._closed:
+            return super().call_soon(callback, *args, context=context)
+        handle = SimHandle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
     # --- tasks and futures ----------------------------------------------------------------------------
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -262,10 +303,13 @@ class SimLoop(asyncio.SelectorEventLoop):
         else:
             task.sim_origin = (None, self._sim_orphans, self._prefix)
             self._sim_orphans += 1
-        # Named per run: asyncio's own counter goes on from run to run.
-        task.__init__(  # type: ignore[misc]
-            coro, loop=self, name=f"Task-{number}" if name is None else name, context=context, **kwargs
-        )
+        if name is None:
+            # Named per run: asyncio's own counter goes on from run to run.
+            name = f"Task-{number}"
+        if kwargs:
+            task.__init__(coro, loop=self, name=name, context=context, **kwargs)  # type: ignore[misc]
+        else:
+            task.__init__(coro, loop=self, name=name, context=context)  # type: ignore[misc]
         if self.tracer is not None:
             self.tracer.created(task)
         registry = self._sim_tasks
@@ -294,14 +338,15 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def is_quiet(self) -> bool:
         """Nothing is left of the run that a few more turns could change."""
-        return not (
-            self._ready
-            or self._transports
-            or self._default_executor is not None
-            or self._selector.get_map()
-            or self._has_asyncgens()
-            or self.pending_tasks()
-        )
+        if self._ready or self._open_transports() or self._default_executor is not None or self._selector.get_map():
+            return False
+        if len(self._asyncgens) and self._has_asyncgens():
+            return False
+        return all(task.done() for task in self._sim_tasks)
+
+    def _open_transports(self) -> list[Any]:
+        made = self.__dict__.get("_transports")
+        return list(made.values()) if made else []
 
     def _has_asyncgens(self) -> bool:
         # Finished ones are forgotten first: how long they stay alive is a matter of references, which
@@ -320,17 +365,15 @@ class SimLoop(asyncio.SelectorEventLoop):
         particular time: exceptions that nobody looked at, tasks that never ended, open transports."""
         for task in self._sim_tasks:
             if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
                 self.call_exception_handler({"task": task, "message": "Task was destroyed but it is pending!"})
             elif task._log_traceback:  # type: ignore[attr-defined]
-                task._log_traceback = False  # type: ignore[attr-defined]
                 context = {
                     "message": f"{type(task).__name__} exception was never retrieved",
                     "exception": task.exception(),
                     "future": task,
                 }
                 self.call_exception_handler(context)
-        for transport in list(self._transports.values()):
+        for transport in self._open_transports():
             if not transport.is_closing():
                 warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, stacklevel=2, source=transport)
         self._let_go()
@@ -338,12 +381,13 @@ class SimLoop(asyncio.SelectorEventLoop):
     def _let_go(self) -> None:
         """Leave nothing for the collector to complain of."""
         for task in self._sim_tasks:
-            task._log_traceback = False  # type: ignore[attr-defined]
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 _close(task.get_coro())
+            elif task._log_traceback:  # type: ignore[attr-defined]
+                task._log_traceback = False  # type: ignore[attr-defined]
         self._sim_tasks.clear()
-        for transport in list(self._transports.values()):
+        for transport in self._open_transports():
             transport._sock = None
 
     def abandon(self) -> None:
@@ -360,12 +404,15 @@ class SimLoop(asyncio.SelectorEventLoop):
     # --- the turn -------------------------------------------------------------------------------------
 
     def _run_once(self) -> None:
+        # The hot path of every run: measure before you change it (benchmarks/), and see that the oracle
+        # still agrees (tests/oracle/).
         scheduled = self._scheduled
         if scheduled:
             self._drop_cancelled_timers()
         ready = self._ready
+        timeout: float | None
         if ready or self._stopping:
-            timeout: float | None = 0
+            timeout = 0
             if scheduled:
                 self._maybe_stall()
         elif scheduled:
@@ -374,8 +421,8 @@ class SimLoop(asyncio.SelectorEventLoop):
         else:
             timeout = None
         queued = len(ready)
-        found = self._selector.select(timeout)
-        if found:
+        self._scheduler.poll(self, timeout)
+        if self._candidates and (found := self._selector.collect()):
             if self._shuffles:
                 self._shuffle_handlers(found)
             else:
@@ -389,7 +436,9 @@ class SimLoop(asyncio.SelectorEventLoop):
         ntodo = len(ready)
         world = self.world
         world.steps += ntodo
-        world.choices.mark(ntodo, self._clock.now)
+        choices = world.choices
+        # Steps and time are part of the digest, folded in as `Choices.choose` does with answers.
+        choices.digest = hash((choices.digest, ntodo, self._clock.now))
         if world.steps > world.max_steps:
             raise StepLimitError(
                 f"the run took more than {world.max_steps} callbacks (max_steps): raise max_steps, "
@@ -402,9 +451,43 @@ class SimLoop(asyncio.SelectorEventLoop):
         for _ in range(ntodo):
             handle = popleft()
             if not handle._cancelled:
-                handle._run()
+                # Handle._run(), without the call.
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self._callback_failed(handle, error)
         # As in stock asyncio: no reference to the last handle outlives the turn.
         handle = None
+
+    def _callback_failed(self, handle: Any, error: BaseException) -> None:
+        """As Handle._run() reports it (Lib/asyncio/events.py)."""
+        callback = format_helpers._format_callback_source(handle._callback, handle._args)  # type: ignore[attr-defined]
+        self.call_exception_handler({"message": f"Exception in callback {callback}", "exception": error, "handle": handle})
+
+    def run_to_end(self, task: asyncio.Task[Any]) -> Any:
+        """``run_until_complete(task)`` for a task of this loop, in fewer steps: turns until it is done,
+        and the one in which the stock loop would be told to stop."""
+        hooks = sys.get_asyncgen_hooks()
+        self._thread_id = get_ident()
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)  # type: ignore[attr-defined]
+        events._set_running_loop(self)
+        try:
+            while not task.done():
+                self._run_once()
+                if self._stopping:
+                    break
+            if not task.done():
+                raise RuntimeError("Event loop stopped before Future completed.")
+            self._stopping = True  # so that the poll of the last turn does not wait
+            self._run_once()
+        finally:
+            self._stopping = False
+            self._thread_id = None
+            events._set_running_loop(None)
+            sys.set_asyncgen_hooks(*hooks)
+        return task.result()
 
     def _drop_cancelled_timers(self) -> None:
         scheduled = self._scheduled
@@ -491,22 +574,24 @@ class SimLoop(asyncio.SelectorEventLoop):
             try:
                 self._current_handle = handle
                 if self._debug:
-                    self._run_timed(handle)
+                    began = self.time()
+                    handle._run()
+                    self._warn_of_slow(handle, self.time() - began)
                 else:  # a watched run must not look at the clock, which would move it
                     handle._run()
             finally:
                 self._current_handle = None
             if tracer is not None:
                 tracer.after(self, handle)
+        # As in stock asyncio: a traceback may keep this frame, and must not keep the handle with it.
+        handle = None
 
-    def _run_timed(self, handle: Any) -> None:
+    def _warn_of_slow(self, handle: Any, took: float) -> None:
         """asyncio's warning about a callback that blocks its loop, in virtual time."""
-        began = self.time()
-        handle._run()
-        took = self.time() - began
         if took >= self.slow_callback_duration:
             task = task_of(handle)
-            logger.warning("Executing %s took %.3f seconds", repr(task) if task is not None else str(handle), took)
+            what = repr(task) if task is not None else str(handle)
+            base_events.logger.warning("Executing %s took %.3f seconds", what, took)
 
     def _describe_next(self) -> str:
         task = next((step for handle in self._ready if (step := task_of(handle)) is not None), None)
@@ -616,6 +701,7 @@ def _set_up_stock(loop: SimLoop) -> None:
             else:
                 _constants[name] = value
         _constants["_clock_resolution"] = _CLOCK_RESOLUTION
+        del _containers["_asyncgens"], _containers["_transports"]
         stock.close()
     state = loop.__dict__
     state.update(_constants)

@@ -11,7 +11,7 @@ import contextvars
 import gc
 from asyncio import events
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from simloop.checks.deadlock import describe_deadlock
@@ -50,15 +50,6 @@ class Limits:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
                 raise ConfigurationError(f"{name} must be a number of virtual seconds, not {value!r}")
-
-    def make_world(self, choices: Choices) -> World:
-        return World(
-            choices,
-            profile=self.profile,
-            max_steps=self.max_steps,
-            max_time=self.max_time,
-            max_stall=self.max_stall,
-        )
 
 
 class SimHost:
@@ -154,38 +145,51 @@ def current() -> Sim:
     return Sim(world)
 
 
-@contextlib.contextmanager
-def entered(choices: Choices, limits: Limits) -> Iterator[World]:
+class entered:  # noqa: N801 - used as a function; a generator would cost as much as the world itself
     """Make a world and be in it: the shims answer for it until the block ends."""
-    if active.entered is not None:
-        inside = active.world() is not None
-        raise WorldError(
-            "a world is already entered in this thread: leave it before entering another"
-            if inside
-            else "another thread is inside of a world: use one world at a time, or one process for each"
+
+    __slots__ = ("_collecting", "_world")
+
+    def __init__(self, choices: Choices, limits: Limits) -> None:
+        if active.entered is not None:
+            raise WorldError(
+                "a world is already entered in this thread: leave it before entering another"
+                if active.world() is not None
+                else "another thread is inside of a world: use one world at a time, or one process for each"
+            )
+        install()
+        self._world = World(
+            choices,
+            profile=limits.profile,
+            max_steps=limits.max_steps,
+            max_time=limits.max_time,
+            max_stall=limits.max_stall,
         )
-    collecting = gc.isenabled()
-    install()
-    world = limits.make_world(choices)
-    world.scheduler.explain_deadlock = describe_deadlock
-    # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
-    gc.disable()
-    active.entered = world
-    try:
-        yield world
-        for loop in _loops(world):
-            loop.report_leftovers()
-    finally:
+        self._world.scheduler.explain_deadlock = describe_deadlock
+
+    def __enter__(self) -> World:
+        # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
+        self._collecting = gc.isenabled()
+        gc.disable()
+        active.entered = self._world
+        return self._world
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        world = self._world
         try:
-            for loop in _loops(world):
-                loop.abandon()
+            if world.scheduler.loops:
+                if error is None:
+                    for loop in _loops(world):
+                        loop.report_leftovers()
+                for loop in _loops(world):
+                    loop.abandon()
             world.close()
         finally:
             active.entered = None
-            if collecting:
+            if self._collecting:
                 gc.enable()
-    if world.escape is not None:
-        raise world.escape
+        if error is None and world.escape is not None:
+            raise world.escape
 
 
 def _loops(world: World) -> list[SimLoop]:
@@ -215,14 +219,13 @@ def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
 _DEFAULT_LIMITS = Limits()
 
 
-@dataclass
+@dataclass(slots=True)
 class Outcome:
     """What came of one run."""
 
     world: World
     value: Any = None
     exception: BaseException | None = None
-    loops: list[SimLoop] = field(default_factory=list)
 
     @property
     def choices(self) -> Choices:
@@ -238,7 +241,6 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
             outcome = Outcome(world)
             loop = SimLoop(world, world.root)
             loop.tracer = tracer
-            outcome.loops.append(loop)
             outcome.value = run_main(loop, main)
     except KeyboardInterrupt:
         raise
@@ -253,7 +255,7 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
 def run_main(loop: SimLoop, main: Main[T]) -> T:
     """`asyncio.run`, step by step (Lib/asyncio/runners.py), leaving out what would find nothing to do."""
     try:
-        value = loop.run_until_complete(loop.create_main(_checked(main), contextvars.copy_context()))
+        value: T = loop.run_to_end(loop.create_main(_checked(main), contextvars.copy_context()))
     finally:
         finish(loop)
     loop.report_leftovers()

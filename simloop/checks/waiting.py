@@ -12,7 +12,6 @@ from typing import Any
 from simloop.loop import coroutine_of
 
 _STDLIB = os.path.dirname(os.__file__) + os.sep
-_SITE = os.path.join(_STDLIB, "site-packages") + os.sep
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OUR_PLUGIN = os.path.join(os.path.dirname(_OURS.rstrip(os.sep)), "pytest_simloop") + os.sep
 
@@ -31,7 +30,7 @@ class Place:
 
 def shown_path(file: str) -> str:
     """Relative to the working directory where that is shorter to read."""
-    if _SITE in file:
+    if is_librarys(file):
         return file.rpartition("site-packages" + os.sep)[2]
     if file.startswith(_STDLIB):
         return file[len(_STDLIB) :]

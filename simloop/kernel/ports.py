@@ -123,7 +123,7 @@ class Ports:
 
     def cool_down(self, sock: TcpSocket) -> None:
         """The end that closes first stays in TIME_WAIT for a while."""
-        claims = self._cooling.setdefault(sock.port, {})
+        claims = self._cooling.setdefault(sock.shown_port, {})
         claims[sock.claim()] = self._net.scheduler.clock.now + TIME_WAIT_NS
 
     def _cooling_at(self, port: int) -> list[Claim]:

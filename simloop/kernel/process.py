@@ -6,6 +6,7 @@ import errno
 import heapq
 import os
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -48,13 +49,20 @@ class File:
 class Host:
     """A simulated machine: a name, two addresses, its TCP ports."""
 
-    def __init__(self, name: str, ipv4: str, ipv6: str, ports: Ports) -> None:
+    def __init__(self, name: str, number: int, ports: Ports) -> None:
         self.name = name
-        self.ipv4 = ipv4
-        self.ipv6 = ipv6
+        self.number = number
         self.ports = ports
         #: How many processes were started on it so far.
         self.processes = 0
+
+    @cached_property
+    def ipv4(self) -> str:
+        return f"10.0.{self.number >> 8}.{self.number & 255}"
+
+    @cached_property
+    def ipv6(self) -> str:
+        return f"fd00::{self.number:x}"
 
     def __repr__(self) -> str:
         return f"<Host {self.name} {self.ipv4}>"

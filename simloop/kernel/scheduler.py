@@ -42,6 +42,11 @@ class Runnable(Protocol):
 class Scheduler:
     """Runs the turns of one world, and moves its clock."""
 
+    __slots__ = (
+        "_blocked", "_driver", "_end_ns", "_events", "_held", "_parked", "_sequence", "choices", "clock",
+        "explain_deadlock", "loops", "max_stall_ns", "max_time", "turn",
+    )  # fmt: skip
+
     def __init__(
         self,
         choices: Choices,

@@ -45,7 +45,7 @@ class SimSelector(selectors.BaseSelector):
         self._keys: dict[int, SelectorKey] = {}
         self._interests: dict[int, _Interest] = {}
         # Insertion order is the order in which files became ready, which is how epoll reports them.
-        self._candidates: dict[_Interest, None] = {}
+        self.candidates: dict[_Interest, None] = {}
         #: The loop that polls here. A selector without one polls as itself.
         self.loop: Runnable | None = None
 
@@ -62,39 +62,39 @@ class SimSelector(selectors.BaseSelector):
                 "create the socket inside the run"
             )
         key = self._keys[fd] = SelectorKey(fileobj, fd, events, data)
-        interest = self._interests[fd] = _Interest(key, file, self._candidates)
+        interest = self._interests[fd] = _Interest(key, file, self.candidates)
         file.watchers.append(interest)
-        self._candidates[interest] = None
+        self.candidates[interest] = None
         return key
 
     def unregister(self, fileobj: Any) -> SelectorKey:
         fd = self._lookup(fileobj)
         interest = self._interests.pop(fd)
         interest.file.watchers.remove(interest)
-        self._candidates.pop(interest, None)
+        self.candidates.pop(interest, None)
         return self._keys.pop(fd)
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         fd = self._lookup(fileobj)
         interest = self._interests[fd]
         key = self._keys[fd] = interest.key = SelectorKey(interest.key.fileobj, fd, events, data)
-        self._candidates[interest] = None
+        self.candidates[interest] = None
         return key
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         if self.loop is not None:
             self._scheduler.poll(self.loop, timeout)
-        return self.collect() if self._candidates else []
+        return self.collect() if self.candidates else []
 
     def collect(self) -> list[tuple[SelectorKey, int]]:
         """What is ready now, in an order that the environment chooses."""
         found: list[tuple[_Interest, int]] = []
-        for interest in list(self._candidates):
+        for interest in list(self.candidates):
             events = interest.events()
             if events:
                 found.append((interest, events))
             else:
-                del self._candidates[interest]
+                del self.candidates[interest]
         if len(found) > 1:
             choices = self._scheduler.choices
             found = permute(
@@ -104,7 +104,7 @@ class SimSelector(selectors.BaseSelector):
         return [(interest.key, events) for interest, events in found]
 
     def has_ready(self) -> bool:
-        return any(interest.events() for interest in self._candidates)
+        return any(interest.events() for interest in self.candidates)
 
     def get_key(self, fileobj: Any) -> SelectorKey:
         return self._keys[self._lookup(fileobj)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
     from simloop.network.links import Link
 
-__all__ = ["Net", "Ports", "TcpSocket", "fail"]
+__all__ = ["Direction", "Net", "Ports", "TcpSocket", "fail"]
 
 SYN_RETRIES_NS = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16, 32, 64))  # tcp_syn_retries = 6
 SOMAXCONN = 4096
@@ -55,8 +55,8 @@ class TcpSocket(File):
         self.family = family
         self.v6 = family == _socket.AF_INET6
         self.options = Options(self.v6)
-        #: As in RFC 9293, but FIN_WAIT stands for both of its kinds, and CLOSING also for LAST_ACK.
-        #: TIME_WAIT is a matter of the port alone: the socket is CLOSED then.
+        #: As in RFC 9293, but FIN_WAIT stands for both of its kinds (see `_fin_acked`), and TIME_WAIT is a
+        #: matter of the port alone: the socket is CLOSED then.
         self.state = "CLOSED"
         #: How far the program is with connecting (enum socket_state); the connection may be further.
         self.stage = "UNCONNECTED"
@@ -88,7 +88,8 @@ class TcpSocket(File):
         """As tcp_poll()."""
         state = self.state
         tx = self.tx
-        if state == "ESTABLISHED" and tx is not None:  # the hot path, as below
+        if state == "ESTABLISHED" and not self.error and not self.write_shut:  # the hot path, as below
+            assert tx is not None
             mask = IN if self.read_shut or (self.rx is not None and self.rx.size) else 0
             if (tx.unsent_size + tx.flight_size) * 3 <= self.options.sndbuf * 2:
                 mask |= OUT
@@ -122,14 +123,14 @@ class TcpSocket(File):
             raise fail(errno.EADDRNOTAVAIL)
         if bound:
             raise fail(errno.EINVAL)
-        before, self.ip = self.ip, ip
+        self.ip = ip
         try:
             self.port = self.shown_port = self.host.ports.claim(self, port)
         except OSError:
-            self.ip = any_ip(self.v6) if not self._ip_locked else before
+            self.ip = any_ip(self.v6)
             raise
-        self._ip_locked = not is_any(ip)
-        self._port_locked = port != 0
+        self._ip_locked |= not is_any(ip)
+        self._port_locked |= port != 0
         self.peer = None
 
     def getsockname(self) -> Address:
@@ -247,8 +248,8 @@ class TcpSocket(File):
         if is_mapped(ip) and self.options.flag(IPPROTO_IPV6, _socket.IPV6_V6ONLY):
             raise fail(errno.ENETUNREACH)
         if target is self.host:
-            # The kernel answers from the address that was called.
-            return ip
+            # The route to 127.0.0.0/8 has 127.0.0.1 as its source; one's other addresses answer themselves.
+            return mapped("127.0.0.1", self.v6) if unmapped(ip).startswith("127.") else ip
         if self.v6 and not is_mapped(ip):
             return self.host.ipv6
         return mapped(self.host.ipv4, self.v6)
@@ -293,7 +294,7 @@ class TcpSocket(File):
         child.ip = mapped(client.peer[0], child.v6)
         child.port = child.shown_port = client.peer[1]
         child.peer = (mapped(client.ip, child.v6), client.port)
-        child._ip_locked = child._port_locked = True
+        child._ip_locked = self._ip_locked
         tx = Direction(self.net.scheduler, rx.link, client.label + "<", child)
         child.rx, child.tx = rx, tx
         rx.receiver, rx.reverse = child, tx
@@ -329,10 +330,7 @@ class TcpSocket(File):
         """As tcp_sendmsg_locked(): as much as the buffer takes."""
         state = self.state
         if self.error or self.write_shut or (state != "ESTABLISHED" and state != "CLOSE_WAIT"):
-            number = self.take_error()
-            if number and number != errno.EPIPE:
-                raise fail(number)
-            raise fail(errno.EAGAIN if state == "SYN_SENT" else errno.EPIPE)
+            raise fail(self.take_error() or (errno.EAGAIN if state == "SYN_SENT" else errno.EPIPE))
         if flags & _MSG_OOB:
             raise fail(errno.EOPNOTSUPP)  # urgent data is not simulated
         tx = self.tx
@@ -416,7 +414,8 @@ class TcpSocket(File):
         elif self.state == "SYN_SENT":
             self._enter_closed()
         elif self.state != "CLOSED":
-            assert self.rx is not None and self.tx is not None
+            assert self.rx is not None
+            assert self.tx is not None
             if self.rx.size:
                 # RFC 2525 section 2.17: closing with unread data resets.
                 self.tx.reset()
@@ -431,14 +430,13 @@ class TcpSocket(File):
         self._note_refusal()
         if self.state == "CLOSED":
             self._release_port()
-        elif self.state == "FIN_WAIT" and self._fin_acked:
-            # An orphan in FIN_WAIT_2 holds its port like one in TIME_WAIT (tcp_time_wait()).
-            self.host.ports.cool_down(self)
+        else:
+            self._settle_orphan()
 
     def _send_fin(self) -> None:
         if self.state in ("ESTABLISHED", "CLOSE_WAIT"):
             assert self.tx is not None
-            self.state = "FIN_WAIT" if self.state == "ESTABLISHED" else "CLOSING"
+            self.state = "FIN_WAIT" if self.state == "ESTABLISHED" else "LAST_ACK"
             self.write_shut = True
             self.tx.push(FIN)
 
@@ -523,9 +521,21 @@ class TcpSocket(File):
             return
         self._fin_acked = True
         if self.state == "CLOSING":
-            if ...:
-                self._time_wait()
-        elif self.closed and self.state == "FIN_WAIT":
+            self._time_wait()
+        elif self.state == "LAST_ACK":
+            self._enter_closed()
+            self.changed()
+        else:
+            self._settle_orphan()
+
+    def _time_wait(self) -> None:
+        """Both ends have said FIN, this one first."""
+        self.host.ports.cool_down(self)
+        self._enter_closed()
+
+    def _settle_orphan(self) -> None:
+        # One that only waits for the peer's FIN holds its port like one in TIME_WAIT does (__tcp_close()).
+        if self.closed and self._fin_acked and self.state == "FIN_WAIT":
             self.host.ports.cool_down(self)
             self._release_port()
 

@@ -5,43 +5,40 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-import re
 
-from simloop.errors import ConfigurationError
 from simloop.kernel.process import Host
 from simloop.kernel.scheduler import Scheduler
 from simloop.kernel.tcp import Ports
 from simloop.network.links import LAN, LOOPBACK, Link
 
 LOCALHOST = "localhost"
-# RFC 1123, and underscores, which containers like to have.
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 
 
 class Network:
-    """Joins hosts. Host ``n`` has the addresses 10.0.x.y and fd00::n; every host has its own loopback."""
+    """Joins hosts; every host has its own loopback beside the address that the others know."""
+
+    __slots__ = ("_connections", "hosts", "scheduler")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.hosts: dict[str, Host] = {}
-        self._by_address: dict[str, Host] = {}
         self._connections: dict[str, int] = {}
 
     def add_host(self, name: str) -> Host:
-        if name in self.hosts or not _HOST_NAME.fullmatch(name):
-            raise ConfigurationError(f"{name!r} cannot be the name of a new host")
-        n = len(self.hosts) + 1
-        host = Host(name, f"10.0.{n >> 8}.{n & 255}", f"fd00::{n:x}", Ports(self))
-        self.hosts[name] = host
-        self._by_address[host.ipv4] = self._by_address[host.ipv6] = host
+        self.hosts[name] = host = Host(name, len(self.hosts) + 1, Ports(self))
         return host
+
+    def close(self) -> None:
+        """Let go of the hosts, which hold on to the network: a finished world is freed at once, and
+        leaves nothing to the collector."""
+        self.hosts.clear()
+
+    def _at(self, address: str) -> Host | None:
+        return next((host for host in self.hosts.values() if address in (host.ipv4, host.ipv6)), None)
 
     def owner(self, address: str, asking: Host) -> Host | None:
         """The host that `address` (a literal) leads to, as seen from `asking`."""
-        found = self._by_address.get(address)
-        if found is None and (is_loopback(address) or is_any(address)):
-            return asking
-        return found
+        return asking if is_loopback(address) or is_any(address) else self._at(address)
 
     def link(self, a: Host, b: Host) -> Link:
         return LOOPBACK if a is b else LAN
@@ -65,7 +62,7 @@ class Network:
         """The host name behind an address."""
         if is_loopback(address):
             return LOCALHOST
-        host = self._by_address.get(address)
+        host = self._at(address)
         return host.name if host is not None else None
 
 

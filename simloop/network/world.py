@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import _thread
+import re
 from collections.abc import Callable
 from random import Random
 
 from simloop.choices import Choices
-from simloop.errors import EscapedSimulationError
+from simloop.errors import ConfigurationError, EscapedSimulationError
 from simloop.kernel.process import Host, Process
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
 from simloop.kernel.threads import SimThread, Workers
 from simloop.network.network import LOCALHOST, Network
 
 FIRST_PID = 1000
+# RFC 1123, and underscores, which containers like to have.
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 DEFAULT_MAX_STEPS = 1_000_000
 #: What `os.cpu_count` says in every world, so that pool sizes do not depend on the machine.
 CPU_COUNT = 4
@@ -21,6 +24,11 @@ CPU_COUNT = 4
 
 class World:
     """Everything below the event loops of one run."""
+
+    __slots__ = (
+        "_pids", "_random", "_workers", "choices", "current", "escape", "max_steps", "network", "processes",
+        "profile", "reaching_out", "root", "scheduler", "steps", "threads",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -66,6 +74,8 @@ class World:
 
     def host(self, name: str) -> Host:
         """The host of that name, made if there is none yet."""
+        if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
+            raise ConfigurationError(f"{name!r} cannot be the name of a host")
         return self.network.hosts.get(name) or self.network.add_host(name)
 
     def block(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
@@ -99,7 +109,7 @@ class World:
         for thread in list(self.threads.values()):
             if thread is not None:
                 thread.kill()
-        self.network.hosts.clear()
+        self.network.close()
         for process in self.processes:
             process.loop = None
             # A transport that is collected after the run closes its socket: it must find nothing to close.

@@ -89,16 +89,26 @@ def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int
     if not kinds:
         raise socket.gaierror(socket.EAI_SOCKTYPE, "ai_socktype not supported")
     canonical = (name or "") if flags & socket.AI_CANONNAME else ""
+    scope = _scope((name or "").partition("%")[2])
     return [
-        (found_family, socket.SocketKind(kind), protocol, canonical, sockaddr(found_family, ip, number))
+        (found_family, socket.SocketKind(kind), protocol, canonical, sockaddr(found_family, ip, number, scope))
         for found_family, ip in matching
         for kind, protocol in kinds
     ]
 
 
-def sockaddr(family: int, ip: str, port: int) -> tuple[Any, ...]:
+def sockaddr(family: int, ip: str, port: int, scope: int = 0) -> tuple[Any, ...]:
     """An address as Python shows it for the family."""
-    return (ip, port, 0, 0) if family == socket.AF_INET6 else (ip, port)
+    return (ip, port, 0, scope) if family == socket.AF_INET6 else (ip, port)
+
+
+def _scope(zone: str) -> int:
+    """The number of the interface that follows the ``%`` of an address; a host has ``lo`` and ``eth0``."""
+    if zone.isdigit():
+        return int(zone)
+    if zone in ("", "lo", "eth0"):
+        return ("", "lo", "eth0").index(zone)
+    raise _no_name()
 
 
 def _is_literal(name: str) -> bool:

@@ -386,6 +386,8 @@ def close_fd(fd: int, /) -> None:
 
 
 _real_sendfile = os.sendfile
+# More than one call to the real one ever moves over loopback, without reading a large file again and again.
+_SENDFILE_SIZE = 1 << 22
 
 
 def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
@@ -395,7 +397,7 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
     if not isinstance(target, TcpSocket):
         return _real_sendfile(out_fd, in_fd, offset, count)
     start = os.lseek(in_fd, 0, os.SEEK_CUR) if offset is None else offset
-    sent = target.send(os.pread(in_fd, min(count, target.sndbuf), start))
+    sent = target.send(os.pread(in_fd, min(count, _SENDFILE_SIZE), start))
     if offset is None:
         os.lseek(in_fd, start + sent, os.SEEK_SET)
     return sent

@@ -6,9 +6,12 @@ import fnmatch
 import functools
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,7 @@ from typing import Any
 HERE = Path(__file__).parent
 TABLE = HERE / "exceptions.toml"
 
-# The modules that need no real process or file. test_unix_events, test_events and test_base_events hold
-# classes that do; the table names them.
+# The modules that need no real process or file, at least in part: the table names the rest.
 MODULES = (
     "test_base_events",
     "test_buffered_proto",
@@ -44,28 +46,25 @@ MODULES = (
     "test_unix_events",
     "test_waitfor",
 )
-# Real seconds for a module. A hanging method ends earlier, by the watchdog of verdicts.py.
-MODULE_TIMEOUT = 400
+# Real seconds for the methods of a module in one process, and for one method. No simulated method comes
+# near; those that the table lists as hanging need not be waited for as long.
+MODULE_SECONDS = 500
+METHOD_SECONDS = 60
+HANGING_SECONDS = 2
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one test method came to."""
+    """What one test method came to: ``pass``, ``skip``, ``fail``, ``error``, ``hang`` or ``crash``."""
 
     verdict: str
     detail: str = ""
 
 
-@dataclass(frozen=True)
-class Exempt:
-    """A pattern of test methods whose two verdicts may differ, and why."""
+Verdicts = Mapping[str, Verdict]
 
-    pattern: str
-    reason: str
-    says: str
 
-    def covers(self, name: str) -> bool:
-        return fnmatch.fnmatchcase(name, self.pattern)
+# --- running ----------------------------------------------------------------------------------------
 
 
 def available(module: str) -> bool:
@@ -76,55 +75,131 @@ def available(module: str) -> bool:
         return False
 
 
-def _run(mode: str, module: str, names: tuple[str, ...] = ()) -> dict[str, Verdict]:
-    """One process's worth of verdicts; the method in which it died or hung is among them."""
-    command = [sys.executable, str(HERE / "verdicts.py"), mode, module, *names]
-    if mode == "simulated":
-        command.append("--patience=5")
+@functools.cache
+def names(module: str) -> tuple[str, ...]:
+    """The test methods of a module, such as ``test_locks.LockTests.test_repr``."""
+    return tuple(_verdicts_py("list", module).stdout.split())
+
+
+def judge(mode: str, module: str, wanted: Iterable[str], seconds: float = METHOD_SECONDS) -> Verdicts:
+    """The verdict on each method of `module` in `wanted`; `mode` is ``stock`` or ``simulated``."""
     found: dict[str, Verdict] = {}
-    running = ""
-    process = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=MODULE_TIMEOUT, check=False
-    )
-    for line in process.stdout.splitlines():
-        entry: dict[str, Any] = json.loads(line)
-        if "begins" in entry:
-            running = entry["begins"]
-        else:
-            found[entry["id"]] = Verdict(entry["verdict"], entry["detail"])
-            running = ""
-    if running:
-        found[running] = Verdict("hang" if "Timeout" in process.stderr else "crash", process.stderr[-2000:])
-    elif process.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{process.stderr[-2000:]}")
+    while rest := [name for name in wanted if name not in found]:
+        # One process for all, and another one for what is left when it hangs or dies.
+        process = _verdicts_py(mode, module, f"--patience={seconds}", *rest)
+        before = len(found)
+        running = ""
+        for line in process.stdout.splitlines():
+            entry: dict[str, Any] = json.loads(line)
+            if "begins" in entry:
+                running = entry["begins"]
+            else:
+                found[entry["id"]] = Verdict(entry["verdict"], entry["detail"])
+                running = ""
+        if running:
+            found[running] = Verdict("hang" if "Timeout" in process.stderr else "crash", process.stderr[-3000:])
+        if len(found) == before:
+            raise RuntimeError(f"no verdict on {rest[0]}:\n{process.stderr[-3000:]}")
     return found
 
 
-@functools.lru_cache(maxsize=None)
-def verdicts(mode: str, module: str) -> dict[str, Verdict]:
-    """The verdict on each method of `module`; `mode` is ``stock`` or ``simulated``."""
-    found = _run(mode, module)
-    while _died_in(found) is not None:
-        names = _names(module)
-        rest = tuple(name for name in names if name not in found)
-        if not rest:
-            break
-        more = _run(mode, module, rest)
-        if not more:
-            break
-        found |= more
-        if list(more.values())[-1].verdict not in ("hang", "crash"):
-            break
-    return found
+def _verdicts_py(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(HERE / "verdicts.py"), *arguments],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=MODULE_SECONDS, check=False,
+    )  # fmt: skip
 
 
-def _died_in(found: dict[str, Verdict]) -> str | None:
-    return next((name for name, verdict in found.items() if verdict.verdict in ("hang", "crash")), None)
+@functools.cache
+def both(module: str) -> tuple[Verdicts, Verdicts]:
+    """The verdicts on a module, stock and simulated."""
+    hanging = [name for name in names(module) if any(exempt.hangs and exempt.covers(name) for exempt in exempts())]
+    others = [name for name in names(module) if name not in hanging]
+    with ThreadPoolExecutor(2) as pool:
+        simulating = pool.submit(judge, "simulated", module, others)
+        stock = dict(judge("stock", module, names(module)))
+        simulated = dict(simulating.result())
+    simulated |= judge("simulated", module, hanging, HANGING_SECONDS)
+    # Stock asyncio has the real clock, and a busy machine: a verdict against it needs a second hearing.
+    doubtful = [
+        name for name, verdict in stock.items()
+        if verdict.verdict not in ("pass", "skip") and verdict.verdict != simulated[name].verdict
+    ]  # fmt: skip
+    stock |= judge("stock", module, doubtful)
+    return stock, simulated
 
 
-@functools.lru_cache(maxsize=None)
-def _names(module: str) -> tuple[str, ...]:
-    process = subprocess.run(
-        [sys.executable, str(HERE / "verdicts.py"), "list", module], capture_output=True, text=True, check=True
+# --- the table --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Exempt:
+    """A pattern of test methods whose two verdicts differ, and why."""
+
+    pattern: str
+    reason: str
+    says: str
+    """A regular expression for what the simulated verdict must say: an exception covers nothing else."""
+    hangs: bool
+
+    def covers(self, name: str) -> bool:
+        return fnmatch.fnmatchcase(name, self.pattern)
+
+
+def holds_for(versions: str, version: tuple[int, int]) -> bool:
+    """Whether a key of the table (``3.12``, ``3.12+``, ``3.11-3.12``) means this Python."""
+    low, _, high = versions.rstrip("+").partition("-")
+    at_most = (99, 99) if versions.endswith("+") else _version(high or low)
+    return _version(low) <= version <= at_most
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")
+    return int(major), int(minor)
+
+
+@functools.cache
+def exempts() -> tuple[Exempt, ...]:
+    """The exceptions that hold for the running Python."""
+    table = tomllib.loads(TABLE.read_text())
+    return tuple(
+        Exempt(pattern, group["reason"], group["says"], group.get("hangs", False))
+        for group in table["exceptions"]
+        for versions, patterns in group["tests"].items()
+        if holds_for(versions, sys.version_info[:2])
+        for pattern in patterns
     )
-    return tuple(process.stdout.split())
+
+
+def differing(stock: Verdicts, simulated: Verdicts) -> list[str]:
+    """The methods whose two verdicts differ."""
+    return [name for name in stock if stock[name].verdict != simulated[name].verdict]
+
+
+def complaints(
+    module: str, stock: Verdicts, simulated: Verdicts, listed: Iterable[Exempt]
+) -> tuple[list[str], list[str]]:
+    """What is wrong: differences that the table does not list, and exceptions that are not needed."""
+    listed = [exempt for exempt in listed if exempt.pattern.split(".")[0] == module]
+    differ = differing(stock, simulated)
+    unlisted = []
+    for name in differ:
+        reasons = [exempt for exempt in listed if exempt.covers(name)]
+        said = simulated[name].detail
+        if not any(re.search(exempt.says, said) for exempt in reasons):
+            what = f"{name}: {stock[name].verdict} on the stock loop, {simulated[name].verdict} simulated"
+            if reasons:
+                what += f" (listed as {reasons[0].reason!r}, but says otherwise)"
+            unlisted.append(f"{what}\n{_indented(said)}")
+    unneeded = []
+    for exempt in listed:
+        covered = [name for name in stock if exempt.covers(name)]
+        agreeing = [name for name in covered if name not in differ]
+        if not covered:
+            unneeded.append(f"{exempt.pattern}: there is no such test")
+        unneeded += [f"{exempt.pattern}: {name} has the same verdict on both" for name in agreeing]
+    return unlisted, unneeded
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.strip().splitlines()[-12:])
