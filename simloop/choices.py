@@ -45,15 +45,15 @@ _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 
 class Point(NamedTuple):
-    """A choice point. Its identity survives edits elsewhere in the program, because `index` counts
+    """A choice point. Its identity survives edits elsewhere in the program, because `number` counts
     only the points of the same `who` and `kind`, never the steps of the run."""
 
     who: str
     kind: str
-    index: int
+    number: int
 
     def __str__(self) -> str:
-        return f"{self.kind} #{self.index} of {self.who}"
+        return f"{self.kind} #{self.number} of {self.who}"
 
 
 class Answer(NamedTuple):
@@ -65,7 +65,7 @@ class Answer(NamedTuple):
 
 
 Decide = Callable[[str, str, int, int], int]
-"""``decide(who, kind, index, n)`` answers one point with a value in ``range(n)``."""
+"""``decide(who, kind, number, n)`` answers one point with a value in ``range(n)``."""
 
 
 class Observer(Protocol):
@@ -103,26 +103,26 @@ class Choices:
         if counter is None:
             # crc32 and not hash(): the digest must not depend on PYTHONHASHSEED.
             counter = self._counters[key] = [zlib.crc32(f"{who} {kind}".encode()), 0]
-        counter[1] = index = counter[1] + 1
+        counter[1] = number = counter[1] + 1
         value = 0
         if self._decide is not None:
-            value = self._decide(who, kind, index, n)
+            value = self._decide(who, kind, number, n)
             if value:
                 assert 0 < value < n, f"{kind} of {who} answered {value} of {n}"
                 if self.observer is not None:
-                    self.observer.deviated(Answer(Point(who, kind, index), n, value), subject)
-        self.recorded.append((who, kind, index, n, value))
+                    self.observer.deviated(Answer(Point(who, kind, number), n, value), subject)
+        self.recorded.append((who, kind, number, n, value))
         # A tuple of ints hashes alike in every process; a string would not.
-        self.digest = hash((self.digest, counter[0], index, value))
+        self.digest = hash((self.digest, counter[0], number, value))
         return value
 
     def answers(self) -> list[Answer]:
-        return [Answer(Point(who, kind, index), n, value) for who, kind, index, n, value in self.recorded]
+        return [Answer(Point(who, kind, number), n, value) for who, kind, number, n, value in self.recorded]
 
     def deviations(self) -> dict[Point, int]:
         return {
-            Point(who, kind, index): value
-            for who, kind, index, _, value in self.recorded
+            Point(who, kind, number): value
+            for who, kind, number, _, value in self.recorded
             if value
         }
 
@@ -140,8 +140,8 @@ class Schedule:
         the point offers by now gets the most that it offers."""
         wanted = {tuple(point): value for point, value in self.deviations.items()}
 
-        def decide(who: str, kind: str, index: int, n: int) -> int:
-            value = wanted.get((who, kind, index), 0)
+        def decide(who: str, kind: str, number: int, n: int) -> int:
+            value = wanted.get((who, kind, number), 0)
             return value if value < n else n - 1
 
         return decide
@@ -188,7 +188,7 @@ def encode(schedule: Schedule, test: str = "") -> str:
     """The schedule as one line that a person can paste.
 
     Layout, as unsigned LEB128 numbers unless said otherwise: two bytes of test identity, profile, seed,
-    the table of `who` strings, then (who, kind, index, value) of each deviation, and two bytes of CRC;
+    the table of `who` strings, then (who, kind, number, value) of each deviation, and two bytes of CRC;
     deflated where that is shorter (first byte 1), base64url without padding.
 
     >>> decode(encode(Schedule(seed=7))) == Schedule(seed=7)
@@ -208,7 +208,7 @@ def encode(schedule: Schedule, test: str = "") -> str:
         _put(out, 0 if code is None else code + 1)
         if code is None:
             _put_text(out, point.kind)
-        _put(out, point.index)
+        _put(out, point.number)
         _put(out, value)
     out += (zlib.crc32(out) & 0xFFFF).to_bytes(2, "big")
     packed = zlib.compress(bytes(out), 9)
@@ -346,7 +346,7 @@ def random_walk(seed: int) -> Decide:
     overall = math.exp(rng.uniform(math.log(0.005), math.log(0.5)))
     rates: dict[str, float] = {}
 
-    def decide(who: str, kind: str, index: int, n: int) -> int:
+    def decide(who: str, kind: str, number: int, n: int) -> int:
         rate = rates.get(kind)
         if rate is None:
             on = rng.random() < 0.75

@@ -15,34 +15,36 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import logging
 import sys
 import warnings
 import weakref
 from _thread import get_ident
-from asyncio import base_events, events, tasks
-from collections.abc import Callable, Coroutine, Iterator, Sized
+from asyncio import events, format_helpers, tasks
+from collections.abc import Callable, Coroutine
 from functools import cached_property
 from itertools import count
 from typing import Any, Protocol
 
-from simloop.choices import permute
 from simloop.errors import StepLimitError
 from simloop.kernel.clock import SECOND
 from simloop.kernel.process import Process
 from simloop.kernel.selector import SimSelector
 from simloop.network.world import World
+from simloop.profiles import order_timers, shuffle_batch, swap_handlers
 from simloop.shims import active
+from simloop.stock import CLOCK_RESOLUTION, set_up_stock
+from simloop.tasks import Cancellable, OrderedWeakSet, SimFuture, SimHandle, SimTask, close_coroutine, task_of
 
 # Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
 _MIN_SCHEDULED_TIMER_HANDLES = 100
 _MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
 _MAXIMUM_SELECT_TIMEOUT = 24 * 3600
-# time.get_clock_info("monotonic").resolution on Linux.
-_CLOCK_RESOLUTION = 1e-9
-#: How many times a coroutine that awaits while it is being closed is asked to end.
-_CLOSE_ATTEMPTS = 20
 #: How often finished tasks are dropped from the registry: when it has doubled since.
 _REGISTRY_START = 256
+
+
+_eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
 
 
 class Tracer(Protocol):
@@ -53,123 +55,6 @@ class Tracer(Protocol):
     def before(self, loop: SimLoop, handle: events.Handle) -> None: ...
 
     def after(self, loop: SimLoop, handle: events.Handle) -> None: ...
-
-
-class SimFuture(asyncio.Future):  # type: ignore[type-arg]
-    """A future of a simulated loop. It hashes by order of first use, so that sets iterate alike in every
-    process; the number is drawn late, because most futures are never hashed."""
-
-    _sim_number: int
-
-    def __hash__(self) -> int:
-        try:
-            return self._sim_number
-        except AttributeError:
-            self._sim_number = number = next(self.get_loop()._sim_numbers)  # type: ignore[attr-defined]
-            return number
-
-
-Origin = tuple["Origin | None", int, str]
-"""Where in the tree of tasks one was created: the parent's origin, the how-manieth child, the process."""
-
-
-class SimTask(asyncio.Task):  # type: ignore[type-arg]
-    """A task of a simulated loop. It hashes by order of creation."""
-
-    __slots__ = ("sim_children", "sim_number", "sim_origin")
-
-    sim_number: int
-    sim_origin: Origin
-    sim_children: int
-
-    def __hash__(self) -> int:
-        return self.sim_number
-
-
-# Their reprs end up in users' logs, and in tests that compare them.
-SimFuture.__name__ = SimFuture.__qualname__ = "Future"
-SimTask.__name__ = SimTask.__qualname__ = "Task"
-
-
-class SimHandle(events.Handle):
-    """A handle outside of debug mode, made in one call (Lib/asyncio/events.py, Handle.__init__)."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        callback: Callable[..., Any],
-        args: tuple[Any, ...],
-        loop: asyncio.AbstractEventLoop,
-        context: contextvars.Context | None,
-    ) -> None:
-        self._context = contextvars.copy_context() if context is None else context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
-
-
-SimHandle.__name__ = SimHandle.__qualname__ = "Handle"
-
-
-class _OrderedWeakSet:
-    """What asyncio uses a WeakSet for, but iterating in order of insertion."""
-
-    def __init__(self) -> None:
-        self._refs: dict[int, weakref.ref[Any]] = {}
-
-    def add(self, item: Any) -> None:
-        key = id(item)
-        self._refs[key] = weakref.ref(item, lambda _: self._refs.pop(key, None))
-
-    def discard(self, item: Any) -> None:
-        self._refs.pop(id(item), None)
-
-    def clear(self) -> None:
-        self._refs.clear()
-
-    def __len__(self) -> int:
-        return len(self._refs)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter([item for ref in list(self._refs.values()) if (item := ref()) is not None])
-
-
-class _NoPipe:
-    """Stands where asyncio keeps its self-pipe: nobody outside of the one thread has to wake this loop."""
-
-    def fileno(self) -> int:
-        return -1
-
-    def close(self) -> None:
-        pass
-
-
-_NO_PIPE = _NoPipe()
-
-
-class _Cancellable:
-    """A task that the environment may cancel, and where in its life it is."""
-
-    __slots__ = ("path", "suspension", "task", "waiter")
-
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self.task = task
-        self.path = path_of(task)
-        self.waiter: object = self
-        self.suspension = 0
-
-    def who(self) -> str:
-        """The task and the how-manieth of its suspensions: turns of unrelated tasks before this one
-        do not change it."""
-        waiter = self.task._fut_waiter  # type: ignore[attr-defined]
-        if waiter is not self.waiter:
-            self.waiter = waiter
-            self.suspension += 1
-        return f"{self.path}~{self.suspension}"
 
 
 class SimLoop(asyncio.SelectorEventLoop):
@@ -188,7 +73,7 @@ class SimLoop(asyncio.SelectorEventLoop):
     _thread_id: int | None
 
     def __init__(self, world: World, process: Process) -> None:
-        _set_up_stock(self)
+        set_up_stock(self)
         self.world = world
         self.process = process
         self.last_turn = 0
@@ -201,10 +86,10 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._sim_task_limit = _REGISTRY_START
         self._sim_task_count = 0
         self._sim_orphans = 1
-        self._cancellable: list[_Cancellable] = []
+        self._cancellable: list[Cancellable] = []
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._shuffles = world.profile != "cpython"
-        self._asyncgens = _OrderedWeakSet()
+        self._asyncgens = OrderedWeakSet()
         self._scheduler = world.scheduler
         self._selector = selector = SimSelector(world.scheduler, process)
         self._candidates = selector.candidates
@@ -263,7 +148,7 @@ class SimLoop(asyncio.SelectorEventLoop):
             self._selector.loop = None
         super().close()
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> events.Handle:
         if self._debug or self._closed:
@@ -277,7 +162,7 @@ class SimLoop(asyncio.SelectorEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return SimFuture(loop=self)
 
-    def create_task(
+    def create_task(  # type: ignore[override]
         self,
         coro: Any,
         *,
@@ -320,7 +205,7 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def _prune_registry(self) -> None:
         self._sim_tasks = [
-            task for task in self._sim_tasks if not task.done() or task._log_traceback  # type: ignore[attr-defined]
+            task for task in self._sim_tasks if not task.done() or task._log_traceback
         ]
         self._sim_task_limit = max(_REGISTRY_START, 2 * len(self._sim_tasks))
 
@@ -366,7 +251,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         for task in self._sim_tasks:
             if not task.done():
                 self.call_exception_handler({"task": task, "message": "Task was destroyed but it is pending!"})
-            elif task._log_traceback:  # type: ignore[attr-defined]
+            elif task._log_traceback:
                 context = {
                     "message": f"{type(task).__name__} exception was never retrieved",
                     "exception": task.exception(),
@@ -383,12 +268,13 @@ class SimLoop(asyncio.SelectorEventLoop):
         for task in self._sim_tasks:
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
-                _close(task.get_coro())
-            elif task._log_traceback:  # type: ignore[attr-defined]
-                task._log_traceback = False  # type: ignore[attr-defined]
+                close_coroutine(task.get_coro())
+            elif task._log_traceback:
+                task._log_traceback = False
         self._sim_tasks.clear()
         for transport in self._open_transports():
             transport._sock = None
+            transport._closing = True
 
     def abandon(self) -> None:
         """The world ends, and this loop with it, in the middle of whatever it does."""
@@ -399,7 +285,7 @@ class SimLoop(asyncio.SelectorEventLoop):
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
         """Declare that the environment may cancel `task`, once, at any poll from now on."""
         if not any(entry.task is task for entry in self._cancellable):
-            self._cancellable.append(_Cancellable(task))
+            self._cancellable.append(Cancellable(task))
 
     # --- the turn -------------------------------------------------------------------------------------
 
@@ -421,10 +307,15 @@ class SimLoop(asyncio.SelectorEventLoop):
         else:
             timeout = None
         queued = len(ready)
+        world = self.world
+        choices = world.choices
         self._scheduler.poll(self, timeout)
         if self._candidates and (found := self._selector.collect()):
             if self._shuffles:
-                self._shuffle_handlers(found)
+                for event in found:
+                    before = len(ready)
+                    self._process_events([event])  # type: ignore[attr-defined]
+                    swap_handlers(ready, before, self.process.name, choices.choose)
             else:
                 self._process_events(found)  # type: ignore[attr-defined]
         if self._cancellable:
@@ -432,11 +323,9 @@ class SimLoop(asyncio.SelectorEventLoop):
         if scheduled:
             self._collect_due_timers()
         if self._shuffles:
-            self._shuffle_batch(queued)
+            shuffle_batch(ready, queued, world.profile, self.process.name, choices.choose)
         ntodo = len(ready)
-        world = self.world
         world.steps += ntodo
-        choices = world.choices
         # Steps and time are part of the digest, folded in as `Choices.choose` does with answers.
         choices.digest = hash((choices.digest, ntodo, self._clock.now))
         if world.steps > world.max_steps:
@@ -463,8 +352,9 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def _callback_failed(self, handle: Any, error: BaseException) -> None:
         """As Handle._run() reports it (Lib/asyncio/events.py)."""
-        callback = format_helpers._format_callback_source(handle._callback, handle._args)  # type: ignore[attr-defined]
-        self.call_exception_handler({"message": f"Exception in callback {callback}", "exception": error, "handle": handle})
+        callback = format_helpers._format_callback_source(handle._callback, handle._args)
+        message = f"Exception in callback {callback}"
+        self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     def run_to_end(self, task: asyncio.Task[Any]) -> Any:
         """``run_until_complete(task)`` for a task of this loop, in fewer steps: turns until it is done,
@@ -513,7 +403,7 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def _collect_due_timers(self) -> None:
         scheduled = self._scheduled
-        end_time = self._clock.read() / SECOND + _CLOCK_RESOLUTION
+        end_time = self._clock.read() / SECOND + CLOCK_RESOLUTION
         if not scheduled or scheduled[0]._when >= end_time:
             return
         due = []
@@ -522,23 +412,8 @@ class SimLoop(asyncio.SelectorEventLoop):
             handle._scheduled = False
             due.append(handle)
         if len(due) > 1:
-            due = self._order_ties(due)
+            due = order_timers(due, self.world.profile, self.process.name, self.world.choices.choose)
         self._ready.extend(due)
-
-    def _order_ties(self, due: list[Any]) -> list[Any]:
-        """Timers whose deadlines the clock cannot tell apart run in any order; `portable` also permutes
-        those within a millisecond, as a coarser clock would."""
-        span, kind = (1e-3, "order.timer") if self._shuffles else (_CLOCK_RESOLUTION, "timer.tie")
-        ordered: list[Any] = []
-        start = 0
-        for end in range(1, len(due) + 1):
-            if end == len(due) or due[end]._when - due[start]._when > span:
-                group = due[start:end]
-                if len(group) > 1:
-                    group = permute(group, lambda handle, n: self._choose(kind, n, handle))
-                ordered += group
-                start = end
-        return ordered
 
     def _choose(self, kind: str, n: int, subject: object = None) -> int:
         return self.world.choices.choose(self.process.name, kind, n, subject)
@@ -591,40 +466,11 @@ class SimLoop(asyncio.SelectorEventLoop):
         if took >= self.slow_callback_duration:
             task = task_of(handle)
             what = repr(task) if task is not None else str(handle)
-            base_events.logger.warning("Executing %s took %.3f seconds", what, took)
+            logging.getLogger("asyncio").warning("Executing %s took %.3f seconds", what, took)
 
     def _describe_next(self) -> str:
         task = next((step for handle in self._ready if (step := task_of(handle)) is not None), None)
         return f"task {task.get_name()!r}" if task is not None else "a plain callback"
-
-    # --- other profiles -------------------------------------------------------------------------------
-
-    def _shuffle_handlers(self, found: list[tuple[Any, int]]) -> None:
-        """portable: the writer callback of a descriptor may come before its reader callback."""
-        for key, mask in found:
-            before = len(self._ready)
-            self._process_events([(key, mask)])  # type: ignore[attr-defined]
-            if len(self._ready) - before == 2 and self._choose("order.fd", 2, key):
-                self._ready[-1], self._ready[-2] = self._ready[-2], self._ready[-1]
-
-    def _shuffle_batch(self, queued: int) -> None:
-        ready = self._ready
-        if 0 < queued < len(ready) and self._choose("order.arrival", 2):
-            ready.rotate(-queued)
-        if self.world.profile != "hostile":
-            return
-        batch = list(ready)
-        slots = [i for i, handle in enumerate(batch) if task_of(handle) is not None]
-        if len(slots) < 2:
-            return
-        steps = permute(
-            [batch[i] for i in slots],
-            lambda handle, n: self.world.choices.choose(path_of(task_of(handle)), "order.task", n, handle),
-        )
-        for i, step in zip(slots, steps, strict=True):
-            batch[i] = step
-        ready.clear()
-        ready.extend(batch)
 
     # --- as the scheduler sees it ---------------------------------------------------------------------
 
@@ -668,83 +514,3 @@ class SimLoop(asyncio.SelectorEventLoop):
     def end_turns(self) -> None:
         self._thread_id = None
         self.close()
-
-
-class _StockLoop(asyncio.SelectorEventLoop):
-    """The stock loop as its own ``__init__`` leaves it, but for what it opens."""
-
-    def _make_self_pipe(self) -> None:
-        self._ssock = self._csock = _NO_PIPE
-
-    def _close_self_pipe(self) -> None:
-        pass
-
-
-class _NoSelector:
-    def close(self) -> None:
-        pass
-
-
-_constants: dict[str, Any] = {}
-_containers: dict[str, Callable[[], Any]] = {}
-
-
-def _set_up_stock(loop: SimLoop) -> None:
-    """Give `loop` the attributes that the stock ``__init__`` sets, without its cost: a third of a short
-    run. They are read off one stock loop; empty containers are made anew for each."""
-    if not _constants:
-        stock = _StockLoop(_NoSelector())  # type: ignore[arg-type]
-        for name, value in vars(stock).items():
-            if isinstance(value, (Sized, weakref.WeakSet, weakref.WeakValueDictionary)):
-                assert not len(value), f"{name} is not empty in a fresh loop"
-                _containers[name] = type(value)
-            else:
-                _constants[name] = value
-        _constants["_clock_resolution"] = _CLOCK_RESOLUTION
-        del _containers["_asyncgens"], _containers["_transports"]
-        stock.close()
-    state = loop.__dict__
-    state.update(_constants)
-    for name, make in _containers.items():
-        state[name] = make()
-
-
-_eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
-
-
-def task_of(handle: Any) -> asyncio.Task[Any] | None:
-    """The task of which this handle is a step, if it is one."""
-    owner = getattr(handle._callback, "__self__", None)
-    return owner if isinstance(owner, asyncio.Task) else None
-
-
-def path_of(task: asyncio.Task[Any] | None) -> str:
-    """Where in the tree of tasks this one was created: ``2.1`` is the first child of the second child
-    of the main task, which is ``0`` itself. Tasks that callbacks create are ``c1``, ``c2`` and so on."""
-    origin: Origin | None = getattr(task, "sim_origin", None)
-    if origin is None:
-        return "?"
-    numbers: list[str] = []
-    while origin[0] is not None:
-        numbers.append(str(origin[1]))
-        origin = origin[0]
-    root = f"c{origin[1]}" if origin[1] else ""
-    path = ".".join([*([root] if root else []), *reversed(numbers)])
-    return origin[2] + (path or "0")
-
-
-def _close(coro: Any) -> None:
-    """Unwind a coroutine that will never be resumed, here and not at the collector's time."""
-    for _ in range(_CLOSE_ATTEMPTS):
-        try:
-            coro.close()
-            return
-        except BaseException:  # whatever its cleanup does: awaiting again, mostly
-            continue
-
-
-def coroutine_of(task: asyncio.Task[Any]) -> Coroutine[Any, Any, Any] | None:
-    coro = task.get_coro()
-    return coro if isinstance(coro, Coroutine) else None
-
-

@@ -145,7 +145,7 @@ def current() -> Sim:
     return Sim(world)
 
 
-class entered:  # noqa: N801 - used as a function; a generator would cost as much as the world itself
+class entered:
     """Make a world and be in it: the shims answer for it until the block ends."""
 
     __slots__ = ("_collecting", "_world")

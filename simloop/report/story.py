@@ -11,8 +11,9 @@ from simloop.checks.waiting import Place, caller, stack_of, users_place
 from simloop.choices import Answer
 from simloop.kernel.tcp import Direction
 from simloop.kernel.threads import DELAYS
-from simloop.loop import SimLoop, SimTask, coroutine_of, task_of
+from simloop.loop import SimLoop
 from simloop.network.links import DELIVERIES
+from simloop.tasks import SimTask, coroutine_of, task_of
 
 
 class Story:
@@ -30,9 +31,9 @@ class Story:
     def deviated(self, answer: Answer, subject: object) -> None:
         tell = _TELLERS.get(answer.point.kind, _anything)
         sentence = tell(answer, subject)
-        place = self._made_at.get(subject) if isinstance(subject, SimTask) else None
-        if place is not None:
-            sentence = sentence.replace(name_of(subject), f"{name_of(subject)}, created at {place},", 1)
+        if isinstance(subject, SimTask) and subject in self._made_at:
+            name = name_of(subject)
+            sentence = sentence.replace(name, f"{name}, created at {self._made_at[subject]},", 1)
         self.sentences.append(sentence)
 
     def before(self, loop: SimLoop, handle: events.Handle) -> None:

@@ -22,7 +22,7 @@ class Patch:
             (owner, name, getattr(owner, name), shim) for owner, name, shim in replacements
         ]
         # By identity, since some originals cannot be hashed or compare oddly.
-        self._shims = {
+        self._shims: dict[int, tuple[object, object]] = {
             id(real): (real, shim)
             for owner, _, real, shim in self._replacements
             if isinstance(owner, ModuleType) and callable(real) and shim is not None

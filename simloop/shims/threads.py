@@ -15,7 +15,6 @@ from simloop.shims import active
 _real_submit = ThreadPoolExecutor.submit
 _real_shutdown = ThreadPoolExecutor.shutdown
 _real_wait = threading.Condition.wait
-_real_start = _thread.start_new_thread
 
 
 def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -62,21 +61,26 @@ def condition_wait(self: threading.Condition, timeout: float | None = None) -> b
             waiters.remove(waiter)
 
 
-def start_new_thread(*args: Any, **kwargs: Any) -> Any:
-    if active.world() is not None:
-        raise active.escape("a thread of its own", "use loop.run_in_executor or asyncio.to_thread")
-    return _real_start(*args, **kwargs)
+def _refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+    def start_thread(*args: Any, **kwargs: Any) -> Any:
+        if active.world() is not None:
+            raise active.escape("a thread of its own", "use loop.run_in_executor or asyncio.to_thread")
+        return real(*args, **kwargs)
 
+    return start_thread
+
+
+# threading.Thread.start() goes through `_start_new_thread` up to 3.12, `_start_joinable_thread` since 3.13.
+_STARTERS = [
+    (_thread, "start_new_thread"),
+    (_thread, "start_joinable_thread"),
+    (threading, "_start_new_thread"),
+    (threading, "_start_joinable_thread"),
+]
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (ThreadPoolExecutor, "submit", submit),
     (ThreadPoolExecutor, "shutdown", shutdown),
     (threading.Condition, "wait", condition_wait),
-    (_thread, "start_new_thread", start_new_thread),
-    # threading.Thread.start() goes through the first up to 3.12, through the second since 3.13.
-    *(
-        (threading, name, start_new_thread)
-        for name in ("_start_new_thread", "_start_joinable_thread")
-        if hasattr(threading, name)
-    ),
+    *((owner, name, _refusing(getattr(owner, name))) for owner, name in _STARTERS if hasattr(owner, name)),
 ]

@@ -78,7 +78,10 @@ def available(module: str) -> bool:
 @functools.cache
 def names(module: str) -> tuple[str, ...]:
     """The test methods of a module, such as ``test_locks.LockTests.test_repr``."""
-    return tuple(_verdicts_py("list", module).stdout.split())
+    process = _verdicts_py("list", module)
+    if process.returncode:
+        raise RuntimeError(f"{module} cannot be loaded:\n{process.stderr[-3000:]}")
+    return tuple(process.stdout.split())
 
 
 def judge(mode: str, module: str, wanted: Iterable[str], seconds: float = METHOD_SECONDS) -> Verdicts:
@@ -86,7 +89,7 @@ def judge(mode: str, module: str, wanted: Iterable[str], seconds: float = METHOD
     found: dict[str, Verdict] = {}
     while rest := [name for name in wanted if name not in found]:
         # One process for all, and another one for what is left when it hangs or dies.
-        process = _verdicts_py(mode, module, f"--patience={seconds}", *rest)
+        process = _verdicts_py(mode, module, *rest, f"--patience={seconds}")
         before = len(found)
         running = ""
         for line in process.stdout.splitlines():

@@ -6,13 +6,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 import driver
+import pytest
 from driver import Exempt, Verdict
 
 only_newer = {"test_eager_task_factory": (3, 12), "test_staggered": (3, 13)}

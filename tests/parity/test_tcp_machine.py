@@ -8,9 +8,11 @@ bytes a send buffer is full. A direction that was filled up is therefore only em
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -66,6 +68,20 @@ class Pair:
         return outcome(lambda: getattr(self.real, name)(*args)), outcome(lambda: getattr(self.sim, name)(*args))
 
 
+def step(**strategies: Any) -> Callable[[Callable[..., None]], Any]:
+    """A rule for when there are sockets, and no time has passed that the simulated world has not seen."""
+
+    def decorate(method: Callable[..., None]) -> Any:
+        @functools.wraps(method)
+        def guarded(self: TcpMachine, **arguments: Any) -> None:
+            if self.live():
+                method(self, **arguments)
+
+        return precondition(lambda self: bool(self.pairs))(rule(**strategies)(guarded))
+
+    return decorate
+
+
 class TcpMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -85,9 +101,6 @@ class TcpMachine(RuleBasedStateMachine):
 
     def live(self) -> bool:
         return self.retry_at is None or time.monotonic() < self.retry_at
-
-    def ready(self) -> bool:
-        return bool(self.pairs) and self.live()
 
     def pick(self, which: int) -> Pair:
         return self.pairs[which % len(self.pairs)]
@@ -114,7 +127,7 @@ class TcpMachine(RuleBasedStateMachine):
 
     @invariant()
     def masks_agree(self) -> None:
-        if not self.ready():
+        if not self.live():
             return
 
         def seen(masks: list[int]) -> list[int]:
@@ -142,7 +155,7 @@ class TcpMachine(RuleBasedStateMachine):
         return pair
 
     def has_room(self, count: int = 1) -> bool:
-        return len(self.pairs) + count <= MAX_SOCKETS and self.live()
+        return len(self.pairs) + count <= MAX_SOCKETS
 
     @precondition(lambda self: self.has_room())
     @rule(v6=st.booleans() if HAVE_IPV6 else st.just(False))
@@ -171,8 +184,7 @@ class TcpMachine(RuleBasedStateMachine):
 
     # --- names ------------------------------------------------------------------------------------------
 
-    @precondition(ready)
-    @rule(
+    @step(
         which=WHICH,
         address=st.integers(0, 3),
         port_of=st.none() | WHICH,
@@ -187,11 +199,11 @@ class TcpMachine(RuleBasedStateMachine):
             real_port, sim_port = other.real.getsockname()[1], other.sim.getsockname()[1]
         self.bind_to(pair, ip, real_port, sim_port)
 
-    @precondition(ready)
-    @rule(which=WHICH, data=st.data())
-    def bind_used_port(self, which: int, data: st.DataObject) -> None:
+    @step(which=WHICH, index=st.integers(0, 15))
+    def bind_used_port(self, which: int, index: int) -> None:
         """Ports of sockets that were closed may cool down, or be held by what is left of a connection."""
-        real_port, sim_port = data.draw(st.sampled_from(sorted(self.ports)))
+        ports = sorted(self.ports, key=lambda pair: pair[1])
+        real_port, sim_port = ports[index % len(ports)]
         pair = self.pick(which)
         self.bind_to(pair, (V6_ADDRESSES if pair.v6 else V4_ADDRESSES)[0], real_port, sim_port)
 
@@ -203,8 +215,7 @@ class TcpMachine(RuleBasedStateMachine):
             pair.bound = True
             self.same_address(pair, "getsockname", fresh=True)
 
-    @precondition(ready)
-    @rule(which=WHICH, option=st.sampled_from([socket.SO_REUSEADDR, socket.SO_REUSEPORT]), value=st.integers(0, 1))
+    @step(which=WHICH, option=st.sampled_from([socket.SO_REUSEADDR, socket.SO_REUSEPORT]), value=st.integers(0, 1))
     def reuse(self, which: int, option: int, value: int) -> None:
         pair = self.pick(which)
         if not pair.bound:
@@ -213,22 +224,19 @@ class TcpMachine(RuleBasedStateMachine):
 
     # --- connecting -------------------------------------------------------------------------------------
 
-    @precondition(ready)
-    @rule(which=WHICH, backlog=st.integers(0, 2))
+    @step(which=WHICH, backlog=st.integers(0, 2))
     def listen(self, which: int, backlog: int) -> None:
         pair = self.pick(which)
         self.same(pair, "listen", backlog)
         pair.bound = True
         self.same_address(pair, "getsockname", fresh=True)
 
-    @precondition(ready)
-    @rule(which=WHICH, to=WHICH, address=st.integers(0, 2))
+    @step(which=WHICH, to=WHICH, address=st.integers(0, 2))
     def connect(self, which: int, to: int, address: int) -> None:
         pair = self.pick(which)
         self.connect_to(pair, self.pick(to), (V6_ADDRESSES if pair.v6 else V4_ADDRESSES)[address])
 
-    @precondition(ready)
-    @rule(which=WHICH)
+    @step(which=WHICH)
     def connect_again(self, which: int) -> None:
         pair = self.pick(which)
         self.connect_to(pair, pair, V6_ADDRESSES[0] if pair.v6 else V4_ADDRESSES[0])
@@ -241,8 +249,7 @@ class TcpMachine(RuleBasedStateMachine):
             pair.bound = True
             self.same_address(pair, "getsockname", fresh=True)
 
-    @precondition(ready)
-    @rule(which=WHICH)
+    @step(which=WHICH)
     def accept(self, which: int) -> None:
         if self.has_room():
             self.accept_at(self.pick(which))
@@ -272,15 +279,13 @@ class TcpMachine(RuleBasedStateMachine):
         self.counter += 1
         return (b"%d," % self.counter * size)[:size]
 
-    @precondition(ready)
-    @rule(which=WHICH, size=SMALL)
+    @step(which=WHICH, size=SMALL)
     def send(self, which: int, size: int) -> None:
         pair = self.pick(which)
         if pair.filled is None and not self.rationed(pair):
             self.same(pair, "send", self.payload(size))
 
-    @precondition(ready)
-    @rule(which=WHICH, sizes=st.lists(SMALL, max_size=3))
+    @step(which=WHICH, sizes=st.lists(SMALL, max_size=3))
     def sendmsg(self, which: int, sizes: list[int]) -> None:
         pair = self.pick(which)
         if pair.filled is None and not self.rationed(pair):
@@ -290,8 +295,7 @@ class TcpMachine(RuleBasedStateMachine):
         # With the smallest buffers even a byte costs Linux half a kilobyte of receive buffer.
         return pair.small and pair.sim.file.tx is not None and pair.sim.file.tx.size > 0
 
-    @precondition(ready)
-    @rule(which=WHICH)
+    @step(which=WHICH)
     def fill(self, which: int) -> None:
         """Send until there is no more room."""
         pair = self.pick(which)
@@ -318,8 +322,7 @@ class TcpMachine(RuleBasedStateMachine):
             elif deadline is None:
                 deadline = time.monotonic() + patience
 
-    @precondition(ready)
-    @rule(which=WHICH)
+    @step(which=WHICH)
     def drain(self, which: int) -> None:
         """Receive all that was sent into a direction that is full."""
         pair = self.pick(which)
@@ -346,15 +349,13 @@ class TcpMachine(RuleBasedStateMachine):
     def unfilled(self, pair: Pair) -> bool:
         return pair.peer is None or pair.peer.filled is None
 
-    @precondition(ready)
-    @rule(which=WHICH, size=st.sampled_from([0, 1, 3, 100, 65_536]), flags=st.sampled_from([0, 0, socket.MSG_PEEK]))
+    @step(which=WHICH, size=st.sampled_from([0, 1, 3, 100, 65_536]), flags=st.sampled_from([0, 0, socket.MSG_PEEK]))
     def recv(self, which: int, size: int, flags: int) -> None:
         pair = self.pick(which)
         if self.unfilled(pair):
             self.same(pair, "recv", size, int(flags))
 
-    @precondition(ready)
-    @rule(which=WHICH, size=st.sampled_from([0, 1, 100]))
+    @step(which=WHICH, size=st.sampled_from([0, 1, 100]))
     def recv_into(self, which: int, size: int) -> None:
         pair = self.pick(which)
         if self.unfilled(pair):
@@ -365,13 +366,11 @@ class TcpMachine(RuleBasedStateMachine):
 
     # --- ending -----------------------------------------------------------------------------------------
 
-    @precondition(ready)
-    @rule(which=WHICH, how=st.sampled_from([socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR]))
+    @step(which=WHICH, how=st.sampled_from([socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR]))
     def shutdown(self, which: int, how: int) -> None:
         self.same(self.pick(which), "shutdown", how)
 
-    @precondition(ready)
-    @rule(which=WHICH, aborting=st.booleans())
+    @step(which=WHICH, aborting=st.booleans())
     def close(self, which: int, aborting: bool) -> None:
         pair = self.pick(which)
         if aborting:
@@ -381,8 +380,7 @@ class TcpMachine(RuleBasedStateMachine):
 
     # --- options ----------------------------------------------------------------------------------------
 
-    @precondition(ready)
-    @rule(which=WHICH, option=st.sampled_from(OPTIONS), value=VALUES)
+    @step(which=WHICH, option=st.sampled_from(OPTIONS), value=VALUES)
     def setsockopt(self, which: int, option: tuple[int, int], value: int | bytes) -> None:
         pair = self.pick(which)
         if option == (SOL, socket.SO_LINGER) and isinstance(value, bytes) and len(value) == 8 and value[4]:
@@ -391,8 +389,7 @@ class TcpMachine(RuleBasedStateMachine):
         self.same(pair, "setsockopt", *option, value)
         self.same_option(pair, option)
 
-    @precondition(ready)
-    @rule(which=WHICH, option=st.sampled_from(OPTIONS))
+    @step(which=WHICH, option=st.sampled_from(OPTIONS))
     def getsockopt(self, which: int, option: tuple[int, int]) -> None:
         self.same_option(self.pick(which), option)
 

@@ -1,0 +1,155 @@
+"""Tasks, futures and handles of a simulated loop: asyncio's own, but numbered by the run and not by memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import weakref
+from asyncio import events
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+#: How many times a coroutine that awaits while it is being closed is asked to end.
+_CLOSE_ATTEMPTS = 20
+
+
+class SimFuture(asyncio.Future):  # type: ignore[type-arg]
+    """A future of a simulated loop. It hashes by order of first use, so that sets iterate alike in every
+    process; the number is drawn late, because most futures are never hashed."""
+
+    _sim_number: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._sim_number
+        except AttributeError:
+            self._sim_number = next(self.get_loop()._sim_numbers)  # type: ignore[attr-defined]
+            return self._sim_number
+
+
+Origin = tuple["Origin | None", int, str]
+"""Where in the tree of tasks one was created: the parent's origin, the how-manieth child, the process."""
+
+
+class SimTask(asyncio.Task):  # type: ignore[type-arg]
+    """A task of a simulated loop. It hashes by order of creation."""
+
+    __slots__ = ("sim_children", "sim_number", "sim_origin")
+
+    sim_number: int
+    sim_origin: Origin
+    sim_children: int
+
+    def __hash__(self) -> int:
+        return self.sim_number
+
+
+# Their reprs end up in users' logs, and in tests that compare them.
+SimFuture.__name__ = SimFuture.__qualname__ = "Future"
+SimTask.__name__ = SimTask.__qualname__ = "Task"
+
+
+class SimHandle(events.Handle):
+    """A handle outside of debug mode, made in one call (Lib/asyncio/events.py, Handle.__init__)."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+SimHandle.__name__ = SimHandle.__qualname__ = "Handle"
+
+
+class OrderedWeakSet:
+    """What asyncio uses a WeakSet for, but iterating in order of insertion."""
+
+    def __init__(self) -> None:
+        self._refs: dict[int, weakref.ref[Any]] = {}
+
+    def add(self, item: Any) -> None:
+        key = id(item)
+        self._refs[key] = weakref.ref(item, lambda _: self._refs.pop(key, None))
+
+    def discard(self, item: Any) -> None:
+        self._refs.pop(id(item), None)
+
+    def clear(self) -> None:
+        self._refs.clear()
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([item for ref in list(self._refs.values()) if (item := ref()) is not None])
+
+
+class Cancellable:
+    """A task that the environment may cancel, and where in its life it is."""
+
+    __slots__ = ("path", "suspension", "task", "waiter")
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.task = task
+        self.path = path_of(task)
+        self.waiter: object = self
+        self.suspension = 0
+
+    def who(self) -> str:
+        """The task and the how-manieth of its suspensions: turns of unrelated tasks before this one
+        do not change it."""
+        waiter = self.task._fut_waiter  # type: ignore[attr-defined]
+        if waiter is not self.waiter:
+            self.waiter = waiter
+            self.suspension += 1
+        return f"{self.path}~{self.suspension}"
+
+
+def task_of(handle: Any) -> asyncio.Task[Any] | None:
+    """The task of which this handle is a step, if it is one."""
+    owner = getattr(handle._callback, "__self__", None)
+    return owner if isinstance(owner, asyncio.Task) else None
+
+
+def path_of(task: asyncio.Task[Any] | None) -> str:
+    """Where in the tree of tasks this one was created: ``2.1`` is the first child of the second child
+    of the main task, which is ``0`` itself. Tasks that callbacks create are ``c1``, ``c2`` and so on."""
+    origin: Origin | None = getattr(task, "sim_origin", None)
+    if origin is None:
+        return "?"
+    numbers: list[str] = []
+    while origin[0] is not None:
+        numbers.append(str(origin[1]))
+        origin = origin[0]
+    root = f"c{origin[1]}" if origin[1] else ""
+    path = ".".join([*([root] if root else []), *reversed(numbers)])
+    return origin[2] + (path or "0")
+
+
+def close_coroutine(coro: Any) -> None:
+    """Unwind a coroutine that will never be resumed, here and not at the collector's time."""
+    for _ in range(_CLOSE_ATTEMPTS):
+        try:
+            coro.close()
+            return
+        except BaseException:  # whatever its cleanup does: awaiting again, mostly
+            continue
+
+
+def coroutine_of(task: asyncio.Task[Any]) -> Coroutine[Any, Any, Any] | None:
+    coro = task.get_coro()
+    return coro if isinstance(coro, Coroutine) else None
+
+
