@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from simloop.loop import SimLoop
-from simloop.shims import active, clocks, entropy, escapes, names, signals, sockets, threads
+from simloop.shims import active, clocks, entropy, escapes, names, polling, signals, sockets, threads
 from simloop.shims.patch import Patch
 
 _real_new_event_loop = events.new_event_loop
@@ -76,6 +76,7 @@ def install() -> None:
                 *clocks.REPLACEMENTS,
                 *entropy.REPLACEMENTS,
                 *names.REPLACEMENTS,
+                *polling.REPLACEMENTS,
                 *sockets.REPLACEMENTS,
                 *threads.REPLACEMENTS,
                 *signals.REPLACEMENTS,

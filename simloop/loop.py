@@ -27,7 +27,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from simloop.errors import StepLimitError
-from simloop.kernel.clock import SECOND
+from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.process import Process
 from simloop.kernel.selector import SimSelector
 from simloop.network.world import World
@@ -296,13 +296,15 @@ class SimLoop(asyncio.SelectorEventLoop):
         if scheduled:
             self._drop_cancelled_timers()
         ready = self._ready
+        # A turn costs one look at the clock, however often it looks: a loop that spins must see time pass.
+        self._clock.now += READ_NS
         timeout: float | None
         if ready or self._stopping:
             timeout = 0
             if scheduled:
                 self._maybe_stall()
         elif scheduled:
-            timeout = scheduled[0]._when - self._clock.read() / SECOND
+            timeout = scheduled[0]._when - self._clock.now / SECOND
             timeout = 0 if timeout < 0 else min(timeout, _MAXIMUM_SELECT_TIMEOUT)
         else:
             timeout = None
@@ -403,7 +405,7 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def _collect_due_timers(self) -> None:
         scheduled = self._scheduled
-        end_time = self._clock.read() / SECOND + CLOCK_RESOLUTION
+        end_time = self._clock.now / SECOND + CLOCK_RESOLUTION
         if not scheduled or scheduled[0]._when >= end_time:
             return
         due = []

@@ -125,9 +125,7 @@ class Options:
                 # Switched off, it keeps its time (sk_setsockopt() in net/core/sock.c).
                 self.linger = (1, seconds) if on else (0, self.linger[1])
                 return
-            if len(value) < 4:
-                raise fail(errno.EINVAL)
-            value = int(struct.unpack("i", value[:4])[0])
+            value = self._number(level, name, value)
         if level == SOL_SOCKET:
             if name == _socket.SO_LINGER:
                 raise fail(errno.EINVAL)
@@ -147,11 +145,20 @@ class Options:
             value = option.default
         elif not option.low <= value <= option.high:
             raise fail(errno.EINVAL)
-        elif (level, name) == (IPPROTO_IP, _socket.IP_TOS):
+        elif (level, name) in ((IPPROTO_IP, _socket.IP_TOS), (IPPROTO_IPV6, _socket.IPV6_TCLASS)):
             value &= 0xFC  # the two bits of ECN are TCP's own (__ip_sock_set_tos())
         elif (level, name) == (SOL_SOCKET, _socket.SO_RCVLOWAT):
             value = _INT_MAX if value < 0 else value or 1
         self._values[level, name] = value
+
+    def _number(self, level: int, name: int, value: bytes) -> int:
+        if len(value) >= 4:
+            return int(struct.unpack("i", value[:4])[0])
+        if self._option(level, name) is None and level not in (SOL_SOCKET, IPPROTO_TCP):
+            raise fail(errno.ENOPROTOOPT)
+        if level != IPPROTO_IP:
+            raise fail(errno.EINVAL)
+        return value[0] if value else 0  # do_ip_setsockopt() takes a single byte, too
 
     def _option(self, level: int, name: int) -> _Option | None:
         option = _TABLE.get((level, name))

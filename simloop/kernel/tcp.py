@@ -129,6 +129,8 @@ class TcpSocket(File):
         except OSError:
             self.ip = any_ip(self.v6)
             raise
+        if self.v6 and not is_any(ip) and not is_mapped(ip):
+            self.options.set(IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
         self._ip_locked |= not is_any(ip)
         self._port_locked |= port != 0
         self.peer = None
@@ -495,6 +497,8 @@ class TcpSocket(File):
         elif what == SYN_ACK:
             self.state = "ESTABLISHED"
             self.options.grow()
+            if self.write_shut and direction is self.tx:
+                self._send_fin()  # as tcp_rcv_state_process() does in SYN_RECV, which only this kind passes
             self.changed()
         elif what == FIN:
             self._fin_arrived(direction)
@@ -561,6 +565,6 @@ class TcpSocket(File):
         return self.options.get(level, name)
 
     def setsockopt(self, level: int, name: int, value: int | bytes) -> None:
-        if level == IPPROTO_IPV6 and name == _socket.IPV6_V6ONLY and self.port:
+        if self.v6 and self.port and (level, name) == (IPPROTO_IPV6, _socket.IPV6_V6ONLY):
             raise fail(errno.EINVAL)
         self.options.set(level, name, value)

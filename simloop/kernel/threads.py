@@ -1,8 +1,11 @@
-"""Worker threads of an executor, run one at a time.
+"""Threads, run one at a time: an executor's workers, and those that the program starts itself.
 
-A function handed to an executor runs in a real thread, because it may look at thread-local state and may
-block in the middle; but only ever while the scheduler waits for it, so there is no real concurrency and
-no timing but the simulated one. When it starts and when its result is seen are choices.
+A function runs in a real thread, because it may look at thread-local state and may block in the middle; but
+only ever while the scheduler waits for it, so there is no real concurrency and no timing but the simulated
+one. When it starts and when a worker's result is seen are choices.
+
+What a thread may block on is what goes on in the world: sleeping, sockets, Conditions and all that is made
+of them (Event, Queue, Semaphore, join). A bare Lock that another parked thread holds blocks for real.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ class Owner(Protocol):
 
 
 class ThreadKilled(BaseException):
-    """Ends a parked thread whose world is gone."""
+    """Ends a parked worker whose world is gone."""
 
 
 class SimThread:
@@ -60,6 +63,26 @@ class SimThread:
         self._back.acquire()
         self._killed = False
         self._started = False
+        self._single = False
+        #: It has come to its end.
+        self.over = False
+
+    def start(self, starter: Callable[[Callable[[], None]], Any], work: Callable[[], None]) -> Any:
+        """Become a thread of the program's own, made by ``starter(main)``: `work` begins at the first
+        `resume`, and the thread ends with it."""
+        self._work = work
+        self._single = self._started = True
+        self.world.reaching_out = True
+        try:
+            made = starter(self._main)
+        finally:
+            self.world.reaching_out = False
+        # Known before it runs, so that it ends with its world in any case.
+        self.ident = made if isinstance(made, int) else made.ident
+        self.world.threads[self.ident] = self
+        who = f"{self.process.name} thread"
+        later(self.world.scheduler, "thread.start", who, self, lambda: None if self.over else self.resume())
+        return made
 
     def run(self, work: Callable[[], None]) -> None:
         """Do `work` in the thread, until it ends or parks."""
@@ -77,7 +100,8 @@ class SimThread:
         self._go.acquire()
         self.ident = _thread.get_ident()
         self.world.threads[self.ident] = self
-        threading.current_thread().name = self.name
+        if not self._single:
+            threading.current_thread().name = self.name
         try:
             while self._work is not None and not self._killed:
                 work, self._work = self._work, None
@@ -85,12 +109,16 @@ class SimThread:
                     work()
                 except ThreadKilled:
                     break
+                if self._single:
+                    break
                 self._back.release()
                 self._go.acquire()
         finally:
+            self.over = True
             self.world.threads.pop(self.ident, None)
-            # The stand-in that threading made for a thread that it did not start.
-            threading._active.pop(self.ident, None)  # type: ignore[attr-defined]
+            if not self._single:
+                # The stand-in that threading made for a thread that it did not start.
+                threading._active.pop(self.ident, None)  # type: ignore[attr-defined]
             self._back.release()
 
     def resume(self) -> None:
@@ -107,26 +135,36 @@ class SimThread:
 
     def park(self, done: Callable[[], bool], deadline_ns: int | None) -> bool:
         """Called in the thread: let the world go on until ``done()`` or the deadline. Returns ``done()``."""
-        scheduler = self.world.scheduler
+        clock = self.world.scheduler.clock
         while not done():
-            if deadline_ns is not None and scheduler.clock.now >= deadline_ns:
+            if deadline_ns is not None and clock.now >= deadline_ns:
                 return False
-            ended = False
-
-            def wake() -> None:
-                nonlocal ended
-                if not ended:
-                    ended = True
-                    self.resume()
-
-            if deadline_ns is not None:
-                scheduler.at(deadline_ns, wake)
-            scheduler.when(lambda: ended or done(), wake)
-            self._back.release()
-            self._go.acquire()
-            if self._killed:
-                raise ThreadKilled
+            self._check_killed()  # it may have swallowed what ended its last wait
+            self._sleep(done, deadline_ns)
+            self._check_killed()
         return True
+
+    def _sleep(self, done: Callable[[], bool], deadline_ns: int | None) -> None:
+        """Hand back to whoever resumed this thread, until the world resumes it for one of the two."""
+        scheduler = self.world.scheduler
+        ended = False
+
+        def wake() -> None:
+            nonlocal ended
+            if not ended and not self.over:
+                ended = True
+                self.resume()
+
+        if deadline_ns is not None:
+            scheduler.at(deadline_ns, wake)
+        scheduler.when(lambda: ended or done(), wake)
+        self._back.release()
+        self._go.acquire()
+
+    def _check_killed(self) -> None:
+        if self._killed:
+            # SystemExit is what `threading` ends a thread by without a word; not one of its subclasses.
+            raise SystemExit if self._single else ThreadKilled
 
     def kill(self) -> None:
         """The world ends: unwind a parked or idle thread."""
@@ -180,7 +218,7 @@ class Workers:
             return
         future, function, number = self._queue.popleft()
         who = f"{self._name}#{number}"
-        self._later("thread.start", who, future, lambda: self._run(thread, who, future, function))
+        later(self._scheduler, "thread.start", who, future, lambda: self._run(thread, who, future, function))
 
     def _run(self, thread: SimThread, who: str, future: Future[Any], function: Callable[[], Any]) -> None:
         if not future.set_running_or_notify_cancel():
@@ -202,7 +240,7 @@ class Workers:
                 def settle() -> None:
                     future.set_result(result)
 
-            self._later("thread.finish", who, future, lambda: self._finished(thread, settle))
+            later(self._scheduler, "thread.finish", who, future, lambda: self._finished(thread, settle))
 
         thread.run(work)
 
@@ -212,12 +250,12 @@ class Workers:
         settle()
         self._start_next()
 
-    def _later(self, kind: str, who: str, subject: object, action: Callable[[], None]) -> None:
-        answer = self._scheduler.choices.choose(who, kind, len(DELAYS), subject)
-        due = self._scheduler.clock.now + _SWITCH_NS + _DELAYS_NS[answer]
-        if 1 <= answer <= 3:
-            self._scheduler.at(due, lambda: self._scheduler.after_turns(answer, action))
-        else:
-            self._scheduler.at(due, action)
 
-
+def later(scheduler: Scheduler, kind: str, who: str, subject: object, action: Callable[[], None]) -> None:
+    """Do `action` after the time that threads take, or when the environment would rather have it."""
+    answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
+    due = scheduler.clock.now + _SWITCH_NS + _DELAYS_NS[answer]
+    if 1 <= answer <= 3:
+        scheduler.at(due, lambda: scheduler.after_turns(answer, action))
+    else:
+        scheduler.at(due, action)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import ssl
 import sys
@@ -55,9 +54,6 @@ REFUSED: list[tuple[object, str, str, str]] = [
     (os, "pipe2", "os.pipe2", "pipes are not simulated yet; " + _MOCK),
     (os, "openpty", "os.openpty", _SUBPROCESS),
     (os, "eventfd", "os.eventfd", "use asyncio.Event"),
-    (select, "select", "select.select", "wait with asyncio, or with the socket's own timeout"),
-    (select, "poll", "select.poll", "wait with asyncio, or with the socket's own timeout"),
-    (select, "epoll", "select.epoll", "wait with asyncio, or with the socket's own timeout"),
     (socket, "fromfd", "socket.fromfd", "create the socket inside the run"),
     (socket, "socketpair", "socket.socketpair", "unix sockets are not simulated yet; connect over TCP"),
     (socket, "send_fds", "socket.send_fds", "unix sockets are not simulated yet"),

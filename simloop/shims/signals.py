@@ -70,7 +70,7 @@ def raise_signal(signalnum: int, /) -> None:
 def interrupt_main(signum: int = _signal.SIGINT, /) -> None:
     world = active.world()
     if world is None:
-        _real_interrupt_main(signum)
+        _real_interrupt_main(_signal.Signals(signum))
     elif callable(getsignal(signum)):  # otherwise nothing happens, as documented
         _deliver(world, _number(signum))
 

@@ -1,4 +1,4 @@
-"""Executors run on simulated threads; anything else that starts a thread escapes."""
+"""Executors and `threading.Thread` run on simulated threads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from concurrent.futures import Future
 from concurrent.futures.thread import ThreadPoolExecutor
 from typing import Any
 
+from simloop.kernel.threads import SimThread
 from simloop.shims import active
 
 _real_submit = ThreadPoolExecutor.submit
 _real_shutdown = ThreadPoolExecutor.shutdown
 _real_wait = threading.Condition.wait
+_real_start: Callable[..., Any] = _thread.start_new_thread
+_real_start_joinable: Callable[..., Any] | None = getattr(_thread, "start_joinable_thread", None)  # 3.13
+_real_join = threading.Thread.join
+_real_is_alive = threading.Thread.is_alive
 
 
 def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -61,26 +66,55 @@ def condition_wait(self: threading.Condition, timeout: float | None = None) -> b
             waiters.remove(waiter)
 
 
-def _refusing(real: Callable[..., Any]) -> Callable[..., Any]:
-    def start_thread(*args: Any, **kwargs: Any) -> Any:
-        if active.world() is not None:
-            raise active.escape("a thread of its own", "use loop.run_in_executor or asyncio.to_thread")
-        return real(*args, **kwargs)
-
-    return start_thread
+def start_new_thread(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any = None, /) -> int:
+    work = functools.partial(function, *args, **(kwargs or {}))
+    ident: int = _begin(function, work, lambda main: _real_start(main, ()))
+    return ident
 
 
-# threading.Thread.start() goes through `_start_new_thread` up to 3.12, `_start_joinable_thread` since 3.13.
-_STARTERS = [
-    (_thread, "start_new_thread"),
-    (_thread, "start_joinable_thread"),
-    (threading, "_start_new_thread"),
-    (threading, "_start_joinable_thread"),
-]
+def start_joinable_thread(function: Callable[[], Any], handle: Any = None, daemon: bool = True) -> Any:
+    assert _real_start_joinable is not None
+    return _begin(function, function, functools.partial(_real_start_joinable, handle=handle, daemon=daemon))
+
+
+def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callable[[Callable[[], Any]], Any]) -> Any:
+    world = active.world()
+    if world is None:
+        return start(work)
+    thread = SimThread(world, world.current, "thread")
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, threading.Thread):  # which starts a method of its own
+        owner._sim_thread = thread  # type: ignore[attr-defined]
+    return thread.start(start, work)
+
+
+def join(self: threading.Thread, timeout: float | None = None) -> None:
+    world = active.world()
+    thread: SimThread | None = getattr(self, "_sim_thread", None)
+    if world is not None and thread is not None and self is not threading.current_thread():
+        if not world.block(lambda: thread.over, None if timeout is None else max(timeout, 0)):
+            return
+        # What is left of it is the interpreter's own clearing up, in real time.
+        timeout = None
+    _real_join(self, timeout)
+
+
+def is_alive(self: threading.Thread) -> bool:
+    thread: SimThread | None = getattr(self, "_sim_thread", None)
+    return _real_is_alive(self) and (thread is None or not thread.over)
+
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (ThreadPoolExecutor, "submit", submit),
     (ThreadPoolExecutor, "shutdown", shutdown),
     (threading.Condition, "wait", condition_wait),
-    *((owner, name, _refusing(getattr(owner, name))) for owner, name in _STARTERS if hasattr(owner, name)),
+    (threading.Thread, "join", join),
+    (threading.Thread, "is_alive", is_alive),
+    (_thread, "start_new_thread", start_new_thread),
 ]
+# threading.Thread.start() goes through the first up to 3.12, through the second since 3.13.
+if hasattr(threading, "_start_new_thread"):
+    REPLACEMENTS.append((threading, "_start_new_thread", start_new_thread))
+if _real_start_joinable is not None:
+    REPLACEMENTS.append((_thread, "start_joinable_thread", start_joinable_thread))
+    REPLACEMENTS.append((threading, "_start_joinable_thread", start_joinable_thread))

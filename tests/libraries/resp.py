@@ -36,8 +36,8 @@ class Redis:
                 return b"+OK\r\n"
             case [b"GET", key]:
                 return _bulk(self.values.get(key))
-            case [b"INCR", key]:
-                self.values[key] = b"%d" % (int(self.values.get(key, b"0")) + 1)
+            case [b"INCRBY", key, amount]:
+                self.values[key] = b"%d" % (int(self.values.get(key, b"0")) + int(amount))
                 return b":%s\r\n" % self.values[key]
             case [b"SELECT" | b"CLIENT", *_]:
                 return b"+OK\r\n"

@@ -1,0 +1,134 @@
+"""A loop with asyncio's own turn, for comparison: the stock `_run_once`, `call_soon`, tasks and handles, over
+the same simulated kernel.
+
+What `SimLoop` adds to the turn is done here around the stock one, and at the places where stock asyncio has
+arrivals: time passes before the turn, and outside cancellations come with the events of a poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import sys
+from typing import Any
+
+from simloop.kernel.clock import READ_NS, SECOND
+from simloop.kernel.selector import SimSelector
+from simloop.loop import SimLoop
+from simloop.network.world import World
+
+Poll = tuple[int, tuple[tuple[int, int], ...]]
+"""When a poll returned, and the descriptors and events that it returned."""
+
+
+class ScriptedSelector(SimSelector):
+    """Lets the kernel go on as the poll would, and insists that it finds what the script says."""
+
+    script: list[Poll]
+    polls = 0
+
+    def select(self, timeout: float | None = None) -> Any:
+        found = super().select(timeout)
+        seen = (self._scheduler.clock.now, tuple((key.fd, mask) for key, mask in found))
+        assert seen == self.script[self.polls], f"poll {self.polls}: {seen} is not {self.script[self.polls]}"
+        self.polls += 1
+        return found
+
+
+class CountingQueue(collections.deque):  # type: ignore[type-arg]
+    """Counts what leaves it, which is one item for each callback that is run."""
+
+    taken = 0
+
+    def popleft(self) -> Any:
+        self.taken += 1
+        return super().popleft()
+
+
+class ReferenceLoop(asyncio.SelectorEventLoop):
+    """Stock asyncio over the simulated kernel."""
+
+    # As the scheduler sees a loop.
+    has_work = SimLoop.has_work
+    deadline_ns = SimLoop.deadline_ns
+    idle_arrival = SimLoop.idle_arrival
+    may_cancel = SimLoop.may_cancel
+    _cancel_from_outside = SimLoop._cancel_from_outside
+    _drop_cancelled_timers = SimLoop._drop_cancelled_timers
+    _maybe_stall = SimLoop._maybe_stall
+    _choose = SimLoop._choose
+
+    def __init__(self, world: World, script: list[Poll]) -> None:
+        self.world = world
+        self.process = world.root
+        self.last_turn = 0
+        self._clock = world.scheduler.clock
+        self._scheduler = world.scheduler
+        self._cancellable: list[Any] = []
+        selector = ScriptedSelector(world.scheduler, world.root)
+        selector.script = script
+        super().__init__(selector)
+        selector.loop = self  # type: ignore[assignment]
+        self._ready = CountingQueue()
+        world.root.loop = self  # type: ignore[assignment]
+        world.scheduler.loops.append(self)  # type: ignore[arg-type]
+        self.batches: list[int] = []
+
+    def _make_self_pipe(self) -> None:
+        pass
+
+    def _close_self_pipe(self) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def time(self) -> float:
+        # Only a program's look at the clock costs time; the turn's own is paid for below.
+        if sys._getframe(1).f_code.co_name == "_run_once":
+            return self._clock.now / SECOND
+        return self._clock.read() / SECOND
+
+    def _process_events(self, event_list: Any) -> None:
+        super()._process_events(event_list)  # type: ignore[misc]
+        self._cancel_from_outside()
+
+    def _run_once(self) -> None:
+        self._drop_cancelled_timers()
+        self._clock.now += READ_NS
+        if (self._ready or self._stopping) and self._scheduled:  # type: ignore[attr-defined]
+            self._maybe_stall()
+        before = self._ready.taken
+        super()._run_once()  # type: ignore[misc]
+        self.batches.append(self._ready.taken - before)
+
+
+class RecordingLoop(SimLoop):
+    """The loop under test; writes the script down. Its fast path is the one that users run."""
+
+    def __init__(self, world: World, process: Any) -> None:
+        super().__init__(world, process)
+        self.script: list[Poll] = []
+        self.batches: list[int] = []
+        collect = self._selector.collect
+
+        def collected() -> Any:
+            found = collect()
+            events = tuple((key.fd, mask) for key, mask in found)
+            self.script[-1] = (self.script[-1][0], events)
+            return found
+
+        self._selector.collect = collected  # type: ignore[method-assign]
+        poll = self._scheduler.poll
+
+        class Recorder:
+            def poll(_, loop: Any, timeout: float | None) -> None:
+                poll(loop, timeout)
+                self.script.append((self._clock.now, ()))
+
+        self._scheduler = Recorder()  # type: ignore[assignment]
+
+    def _run_once(self) -> None:
+        before = self.world.steps
+        super()._run_once()
+        self.batches.append(self.world.steps - before)
