@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from simloop.loop import SimLoop
-from simloop.shims import active, clocks, entropy, escapes, names, polling, signals, sockets, threads
+from simloop.shims import active, clocks, entropy, escapes, identity, names, polling, signals, sockets, threads
 from simloop.shims.patch import Patch
 
 _real_new_event_loop = events.new_event_loop
@@ -89,6 +89,7 @@ def install() -> None:
         _patch.apply()
     else:
         _patch.refresh()
+    identity.refresh()
 
 
 def uninstall() -> None:

@@ -34,10 +34,11 @@ def is_loopback(ip: str) -> bool:
     return ip == "::1" or unmapped(ip).startswith("127.")
 
 
-def reached(ip: str, v6: bool) -> str:
-    """The address that a connection to `ip` leads to: the any-address reaches oneself."""
+def reached(ip: str, own: str) -> str:
+    """The address that a connection to `ip` leads to from a socket bound to `own`: an any-address leads to
+    oneself (ip_route_output_key_hash_rcu(), tcp_v6_connect())."""
     if not is_any(ip):
         return ip
-    if is_mapped(ip):
-        return "::ffff:127.0.0.1"
-    return "::1" if v6 else "127.0.0.1"
+    if ip == "::":
+        return "::ffff:127.0.0.1" if is_mapped(own) else "::1"
+    return mapped("127.0.0.1", is_mapped(ip)) if is_any(own) else own

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from simloop.kernel.addresses import is_any, unmapped
+from simloop.kernel.addresses import is_any, is_mapped, unmapped
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
 
@@ -45,9 +45,22 @@ class Claim(NamedTuple):
             return False
         if self.reuse_address and other.reuse_address and not other.listening:
             return False
-        # Two bindings overlap when both cover an address of either, or the loopbacks where both are "any".
-        probes = [unmapped(ip) for ip in (self.ip, other.ip, "127.0.0.1", "::1") if not is_any(ip)]
-        return any(self.covers(ip) and other.covers(ip) for ip in probes)
+        return self._overlaps(other)
+
+    def _overlaps(self, other: Claim) -> bool:
+        """As inet_rcv_saddr_equal(), which is not quite symmetric."""
+        if not self.v6 or (is_mapped(self.ip) and (is_mapped(other.ip) or not other.v6)):
+            mine, theirs = self._as_ipv4(), other._as_ipv4()
+            return not other.v6only and (mine == theirs or is_any(mine) or is_any(theirs))
+        if self.ip == "::":
+            return other.ip == "::" or not (self.v6only and (is_mapped(other.ip) or not other.v6))
+        if other.ip == "::":
+            return not (other.v6only and is_mapped(self.ip))
+        return self.ip == other.ip
+
+    def _as_ipv4(self) -> str:
+        # LOOPBACK4_IPV6 in include/net/ipv6.h: a stand-in that collides with the IPv4 any-address only.
+        return unmapped(self.ip) if not self.v6 or is_mapped(self.ip) or is_any(self.ip) else "127.0.0.6"
 
 
 class Ports:
@@ -72,8 +85,11 @@ class Ports:
 
     def _check(self, sock: TcpSocket, port: int) -> None:
         wanted = sock.claim()
-        if any(wanted.conflicts(other.claim()) for other in self._holders.get(port, ()) if other is not sock):
-            raise fail(errno.EADDRINUSE)
+        now = self._net.scheduler.clock.now
+        for other in self._holders.get(port, ()):
+            lapsed = other.held_until_ns is not None and other.held_until_ns <= now
+            if other is not sock and not lapsed and wanted.conflicts(other.claim()):
+                raise fail(errno.EADDRINUSE)
         if any(wanted.conflicts(claim) for claim in self._cooling_at(port)):
             raise fail(errno.EADDRINUSE)
 

@@ -15,7 +15,7 @@ from simloop.kernel.addresses import Address, any_ip, is_any, is_loopback, is_ma
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
 from simloop.kernel.options import IPPROTO_IPV6, SOL_SOCKET, Options
-from simloop.kernel.ports import Claim, Ports
+from simloop.kernel.ports import TIME_WAIT_NS, Claim, Ports
 from simloop.kernel.process import ERR, HUP, IN, OUT, File, Host
 from simloop.kernel.stream import FIN, RST, SYN_ACK, Direction
 
@@ -71,6 +71,8 @@ class TcpSocket(File):
         self.port = self.shown_port = 0
         # What the program has chosen itself stays when a connection ends.
         self._ip_locked = self._port_locked = False
+        #: When the port is free although there has been no end, of a connection that nobody owns any more.
+        self.held_until_ns: int | None = None
         self.peer: Address | None = None
         self.rx: Direction | None = None
         self.tx: Direction | None = None
@@ -216,7 +218,7 @@ class TcpSocket(File):
         self.stage = "CONNECTED"
 
     def _start_connect(self, ip: str, port: int) -> None:
-        ip = reached(ip, self.v6)
+        ip = reached(ip, self.ip)
         target = self.net.owner(unmapped(ip), self.host)
         source = self._source(ip, target)
         if self.port and self.host.ports.connected(source, self.port, (ip, port)):
@@ -538,10 +540,9 @@ class TcpSocket(File):
         self._enter_closed()
 
     def _settle_orphan(self) -> None:
-        # One that only waits for the peer's FIN holds its port like one in TIME_WAIT does (__tcp_close()).
+        # One that only waits for the peer's FIN does so for the time of a TIME_WAIT (__tcp_close()).
         if self.closed and self._fin_acked and self.state == "FIN_WAIT":
-            self.host.ports.cool_down(self)
-            self._release_port()
+            self.held_until_ns = self.net.scheduler.clock.now + TIME_WAIT_NS
 
     # --- options --------------------------------------------------------------------------------------
 

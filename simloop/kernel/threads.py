@@ -45,7 +45,7 @@ class Owner(Protocol):
 
 
 class ThreadKilled(BaseException):
-    """Ends a parked worker whose world is gone."""
+    """Ends a parked thread whose world is gone."""
 
 
 class SimThread:
@@ -61,7 +61,8 @@ class SimThread:
         self._back = _thread.allocate_lock()
         self._go.acquire()
         self._back.acquire()
-        self._killed = False
+        #: Its world is gone, and it with it.
+        self.killed = False
         self._started = False
         self._single = False
         #: It has come to its end.
@@ -103,7 +104,7 @@ class SimThread:
         if not self._single:
             threading.current_thread().name = self.name
         try:
-            while self._work is not None and not self._killed:
+            while self._work is not None and not self.killed:
                 work, self._work = self._work, None
                 try:
                     work()
@@ -162,14 +163,13 @@ class SimThread:
         self._go.acquire()
 
     def _check_killed(self) -> None:
-        if self._killed:
-            # SystemExit is what `threading` ends a thread by without a word; not one of its subclasses.
-            raise SystemExit if self._single else ThreadKilled
+        if self.killed:
+            raise ThreadKilled
 
     def kill(self) -> None:
         """The world ends: unwind a parked or idle thread."""
         if self._started:
-            self._killed = True
+            self.killed = True
             self.resume()
 
 

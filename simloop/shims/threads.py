@@ -85,6 +85,9 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
     owner = getattr(function, "__self__", None)
     if isinstance(owner, threading.Thread):  # which starts a method of its own
         owner._sim_thread = thread  # type: ignore[attr-defined]
+        report = owner._invoke_excepthook  # type: ignore[attr-defined]
+        # What a thread raises while its world takes it down is nobody's concern.
+        owner._invoke_excepthook = lambda self: None if thread.killed else report(self)  # type: ignore[attr-defined]
     return thread.start(start, work)
 
 

@@ -24,11 +24,13 @@ Poll = tuple[int, tuple[tuple[int, int], ...]]
 class ScriptedSelector(SimSelector):
     """Lets the kernel go on as the poll would, and insists that it finds what the script says."""
 
-    script: list[Poll]
+    script: list[Poll] | None
     polls = 0
 
     def select(self, timeout: float | None = None) -> Any:
         found = super().select(timeout)
+        if self.script is None:
+            return found
         seen = (self._scheduler.clock.now, tuple((key.fd, mask) for key, mask in found))
         assert seen == self.script[self.polls], f"poll {self.polls}: {seen} is not {self.script[self.polls]}"
         self.polls += 1
@@ -74,6 +76,19 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
         world.scheduler.loops.append(self)  # type: ignore[arg-type]
         self.batches: list[int] = []
 
+    def clean_up(self) -> None:
+        """End what the program has left, so that the collector finds nothing: off the script."""
+        self._selector.script = None  # type: ignore[attr-defined]
+        self.set_exception_handler(lambda loop, context: None)
+        for transport in list(self._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
+        tasks = sorted(asyncio.all_tasks(self), key=asyncio.Task.get_name)
+        for task in tasks:
+            task.cancel()
+        self.run_until_complete(asyncio.wait_for(_settle(tasks), 1))
+        self.world.scheduler.loops.remove(self)  # type: ignore[arg-type]
+        self.close()
+
     def _make_self_pipe(self) -> None:
         pass
 
@@ -101,6 +116,12 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
         before = self._ready.taken
         super()._run_once()  # type: ignore[misc]
         self.batches.append(self._ready.taken - before)
+
+
+async def _settle(tasks: list[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 class RecordingLoop(SimLoop):

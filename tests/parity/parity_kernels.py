@@ -41,6 +41,9 @@ class RealKernel:
     def socket(self, v6: bool) -> socket.socket:
         sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET)
         sock.setblocking(False)
+        # Else a small packet may wait 40 ms for the acknowledgement of the one before (tcp(7)), and what
+        # is called meanwhile gives other results.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
     @staticmethod
@@ -61,7 +64,9 @@ class SimKernel:
         self.host = self.network.add_host("localhost")
 
     def socket(self, v6: bool) -> SimHandle:
-        return SimHandle(TcpSocket(self.network, self.host, socket.AF_INET6 if v6 else socket.AF_INET))
+        sock = SimHandle(TcpSocket(self.network, self.host, socket.AF_INET6 if v6 else socket.AF_INET))
+        sock.file.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
     @staticmethod
     def masks(socks: Iterable[SimHandle]) -> list[int]:

@@ -1,0 +1,46 @@
+"""Sets of a library's own objects: they iterate by address, which no seed decides.
+
+Tasks and futures have numbers for hashes (see `simloop.loop`). So have the few classes of libraries that are
+known to sit in sets whose order shows in a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from typing import Any
+
+from simloop.shims import active
+
+# anyio tells the scopes within a cancelled one in the order of a set (CancelScope._deliver_cancellation).
+_KNOWN = (("anyio._backends._asyncio", "CancelScope"),)
+_seen: set[str] = set()
+_world: object = None
+_count = 0
+
+
+def number_hashes(cls: type) -> None:
+    """Instances of `cls`, which compares by identity, hash in order of first use, per world."""
+
+    def __hash__(self: Any) -> int:
+        global _world, _count
+        number: int | None = self.__dict__.get("_sim_number")
+        if number is None:
+            if active.entered is not _world:
+                _world, _count = active.entered, 0
+            _count += 1
+            self._sim_number = number = _count
+        return number
+
+    cls.__hash__ = __hash__  # type: ignore[method-assign, assignment]
+
+
+def refresh() -> None:
+    """Look at what has been imported since the last time. Call it outside of a run."""
+    for name, cls in _KNOWN:
+        if name not in _seen and name.partition(".")[0] in sys.modules:
+            _seen.add(name)
+            # Imported here if need be: else the first run would import it, and take another way than the rest.
+            with contextlib.suppress(ImportError, AttributeError):
+                number_hashes(getattr(importlib.import_module(name), cls))
