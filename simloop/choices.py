@@ -302,7 +302,8 @@ def _read(reader: _Reader) -> tuple[Schedule, int]:
         who = whos[reader.number()]
         code = reader.number()
         kind = KINDS[code - 1] if code else reader.text()
-        deviations[Point(who, kind, reader.number())] = reader.number()
+        point = Point(who, kind, reader.number())
+        deviations[point] = reader.number()
     if reader.at != len(reader.data):
         raise ValueError
     return Schedule(profile, seed, deviations), made_for

@@ -15,12 +15,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
-import logging
 import sys
 import warnings
 import weakref
 from _thread import get_ident
-from asyncio import events, format_helpers, tasks
+from asyncio import base_events, events, format_helpers, tasks
 from collections.abc import Callable, Coroutine
 from functools import cached_property
 from itertools import count
@@ -152,7 +151,10 @@ class SimLoop(asyncio.SelectorEventLoop):
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> events.Handle:
         if self._debug or self._closed:
-            return super().call_soon(callback, *args, context=context)
+            debugged = super().call_soon(callback, *args, context=context)
+            if debugged._source_traceback:  # type: ignore[attr-defined]
+                del debugged._source_traceback[-1]  # type: ignore[attr-defined]
+            return debugged
         handle = SimHandle(callback, args, self, context)
         self._ready.append(handle)
         return handle
@@ -195,6 +197,9 @@ class SimLoop(asyncio.SelectorEventLoop):
             task.__init__(coro, loop=self, name=name, context=context, **kwargs)  # type: ignore[misc]
         else:
             task.__init__(coro, loop=self, name=name, context=context)  # type: ignore[misc]
+        if self._debug and task._source_traceback:  # type: ignore[attr-defined]
+            # As in stock asyncio: it ends with the line that called here.
+            del task._source_traceback[-1]  # type: ignore[attr-defined]
         if self.tracer is not None:
             self.tracer.created(task)
         registry = self._sim_tasks
@@ -468,7 +473,8 @@ class SimLoop(asyncio.SelectorEventLoop):
         if took >= self.slow_callback_duration:
             task = task_of(handle)
             what = repr(task) if task is not None else str(handle)
-            logging.getLogger("asyncio").warning("Executing %s took %.3f seconds", what, took)
+            # The module's own name for it, which is what tests replace.
+            base_events.logger.warning("Executing %s took %.3f seconds", what, took)
 
     def _describe_next(self) -> str:
         task = next((step for handle in self._ready if (step := task_of(handle)) is not None), None)

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install pytest-simloop[libraries]")
+pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install pytest-simloop[libraries]")
 
+import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from harness import check

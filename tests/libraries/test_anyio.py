@@ -7,8 +7,12 @@ import time
 
 import pytest
 
-anyio = pytest.importorskip("anyio", reason="anyio is not installed: pip install pytest-simloop[libraries]")
+pytest.importorskip("anyio", reason="anyio is not installed: pip install pytest-simloop[libraries]")
 
+import anyio
+import anyio.abc
+import anyio.from_thread
+import anyio.to_thread
 from harness import check
 
 import simloop

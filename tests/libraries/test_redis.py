@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-redis = pytest.importorskip("redis.asyncio", reason="redis is not installed: pip install pytest-simloop[libraries]")
+pytest.importorskip("redis.asyncio", reason="redis is not installed: pip install pytest-simloop[libraries]")
 
+import redis.asyncio as redis
 from harness import check
 from resp import Redis
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install pytest-simloop[libraries]")
-uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install pytest-simloop[libraries]")
+pytest.importorskip("httpx", reason="httpx is not installed: pip install pytest-simloop[libraries]")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install pytest-simloop[libraries]")
 
+import httpx
+import uvicorn
 from harness import check
 
 import simloop

@@ -1,0 +1,130 @@
+"""Tokens, seeds, permutations: what a schedule is made of."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simloop.choices import (
+    KINDS,
+    PROFILES,
+    Choices,
+    Point,
+    Schedule,
+    decode,
+    encode,
+    mixed_seed,
+    permute,
+    random_walk,
+)
+from simloop.errors import ConfigurationError, OtherTestError, TokenError
+
+POINTS = st.builds(
+    Point,
+    who=st.text(max_size=20),
+    kind=st.one_of(st.sampled_from(KINDS), st.text(min_size=1, max_size=10)),
+    number=st.integers(1, 2**40),
+)
+SCHEDULES = st.builds(
+    Schedule,
+    profile=st.sampled_from(PROFILES),
+    seed=st.integers(0, 2**64 - 1),
+    deviations=st.dictionaries(POINTS, st.integers(1, 50), max_size=30),
+)
+
+
+@given(SCHEDULES, st.text(max_size=30))
+def test_a_token_gives_its_schedule_back(schedule: Schedule, test: str) -> None:
+    token = encode(schedule, test)
+    assert decode(token, test) == schedule
+    assert token.isascii()
+    assert not any(character.isspace() for character in token)
+
+
+@given(SCHEDULES, st.data())
+def test_a_damaged_token_is_refused(schedule: Schedule, data: st.DataObject) -> None:
+    token = encode(schedule)
+    at = data.draw(st.integers(0, len(token) - 1))
+    damaged = data.draw(st.sampled_from([token[:at], token[:at] + "*" + token[at + 1 :], token[:at] + "A" + token[at:]]))
+    if damaged == token:
+        return
+    with pytest.raises(TokenError) as caught:
+        decode(damaged)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_token_or_a_one_line_error(text: str) -> None:
+    with pytest.raises(TokenError) as caught:
+        decode("sl1:" + text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_newer_token_says_to_upgrade() -> None:
+    with pytest.raises(TokenError, match="newer simloop"):
+        decode("sl2:AAAA")
+
+
+def test_a_token_of_another_test_is_refused() -> None:
+    token = encode(Schedule(seed=3), "test_a.py::test_one")
+    with pytest.raises(OtherTestError, match="was not made for"):
+        decode(token, "test_a.py::test_two")
+
+
+def test_a_small_schedule_makes_a_short_token() -> None:
+    schedule = Schedule(seed=12345, deviations={Point("localhost:6379#1<", "net.deliver", 3): 2})
+    assert len(encode(schedule, "test_a.py::test_one")) <= 60
+
+
+def test_points_count_per_who_and_kind() -> None:
+    choices = Choices()
+    for who, kind in [("a", "cancel"), ("b", "cancel"), ("a", "cancel"), ("a", "net.deliver")]:
+        choices.choose(who, kind, 2)
+    assert [str(answer.point) for answer in choices.answers()] == [
+        "cancel #1 of a",
+        "cancel #1 of b",
+        "cancel #2 of a",
+        "net.deliver #1 of a",
+    ]
+    assert choices.deviations() == {}
+
+
+@given(st.integers(1, 2**32))
+def test_a_schedule_answers_like_the_run_it_was_taken_from(seed: int) -> None:
+    walked = Choices(seed, random_walk(seed))
+    asked = [(f"task {i % 3}", KINDS[i % 5], 2 + i % 7) for i in range(60)]
+    for who, kind, n in asked:
+        walked.choose(who, kind, n)
+    again = Choices(seed, Schedule("cpython", seed, walked.deviations()).decider())
+    for who, kind, n in asked:
+        again.choose(who, kind, n)
+    assert again.digest == walked.digest
+    assert again.entropy.random() == walked.entropy.random()
+
+
+def test_an_answer_beyond_what_the_point_offers_becomes_the_last_one() -> None:
+    choices = Choices(0, Schedule(deviations={Point("a", "cancel", 1): 7}).decider())
+    assert choices.choose("a", "cancel", 3) == 2
+
+
+@given(st.lists(st.integers(), max_size=8), st.randoms())
+def test_permute_reaches_orders_and_zero_keeps_them(items: list[int], random: object) -> None:
+    numbered = list(enumerate(items))
+    assert permute(numbered, lambda item, n: 0) == numbered
+    assert sorted(permute(numbered, lambda item, n: n - 1)) == sorted(numbered)
+    assert permute(numbered, lambda item, n: n - 1) == numbered[::-1]
+
+
+def test_nearby_seeds_mix_far_apart() -> None:
+    assert len({mixed_seed(i, 1) >> 32 for i in range(1000)}) > 990
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, True, "7"])
+def test_a_seed_that_is_none_is_refused(seed: object) -> None:
+    import simloop
+
+    async def main() -> None: ...
+
+    with pytest.raises(ConfigurationError, match="seed must be"):
+        simloop.run(main, seed=seed)  # type: ignore[arg-type]
