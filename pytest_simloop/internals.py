@@ -51,12 +51,6 @@ def bound_fixture(fixturedef: Any, request: Any) -> Callable[..., Any]:
     return function
 
 
-def cache_result(fixturedef: Any, request: Any, value: object, error: BaseException | None = None) -> None:
-    key = fixturedef.cache_key(request)
-    failed = None if error is None else (error, error.__traceback__)
-    fixturedef.cached_result = (value, key, failed)
-
-
 def forget_output(item: pytest.Item) -> None:
     """Throw away what earlier runs of the item printed and logged: the report is about one run."""
     plugins = item.config.pluginmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,32 +179,27 @@ class SimFunction(pytest.Function):
         return self._scratch
 
 
-def set_up_fixture(fixturedef: Any, request: Any) -> Any:
-    """Set up what pytest cannot for a simulated test: async fixtures, and `tmp_path`. None leaves it to pytest."""
+def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
+    """What stands in for a fixture function that pytest cannot set up for a simulated test: an async one,
+    or `tmp_path`. None leaves it to pytest."""
     item = request._pyfuncitem
     if not isinstance(item, SimFunction) or item.sim is None:
         return None
     if fixturedef.argname == "tmp_path" and fixturedef.func.__module__ == "_pytest.tmpdir":
-        path = item.scratch()
-        internals.cache_result(fixturedef, request, path)
-        return path
+        return lambda **_: item.scratch()
     function = internals.bound_fixture(fixturedef, request)
-    is_generator = inspect.isasyncgenfunction(function)
-    if not is_generator and not inspect.iscoroutinefunction(function):
-        return None
-    try:
-        arguments = {name: request.getfixturevalue(name) for name in fixturedef.argnames}
-        if is_generator:
+    if inspect.isasyncgenfunction(function):
+
+        def generate(**arguments: Any) -> Iterator[Any]:
             generator = function(**arguments)
-            value = item.run_async(anext(generator))
-            request.addfinalizer(lambda: _finish_generator(item, generator, fixturedef.argname))
-        else:
-            value = item.run_async(function(**arguments))
-    except BaseException as error:
-        internals.cache_result(fixturedef, request, None, error)
-        raise
-    internals.cache_result(fixturedef, request, value)
-    return value
+            yield item.run_async(anext(generator))
+            if not item.run_async(_ends(generator)):
+                pytest.fail(f"async fixture {fixturedef.argname!r} yields more than once", pytrace=False)
+
+        return generate
+    if inspect.iscoroutinefunction(function):
+        return lambda **arguments: item.run_async(function(**arguments))
+    return None
 
 
 def refuse_wide_async_fixture(fixturedef: Any, request: Any) -> None:
@@ -220,17 +215,12 @@ def refuse_wide_async_fixture(fixturedef: Any, request: Any) -> None:
         )
 
 
-async def _next(generator: Any) -> bool:
+async def _ends(generator: Any) -> bool:
     try:
         await anext(generator)
     except StopAsyncIteration:
         return True
     return False
-
-
-def _finish_generator(item: SimFunction, generator: Any, name: str) -> None:
-    if not item.run_async(_next(generator)):
-        pytest.fail(f"async fixture {name!r} yields more than once", pytrace=False)
 
 
 def _is_foreign(entry: Any) -> bool:

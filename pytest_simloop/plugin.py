@@ -6,10 +6,13 @@ simloop itself is imported on the first use, so that a session without simulated
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pytest_simloop.options import add_options
 
 if TYPE_CHECKING:
     from simloop.simulation import Sim
@@ -19,8 +22,6 @@ _CLAIMS = {"anyio": "anyio", "trio": "trio", "asyncio": "asyncio", "twisted": "t
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    from pytest_simloop.settings import add_options
-
     add_options(parser)
 
 
@@ -29,6 +30,13 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "simloop(runs, seed, profile, max_steps, max_time, max_stall): run this async test in a simulated world",
     )
+
+
+def pytest_unconfigure() -> None:
+    """Take the shims away with the plugin: a later session in this interpreter may import simloop anew."""
+    installation = sys.modules.get("simloop.installation")
+    if installation is not None:
+        installation.uninstall()
 
 
 def _wants_simulation(function: pytest.Function) -> bool:
@@ -108,22 +116,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     if not chosen:
         raise pytest.UsageError(
-            "--sim-replay: the token was not made for any of the selected tests: "
-            "name the test that it was printed for"
+            "--sim-replay: the token was not made for any of the selected tests: name the test that it was printed for"
         )
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = chosen
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_fixture_setup(fixturedef: Any, request: Any) -> Any:
-    if not getattr(request, "_pyfuncitem", None) or type(request._pyfuncitem).__name__ != "SimFunction":
-        return None
-    from pytest_simloop.item import refuse_wide_async_fixture, set_up_fixture
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
+    if type(getattr(request, "_pyfuncitem", None)).__name__ != "SimFunction":
+        return (yield)
+    from pytest_simloop.item import refuse_wide_async_fixture, sync_fixture
 
     refuse_wide_async_fixture(fixturedef, request)
-    return set_up_fixture(fixturedef, request)
+    stand_in = sync_fixture(fixturedef, request)
+    if stand_in is None:
+        return (yield)
+    original, fixturedef.func = fixturedef.func, stand_in
+    try:
+        return (yield)
+    finally:
+        fixturedef.func = original
 
 
 @pytest.fixture

@@ -1,16 +1,14 @@
-"""What a test asks for: the marker, and the command line over it."""
+"""What a test asks for: its markers, and the command line over them."""
 
 from __future__ import annotations
 
-import argparse
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from simloop.choices import check_profile, check_seed, decode
+from simloop.choices import check_seed, decode
 from simloop.errors import SimulationError
 from simloop.explore.campaign import DEFAULT_RUNS, check_runs
 from simloop.simulation import Limits
@@ -28,39 +26,6 @@ class Settings:
     seed: int
     limits: Limits
     replay: str | None
-
-
-def add_options(parser: pytest.Parser) -> None:
-    group = parser.getgroup("simloop", "simulation of asyncio tests")
-    group.addoption(
-        "--sim",
-        action="store_true",
-        help="run every async test in a simulated world, over many schedules",
-    )
-    group.addoption(
-        "--sim-runs",
-        metavar="N",
-        type=_parsed(lambda text: check_runs(int(text))),
-        help=f"how many schedules to run of each test (default: {DEFAULT_RUNS}, or what its marker says)",
-    )
-    group.addoption(
-        "--sim-seed",
-        metavar="S",
-        type=_parsed(lambda text: check_seed(int(text))),
-        help="the seed that exploring starts from (default: derived from the test's name)",
-    )
-    group.addoption(
-        "--sim-replay",
-        metavar="TOKEN",
-        type=_parsed(_token),
-        help="run one schedule only: the token of a report, or the seed of a run; implies --sim",
-    )
-    group.addoption(
-        "--sim-profile",
-        metavar="NAME",
-        type=_parsed(check_profile),
-        help="which orders count as legal: cpython (default), portable or hostile",
-    )
 
 
 def settings_of(item: pytest.Item, name: str) -> Settings:
@@ -95,24 +60,3 @@ def test_name(item: pytest.Item) -> str:
 
 
 test_name.__test__ = False  # type: ignore[attr-defined]
-
-
-def _parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        try:
-            return parse(text)
-        except SimulationError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-
-    return convert
-
-
-def _token(text: str) -> str:
-    text = text.strip()
-    if text.isdigit():
-        check_seed(int(text))
-    else:
-        decode(text)
-    return text

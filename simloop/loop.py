@@ -474,7 +474,7 @@ class SimLoop(asyncio.SelectorEventLoop):
             task = task_of(handle)
             what = repr(task) if task is not None else str(handle)
             # The module's own name for it, which is what tests replace.
-            base_events.logger.warning("Executing %s took %.3f seconds", what, took)
+            base_events.logger.warning("Executing %s took %.3f seconds", what, took)  # type: ignore[attr-defined]
 
     def _describe_next(self) -> str:
         task = next((step for handle in self._ready if (step := task_of(handle)) is not None), None)

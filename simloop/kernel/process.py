@@ -82,6 +82,8 @@ class Process:
         #: Handlers by signal number, as `signal.signal` was given them.
         self.signal_handlers: dict[int, Callable[..., Any] | int | None] = {}
         self.wakeup_fd = -1
+        #: Its interval timer, once it has set one.
+        self.timer: Any = None
 
     def open(self, file: File) -> int:
         """A descriptor for `file`: the lowest free one, as POSIX wants it."""

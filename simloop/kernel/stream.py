@@ -69,9 +69,18 @@ class Direction:
         """Queue bytes, or the end, behind all that was queued before."""
         if self.dropped:
             return
-        self.unsent.append(item)
         if not isinstance(item, str):
+            size = len(item)
+            receiver = self.receiver
+            assert receiver is not None
+            if not self.unsent and size <= receiver.options.rcvbuf - self.size - self.flight_size:
+                # Nearly always: nothing waits, and all of it may leave.
+                travelling = self._send(item)
+                if travelling == size or self.dropped:
+                    return
+                item = item[travelling:]
             self.unsent_size += len(item)
+        self.unsent.append(item)
         self.transmit()
 
     def transmit(self) -> None:
@@ -122,6 +131,9 @@ class Direction:
         if isinstance(item, str):
             receiver.control_arrived(item, self)
             return
+        sender = self.sender
+        if (self.unsent_size + self.flight_size) * 3 > sender.options.sndbuf * 2:
+            sender.changed()  # it was not writable, and may be so now
         self.flight_size -= len(item)
         if self.refused:
             receiver.refuse(self)

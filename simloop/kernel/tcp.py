@@ -141,9 +141,13 @@ class TcpSocket(File):
         return self.ip, self.shown_port
 
     def getpeername(self) -> Address:
-        if self.peer is None or self.state in ("CLOSED", "SYN_SENT"):
+        if self.peer is None or not self.connected():
             raise fail(errno.ENOTCONN)
         return self.peer
+
+    def connected(self) -> bool:
+        """Whether it has a peer to speak of."""
+        return self.peer is not None and self.state not in ("CLOSED", "SYN_SENT")
 
     def claim(self) -> Claim:
         """What it takes of its port."""

@@ -29,34 +29,55 @@ _TYPES = (
 )
 
 
+# What <netdb.h> knows, AI_IDN and its kin included; the module `socket` does not name them all.
+_KNOWN_FLAGS = 0x7FF
+
+
+def _no_service() -> socket.gaierror:
+    return socket.gaierror(socket.EAI_SERVICE, "Servname not supported for ai_socktype")
+
+
 def _no_name() -> socket.gaierror:
     return socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
+def literal(host: str) -> str | None:
+    """The address that `host` spells, zone left out, or None for a name. IPv4 may be written as inet_aton(3)
+    reads it: ``127.1``, ``0x7f000001``."""
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        if not host[:1].isdigit() or host[-1:].isspace() or ":" in host:
+            return None
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        return None
+
+
 def addresses(world: World, host: str) -> list[tuple[socket.AddressFamily, str]]:
     """The addresses behind a literal or a name, IPv4 first."""
-    try:
-        literal = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+    spelled = literal(host)
+    if spelled is None:
         found = world.network.lookup(host)
         if found is None:
             raise _no_name() from None
         return [(socket.AF_INET, found[0]), (socket.AF_INET6, found[1])]
-    return [(socket.AF_INET if literal.version == 4 else socket.AF_INET6, str(literal))]
+    return [(socket.AF_INET6 if ":" in spelled else socket.AF_INET, spelled)]
 
 
 def _port(port: Any, flags: int) -> int:
     if port is None or port in ("", b""):
         return 0
-    if isinstance(port, int):
-        return port & 0xFFFF
+    if not isinstance(port, (int, str, bytes)):
+        raise OSError("Int or String expected")
     text = port.decode() if isinstance(port, bytes) else str(port)
     if text.isdigit():
         return int(text) & 0xFFFF
     if flags & socket.AI_NUMERICSERV:
         raise _no_name()
     if text not in _SERVICES:
-        raise socket.gaierror(socket.EAI_SERVICE, "Servname not supported for ai_socktype")
+        raise _no_service()
     return _SERVICES[text]
 
 
@@ -64,37 +85,64 @@ def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int
     world = active.world()
     if world is None:
         return _real_getaddrinfo(host, port, family, type, proto, flags)
-    number = _port(port, flags)
+    if host is not None and not isinstance(host, (str, bytes)):
+        raise TypeError("getaddrinfo() argument 1 must be string or None")
     name = host.decode() if isinstance(host, bytes) else host
-    if name is None or name == "":
-        if port is None:
-            raise _no_name()
-        passive = flags & socket.AI_PASSIVE
-        found = [
-            (socket.AF_INET, "0.0.0.0" if passive else "127.0.0.1"),
-            (socket.AF_INET6, "::" if passive else "::1"),
-        ]
-    else:
-        if flags & socket.AI_NUMERICHOST and not _is_literal(name):
-            raise _no_name()
-        found = addresses(world, name)
+    if name and literal(name) is None:
+        name.encode("idna")  # as Python does, and fails for what cannot be a name
+    # From here on in the order in which glibc finds fault (getaddrinfo() in sysdeps/posix/getaddrinfo.c).
+    if not name and port is None:
+        raise _no_name()
+    if flags & ~_KNOWN_FLAGS or (flags & socket.AI_CANONNAME and name is None):
+        raise socket.gaierror(socket.EAI_BADFLAGS, "Bad value for ai_flags")
     if family not in (0, socket.AF_INET, socket.AF_INET6):
         raise socket.gaierror(socket.EAI_FAMILY, "ai_family not supported")
-    matching = [entry for entry in found if family in (0, entry[0])]
-    if not matching:
-        if _is_literal(name or ""):
-            raise socket.gaierror(socket.EAI_ADDRFAMILY, "Address family for hostname not supported")
-        raise _no_name()
-    kinds = [(kind, protocol) for kind, protocol in _TYPES if type in (0, kind) and proto in (0, protocol)]
-    if not kinds:
-        raise socket.gaierror(socket.EAI_SOCKTYPE, "ai_socktype not supported")
+    kinds = _kinds(type, proto, port)
+    number = _port(port, flags)
+    found = _found(world, name, family, flags)
     canonical = (name or "") if flags & socket.AI_CANONNAME else ""
     scope = _scope((name or "").partition("%")[2])
     return [
         (found_family, socket.SocketKind(kind), protocol, canonical, sockaddr(found_family, ip, number, scope))
-        for found_family, ip in matching
+        for found_family, ip in found
         for kind, protocol in kinds
     ]
+
+
+def _kinds(type: int, proto: int, port: Any) -> list[tuple[int, int]]:
+    # A raw socket goes with every protocol, and with no service.
+    kinds: list[tuple[int, int]] = [
+        (kind, proto if kind == socket.SOCK_RAW else protocol)
+        for kind, protocol in _TYPES
+        if type in (0, kind) and (proto in (0, protocol) or kind == socket.SOCK_RAW == type)
+    ]
+    if not kinds:
+        if type:
+            raise socket.gaierror(socket.EAI_SOCKTYPE, "ai_socktype not supported")
+        raise _no_service()
+    if type == socket.SOCK_RAW and port is not None:
+        raise _no_service()
+    return kinds
+
+
+def _found(world: World, name: str | None, family: int, flags: int) -> list[tuple[socket.AddressFamily, str]]:
+    if name is None:
+        if flags & socket.AI_PASSIVE:
+            found = [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
+        else:
+            found = [(socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")]
+    else:
+        if name == "" or (flags & socket.AI_NUMERICHOST and literal(name) is None):
+            raise _no_name()
+        found = addresses(world, name)
+    matching = [entry for entry in found if family in (0, entry[0])]
+    if not matching and flags & socket.AI_V4MAPPED and family == socket.AF_INET6:
+        matching = [(socket.AF_INET6, f"::ffff:{ip}") for _, ip in found]
+    if not matching:
+        if literal(name or "") is not None:
+            raise socket.gaierror(socket.EAI_ADDRFAMILY, "Address family for hostname not supported")
+        raise _no_name()
+    return matching
 
 
 def sockaddr(family: int, ip: str, port: int, scope: int = 0) -> tuple[Any, ...]:
@@ -111,20 +159,12 @@ def _scope(zone: str) -> int:
     raise _no_name()
 
 
-def _is_literal(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
 def getnameinfo(address: Any, flags: int, /) -> tuple[str, str]:
     world = active.world()
     if world is None:
         return _real_getnameinfo(address, flags)
     ip, port = address[0], address[1]
-    if not _is_literal(ip):
+    if literal(ip) is None:
         raise _no_name()
     name = None if flags & socket.NI_NUMERICHOST else world.network.name_of(ip)
     if name is None and flags & socket.NI_NAMEREQD:
@@ -170,7 +210,7 @@ def getfqdn(name: str = "") -> str:
         return _real_getfqdn(name)
     if name in ("", "0.0.0.0", "::"):
         return world.current.host.name
-    return (world.network.name_of(name) if _is_literal(name) else None) or name
+    return (world.network.name_of(name) if literal(name) is not None else None) or name
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [

@@ -1,5 +1,5 @@
-"""`signal`: handlers are recorded in the simulated process that sets them, and signals that it sends itself
-reach them.
+"""`signal`: handlers are recorded in the simulated process that sets them, and signals that it sends itself,
+or that its timer sends it, reach them.
 
 The real handlers stay, so Ctrl-C still interrupts a campaign. A signal to another process, or one whose
 default action would end the process, escapes.
@@ -8,11 +8,15 @@ default action would end the process, escapes.
 from __future__ import annotations
 
 import _thread
+import errno
+import math
 import os
 import signal as _signal
 import sys
 from typing import Any
 
+from simloop.kernel.clock import SECOND
+from simloop.kernel.process import Process
 from simloop.network.world import World
 from simloop.shims import active
 
@@ -22,6 +26,7 @@ _real_set_wakeup_fd = _signal.set_wakeup_fd
 _real_siginterrupt = _signal.siginterrupt
 _real_alarm = _signal.alarm
 _real_setitimer = _signal.setitimer
+_real_getitimer = _signal.getitimer
 _real_raise_signal = _signal.raise_signal
 _real_interrupt_main = _thread.interrupt_main
 _real_kill = os.kill
@@ -122,22 +127,79 @@ def siginterrupt(signalnum: int, flag: bool, /) -> None:
         _real_siginterrupt(signalnum, flag)
 
 
+class _Timer:
+    """The interval timer of a process, ITIMER_REAL, which sends it SIGALRM."""
+
+    def __init__(self, world: World, process: Process, seconds: float, interval: float) -> None:
+        self._world = world
+        self._process = process
+        self._interval_ns = round(interval * SECOND)
+        self._due_ns = world.scheduler.clock.now + round(seconds * SECOND)
+        self._armed = False
+        if seconds > 0:
+            self._arm()
+
+    def _arm(self) -> None:
+        self._armed = True
+        self._world.scheduler.at(self._due_ns, self._fire)
+
+    def _fire(self) -> None:
+        if not self._armed:
+            return
+        self._armed = False
+        if self._interval_ns:
+            self._due_ns += self._interval_ns
+            self._arm()
+        previous, self._world.current = self._world.current, self._process
+        try:
+            _deliver(self._world, _signal.SIGALRM)
+        finally:
+            self._world.current = previous
+
+    def disarm(self) -> None:
+        self._armed = False
+
+    def left(self) -> tuple[float, float]:
+        """Seconds until it fires, and its interval."""
+        left = max(self._due_ns - self._world.scheduler.clock.now, 1_000) if self._armed else 0
+        return left / SECOND, self._interval_ns / SECOND if self._armed else 0.0
+
+
 def alarm(seconds: int, /) -> int:
-    if active.world() is not None:
-        raise active.escape("signal.alarm", "use loop.call_later or asyncio.timeout")
-    return _real_alarm(seconds)
+    if active.world() is None:
+        return _real_alarm(seconds)
+    return int(math.ceil(setitimer(_signal.ITIMER_REAL, seconds)[0]))
 
 
 def setitimer(which: int, seconds: float, interval: float = 0.0, /) -> Any:
-    if active.world() is not None:
-        raise active.escape("signal.setitimer", "use loop.call_later or asyncio.timeout")
-    return _real_setitimer(which, seconds, interval)
+    world = active.world()
+    if world is None:
+        return _real_setitimer(which, seconds, interval)
+    before = getitimer(which)
+    if seconds < 0 or interval < 0:
+        raise _signal.ItimerError(errno.EINVAL, os.strerror(errno.EINVAL))
+    if world.current.timer is not None:
+        world.current.timer.disarm()
+    world.current.timer = _Timer(world, world.current, seconds, interval)
+    return before
+
+
+def getitimer(which: int, /) -> Any:
+    world = active.world()
+    if world is None:
+        return _real_getitimer(which)
+    if which != _signal.ITIMER_REAL:
+        raise active.escape("a timer of CPU time", "use signal.ITIMER_REAL, loop.call_later or asyncio.timeout")
+    timer: _Timer | None = world.current.timer
+    return timer.left() if timer is not None else (0.0, 0.0)
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
     *(
         (_signal, function.__name__, function)
-        for function in (signal, getsignal, set_wakeup_fd, siginterrupt, alarm, setitimer, raise_signal)
+        for function in (
+            signal, getsignal, set_wakeup_fd, siginterrupt, alarm, setitimer, getitimer, raise_signal,
+        )
     ),
     (_thread, "interrupt_main", interrupt_main),
     (os, "kill", kill),

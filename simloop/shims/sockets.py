@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from simloop.errors import WorldError
+from simloop.kernel.clock import SECOND
 from simloop.kernel.process import HUP, IN, OUT, Process
 from simloop.kernel.tcp import TcpSocket, fail
-from simloop.network.network import canonical
 from simloop.network.world import World
 from simloop.shims import active
 from simloop.shims.names import addresses, sockaddr
@@ -19,6 +19,8 @@ from simloop.shims.names import addresses, sockaddr
 real_socket = _socket.socket
 
 _INET = (_socket.AF_INET, _socket.AF_INET6)
+# Plain ints, whose operators are faster than those of the enums.
+_MSG_DONTWAIT, _MSG_WAITALL, _MSG_PEEK = int(_socket.MSG_DONTWAIT), int(_socket.MSG_WAITALL), int(_socket.MSG_PEEK)
 _TYPE_MASK = ~(_socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
 
 
@@ -89,8 +91,9 @@ class SimSocket(real_socket):
 
     # --- waiting --------------------------------------------------------------------------------------
 
-    def _call(self, attempt: Callable[[], Any], mask: int) -> Any:
-        """Do a non-blocking call; where this socket blocks, wait for `mask` and do it again."""
+    def _call(self, attempt: Callable[[], Any], mask: int, deadline_ns: int | None = None) -> Any:
+        """Do a non-blocking call; where this socket blocks, wait for `mask` and do it again, until the
+        deadline or else for this socket's timeout in all."""
         if self._fd < 0:
             raise fail(errno.EBADF)
         while True:
@@ -99,11 +102,19 @@ class SimSocket(real_socket):
             except BlockingIOError as error:
                 if self._timeout == 0.0 or error.errno != errno.EAGAIN:
                     raise
-            self._wait(mask)
+            if deadline_ns is None:
+                deadline_ns = self._deadline_ns()
+            self._wait(mask, deadline_ns)
 
-    def _wait(self, mask: int) -> None:
+    def _deadline_ns(self) -> int | None:
+        if self._timeout is None:
+            return None
+        return self._world.scheduler.clock.now + round(self._timeout * SECOND)
+
+    def _wait(self, mask: int, deadline_ns: int | None) -> None:
         file = self._file
-        if not self._world.block(lambda: bool(file.mask() & mask), self._timeout):
+        timeout = None if deadline_ns is None else (deadline_ns - self._world.scheduler.clock.now) / SECOND
+        if not self._world.block(lambda: bool(file.mask() & mask), timeout):
             raise TimeoutError("timed out")
 
     def setblocking(self, flag: bool) -> None:
@@ -156,7 +167,7 @@ class SimSocket(real_socket):
 
     def __repr__(self) -> str:
         names = f", laddr={self.getsockname()}" if self._fd >= 0 else ""
-        if self._fd >= 0 and self._file.state in ("ESTABLISHED", "CLOSE_WAIT"):
+        if self._fd >= 0 and self._file.connected():
             names += f", raddr={self.getpeername()}"
         closed = " [closed]" if self._closed else ""
         return f"<socket.socket{closed} fd={self._fd}, family={int(self.family)}, type=1, proto={self._proto}{names}>"
@@ -193,8 +204,6 @@ class SimSocket(real_socket):
         for found, ip in addresses(self._world, host):
             if found == wanted:
                 return ip, port
-            if v6:
-                return canonical(ip, v6=True), port
         raise _socket.gaierror(_socket.EAI_ADDRFAMILY, "Address family for hostname not supported")
 
     def _shown(self, address: tuple[str, int]) -> tuple[Any, ...]:
@@ -251,11 +260,15 @@ class SimSocket(real_socket):
                 return number
         else:
             return 0
-        self._wait(IN | OUT | HUP)
-        number = int(self._file.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR))
-        if not number:
-            self._file.connect(target)  # takes note that the program knows
-        return number
+        self._wait(IN | OUT | HUP, self._deadline_ns())
+        if self._timeout is not None:
+            # With a timeout Python itself does the waiting, and then asks (sock_connect_impl()).
+            return self._file.take_error()
+        try:
+            self._file.connect(target)  # as the system tells a program that it has kept waiting
+        except OSError as error:
+            return error.errno or 0
+        return 0
 
     def shutdown(self, how: int) -> None:
         self._check_open()
@@ -292,8 +305,25 @@ class SimSocket(real_socket):
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
+        if bufsize == 0:
+            return b""  # Python does not even look at the descriptor
+        if self._timeout is None:
+            # The kernel's own waiting knows these two; Python's, for a timeout, does not.
+            if flags & _MSG_DONTWAIT and self._fd >= 0:
+                return self._file.recv(bufsize, flags)
+            if flags & _MSG_WAITALL and not flags & _MSG_PEEK:
+                return self._recv_all(bufsize)
         data: bytes = self._call(lambda: self._file.recv(bufsize, flags), IN)
         return data
+
+    def _recv_all(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            piece: bytes = self._call(lambda: self._file.recv(size - len(data)), IN)
+            if not piece:
+                break
+            data += piece
+        return bytes(data)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         view = memoryview(buffer).cast("B")
@@ -326,13 +356,23 @@ class SimSocket(real_socket):
         return total, [], 0, None
 
     def send(self, data: Any, flags: int = 0) -> int:
+        if flags & _MSG_DONTWAIT and self._timeout is None and self._fd >= 0:
+            return self._file.send(data, flags)
+        if self._timeout is None:
+            # Left to itself a blocking send(2) goes on until everything is queued.
+            self.sendall(data, flags)
+            return memoryview(data).nbytes
         count: int = self._call(lambda: self._file.send(data, flags), OUT)
         return count
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         view = memoryview(data).cast("B")
-        while view:
-            view = view[self.send(view, flags) :]
+        deadline_ns = self._deadline_ns()
+        while True:
+            count = self._call(lambda view=view: self._file.send(view, flags), OUT, deadline_ns)
+            view = view[count:]
+            if not view:
+                return
 
     def sendto(self, data: Any, *rest: Any) -> int:
         # On a connected stream the address is ignored (send(2)).
@@ -351,6 +391,8 @@ class SimSocket(real_socket):
 
     def getsockopt(self, level: int, optname: int, buflen: int | None = None) -> Any:
         self._check_open()
+        if buflen is not None and not 0 <= buflen <= 1024:
+            raise OSError("getsockopt buflen out of range")
         value = self._file.getsockopt(level, optname)
         if isinstance(value, bytes):
             return value[:buflen] if buflen else int.from_bytes(value[:4], "little")
@@ -359,7 +401,7 @@ class SimSocket(real_socket):
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None) -> None:
         self._check_open()
         if value is None:
-            raise fail(errno.ENOPROTOOPT)
+            raise fail(errno.EFAULT)  # a null pointer: only what has no value takes one, and nothing here has
         self._file.setsockopt(level, optname, value if isinstance(value, int) else bytes(value))
 
 

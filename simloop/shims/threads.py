@@ -26,7 +26,7 @@ def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kw
     world = active.world()
     if world is None:
         return _real_submit(self, fn, *args, **kwargs)
-    workers = world.workers(self, self._max_workers, self._thread_name_prefix or "executor")  # type: ignore[attr-defined]
+    workers = world.workers(self, self._max_workers, self._thread_name_prefix or "executor")
     return workers.submit(functools.partial(fn, *args, **kwargs))
 
 
@@ -35,7 +35,7 @@ def shutdown(self: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: boo
     if world is None:
         _real_shutdown(self, wait, cancel_futures=cancel_futures)
         return
-    workers = world.workers(self, self._max_workers, self._thread_name_prefix or "executor")  # type: ignore[attr-defined]
+    workers = world.workers(self, self._max_workers, self._thread_name_prefix or "executor")
     workers.shut = True
     if cancel_futures:
         workers.cancel_pending()

@@ -100,7 +100,8 @@ def judge(mode: str, module: str, wanted: Iterable[str], seconds: float = METHOD
                 found[entry["id"]] = Verdict(entry["verdict"], entry["detail"])
                 running = ""
         if running:
-            found[running] = Verdict("hang" if "Timeout" in process.stderr else "crash", process.stderr[-3000:])
+            what = "hang" if "Timeout" in process.stderr else "crash"
+            found[running] = Verdict(what, f"{what} of the process:\n{process.stderr[-3000:]}")
         if len(found) == before:
             raise RuntimeError(f"no verdict on {rest[0]}:\n{process.stderr[-3000:]}")
     return found

@@ -61,6 +61,9 @@ class Pair:
         #: Buffers so small that a few packets fill them: bytes are rationed.
         self.small = False
         self.read_shut = False
+        #: An IPv6 socket that once tried an IPv4 address goes on to speak IPv4 whatever it is told, and
+        #: gets no answers (tcp_v6_connect() leaves ipv6_mapped in place): one address kind for each.
+        self.connected_to: str | None = None
         self.peer: Pair | None = None
         #: What is under way since the direction was filled up, in each world.
         self.filled: tuple[bytes, bytes] | None = None
@@ -237,12 +240,13 @@ class TcpMachine(RuleBasedStateMachine):
     @step(which=WHICH, to=WHICH, address=st.integers(0, 2))
     def connect(self, which: int, to: int, address: int) -> None:
         pair = self.pick(which)
-        self.connect_to(pair, self.pick(to), (V6_ADDRESSES if pair.v6 else V4_ADDRESSES)[address])
+        ip = (V6_ADDRESSES if pair.v6 else V4_ADDRESSES)[address]
+        self.connect_to(pair, self.pick(to), ip if pair.connected_to is None or not pair.v6 else pair.connected_to)
 
     @step(which=WHICH)
     def connect_again(self, which: int) -> None:
         pair = self.pick(which)
-        self.connect_to(pair, pair, V6_ADDRESSES[0] if pair.v6 else V4_ADDRESSES[0])
+        self.connect_to(pair, pair, pair.connected_to or (V6_ADDRESSES[0] if pair.v6 else V4_ADDRESSES[0]))
 
     def connect_to(self, pair: Pair, target: Pair, ip: str) -> None:
         real = pair.real.connect_ex((ip, target.real.getsockname()[1]))
@@ -250,6 +254,7 @@ class TcpMachine(RuleBasedStateMachine):
         assert sim == real, f"connect: simulated {errno.errorcode.get(sim, sim)}, real {errno.errorcode.get(real, real)}"
         if real == errno.EINPROGRESS:
             pair.bound = True
+            pair.connected_to = ip
             self.same_address(pair, "getsockname", fresh=True)
 
     @step(which=WHICH)

@@ -1,0 +1,26 @@
+"""Sets of numbered objects iterate alike in every world."""
+
+from __future__ import annotations
+
+import simloop
+from simloop.shims.identity import number_hashes
+
+
+class Scope:
+    pass
+
+
+def test_hash_in_order_of_first_use() -> None:
+    number_hashes(Scope)
+
+    def order() -> list[int]:
+        scopes = [Scope() for _ in range(50)]
+        members = {scopes[number] for number in (40, 3, 17, 29, 8)}
+        return [scopes.index(scope) for scope in members]
+
+    with simloop.world():
+        first = order()
+    with simloop.world():
+        second = order()
+    assert first == second
+    assert len({Scope(), Scope()}) == 2

@@ -1,0 +1,144 @@
+"""`threading.Thread` in a world: one at a time, in virtual time, and gone with it."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+
+import pytest
+
+import simloop
+
+
+def test_threads_sleep_in_virtual_time() -> None:
+    finished: list[int] = []
+
+    def work(seconds: int) -> None:
+        time.sleep(seconds)
+        finished.append(seconds)
+
+    with simloop.world() as sim:
+        threads = [threading.Thread(target=work, args=(seconds,)) for seconds in (300, 100, 200)]
+        for thread in threads:
+            thread.start()
+        assert all(thread.is_alive() for thread in threads)
+        for thread in threads:
+            thread.join()
+        assert not any(thread.is_alive() for thread in threads)
+        assert finished == [100, 200, 300]
+        assert round(sim.elapsed) == 300
+
+
+def test_join_with_a_timeout() -> None:
+    with simloop.world() as sim:
+        thread = threading.Thread(target=time.sleep, args=(60,))
+        thread.start()
+        thread.join(20)
+        assert thread.is_alive()
+        assert round(sim.elapsed) == 20
+        thread.join(100)
+        assert not thread.is_alive()
+        assert round(sim.elapsed) == 60
+
+
+def test_queue_between_threads() -> None:
+    jobs: queue.Queue[int | None] = queue.Queue(1)
+    results: queue.Queue[int] = queue.Queue()
+
+    def work() -> None:
+        while (job := jobs.get()) is not None:
+            results.put(job * job)
+
+    with simloop.world(seed=3):
+        thread = threading.Thread(target=work)
+        thread.start()
+        for job in range(5):
+            jobs.put(job)
+        jobs.put(None)
+        thread.join()
+        assert [results.get() for _ in range(5)] == [0, 1, 4, 9, 16]
+        with pytest.raises(queue.Empty):
+            results.get(timeout=1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_thread_wakes_a_loop(seed: int) -> None:
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+
+        def work() -> None:
+            time.sleep(5)
+            # Another loop, in a thread: asyncio.run as in production.
+            asyncio.run(asyncio.sleep(5))
+            loop.call_soon_threadsafe(answer.set_result, threading.current_thread().name)
+
+        threading.Thread(target=work, name="helper").start()
+        name: str = await answer
+        assert round(simloop.current().elapsed) == 10
+        return name
+
+    assert simloop.run(main, seed=seed) == "helper"
+
+
+def test_timer() -> None:
+    fired: list[float] = []
+    with simloop.world() as sim:
+        timer = threading.Timer(3600, lambda: fired.append(sim.elapsed))
+        timer.start()
+        timer.join()
+    assert [round(moment) for moment in fired] == [3600]
+
+
+def test_an_exception_is_reported_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(repr(args.exc_value)))
+
+    def fail() -> None:
+        raise ValueError("in a thread")
+
+    with simloop.world():
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert seen == ["ValueError('in a thread')"]
+
+
+def test_a_world_takes_its_threads_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    unwound: list[str] = []
+
+    def wait_for_ever() -> None:
+        try:
+            threading.Event().wait()
+        finally:
+            unwound.append("event")
+
+    def swallow() -> None:
+        while len(unwound) < 100:
+            try:
+                time.sleep(1000)
+            except BaseException:
+                unwound.append("sleep")
+
+    before = threading.enumerate()
+    with simloop.world():
+        threading.Thread(target=wait_for_ever).start()
+        threading.Thread(target=swallow).start()
+        time.sleep(1)
+    assert threading.enumerate() == before
+    assert unwound == ["event", *["sleep"] * 99]
+    assert not reported
+
+
+def test_outside_of_a_world_threads_are_real() -> None:
+    with simloop.world():
+        pass
+    results: list[int] = []
+    thread = threading.Thread(target=lambda: results.append(threading.get_ident()))
+    thread.start()
+    thread.join()
+    assert results != [threading.get_ident()]
