@@ -157,7 +157,8 @@ class SimFunction(pytest.Function):
             except BaseException as error:
                 errors.append(error)
         try:
-            finish(self._loop)
+            if not self._loop.is_quiet():
+                finish(self._loop)
         except BaseException as error:
             errors.append(error)
         for later in errors[1:]:

@@ -17,11 +17,9 @@ import contextvars
 import heapq
 import sys
 import warnings
-import weakref
 from _thread import get_ident
 from asyncio import base_events, events, format_helpers, tasks
 from collections.abc import Callable, Coroutine
-from functools import cached_property
 from itertools import count
 from typing import Any, Protocol
 
@@ -33,14 +31,13 @@ from simloop.network.world import World
 from simloop.profiles import order_timers, shuffle_batch, swap_handlers
 from simloop.shims import active
 from simloop.stock import CLOCK_RESOLUTION, set_up_stock
-from simloop.tasks import Cancellable, OrderedWeakSet, SimFuture, SimHandle, SimTask, close_coroutine, task_of
+from simloop.tasks import Cancellable, OrderedWeakSet, SimFuture, SimHandle, SimTask, task_of
+from simloop.tidy import REGISTRY_START, TidyLoop
 
 # Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
 _MIN_SCHEDULED_TIMER_HANDLES = 100
 _MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
 _MAXIMUM_SELECT_TIMEOUT = 24 * 3600
-#: How often finished tasks are dropped from the registry: when it has doubled since.
-_REGISTRY_START = 256
 
 
 _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
@@ -56,7 +53,7 @@ class Tracer(Protocol):
     def after(self, loop: SimLoop, handle: events.Handle) -> None: ...
 
 
-class SimLoop(asyncio.SelectorEventLoop):
+class SimLoop(TidyLoop):
     """The stock selector event loop of one simulated process."""
 
     # What the base classes set and the stubs do not know.
@@ -81,8 +78,8 @@ class SimLoop(asyncio.SelectorEventLoop):
         self.on_stop: Callable[[], None] | None = None
         self._clock = world.scheduler.clock
         self._sim_numbers = count(1)
-        self._sim_tasks: list[SimTask] = []
-        self._sim_task_limit = _REGISTRY_START
+        self._sim_tasks = []
+        self._sim_task_limit = REGISTRY_START
         self._sim_task_count = 0
         self._sim_orphans = 1
         self._cancellable: list[Cancellable] = []
@@ -95,11 +92,6 @@ class SimLoop(asyncio.SelectorEventLoop):
         selector.loop = self
         process.loop = self
         world.scheduler.loops.append(self)
-
-    @cached_property
-    def _transports(self) -> weakref.WeakValueDictionary[int, Any]:
-        # As in selector_events.py, but made by the runs that have any: it costs a microsecond.
-        return weakref.WeakValueDictionary()
 
     # --- below asyncio --------------------------------------------------------------------------------
 
@@ -202,21 +194,10 @@ class SimLoop(asyncio.SelectorEventLoop):
             del task._source_traceback[-1]  # type: ignore[attr-defined]
         if self.tracer is not None:
             self.tracer.created(task)
-        registry = self._sim_tasks
-        registry.append(task)
-        if len(registry) >= self._sim_task_limit:
+        self._sim_tasks.append(task)
+        if len(self._sim_tasks) >= self._sim_task_limit:
             self._prune_registry()
         return task
-
-    def _prune_registry(self) -> None:
-        self._sim_tasks = [
-            task for task in self._sim_tasks if not task.done() or task._log_traceback
-        ]
-        self._sim_task_limit = max(_REGISTRY_START, 2 * len(self._sim_tasks))
-
-    def pending_tasks(self) -> list[SimTask]:
-        """Tasks that are not done, in order of creation."""
-        return [task for task in self._sim_tasks if not task.done()]
 
     def create_main(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
         """The main task, whose path is ``0``, and whose children's paths are their numbers alone."""
@@ -225,61 +206,6 @@ class SimLoop(asyncio.SelectorEventLoop):
             return self.create_task(coro, context=context)
         finally:
             self._sim_orphans = counted
-
-    def is_quiet(self) -> bool:
-        """Nothing is left of the run that a few more turns could change."""
-        if self._ready or self._open_transports() or self._default_executor is not None or self._selector.get_map():
-            return False
-        if len(self._asyncgens) and self._has_asyncgens():
-            return False
-        return all(task.done() for task in self._sim_tasks)
-
-    def _open_transports(self) -> list[Any]:
-        made = self.__dict__.get("_transports")
-        return list(made.values()) if made else []
-
-    def _has_asyncgens(self) -> bool:
-        # Finished ones are forgotten first: how long they stay alive is a matter of references, which
-        # must not show in a run.
-        for generator in self._asyncgens:
-            if generator.ag_frame is None:
-                self._asyncgens.discard(generator)
-        return len(self._asyncgens) > 0
-
-    async def shutdown_asyncgens(self) -> None:
-        self._has_asyncgens()
-        await super().shutdown_asyncgens()
-
-    def report_leftovers(self) -> None:
-        """At the end of a run, say what asyncio says when the collector finds it, which is at no
-        particular time: exceptions that nobody looked at, tasks that never ended, open transports."""
-        for task in self._sim_tasks:
-            if not task.done():
-                self.call_exception_handler({"task": task, "message": "Task was destroyed but it is pending!"})
-            elif task._log_traceback:
-                context = {
-                    "message": f"{type(task).__name__} exception was never retrieved",
-                    "exception": task.exception(),
-                    "future": task,
-                }
-                self.call_exception_handler(context)
-        for transport in self._open_transports():
-            if not transport.is_closing():
-                warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, stacklevel=2, source=transport)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Leave nothing for the collector to complain of."""
-        for task in self._sim_tasks:
-            if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                close_coroutine(task.get_coro())
-            elif task._log_traceback:
-                task._log_traceback = False
-        self._sim_tasks.clear()
-        for transport in self._open_transports():
-            transport._sock = None
-            transport._closing = True
 
     def abandon(self) -> None:
         """The world ends, and this loop with it, in the middle of whatever it does."""

@@ -12,6 +12,7 @@ import gc
 from asyncio import events
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from simloop.checks.deadlock import describe_deadlock
@@ -257,16 +258,17 @@ def run_main(loop: SimLoop, main: Main[T]) -> T:
     try:
         value: T = loop.run_to_end(loop.create_main(_checked(main), contextvars.copy_context()))
     finally:
-        finish(loop)
-    loop.report_leftovers()
+        quiet = loop.is_quiet()
+        if not quiet:
+            finish(loop)
+    if not quiet:
+        loop.report_leftovers()
     loop.close()
     return value
 
 
 def finish(loop: SimLoop) -> None:
     """What `asyncio.Runner.close` does before it closes the loop."""
-    if loop.is_quiet():
-        return  # the turns that follow would find nothing to run
     pending = loop.pending_tasks()
     if pending:
         for task in pending:
@@ -289,7 +291,7 @@ def _checked(main: Main[T]) -> Coroutine[Any, Any, T]:
     if not callable(main):
         raise ConfigurationError(f"expected an async function of no arguments, not {main!r}")
     coro = main()
-    if not asyncio.iscoroutine(coro):
+    if type(coro) is not CoroutineType and not asyncio.iscoroutine(coro):
         if isinstance(coro, Awaitable) and hasattr(coro, "close"):
             coro.close()
         raise ConfigurationError(f"expected an async function, but {main!r} returned {type(coro).__name__}")

@@ -10,8 +10,8 @@ from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
 
 if TYPE_CHECKING:
+    from simloop.kernel.endpoint import Endpoint
     from simloop.kernel.scheduler import Scheduler
-    from simloop.kernel.tcp import TcpSocket
 
 EPHEMERAL = range(32_768, 61_000)  # net.ipv4.ip_local_port_range
 TIME_WAIT_NS = 60 * SECOND
@@ -68,13 +68,13 @@ class Ports:
 
     def __init__(self, net: HasScheduler) -> None:
         self._net = net
-        self._holders: dict[int, list[TcpSocket]] = {}
-        self._listeners: dict[int, list[TcpSocket]] = {}
+        self._holders: dict[int, list[Endpoint]] = {}
+        self._listeners: dict[int, list[Endpoint]] = {}
         #: What sockets in TIME_WAIT hold, and until when.
         self._cooling: dict[int, dict[Claim, int]] = {}
         self._next = EPHEMERAL.start
 
-    def claim(self, sock: TcpSocket, port: int) -> int:
+    def claim(self, sock: Endpoint, port: int) -> int:
         """Take `port` for the socket, or any free one for 0."""
         if port == 0:
             port = self._free_port()
@@ -83,7 +83,7 @@ class Ports:
         self._holders.setdefault(port, []).append(sock)
         return port
 
-    def _check(self, sock: TcpSocket, port: int) -> None:
+    def _check(self, sock: Endpoint, port: int) -> None:
         wanted = sock.claim()
         now = self._net.scheduler.clock.now
         for other in self._holders.get(port, ()):
@@ -101,19 +101,19 @@ class Ports:
                 return port
         raise fail(errno.EADDRINUSE)
 
-    def listen(self, sock: TcpSocket) -> None:
+    def listen(self, sock: Endpoint) -> None:
         """The socket, which holds its port, wants connections to it."""
         # Looked at again: bound side by side with SO_REUSEADDR, only one may listen.
         self._check(sock, sock.port)
         self._listeners.setdefault(sock.port, []).append(sock)
 
-    def unlisten(self, sock: TcpSocket) -> None:
+    def unlisten(self, sock: Endpoint) -> None:
         listeners = self._listeners[sock.port]
         listeners.remove(sock)
         if not listeners:
             del self._listeners[sock.port]
 
-    def listener(self, ip: str, port: int) -> TcpSocket | None:
+    def listener(self, ip: str, port: int) -> Endpoint | None:
         """Who takes a connection to this literal address: an exact binding before a wildcard."""
         fitting = [sock for sock in self._listeners.get(port, ()) if sock.claim().covers(ip)]
         best = [sock for sock in fitting if not is_any(sock.ip)] or fitting
@@ -127,17 +127,17 @@ class Ports:
             sock.peer == peer and sock.ip == ip and sock.state != "CLOSED" for sock in self._holders.get(port, ())
         )
 
-    def adopt(self, child: TcpSocket) -> None:
+    def adopt(self, child: Endpoint) -> None:
         """A connection holds the port of its listener as well."""
         self._holders.setdefault(child.port, []).append(child)
 
-    def release(self, sock: TcpSocket) -> None:
+    def release(self, sock: Endpoint) -> None:
         holders = self._holders[sock.port]
         holders.remove(sock)
         if not holders:
             del self._holders[sock.port]
 
-    def cool_down(self, sock: TcpSocket) -> None:
+    def cool_down(self, sock: Endpoint) -> None:
         """The end that closes first stays in TIME_WAIT for a while."""
         claims = self._cooling.setdefault(sock.shown_port, {})
         claims[sock.claim()] = self._net.scheduler.clock.now + TIME_WAIT_NS

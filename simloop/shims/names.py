@@ -29,6 +29,8 @@ _TYPES = (
 )
 
 
+# By number, from 1 on.
+_INTERFACES = ("", "lo", "eth0")
 # What <netdb.h> knows, AI_IDN and its kin included; the module `socket` does not name them all.
 _KNOWN_FLAGS = 0x7FF
 
@@ -45,7 +47,9 @@ def literal(host: str) -> str | None:
     """The address that `host` spells, zone left out, or None for a name. IPv4 may be written as inet_aton(3)
     reads it: ``127.1``, ``0x7f000001``."""
     try:
-        return str(ipaddress.ip_address(host.partition("%")[0]))
+        ip = ipaddress.ip_address(host.partition("%")[0])
+        # As the C library writes it; ipaddress has changed its mind about mapped addresses in 3.13.
+        return socket.inet_ntop(socket.AF_INET if ip.version == 4 else socket.AF_INET6, ip.packed)
     except ValueError:
         if not host[:1].isdigit() or host[-1:].isspace() or ":" in host:
             return None
@@ -101,7 +105,7 @@ def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int
     number = _port(port, flags)
     found = _found(world, name, family, flags)
     canonical = (name or "") if flags & socket.AI_CANONNAME else ""
-    scope = _scope((name or "").partition("%")[2])
+    scope = _scope(name or "")
     return [
         (found_family, socket.SocketKind(kind), protocol, canonical, sockaddr(found_family, ip, number, scope))
         for found_family, ip in found
@@ -150,13 +154,15 @@ def sockaddr(family: int, ip: str, port: int, scope: int = 0) -> tuple[Any, ...]
     return (ip, port, 0, scope) if family == socket.AF_INET6 else (ip, port)
 
 
-def _scope(zone: str) -> int:
-    """The number of the interface that follows the ``%`` of an address; a host has ``lo`` and ``eth0``."""
-    if zone.isdigit():
-        return int(zone)
-    if zone in ("", "lo", "eth0"):
-        return ("", "lo", "eth0").index(zone)
-    raise _no_name()
+def _scope(host: str) -> int:
+    """The number of the interface that follows the ``%`` of an address; a host has ``lo`` and ``eth0``.
+    Only a link-local address may give it by name."""
+    ip, _, zone = host.partition("%")
+    if not zone.isascii() or not zone.isdigit():
+        if zone and not (zone in _INTERFACES and ipaddress.IPv6Address(ip).is_link_local):
+            raise _no_name()
+        return _INTERFACES.index(zone)
+    return int(zone)
 
 
 def getnameinfo(address: Any, flags: int, /) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import errno
 import os
 import socket as _socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from simloop.errors import WorldError
@@ -319,7 +320,7 @@ class SimSocket(real_socket):
     def _recv_all(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
-            piece: bytes = self._call(lambda: self._file.recv(size - len(data)), IN)
+            piece: bytes = self._call(partial(self._file.recv, size - len(data)), IN)
             if not piece:
                 break
             data += piece
@@ -369,8 +370,7 @@ class SimSocket(real_socket):
         view = memoryview(data).cast("B")
         deadline_ns = self._deadline_ns()
         while True:
-            count = self._call(lambda view=view: self._file.send(view, flags), OUT, deadline_ns)
-            view = view[count:]
+            view = view[self._call(partial(self._file.send, view, flags), OUT, deadline_ns) :]
             if not view:
                 return
 

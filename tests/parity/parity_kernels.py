@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import socket
 import time
@@ -54,6 +55,21 @@ class RealKernel:
             poll.register(number, select.POLLIN | select.POLLOUT)
         found = dict(poll.poll(0))
         return [found.get(number, 0) & MASK_BITS for number in numbers]
+
+
+def taken_by_others(port: int, ours: Iterable[socket.socket], our_ports: Iterable[int]) -> bool:
+    """Whether another program holds this real port by now (proc_net_tcp.rst in the kernel's documentation)."""
+    inodes = {os.fstat(sock.fileno()).st_ino for sock in ours}
+    known = set(our_ports)
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(FileNotFoundError), open(table) as lines:
+            for fields in [line.split() for line in lines][1:]:
+                local, remote = (int(fields[n].rpartition(":")[2], 16) for n in (1, 2))
+                # Without an owner it is what is left of a connection: ours, if it was to a port of ours.
+                inode = int(fields[9])
+                if local == port and (inode not in inodes if inode else remote not in known):
+                    return True
+    return False
 
 
 class SimKernel:

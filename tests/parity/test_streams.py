@@ -9,9 +9,10 @@ from typing import Any
 from unittest import mock
 
 import pytest
-import simloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import simloop
 from simloop.choices import Choices, random_walk
 from simloop.kernel.scheduler import Scheduler
 from simloop.kernel.stream import Direction

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import socket
 import struct
 import time
@@ -18,7 +19,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from parity_kernels import PATIENCE, Outcome, RealKernel, SimKernel, abort, have_ipv6, outcome, settled
+from parity_kernels import PATIENCE, Outcome, RealKernel, SimKernel, abort, have_ipv6, outcome, settled, taken_by_others
 
 SOL, TCP, V6 = socket.SOL_SOCKET, socket.IPPROTO_TCP, socket.IPPROTO_IPV6
 V4_ADDRESSES = ("127.0.0.1", "0.0.0.0", "127.0.0.2")
@@ -215,6 +216,10 @@ class TcpMachine(RuleBasedStateMachine):
 
     def bind_to(self, pair: Pair, ip: str, real_port: int, sim_port: int) -> None:
         real = outcome(lambda: pair.real.bind((ip, real_port)))
+        if real[0] == "raised" and real[2] == "EADDRINUSE":
+            ours = [other.real for other in self.pairs]
+            if taken_by_others(real_port, ours, [known for known, _ in self.ports]):
+                return
         sim = outcome(lambda: pair.sim.bind((ip, sim_port)))
         assert sim == real, f"bind({ip}): simulated {sim}, real {real}"
         if real[0] == "returned":
@@ -251,7 +256,7 @@ class TcpMachine(RuleBasedStateMachine):
     def connect_to(self, pair: Pair, target: Pair, ip: str) -> None:
         real = pair.real.connect_ex((ip, target.real.getsockname()[1]))
         sim = pair.sim.connect_ex((ip, target.sim.getsockname()[1]))
-        assert sim == real, f"connect: simulated {errno.errorcode.get(sim, sim)}, real {errno.errorcode.get(real, real)}"
+        assert sim == real, f"connect: simulated {os.strerror(sim)}, real {os.strerror(real)}"
         if real == errno.EINPROGRESS:
             pair.bound = True
             pair.connected_to = ip

@@ -53,9 +53,8 @@ def test_select() -> None:
         server.close()
         assert select.select([client.fileno()], [], []) == ([client.fileno()], [], [])
         client.close()
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
             select.select([1 << 20], [], [])
-        assert caught.value.errno == errno.EBADF
         with pytest.raises(ValueError, match="negative"):
             select.select([client], [], [])
 

@@ -1,0 +1,84 @@
+"""What simloop relies on in asyncio beyond its documentation. A new Python that changes one of these fails
+here: read the new code, then change `simloop/loop.py`, `stock.py` or `tasks.py`, and the list of versions in them."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import hashlib
+import inspect
+import textwrap
+from asyncio import base_events, events, runners, selector_events, tasks, unix_events
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import simloop
+from simloop import stock
+
+
+def shape(function: Callable[..., Any]) -> str:
+    """A function's code without comments, docstrings and formatting."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            body[0].value.value = ""
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
+
+
+# What our own code repeats or steps around, with the shapes that were read.
+READ: list[tuple[Callable[..., Any], set[str]]] = [
+    (base_events.BaseEventLoop._run_once, {"6eca0b247c65", "9d223d3e9633"}),
+    (base_events.BaseEventLoop.call_soon, {"7b62aac20a42"}),
+    (base_events.BaseEventLoop.create_task, {"9df830ae5be1", "fcea94522aa1"}),
+    (base_events.BaseEventLoop.run_until_complete, {"57b04c11ae52"}),
+    (base_events.BaseEventLoop.shutdown_default_executor, {"22ce233a20d7", "6612c81da164", "2f57a586de27"}),
+    (selector_events.BaseSelectorEventLoop._process_events, {"48291524c21a"}),
+    (events.Handle.__init__, {"5fc226e3101e"}),
+    (events.Handle._run, {"fbd2180838ea", "c5ffde75880b"}),
+    (runners.Runner.close, {"b0ae3ea2868f", "c104431018bc"}),
+    (runners._cancel_all_tasks, {"61919b3b2bda"}),
+]
+
+
+@pytest.mark.parametrize(("function", "known"), READ, ids=lambda value: getattr(value, "__qualname__", ""))
+def test_the_code_that_was_read_is_the_code_that_runs(function: Callable[..., Any], known: set[str]) -> None:
+    assert shape(function) in known, (
+        f"{function.__qualname__} has changed: read it, adapt simloop/loop.py, and add its shape {shape(function)!r}"
+    )
+
+
+def test_a_fresh_loop_has_the_attributes_that_stock_asyncio_sets() -> None:
+    class Stock(asyncio.SelectorEventLoop):
+        pass
+
+    real = Stock()
+    try:
+        expected = set(vars(real))
+        containers = {name for name, value in vars(real).items() if isinstance(value, (list, dict, set))}
+    finally:
+        real.close()
+    seen: dict[str, Any] = {}
+
+    async def main() -> None:
+        seen.update(vars(asyncio.get_running_loop()))
+
+    simloop.run(main)
+    # Made on first use instead.
+    assert expected - set(seen) <= {"_transports", "_asyncgens"}
+    assert containers <= set(stock._containers), "a container that would be shared between loops"
+
+
+def test_what_is_touched_is_there() -> None:
+    for name in ("_enter_task", "_leave_task", "current_task"):
+        assert hasattr(tasks, name)
+    assert hasattr(unix_events, "SelectorEventLoop")
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        for name in ("_fut_waiter", "_log_traceback", "_log_destroy_pending"):
+            assert hasattr(task, name), name
+
+    asyncio.run(main())
