@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -335,23 +334,30 @@ def _shorten(text: str) -> str:
     return text if len(text) <= 24 else text[:20] + "..."
 
 
-# Some kinds are asked at nearly every turn; at the rate of the others they would drown them.
-_WEIGHTS = {"cpu.stall": 0.25, "poll.order": 0.5, "process.turn": 0.5}
+# A declared cancellation comes at most once: at a higher rate it would always come early.
+_ONCE = {"cancel": 1.5}
+#: How many points of a kind a run is taken to have, before one was seen.
+_TYPICAL = 30
 
 
-def random_walk(seed: int) -> Decide:
-    """Deviates at random. How often is itself drawn per run and kind, from rarely to every other time,
-    and a quarter of the kinds are left out: runs that differ in one thing as well as very disturbed ones
-    ("swarm testing", Groce et al., ISSTA 2012)."""
+def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
+    """Deviates at random: from about once in a run to ten times, drawn for each run, and at points of
+    every kind alike, however many it has. A quarter of the kinds are left out of each run ("swarm testing",
+    Groce et al., ISSTA 2012), so that some runs differ in one thing only.
+
+    `typical` says how many points of each kind to expect.
+    """
     rng = random.Random(mixed_seed(seed, 1))
-    overall = math.exp(rng.uniform(math.log(0.005), math.log(0.5)))
+    expected = typical or {}
+    wanted = 2 ** rng.uniform(0, 3.3) / max(2, min(len(expected) or 5, 5))
     rates: dict[str, float] = {}
 
     def decide(who: str, kind: str, number: int, n: int) -> int:
         rate = rates.get(kind)
         if rate is None:
             on = rng.random() < 0.75
-            rate = rates[kind] = on * overall * 2 ** rng.uniform(-1.5, 1) * _WEIGHTS.get(kind, 1.0)
+            share = _ONCE.get(kind) or wanted * rng.expovariate(1)
+            rate = rates[kind] = on * min(0.5, share / expected.get(kind, _TYPICAL))
         return rng.randrange(1, n) if n > 1 and rng.random() < rate else 0
 
     return decide

@@ -24,9 +24,10 @@ from itertools import count
 from typing import Any, Protocol
 
 from simloop.errors import StepLimitError
-from simloop.kernel.clock import READ_NS, SECOND
+from simloop.kernel.clock import MILLISECOND, READ_NS, SECOND
 from simloop.kernel.process import Process
 from simloop.kernel.selector import SimSelector
+from simloop.kernel.threads import SimThread
 from simloop.network.world import World
 from simloop.profiles import order_timers, shuffle_batch, swap_handlers
 from simloop.shims import active
@@ -76,6 +77,8 @@ class SimLoop(TidyLoop):
         self.tracer: Tracer | None = None
         #: Called after a turn that stopped this loop; set for loops that nobody runs with run_forever.
         self.on_stop: Callable[[], None] | None = None
+        #: The simulated thread that runs it, if it is not the process's main one.
+        self.thread: SimThread | None = None
         self._clock = world.scheduler.clock
         self._sim_numbers = count(1)
         self._sim_tasks = []
@@ -242,7 +245,10 @@ class SimLoop(TidyLoop):
         queued = len(ready)
         world = self.world
         choices = world.choices
-        self._scheduler.poll(self, timeout)
+        if self.thread is None:
+            self._scheduler.poll(self, timeout)
+        else:
+            self._poll_in_thread(self.thread, timeout)
         if self._candidates and (found := self._selector.collect()):
             if self._shuffles:
                 for event in found:
@@ -407,6 +413,25 @@ class SimLoop(TidyLoop):
         return f"task {task.get_name()!r}" if task is not None else "a plain callback"
 
     # --- as the scheduler sees it ---------------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        self.thread = self.world.threads.get(get_ident())
+        try:
+            super().run_forever()
+        finally:
+            self.thread = None
+
+    def _poll_in_thread(self, thread: SimThread, timeout: float | None) -> None:
+        """A loop that a thread runs waits as the thread does: the others go on meanwhile."""
+        deadline = None
+        if timeout is not None:
+            # As Scheduler.poll() has it.
+            deadline = self._clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
+        thread.pause()
+        thread.park(self.has_work, deadline)
+
+    def takes_turns(self) -> bool:
+        return self._thread_id is not None and self.thread is None
 
     def has_work(self) -> bool:
         if self._ready or self._stopping or self._selector.has_ready():

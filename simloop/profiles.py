@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 from simloop.choices import permute
@@ -45,15 +46,17 @@ def swap_handlers(ready: deque[Any], before: int, who: str, ask: Ask) -> None:
 
 def shuffle_batch(ready: deque[Any], queued: int, profile: str, who: str, ask: Ask) -> None:
     """portable: what arrived at the poll may come before what was queued. hostile: task steps in any
-    order, while plain callbacks keep theirs, and a task's own steps theirs."""
+    order, but none before a plain callback that was queued earlier, since asyncio's own
+    (`sock_connect` clears its writer in one) would fail where no program is at fault."""
     if 0 < queued < len(ready) and ask(who, "order.arrival", 2, None):
         ready.rotate(-queued)
     if profile != "hostile":
         return
-    slots = [i for i, handle in enumerate(ready) if task_of(handle) is not None]
-    owners = [task_of(ready[i]) for i in slots]
-    if len(slots) < 2 or len(set(map(id, owners))) != len(owners):
-        return
-    steps = permute([ready[i] for i in slots], lambda handle, n: ask(path_of(task_of(handle)), "order.task", n, handle))
-    for i, step in zip(slots, steps, strict=True):
-        ready[i] = step
+    shuffled: list[Any] = []
+    for is_step, handles in groupby(ready, lambda handle: task_of(handle) is not None):
+        group = list(handles)
+        if is_step and len(group) > 1:
+            group = permute(group, lambda handle, n: ask(path_of(task_of(handle)), "order.task", n, handle))
+        shuffled += group
+    ready.clear()
+    ready.extend(shuffled)

@@ -94,11 +94,13 @@ class Campaign:
         """Run until the first failure, or the whole budget. Raises `NondeterminismError` when two runs of
         one schedule differ."""
         try:
-            for strategy in self._portfolio(self.seed):
+            strategies = self._portfolio(self.seed)
+            for strategy in strategies:
                 while self.report.runs < self.runs and (plan := strategy.plan()) is not None:
                     choices = Choices(plan.seed, plan.decide)
                     outcome = self._run(choices)
-                    strategy.observe(choices, outcome.exception is not None)
+                    for listener in strategies:
+                        listener.observe(choices, outcome.exception is not None)
                     if self.report.runs == 1:
                         self._check_determinism(outcome)
                     if outcome.exception is not None:

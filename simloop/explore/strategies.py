@@ -6,11 +6,12 @@ sweeps and walks: the campaign knows nothing else of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from simloop.choices import Choices, Decide, seeded
+from simloop.choices import Choices, Decide, random_walk
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Strategy(Protocol):
         """The next run, or None when this strategy has nothing more to try."""
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        """Hear what the last proposed run recorded."""
+        """Hear what a run of the campaign recorded, whichever strategy proposed it."""
 
 
 class Canonical:
@@ -51,22 +52,22 @@ class Canonical:
 
 
 class Walk:
-    """A seeded random walk over all choice points (`simloop.choices.random_walk`), without end.
-
-    Run number k of it is what ``simloop.run(main, seed=seed + k)`` does.
-    """
+    """A seeded random walk over all choice points (`simloop.choices.random_walk`), without end. How many
+    points of each kind to expect it learns from the runs before."""
 
     name = "random walk"
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
+        self._typical: Counter[str] = Counter()
 
     def plan(self) -> Plan | None:
         self._seed += 1
-        return Plan(self._seed, seeded(self._seed))
+        return Plan(self._seed, random_walk(self._seed, self._typical))
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        pass
+        # The most that a run had: runs that end early must not make the next ones wilder.
+        self._typical |= Counter(kind for _, kind, _, n, _ in choices.recorded if n > 1)
 
 
 #: Makes the strategies of a campaign, in the order in which they are asked, from its seed.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket as _socket  # constants only
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 from simloop.kernel.addresses import Address, any_ip, is_any, is_loopback, is_mapped, mapped, reached, unmapped
 from simloop.kernel.clock import SECOND
@@ -71,7 +71,7 @@ class Endpoint(File):
         self.tx: Direction | None = None
         self._fin_acked = False
         self.backlog = 0
-        self.queue: deque[Self] = deque()
+        self.queue: deque[Endpoint] = deque()
         self.label = ""
 
     def __str__(self) -> str:
@@ -177,7 +177,7 @@ class Endpoint(File):
     def _welcome(self, client: Endpoint, rx: Direction) -> None:
         """A SYN has come to this listener: make the other end of the connection."""
         assert client.peer is not None
-        child: Self = type(self)(self.net, self.host, self.family)
+        child = type(self)(self.net, self.host, self.family)
         child.label = client.label
         child.state = "ESTABLISHED"
         child.stage = "CONNECTED"
@@ -318,8 +318,9 @@ class Endpoint(File):
         if before == "LISTEN":
             self._stop_listening()
         elif before != "CLOSED":
-            if before in ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT"):
-                assert self.tx is not None
+            assert self.tx is not None
+            # When both ends have said FIN, only what was left unsent is worth a reset.
+            if before in ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT") or self.tx.unsent:
                 self.tx.reset()
             self.error = errno.ECONNRESET
         if before != "CLOSED":

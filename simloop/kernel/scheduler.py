@@ -26,6 +26,10 @@ class Runnable(Protocol):
     process: Process
     last_turn: int
 
+    def takes_turns(self) -> bool:
+        """Whether it is being run, and so that its turns may be run from here: neither idle between two
+        runs, nor run by a thread of its own."""
+
     def has_work(self) -> bool:
         """Whether a turn would run something now."""
 
@@ -86,7 +90,7 @@ class Scheduler:
 
     def next_timer_ns(self) -> int | None:
         """When the next timer of any process is due."""
-        deadlines = [due for loop in self.loops if (due := loop.deadline_ns()) is not None]
+        deadlines = [due for loop in self.loops if loop.takes_turns() and (due := loop.deadline_ns()) is not None]
         return min(deadlines, default=None)
 
     def pending_arrivals(self) -> bool:
@@ -206,9 +210,9 @@ class Scheduler:
     # --- turns ----------------------------------------------------------------------------------------
 
     def _unblocked(self) -> list[Runnable]:
-        if not self._blocked:
+        if len(self.loops) == 1 and not self._blocked:
             return self.loops
-        return [loop for loop in self.loops if loop.process not in self._blocked]
+        return [loop for loop in self.loops if loop.takes_turns() and loop.process not in self._blocked]
 
     def _share(self, loop: Runnable) -> None:
         """`loop` has work, and so may other processes: let them have their turns first, those that have

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import socket as _socket  # constants only
-from typing import Self
 
 from simloop.kernel.addresses import Address, any_ip, is_any, is_mapped, unmapped
 from simloop.kernel.endpoint import Endpoint, Net
@@ -107,12 +106,14 @@ class TcpSocket(Endpoint):
             self.state = "LISTEN"
             self.changed()
 
-    def accept(self) -> Self:
+    def accept(self) -> TcpSocket:
         if self.state != "LISTEN":
             raise fail(errno.EINVAL)
         if not self.queue:
             raise fail(errno.EAGAIN)
-        return self.queue.popleft()
+        child = self.queue.popleft()
+        assert isinstance(child, TcpSocket)
+        return child
 
     def connect(self, address: Address) -> None:
         """As __inet_stream_connect(). A new attempt is always unfinished at first (EINPROGRESS), as over

@@ -145,6 +145,11 @@ class SimThread:
             self._check_killed()
         return True
 
+    def pause(self) -> None:
+        """Called in the thread: let the others have a turn."""
+        self._sleep(lambda: True, None)
+        self._check_killed()
+
     def _sleep(self, done: Callable[[], bool], deadline_ns: int | None) -> None:
         """Hand back to whoever resumed this thread, until the world resumes it for one of the two."""
         scheduler = self.world.scheduler

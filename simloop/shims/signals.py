@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import errno
+import functools
 import math
 import os
 import signal as _signal
@@ -103,10 +104,11 @@ def _deliver(world: World, number: int) -> None:
     if not callable(handler):
         name = _signal.Signals(number).name
         raise active.escape(f"{name} without a handler, which would end the process", "set a handler for it")
-    loop: Any = world.current.loop
-    if number in getattr(loop, "_signal_handlers", ()):
-        # asyncio's own way: the number goes through the self-pipe, which the next poll finds readable.
-        world.scheduler.at(world.scheduler.clock.now, lambda: loop._handle_signal(number))
+    for loop in world.scheduler.loops:
+        if loop.process is world.current and number in getattr(loop, "_signal_handlers", ()):
+            # asyncio's own way: the number goes through the self-pipe, which the next poll finds readable.
+            handle = functools.partial(loop._handle_signal, number)  # type: ignore[attr-defined]
+            world.scheduler.at(world.scheduler.clock.now, handle)
     if world.threads.get(_thread.get_ident()) is None:
         handler(number, sys._getframe(2))
     else:
@@ -168,7 +170,8 @@ class _Timer:
 def alarm(seconds: int, /) -> int:
     if active.world() is None:
         return _real_alarm(seconds)
-    return int(math.ceil(setitimer(_signal.ITIMER_REAL, seconds)[0]))
+    left: float = setitimer(_signal.ITIMER_REAL, seconds)[0]
+    return math.ceil(left)
 
 
 def setitimer(which: int, seconds: float, interval: float = 0.0, /) -> Any:

@@ -58,6 +58,18 @@ class Recorder(unittest.TestResult):
         self.note("fail", "it succeeded, but was expected to fail")
 
 
+def without_debug() -> None:
+    """`IsolatedAsyncioTestCase` runs its loop in debug mode, which has ways of its own through the loop: here
+    it is to take those that production takes, on both loops."""
+    setup = unittest.IsolatedAsyncioTestCase._setupAsyncioRunner  # type: ignore[attr-defined]
+
+    def set_up(self: Any) -> None:
+        setup(self)
+        self._asyncioRunner._debug = None
+
+    unittest.IsolatedAsyncioTestCase._setupAsyncioRunner = set_up  # type: ignore[attr-defined]
+
+
 def methods(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
     for entry in suite:
         if isinstance(entry, unittest.TestSuite):
@@ -95,6 +107,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=60.0, help="real seconds after which a method hangs")
     options = parser.parse_args()
     out = sys.stdout
+    without_debug()
     # Tests print, too.
     with contextlib.redirect_stdout(sys.stderr):
         module = importlib.import_module(f"test.test_asyncio.{options.module}")

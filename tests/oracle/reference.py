@@ -51,6 +51,8 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
     """Stock asyncio over the simulated kernel."""
 
     # As the scheduler sees a loop.
+    thread = None
+    takes_turns = SimLoop.takes_turns
     has_work = SimLoop.has_work
     deadline_ns = SimLoop.deadline_ns
     idle_arrival = SimLoop.idle_arrival
