@@ -44,7 +44,9 @@ def _causes(story: list[str]) -> list[str]:
 def _command(item: SimFunction, token: str, confirmation: Confirmation) -> str:
     file = os.path.relpath(item.path, item.config.invocation_params.dir)
     node = file + "::" + item.nodeid.partition("::")[2]
-    command = f"pytest {shlex.quote(node)} --sim-replay={token}"
+    # Whatever else would claim the test must stay away from the replay too.
+    absent = "".join(f" -p {name}" for name in item.config.option.plugins or () if name.startswith("no:"))
+    command = f"pytest {shlex.quote(node)} --sim-replay={token}{absent.replace(' -p no:cacheprovider', '')}"
     if confirmation is Confirmation.ONLY_WITH_HASH_SEED:
         return f"PYTHONHASHSEED={confirmation.hash_seed} {command}"
     return command

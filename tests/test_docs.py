@@ -1,0 +1,70 @@
+"""docs/simulated.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import simloop
+from simloop import installation
+from simloop.shims import clocks, entropy, escapes, names, signals, sockets, threads
+
+DOCS = Path(__file__).parents[1] / "docs"
+SIMULATING = [clocks, entropy, names, sockets, threads, signals]
+
+
+def qualified(owner: object, name: str) -> str:
+    if isinstance(owner, ModuleType):
+        return f"{owner.__name__}.{name}"
+    assert isinstance(owner, type)
+    return f"{owner.__module__}.{owner.__qualname__}.{name}"
+
+
+def calls_in(section: str) -> set[str]:
+    """The names in code spans of the second column of the section's table."""
+    text = (DOCS / "simulated.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")][2:]
+    return {call for row in rows for call in re.findall(r"`([^`]+)`", row[2])}
+
+
+def test_every_shim_is_in_the_table_of_what_is_simulated() -> None:
+    shimmed = {qualified(owner, name) for module in SIMULATING for owner, name, _ in module.REPLACEMENTS}
+    shimmed |= {qualified(owner, name) for owner, name, _ in installation._loop_replacements()}
+    refused_starters = {name for name in shimmed if name.endswith(("start_new_thread", "start_joinable_thread"))}
+    known = calls_in("Simulated")
+    assert shimmed - refused_starters - known == set(), "missing from docs/simulated.md"
+    # Some calls exist in some Pythons only.
+    assert {call for call in known if exists(call)} - shimmed == set(), "in docs/simulated.md, but not in the code"
+
+
+def test_every_escape_is_in_its_table() -> None:
+    refused = {qualified(owner, name) for owner, name, _, _ in escapes.REFUSED if hasattr(owner, name)}
+    known = calls_in("Escapes")
+    assert refused | set(escapes.AUDITED) | {"sqlite3.connect"} <= known
+    extra = known - refused - set(escapes.AUDITED) - {"sqlite3.connect"}
+    assert not {call for call in extra if exists(call)}, "in docs/simulated.md, but not in the code"
+
+
+def exists(call: str) -> bool:
+    import importlib
+
+    parts = call.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:cut]))
+        except ImportError:
+            continue
+        for part in parts[cut:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", simloop.__all__)
+def test_everything_public_is_documented(name: str) -> None:
+    assert (getattr(simloop, name).__doc__ or "").strip()
