@@ -122,13 +122,23 @@ class Sim:
 
     def host(self, name: str) -> SimHost:
         """The machine of that name, made on first use. ``"localhost"`` is where the test itself runs."""
+        self._check_use()
         return SimHost(self._world, self._world.host(name))
+
+    def _check_use(self) -> None:
+        if active.world() is not self._world:
+            raise WorldError(
+                "this handle was used from another thread than its world's: hand the work to the loop instead"
+                if active.entered is self._world
+                else "this handle belongs to a run that is over: ask simloop.current() for the one that is going on"
+            )
 
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
         """Declare that the environment may cancel `task`: its client hangs up, its user's timeout fires.
 
         The cancellation comes at most once, at any poll of the loop from now on until the task is done.
         """
+        self._check_use()
         loop = task.get_loop() if isinstance(task, asyncio.Task) else None
         if not isinstance(loop, SimLoop):
             raise WorldError(f"sim.may_cancel() takes a task of this run, not {task!r}")
@@ -158,6 +168,8 @@ class entered:
                 if active.world() is not None
                 else "another thread is inside of a world: use one world at a time, or one process for each"
             )
+        if events._get_running_loop() is not None:
+            raise WorldError("a world cannot be entered from a running event loop: enter it from synchronous code")
         install()
         self._world = World(
             choices,

@@ -199,8 +199,39 @@ def from_a_second_thread() -> None:
     raise failures[0]
 
 
+def from_a_running_loop() -> None:
+    async def main() -> None:
+        with simloop.world():
+            pass
+
+    asyncio.run(main())
+
+
 def outside() -> None:
     simloop.current()
+
+
+def a_handle_from_a_second_thread() -> None:
+    failures: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            sims[0].host("db")
+        except simloop.WorldError as error:
+            failures.append(error)
+
+    sims: list[simloop.Sim] = []
+    bystander = Bystander(use)
+    with simloop.world() as sim:
+        sims.append(sim)
+        bystander.go()
+    raise failures[0]
+
+
+def a_handle_after_its_run() -> None:
+    with simloop.world() as sim:
+        pass
+    sim.host("db")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +240,10 @@ def outside() -> None:
         (nested, "already entered"),
         (from_inside_a_run, "already entered"),
         (from_a_second_thread, "another thread"),
+        (from_a_running_loop, "from a running event loop"),
         (outside, "outside of a run"),
+        (a_handle_from_a_second_thread, "from another thread"),
+        (a_handle_after_its_run, "a run that is over"),
     ],
 )
 def test_misuse_of_worlds_is_a_one_line_error(misuse: Callable[[], None], words: str) -> None:

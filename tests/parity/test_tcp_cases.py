@@ -1,6 +1,6 @@
 """Single rules of TCP, each on Linux and on the simulated kernel with one expectation for both.
 
-Every one was once a difference between the two.
+Most were once a difference between the two; the rest are the rules that clients and servers lean on.
 """
 
 from __future__ import annotations
