@@ -32,6 +32,23 @@ class End(Protocol):
         """A packet without data came in."""
 
 
+class Packet:
+    """Bytes, or the end, on their way. One that lands before an earlier one waits for it, as TCP does."""
+
+    __slots__ = ("direction", "item", "landed")
+
+    def __init__(self, direction: Direction, item: bytes | str) -> None:
+        self.direction = direction
+        self.item = item
+        self.landed = False
+
+    def land(self) -> None:
+        self.landed = True
+        flight = self.direction.flight
+        if flight and flight[0] is self:
+            self.direction.arrived()
+
+
 class Direction:
     """One direction of a connection: the sender's queue, what is on its way, the receiver's buffer.
 
@@ -53,7 +70,7 @@ class Direction:
         self.reverse: Direction | None = None
         self.unsent: deque[bytes | str] = deque()
         self.unsent_size = 0
-        self.flight: deque[bytes | str] = deque()
+        self.flight: deque[Packet] = deque()
         self.flight_size = 0
         self.chunks: deque[bytes] = deque()
         self.size = 0
@@ -109,23 +126,27 @@ class Direction:
     def _send(self, piece: bytes) -> int:
         # In flight before the link is asked, since it may deliver at once; cut to what it took after.
         size = len(piece)
-        self.flight.append(piece)
+        packet = Packet(self, piece)
+        self.flight.append(packet)
         self.flight_size += size
-        travelling = self.link.send(self.scheduler, self.label, "net.deliver", size, self, self._arrive)
+        travelling = self.link.send(self.scheduler, self.label, "net.deliver", size, self, packet.land)
         if travelling < size:
-            self.flight[-1] = piece[:travelling]
+            packet.item = piece[:travelling]
             self.flight_size -= size - travelling
         return travelling
 
     def _send_control(self, what: str) -> None:
-        self.flight.append(what)
-        self.link.send(self.scheduler, self.label, "net.deliver", 1, self, self._arrive)
+        packet = Packet(self, what)
+        self.flight.append(packet)
+        self.link.send(self.scheduler, self.label, "net.deliver", 1, self, packet.land)
 
-    def _arrive(self) -> None:
-        # Each packet's arrival brings the first one under way, so that none overtakes another.
-        if not self.flight:
-            return
-        item = self.flight.popleft()
+    def arrived(self) -> None:
+        """The first packet under way has landed: it arrives, and with it those behind it that have too."""
+        flight = self.flight
+        while flight and flight[0].landed:
+            self._receive(flight.popleft().item)
+
+    def _receive(self, item: bytes | str) -> None:
         receiver = self.receiver
         assert receiver is not None
         if isinstance(item, str):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import ipaddress
-import os
-
+from simloop.kernel.addresses import is_any, is_loopback
 from simloop.kernel.process import Host
 from simloop.kernel.scheduler import Scheduler
 from simloop.kernel.tcp import Ports
@@ -64,22 +61,3 @@ class Network:
             return LOCALHOST
         host = self._at(address)
         return host.name if host is not None else None
-
-
-def is_loopback(address: str) -> bool:
-    return address.startswith("127.") or address == "::1"
-
-
-def is_any(address: str) -> bool:
-    return address in ("0.0.0.0", "::", "")
-
-
-def canonical(address: str, *, v6: bool) -> str:
-    """A literal in its one spelling, or OSError as the C library gives for a wrong one."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
-    if v6 and parsed.version == 4:
-        return f"::ffff:{parsed}"
-    return str(parsed)

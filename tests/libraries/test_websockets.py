@@ -64,6 +64,8 @@ def test_keepalive_over_an_hour() -> None:
 
 
 def test_keepalive_finds_a_peer_that_is_silent() -> None:
+    handled: asyncio.Event
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Takes part in the handshake, and never again."""
         import base64
@@ -76,11 +78,16 @@ def test_keepalive_finds_a_peer_that_is_silent() -> None:
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
         )
-        while await reader.read(1000):
-            pass
-        writer.close()
+        try:
+            while await reader.read(1000):
+                pass
+        finally:
+            writer.close()
+            handled.set()
 
     async def main() -> tuple[str, int]:
+        nonlocal handled
+        handled = asyncio.Event()
         server = await asyncio.start_server(silent, "127.0.0.1", 8765)
         async with server:
             client = await connect(URL, ping_interval=20, ping_timeout=10, close_timeout=5)
@@ -91,6 +98,7 @@ def test_keepalive_finds_a_peer_that_is_silent() -> None:
                 took = asyncio.get_running_loop().time() - began
                 reason = error.sent.reason if error.sent is not None else "?"
                 await client.wait_closed()
+                await handled.wait()  # Server.wait_closed() does not wait for handlers before 3.12
                 return reason, round(took)
         return "answered", 0
 

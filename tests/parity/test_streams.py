@@ -37,7 +37,7 @@ class Ledger:
 
     def patched(self) -> Any:
         ledger = self
-        push, read, arrive = Direction.push, Direction.read, Direction._arrive
+        push, read, arrive = Direction.push, Direction.read, Direction.arrived
 
         def checked_push(self: Direction, item: bytes | str) -> None:
             ledger.pushed[self] += 0 if isinstance(item, str) else len(item)
@@ -55,13 +55,13 @@ class Ledger:
             arrive(self)
             ledger.check(self, nested=True)
 
-        return mock.patch.multiple(Direction, push=checked_push, read=checked_read, _arrive=checked_arrive)
+        return mock.patch.multiple(Direction, push=checked_push, read=checked_read, arrived=checked_arrive)
 
     def check(self, direction: Direction, *, nested: bool = False) -> None:
         self.checks += 1
         sizes = [
             (direction.unsent_size, direction.unsent),
-            (direction.flight_size, direction.flight),
+            (direction.flight_size, [packet.item for packet in direction.flight]),
             (direction.size, direction.chunks),
         ]
         for size, items in sizes:
