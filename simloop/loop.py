@@ -434,8 +434,10 @@ class SimLoop(TidyLoop):
         return self._thread_id is not None and self.thread is None
 
     def has_work(self) -> bool:
-        if self._ready or self._stopping or self._selector.has_ready():
+        if self._ready or self._stopping or (self._candidates and self._selector.has_ready()):
             return True
+        if not self._scheduled:
+            return False
         due = self.deadline_ns()
         return due is not None and due <= self._clock.now
 

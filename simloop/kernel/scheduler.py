@@ -132,7 +132,7 @@ class Scheduler:
         if self._driver is not None and self._driver is not loop:
             return  # a nested turn, run because there is work
         loop.last_turn = self.turn
-        if timeout is not None and timeout <= 0:
+        if (timeout is not None and timeout <= 0) or loop.has_work():
             if len(self.loops) > 1:
                 self._share(loop)
             return

@@ -13,17 +13,22 @@ from typing import Any
 
 from simloop.choices import permute
 from simloop.errors import EscapedSimulationError
-from simloop.kernel.process import IN, OUT, File, Process
+from simloop.kernel.process import HUP, IN, OUT, File, Process
 from simloop.kernel.scheduler import Runnable, Scheduler
+
+
+# By mask, as selectors.EpollSelector has it: errors and hang-ups are both readable and writable.
+_EVENTS = tuple((mask & ~IN and EVENT_WRITE) | (mask & ~OUT and EVENT_READ) for mask in range(2 * HUP))
 
 
 class _Interest:
     """One registered descriptor: a key, its file, and the selector that wants to know."""
 
-    __slots__ = ("candidates", "file", "key")
+    __slots__ = ("candidates", "file", "key", "wanted")
 
     def __init__(self, key: SelectorKey, file: File, candidates: dict[_Interest, None]) -> None:
         self.key = key
+        self.wanted = key.events
         self.file = file
         self.candidates = candidates
 
@@ -31,9 +36,7 @@ class _Interest:
         self.candidates[self] = None
 
     def events(self) -> int:
-        mask = self.file.mask()
-        # As selectors.EpollSelector has it: errors and hang-ups are both readable and writable.
-        return ((mask & ~IN and EVENT_WRITE) | (mask & ~OUT and EVENT_READ)) & self.key.events
+        return _EVENTS[self.file.mask()] & self.wanted
 
 
 class SimSelector(selectors.BaseSelector):
@@ -78,6 +81,7 @@ class SimSelector(selectors.BaseSelector):
         fd = self._lookup(fileobj)
         interest = self._interests[fd]
         key = self._keys[fd] = interest.key = SelectorKey(interest.key.fileobj, fd, events, data)
+        interest.wanted = events
         self.candidates[interest] = None
         return key
 
@@ -88,20 +92,23 @@ class SimSelector(selectors.BaseSelector):
 
     def collect(self) -> list[tuple[SelectorKey, int]]:
         """What is ready now, in an order that the environment chooses."""
-        found: list[tuple[_Interest, int]] = []
-        for interest in list(self.candidates):
+        found: list[tuple[SelectorKey, int]] = []
+        stale: list[_Interest] = []
+        for interest in self.candidates:
             events = interest.events()
             if events:
-                found.append((interest, events))
+                found.append((interest.key, events))
             else:
-                del self.candidates[interest]
+                stale.append(interest)
+        for interest in stale:
+            del self.candidates[interest]
         if len(found) > 1:
-            choices = self._scheduler.choices
-            found = permute(
-                found,
-                lambda item, n: choices.choose(str(item[0].file), "poll.order", n, item[0].file),
-            )
-        return [(interest.key, events) for interest, events in found]
+            found = permute(found, self._overtaken)
+        return found
+
+    def _overtaken(self, event: tuple[SelectorKey, int], n: int) -> int:
+        file = self._interests[event[0].fd].file
+        return self._scheduler.choices.choose(str(file), "poll.order", n, file)
 
     def has_ready(self) -> bool:
         return any(interest.events() for interest in self.candidates)
