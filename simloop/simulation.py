@@ -35,18 +35,23 @@ class Limits:
     """What bounds a run, and which orders count as legal in it.
 
     `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may
-    go on, and how long one slow step may keep a loop from its timers.
+    go on, and how long one slow step may keep a loop from its timers. `threads` simulates threads that
+    the program starts itself; without it they escape, because a bare `threading.Lock` between two of them
+    still blocks for real. Executors need no leave.
     """
 
     profile: str = "cpython"
     max_steps: int = DEFAULT_MAX_STEPS
     max_time: float = DEFAULT_MAX_TIME
     max_stall: float = DEFAULT_MAX_STALL
+    threads: bool = False
 
     def __post_init__(self) -> None:
         check_profile(self.profile)
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < 1:
             raise ConfigurationError(f"max_steps must be a whole number of at least 1, not {self.max_steps!r}")
+        if not isinstance(self.threads, bool):
+            raise ConfigurationError(f"threads must be True or False, not {self.threads!r}")
         for name in ("max_time", "max_stall"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
@@ -177,6 +182,7 @@ class entered:
             max_steps=limits.max_steps,
             max_time=limits.max_time,
             max_stall=limits.max_stall,
+            own_threads=limits.threads,
         )
         self._world.scheduler.explain_deadlock = describe_deadlock
 

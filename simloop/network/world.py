@@ -26,7 +26,7 @@ class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_pids", "_random", "_workers", "choices", "current", "escape", "max_steps", "network", "processes",
+        "_pids", "_random", "_workers", "choices", "current", "escape", "max_steps", "network", "own_threads", "processes",
         "profile", "reaching_out", "root", "scheduler", "steps", "threads",
     )  # fmt: skip
 
@@ -38,10 +38,13 @@ class World:
         max_steps: int = DEFAULT_MAX_STEPS,
         max_time: float = DEFAULT_MAX_TIME,
         max_stall: float = DEFAULT_MAX_STALL,
+        own_threads: bool = False,
     ) -> None:
         self.choices = choices
         self.profile = profile
         self.max_steps = max_steps
+        #: Whether threads that the program starts itself are simulated; else they escape.
+        self.own_threads = own_threads
         self.steps = 0
         self.scheduler = Scheduler(choices, max_time=max_time, max_stall=max_stall)
         self.network = Network(self.scheduler)

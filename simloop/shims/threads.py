@@ -1,4 +1,4 @@
-"""Executors and `threading.Thread` run on simulated threads."""
+"""Executors run on simulated threads, and `threading.Thread` where the world allows it."""
 
 from __future__ import annotations
 
@@ -81,6 +81,10 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
     world = active.world()
     if world is None:
         return start(work)
+    if not world.own_threads:
+        raise active.escape(
+            "a thread of its own", "use loop.run_in_executor or asyncio.to_thread, or allow it with threads=True"
+        )
     thread = SimThread(world, world.current, "thread")
     owner = getattr(function, "__self__", None)
     if isinstance(owner, threading.Thread):  # which starts a method of its own

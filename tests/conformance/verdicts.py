@@ -89,7 +89,7 @@ def judge(test: unittest.TestCase, simulated: bool) -> tuple[str, str]:
     suite = unittest.TestSuite([test])
     try:
         if simulated:
-            with simloop.world():
+            with simloop.world(threads=True):
                 suite.run(recorder)
         else:
             suite.run(recorder)

@@ -18,9 +18,13 @@ SEEDS = range(50)
 HERE = Path(__file__).parent
 
 
+# anyio starts its worker threads itself.
+LIMITS = Limits(threads=True)
+
+
 def run_once(main: Main, seed: int) -> Outcome:
     """One run, whose exception is raised with a note of the seed."""
-    outcome = execute(main, Choices(seed, seeded(seed)), Limits())
+    outcome = execute(main, Choices(seed, seeded(seed)), LIMITS)
     if outcome.exception is not None:
         outcome.exception.add_note(f"under seed {seed} of {main.__qualname__}")
         raise outcome.exception
@@ -30,7 +34,7 @@ def run_once(main: Main, seed: int) -> Outcome:
 def check(main: Main, expected: Any, seeds: Iterable[int] = SEEDS) -> None:
     """`main` returns `expected` under all seeds, and each seed takes the same way twice."""
     # The first run warms up what a library keeps in its modules for good, such as caches.
-    assert simloop.run(main) == expected
+    assert simloop.run(main, threads=True) == expected
     for seed in seeds:
         first, second = run_once(main, seed), run_once(main, seed)
         assert first.value == expected, f"under seed {seed}"

@@ -73,6 +73,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
         selector.script = script
         super().__init__(selector)
         selector.loop = self  # type: ignore[assignment]
+        self._candidates = selector.candidates
         self._ready = CountingQueue()
         world.root.loop = self  # type: ignore[assignment]
         world.scheduler.loops.append(self)  # type: ignore[arg-type]

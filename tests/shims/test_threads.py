@@ -19,7 +19,7 @@ def test_threads_sleep_in_virtual_time() -> None:
         time.sleep(seconds)
         finished.append(seconds)
 
-    with simloop.world() as sim:
+    with simloop.world(threads=True) as sim:
         threads = [threading.Thread(target=work, args=(seconds,)) for seconds in (300, 100, 200)]
         for thread in threads:
             thread.start()
@@ -32,7 +32,7 @@ def test_threads_sleep_in_virtual_time() -> None:
 
 
 def test_join_with_a_timeout() -> None:
-    with simloop.world() as sim:
+    with simloop.world(threads=True) as sim:
         thread = threading.Thread(target=time.sleep, args=(60,))
         thread.start()
         thread.join(20)
@@ -51,7 +51,7 @@ def test_queue_between_threads() -> None:
         while (job := jobs.get()) is not None:
             results.put(job * job)
 
-    with simloop.world(seed=3):
+    with simloop.world(seed=3, threads=True):
         thread = threading.Thread(target=work)
         thread.start()
         for job in range(5):
@@ -80,12 +80,12 @@ def test_a_thread_wakes_a_loop(seed: int) -> None:
         assert round(simloop.current().elapsed) == 10
         return name
 
-    assert simloop.run(main, seed=seed) == "helper"
+    assert simloop.run(main, seed=seed, threads=True) == "helper"
 
 
 def test_timer() -> None:
     fired: list[float] = []
-    with simloop.world() as sim:
+    with simloop.world(threads=True) as sim:
         timer = threading.Timer(3600, lambda: fired.append(sim.elapsed))
         timer.start()
         timer.join()
@@ -99,7 +99,7 @@ def test_an_exception_is_reported_as_ever(monkeypatch: pytest.MonkeyPatch) -> No
     def fail() -> None:
         raise ValueError("in a thread")
 
-    with simloop.world():
+    with simloop.world(threads=True):
         thread = threading.Thread(target=fail)
         thread.start()
         thread.join()
@@ -125,7 +125,7 @@ def test_a_world_takes_its_threads_down(monkeypatch: pytest.MonkeyPatch) -> None
                 unwound.append("sleep")
 
     before = threading.enumerate()
-    with simloop.world():
+    with simloop.world(threads=True):
         threading.Thread(target=wait_for_ever).start()
         threading.Thread(target=swallow).start()
         time.sleep(1)
@@ -142,3 +142,12 @@ def test_outside_of_a_world_threads_are_real() -> None:
     thread.start()
     thread.join()
     assert results != [threading.get_ident()]
+
+
+def test_without_leave_a_thread_escapes_with_the_line_that_starts_it() -> None:
+    def start() -> None:
+        with simloop.world():
+            threading.Thread(target=print).start()
+
+    with pytest.raises(simloop.EscapedSimulationError, match=r"test_threads.py:\d+: a thread of its own .* threads=True"):
+        start()
