@@ -79,7 +79,9 @@ def seconds(call: Callable[[], object], times: int, clock: Callable[[], float]) 
     return (clock() - began) / times
 
 
-def compare(program: Program, times: int, clock: Callable[[], float], repetitions: int = 15) -> tuple[float, float, float]:
+def compare(
+    program: Program, times: int, clock: Callable[[], float], repetitions: int = 15
+) -> tuple[float, float, float]:
     """Median seconds on stock asyncio and in the simulation, and the median of the paired ratios."""
     stock, simulated = [], []
     for _ in range(repetitions):

@@ -119,11 +119,7 @@ class Choices:
         return [Answer(Point(who, kind, number), n, value) for who, kind, number, n, value in self.recorded]
 
     def deviations(self) -> dict[Point, int]:
-        return {
-            Point(who, kind, number): value
-            for who, kind, number, _, value in self.recorded
-            if value
-        }
+        return {Point(who, kind, number): value for who, kind, number, _, value in self.recorded if value}
 
 
 @dataclass(frozen=True)
@@ -234,9 +230,7 @@ def decode(token: str, test: str | None = None) -> Schedule:
             raise ValueError
         schedule, made_for = _read(_Reader(data[:-2]))
     except (ValueError, IndexError, binascii.Error, zlib.error, UnicodeDecodeError):
-        raise TokenError(
-            f"token {_shorten(text)!r} is malformed or cut off: copy it again, whole"
-        ) from None
+        raise TokenError(f"token {_shorten(text)!r} is malformed or cut off: copy it again, whole") from None
     if test is not None and made_for != identity(test):
         raise OtherTestError(
             f"token {_shorten(text)!r} was not made for {test or 'this function'}: "

@@ -61,5 +61,3 @@ def set_up_stock(loop: asyncio.SelectorEventLoop) -> None:
     state.update(_constants)
     for name, make in _containers.items():
         state[name] = make()
-
-

@@ -151,5 +151,3 @@ def close_coroutine(coro: Any) -> None:
 def coroutine_of(task: asyncio.Task[Any]) -> Coroutine[Any, Any, Any] | None:
     coro = task.get_coro()
     return coro if isinstance(coro, Coroutine) else None
-
-

@@ -32,9 +32,7 @@ class TidyLoop(asyncio.SelectorEventLoop):
         return weakref.WeakValueDictionary()
 
     def _prune_registry(self) -> None:
-        self._sim_tasks = [
-            task for task in self._sim_tasks if not task.done() or task._log_traceback
-        ]
+        self._sim_tasks = [task for task in self._sim_tasks if not task.done() or task._log_traceback]
         self._sim_task_limit = max(REGISTRY_START, 2 * len(self._sim_tasks))
 
     def pending_tasks(self) -> list[SimTask]:

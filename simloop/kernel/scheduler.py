@@ -163,9 +163,7 @@ class Scheduler:
             self._blocked.pop()
             self._driver = previous
 
-    def _pass_time(
-        self, done: Callable[[], bool], deadline_ns: int | None, poller: Runnable | None
-    ) -> bool:
+    def _pass_time(self, done: Callable[[], bool], deadline_ns: int | None, poller: Runnable | None) -> bool:
         """Let the world go on until ``done()`` or the deadline. `poller` is the loop that polls; without
         one it is a blocking call that waits."""
         clock = self.clock

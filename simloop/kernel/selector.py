@@ -16,7 +16,6 @@ from simloop.errors import EscapedSimulationError
 from simloop.kernel.process import HUP, IN, OUT, File, Process
 from simloop.kernel.scheduler import Runnable, Scheduler
 
-
 # By mask, as selectors.EpollSelector has it: errors and hang-ups are both readable and writable.
 _EVENTS = tuple((mask & ~IN and EVENT_WRITE) | (mask & ~OUT and EVENT_READ) for mask in range(2 * HUP))
 

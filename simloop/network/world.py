@@ -26,8 +26,8 @@ class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_pids", "_random", "_workers", "choices", "current", "escape", "max_steps", "network", "own_threads", "processes",
-        "profile", "reaching_out", "root", "scheduler", "steps", "threads",
+        "_pids", "_random", "_workers", "choices", "current", "escape", "max_steps", "network", "own_threads",
+        "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads",
     )  # fmt: skip
 
     def __init__(

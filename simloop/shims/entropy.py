@@ -108,9 +108,7 @@ def _drawing(name: str) -> Callable[..., Any]:
 
 
 # All bound methods of the hidden generator that `random` offers as functions.
-_DRAWING = sorted(
-    name for name, value in vars(random).items() if getattr(value, "__self__", None) is random._inst
-)
+_DRAWING = sorted(name for name, value in vars(random).items() if getattr(value, "__self__", None) is random._inst)
 _real_uuid1 = uuid.uuid1
 _real_cpu_count = os.cpu_count
 _real_process_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)

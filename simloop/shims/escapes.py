@@ -12,6 +12,7 @@ from typing import Any
 from simloop.shims import active
 
 _MOCK = "replace it in the test"
+_THREAD = "use loop.run_in_executor or asyncio.to_thread, or allow it with threads=True"
 _SUBPROCESS = "subprocesses are not simulated yet; " + _MOCK
 
 # Audit events (https://docs.python.org/3/library/audit_events.html) of calls that reach the operating
@@ -26,11 +27,11 @@ AUDITED: dict[str, tuple[str, str]] = {
     "os.spawn": ("os.spawn", _SUBPROCESS),
     "os.exec": ("os.exec", _SUBPROCESS),
     "pty.spawn": ("pty.spawn", _SUBPROCESS),
-    "os.kill": ("os.kill", "signals are not delivered yet; " + _MOCK),
-    "os.killpg": ("os.killpg", "signals are not delivered yet; " + _MOCK),
-    "signal.pthread_kill": ("signal.pthread_kill", "signals are not delivered yet; " + _MOCK),
-    "_thread.start_new_thread": ("a thread of its own", "use loop.run_in_executor or asyncio.to_thread"),
-    "_thread.start_joinable_thread": ("a thread of its own", "use loop.run_in_executor or asyncio.to_thread"),
+    "os.kill": ("os.kill", "signals between processes are not simulated yet; " + _MOCK),
+    "os.killpg": ("os.killpg", "signals between processes are not simulated yet; " + _MOCK),
+    "signal.pthread_kill": ("signal.pthread_kill", "signals between processes are not simulated yet; " + _MOCK),
+    "_thread.start_new_thread": ("a thread of its own", _THREAD),
+    "_thread.start_joinable_thread": ("a thread of its own", _THREAD),
     "socket.getaddrinfo": ("a real name look-up", "look names up through the socket module"),
     "socket.gethostbyname": ("a real name look-up", "look names up through the socket module"),
     "socket.gethostbyaddr": ("a real name look-up", "look names up through the socket module"),

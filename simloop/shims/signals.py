@@ -201,7 +201,14 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     *(
         (_signal, function.__name__, function)
         for function in (
-            signal, getsignal, set_wakeup_fd, siginterrupt, alarm, setitimer, getitimer, raise_signal,
+            signal,
+            getsignal,
+            set_wakeup_fd,
+            siginterrupt,
+            alarm,
+            setitimer,
+            getitimer,
+            raise_signal,
         )
     ),
     (_thread, "interrupt_main", interrupt_main),

@@ -51,9 +51,7 @@ class SimSocket(real_socket):
     _file: TcpSocket
     _proto: int
 
-    def __init__(
-        self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
-    ) -> None:
+    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         world = active.world()
         if world is None:
             raise WorldError("a simulated socket can only be made inside a run")

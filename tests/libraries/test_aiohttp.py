@@ -69,6 +69,7 @@ URL = "http://127.0.0.1:8080"
 
 async def requests() -> list[str]:
     async with served(), aiohttp.ClientSession() as session:
+
         async def get(name: str) -> str:
             async with session.get(f"{URL}/hello/{name}") as response:
                 assert response.status == 200

@@ -149,5 +149,7 @@ def test_without_leave_a_thread_escapes_with_the_line_that_starts_it() -> None:
         with simloop.world():
             threading.Thread(target=print).start()
 
-    with pytest.raises(simloop.EscapedSimulationError, match=r"test_threads.py:\d+: a thread of its own .* threads=True"):
+    with pytest.raises(
+        simloop.EscapedSimulationError, match=r"test_threads.py:\d+: a thread of its own .* threads=True"
+    ):
         start()
