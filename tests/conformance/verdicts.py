@@ -15,6 +15,7 @@ import contextlib
 import faulthandler
 import importlib
 import json
+import signal
 import sys
 import unittest
 from collections.abc import Iterator
@@ -107,6 +108,8 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=60.0, help="real seconds after which a method hangs")
     options = parser.parse_args()
     out = sys.stdout
+    # A shell starts what runs in the background with SIGINT ignored, and some of the tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     without_debug()
     # Tests print, too.
     with contextlib.redirect_stdout(sys.stderr):

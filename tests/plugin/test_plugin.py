@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -386,7 +387,9 @@ def test_ctrl_c_ends_a_campaign_at_once(pytester: pytest.Pytester) -> None:
         """
     )
     command = [sys.executable, "-m", "pytest", "--sim", "--sim-runs=1000000", "-p", "no:cacheprovider"]
-    child = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, text=True)
+    # A shell starts what runs in the background with SIGINT ignored.
+    handled = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    child = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, text=True, preexec_fn=handled)
     while not Path(pytester.path, "started").exists():
         assert child.poll() is None
         os.sched_yield()
