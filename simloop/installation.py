@@ -87,9 +87,9 @@ def install() -> None:
     if not _installed:
         _installed = True
         _patch.apply()
-    else:
-        _patch.refresh()
-    identity.refresh()
+        identity.refresh()
+    elif _patch.refresh():
+        identity.refresh()
 
 
 def uninstall() -> None:

@@ -28,6 +28,7 @@ class Patch:
             if isinstance(owner, ModuleType) and callable(real) and shim is not None
         }
         self._seen: set[str] = set()
+        self._modules = 0
         self._owners = {id(vars(owner)) for owner, _, _, _ in self._replacements if isinstance(owner, ModuleType)}
 
     def apply(self) -> None:
@@ -35,10 +36,13 @@ class Patch:
             setattr(owner, name, shim)
         self.refresh()
 
-    def refresh(self) -> None:
-        """Look at the modules that were imported since the last time."""
-        if len(sys.modules) != len(self._seen):
-            self._replace_references()
+    def refresh(self) -> bool:
+        """Look at the modules that were imported since the last time. Returns whether there may be any."""
+        if len(sys.modules) == self._modules:
+            return False
+        self._replace_references()
+        self._modules = len(sys.modules)
+        return True
 
     def restore(self) -> None:
         for owner, name, real, _ in self._replacements:
