@@ -96,7 +96,7 @@ def _late(how: str) -> str:
 
 def _connected(answer: Answer, subject: Any) -> str:
     label = subject.label if isinstance(subject, Direction) else answer.point.who
-    return f"the connection attempt to {label.partition('#')[0].rpartition('>')[2]} took {DELIVERIES[answer.value]}"
+    return f"the connection attempt to {label.partition('#')[0].rpartition('>')[2]} arrived {DELIVERIES[answer.value]}"
 
 
 def _stalled(answer: Answer, subject: Any) -> str:
@@ -112,6 +112,10 @@ def _timer(handle: Any) -> str:
                 place = users_place(stack_of(task))
                 return f"the timer of {name_of(task)} at {place}"
     callback = handle._callback
+    # asyncio.Timeout, behind asyncio.timeout() and wait_for(), knows whom it will cancel.
+    task = getattr(getattr(callback, "__self__", None), "_task", None)
+    if isinstance(task, asyncio.Task):
+        return f"the timeout of {name_of(task)} at {users_place(stack_of(task))}"
     return f"the timer of {getattr(callback, '__qualname__', 'a callback')}"
 
 
@@ -139,6 +143,14 @@ def _step(answer: Answer, subject: Any) -> str:
     return f"{who} ran after {answer.value} other task(s) that were ready later"
 
 
+def _arrived_first(answer: Answer, subject: Any) -> str:
+    return f"what arrived at {answer.point.who} came before what was queued there"
+
+
+def _written_first(answer: Answer, subject: Any) -> str:
+    return f"on {answer.point.who} a descriptor's writer came before its reader"
+
+
 def _anything(answer: Answer, subject: object) -> str:
     return f"{answer.point} was answered {answer.value} of {answer.n}"
 
@@ -155,4 +167,6 @@ _TELLERS: dict[str, Callable[[Answer, Any], str]] = {
     "thread.finish": _thread,
     "process.turn": _turn,
     "order.task": _step,
+    "order.arrival": _arrived_first,
+    "order.fd": _written_first,
 }
