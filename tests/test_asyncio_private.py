@@ -43,6 +43,9 @@ READ: list[tuple[Callable[..., Any], set[str]]] = [
     (selector_events.BaseSelectorEventLoop._process_events, {"48291524c21a"}),
     (events.Handle.__init__, {"5fc226e3101e"}),
     (events.Handle._run, {"fbd2180838ea", "c5ffde75880b"}),
+    (base_events.BaseEventLoop.close, {"e1ddec62ef53"}),
+    (selector_events.BaseSelectorEventLoop.close, {"63a1fb7f7e87"}),
+    (unix_events._UnixSelectorEventLoop.close, {"d4e7c40862d4"}),
     (runners.Runner.close, {"b0ae3ea2868f", "c104431018bc"}),
     (runners._cancel_all_tasks, {"61919b3b2bda"}),
 ]

@@ -119,8 +119,9 @@ class SimSelector(selectors.BaseSelector):
         return self._keys
 
     def close(self) -> None:
-        for fd in list(self._keys):
-            self.unregister(fd)
+        if self._keys:
+            for fd in list(self._keys):
+                self.unregister(fd)
 
     def _lookup(self, fileobj: Any) -> int:
         fd = fileobj if isinstance(fileobj, int) else _descriptor(fileobj, self._keys)
