@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from simloop.explore.signature import signature_of
 
 if TYPE_CHECKING:
-    from pytest_simloop.item import SimFunction
+    from pytest_simloop.item import SimulatedItem
     from simloop.explore.campaign import Failure
 
 # Names the file into which a confirming child process writes how its replay failed.
@@ -44,7 +44,7 @@ def note_signature(error: BaseException) -> None:
         Path(path).write_text("|".join(map(str, signature_of(error))))
 
 
-def confirm(item: SimFunction, failure: Failure) -> Confirmation:
+def confirm(item: SimulatedItem, failure: Failure) -> Confirmation:
     """Replay `failure` in a fresh process; under a few fixed PYTHONHASHSEEDs where it does not fail in the first."""
     if os.environ.get(_SIGNATURE_FILE):
         return Confirmation.UNKNOWN
@@ -62,7 +62,7 @@ def confirm(item: SimFunction, failure: Failure) -> Confirmation:
     return Confirmation.NEVER
 
 
-def _replay(item: SimFunction, token: str, hash_seed: str | None) -> str | None:
+def _replay(item: SimulatedItem, token: str, hash_seed: str | None) -> str | None:
     """How the token fails in a fresh process: empty when it passes, None when that cannot be told."""
     config = item.config
     option = config.option

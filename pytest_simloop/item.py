@@ -1,4 +1,4 @@
-"""One async test under simulation: each run has its own world, loop, fixtures and test instance."""
+"""An async test under simulation, as pytest sees it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from simloop.choices import Choices
 from simloop.errors import SimulationError
 from simloop.explore.campaign import Campaign, Report
 from simloop.loop import SimLoop, Tracer
+from simloop.network.world import World
 from simloop.simulation import Outcome, Sim, entered, finish
 
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.
 _VERDICTS = (pytest.skip.Exception, pytest.exit.Exception, XFailed, KeyboardInterrupt)
 
 
-class SimFunction(pytest.Function):
-    """An async test that runs in the simulation."""
+class SimulatedItem(pytest.Function):
+    """A test whose runs are made by a campaign, each in a world of its own."""
 
+    simulated = True
     #: Why this test is not run at all, if it is not.
     refusal: str | None = None
     #: The world of the run that is going on.
@@ -36,42 +38,33 @@ class SimFunction(pytest.Function):
     report: Report | None = None
     section: str | None = None
     _settings: Settings
-    _loop: SimLoop
-    _context: contextvars.Context
-    _scratch: Path | None = None
 
     @classmethod
-    def of(cls, function: pytest.Function) -> SimFunction:
+    def of(cls, function: pytest.Function) -> SimulatedItem:
         """The same test as `function`, to be simulated."""
-        callspec = getattr(function, "callspec", None)
-        item: SimFunction = cls.from_parent(
+        item: SimulatedItem = cls.from_parent(
             function.parent,
             name=function.name,
-            callspec=callspec,
+            callspec=getattr(function, "callspec", None),
             fixtureinfo=function._fixtureinfo,
             originalname=function.originalname,
         )
         return item
 
-    # --- pytest's phases ------------------------------------------------------------------------------
-
-    def setup(self) -> None:
-        if self.refusal is not None:
-            pytest.fail(self.refusal, pytrace=False)
-        wrong = None
-        try:
-            self._settings = settings_of(self, test_name(self))
-        except SimulationError as error:
-            wrong = str(error)
+    def prepare(self) -> None:
+        """Find out what the test asks for; fails it where that means nothing."""
+        wrong = self.refusal
+        if wrong is None:
+            try:
+                self._settings = settings_of(self, test_name(self))
+            except SimulationError as error:
+                wrong = str(error)
         if wrong is not None:
             pytest.fail(wrong, pytrace=False)
-        # Fixtures that outlive a test are made once, in the real world; the others in every run.
-        for name in internals.wide_fixtures(self):
-            self._request.getfixturevalue(name)
-        if "tmp_path" in self.fixturenames:
-            factory = self._request.getfixturevalue("tmp_path_factory")
-            name = "".join(c if c.isalnum() else "_" for c in self.name)[:30]
-            self._scratch = factory.mktemp(name, numbered=True)
+
+    def run_once(self, world: World) -> None:
+        """Set up, run and tear down the test in `world`; raise what it raises."""
+        raise AssertionError(f"{type(self).__name__} does not say how it is run")
 
     def runtest(self) -> None:
         settings = self._settings
@@ -115,20 +108,16 @@ class SimFunction(pytest.Function):
         theirs = shown.filter(_is_foreign)
         return theirs or shown
 
-    # --- one run --------------------------------------------------------------------------------------
-
     def execute(self, choices: Choices, tracer: Tracer | None = None) -> Outcome:
-        """Set up, run and tear down the test in a fresh world."""
+        """One run in a fresh world."""
         outcome: Outcome | None = None
         internals.forget_output(self)
         try:
             with entered(choices, self._settings.limits) as world:
+                world.tracer = tracer
                 outcome = Outcome(world)
                 self.sim = Sim(world)
-                self._loop = SimLoop(world, world.root)
-                self._loop.tracer = tracer
-                self._context = contextvars.copy_context()
-                self._run_phases(outcome)
+                self.run_once(world)
         except _VERDICTS:
             raise
         except BaseException as error:
@@ -139,7 +128,27 @@ class SimFunction(pytest.Function):
             self.sim = None
         return outcome
 
-    def _run_phases(self, outcome: Outcome) -> None:
+
+class SimFunction(SimulatedItem):
+    """An async test function: each run has its own loop, fixtures and test instance."""
+
+    _loop: SimLoop
+    _context: contextvars.Context
+    _scratch: Path | None = None
+
+    def setup(self) -> None:
+        self.prepare()
+        # Fixtures that outlive a test are made once, in the real world; the others in every run.
+        for name in internals.wide_fixtures(self):
+            self._request.getfixturevalue(name)
+        if "tmp_path" in self.fixturenames:
+            factory = self._request.getfixturevalue("tmp_path_factory")
+            name = "".join(c if c.isalnum() else "_" for c in self.name)[:30]
+            self._scratch = factory.mktemp(name, numbered=True)
+
+    def run_once(self, world: World) -> None:
+        self._loop = SimLoop(world, world.root)
+        self._context = contextvars.copy_context()
         errors: list[BaseException] = []
         registered = internals.finalizers(self)
         before = len(registered)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import unittest
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,6 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generat
 def _simulated(function: pytest.Function) -> pytest.Function:
     if not _wants_simulation(function) or isinstance(function, pytest.Class):
         return function
-    from _pytest.unittest import TestCaseFunction
-
-    if isinstance(function, TestCaseFunction):
-        return function
     marked = function.get_closest_marker("simloop") is not None
     if not inspect.iscoroutinefunction(inspect.unwrap(function.function)):
         if marked and inspect.isfunction(function.function) and not hasattr(function.function, "hypothesis"):
@@ -73,6 +70,20 @@ def _simulated(function: pytest.Function) -> pytest.Function:
     from pytest_simloop.item import SimFunction
 
     return SimFunction.of(function)
+
+
+def _simulated_case(function: pytest.Function) -> pytest.Function:
+    """An async method of a test case that brings its own loop; any other stays what it is."""
+    cls = function.parent.obj  # type: ignore[union-attr]
+    if (
+        not _wants_simulation(function)
+        or not issubclass(cls, unittest.IsolatedAsyncioTestCase)
+        or not inspect.iscoroutinefunction(function.function)
+    ):
+        return function
+    from pytest_simloop.testcase import SimTestCase
+
+    return SimTestCase.of(function)
 
 
 def _claimed_by(function: pytest.Function) -> str | None:
@@ -93,12 +104,20 @@ def _refusing(function: pytest.Function, reason: str) -> pytest.Function:
     return item
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A token picks its test out of those that were selected."""
+    """Test cases make their items past `pytest_pycollect_makeitem`; and a token picks its test out of those
+    that were selected."""
+    from _pytest.unittest import TestCaseFunction
+
+    items[:] = [_simulated_case(item) if isinstance(item, TestCaseFunction) else item for item in items]
+    _pick_by_token(config, items)
+
+
+def _pick_by_token(config: pytest.Config, items: list[pytest.Item]) -> None:
     token = config.option.sim_replay
     if token is None or token.isdigit():
         return
-    from pytest_simloop.item import SimFunction
     from pytest_simloop.settings import test_name
     from simloop.choices import decode
     from simloop.errors import OtherTestError
@@ -111,7 +130,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         except OtherTestError:
             others.append(item)
         else:
-            (chosen if isinstance(item, SimFunction) else others).append(item)
+            (chosen if getattr(item, "simulated", False) else others).append(item)
     if not items:
         return
     if not chosen:
@@ -125,7 +144,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
-    if type(getattr(request, "_pyfuncitem", None)).__name__ != "SimFunction":
+    if not getattr(getattr(request, "_pyfuncitem", None), "simulated", False):
         return (yield)
     from pytest_simloop.item import refuse_wide_async_fixture, sync_fixture
 
@@ -162,7 +181,7 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     found = getattr(item, "report", None)
-    if call.when == "call" and found is not None and type(item).__name__ == "SimFunction":
+    if call.when == "call" and found is not None and getattr(item, "simulated", False):
         item.user_properties.append(("simloop_runs", f"{found.runs} runs, {found.distinct} distinct"))
     return (yield)
 

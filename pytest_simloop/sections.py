@@ -10,13 +10,13 @@ from pytest_simloop.confirm import Confirmation
 from simloop.choices import Schedule
 
 if TYPE_CHECKING:
-    from pytest_simloop.item import SimFunction
+    from pytest_simloop.item import SimulatedItem
     from pytest_simloop.settings import Settings
     from simloop.explore.campaign import Failure, Report
 
 
 def describe_failure(
-    item: SimFunction, report: Report, failure: Failure, settings: Settings, confirmation: Confirmation
+    item: SimulatedItem, report: Report, failure: Failure, settings: Settings, confirmation: Confirmation
 ) -> str:
     profile = settings.limits.profile
     lines = [f"failed in run {failure.runs} of {settings.runs} ({failure.strategy}, profile {profile})"]
@@ -41,7 +41,7 @@ def _causes(story: list[str]) -> list[str]:
     ]
 
 
-def _command(item: SimFunction, token: str, confirmation: Confirmation) -> str:
+def _command(item: SimulatedItem, token: str, confirmation: Confirmation) -> str:
     file = os.path.relpath(item.path, item.config.invocation_params.dir)
     node = file + "::" + item.nodeid.partition("::")[2]
     # Whatever else would claim the test must stay away from the replay too.

@@ -75,7 +75,7 @@ class SimLoop(TidyLoop):
         self.world = world
         self.process = process
         self.last_turn = 0
-        self.tracer: Tracer | None = None
+        self.tracer: Tracer | None = world.tracer
         #: Called after a turn that stopped this loop; set for loops that nobody runs with run_forever.
         self.on_stop: Callable[[], None] | None = None
         #: The simulated thread that runs it, if it is not the process's main one.

@@ -258,8 +258,8 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
     try:
         with entered(choices, limits) as world:
             outcome = Outcome(world)
+            world.tracer = tracer
             loop = SimLoop(world, world.root)
-            loop.tracer = tracer
             outcome.value = run_main(loop, main)
     except KeyboardInterrupt:
         raise

@@ -6,6 +6,7 @@ import _thread
 import re
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from simloop.choices import Choices
 from simloop.errors import ConfigurationError, EscapedSimulationError
@@ -27,7 +28,7 @@ class World:
 
     __slots__ = (
         "_pids", "_random", "_workers", "choices", "current", "escape", "max_steps", "network", "own_threads",
-        "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads",
+        "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads", "tracer",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,8 @@ class World:
         self.current: Process = self.root
         self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
         self.reaching_out = False
+        #: Watches the loops of this world, if anybody does (`simloop.loop.Tracer`).
+        self.tracer: Any = None
         self._random: Random | None = None
         self._workers: dict[int, tuple[object, Workers]] = {}
         #: The first thing that reached for the real world; the run fails with it even if it was swallowed.

@@ -265,6 +265,50 @@ def test_pytests_own_fixtures_work(pytester: pytest.Pytester) -> None:
     pytester.runpytest("--sim", "--sim-runs=5").assert_outcomes(passed=3)
 
 
+def test_async_test_cases_are_simulated_too(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import asyncio, unittest
+        import simloop
+
+        class Case(unittest.IsolatedAsyncioTestCase):
+            made = 0
+
+            async def asyncSetUp(self):
+                type(self).made += 1
+                await asyncio.sleep(1000)
+
+            async def test_passes(self):
+                self.seen = getattr(self, "seen", 0) + 1
+                self.assertEqual(self.seen, 1)
+
+            async def test_races(self):
+                async def work():
+                    await asyncio.sleep(1)
+                task = asyncio.create_task(work(), name="worker")
+                simloop.current().may_cancel(task)
+                await asyncio.wait([task])
+                self.assertFalse(task.cancelled())
+
+            async def test_skips(self):
+                self.skipTest("not today")
+
+            @unittest.expectedFailure
+            async def test_expected(self):
+                self.fail()
+        """
+    )
+    result = pytester.runpytest("--sim", "--sim-runs=60", "-v")
+    result.assert_outcomes(passed=1, failed=1, skipped=1, xfailed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*test_passes PASSED (60 runs*",
+            "  task 'worker', created at test_async*.py:*, was cancelled from outside while it waited at *",
+            "in a fresh process it fails in the same way",
+        ]
+    )
+
+
 def test_output_is_that_of_the_failing_run(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

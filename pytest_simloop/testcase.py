@@ -1,0 +1,57 @@
+"""Async methods of `unittest.IsolatedAsyncioTestCase` under simulation."""
+
+from __future__ import annotations
+
+import unittest
+from typing import Any
+
+import pytest
+from _pytest.unittest import TestCaseFunction
+
+from pytest_simloop.item import SimulatedItem
+from simloop.network.world import World
+
+
+class Recorder(unittest.TestResult):
+    """Keeps the first thing that a test case reports, as the exception that pytest knows it by."""
+
+    outcome: BaseException | None = None
+
+    def _note(self, outcome: BaseException | None) -> None:
+        if self.outcome is None:
+            self.outcome = outcome
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:
+        self._note(err[1])
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
+        self._note(err[1])
+
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:
+        if err is not None:
+            self._note(err[1])
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        self._note(pytest.skip.Exception(reason))
+
+    def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:
+        self._note(pytest.xfail.Exception(""))
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
+        self._note(pytest.fail.Exception("Unexpected success", pytrace=False))
+
+
+class SimTestCase(SimulatedItem, TestCaseFunction):
+    """One such method: each run has its own instance of the class, and with it its own loop. What pytest adds
+    to a test case, such as autouse fixtures, is set up once."""
+
+    def setup(self) -> None:
+        self.prepare()
+        TestCaseFunction.setup(self)
+
+    def run_once(self, world: World) -> None:
+        recorder = Recorder()
+        case = self.parent.obj(self.originalname)  # type: ignore[union-attr]
+        case(result=recorder)
+        if recorder.outcome is not None:
+            raise recorder.outcome
