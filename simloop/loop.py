@@ -141,6 +141,8 @@ class SimLoop(TidyLoop):
         if not self._closed and self._thread_id is None:
             self.world.scheduler.loops.remove(self)
             self._selector.loop = None
+            # Tasks know their loop: a registry that outlives it would leave both to the collector.
+            self._sim_tasks.clear()
             if self._default_executor is None and not self._signal_handlers and not self._debug:
                 # What the stock close() does, through three classes, where it finds nothing else to do.
                 self._closed = self._executor_shutdown_called = True

@@ -8,6 +8,8 @@ import os
 import random
 import secrets
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -498,3 +500,19 @@ def test_hosts_talk_over_the_network(seed: int) -> None:
         return answers
 
     assert simloop.run(main, seed=seed) == [b"you said one\n", b"you said two\n"]
+
+
+def test_a_quiet_run_leaves_nothing_to_the_collector() -> None:
+    # In a process of its own: here, tracebacks of earlier tests come and go.
+    program = """
+import asyncio, gc, simloop
+async def main():
+    await asyncio.gather(*(asyncio.sleep(i) for i in range(3)))
+simloop.run(main)
+gc.collect()
+gc.disable()
+simloop.run(main)
+print(gc.collect())
+"""
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert child.stdout == "0\n"
