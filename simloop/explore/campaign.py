@@ -89,6 +89,8 @@ class Campaign:
         self._portfolio = portfolio
         self.report = Report()
         self._digests: set[int] = set()
+        #: The schedule of the first failing run.
+        self._found: Schedule | None = None
 
     def explore(self) -> Report:
         """Run until the first failure, or the whole budget. Raises `NondeterminismError` when two runs of
@@ -107,9 +109,10 @@ class Campaign:
                         self.report.failure = self._examine(outcome, strategy.name)
                         return self.report
         except KeyboardInterrupt as interrupt:
-            interrupt.add_note(
-                f"simloop: interrupted in run {self.report.runs} of {self.runs} of {self.name}; no failure until then"
-            )
+            known = "no failure until then"
+            if self._found is not None:
+                known = f"it fails, not reduced yet: {encode(self._found, self.name)}"
+            interrupt.add_note(f"simloop: interrupted in run {self.report.runs} of {self.runs} of {self.name}; {known}")
             raise
         return self.report
 
@@ -129,7 +132,7 @@ class Campaign:
 
     def _examine(self, found: Outcome, strategy: str) -> Failure:
         """Make sure of a failure, make it small, and find the words for it."""
-        schedule = Schedule(self.profile, found.choices.seed, found.choices.deviations())
+        schedule = self._found = Schedule(self.profile, found.choices.seed, found.choices.deviations())
         again = self._execute(Choices(schedule.seed, schedule.decider()))
         if again.choices.digest != found.choices.digest:
             raise first_difference(found.choices, again.choices, self.name) from found.exception
