@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket as _socket  # constants only
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from simloop.kernel.addresses import Address, any_ip, is_any, is_loopback, is_mapped, mapped, reached, unmapped
@@ -147,10 +148,11 @@ class Endpoint(File):
         return mapped(self.host.ipv4, self.v6)
 
     def _send_syn(self, tx: Direction, target: Host, attempt: int) -> None:
-        tx.link.send(
-            self.net.scheduler, self.label + ">", "net.connect", 1, tx,
-            lambda: self._syn_arrived(tx, target, attempt),
-        )  # fmt: skip
+        self._carry_connect(tx, ">", lambda: self._syn_arrived(tx, target, attempt))
+
+    def _carry_connect(self, tx: Direction, way: str, arrive: Callable[[], None]) -> None:
+        answer = tx.link.ask(self.net.scheduler, self.label + way, "net.connect", 1, tx)
+        tx.link.carry(self.net.scheduler, answer, 1, arrive)
 
     def _syn_arrived(self, tx: Direction, target: Host, attempt: int) -> None:
         if self.tx is not tx or self.state != "SYN_SENT":
@@ -169,10 +171,7 @@ class Endpoint(File):
             self.rx = tx
             tx.push(SYN_ACK)
         else:
-            tx.link.send(
-                self.net.scheduler, self.label + "<", "net.connect", 1, tx,
-                lambda: self._connect_failed(tx, errno.ECONNREFUSED),
-            )  # fmt: skip
+            self._carry_connect(tx, "<", lambda: self._connect_failed(tx, errno.ECONNREFUSED))
 
     def _welcome(self, client: Endpoint, rx: Direction) -> None:
         """A SYN has come to this listener: make the other end of the connection."""

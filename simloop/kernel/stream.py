@@ -56,8 +56,8 @@ class Direction:
     """
 
     __slots__ = (
-        "chunks", "dropped", "flight", "flight_size", "label", "link", "receiver", "refused", "reverse", "scheduler",
-        "sender", "size", "unsent", "unsent_size",
+        "chunks", "dropped", "flight", "flight_size", "label", "leaving", "link", "receiver", "refused", "reverse",
+        "scheduler", "sender", "size", "unsent", "unsent_size",
     )  # fmt: skip
 
     def __init__(self, scheduler: Scheduler, link: Link, label: str, sender: End) -> None:
@@ -66,6 +66,8 @@ class Direction:
         self.label = label
         self.sender = sender
         self.receiver: End | None = None
+        #: What is being sent just now, for whoever tells of it.
+        self.leaving: bytes | str = b""
         #: The other direction of the same connection.
         self.reverse: Direction | None = None
         self.unsent: deque[bytes | str] = deque()
@@ -124,39 +126,47 @@ class Direction:
                 self.unsent_size += size - travelling
 
     def _send(self, piece: bytes) -> int:
-        # In flight before the link is asked, since it may deliver at once; cut to what it took after.
         size = len(piece)
+        link, flight = self.link, self.flight
+        self.leaving = piece
+        answer = link.ask(self.scheduler, self.label, "net.deliver", size, self)
+        if answer == 0 and not flight and not link.latency_ns:
+            self._receive(piece)  # nearly always: nothing is on its way, and this arrives at once
+            return size
+        # In flight before it is carried, since it may land at once; cut to what travelled after.
         packet = Packet(self, piece)
-        self.flight.append(packet)
+        flight.append(packet)
         self.flight_size += size
-        travelling = self.link.send(self.scheduler, self.label, "net.deliver", size, self, packet.land)
+        travelling = link.carry(self.scheduler, answer, size, packet.land)
         if travelling < size:
             packet.item = piece[:travelling]
             self.flight_size -= size - travelling
         return travelling
 
     def _send_control(self, what: str) -> None:
+        self.leaving = what
+        answer = self.link.ask(self.scheduler, self.label, "net.deliver", 1, self)
         packet = Packet(self, what)
         self.flight.append(packet)
-        self.link.send(self.scheduler, self.label, "net.deliver", 1, self, packet.land)
+        self.link.carry(self.scheduler, answer, 1, packet.land)
 
     def arrived(self) -> None:
         """The first packet under way has landed: it arrives, and with it those behind it that have too."""
         flight = self.flight
         while flight and flight[0].landed:
-            self._receive(flight.popleft().item)
+            item = flight.popleft().item
+            if not isinstance(item, str):
+                if (self.unsent_size + self.flight_size) * 3 > self.sender.options.sndbuf * 2:
+                    self.sender.changed()  # it was not writable, and may be so now
+                self.flight_size -= len(item)
+            self._receive(item)
 
     def _receive(self, item: bytes | str) -> None:
         receiver = self.receiver
         assert receiver is not None
         if isinstance(item, str):
             receiver.control_arrived(item, self)
-            return
-        sender = self.sender
-        if (self.unsent_size + self.flight_size) * 3 > sender.options.sndbuf * 2:
-            sender.changed()  # it was not writable, and may be so now
-        self.flight_size -= len(item)
-        if self.refused:
+        elif self.refused:
             receiver.refuse(self)
         else:
             self.chunks.append(item)

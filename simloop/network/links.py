@@ -38,15 +38,16 @@ class Link:
     latency_ns: int
     jitter_ns: int
 
-    def send(
-        self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object, deliver: Callable[[], None]
-    ) -> int:
-        """Bring one packet of `size` bytes over: ``deliver()`` is called when it arrives, maybe at once.
+    def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
+        """What the environment does with a packet of `size` bytes: a number of `DELIVERIES`."""
+        return scheduler.choices.choose(who, kind, len(DELIVERIES) if size > 1 else _WHOLE, subject)
+
+    def carry(self, scheduler: Scheduler, answer: int, size: int, deliver: Callable[[], None]) -> int:
+        """Bring the packet over as answered: ``deliver()`` is called when it arrives, maybe at once.
 
         Returns how many of its bytes travel in it: fewer than `size` when the packet is split, and the
         caller sends the rest as a packet of its own.
         """
-        answer = scheduler.choices.choose(who, kind, len(DELIVERIES) if size > 1 else _WHOLE, subject)
         if answer == 0 and not self.latency_ns:
             deliver()
             return size

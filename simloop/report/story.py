@@ -77,7 +77,7 @@ def _packet(subject: Any) -> str:
         return "a packet"
     ends, _, _ = subject.label[:-1].partition("#")
     way = "to" if subject.label.endswith(">") else "from"
-    newest = subject.flight[-1].item if subject.flight else b""
+    newest = subject.leaving
     if isinstance(newest, str):
         what = {"FIN": "the end of the data", "RST": "the reset"}.get(newest, "the answer to the connection attempt")
     else:
