@@ -17,13 +17,15 @@ _RealLoop = asyncio.SelectorEventLoop
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Every new loop inside a world is a loop of that world, unless the program's own policy makes another.
-
-    The default policy makes simulated ones by its `_loop_factory`. uvloop's would reach for the real world."""
+    """Every new loop inside a world is a loop of that world, unless the program's own policy makes another."""
     world = active.world()
-    if world is not None and type(asyncio.get_event_loop_policy()).__module__.startswith("uvloop"):
-        return SimLoop(world, world.current)
-    return _real_new_event_loop()
+    return _real_new_event_loop() if world is None or _has_own_policy() else SimLoop(world, world.current)
+
+
+def _has_own_policy() -> bool:
+    # Policies go away with Python 3.16: nothing here needs them. uvloop's would reach for the real world.
+    policy = getattr(events, "_event_loop_policy", None)
+    return policy is not None and not type(policy).__module__.startswith(("asyncio.", "uvloop"))
 
 
 class _Chooses(type):
