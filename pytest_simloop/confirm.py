@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,15 +26,17 @@ _HASH_SEEDS = ("0", "1", "2", "3")
 _PATIENCE = 120.0
 
 
-class Confirmation(Enum):
-    """What fresh processes said."""
+@dataclass(frozen=True)
+class Confirmation:
+    """What fresh processes said, and the PYTHONHASHSEED under which one failed, if it took one."""
 
-    SAME = "same"
-    ONLY_WITH_HASH_SEED = "hash seed"
-    NEVER = "never"
-    UNKNOWN = "unknown"
+    verdict: str
+    hash_seed: str | None = None
 
-    hash_seed: str | None
+
+SAME = Confirmation("same")
+NEVER = Confirmation("never")
+UNKNOWN = Confirmation("unknown")
 
 
 def note_signature(error: BaseException) -> None:
@@ -47,19 +49,17 @@ def note_signature(error: BaseException) -> None:
 def confirm(item: SimulatedItem, failure: Failure) -> Confirmation:
     """Replay `failure` in a fresh process; under a few fixed PYTHONHASHSEEDs where it does not fail in the first."""
     if os.environ.get(_SIGNATURE_FILE):
-        return Confirmation.UNKNOWN
+        return UNKNOWN
     wanted = "|".join(map(str, signature_of(failure.exception)))
     first = _replay(item, failure.token, None)
     if first is None:
-        return Confirmation.UNKNOWN
+        return UNKNOWN
     if first == wanted:
-        return Confirmation.SAME
+        return SAME
     for seed in _HASH_SEEDS:
         if _replay(item, failure.token, seed) == wanted:
-            found = Confirmation.ONLY_WITH_HASH_SEED
-            found.hash_seed = seed
-            return found
-    return Confirmation.NEVER
+            return Confirmation("only with a hash seed", seed)
+    return NEVER
 
 
 def _replay(item: SimulatedItem, token: str, hash_seed: str | None) -> str | None:

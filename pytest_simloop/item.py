@@ -13,7 +13,7 @@ import pytest
 from _pytest.outcomes import XFailed
 
 from pytest_simloop import internals
-from pytest_simloop.confirm import Confirmation, confirm, note_signature
+from pytest_simloop.confirm import UNKNOWN, confirm, note_signature
 from pytest_simloop.sections import describe_failure, describe_replay
 from pytest_simloop.settings import Settings, settings_of, test_name
 from simloop.choices import Choices
@@ -86,7 +86,7 @@ class SimulatedItem(pytest.Function):
         campaign.explore()
         failure = self.report.failure
         if failure is not None:
-            confirmation = confirm(self, failure) if not self.config.option.usepdb else Confirmation.UNKNOWN
+            confirmation = confirm(self, failure) if not self.config.option.usepdb else UNKNOWN
             self.section = describe_failure(self, self.report, failure, settings, confirmation)
             raise failure.exception
 

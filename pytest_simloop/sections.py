@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from pytest_simloop.confirm import Confirmation
+from pytest_simloop.confirm import NEVER, SAME, Confirmation
 from simloop.choices import Schedule
 
 if TYPE_CHECKING:
@@ -47,20 +47,19 @@ def _command(item: SimulatedItem, token: str, confirmation: Confirmation) -> str
     # Whatever else would claim the test must stay away from the replay too.
     absent = "".join(f" -p {name}" for name in item.config.option.plugins or () if name.startswith("no:"))
     command = f"pytest {shlex.quote(node)} --sim-replay={token}{absent.replace(' -p no:cacheprovider', '')}"
-    if confirmation is Confirmation.ONLY_WITH_HASH_SEED:
+    if confirmation.hash_seed is not None:
         return f"PYTHONHASHSEED={confirmation.hash_seed} {command}"
     return command
 
 
 def _confirmed(confirmation: Confirmation) -> list[str]:
-    return {
-        Confirmation.SAME: ["in a fresh process it fails in the same way"],
-        Confirmation.ONLY_WITH_HASH_SEED: [
+    if confirmation.hash_seed is not None:
+        return [
             "in a fresh process it fails only under some PYTHONHASHSEEDs, such as the one in the command:",
             "the program depends on the order in which strings hash",
-        ],
-        Confirmation.NEVER: [
-            "in a fresh process it does NOT fail: it depends on state that earlier tests or runs have left behind"
-        ],
-        Confirmation.UNKNOWN: [],
-    }[confirmation]
+        ]
+    if confirmation == SAME:
+        return ["in a fresh process it fails in the same way"]
+    if confirmation == NEVER:
+        return ["in a fresh process it does NOT fail: it depends on state that earlier tests or runs have left behind"]
+    return []

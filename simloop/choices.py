@@ -239,13 +239,6 @@ def decode(token: str, test: str | None = None) -> Schedule:
     return schedule
 
 
-def schedule_of(token: str | int, test: str | None = None, profile: str = "cpython") -> Schedule | int:
-    """A token's schedule, or the plain seed that stands in its place."""
-    if isinstance(token, int) or token.strip().isdigit():
-        return check_seed(int(token))
-    return decode(token, test)
-
-
 def check_profile(name: str) -> str:
     if name not in PROFILES:
         raise ConfigurationError(f"unknown profile {name!r}: use one of {', '.join(PROFILES)}")

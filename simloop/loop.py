@@ -24,7 +24,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from simloop.errors import StepLimitError
-from simloop.kernel.clock import MILLISECOND, READ_NS, SECOND
+from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.process import Process
 from simloop.kernel.selector import SimSelector
 from simloop.kernel.threads import SimThread
@@ -434,10 +434,7 @@ class SimLoop(TidyLoop):
 
     def _poll_in_thread(self, thread: SimThread, timeout: float | None) -> None:
         """A loop that a thread runs waits as the thread does: the others go on meanwhile."""
-        deadline = None
-        if timeout is not None:
-            # As Scheduler.poll() has it.
-            deadline = self._clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
+        deadline = self._scheduler.poll_deadline(timeout)
         thread.pause()
         thread.park(self.has_work, deadline)
 

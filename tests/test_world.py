@@ -300,6 +300,7 @@ def test_a_spinning_program_sees_time_pass() -> None:
             await asyncio.sleep(0)
         while time.monotonic() < end + 0.05:
             pass
+        assert 0.1 <= simloop.current().elapsed < 0.11
 
     simloop.run(main)
 

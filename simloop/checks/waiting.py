@@ -72,20 +72,6 @@ def stack_of(task: asyncio.Task[Any]) -> list[Place]:
     return places
 
 
-def running_stack(task: asyncio.Task[Any]) -> list[Place]:
-    """The places of a task that is in the middle of a step: those of the frames that are on the stack."""
-    coro = coroutine_of(task)
-    target: Any = getattr(coro, "cr_frame", None)
-    places: list[Place] = []
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        places.append(Place(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_qualname))
-        if frame is target:
-            return places[::-1]
-        frame = frame.f_back
-    return stack_of(task)
-
-
 def _parts(awaitable: Any) -> tuple[CodeType | None, FrameType | None, Any]:
     for prefix in ("cr", "gi", "ag"):
         code = getattr(awaitable, f"{prefix}_code", None)

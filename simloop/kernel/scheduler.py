@@ -93,10 +93,6 @@ class Scheduler:
         deadlines = [due for loop in self.loops if loop.takes_turns() and (due := loop.deadline_ns()) is not None]
         return min(deadlines, default=None)
 
-    def pending_arrivals(self) -> bool:
-        """Whether anything is on its way."""
-        return bool(self._events or self._held or self._parked)
-
     def _deliver(self) -> None:
         now = self.clock.now
         while self._events and self._events[0][0] <= now:
@@ -136,10 +132,7 @@ class Scheduler:
             if len(self.loops) > 1:
                 self._share(loop)
             return
-        deadline = None
-        if timeout is not None:
-            # selectors.EpollSelector rounds up to a millisecond, "to wait at least timeout seconds".
-            deadline = self.clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
+        deadline = self.poll_deadline(timeout)
         if self._driver is loop:
             self._pass_time(loop.has_work, deadline, loop)
             return
@@ -148,6 +141,11 @@ class Scheduler:
             self._pass_time(loop.has_work, deadline, loop)
         finally:
             self._driver = None
+
+    def poll_deadline(self, timeout: float | None) -> int | None:
+        """When a poll that begins now gives up. selectors.EpollSelector rounds up to a millisecond, "to wait at
+        least timeout seconds"."""
+        return None if timeout is None else self.clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
 
     def block(self, process: Process, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
         """A blocking call of `process`: it stands still, and nobody else does. Returns ``done()``."""

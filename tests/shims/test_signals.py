@@ -68,6 +68,7 @@ def test_ignored_by_default() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.raise_signal(signal.SIGTERM)
         os.kill(os.getpid(), 0)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 def test_the_end_of_the_process_escapes() -> None:
