@@ -1,6 +1,7 @@
 """Runs unmodified asyncio programs in a simulated world, in which a seed chooses every order that the
 real environment could choose."""
 
+from simloop.cancelled import CancelledSomewhere
 from simloop.errors import (
     ConfigurationError,
     DeadlockError,
@@ -19,6 +20,7 @@ from simloop.explore.strategies import Plan, Strategy
 from simloop.simulation import Sim, SimHost, current, run, world
 
 __all__ = [
+    "CancelledSomewhere",
     "ConfigurationError",
     "DeadlockError",
     "EscapedSimulationError",

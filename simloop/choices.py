@@ -39,6 +39,8 @@ KINDS = (
     "order.timer",
     "order.fd",
     "order.arrival",
+    "net.race",
+    "thread.race",
 )
 _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 
@@ -76,7 +78,7 @@ class Observer(Protocol):
 class Choices:
     """Answers every choice point of one run, records the answers, and hashes them as they come."""
 
-    __slots__ = ("_counters", "_decide", "_entropy", "digest", "observer", "recorded", "seed")
+    __slots__ = ("_counters", "_decide", "_entropy", "digest", "observer", "orders", "recorded", "seed")
 
     def __init__(self, seed: int = 0, decide: Decide | None = None) -> None:
         self.seed = seed
@@ -84,6 +86,8 @@ class Choices:
         self._counters: dict[tuple[str, str], list[int]] = {}
         self.recorded: list[tuple[str, str, int, int, int]] = []
         self.digest = 0
+        #: A hash of those answers that change an order without moving any loop's arrivals, see `noted`.
+        self.orders = 0
         self._entropy: random.Random | None = None
         self.observer: Observer | None = None
 
@@ -114,6 +118,21 @@ class Choices:
         # A tuple of ints hashes alike in every process; a string would not.
         self.digest = hash((self.digest, counter[0], number, value))
         return value
+
+    def order(self, who: str, kind: str, n: int, subject: object = None) -> int:
+        """`choose` for an order that shows nowhere else."""
+        return self.noted(kind, self.choose(who, kind, n, subject))
+
+    def noted(self, kind: str, value: int) -> int:
+        """Fold an answer into `orders`, and give it back: runs that differ in it are never equivalent."""
+        if value:
+            self.orders = hash((self.orders, _KIND_CODES[kind], value))
+        return value
+
+    @property
+    def drew_entropy(self) -> bool:
+        """Whether the program has drawn anything from its own entropy, so that the seed matters to it."""
+        return self._entropy is not None
 
     def answers(self) -> list[Answer]:
         return [Answer(Point(who, kind, number), n, value) for who, kind, number, n, value in self.recorded]
@@ -355,12 +374,12 @@ def seeded(seed: int) -> Decide | None:
     return random_walk(seed) if seed else None
 
 
-def permute(items: list[T], answer: Callable[[T, int], int]) -> list[T]:
-    """`items` in an order in which each may be overtaken by later ones: ``answer(item, n)`` says by
-    how many, out of ``range(n)``. All zeros keep the order (a Lehmer code, read from the back)."""
+def permute(items: list[T], answer: Callable[[T, list[T]], int]) -> list[T]:
+    """`items` in an order in which each may be overtaken by later ones: ``answer(item, later)`` says by
+    how many of `later`, the first ones. All zeros keep the order (a Lehmer code, read from the back)."""
     ordered: list[T] = []
     for item in reversed(items):
-        ordered.insert(answer(item, len(ordered) + 1) if ordered else 0, item)
+        ordered.insert(answer(item, ordered) if ordered else 0, item)
     return ordered
 
 

@@ -16,7 +16,6 @@ import asyncio
 import contextvars
 import heapq
 import sys
-import warnings
 from _thread import get_ident
 from asyncio import base_events, events, format_helpers, tasks
 from collections.abc import Callable, Coroutine
@@ -29,15 +28,13 @@ from simloop.kernel.process import Process
 from simloop.kernel.selector import SimSelector
 from simloop.kernel.threads import SimThread
 from simloop.network.world import World
+from simloop.outside import Cancellable, MadeByTest, SimTimerHandle, TimerNames, due_until, rivals_of, timer_due
 from simloop.profiles import order_timers, shuffle_batch, swap_handlers
 from simloop.shims import active
 from simloop.stock import CLOCK_RESOLUTION, set_up_stock
-from simloop.tasks import Cancellable, OrderedWeakSet, SimFuture, SimHandle, SimTask, task_of
+from simloop.tasks import OrderedWeakSet, SimFuture, SimHandle, SimTask, task_of
 from simloop.tidy import REGISTRY_START, TidyLoop
 
-# Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
-_MIN_SCHEDULED_TIMER_HANDLES = 100
-_MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
 _MAXIMUM_SELECT_TIMEOUT = 24 * 3600
 
 
@@ -85,9 +82,13 @@ class SimLoop(TidyLoop):
         self._sim_tasks = []
         self._sim_task_limit = REGISTRY_START
         self._sim_task_count = 0
-        self._sim_orphans = 1
+        self._sim_orphans: list[str] = []
         self._cancellable: list[Cancellable] = []
+        self._steps = 0
         self._prefix = "" if process is world.root else f"{process.name}/"
+        self._timer_names = TimerNames(self._prefix)
+        #: Decides which new tasks the environment may cancel, beside those that are declared.
+        self.may_cancel_new: Callable[[SimTask], bool] | None = None
         self._shuffles = world.profile != "cpython"
         self._asyncgens = OrderedWeakSet()
         self._scheduler = world.scheduler
@@ -111,31 +112,6 @@ class SimLoop(TidyLoop):
 
     def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> Any:
         raise active.escape("TLS", "TLS is not simulated yet; connect without it")
-
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """As documented; the stock version waits in a thread of its own."""
-        self._executor_shutdown_called = True
-        executor = self._default_executor
-        if executor is None:
-            return
-        executor.shutdown(wait=False)
-        workers = self.world.workers(executor, 1, "asyncio")
-        if not workers.active:
-            return
-        idle = self.create_future()
-        self.world.scheduler.when(
-            lambda: not workers.active,
-            lambda: None if idle.done() else idle.set_result(None),
-        )
-        try:
-            async with asyncio.timeout(timeout):
-                await idle
-        except TimeoutError:
-            warnings.warn(
-                f"The executor did not finishing joining its threads within {timeout} seconds.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
 
     def close(self) -> None:
         if not self._closed and self._thread_id is None:
@@ -165,6 +141,16 @@ class SimLoop(TidyLoop):
         self._ready.append(handle)
         return handle
 
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> events.TimerHandle:
+        if self._debug or self._closed or when is None:
+            return super().call_at(when, callback, *args, context=context)
+        timer = SimTimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
+
     # --- tasks and futures ----------------------------------------------------------------------------
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -188,14 +174,15 @@ class SimLoop(TidyLoop):
         self._sim_task_count = number = self._sim_task_count + 1
         task = SimTask.__new__(SimTask)
         task.sim_number = number
-        task.sim_children = 0
+        task.sim_children = []
         parent = tasks.current_task(self)
         if type(parent) is SimTask:
-            parent.sim_children += 1
-            task.sim_origin = (parent.sim_origin, parent.sim_children, "")
+            siblings = parent.sim_children
+            task.sim_origin = (parent.sim_origin, siblings, len(siblings), self._prefix)
         else:
-            task.sim_origin = (None, self._sim_orphans, self._prefix)
-            self._sim_orphans += 1
+            siblings = self._sim_orphans
+            task.sim_origin = (None, siblings, len(siblings), self._prefix)
+        siblings.append(getattr(coro, "__name__", "?"))
         if name is None:
             # Named per run: asyncio's own counter goes on from run to run.
             name = f"Task-{number}"
@@ -208,18 +195,22 @@ class SimLoop(TidyLoop):
             del task._source_traceback[-1]  # type: ignore[attr-defined]
         if self.tracer is not None:
             self.tracer.created(task)
+        if self.may_cancel_new is not None and self.may_cancel_new(task):
+            self.may_cancel(task)
         self._sim_tasks.append(task)
         if len(self._sim_tasks) >= self._sim_task_limit:
             self._prune_registry()
         return task
 
     def create_main(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
-        """The main task, whose path is ``0``, and whose children's paths are their numbers alone."""
-        counted, self._sim_orphans = self._sim_orphans, 0
-        try:
-            return self.create_task(coro, context=context)
-        finally:
-            self._sim_orphans = counted
+        """The main task, whose path is ``0``."""
+        task = self.create_task(coro, context=context)
+        assert isinstance(task, SimTask)
+        self._sim_orphans.pop()
+        task.sim_origin = (None, [], -1, self._prefix)
+        if self.world.cancel_own:
+            self.may_cancel_new = MadeByTest(coro)
+        return task
 
     def abandon(self) -> None:
         """The world ends, and this loop with it, in the middle of whatever it does."""
@@ -231,6 +222,16 @@ class SimLoop(TidyLoop):
         """Declare that the environment may cancel `task`, once, at any poll from now on."""
         if not any(entry.task is task for entry in self._cancellable):
             self._cancellable.append(Cancellable(task))
+
+    def let_cancel(self, entry: Cancellable) -> None:
+        self._cancellable.append(entry)
+
+    def no_longer_cancel(self, entry: Cancellable) -> None:
+        """Take the declaration back; a cancellation that is queued already comes no more."""
+        if entry in self._cancellable:
+            self._cancellable.remove(entry)
+        if entry.handle is not None:
+            entry.handle.cancel()
 
     # --- the turn -------------------------------------------------------------------------------------
 
@@ -256,6 +257,7 @@ class SimLoop(TidyLoop):
         queued = len(ready)
         world = self.world
         choices = world.choices
+        marks = 0
         if self.thread is None:
             self._scheduler.poll(self, timeout)
         else:
@@ -265,16 +267,22 @@ class SimLoop(TidyLoop):
                 for event in found:
                     before = len(ready)
                     self._process_events([event])  # type: ignore[attr-defined]
-                    swap_handlers(ready, before, self.process.name, choices.choose)
+                    swap_handlers(ready, before, self.process.name, choices.order)
             else:
                 self._process_events(found)  # type: ignore[attr-defined]
+            marks = hash(tuple([(key.fd, mask) for key, mask in found]))
         if self._cancellable:
-            self._cancel_from_outside()
+            marks += self._cancel_from_outside()
         if scheduled:
             self._collect_due_timers()
         if self._shuffles:
-            shuffle_batch(ready, queued, world.profile, self.process.name, choices.choose)
+            shuffle_batch(ready, queued, world.profile, self.process.name, choices.order)
         ntodo = len(ready)
+        if ntodo > queued:
+            # Between arrivals a loop decides nothing: what arrived after how many steps is its whole order.
+            process = self.process
+            process.order = hash((process.order, self._steps + queued, ntodo - queued, marks))
+        self._steps += ntodo
         world.steps += ntodo
         # Steps and time are part of the digest, folded in as `Choices.choose` does with answers.
         choices.digest = hash((choices.digest, ntodo, self._clock.now))
@@ -329,28 +337,6 @@ class SimLoop(TidyLoop):
             sys.set_asyncgen_hooks(*hooks)
         return task.result()
 
-    def _drop_cancelled_timers(self) -> None:
-        scheduled = self._scheduled
-        size = len(scheduled)
-        if (
-            size > _MIN_SCHEDULED_TIMER_HANDLES
-            and self._timer_cancelled_count / size > _MIN_CANCELLED_TIMER_HANDLES_FRACTION
-        ):
-            kept = []
-            for handle in scheduled:
-                if handle._cancelled:
-                    handle._scheduled = False
-                else:
-                    kept.append(handle)
-            heapq.heapify(kept)
-            # In place: the turn holds on to the list.
-            scheduled[:] = kept
-            self._timer_cancelled_count = 0
-        else:
-            while scheduled and scheduled[0]._cancelled:
-                self._timer_cancelled_count -= 1
-                heapq.heappop(scheduled)._scheduled = False
-
     def _collect_due_timers(self) -> None:
         scheduled = self._scheduled
         end_time = self._clock.now / SECOND + CLOCK_RESOLUTION
@@ -362,30 +348,33 @@ class SimLoop(TidyLoop):
             handle._scheduled = False
             due.append(handle)
         if len(due) > 1:
-            due = order_timers(due, self.world.profile, self.process.name, self.world.choices.choose)
+            due = order_timers(due, self.world.profile, self._timer_names, self.world.choices.order)
         self._ready.extend(due)
 
-    def _choose(self, kind: str, n: int, subject: object = None) -> int:
-        return self.world.choices.choose(self.process.name, kind, n, subject)
-
     def _maybe_stall(self) -> None:
-        """While callbacks are ready time may pass, as in a slow step: far enough for the next timer."""
+        """While callbacks are ready time may pass, as in a slow step: until one of the next timers is due."""
         scheduler = self.world.scheduler
-        gap = int(self._scheduled[0]._when * SECOND) + 1 - self._clock.now
-        if 0 < gap <= scheduler.max_stall_ns and self._choose("cpu.stall", 2, self._scheduled[0]):
-            self._clock.now += gap
+        timer = self._scheduled[0]
+        gap = int(timer._when * SECOND) + 1 - self._clock.now
+        if 0 < gap <= scheduler.max_stall_ns:
+            rivals = rivals_of(self._scheduled, self._clock.now, scheduler.max_stall_ns)
+            answer = self.world.choices.choose(self._timer_names(timer), "cpu.stall", 1 + len(rivals), self)
+            if answer:
+                self._clock.now = rivals[answer - 1] + 1
 
-    def _cancel_from_outside(self) -> bool:
-        """An outside cancellation is an arrival: it is queued at the poll like a ready callback."""
-        cancelled = False
+    def _cancel_from_outside(self) -> int:
+        """An outside cancellation is an arrival: it is queued at the poll like a ready callback. Returns a
+        number for what was cancelled, 0 for nothing."""
+        marks = 0
         for entry in list(self._cancellable):
             if entry.task.done():
                 self._cancellable.remove(entry)
-            elif self.world.choices.choose(entry.who(), "cancel", 2, entry.task):
+            elif entry.ask(self.world.choices):
                 self._cancellable.remove(entry)
-                self._ready.append(events.Handle(entry.task.cancel, (), self, contextvars.Context()))
-                cancelled = True
-        return cancelled
+                self._ready.append(entry.handle)
+                self.world.cancellations += 1
+                marks += 1 + entry.mark()
+        return marks
 
     def _run_batch_watched(self, ntodo: int) -> None:
         """The same batch with asyncio's debug checks, or with somebody watching."""
@@ -453,8 +442,19 @@ class SimLoop(TidyLoop):
         self._drop_cancelled_timers()
         return -int(-self._scheduled[0]._when * SECOND // 1) if self._scheduled else None
 
+    def deadlines_until(self, limit_ns: int) -> list[int]:
+        return due_until(self._scheduled, limit_ns) if self._scheduled else []
+
+    def timer_due(self, due_ns: int) -> Any:
+        """A timer of this loop that is due just then, or None."""
+        return timer_due(self._scheduled, due_ns)
+
+    def queued(self) -> Any:
+        """The handles that wait for their turn; for those who watch."""
+        return self._ready
+
     def idle_arrival(self) -> bool:
-        return bool(self._cancellable) and self._cancel_from_outside()
+        return bool(self._cancellable) and self._cancel_from_outside() != 0
 
     def run_turn(self) -> None:
         """One turn in the middle of another process's wait."""

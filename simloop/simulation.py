@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, TypeVar
 
+from simloop.cancelled import CancelledSomewhere
 from simloop.checks.deadlock import describe_deadlock
 from simloop.choices import Choices, check_profile, check_seed, seeded
 from simloop.errors import ConfigurationError, EscapedSimulationError, WorldError
@@ -37,7 +38,8 @@ class Limits:
     `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may
     go on, and how long one slow step may keep a loop from its timers. `threads` simulates threads that
     the program starts itself; without it they escape, because a bare `threading.Lock` between two of them
-    still blocks for real. Executors need no leave.
+    still blocks for real. Executors need no leave. `cancel` lets the environment cancel any task that the
+    main function itself creates; a run that ends with that cancellation counts as passed.
     """
 
     profile: str = "cpython"
@@ -45,13 +47,15 @@ class Limits:
     max_time: float = DEFAULT_MAX_TIME
     max_stall: float = DEFAULT_MAX_STALL
     threads: bool = False
+    cancel: bool = False
 
     def __post_init__(self) -> None:
         check_profile(self.profile)
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < 1:
             raise ConfigurationError(f"max_steps must be a whole number of at least 1, not {self.max_steps!r}")
-        if not isinstance(self.threads, bool):
-            raise ConfigurationError(f"threads must be True or False, not {self.threads!r}")
+        for name in ("threads", "cancel"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name} must be True or False, not {getattr(self, name)!r}")
         for name in ("max_time", "max_stall"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
@@ -149,6 +153,21 @@ class Sim:
             raise WorldError(f"sim.may_cancel() takes a task of this run, not {task!r}")
         loop.may_cancel(task)
 
+    def cancelled_somewhere(self) -> CancelledSomewhere:
+        """``async with sim.cancelled_somewhere() as outcome:`` lets the environment cancel the current task at
+        any poll inside of the block, once: a client that hangs up. The cancellation ends with the block;
+        ``outcome.cancelled`` says whether it came through.
+
+        >>> async def main():
+        ...     async with current().cancelled_somewhere() as outcome:
+        ...         await asyncio.sleep(1)
+        ...     return outcome.cancelled
+        >>> run(main)
+        False
+        """
+        self._check_use()
+        return CancelledSomewhere()
+
     def __repr__(self) -> str:
         return f"<Sim seed={self.seed} at {self.elapsed:.6f} s>"
 
@@ -183,6 +202,7 @@ class entered:
             max_time=limits.max_time,
             max_stall=limits.max_stall,
             own_threads=limits.threads,
+            cancel_own=limits.cancel,
         )
         self._world.scheduler.explain_deadlock = describe_deadlock
 
@@ -193,7 +213,7 @@ class entered:
         active.entered = self._world
         return self._world
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> bool:
         world = self._world
         try:
             if world.scheduler.loops:
@@ -209,6 +229,8 @@ class entered:
                 gc.enable()
         if error is None and world.escape is not None:
             raise world.escape
+        # Who awaits a task that was cancelled for him is told so: under the option this is what should happen.
+        return isinstance(error, asyncio.CancelledError) and world.cancel_own and world.cancellations > 0
 
 
 def _loops(world: World) -> list[SimLoop]:
@@ -250,6 +272,11 @@ class Outcome:
     def choices(self) -> Choices:
         return self.world.choices
 
+    @property
+    def fingerprint(self) -> int:
+        """Equal for runs that differ in nothing but the times at which the same things happened."""
+        return self.world.fingerprint()
+
 
 def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | None = None) -> Outcome:
     """One run of ``main()`` as `asyncio.run` would have it; its exception is kept, not raised, unless it
@@ -268,6 +295,7 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
             raise
         escape = outcome.world.escape
         outcome.exception = escape if escape is not None and not isinstance(error, EscapedSimulationError) else error
+    assert outcome is not None
     return outcome
 
 

@@ -27,18 +27,22 @@ class SimFuture(asyncio.Future):  # type: ignore[type-arg]
             return self._sim_number
 
 
-Origin = tuple["Origin | None", int, str]
-"""Where in the tree of tasks one was created: the parent's origin, the how-manieth child, the process."""
+Origin = tuple["Origin | None", list[str], int, str]
+"""Where in the tree of tasks one was created: the parent's origin, the functions of all children so far, which of
+them it is, and the process."""
 
 
 class SimTask(asyncio.Task):  # type: ignore[type-arg]
     """A task of a simulated loop. It hashes by order of creation."""
 
-    __slots__ = ("sim_children", "sim_number", "sim_origin")
+    __slots__ = ("sim_children", "sim_number", "sim_origin", "sim_path")
 
     sim_number: int
     sim_origin: Origin
-    sim_children: int
+    #: The functions of the tasks that it created.
+    sim_children: list[str]
+    #: Its path, once somebody has asked for it.
+    sim_path: str
 
     def __hash__(self) -> int:
         return self.sim_number
@@ -96,27 +100,6 @@ class OrderedWeakSet:
         return iter([item for ref in list(self._refs.values()) if (item := ref()) is not None])
 
 
-class Cancellable:
-    """A task that the environment may cancel, and where in its life it is."""
-
-    __slots__ = ("path", "suspension", "task", "waiter")
-
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self.task = task
-        self.path = path_of(task)
-        self.waiter: object = self
-        self.suspension = 0
-
-    def who(self) -> str:
-        """The task and the how-manieth of its suspensions: turns of unrelated tasks before this one
-        do not change it."""
-        waiter = self.task._fut_waiter  # type: ignore[attr-defined]
-        if waiter is not self.waiter:
-            self.waiter = waiter
-            self.suspension += 1
-        return f"{self.path}~{self.suspension}"
-
-
 def task_of(handle: Any) -> asyncio.Task[Any] | None:
     """The task of which this handle is a step, if it is one."""
     owner = getattr(handle._callback, "__self__", None)
@@ -124,18 +107,47 @@ def task_of(handle: Any) -> asyncio.Task[Any] | None:
 
 
 def path_of(task: asyncio.Task[Any] | None) -> str:
-    """Where in the tree of tasks this one was created: ``2.1`` is the first child of the second child
-    of the main task, which is ``0`` itself. Tasks that callbacks create are ``c1``, ``c2`` and so on."""
-    origin: Origin | None = getattr(task, "sim_origin", None)
-    if origin is None:
+    """Where in the tree of tasks this one was created: ``serve.read#2`` is the second task of a function
+    `read` that the first task of a function `serve` has created. The main task is ``0``, and its children go
+    without it; what a callback creates begins with ``@``. Other functions' tasks do not change it."""
+    if not isinstance(task, SimTask):
         return "?"
-    numbers: list[str] = []
-    while origin[0] is not None:
-        numbers.append(str(origin[1]))
-        origin = origin[0]
-    root = f"c{origin[1]}" if origin[1] else ""
-    path = ".".join([*([root] if root else []), *reversed(numbers)])
-    return origin[2] + (path or "0")
+    try:
+        return task.sim_path
+    except AttributeError:
+        task.sim_path = path = _path(task.sim_origin)
+        return path
+
+
+def _path(origin: Origin) -> str:
+    labels: list[str] = []
+    node: Origin | None = origin
+    while node is not None:
+        parent, siblings, index, prefix = node
+        if index >= 0:
+            label = siblings[index]
+            number = siblings[: index + 1].count(label)
+            labels.append(f"{'' if parent else '@'}{label}{f'#{number}' if number > 1 else ''}")
+        node = parent
+    return prefix + (".".join(reversed(labels)) or "0")
+
+
+def innermost(task: asyncio.Task[Any]) -> str:
+    """The name of the function in which a suspended task waits."""
+    name = "?"
+    awaitable: Any = task.get_coro()
+    while awaitable is not None:
+        for attribute in ("cr_await", "gi_yieldfrom", "ag_await"):
+            try:
+                inner = getattr(awaitable, attribute)
+            except AttributeError:
+                continue
+            name = awaitable.__name__
+            break
+        else:
+            break
+        awaitable = inner
+    return name
 
 
 def close_coroutine(coro: Any) -> None:

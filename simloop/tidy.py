@@ -4,14 +4,19 @@ asyncio, comes at no particular time."""
 from __future__ import annotations
 
 import asyncio
+import heapq
 import warnings
 import weakref
 from functools import cached_property
 from typing import Any
 
 from simloop.kernel.selector import SimSelector
+from simloop.network.world import World
 from simloop.tasks import OrderedWeakSet, SimTask, close_coroutine
 
+# Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
+_MIN_SCHEDULED_TIMER_HANDLES = 100
+_MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
 #: Finished tasks are dropped from the registry when it has grown to this, and then whenever it has doubled.
 REGISTRY_START = 256
 
@@ -23,6 +28,9 @@ class TidyLoop(asyncio.SelectorEventLoop):
     _asyncgens: OrderedWeakSet
     _selector: SimSelector
     _default_executor: Any
+    _scheduled: list[Any]
+    _timer_cancelled_count: int
+    world: World
     _sim_tasks: list[SimTask]
     _sim_task_limit: int
 
@@ -93,3 +101,50 @@ class TidyLoop(asyncio.SelectorEventLoop):
         for transport in self._open_transports():
             transport._sock = None
             transport._closing = True
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """As documented; the stock version waits in a thread of its own."""
+        self._executor_shutdown_called = True
+        executor = self._default_executor
+        if executor is None:
+            return
+        executor.shutdown(wait=False)
+        workers = self.world.workers(executor, 1, "asyncio")
+        if not workers.active:
+            return
+        idle = self.create_future()
+        self.world.scheduler.when(
+            lambda: not workers.active,
+            lambda: None if idle.done() else idle.set_result(None),
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                await idle
+        except TimeoutError:
+            warnings.warn(
+                f"The executor did not finishing joining its threads within {timeout} seconds.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _drop_cancelled_timers(self) -> None:
+        scheduled = self._scheduled
+        size = len(scheduled)
+        if (
+            size > _MIN_SCHEDULED_TIMER_HANDLES
+            and self._timer_cancelled_count / size > _MIN_CANCELLED_TIMER_HANDLES_FRACTION
+        ):
+            kept = []
+            for handle in scheduled:
+                if handle._cancelled:
+                    handle._scheduled = False
+                else:
+                    kept.append(handle)
+            heapq.heapify(kept)
+            # In place: the turn holds on to the list.
+            scheduled[:] = kept
+            self._timer_cancelled_count = 0
+        else:
+            while scheduled and scheduled[0]._cancelled:
+                self._timer_cancelled_count -= 1
+                heapq.heappop(scheduled)._scheduled = False

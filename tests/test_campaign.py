@@ -88,10 +88,11 @@ def test_a_drifted_token_warns_and_does_not_crash() -> None:
 
 def test_a_passing_program_uses_its_budget() -> None:
     async def fine() -> None:
-        await asyncio.to_thread(lambda: None)
+        await asyncio.gather(*(asyncio.to_thread(lambda: None) for _ in range(3)))
 
     report = simloop.explore(fine, runs=50)
     assert report
+    assert not report.complete
     assert report.failure is None
     assert report.runs == 50
     assert 1 < report.distinct <= 50
@@ -117,7 +118,7 @@ def test_a_budget_that_is_none_is_refused(runs: object) -> None:
 def test_an_interrupted_campaign_says_what_it_knows() -> None:
     made = 0
 
-    def until_reducing(choices: object, tracer: object = None) -> object:
+    def until_reducing(choices: object, tracer: object = None, **_: object) -> object:
         nonlocal made
         made += 1
         if campaign._found is not None and made > campaign.report.runs + 4:

@@ -112,9 +112,9 @@ def test_an_answer_beyond_what_the_point_offers_becomes_the_last_one() -> None:
 @given(st.lists(st.integers(), max_size=8), st.randoms())
 def test_permute_reaches_orders_and_zero_keeps_them(items: list[int], random: object) -> None:
     numbered = list(enumerate(items))
-    assert permute(numbered, lambda item, n: 0) == numbered
-    assert sorted(permute(numbered, lambda item, n: n - 1)) == sorted(numbered)
-    assert permute(numbered, lambda item, n: n - 1) == numbered[::-1]
+    assert permute(numbered, lambda item, later: 0) == numbered
+    assert sorted(permute(numbered, lambda item, later: len(later))) == sorted(numbered)
+    assert permute(numbered, lambda item, later: len(later)) == numbered[::-1]
 
 
 def test_nearby_seeds_mix_far_apart() -> None:

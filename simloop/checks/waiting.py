@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import linecache
 import os
 import sys
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ class Place:
 
     def __str__(self) -> str:
         return f"{shown_path(self.file)}:{self.line}"
+
+
+def source_of(place: Place) -> str:
+    """The text of the line; empty where the source is not to be had."""
+    return linecache.getline(place.file, place.line).strip()
 
 
 def shown_path(file: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from simloop.choices import (
@@ -18,21 +19,32 @@ from simloop.choices import (
     seeded,
 )
 from simloop.errors import ConfigurationError, NondeterminismError, OtherTestError, ReplayDriftWarning
-from simloop.explore.shrink import Shrinker
-from simloop.explore.signature import signature_of
-from simloop.explore.strategies import Portfolio, default_portfolio
+from simloop.explore.enumeration import Enumeration
+from simloop.explore.shrink import DEFAULT_BUDGET, Shrinker
+from simloop.explore.signature import Signature, signature_of
+from simloop.explore.strategies import Canonical, Plan, Saved, Strategy, Walk
+from simloop.explore.sweeps import CancelSweep, TimeoutSweep
 from simloop.loop import Tracer
-from simloop.report.story import Story
+from simloop.report.explanation import Explanation
+from simloop.report.trace import Trace
 from simloop.simulation import Limits, Main, Outcome, T, execute, make_limits
 
 DEFAULT_RUNS = 100
 
 
 class Execute(Protocol):
-    """Makes one run of the test under the given choices. Exceptions that are no failure, such as a
-    skip, it raises; all others it returns in the outcome."""
+    """Makes one run of the test under the given choices. Exceptions that are no failure, such as a skip, it
+    raises; all others it returns in the outcome. `profile` overrides the test's own. `final` marks the one run
+    that a person gets to see: whose output, traceback and breakpoints count."""
 
-    def __call__(self, choices: Choices, tracer: Tracer | None = None) -> Outcome: ...
+    def __call__(
+        self,
+        choices: Choices,
+        tracer: Tracer | None = None,
+        *,
+        profile: str | None = None,
+        final: bool = False,
+    ) -> Outcome: ...
 
 
 @dataclass
@@ -48,10 +60,15 @@ class Failure:
     #: Which strategy found it.
     strategy: str
     schedule: Schedule
-    #: One sentence for each deviation of the schedule, in the order of their happening.
-    story: list[str] = field(default_factory=list)
+    #: What happened, for a person to read.
+    explanation: Explanation
     #: How many deviations the run had in which it was found.
     deviations_found: int = 0
+
+    @property
+    def story(self) -> list[str]:
+        """One sentence for each deviation of the schedule, in the order of their happening."""
+        return self.explanation.sentences
 
 
 @dataclass
@@ -61,15 +78,29 @@ class Report:
     failure: Failure | None = None
     #: How many schedules were run.
     runs: int = 0
-    #: How many of the runs differed from all before them, by the digest of their choices and steps.
+    #: How many of the runs differed from all before them in more than the times at which the same things happened.
     distinct: int = 0
+    #: How many schedules there are, when all were run; else 0.
+    complete: int = 0
+    #: Whether the environment could decide anything at all in the canonical run.
+    has_choices: bool = False
 
     def __bool__(self) -> bool:
         return self.failure is None
 
 
+# What each strategy may use of a campaign's runs; the walk has what they leave.
+_CANCEL_SHARE = 0.4
+_TIMEOUT_SHARE = 0.2
+_THIRD_PARTY_SHARE = 0.2
+
+
 class Campaign:
-    """Explores one test, which `execute` runs. `name` identifies the test in its tokens."""
+    """Explores one test, which `execute` runs. `name` identifies the test in its tokens.
+
+    `saved` schedules are tried first. `strategies` of third parties come after the sweeps. Shrinking takes up to
+    `shrink_runs` runs more, 0 for none. `observe` hears of every run that explores.
+    """
 
     def __init__(
         self,
@@ -79,93 +110,152 @@ class Campaign:
         runs: int = DEFAULT_RUNS,
         seed: int = 0,
         profile: str = "cpython",
-        portfolio: Portfolio = default_portfolio,
+        saved: Sequence[Schedule] = (),
+        strategies: Sequence[Strategy] = (),
+        shrink_runs: int = DEFAULT_BUDGET,
+        observe: Callable[[Outcome], None] | None = None,
     ) -> None:
         self._execute = execute
         self.name = name
         self.runs = check_runs(runs)
         self.seed = check_seed(seed)
         self.profile = profile
-        self._portfolio = portfolio
+        self._shrink_runs = check_shrink_runs(shrink_runs)
+        self._observe = observe
         self.report = Report()
-        self._digests: set[int] = set()
+        self._fingerprints: set[int] = set()
         #: The schedule of the first failing run.
         self._found: Schedule | None = None
+        self._enumeration = Enumeration(seed, lambda: self.runs - self.report.runs)
+        # What is kept runs before everything else, whatever it costs.
+        self._portfolio: list[tuple[Strategy, int]] = [
+            (Saved(saved), runs),
+            (Canonical(seed), 1),
+            (CancelSweep(seed, int(runs * _CANCEL_SHARE)), int(runs * _CANCEL_SHARE)),
+            (TimeoutSweep(seed, int(runs * _TIMEOUT_SHARE)), int(runs * _TIMEOUT_SHARE)),
+            *((strategy, max(1, int(runs * _THIRD_PARTY_SHARE / len(strategies)))) for strategy in strategies),
+            (self._enumeration, runs),
+            (Walk(seed), runs),
+        ]
 
     def explore(self) -> Report:
-        """Run until the first failure, or the whole budget. Raises `NondeterminismError` when two runs of
-        one schedule differ."""
+        """Run until the first failure, the whole budget, or until every schedule was run. Raises
+        `NondeterminismError` when two runs of one schedule differ."""
+        report = self.report
         try:
-            strategies = self._portfolio(self.seed)
-            for strategy in strategies:
-                while self.report.runs < self.runs and (plan := strategy.plan()) is not None:
-                    choices = Choices(plan.seed, plan.decide)
-                    outcome = self._run(choices)
-                    for listener in strategies:
-                        listener.observe(choices, outcome.exception is not None)
-                    if self.report.runs == 1:
-                        self._check_determinism(outcome)
+            for strategy, share in self._portfolio:
+                for _ in range(share):
+                    if report.runs >= self.runs or (plan := strategy.plan()) is None:
+                        break
+                    outcome = self._run(plan)
                     if outcome.exception is not None:
-                        self.report.failure = self._examine(outcome, strategy.name)
-                        return self.report
+                        report.failure = self._examine(outcome, strategy.name)
+                        return report
+                if strategy is self._enumeration and (covered := self._enumeration.covered):
+                    report.complete = covered
+                    return report
         except KeyboardInterrupt as interrupt:
             known = "no failure until then"
             if self._found is not None:
                 known = f"it fails, not reduced yet: {encode(self._found, self.name)}"
-            interrupt.add_note(f"simloop: interrupted in run {self.report.runs} of {self.runs} of {self.name}; {known}")
+            interrupt.add_note(f"simloop: interrupted in run {report.runs} of {self.runs} of {self.name}; {known}")
             raise
-        return self.report
+        return report
 
-    def _run(self, choices: Choices) -> Outcome:
-        self.report.runs += 1
+    def _run(self, plan: Plan) -> Outcome:
+        report = self.report
+        report.runs += 1
+        choices = Choices(plan.seed, plan.decide)
         outcome = self._execute(choices)
-        if choices.digest not in self._digests:
-            self._digests.add(choices.digest)
-            self.report.distinct += 1
+        if outcome.fingerprint not in self._fingerprints:
+            self._fingerprints.add(outcome.fingerprint)
+            report.distinct += 1
+        for listener, _ in self._portfolio:
+            listener.observe(choices, outcome.exception is not None)
+        if self._observe is not None:
+            self._observe(outcome)
+        if report.runs == 1:
+            self._check_determinism(outcome)
+        if not report.has_choices:
+            report.has_choices = any(n > 1 for _, _, _, n, _ in choices.recorded)
         return outcome
 
     def _check_determinism(self, first: Outcome) -> None:
         """The first schedule runs twice, and must go the same way."""
-        again = self._execute(Choices(first.choices.seed, None))
-        if again.choices.digest != first.choices.digest:
-            raise first_difference(first.choices, again.choices, self.name) from first.exception
+        self._again(Schedule(self.profile, first.choices.seed, first.choices.deviations()), first)
+
+    def _again(self, schedule: Schedule, expected: Outcome) -> Outcome:
+        """Run what `expected` came of once more, and see that it goes the same way."""
+        outcome = self._traced(schedule, None)
+        if outcome.choices.digest != expected.choices.digest:
+            raise first_difference(expected.choices, outcome.choices, self.name) from expected.exception
+        return outcome
+
+    def _traced(
+        self, schedule: Schedule, tracer: Trace | None, *, profile: str | None = None, final: bool = False
+    ) -> Outcome:
+        choices = Choices(schedule.seed, schedule.decider())
+        choices.observer = tracer
+        return self._execute(choices, tracer, profile=profile, final=final)
 
     def _examine(self, found: Outcome, strategy: str) -> Failure:
         """Make sure of a failure, make it small, and find the words for it."""
         schedule = self._found = Schedule(self.profile, found.choices.seed, found.choices.deviations())
-        again = self._execute(Choices(schedule.seed, schedule.decider()))
-        if again.choices.digest != found.choices.digest:
-            raise first_difference(found.choices, again.choices, self.name) from found.exception
+        last = self._again(schedule, found)
         assert found.exception is not None
         wanted = signature_of(found.exception)
 
         def still_fails(candidate: Schedule) -> dict[Point, int] | None:
-            outcome = self._execute(Choices(candidate.seed, candidate.decider()))
+            nonlocal last
+            outcome = self._traced(candidate, None)
             if outcome.exception is None or signature_of(outcome.exception) != wanted:
                 return None
+            last = outcome
             return outcome.choices.deviations()
 
-        small = Shrinker(schedule, still_fails).shrink()
-        outcome, story = self.told(small)
+        shrinker = Shrinker(schedule, still_fails, self._shrink_runs, self.seed)
+        small = self._found = shrinker.shrink()
+        explanation, outcome = self._explained(small, wanted)
+        if outcome.choices.digest != last.choices.digest:
+            raise first_difference(last.choices, outcome.choices, self.name) from outcome.exception
         return Failure(
             token=encode(small, self.name),
             exception=outcome.exception or found.exception,
             runs=self.report.runs,
             strategy=strategy,
             schedule=small,
-            story=story,
+            explanation=explanation,
             deviations_found=len(schedule.deviations),
         )
 
-    def told(self, schedule: Schedule) -> tuple[Outcome, list[str]]:
-        """Run a schedule once more, with somebody who puts its deviations into words."""
-        story = Story()
-        choices = Choices(schedule.seed, schedule.decider())
-        choices.observer = story
-        outcome = self._execute(choices, story)
-        return outcome, story.sentences
+    def _explained(self, schedule: Schedule, wanted: Signature | None = None) -> tuple[Explanation, Outcome]:
+        """Run a schedule with somebody watching, beside the nearest one that passes: without its last deviation,
+        if that passes. The run itself comes last, since its output and its traceback are what a person sees."""
+        passing: Trace | None = None
+        left_out: Point | None = None
+        points = list(schedule.deviations)
+        for left_out in [*reversed(points), None] if points else []:
+            kept = {
+                point: value
+                for point, value in schedule.deviations.items()
+                if left_out is not None and point != left_out
+            }
+            passing = Trace()
+            if self._traced(Schedule(schedule.profile, schedule.seed, kept), passing).exception is None:
+                break
+            passing = None
+        # What only a wider profile allows is tried without it first.
+        stock = self._traced(schedule, None, profile="cpython").exception if self.profile != "cpython" else None
+        failing = Trace()
+        outcome = self._traced(schedule, failing, final=True)
+        verdict = "can happen on stock asyncio"
+        if self.profile != "cpython" and outcome.exception is not None:
+            wanted = wanted or signature_of(outcome.exception)
+            if stock is None or signature_of(stock) != wanted:
+                verdict = failing.beyond_stock(self.profile)
+        return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
 
-    def replay(self, token: str | int) -> tuple[Outcome, list[str], Schedule]:
+    def replay(self, token: str | int) -> tuple[Outcome, Explanation, Schedule]:
         """Run what a token or a plain seed stands for. Warns when some of its deviations no longer occur,
         and raises `OtherTestError` when it was made for another test."""
         if isinstance(token, int) or token.strip().isdigit():
@@ -179,7 +269,7 @@ class Campaign:
                     f"the token was made under profile {schedule.profile!r}, not {self.profile!r}: "
                     f"ask for profile {schedule.profile!r}"
                 )
-        outcome, story = self.told(schedule)
+        explanation, outcome = self._explained(schedule)
         applied, wanted = schedule.applied(outcome.choices), len(schedule.deviations)
         if applied < wanted:
             warnings.warn(
@@ -188,7 +278,7 @@ class Campaign:
                 ReplayDriftWarning,
                 stacklevel=3,
             )
-        return outcome, story, schedule
+        return outcome, explanation, schedule
 
 
 def check_runs(runs: int) -> int:
@@ -197,8 +287,24 @@ def check_runs(runs: int) -> int:
     return runs
 
 
+def check_shrink_runs(runs: int) -> int:
+    if isinstance(runs, bool) or not isinstance(runs, int) or runs < 0:
+        raise ConfigurationError(f"shrink_runs must be a whole number of at least 0, not {runs!r}")
+    return runs
+
+
 def _name_of(main: Callable[..., Any]) -> str:
     return str(getattr(main, "__qualname__", type(main).__qualname__))
+
+
+def _executor(main: Main[Any], limits: Limits) -> Execute:
+    def execute_main(
+        choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+    ) -> Outcome:
+        own = limits if profile is None else dataclasses.replace(limits, profile=profile)
+        return execute(main, choices, own, tracer)
+
+    return execute_main
 
 
 def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **options: Any) -> Report:
@@ -222,10 +328,7 @@ def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **optio
     limits = make_limits(options)
     name = _name_of(main)
 
-    def execute_main(choices: Choices, tracer: Tracer | None = None) -> Outcome:
-        return execute(main, choices, limits, tracer)
-
-    return Campaign(execute_main, name, runs=runs, seed=seed, profile=limits.profile).explore()
+    return Campaign(_executor(main, limits), name, runs=runs, seed=seed, profile=limits.profile).explore()
 
 
 def replay(main: Main[T], token: str | int, **options: Any) -> T:
@@ -238,10 +341,7 @@ def replay(main: Main[T], token: str | int, **options: Any) -> T:
         options.setdefault("profile", decode(token).profile)
     limits = make_limits(options)
 
-    def execute_main(choices: Choices, tracer: Tracer | None = None) -> Outcome:
-        return execute(main, choices, limits, tracer)
-
-    outcome, _, _ = Campaign(execute_main, _name_of(main), profile=limits.profile).replay(token)
+    outcome, _, _ = Campaign(_executor(main, limits), _name_of(main), profile=limits.profile).replay(token)
     if outcome.exception is not None:
         raise outcome.exception
     value: T = outcome.value

@@ -6,23 +6,38 @@ import traceback
 from typing import NamedTuple
 
 from simloop.checks.waiting import is_users
+from simloop.errors import DeadlockError
 
 
 class Signature(NamedTuple):
-    """Exception type and raising frame: never the message, whose text may vary from run to run."""
+    """Exception type and raising frame: never the message, whose text may vary from run to run.
+
+    `parts` tells failures apart that are raised at one place for several reasons: what an exception group holds,
+    and where the tasks of a deadlock wait.
+    """
 
     exception: str
     file: str
     function: str
     line: int
+    parts: tuple[object, ...] = ()
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.function}"
+        return "|".join([self.exception, where, *map(str, self.parts)])
 
 
 def signature_of(error: BaseException) -> Signature:
     """The failure's identity. The frame is the innermost of the user's own, where there is one: a library
     may raise the same thing from several places."""
     name = f"{type(error).__module__}.{type(error).__qualname__}"
+    parts: tuple[object, ...] = ()
+    if isinstance(error, BaseExceptionGroup):
+        parts = tuple(sorted({signature_of(inner) for inner in error.exceptions}, key=str))
+    elif isinstance(error, DeadlockError):
+        parts = tuple(sorted(set(error.places)))
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     for code, line in reversed(frames):
         if is_users(code.co_filename):
-            return Signature(name, code.co_filename, code.co_qualname, line)
-    return Signature(name, "", "", 0)
+            return Signature(name, code.co_filename, code.co_qualname, line, parts)
+    return Signature(name, "", "", 0, parts)

@@ -1,17 +1,22 @@
 """How the next schedule to try is picked.
 
-A strategy is one method to say what to run next and one to hear what came of it. This is the seam for
-sweeps and walks: the campaign knows nothing else of them.
+A strategy is one method to say what to run next and one to hear what came of it; the campaign knows nothing
+else of it. Here are the general ones; the sweeps are in `sweeps.py`, and enumeration in `enumeration.py`.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol
 
-from simloop.choices import Choices, Decide, random_walk
+from simloop.choices import Choices, Decide, Point, Schedule, random_walk
+
+# The numbers in the name of a point: the how-manieth task, wait or connection of that name.
+_NUMBERS = re.compile(r"#\d+")
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,62 @@ class Canonical:
         pass
 
 
+class Saved:
+    """Failures of earlier campaigns. An edit may have moved one: where a schedule no longer applies in full, or
+    passes, the points that look like its own are tried too."""
+
+    name = "saved failure"
+
+    #: How many neighbours of one saved failure are tried.
+    NEIGHBOURS = 16
+
+    def __init__(self, schedules: Sequence[Schedule]) -> None:
+        self._waiting = list(schedules)
+        self._running: Schedule | None = None
+        self._neighbours: list[Schedule] = []
+
+    def plan(self) -> Plan | None:
+        self._running = None
+        if self._neighbours:
+            schedule = self._neighbours.pop(0)
+        elif self._waiting:
+            schedule = self._running = self._waiting.pop(0)
+        else:
+            return None
+        return Plan(schedule.seed, schedule.decider())
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        if self._running is not None and not failed:
+            self._neighbours = neighbours(self._running, choices)[: self.NEIGHBOURS]
+
+
+def neighbours(schedule: Schedule, choices: Choices) -> list[Schedule]:
+    """`schedule` with one deviation moved to another point of the same kind whose name differs in numbers
+    alone, or in the number of the point; the nearest first. `choices` is a run of it."""
+    offered = [answer for answer in choices.answers() if answer.n > 1]
+    moved: list[tuple[int, Schedule]] = []
+    for point, value in schedule.deviations.items():
+        rest = {other: answer for other, answer in schedule.deviations.items() if other != point}
+        for candidate in offered:
+            distance = _distance(point, candidate.point)
+            if distance and candidate.point not in schedule.deviations:
+                deviations = {**rest, candidate.point: min(value, candidate.n - 1)}
+                moved.append((distance, Schedule(schedule.profile, schedule.seed, deviations)))
+    moved.sort(key=lambda entry: entry[0])
+    return [candidate for _, candidate in moved]
+
+
+def _distance(left: Point, right: Point) -> int:
+    """How far apart the numbers of two points are whose names agree otherwise; 0 for other points."""
+    if left.kind != right.kind or _NUMBERS.sub("", left.who) != _NUMBERS.sub("", right.who):
+        return 0
+    distance = abs(left.number - right.number)
+    a, b = (_NUMBERS.findall(point.who) for point in (left, right))
+    for one, other in zip_longest(a, b, fillvalue="#1"):
+        distance += 2 * abs(int(one[1:]) - int(other[1:]))
+    return distance
+
+
 class Walk:
     """A seeded random walk over all choice points (`simloop.choices.random_walk`), without end. How many
     points of each kind to expect it learns from the runs before."""
@@ -68,11 +129,3 @@ class Walk:
     def observe(self, choices: Choices, failed: bool) -> None:
         # The most that a run had: runs that end early must not make the next ones wilder.
         self._typical |= Counter(kind for _, kind, _, n, _ in choices.recorded if n > 1)
-
-
-#: Makes the strategies of a campaign, in the order in which they are asked, from its seed.
-Portfolio = Callable[[int], list[Strategy]]
-
-
-def default_portfolio(seed: int) -> list[Strategy]:
-    return [Canonical(seed), Walk(seed)]

@@ -9,15 +9,17 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from simloop.choices import Choices
 from simloop.errors import DeadlockError, TimeLimitError
-from simloop.kernel.clock import MILLISECOND, SECOND, Clock
+from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, Clock
 from simloop.kernel.process import Process
 
 DEFAULT_MAX_TIME = 86_400.0
 DEFAULT_MAX_STALL = 0.05
+#: How many of the armed timers an arrival may race, the next ones.
+RIVALS = 4
 
 
 class Runnable(Protocol):
@@ -36,11 +38,22 @@ class Runnable(Protocol):
     def deadline_ns(self) -> int | None:
         """When its next timer is due."""
 
+    def deadlines_until(self, limit_ns: int) -> list[int]:
+        """When its timers are due that are due by then, in no order; not all of them where they are many."""
+
     def run_turn(self) -> None:
         """Run one turn, from inside somebody else's wait."""
 
     def idle_arrival(self) -> bool:
         """Before time moves on: may something from outside arrive now? True if it made work."""
+
+
+class Race(NamedTuple):
+    """What a point of a race is about: what arrives, and the times of the timers that it may meet."""
+
+    scheduler: Scheduler
+    subject: object
+    rivals_ns: list[int]
 
 
 class Scheduler:
@@ -88,10 +101,31 @@ class Scheduler:
         """Do `action` once, at the first poll at which ``ready()`` holds."""
         self._parked.append((ready, action))
 
-    def next_timer_ns(self) -> int | None:
-        """When the next timer of any process is due."""
-        deadlines = [due for loop in self.loops if loop.takes_turns() and (due := loop.deadline_ns()) is not None]
-        return min(deadlines, default=None)
+    def timers(self, start_ns: int, end_ns: int) -> list[int]:
+        """When timers of any process are due between the two: the next few such times."""
+        times = {
+            due for loop in self.loops if loop.takes_turns() for due in loop.deadlines_until(end_ns) if due > start_ns
+        }
+        return sorted(times)[:RIVALS] if times else []
+
+    def race(self, who: str, kind: str, due_ns: int, slack_ns: int, subject: object) -> int | None:
+        """Something that arrives at `due_ns` may be late by up to `slack_ns`, and so meet a timer that is
+        armed: ask which, if there are any. Returns when it arrives then, or None: no such lateness.
+
+        Odd answers let it arrive with a timer (so that its callbacks run before the timer's in one turn), even ones
+        just after the timer has fired.
+        """
+        if not self.loops:
+            return None
+        rivals = self.timers(due_ns, due_ns + slack_ns)
+        if not rivals:
+            return None
+        answer = self.choices.choose(who, kind, 1 + 2 * len(rivals), Race(self, subject, rivals))
+        if not answer:
+            return None
+        which, after = divmod(answer - 1, 2)
+        # A loop that waits for a timer wakes up to a millisecond late (see `poll_deadline`).
+        return rivals[which] + (MILLISECOND + 100 * MICROSECOND if after else MICROSECOND)
 
     def _deliver(self) -> None:
         now = self.clock.now

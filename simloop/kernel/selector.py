@@ -105,9 +105,9 @@ class SimSelector(selectors.BaseSelector):
             found = permute(found, self._overtaken)
         return found
 
-    def _overtaken(self, event: tuple[SelectorKey, int], n: int) -> int:
+    def _overtaken(self, event: tuple[SelectorKey, int], later: list[tuple[SelectorKey, int]]) -> int:
         file = self._interests[event[0].fd].file
-        return self._scheduler.choices.choose(str(file), "poll.order", n, file)
+        return self._scheduler.choices.choose(str(file), "poll.order", len(later) + 1, file)
 
     def has_ready(self) -> bool:
         return any(interest.events() for interest in self.candidates)

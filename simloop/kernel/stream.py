@@ -130,14 +130,15 @@ class Direction:
         link, flight = self.link, self.flight
         self.leaving = piece
         answer = link.ask(self.scheduler, self.label, "net.deliver", size, self)
-        if answer == 0 and not flight and not link.latency_ns:
+        raced = link.race(self.scheduler, self.label, self)
+        if answer == 0 and raced is None and not flight and not link.latency_ns:
             self._receive(piece)  # nearly always: nothing is on its way, and this arrives at once
             return size
         # In flight before it is carried, since it may land at once; cut to what travelled after.
         packet = Packet(self, piece)
         flight.append(packet)
         self.flight_size += size
-        travelling = link.carry(self.scheduler, answer, size, packet.land)
+        travelling = link.carry(self.scheduler, answer, raced, size, packet.land)
         if travelling < size:
             packet.item = piece[:travelling]
             self.flight_size -= size - travelling
@@ -146,9 +147,10 @@ class Direction:
     def _send_control(self, what: str) -> None:
         self.leaving = what
         answer = self.link.ask(self.scheduler, self.label, "net.deliver", 1, self)
+        raced = self.link.race(self.scheduler, self.label, self)
         packet = Packet(self, what)
         self.flight.append(packet)
-        self.link.carry(self.scheduler, answer, 1, packet.land)
+        self.link.carry(self.scheduler, answer, raced, 1, packet.land)
 
     def arrived(self) -> None:
         """The first packet under way has landed: it arrives, and with it those behind it that have too."""

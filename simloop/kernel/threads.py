@@ -27,6 +27,8 @@ DELAYS = ("at once", "one turn later", "two turns later", "three turns later", "
 _DELAYS_NS = (0, 0, 0, 0, MILLISECOND, 20 * MILLISECOND)
 # Thread creation and hand-over, as order of magnitude on Linux.
 _SWITCH_NS = 20 * MICROSECOND
+# How late a thread may be for a timer's sake: as late as it may be at all.
+_RACE_NS = 20 * MILLISECOND
 # A thread that does not come back for so long (real seconds) waits for something that will never be.
 _REAL_PATIENCE = 30.0
 
@@ -259,8 +261,12 @@ class Workers:
 def later(scheduler: Scheduler, kind: str, who: str, subject: object, action: Callable[[], None]) -> None:
     """Do `action` after the time that threads take, or when the environment would rather have it."""
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
+    scheduler.choices.noted(kind, answer)
     due = scheduler.clock.now + _SWITCH_NS + _DELAYS_NS[answer]
-    if 1 <= answer <= 3:
+    raced = scheduler.race(who, "thread.race", due, _RACE_NS, subject)
+    if raced is not None:
+        scheduler.at(raced, action)
+    elif 1 <= answer <= 3:
         scheduler.at(due, lambda: scheduler.after_turns(answer, action))
     else:
         scheduler.at(due, action)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simloop.kernel.clock import MICROSECOND, MILLISECOND
+from simloop.kernel.clock import MILLISECOND
 
 if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
@@ -18,13 +18,13 @@ DELIVERIES = (
     "one turn later",
     "two turns later",
     "three turns later",
-    "together with the next timer",
-    "after the next timer",
+    "25 ms later",
     "its first byte alone, then the rest",
     "in two halves",
     "all but its last byte, then that",
 )
-_WHOLE = 6
+_LATE = 4
+_WHOLE = 5
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,26 @@ class Link:
 
     def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
         """What the environment does with a packet of `size` bytes: a number of `DELIVERIES`."""
-        return scheduler.choices.choose(who, kind, len(DELIVERIES) if size > 1 else _WHOLE, subject)
+        choices = scheduler.choices
+        answer = choices.choose(who, kind, len(DELIVERIES) if size > 1 else _WHOLE, subject)
+        # How data is cut shows in no order, only in what the program reads.
+        return choices.noted(kind, answer) if answer >= _WHOLE else answer
 
-    def carry(self, scheduler: Scheduler, answer: int, size: int, deliver: Callable[[], None]) -> int:
+    def race(self, scheduler: Scheduler, who: str, subject: object) -> int | None:
+        """The timer that the packet meets, if it is late by so much; see `Scheduler.race`."""
+        return scheduler.race(who, "net.race", scheduler.clock.now + self.latency_ns, self.jitter_ns, subject)
+
+    def carry(
+        self, scheduler: Scheduler, answer: int, raced: int | None, size: int, deliver: Callable[[], None]
+    ) -> int:
         """Bring the packet over as answered: ``deliver()`` is called when it arrives, maybe at once.
 
         Returns how many of its bytes travel in it: fewer than `size` when the packet is split, and the
         caller sends the rest as a packet of its own.
         """
+        if raced is not None:
+            scheduler.at(raced, deliver)
+            return size
         if answer == 0 and not self.latency_ns:
             deliver()
             return size
@@ -58,22 +70,12 @@ class Link:
             else:
                 scheduler.after_turns(answer, deliver)
             return size
-        if answer in (4, 5):
-            due += self._until_timer(scheduler, after=answer == 5)
+        if answer == _LATE:
+            due += self.jitter_ns // 2
         scheduler.at(due, deliver)
         if answer < _WHOLE:
             return size
         return (1, size // 2, size - 1)[answer - _WHOLE]
-
-    def _until_timer(self, scheduler: Scheduler, *, after: bool) -> int:
-        """How much longer, to arrive with or after the next timer, if the link's jitter allows that."""
-        timer = scheduler.next_timer_ns()
-        if timer is not None:
-            # A loop that waits for a timer wakes up to a millisecond late (see Scheduler.poll).
-            wait = timer - scheduler.clock.now + (MILLISECOND + 100 * MICROSECOND if after else MICROSECOND)
-            if 0 < wait <= self.jitter_ns:
-                return wait
-        return self.jitter_ns // 2
 
 
 LOOPBACK = Link(0, 50 * MILLISECOND)

@@ -27,8 +27,9 @@ class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_pids", "_random", "_workers", "choices", "current", "escape", "max_steps", "network", "own_threads",
-        "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads", "tracer",
+        "_pids", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape", "max_steps",
+        "network", "own_threads", "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads",
+        "tracer",
     )  # fmt: skip
 
     def __init__(
@@ -40,12 +41,17 @@ class World:
         max_time: float = DEFAULT_MAX_TIME,
         max_stall: float = DEFAULT_MAX_STALL,
         own_threads: bool = False,
+        cancel_own: bool = False,
     ) -> None:
         self.choices = choices
         self.profile = profile
         self.max_steps = max_steps
         #: Whether threads that the program starts itself are simulated; else they escape.
         self.own_threads = own_threads
+        #: Whether the tasks that the main function itself creates may all be cancelled from outside.
+        self.cancel_own = cancel_own
+        #: How many tasks were cancelled from outside so far.
+        self.cancellations = 0
         self.steps = 0
         self.scheduler = Scheduler(choices, max_time=max_time, max_stall=max_stall)
         self.network = Network(self.scheduler)
@@ -109,6 +115,13 @@ class World:
         if self.escape is None:
             self.escape = error
         return error
+
+    def fingerprint(self) -> int:
+        """A hash of the run's order of events: what each process saw arrive, after how many of its steps. Runs that
+        share it differ in nothing but the times at which the same things happened."""
+        choices = self.choices
+        seed = choices.seed if choices.drew_entropy else -1
+        return hash((seed, choices.orders, *[process.order for process in self.processes]))
 
     def close(self) -> None:
         """Unwind the threads that are still parked, and let go of what would keep itself alive."""

@@ -1,46 +1,27 @@
-"""Puts the deviations of a run into words, while it runs and its tasks can still be looked at."""
+"""Puts a deviation into words, while its run goes on and its tasks can still be looked at."""
 
 from __future__ import annotations
 
 import asyncio
-from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
-from simloop.checks.waiting import Place, caller, stack_of, users_place
+from simloop.checks.waiting import Place, stack_of, users_place
 from simloop.choices import Answer
 from simloop.kernel.tcp import Direction
 from simloop.kernel.threads import DELAYS
-from simloop.loop import SimLoop
 from simloop.network.links import DELIVERIES
+from simloop.outside import is_timeout, rivals_of, waiting_for
 from simloop.tasks import SimTask, coroutine_of, task_of
 
 
-class Story:
-    """One sentence for each deviation, in the order of their happening."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-        self._made_at: dict[SimTask, Place] = {}
-
-    def created(self, task: SimTask) -> None:
-        place = caller()
-        if place is not None:
-            self._made_at[task] = place
-
-    def deviated(self, answer: Answer, subject: object) -> None:
-        tell = _TELLERS.get(answer.point.kind, _anything)
-        sentence = tell(answer, subject)
-        if isinstance(subject, SimTask) and subject in self._made_at:
-            name = name_of(subject)
-            sentence = sentence.replace(name, f"{name}, created at {self._made_at[subject]},", 1)
-        self.sentences.append(sentence)
-
-    def before(self, loop: SimLoop, handle: events.Handle) -> None:
-        pass
-
-    def after(self, loop: SimLoop, handle: events.Handle) -> None:
-        pass
+def tell(answer: Answer, subject: object, made_at: dict[SimTask, Place]) -> str:
+    """One sentence for a deviation, at the moment at which it is taken."""
+    sentence = _TELLERS.get(answer.point.kind, _anything)(answer, subject)
+    if isinstance(subject, SimTask) and subject in made_at:
+        name = name_of(subject)
+        sentence = sentence.replace(name, f"{name}, created at {made_at[subject]},", 1)
+    return sentence
 
 
 def name_of(task: asyncio.Task[Any]) -> str:
@@ -100,23 +81,29 @@ def _connected(answer: Answer, subject: Any) -> str:
 
 
 def _stalled(answer: Answer, subject: Any) -> str:
-    return f"a slow step on {answer.point.who}: time went on until {_timer(subject)} was due"
+    limit = subject.world.scheduler.max_stall_ns
+    rivals = rivals_of(subject._scheduled, subject.world.scheduler.clock.now, limit)
+    timer = subject.timer_due(rivals[answer.value - 1])
+    return (
+        f"a step took so long (up to {limit / 1e6:g} ms may pass) that {_timer(timer)} became due before the next one"
+    )
 
 
 def _timer(handle: Any) -> str:
-    owner = next((arg for arg in (handle._args or ()) if isinstance(arg, asyncio.Future)), None)
-    if owner is not None:
-        for callback, _ in owner._callbacks or ():
-            task = getattr(callback, "__self__", None)
-            if isinstance(task, asyncio.Task):
-                place = users_place(stack_of(task))
-                return f"the timer of {name_of(task)} at {place}"
-    callback = handle._callback
-    # asyncio.Timeout, behind asyncio.timeout() and wait_for(), knows whom it will cancel.
-    task = getattr(getattr(callback, "__self__", None), "_task", None)
-    if isinstance(task, asyncio.Task):
-        return f"the timeout of {name_of(task)} at {users_place(stack_of(task))}"
-    return f"the timer of {getattr(callback, '__qualname__', 'a callback')}"
+    task = waiting_for(handle)
+    if task is None:
+        return f"the timer of {getattr(handle._callback, '__qualname__', 'a callback')}"
+    what = "timeout" if is_timeout(handle) else "timer"
+    return f"the {what} of {name_of(task)} at {users_place(stack_of(task))}"
+
+
+def _raced(answer: Answer, subject: Any) -> str:
+    which, after = divmod(answer.value - 1, 2)
+    what = _packet(subject.subject) if isinstance(subject.subject, Direction) else f"job {answer.point.who}"
+    due = subject.rivals_ns[which]
+    timer = next((found for loop in subject.scheduler.loops if (found := loop.timer_due(due)) is not None), None)
+    name = _timer(timer) if timer is not None else "a timer"
+    return f"{what} arrived late: {'just after' if after else 'together with'} {name}"
 
 
 def _ordered(answer: Answer, subject: Any) -> str:
@@ -138,9 +125,15 @@ def _turn(answer: Answer, subject: Any) -> str:
 
 
 def _step(answer: Answer, subject: Any) -> str:
-    task = task_of(subject)
-    who = name_of(task) if task is not None else "a step"
-    return f"{who} ran after {answer.value} other task(s) that were ready later"
+    handle, later = subject
+    overtaking = [_queued(other) for other in later[: answer.value]]
+    shown = ", ".join(overtaking[:3]) + (f" and {len(overtaking) - 3} more" if len(overtaking) > 3 else "")
+    return f"{shown} overtook {_queued(handle)}, which was ready earlier"
+
+
+def _queued(handle: Any) -> str:
+    task = task_of(handle)
+    return name_of(task) if task is not None else f"callback {getattr(handle._callback, '__qualname__', '?')}()"
 
 
 def _arrived_first(answer: Answer, subject: Any) -> str:
@@ -159,6 +152,8 @@ _TELLERS: dict[str, Callable[[Answer, Any], str]] = {
     "cancel": _cancelled,
     "net.deliver": _delivered,
     "net.connect": _connected,
+    "net.race": _raced,
+    "thread.race": _raced,
     "cpu.stall": _stalled,
     "timer.tie": _tied,
     "order.timer": _tied,

@@ -21,6 +21,11 @@ Poll = tuple[int, tuple[tuple[int, int], ...]]
 """When a poll returned, and the descriptors and events that it returned."""
 
 
+def name_of_timer(handle: object) -> str:
+    """Stock tasks have no path: on both loops a timer's points get one name."""
+    return "timer"
+
+
 class ScriptedSelector(SimSelector):
     """Lets the kernel go on as the poll would, and insists that it finds what the script says."""
 
@@ -60,7 +65,8 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
     _cancel_from_outside = SimLoop._cancel_from_outside
     _drop_cancelled_timers = SimLoop._drop_cancelled_timers
     _maybe_stall = SimLoop._maybe_stall
-    _choose = SimLoop._choose
+    deadlines_until = SimLoop.deadlines_until
+    timer_due = SimLoop.timer_due
 
     def __init__(self, world: World, script: list[Poll]) -> None:
         self.world = world
@@ -69,6 +75,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
         self._clock = world.scheduler.clock
         self._scheduler = world.scheduler
         self._cancellable: list[Any] = []
+        self._timer_names = name_of_timer
         selector = ScriptedSelector(world.scheduler, world.root)
         selector.script = script
         super().__init__(selector)
@@ -132,6 +139,7 @@ class RecordingLoop(SimLoop):
 
     def __init__(self, world: World, process: Any) -> None:
         super().__init__(world, process)
+        self._timer_names = name_of_timer  # type: ignore[assignment]
         self.script: list[Poll] = []
         self.batches: list[int] = []
         collect = self._selector.collect

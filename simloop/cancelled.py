@@ -1,0 +1,44 @@
+"""The block ``async with sim.cancelled_somewhere()``."""
+
+from __future__ import annotations
+
+import asyncio
+
+from simloop.errors import WorldError
+from simloop.loop import SimLoop
+from simloop.outside import Cancellable
+
+
+class CancelledSomewhere:
+    """What became of the block: `cancelled` is True once an outside cancellation has ended it."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self._entry: Cancellable | None = None
+
+    async def __aenter__(self) -> CancelledSomewhere:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        if task is None or not isinstance(loop, SimLoop):
+            raise WorldError("sim.cancelled_somewhere() must be used in a task of this run")
+        if self._entry is not None:
+            raise WorldError("sim.cancelled_somewhere() makes one block: call it again for another")
+        # An entry of its own: the task may have been declared besides, for longer than the block.
+        self._entry = Cancellable(task)
+        loop.let_cancel(self._entry)
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        entry = self._entry
+        assert entry is not None
+        loop = entry.task.get_loop()
+        assert isinstance(loop, SimLoop)
+        loop.no_longer_cancel(entry)
+        if not entry.sent:
+            return False
+        entry.task.uncancel()
+        self.cancelled = isinstance(error, asyncio.CancelledError)
+        return self.cancelled
+
+    def __repr__(self) -> str:
+        return f"<CancelledSomewhere cancelled={self.cancelled}>"

@@ -1,0 +1,101 @@
+"""Sweeps: strategies that enumerate one kind of deviation, one at a time, the likeliest to matter first.
+
+Most asyncio bugs that a lucky order shows need one thing only: a cancellation or a timeout in one of the one
+or two turns around a wake-up. A sweep goes there directly (design, section 6).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from simloop.choices import Choices, Point, Schedule, mixed_seed
+from simloop.explore.strategies import Plan
+
+Candidate = tuple[Point, int]
+
+# The kinds of points at which an arrival meets a timer, by the class in which the timeout sweep tries them.
+_RACES = {"net.race": 0, "thread.race": 0, "timer.tie": 0, "cpu.stall": 1}
+
+
+class Sweep:
+    """Tries one deviation from the canonical run after another: those that `rank` puts first."""
+
+    name = "sweep"
+
+    def __init__(self, seed: int, budget: int) -> None:
+        self._seed = seed
+        self._budget = budget
+        self._candidates: list[Candidate] | None = None
+        self._next = 0
+
+    def rank(self, choices: Choices) -> list[list[Candidate]]:
+        """The deviations to try, in classes of falling value."""
+        raise NotImplementedError
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        if self._candidates is None and choices.seed == self._seed and not choices.deviations():
+            self._candidates = list(self._ordered(self.rank(choices)))
+
+    def _ordered(self, classes: list[list[Candidate]]) -> Iterable[Candidate]:
+        left = self._budget
+        rng = random.Random(mixed_seed(self._seed, 2))
+        for members in classes:
+            # In order where there is time for all; else a fair sample, since a long run's beginning is
+            # mostly connecting.
+            yield from members if len(members) <= left else rng.sample(members, left)
+            left = max(0, left - len(members))
+
+    def plan(self) -> Plan | None:
+        if self._candidates is None or self._next >= len(self._candidates):
+            return None
+        point, value = self._candidates[self._next]
+        self._next += 1
+        return Plan(self._seed, Schedule(seed=self._seed, deviations={point: value}).decider())
+
+
+class CancelSweep(Sweep):
+    """Cancels each task that may be cancelled at the polls of its life, those around its wake-ups first.
+
+    What wakes a task runs in the turn before the last of its wait. So the last poll but one of each wait is
+    where a cancellation meets the wake-up (it comes after the I/O that resolves the future, and before the
+    task has run), and the last poll is where it comes right after the step.
+    """
+
+    name = "cancel sweep"
+
+    def rank(self, choices: Choices) -> list[list[Candidate]]:
+        waits: dict[str, list[Point]] = {}
+        for who, kind, number, n, _ in choices.recorded:
+            if kind == "cancel" and n > 1:
+                waits.setdefault(who, []).append(Point(who, kind, number))
+        classes: list[list[Candidate]] = [[], [], [], [], []]
+        woken, after, began, before, rest = classes
+        for points in waits.values():
+            after.append((points[-1], 1))
+            if len(points) > 1:
+                woken.append((points[-2], 1))
+            if len(points) > 2:
+                began.append((points[0], 1))
+            if len(points) > 3:
+                before.append((points[-3], 1))
+            rest += [(point, 1) for point in points[1:-3]]
+        return classes
+
+
+class TimeoutSweep(Sweep):
+    """Makes each armed timer due just before, with and just after each arrival that it races.
+
+    Before and with: the arrival is late, as far as its link or thread allows. After: time goes on while
+    callbacks are ready, as far as `max_stall` allows.
+    """
+
+    name = "timeout sweep"
+
+    def rank(self, choices: Choices) -> list[list[Candidate]]:
+        classes: list[list[Candidate]] = [[], []]
+        for who, kind, number, n, _ in choices.recorded:
+            which = _RACES.get(kind)
+            if which is not None:
+                classes[which] += [(Point(who, kind, number), value) for value in range(1, n)]
+        return classes
