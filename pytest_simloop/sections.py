@@ -1,4 +1,4 @@
-"""The text that a failing simulated test adds to pytest's report."""
+"""What a failing simulated test adds to pytest's report: the explanation, and how to see the failure again."""
 
 from __future__ import annotations
 
@@ -8,55 +8,79 @@ from typing import TYPE_CHECKING
 
 from pytest_simloop.confirm import NEVER, SAME, Confirmation
 from simloop.choices import Schedule
+from simloop.report.text import Line, command, failure_text, paragraph
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_simloop.item import SimulatedItem
     from pytest_simloop.settings import Settings
     from simloop.explore.campaign import Failure, Report
+    from simloop.report.explanation import Explanation
+
+# How the roles of lines look, as select graphic rendition codes of ECMA-48: pytest's own colours for the same things.
+_STYLES = {"title": "1", "cause": "31", "code": "36", "verdict": "33"}
 
 
 def describe_failure(
-    item: SimulatedItem, report: Report, failure: Failure, settings: Settings, confirmation: Confirmation
+    item: SimulatedItem,
+    report: Report,
+    failure: Failure,
+    settings: Settings,
+    confirmation: Confirmation,
+    *,
+    saved_at: str | None,
 ) -> str:
     profile = settings.limits.profile
-    lines = [f"failed in run {failure.runs} of {settings.runs} ({failure.strategy}, profile {profile})"]
-    lines += _causes(failure.story)
-    lines += ["", "replay it:", "  " + _command(item, failure.token, confirmation)]
-    lines += _confirmed(confirmation)
-    return "\n".join(lines)
+    head = (
+        f"failed in run {failure.runs} of {settings.runs} "
+        f"({failure.strategy}; {report.distinct} distinct so far; profile {profile})"
+    )
+    tail = [Line(""), Line("replay it:", "title"), *command(_command(item, failure.token, confirmation))]
+    if saved_at is not None:
+        tail += paragraph(f"saved in {saved_at}: the next run of the test begins with it")
+    tail += [line for text in _confirmed(confirmation) for line in paragraph(text)]
+    return _text(item.config, failure_text(head, failure.explanation, tail, whole=_whole(item)))
 
 
-def describe_replay(story: list[str], schedule: Schedule) -> str:
-    return "\n".join([f"replayed (profile {schedule.profile}, seed {schedule.seed})", *_causes(story)])
+def describe_replay(item: SimulatedItem, explanation: Explanation, schedule: Schedule) -> str:
+    head = f"replayed (profile {schedule.profile}, seed {schedule.seed})"
+    return _text(item.config, failure_text(head, explanation, [], whole=_whole(item)))
 
 
-def _causes(story: list[str]) -> list[str]:
-    if not story:
-        return ["it fails without any deviation: when nothing unusual happens"]
-    if len(story) == 1:
-        return ["it passes when nothing unusual happens; this is what makes it fail:", f"  {story[0]}"]
-    return [
-        f"it passes when nothing unusual happens; these {len(story)} things make it fail:",
-        *(f"  {number}. {sentence}" for number, sentence in enumerate(story, 1)),
-    ]
+def _whole(item: SimulatedItem) -> bool:
+    return bool(item.config.get_verbosity() >= 2)
 
 
-def _command(item: SimulatedItem, token: str, confirmation: Confirmation) -> str:
+def _text(config: pytest.Config, lines: list[Line]) -> str:
+    """The lines, coloured where pytest colours its own, and where nobody but a terminal reads them."""
+    coloured = config.get_terminal_writer().hasmarkup and not getattr(config.option, "xmlpath", None)
+    return "\n".join(_styled(line) if coloured else line.text for line in lines)
+
+
+def _styled(line: Line) -> str:
+    style = _STYLES.get(line.role)
+    return f"\x1b[{style}m{line.text}\x1b[0m" if style and line.text else line.text
+
+
+def _command(item: SimulatedItem, token: str, confirmation: Confirmation) -> list[str]:
+    option = item.config.option
     file = os.path.relpath(item.path, item.config.invocation_params.dir)
     node = file + "::" + item.nodeid.partition("::")[2]
-    # Whatever else would claim the test must stay away from the replay too.
-    absent = "".join(f" -p {name}" for name in item.config.option.plugins or () if name.startswith("no:"))
-    command = f"pytest {shlex.quote(node)} --sim-replay={token}{absent.replace(' -p no:cacheprovider', '')}"
+    words = ["pytest", shlex.quote(node), f"--sim-replay={token}"]
+    # What decides how the test runs must be the same: who else would claim it, and who may be cancelled.
+    words += [f"-p {name}" for name in option.plugins or () if name.startswith("no:") and name != "no:cacheprovider"]
+    words += ["--sim-cancel"] * bool(option.sim_cancel)
     if confirmation.hash_seed is not None:
-        return f"PYTHONHASHSEED={confirmation.hash_seed} {command}"
-    return command
+        words.insert(0, f"PYTHONHASHSEED={confirmation.hash_seed}")
+    return words
 
 
 def _confirmed(confirmation: Confirmation) -> list[str]:
     if confirmation.hash_seed is not None:
         return [
-            "in a fresh process it fails only under some PYTHONHASHSEEDs, such as the one in the command:",
-            "the program depends on the order in which strings hash",
+            "in a fresh process it fails only under some PYTHONHASHSEEDs, such as the one in the command: "
+            "the program depends on the order in which strings hash"
         ]
     if confirmation == SAME:
         return ["in a fresh process it fails in the same way"]

@@ -42,9 +42,15 @@ _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_fa
 
 
 class Tracer(Protocol):
-    """Sees what a traced run does: each callback before and after it runs, each task that is created."""
+    """Sees what a traced run does: each callback when the program queues it, and before and after it runs; each
+    task that is created."""
+
+    #: Set when the program is over, and only its world is being taken apart.
+    over: bool
 
     def created(self, task: SimTask) -> None: ...
+
+    def queued(self, handle: events.Handle) -> None: ...
 
     def before(self, loop: SimLoop, handle: events.Handle) -> None: ...
 
@@ -94,6 +100,9 @@ class SimLoop(TidyLoop):
         self._scheduler = world.scheduler
         self._selector = selector = SimSelector(world.scheduler, process)
         self._candidates = selector.candidates
+        if self.tracer is not None:
+            # Only a watched loop pays for being watched.
+            self.call_soon = self._call_soon_watched  # type: ignore[method-assign]
         selector.loop = self
         process.loop = self
         world.scheduler.loops.append(self)
@@ -139,6 +148,14 @@ class SimLoop(TidyLoop):
             return debugged
         handle = SimHandle(callback, args, self, context)
         self._ready.append(handle)
+        return handle
+
+    def _call_soon_watched(
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> events.Handle:
+        handle = SimLoop.call_soon(self, callback, *args, context=context)
+        if self.tracer is not None:
+            self.tracer.queued(handle)
         return handle
 
     def call_at(  # type: ignore[override]
@@ -448,10 +465,6 @@ class SimLoop(TidyLoop):
     def timer_due(self, due_ns: int) -> Any:
         """A timer of this loop that is due just then, or None."""
         return timer_due(self._scheduled, due_ns)
-
-    def queued(self) -> Any:
-        """The handles that wait for their turn; for those who watch."""
-        return self._ready
 
     def idle_arrival(self) -> bool:
         return bool(self._cancellable) and self._cancel_from_outside() != 0

@@ -125,15 +125,19 @@ def _path(origin: Origin) -> str:
     while node is not None:
         parent, siblings, index, prefix = node
         if index >= 0:
-            label = siblings[index]
-            number = siblings[: index + 1].count(label)
+            label = siblings[index][:LABEL]
+            number = sum(other[:LABEL] == label for other in siblings[: index + 1])
             labels.append(f"{'' if parent else '@'}{label}{f'#{number}' if number > 1 else ''}")
         node = parent
     return prefix + (".".join(reversed(labels)) or "0")
 
 
+#: So much of a function's name goes into a point's name: enough to tell most apart, and tokens stay short.
+LABEL = 12
+
+
 def innermost(task: asyncio.Task[Any]) -> str:
-    """The name of the function in which a suspended task waits."""
+    """The function in which a suspended task waits, by the beginning of its name."""
     name = "?"
     awaitable: Any = task.get_coro()
     while awaitable is not None:
@@ -147,7 +151,7 @@ def innermost(task: asyncio.Task[Any]) -> str:
         else:
             break
         awaitable = inner
-    return name
+    return name[:LABEL]
 
 
 def close_coroutine(coro: Any) -> None:

@@ -1,30 +1,111 @@
-"""Says who is stuck, when nothing can ever happen again."""
+"""Says who is stuck, when nothing can ever happen again: which task waits for what, and who has it."""
 
 from __future__ import annotations
 
-from simloop.checks.waiting import stack_of, users_place, wakes
+import asyncio
+from typing import Any
+
+from simloop.checks.touches import Touch, Touches
+from simloop.checks.waiting import (
+    Place,
+    name_of,
+    named,
+    stack_of,
+    users_place,
+    waited_tasks,
+    waited_thing,
+    wakes,
+)
 from simloop.errors import DeadlockError
 from simloop.kernel.scheduler import Scheduler
 from simloop.loop import SimLoop
 
+#: So many lines tell what there is to know; of more tasks the number is told.
+_LINES_MAX = 24
+
+Edges = dict[asyncio.Task[Any], list[asyncio.Task[Any]]]
+
 
 def describe_deadlock(scheduler: Scheduler) -> DeadlockError:
     """The error for a world in which every process waits, and nothing is on its way to any."""
-    lines = []
+    lines: list[str] = []
+    details: list[str] = []
+    places: list[str] = []
+    edges: Edges = {}
     for loop in scheduler.loops:
         if not isinstance(loop, SimLoop):
             continue
         where = "" if loop.process is loop.world.root else f" on {loop.process.name}"
+        tracer = loop.world.tracer
+        touches: Touches | None = getattr(tracer, "touches", None)
+        if tracer is not None:
+            tracer.over = True  # what follows is the end of the world, not of the program
         for task in loop.pending_tasks():
-            places = stack_of(task)
-            place = users_place(places)
-            line = f"task {task.get_name()!r}{where} waits at {place or '?'}"
+            stack = stack_of(task)
+            place = users_place(stack)
+            who = f"{name_of(task)}{where} waits at {place or '?'}"
+            inside = ""
             if place is not None:
-                line += f" in {place.function.rpartition('.')[2]}"
-                if places[-1] != place:
-                    line += f" (inside {places[-1].function})"
-            lines.append(f"{line} for {wakes(task, places)}")
+                places.append(f"{place.file}:{place.line}")
+                who += f" in {place.function.rpartition('.')[2]}"
+                inside = f" (inside {stack[-1].function})" if stack[-1] != place else ""
+            thing = waited_thing(task)
+            name = named(task, thing)
+            what = f"for {wakes(task, stack)}{f' {name}' if name else ''}{inside}"
+            lines.append(f"{who} {what}")
+            details += [who, f"    {what}"]
+            edges[task] = waited_tasks(task)
+            if touches is not None and thing is not None:
+                details += _history(task, thing, touches, edges)
     what = "deadlock: nothing can wake any task any more"
     if not lines:
         what = "deadlock: a blocking call waits for what can never happen"
-    return DeadlockError("\n  ".join([what, *lines]), tuple(lines))
+    shown = details[:_LINES_MAX]
+    if len(shown) < len(details):
+        shown.append(f"... {len(lines)} tasks in all")
+    circle = _circle(edges)
+    if circle:
+        shown.append(f"a circle: {' waits for '.join(repr(task.get_name()) for task in circle)}")
+    return DeadlockError("\n  ".join([what, *shown]), tuple(lines), tuple(places))
+
+
+def _history(task: asyncio.Task[Any], thing: object, touches: Touches, edges: Edges) -> list[str]:
+    """Who has what the task waits for, or who touched it last."""
+    # A condition is waited for with its lock given back: what matters is who notifies.
+    holders = touches.holders(thing)
+    if holders:
+        edges[task] += [held.task for held in holders if held.task is not None]
+        return [f"    held by {_by(held, task)}" for held in holders[:3]]
+    last = touches.last(thing)
+    if last is None:
+        return ["    which nobody has touched"]
+    return [f"    which {_who(last.task, task)} {last.what} last{_at(last.place)}"]
+
+
+def _by(held: Touch, task: asyncio.Task[Any]) -> str:
+    ended = " (which has ended)" if held.task is not None and held.task.done() else ""
+    return f"{_who(held.task, task)}{ended}, who acquired it{_at(held.place)}"
+
+
+def _who(task: asyncio.Task[Any] | None, own: asyncio.Task[Any]) -> str:
+    if task is None:
+        return "a callback"
+    return "the task itself" if task is own else name_of(task)
+
+
+def _at(place: Place | None) -> str:
+    return f" at {place}" if place is not None else ""
+
+
+def _circle(edges: Edges) -> list[asyncio.Task[Any]]:
+    """Tasks that wait for one another, the first one again at the end; empty where there is no circle."""
+    for start in edges:
+        path = [start]
+        while True:
+            following = [task for task in edges.get(path[-1], ()) if task in edges]
+            if not following:
+                break
+            if following[0] in path:
+                return [*path[path.index(following[0]) :], following[0]]
+            path.append(following[0])
+    return []

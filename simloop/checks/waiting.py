@@ -6,6 +6,7 @@ import asyncio
 import linecache
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
@@ -49,19 +50,34 @@ def is_users(file: str) -> bool:
     return not file.startswith((_STDLIB, _OURS, _OUR_PLUGIN, "<")) and not is_librarys(file)
 
 
+def is_ours(file: str) -> bool:
+    """Of simloop itself."""
+    return file.startswith((_OURS, _OUR_PLUGIN))
+
+
 def is_librarys(file: str) -> bool:
     """Of an installed package."""
     return f"{os.sep}site-packages{os.sep}" in file
 
 
 def caller() -> Place | None:
-    """The line of the user's code that is running now."""
+    """The line of the user's code that is running now, in the callback that a watched loop runs."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    while frame is not None and frame.f_code.co_name != "_run_batch_watched":
         if is_users(frame.f_code.co_filename):
             return Place(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_qualname)
         frame = frame.f_back
     return None
+
+
+def name_of(task: asyncio.Task[Any]) -> str:
+    """The task as its author knows it: by the name it was given, or by its function."""
+    name = task.get_name()
+    coro = coroutine_of(task)
+    function = getattr(coro, "__qualname__", "").rpartition("<locals>.")[2]
+    if function and name.startswith("Task-") and name[5:].isdigit():
+        return f"task {function}() ({name})"
+    return f"task {name!r}"
 
 
 def stack_of(task: asyncio.Task[Any]) -> list[Place]:
@@ -98,6 +114,7 @@ def users_place(places: list[Place]) -> Place | None:
 
 # What wakes a task that waits in these functions of the standard library.
 _WAKERS = {
+    "sleep": "its timer",
     "Queue.get": "a put() on the queue",
     "Queue.put": "a get() on the full queue",
     "Queue.join": "task_done() for every item of the queue",
@@ -119,16 +136,67 @@ _WAKERS = {
 }
 
 
+# Whose methods a task may wait in, by the first part of their names.
+_THINGS = {"Queue", "Lock", "Semaphore", "BoundedSemaphore", "Event", "Condition", "Barrier"}
+
+
+def waited_thing(task: asyncio.Task[Any]) -> Any:
+    """The lock, queue, event and so on that the task waits for, if it is one of asyncio's."""
+    awaitable: Any = coroutine_of(task)
+    while awaitable is not None:
+        code, frame, inner = _parts(awaitable)
+        if code is None:
+            return None
+        if frame is not None and code.co_filename.startswith(_STDLIB):
+            own = frame.f_locals.get("self")
+            if own is not None and code.co_qualname.partition(".")[0] in _THINGS:
+                return own
+        awaitable = inner
+    return None
+
+
+def named(task: asyncio.Task[Any], thing: object) -> str:
+    """What the innermost of the user's functions that wait calls `thing`, in quotes; empty where it has no name."""
+    if thing is None:
+        return ""
+    found = ""
+    awaitable: Any = coroutine_of(task)
+    while awaitable is not None:
+        code, frame, inner = _parts(awaitable)
+        if code is None:
+            break
+        if frame is not None and not code.co_filename.startswith((_STDLIB, _OURS)):
+            found = _name_in(frame.f_locals, thing) or found
+        awaitable = inner
+    return found
+
+
+def _name_in(variables: Mapping[str, Any], thing: object) -> str:
+    for name, value in variables.items():
+        if value is thing:
+            return f"`{name}`"
+    for attribute, value in getattr(variables.get("self"), "__dict__", {}).items():
+        if value is thing:
+            return f"`self.{attribute}`"
+    return ""
+
+
+def waited_tasks(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
+    """The unfinished tasks whose end would let this one go on."""
+    waiter: Any = getattr(task, "_fut_waiter", None)
+    waited = [waiter, *(getattr(waiter, "_children", None) or ())]
+    return [other for other in waited if isinstance(other, asyncio.Task) and not other.done()]
+
+
 def wakes(task: asyncio.Task[Any], places: list[Place]) -> str:
     """What would wake a blocked task, in words, as far as it can be told."""
     waiter: Any = getattr(task, "_fut_waiter", None)
     if isinstance(waiter, asyncio.Task):
         return f"the end of task {waiter.get_name()!r}"
-    children = getattr(waiter, "_children", None)
-    if children:
-        names = [repr(child.get_name()) for child in children if isinstance(child, asyncio.Task) and not child.done()]
-        if names:
-            return f"the end of {'tasks' if len(names) > 1 else 'task'} {', '.join(names)}"
+    names = [repr(child.get_name()) for child in waited_tasks(task)]
+    if names:
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        return f"the end of {'tasks' if len(names) > 1 else 'task'} {', '.join(names[:4])}{more}"
     for place in reversed(places):
         if place.function in _WAKERS:
             return _WAKERS[place.function]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from simloop.choices import (
@@ -61,7 +62,7 @@ class Failure:
     strategy: str
     schedule: Schedule
     #: What happened, for a person to read.
-    explanation: Explanation
+    explanation: Explanation = field(repr=False)
     #: How many deviations the run had in which it was found.
     deviations_found: int = 0
 
@@ -196,7 +197,8 @@ class Campaign:
     ) -> Outcome:
         choices = Choices(schedule.seed, schedule.decider())
         choices.observer = tracer
-        return self._execute(choices, tracer, profile=profile, final=final)
+        with tracer.touches.watch() if tracer is not None else contextlib.nullcontext():
+            return self._execute(choices, tracer, profile=profile, final=final)
 
     def _examine(self, found: Outcome, strategy: str) -> Failure:
         """Make sure of a failure, make it small, and find the words for it."""

@@ -225,7 +225,7 @@ class Workers:
             return
         future, function, number = self._queue.popleft()
         who = f"{self._name}#{number}"
-        later(self._scheduler, "thread.start", who, future, lambda: self._run(thread, who, future, function))
+        later(self._scheduler, "thread.start", who, function, lambda: self._run(thread, who, future, function))
 
     def _run(self, thread: SimThread, who: str, future: Future[Any], function: Callable[[], Any]) -> None:
         if not future.set_running_or_notify_cancel():
@@ -247,7 +247,7 @@ class Workers:
                 def settle() -> None:
                     future.set_result(result)
 
-            later(self._scheduler, "thread.finish", who, future, lambda: self._finished(thread, settle))
+            later(self._scheduler, "thread.finish", who, function, lambda: self._finished(thread, settle))
 
         thread.run(work)
 

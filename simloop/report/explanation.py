@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from simloop.checks.waiting import Place, source_of
 from simloop.choices import Point
+from simloop.errors import DeadlockError
 from simloop.report.trace import Actor, Step, Trace
 
 
@@ -27,6 +28,10 @@ class Explanation:
     def sentences(self) -> list[str]:
         return self.failing.sentences
 
+    def left_out_is_last(self) -> bool:
+        """Whether the passing run differs in the last deviation."""
+        return bool(self.failing.deviations) and self.failing.deviations[-1].answer.point == self.left_out
+
     def parting(self) -> int:
         """How many steps the two runs have in common."""
         if self.passing is None:
@@ -39,21 +44,32 @@ class Explanation:
 
     def flipped(self) -> tuple[Step, Step] | None:
         """Two steps of which the first came before the second in the failing run, and after it, or not at all, in
-        the passing one."""
+        the passing one; or one step of a task that went two ways."""
         if self.passing is None:
             return None
         at = self.parting()
         failing, passing = self.failing.steps, self.passing.steps
         if at >= len(failing) or at >= len(passing):
             return None
-        first, second = failing[at], passing[at]
-        if first.actor != second.actor:
-            return first, second
-        # One task went two ways: it was resumed with something else.
-        return first, second
+        first = self._cancelled_step() or failing[at]
+        if first.cancelled:
+            # What it would have done there instead.
+            for step in passing[at:]:
+                if step.actor == first.actor and step.number == first.number:
+                    return first, step
+        return first, passing[at]
+
+    def _cancelled_step(self) -> Step | None:
+        """Where the task that was cancelled from outside noticed it."""
+        for deviation in self.failing.deviations:
+            if deviation.answer.point.kind == "cancel" and self.left_out in (None, deviation.answer.point):
+                for step in self.failing.steps[deviation.at :]:
+                    if step.actor == deviation.actor and step.from_outside:
+                        return step
+        return None
 
     def headline(self) -> str:
-        """What the flipped pair means, in one sentence; empty where the deviation says it all."""
+        """What the deviation did to the order of steps, in one sentence; empty where it says all itself."""
         pair = self.flipped()
         if pair is None:
             return ""
@@ -64,45 +80,57 @@ class Explanation:
                 "in the passing run it is the other way round"
             )
         if first.cancelled and not second.cancelled:
-            return (
-                f"so {first.actor.name} {_went_on(first)} with a CancelledError; "
-                f"in the passing run it goes on there, woken {second.woken_by}"
+            there = "there" if first.start == second.start else f"at {second.start}"
+            noticed = (
+                "" if first is self._cancelled_step() else f"so {first.actor.name} was cancelled at {first.start}; "
             )
+            return f"{noticed}in the passing run it goes on {there}, woken {second.woken_by}"
         return (
             f"so {first.actor.name} {_went_on(first)} and got to {_shown_end(first)}; "
             f"in the passing run it gets to {_shown_end(second)}"
         )
 
     def racing(self) -> list[Place]:
-        """The lines of code that race, for showing their source."""
+        """The lines of code that race: where the two steps begin, and what would have woken the second."""
+        pair = self.flipped()
         places: list[Place] = []
-        for step in self.flipped() or ():
+        for step in pair or ():
             if step.start is not None and step.start not in places:
                 places.append(step.start)
+        if pair is not None and pair[1].waker is not None and pair[1].waker not in places:
+            places.append(pair[1].waker)
         return places
 
+    def failed(self) -> Step | None:
+        """The step in which a task failed, if one did: the last such."""
+        return next((step for step in reversed(self.failing.steps) if step.ending.startswith("raises")), None)
+
+    def stuck(self) -> list[Step]:
+        """In a deadlock: the last steps of the tasks that wait for ever, the main task's first."""
+        if not isinstance(self.exception, DeadlockError):
+            return []
+        last = {step.actor.path: step for step in self.failing.steps}
+        return sorted((step for step in last.values() if not step.ending), key=lambda step: step.actor.path != "0")
+
     def actors(self) -> list[Actor]:
-        """The tasks whose steps matter, most important first: those of the deviation, of the flipped pair, and the one
-        that failed; then the others, in order of their first step after the runs part."""
-        found: list[Actor] = []
+        """The tasks whose steps matter: those of the deviation and of the flipped pair, and the one that failed."""
+        pair = self.flipped() or ()
+        failed = self.failed()
+        found = [
+            deviation.actor
+            for deviation in self.failing.deviations
+            if self.left_out is None or deviation.answer.point == self.left_out
+        ]
+        found += [step.actor for step in pair]
+        found += [pair[1].waker_actor] if pair else []
+        found += [failed.actor] if failed is not None else []
+        found += [step.actor for step in self.stuck()]
+        return list(dict.fromkeys(actor for actor in found if actor is not None))
 
-        def add(actor: Actor | None) -> None:
-            if actor is not None and actor not in found:
-                found.append(actor)
-
-        for deviation in self.failing.deviations:
-            if self.left_out is None or deviation.answer.point == self.left_out:
-                add(deviation.actor)
-        for step in self.flipped() or ():
-            add(step.actor)
-        for step in reversed(self.failing.steps):
-            if step.ending.startswith("raises"):
-                add(step.actor)
-                break
-        for trace in (self.failing, self.passing):
-            for step in trace.steps[self.parting() :] if trace is not None else ():
-                add(step.actor)
-        return found
+    def all_actors(self) -> list[Actor]:
+        """Every task of the two runs, those that matter first."""
+        traces = [self.failing] + ([self.passing] if self.passing is not None else [])
+        return list(dict.fromkeys([*self.actors(), *(step.actor for trace in traces for step in trace.steps)]))
 
     def source(self) -> list[tuple[str, str]]:
         """The racing lines: where each is, and its text."""

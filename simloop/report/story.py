@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
 
-from simloop.checks.waiting import Place, stack_of, users_place
+from simloop.checks.waiting import Place, name_of, stack_of, users_place
 from simloop.choices import Answer
 from simloop.kernel.tcp import Direction
-from simloop.kernel.threads import DELAYS
+from simloop.kernel.threads import DELAYS, SimThread
 from simloop.network.links import DELIVERIES
 from simloop.outside import is_timeout, rivals_of, waiting_for
-from simloop.tasks import SimTask, coroutine_of, task_of
+from simloop.tasks import SimTask, task_of
 
 
 def tell(answer: Answer, subject: object, made_at: dict[SimTask, Place]) -> str:
@@ -24,29 +25,22 @@ def tell(answer: Answer, subject: object, made_at: dict[SimTask, Place]) -> str:
     return sentence
 
 
-def name_of(task: asyncio.Task[Any]) -> str:
-    """The task as its author knows it: by the name it was given, or by its function."""
-    name = task.get_name()
-    coro = coroutine_of(task)
-    function = getattr(coro, "__qualname__", "").rpartition("<locals>.")[2]
-    if function and name.startswith("Task-") and name[5:].isdigit():
-        return f"task {function}() ({name})"
-    return f"task {name!r}"
-
-
 def _cancelled(answer: Answer, subject: Any) -> str:
-    places = stack_of(subject)
+    return tell_cancelled(subject, stack_of(subject), None, "")
+
+
+def tell_cancelled(task: asyncio.Task[Any], places: list[Place], made_at: Place | None, came: str) -> str:
+    """What became of a cancellation from outside: where it met its task. `came` says what was there already for
+    it to go on with, if anything."""
+    created = f", created at {made_at}," if made_at is not None else ""
+    sentence = f"{name_of(task)}{created} was cancelled from outside"
     place = users_place(places)
-    sentence = f"{name_of(subject)} was cancelled from outside"
     if place is None:
         return sentence
     sentence += f" while it waited at {place}"
     if places[-1] != place:
         sentence += f" (inside {places[-1].function}, {places[-1]})"
-    waiter = getattr(subject, "_fut_waiter", None)
-    if waiter is not None and waiter.done():
-        sentence += ", after what it waited for had come and before it could go on"
-    return sentence
+    return f"{sentence}, {came} and before it could go on" if came else sentence
 
 
 def _delivered(answer: Answer, subject: Any) -> str:
@@ -99,7 +93,7 @@ def _timer(handle: Any) -> str:
 
 def _raced(answer: Answer, subject: Any) -> str:
     which, after = divmod(answer.value - 1, 2)
-    what = _packet(subject.subject) if isinstance(subject.subject, Direction) else f"job {answer.point.who}"
+    what = _packet(subject.subject) if isinstance(subject.subject, Direction) else _job(subject.subject)
     due = subject.rivals_ns[which]
     timer = next((found for loop in subject.scheduler.loops if (found := loop.timer_due(due)) is not None), None)
     name = _timer(timer) if timer is not None else "a timer"
@@ -115,8 +109,22 @@ def _tied(answer: Answer, subject: Any) -> str:
 
 
 def _thread(answer: Answer, subject: Any) -> str:
-    what = "started" if answer.point.kind == "thread.start" else "was seen to have finished"
-    return f"job {answer.point.who} {what} {DELAYS[answer.value]}"
+    what = "was started" if answer.point.kind == "thread.start" else "was seen to have finished"
+    return f"{_job(subject)} {what} {DELAYS[answer.value]}"
+
+
+def _job(function: Any) -> str:
+    """What a thread runs, as its author wrote it."""
+    if isinstance(function, SimThread):
+        return f"thread {function.name!r}"
+    while isinstance(function, functools.partial):
+        # asyncio.to_thread() runs it in a copy of its context.
+        into_context = getattr(function.func, "__name__", "") == "run" and function.args
+        function = function.args[0] if into_context else function.func
+    code = getattr(function, "__code__", None)
+    where = f" ({Place(code.co_filename, code.co_firstlineno, '')})" if code is not None else ""
+    name = getattr(function, "__qualname__", "").rpartition("<locals>.")[2] or "a function"
+    return f"the thread of {name}(){where}"
 
 
 def _turn(answer: Answer, subject: Any) -> str:

@@ -9,14 +9,15 @@ import asyncio
 import traceback
 from asyncio import events
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from simloop.checks.waiting import Place, caller, is_users, stack_of, users_place, wakes
+from simloop.checks.touches import Touches
+from simloop.checks.waiting import Place, caller, is_ours, is_users, name_of, stack_of, users_place, wakes
 from simloop.choices import Answer
 from simloop.loop import SimLoop
 from simloop.outside import Cancellable, is_timeout, waiting_for
-from simloop.report.story import name_of, tell
+from simloop.report.story import tell, tell_cancelled
 from simloop.tasks import SimTask, coroutine_of, path_of, task_of
 
 #: After so many steps a run is no longer recorded: nobody reads that far.
@@ -43,13 +44,17 @@ class Step:
     #: What let it go on, in a few words.
     woken_by: str
     start: Place | None
+    #: The line that let it go on, and whose it is, where that is known.
+    waker: Place | None = None
+    waker_actor: Actor | None = None
     end: Place | None = None
     #: How it ended, when it did not simply wait again.
     ending: str = ""
     #: What it waits for at its end, in words.
     waits_for: str = ""
-    #: Whether it was resumed with a CancelledError.
+    #: Whether it was resumed with a CancelledError; and whether the environment's cancellation was that.
     cancelled: bool = False
+    from_outside: bool = False
 
     def same_as(self, other: Step) -> bool:
         """Whether it went the same way, at whatever time."""
@@ -79,15 +84,26 @@ class _Cause:
     """Why a callback was queued."""
 
     words: str
-    actor: Actor | None = None
+    #: The step of a task that did it, and the line in which it did.
+    step: Step | None = None
+    place: Place | None = None
+
+    def told(self) -> str:
+        if self.step is None:
+            return self.words
+        if self.place is None:
+            return f"by {'the end of ' if self.step.ending else ''}{self.step.actor.name}"
+        return f"by {self.step.actor.name} at :{self.place.line}"
 
 
-@dataclass
+@dataclass(repr=False)
 class Trace:
     """Observer and tracer of one run (`simloop.choices.Observer`, `simloop.loop.Tracer`)."""
 
     steps: list[Step] = field(default_factory=list)
     deviations: list[Deviation] = field(default_factory=list)
+    touches: Touches = field(default_factory=Touches)
+    over: bool = False
 
     def __post_init__(self) -> None:
         self._made_at: dict[SimTask, Place] = {}
@@ -96,8 +112,9 @@ class Trace:
         # By id, with the handle kept alive: handles compare by value.
         self._causes: dict[int, tuple[events.Handle, _Cause]] = {}
         self._cancelled: set[asyncio.Task[Any]] = set()
-        self._current: _Cause | None = None
-        self._step: Step | None = None
+        # What runs now: why, and which step it is if it is one. More than one while a blocking call lets other
+        # processes run.
+        self._running: list[tuple[_Cause, Step | None]] = []
 
     @property
     def sentences(self) -> list[str]:
@@ -118,6 +135,14 @@ class Trace:
         actor = self.actor(task) if task is not None else None
         self.deviations.append(Deviation(answer, tell(answer, subject, self._made_at), len(self.steps), actor))
 
+    def queued(self, handle: events.Handle) -> None:
+        """Remember who queued a callback, and in which line. What nobody queues arrives from outside."""
+        if self._running:
+            cause, step = self._running[-1]
+            if step is not None:
+                cause = _Cause("", step, caller())
+            self._causes[id(handle)] = (handle, cause)
+
     def created(self, task: SimTask) -> None:
         place = caller()
         if place is not None:
@@ -128,45 +153,60 @@ class Trace:
         found = self._actors.get(path)
         if found is None:
             name = short_name(task) if path.rpartition("/")[2] != "0" else _main_name(task)
-            found = self._actors[path] = Actor(path, name)
+            taken = sum(actor.name.partition(" #")[0] == name for actor in self._actors.values())
+            found = self._actors[path] = Actor(path, f"{name} #{taken + 1}" if taken else name)
         return found
 
     def before(self, loop: SimLoop, handle: events.Handle) -> None:
-        self._note_new(loop, None)
         known = self._causes.pop(id(handle), None)
         cause = known[1] if known is not None else _arrival(handle)
         task = task_of(handle)
         if not isinstance(task, SimTask):
-            self._current = cause
+            self._running.append((cause, None))
             entry = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
             if isinstance(entry, Cancellable):
                 self._cancelled.add(entry.task)
             return
         actor = self.actor(task)
         self._counts[actor.path] = number = self._counts.get(actor.path, 0) + 1
-        words = cause.words
+        words = cause.told()
+        own = cause.step is not None and cause.step.actor == actor
         if number == 1:
-            words = f"started by {cause.actor.name}" if cause.actor is not None else "started"
-        elif cause.actor == actor:
-            words = "went on in its next turn"
+            words = f"started {words}" if cause.step is not None else "started"
+        elif own:
+            words = "by itself"
         waiter = task._fut_waiter  # type: ignore[attr-defined]
-        self._step = Step(
+        places = stack_of(task)
+        step = Step(
             actor,
             number,
             loop.world.scheduler.clock.elapsed,
             words,
-            users_place(stack_of(task)),
+            users_place(places),
+            None if own or number == 1 else cause.place,
+            None if own or number == 1 or cause.step is None else cause.step.actor,
             cancelled=bool(task._must_cancel or (waiter is not None and waiter.cancelled())),  # type: ignore[attr-defined]
         )
-        if self._step.cancelled:
-            self._step.woken_by = "cancelled from outside" if task in self._cancelled else f"cancelled {words}"
-        if len(self.steps) < MAX_STEPS:
-            self.steps.append(self._step)
-        self._current = _Cause(f"by {actor.name}", actor)
+        if step.cancelled and task in self._cancelled:
+            self._cancelled.discard(task)
+            step.from_outside = True
+            step.woken_by = "cancelled from outside"
+            came = f"{'after it was woken ' if number > 1 else 'after it was '}{words}" if task._must_cancel else ""  # type: ignore[attr-defined]
+            self._cancellation_landed(step, tell_cancelled(task, places, self._made_at.get(task), came))
+        elif step.cancelled:
+            step.woken_by = f"cancelled {words}"
+        if not self.over and len(self.steps) < MAX_STEPS and not is_ours(places[0].file if places else ""):
+            self.steps.append(step)
+        self._running.append((cause, step))
+
+    def _cancellation_landed(self, step: Step, sentence: str) -> None:
+        """Only now it is known where a cancellation has met its task: a step may have been queued before it."""
+        for at, deviation in enumerate(self.deviations):
+            if deviation.answer.point.kind == "cancel" and deviation.actor == step.actor:
+                self.deviations[at] = replace(deviation, sentence=sentence)
 
     def after(self, loop: SimLoop, handle: events.Handle) -> None:
-        self._note_new(loop, self._current)
-        step, self._step = self._step, None
+        _, step = self._running.pop()
         task = task_of(handle)
         if step is None or task is None:
             return
@@ -185,13 +225,6 @@ class Trace:
                 step.ending = f"raises {type(error).__name__}"
                 step.end = raised_at(error)
 
-    def _note_new(self, loop: SimLoop, cause: _Cause | None) -> None:
-        """Remember who queued what was queued since the last look; without a cause it arrived from outside."""
-        for handle in reversed(loop.queued()):
-            if id(handle) in self._causes:
-                break
-            self._causes[id(handle)] = (handle, cause or _arrival(handle))
-
 
 def raised_at(error: BaseException) -> Place | None:
     """The innermost line of the user's own code that an exception has come through."""
@@ -203,8 +236,9 @@ def raised_at(error: BaseException) -> Place | None:
 
 
 def short_name(task: asyncio.Task[Any]) -> str:
-    """The name that its author gave to the task, or its function."""
-    return name_of(task).removeprefix("task ").partition(" (")[0]
+    """The name that its author gave to the task, or its function without its class."""
+    name = name_of(task).removeprefix("task ").partition(" (")[0]
+    return name if name.startswith("'") else name.rpartition(".")[2]
 
 
 def _main_name(task: asyncio.Task[Any]) -> str:
@@ -220,10 +254,10 @@ def _task_behind(subject: object) -> asyncio.Task[Any] | None:
 
 # What the callbacks of asyncio's transports and timers mean, by name.
 _ARRIVALS: dict[str, str] = {
-    "_read_ready": "by data that arrived",
+    "_read_ready": "by data",
     "_write_ready": "by room to write",
-    "_accept_connection": "by a connection that arrived",
-    "_sock_connect_cb": "by a connection that was made",
+    "_accept_connection": "by a connection",
+    "_sock_connect_cb": "by its connection",
     "_set_result_unless_cancelled": "by its timer",
     "_on_timeout": "by its timeout",
     "_release_waiter": "by its timeout",

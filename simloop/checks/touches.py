@@ -1,0 +1,107 @@
+"""Who holds and who last touched asyncio's locks, queues and events, in a run that is watched.
+
+asyncio's own objects do not know. While a watched run goes on their methods are wrapped; the wrappers add no turn
+and no suspension, so the run stays what it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from asyncio import locks, queues
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from simloop.checks.waiting import Place, caller
+
+# What counts as touching: the methods by which one task can let another go on, or keep it waiting.
+_TOUCHES: list[tuple[type, str, str]] = [
+    (locks.Lock, "release", "released"),
+    (locks.Semaphore, "release", "released"),
+    (locks.Event, "set", "set"),
+    (locks.Event, "clear", "cleared"),
+    (locks.Condition, "notify", "notified"),
+    (queues.Queue, "put_nowait", "put into"),
+    (queues.Queue, "get_nowait", "took from"),
+    (queues.Queue, "task_done", "was done with an item of"),
+]
+_HELD: tuple[type, ...] = (locks.Lock, locks.Semaphore)
+
+
+@dataclass(frozen=True)
+class Touch:
+    """One such call."""
+
+    task: asyncio.Task[Any] | None
+    what: str
+    place: Place | None
+
+
+class Touches:
+    """What a watched run has done to such objects so far."""
+
+    def __init__(self) -> None:
+        # By id, with the object kept alive: an Event has no hash of its own that orders runs alike.
+        self._last: dict[int, tuple[object, Touch]] = {}
+        self._holders: dict[int, list[Touch]] = {}
+
+    def last(self, thing: object) -> Touch | None:
+        """The last touch that was not a mere attempt."""
+        found = self._last.get(id(thing))
+        return found[1] if found is not None else None
+
+    def holders(self, thing: object) -> list[Touch]:
+        """Who has acquired it and not released it, in order."""
+        return list(self._holders.get(id(thing), ()))
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[None]:
+        """Wrap the methods for the length of the block."""
+        originals: list[tuple[type, str, Any]] = []
+        try:
+            for owner, name, what in _TOUCHES:
+                originals.append((owner, name, getattr(owner, name)))
+                setattr(owner, name, self._touching(getattr(owner, name), what))
+            for owner in _HELD:
+                originals.append((owner, "acquire", owner.acquire))  # type: ignore[attr-defined]
+                owner.acquire = self._acquiring(owner.acquire)  # type: ignore[attr-defined]
+            yield
+        finally:
+            for owner, name, original in reversed(originals):
+                setattr(owner, name, original)
+
+    def _note(self, thing: object, what: str) -> Touch:
+        touch = Touch(_current_task(), what, caller())
+        self._last[id(thing)] = (thing, touch)
+        return touch
+
+    def _touching(self, method: Callable[..., Any], what: str) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def touching(thing: Any, *args: Any, **kwargs: Any) -> Any:
+            result = method(thing, *args, **kwargs)
+            touch = self._note(thing, what)
+            holders = self._holders.get(id(thing))
+            if what == "released" and holders:
+                own = next((held for held in holders if held.task is touch.task), holders[0])
+                holders.remove(own)
+            return result
+
+        return touching
+
+    def _acquiring(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        async def acquire(thing: Any) -> Any:
+            result = await method(thing)
+            self._holders.setdefault(id(thing), []).append(self._note(thing, "acquired"))
+            return result
+
+        return acquire
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None

@@ -1,0 +1,141 @@
+"""The steps of a failing run beside those of the nearest passing one: one column for each task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simloop.checks.waiting import Place, shown_path
+from simloop.report.explanation import Explanation
+from simloop.report.trace import Actor, Step, Trace
+
+_TIME = 9
+_GAP = "  "
+_BETWEEN = " │ "
+_WHOLE_CELL = 36
+#: Steps that both runs have in common are shown up to here before they part.
+_COMMON = 2
+
+
+#: The columns of tasks that fit beside one another, for both runs.
+_BESIDE = 2
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One step in a table: two lines in the column of its task. An `actor` of -1 spans all columns."""
+
+    time: str
+    actor: int
+    lines: tuple[str, ...]
+
+
+def table(explanation: Explanation, width: int, rows: int) -> list[str]:
+    """The failing run's steps beside the passing one's, for the two tasks that matter most. At most `rows` steps of
+    each run; none at all where there is nothing to compare."""
+    actors = explanation.actors()[:_BESIDE]
+    if not actors or explanation.passing is None:
+        return []
+    start = explanation.parting()
+    half = (width - len(_BETWEEN)) // 2
+    failing = [*_rows(explanation.failing, actors, start, rows), *_stuck(explanation, actors)]
+    left = _render("failing run", failing, actors, half)
+    right = _render("passing run", _rows(explanation.passing, actors, start, rows), actors, half)
+    height = max(len(left), len(right))
+    left += [""] * (height - len(left))
+    right += [""] * (height - len(right))
+    return [f"{one:<{half}}{_BETWEEN}{other}".rstrip() for one, other in zip(left, right, strict=True)]
+
+
+def whole_table(explanation: Explanation) -> list[str]:
+    """All steps of all tasks, one run under the other."""
+    actors = explanation.all_actors()
+    lines: list[str] = []
+    for title, trace in (("failing run", explanation.failing), ("passing run", explanation.passing)):
+        if trace is not None and actors:
+            rows = _rows(trace, actors, 0, len(trace.steps))
+            rows += _stuck(explanation, actors) if trace is explanation.failing else []
+            lines += [*([""] if lines else []), *_render(title, rows, actors, _TIME + len(actors) * _WHOLE_CELL)]
+    return lines
+
+
+def _rows(trace: Trace, actors: list[Actor], start: int, most: int) -> list[_Row]:
+    """The steps of these tasks, from a little before `start` to the end; of too many the middle is left out."""
+    columns = {actor.path: column for column, actor in enumerate(actors)}
+    before = [step for step in trace.steps[:start] if step.actor.path in columns][-_COMMON:]
+    after = [step for step in trace.steps[start:] if step.actor.path in columns]
+    most = max(2, most - len(before))
+    if len(after) <= most:
+        return [_row(step, columns) for step in before + after]
+    # The beginning is where it went wrong, and the end is what came of it: the larger part to the first.
+    end = max(1, most // 3)
+    skipped = _Row("", -1, (f"... {len(after) - most} more ...",))
+    return [
+        *(_row(step, columns) for step in before + after[: most - end]),
+        skipped,
+        *(_row(step, columns) for step in after[-end:]),
+    ]
+
+
+def _stuck(explanation: Explanation, actors: list[Actor]) -> list[_Row]:
+    """Where tasks wait for ever, after their last steps."""
+    columns = {actor.path: column for column, actor in enumerate(actors)}
+    return [
+        _Row("for ever", columns[step.actor.path], (short(step.end), f"waits for {step.waits_for}"))
+        for step in explanation.stuck()
+        if step.actor.path in columns
+    ]
+
+
+def _row(step: Step, columns: dict[str, int]) -> _Row:
+    where = short(step.start)
+    if step.ending.startswith("raises"):
+        where += f", {step.ending}" + (f" at :{step.end.line}" if step.end is not None else "")
+    elif step.ending:
+        where += f", {step.ending}"
+    elif step.end is not None and step.end != step.start:
+        same_file = step.start is not None and step.start.file == step.end.file
+        where += f" to {f':{step.end.line}' if same_file else short(step.end)}"
+    return _Row(f"{step.time:.6f}", columns[step.actor.path], (where, step.woken_by))
+
+
+def _render(title: str, rows: list[_Row], actors: list[Actor], width: int) -> list[str]:
+    cell = (width - _TIME - len(_GAP) * len(actors)) // len(actors)
+    header = _GAP.join([f"{'seconds':<{_TIME}}", *(f"{cut(actor.name, cell):<{cell}}" for actor in actors)])
+    lines = [title, header.rstrip()]
+    for row in rows:
+        if row.actor < 0:
+            lines.append(" " * (_TIME + len(_GAP)) + row.lines[0])
+            continue
+        indent = row.actor * (cell + len(_GAP))
+        texts = [piece for text in row.lines for piece in _fold(text, cell)]
+        for at, text in enumerate(texts):
+            time = row.time if at == 0 else ""
+            lines.append(f"{time:<{_TIME}}{_GAP}{' ' * indent}{text}".rstrip())
+    return lines
+
+
+def _fold(text: str, width: int) -> list[str]:
+    """At most two lines of a cell: what does not fit is cut where it says least."""
+    if len(text) <= width:
+        return [text]
+    head, comma, tail = text.partition(", ")
+    if comma:
+        return [cut(head, width), cut(tail, width)]
+    at = text.rfind(" ", 0, width + 1)
+    if at <= 0:
+        return [cut(text, width)]
+    return [text[:at], cut(text[at + 1 :], width)]
+
+
+def cut(text: str, width: int) -> str:
+    """`text` in at most `width` characters: of a place in a file the end says more, of all else the beginning."""
+    if len(text) <= width:
+        return text
+    if " " not in text and ":" in text:
+        return "…" + text[-(width - 1) :]
+    return text[: width - 1] + "…"
+
+
+def short(place: Place | None) -> str:
+    """The file without its directories, and the line."""
+    return f"{shown_path(place.file).rpartition('/')[2]}:{place.line}" if place is not None else "?"

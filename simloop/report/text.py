@@ -1,0 +1,93 @@
+"""The report of a failure as text: what happened, the steps, the verdict, how to see it again.
+
+It fits a terminal of 100 columns and 60 lines, whatever failed; `whole` leaves nothing out.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+from simloop.report.explanation import Explanation
+from simloop.report.table import cut, table, whole_table
+
+WIDTH = 100
+HEIGHT = 60
+_SENTENCES = 5
+# A step takes up to three lines of the table, and this many steps say enough.
+_LINES_OF_STEP = 3
+_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the report, and what it is, for those who have colours: ``title``, ``cause``, ``code``, ``verdict``,
+    or plain."""
+
+    text: str
+    role: str = ""
+
+
+def failure_text(head: str, explanation: Explanation, tail: list[Line], *, whole: bool = False) -> list[Line]:
+    """The whole report: a first line, why it failed, the steps, the verdict, and what `tail` adds."""
+    above = [*paragraph(head, "title"), *_causes(explanation, whole=whole)]
+    below = [*_failed(explanation), Line(""), *paragraph(explanation.verdict, "verdict"), *tail]
+    if whole:
+        middle = whole_table(explanation)
+    else:
+        room = HEIGHT - len(above) - len(below) - 3
+        middle = table(explanation, WIDTH, max(2, min(_STEPS, room // _LINES_OF_STEP)))[: max(0, room)]
+    steps = [Line(""), *(Line(text, "title" if at == 0 else "") for at, text in enumerate(middle))] if middle else []
+    return [*above, *steps, *below]
+
+
+def _causes(explanation: Explanation, *, whole: bool) -> list[Line]:
+    """Why it failed, in a sentence, and the lines of code that race."""
+    sentences = explanation.sentences
+    if not sentences:
+        return [Line("it fails when nothing unusual happens: no particular order is needed", "cause")]
+    if len(sentences) == 1:
+        lines = [Line("it passes when nothing unusual happens; this is what makes it fail:")]
+        lines += paragraph(sentences[0], "cause", "  ")
+    else:
+        lines = [Line(f"it passes when nothing unusual happens; these {len(sentences)} things make it fail:")]
+        shown = sentences if whole else sentences[:_SENTENCES]
+        for number, sentence in enumerate(shown, 1):
+            lines += paragraph(f"{number}. {sentence}", "cause", "  ")
+        if len(shown) < len(sentences):
+            lines.append(Line(f"  ... and {len(sentences) - len(shown)} more, which -vv shows"))
+        if explanation.passing is not None and explanation.left_out is not None:
+            lines.append(Line("without the last of them it passes:" if explanation.left_out_is_last() else ""))
+    headline = explanation.headline()
+    if headline:
+        lines += paragraph(headline, "cause", "  ")
+    source = [(where, text) for where, text in explanation.source() if text]
+    if source:
+        across = max(len(where) for where, _ in source)
+        lines.append(Line(""))
+        lines += [Line(cut(f"    {where:<{across}}   {text}", WIDTH), "code") for where, text in source]
+    return lines
+
+
+def _failed(explanation: Explanation) -> list[Line]:
+    step = explanation.failed()
+    if step is None or step.end is None:
+        return []
+    return [Line(""), *paragraph(f"{step.actor.name} {step.ending} at {step.end}")]
+
+
+def command(words: list[str]) -> list[Line]:
+    """A shell command, on as many lines as it takes."""
+    lines: list[str] = []
+    current = " "
+    for word in words:
+        if len(current) + len(word) > WIDTH - 4 and current.strip():
+            lines.append(current + " \\")
+            current = "   "
+        current += " " + word
+    return [Line(text) for text in [*lines, current]]
+
+
+def paragraph(text: str, role: str = "", indent: str = "") -> list[Line]:
+    wrapped = textwrap.wrap(text, WIDTH - 1, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return [Line(line, role) for line in wrapped]
