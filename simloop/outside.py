@@ -19,7 +19,7 @@ from simloop.tasks import innermost, path_of, task_of
 _STDLIB = os.path.dirname(os.__file__) + os.sep
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 #: How far into a heap of timers it is worth looking for the next few.
-_TIMERS_LOOKED_AT = 16
+_TIMERS_LOOKED_AT = 32
 
 
 class Cancellable:

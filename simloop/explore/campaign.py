@@ -24,7 +24,7 @@ from simloop.explore.enumeration import Enumeration
 from simloop.explore.shrink import DEFAULT_BUDGET, Shrinker
 from simloop.explore.signature import Signature, signature_of
 from simloop.explore.strategies import Canonical, Plan, Saved, Strategy, Walk
-from simloop.explore.sweeps import CancelSweep, TimeoutSweep
+from simloop.explore.sweeps import CancelSweep, DelaySweep, TimeoutSweep
 from simloop.loop import Tracer
 from simloop.report.explanation import Explanation
 from simloop.report.trace import Trace
@@ -91,8 +91,7 @@ class Report:
 
 
 # What each strategy may use of a campaign's runs; the walk has what they leave.
-_CANCEL_SHARE = 0.4
-_TIMEOUT_SHARE = 0.2
+_SHARES = ((CancelSweep, 0.3), (TimeoutSweep, 0.15), (DelaySweep, 0.15))
 _THIRD_PARTY_SHARE = 0.2
 
 
@@ -132,8 +131,7 @@ class Campaign:
         self._portfolio: list[tuple[Strategy, int]] = [
             (Saved(saved), runs),
             (Canonical(seed), 1),
-            (CancelSweep(seed, int(runs * _CANCEL_SHARE)), int(runs * _CANCEL_SHARE)),
-            (TimeoutSweep(seed, int(runs * _TIMEOUT_SHARE)), int(runs * _TIMEOUT_SHARE)),
+            *((sweep(seed, int(runs * share)), int(runs * share)) for sweep, share in _SHARES),
             *((strategy, max(1, int(runs * _THIRD_PARTY_SHARE / len(strategies)))) for strategy in strategies),
             (self._enumeration, runs),
             (Walk(seed), runs),
@@ -207,13 +205,13 @@ class Campaign:
         assert found.exception is not None
         wanted = signature_of(found.exception)
 
-        def still_fails(candidate: Schedule) -> dict[Point, int] | None:
+        def still_fails(candidate: Schedule) -> tuple[bool, Choices]:
             nonlocal last
             outcome = self._traced(candidate, None)
-            if outcome.exception is None or signature_of(outcome.exception) != wanted:
-                return None
-            last = outcome
-            return outcome.choices.deviations()
+            fails = outcome.exception is not None and signature_of(outcome.exception) == wanted
+            if fails:
+                last = outcome
+            return fails, outcome.choices
 
         shrinker = Shrinker(schedule, still_fails, self._shrink_runs, self.seed)
         small = self._found = shrinker.shrink()

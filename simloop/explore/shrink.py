@@ -8,14 +8,18 @@ it leaves alone, and no single deviation can be dropped from the result (unless 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
-from simloop.choices import Point, Schedule
+from simloop.choices import Choices, Point, Schedule
 
-#: Runs a schedule: what it actually deviated in when it failed in the same way, None when it did not.
-StillFails = Callable[[Schedule], dict[Point, int] | None]
+#: Runs a schedule: whether it failed in the same way, and what it recorded.
+StillFails = Callable[[Schedule], tuple[bool, Choices]]
 
 DEFAULT_BUDGET = 500
+#: A failure that takes more deviations than this may have a simpler cause than those it was found with.
+_FEW = 2
+_SINGLES_MAX = 80
 
 
 class Shrinker:
@@ -38,6 +42,7 @@ class Shrinker:
         self._budget = budget
         self._usual_seed = schedule.seed if usual_seed is None else usual_seed
         self._tried: set[tuple[int, frozenset[tuple[Point, int]]]] = set()
+        self._canonical: Choices | None = None
 
     def shrink(self) -> Schedule:
         if self.best.seed != self._usual_seed:
@@ -46,6 +51,8 @@ class Shrinker:
         while True:
             before = self.best
             self._drop_chunks()
+            if len(self.best.deviations) > _FEW:
+                self._replace_all()
             self._lower_answers()
             self._move_earlier()
             if self.best == before:
@@ -59,8 +66,11 @@ class Shrinker:
         self._tried.add(key)
         self.runs += 1
         candidate = Schedule(self.best.profile, seed, deviations)
-        taken = self._still_fails(candidate)
-        if taken is None or len(taken) > len(deviations):
+        fails, choices = self._still_fails(candidate)
+        taken = choices.deviations()
+        if not taken:
+            self._canonical = choices
+        if not fails or len(taken) > len(deviations):
             return False
         # What no longer occurs goes too: the run is the same without it.
         self.best = Schedule(self.best.profile, seed, taken)
@@ -87,6 +97,19 @@ class Shrinker:
             if size > 1:
                 size //= 2
             elif not dropped:
+                return
+
+    def _replace_all(self) -> None:
+        """One deviation from the canonical run that does the same: a walk may have come by the long way. Kinds of
+        which there are few points first, since theirs say more."""
+        if self._canonical is None:
+            return
+        answers = [answer for answer in self._canonical.answers() if answer.n > 1]
+        common = Counter(answer.point.kind for answer in answers)
+        answers.sort(key=lambda answer: common[answer.point.kind])
+        singles = [(answer.point, value) for answer in answers for value in range(1, answer.n)]
+        for point, value in singles[:_SINGLES_MAX]:
+            if self._try({point: value}):
                 return
 
     def _lower_answers(self) -> None:

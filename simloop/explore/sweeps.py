@@ -7,12 +7,15 @@ or two turns around a wake-up. A sweep goes there directly (design, section 6).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterator
+from itertools import zip_longest
 
 from simloop.choices import Choices, Point, Schedule, mixed_seed
 from simloop.explore.strategies import Plan
 
 Candidate = tuple[Point, int]
+Groups = dict[str, list[Candidate]]
+"""Candidates by what they are about: each of those gets its turn."""
 
 # The kinds of points at which an arrival meets a timer, by the class in which the timeout sweep tries them.
 _RACES = {"net.race": 0, "thread.race": 0, "timer.tie": 0, "cpu.stall": 1}
@@ -29,7 +32,7 @@ class Sweep:
         self._candidates: list[Candidate] | None = None
         self._next = 0
 
-    def rank(self, choices: Choices) -> list[list[Candidate]]:
+    def rank(self, choices: Choices) -> list[Groups]:
         """The deviations to try, in classes of falling value."""
         raise NotImplementedError
 
@@ -37,14 +40,20 @@ class Sweep:
         if self._candidates is None and choices.seed == self._seed and not choices.deviations():
             self._candidates = list(self._ordered(self.rank(choices)))
 
-    def _ordered(self, classes: list[list[Candidate]]) -> Iterable[Candidate]:
+    def _ordered(self, classes: list[Groups]) -> Iterator[Candidate]:
         left = self._budget
         rng = random.Random(mixed_seed(self._seed, 2))
-        for members in classes:
-            # In order where there is time for all; else a fair sample, since a long run's beginning is
-            # mostly connecting.
-            yield from members if len(members) <= left else rng.sample(members, left)
-            left = max(0, left - len(members))
+        for groups in classes:
+            members = list(groups.values())
+            if sum(map(len, members)) > left:
+                # In order where there is time for all; else a fair sample of each group, since a long run's
+                # beginning is mostly connecting.
+                members = [rng.sample(group, len(group)) for group in members]
+            for round in zip_longest(*members):
+                for candidate in round:
+                    if candidate is not None and left:
+                        left -= 1
+                        yield candidate
 
     def plan(self) -> Plan | None:
         if self._candidates is None or self._next >= len(self._candidates):
@@ -64,21 +73,19 @@ class CancelSweep(Sweep):
 
     name = "cancel sweep"
 
-    def rank(self, choices: Choices) -> list[list[Candidate]]:
+    def rank(self, choices: Choices) -> list[Groups]:
         waits: dict[str, list[Point]] = {}
         for who, kind, number, n, _ in choices.recorded:
             if kind == "cancel" and n > 1:
                 waits.setdefault(who, []).append(Point(who, kind, number))
-        classes: list[list[Candidate]] = [[], [], [], [], []]
-        woken, after, began, before, rest = classes
-        for points in waits.values():
+        classes: list[Groups] = [{}, {}, {}, {}, {}]
+        for who, points in waits.items():
+            task = who.partition("~")[0]
+            woken, after, began, before, rest = (groups.setdefault(task, []) for groups in classes)
             after.append((points[-1], 1))
-            if len(points) > 1:
-                woken.append((points[-2], 1))
-            if len(points) > 2:
-                began.append((points[0], 1))
-            if len(points) > 3:
-                before.append((points[-3], 1))
+            woken += [(point, 1) for point in points[-2:-1]]
+            began += [(point, 1) for point in points[:1] if len(points) > 2]
+            before += [(point, 1) for point in points[-3:-2] if len(points) > 3]
             rest += [(point, 1) for point in points[1:-3]]
         return classes
 
@@ -92,10 +99,28 @@ class TimeoutSweep(Sweep):
 
     name = "timeout sweep"
 
-    def rank(self, choices: Choices) -> list[list[Candidate]]:
-        classes: list[list[Candidate]] = [[], []]
+    def rank(self, choices: Choices) -> list[Groups]:
+        classes: list[Groups] = [{}, {}]
         for who, kind, number, n, _ in choices.recorded:
             which = _RACES.get(kind)
             if which is not None:
-                classes[which] += [(Point(who, kind, number), value) for value in range(1, n)]
+                group = classes[which].setdefault(who, [])
+                group += [(Point(who, kind, number), value) for value in range(1, n)]
         return classes
+
+
+class DelaySweep(Sweep):
+    """Lets each arrival be late by itself: packets by turns and in pieces, threads, the order of a poll, turns of
+    processes, and the orders that wider profiles add. This is delay-bounded search with one delay (Emmi, Qadeer and
+    Rakamaric, POPL 2011). Kinds of which a run has few points come first: theirs say more.
+    """
+
+    name = "delay sweep"
+
+    def rank(self, choices: Choices) -> list[Groups]:
+        kinds: dict[str, Groups] = {}
+        for who, kind, number, n, _ in choices.recorded:
+            if kind != "cancel" and kind not in _RACES:
+                group = kinds.setdefault(kind, {}).setdefault(who, [])
+                group += [(Point(who, kind, number), value) for value in range(1, n)]
+        return sorted(kinds.values(), key=lambda groups: sum(map(len, groups.values())))

@@ -19,7 +19,7 @@ from simloop.kernel.process import Process
 DEFAULT_MAX_TIME = 86_400.0
 DEFAULT_MAX_STALL = 0.05
 #: How many of the armed timers an arrival may race, the next ones.
-RIVALS = 4
+RIVALS = 8
 
 
 class Runnable(Protocol):
