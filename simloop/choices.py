@@ -86,7 +86,7 @@ class Choices:
         self._counters: dict[tuple[str, str], list[int]] = {}
         self.recorded: list[tuple[str, str, int, int, int]] = []
         self.digest = 0
-        #: A hash of those answers that change an order without moving any loop's arrivals, see `noted`.
+        #: A hash of what shows in no loop's arrivals and still makes runs differ, see `note`.
         self.orders = 0
         self._entropy: random.Random | None = None
         self.observer: Observer | None = None
@@ -121,13 +121,14 @@ class Choices:
 
     def order(self, who: str, kind: str, n: int, subject: object = None) -> int:
         """`choose` for an order that shows nowhere else."""
-        return self.noted(kind, self.choose(who, kind, n, subject))
-
-    def noted(self, kind: str, value: int) -> int:
-        """Fold an answer into `orders`, and give it back: runs that differ in it are never equivalent."""
+        value = self.choose(who, kind, n, subject)
         if value:
-            self.orders = hash((self.orders, _KIND_CODES[kind], value))
+            self.note(f"{who} {kind}", value)
         return value
+
+    def note(self, what: str, number: int) -> None:
+        """Fold something that has happened into `orders`: runs that differ in it are never equivalent."""
+        self.orders = hash((self.orders, zlib.crc32(what.encode()), number))
 
     @property
     def drew_entropy(self) -> bool:

@@ -90,7 +90,6 @@ class SimLoop(TidyLoop):
         self._sim_task_count = 0
         self._sim_orphans: list[str] = []
         self._cancellable: list[Cancellable] = []
-        self._steps = 0
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._timer_names = TimerNames(self._prefix)
         #: Decides which new tasks the environment may cancel, beside those that are declared.
@@ -273,6 +272,7 @@ class SimLoop(TidyLoop):
             timeout = None
         queued = len(ready)
         world = self.world
+        process = self.process
         choices = world.choices
         marks = 0
         if self.thread is None:
@@ -297,9 +297,8 @@ class SimLoop(TidyLoop):
         ntodo = len(ready)
         if ntodo > queued:
             # Between arrivals a loop decides nothing: what arrived after how many steps is its whole order.
-            process = self.process
-            process.order = hash((process.order, self._steps + queued, ntodo - queued, marks))
-        self._steps += ntodo
+            process.order = hash((process.order, process.steps + queued, ntodo - queued, marks))
+        process.steps += ntodo
         world.steps += ntodo
         # Steps and time are part of the digest, folded in as `Choices.choose` does with answers.
         choices.digest = hash((choices.digest, ntodo, self._clock.now))

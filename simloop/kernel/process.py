@@ -79,7 +79,8 @@ class Process:
         self.files: dict[int, File] = {}
         self._free: list[int] = []
         self.loop: Runnable | None = None
-        #: A hash of what has arrived at its loop, and after how many steps each time.
+        #: How many callbacks its loop has run; and a hash of what has arrived at it, and after how many each time.
+        self.steps = 0
         self.order = 0
         #: Handlers by signal number, as `signal.signal` was given them.
         self.signal_handlers: dict[int, Callable[..., Any] | int | None] = {}

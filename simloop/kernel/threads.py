@@ -84,7 +84,9 @@ class SimThread:
         self.ident = made if isinstance(made, int) else made.ident
         self.world.threads[self.ident] = self
         who = f"{self.process.name} thread"
-        later(self.world.scheduler, "thread.start", who, self, lambda: None if self.over else self.resume())
+        later(
+            self.process, self.world.scheduler, "thread.start", who, self, lambda: None if self.over else self.resume()
+        )
         return made
 
     def run(self, work: Callable[[], None]) -> None:
@@ -225,7 +227,14 @@ class Workers:
             return
         future, function, number = self._queue.popleft()
         who = f"{self._name}#{number}"
-        later(self._scheduler, "thread.start", who, function, lambda: self._run(thread, who, future, function))
+        later(
+            self._process,
+            self._scheduler,
+            "thread.start",
+            who,
+            function,
+            lambda: self._run(thread, who, future, function),
+        )
 
     def _run(self, thread: SimThread, who: str, future: Future[Any], function: Callable[[], Any]) -> None:
         if not future.set_running_or_notify_cancel():
@@ -247,7 +256,9 @@ class Workers:
                 def settle() -> None:
                     future.set_result(result)
 
-            later(self._scheduler, "thread.finish", who, function, lambda: self._finished(thread, settle))
+            later(
+                self._process, self._scheduler, "thread.finish", who, function, lambda: self._finished(thread, settle)
+            )
 
         thread.run(work)
 
@@ -258,10 +269,18 @@ class Workers:
         self._start_next()
 
 
-def later(scheduler: Scheduler, kind: str, who: str, subject: object, action: Callable[[], None]) -> None:
-    """Do `action` after the time that threads take, or when the environment would rather have it."""
+def later(
+    process: Process, scheduler: Scheduler, kind: str, who: str, subject: object, act: Callable[[], None]
+) -> None:
+    """Let a thread of `process` do ``act()`` after the time that threads take, or when the environment would rather
+    have it."""
+
+    def action() -> None:
+        # What threads do is no arrival at a loop, but may meet its steps in shared memory.
+        scheduler.choices.note(f"{kind} {who}", process.steps)
+        act()
+
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
-    scheduler.choices.noted(kind, answer)
     due = scheduler.clock.now + _SWITCH_NS + _DELAYS_NS[answer]
     raced = scheduler.race(who, "thread.race", due, _RACE_NS, subject)
     if raced is not None:

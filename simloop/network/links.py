@@ -42,8 +42,10 @@ class Link:
         """What the environment does with a packet of `size` bytes: a number of `DELIVERIES`."""
         choices = scheduler.choices
         answer = choices.choose(who, kind, len(DELIVERIES) if size > 1 else _WHOLE, subject)
-        # How data is cut shows in no order, only in what the program reads.
-        return choices.noted(kind, answer) if answer >= _WHOLE else answer
+        if answer >= _WHOLE:
+            # How data is cut shows in no order, only in what the program reads.
+            choices.note(who, answer)
+        return answer
 
     def race(self, scheduler: Scheduler, who: str, subject: object) -> int | None:
         """The timer that the packet meets, if it is late by so much; see `Scheduler.race`."""
