@@ -182,10 +182,24 @@ def _name_in(variables: Mapping[str, Any], thing: object) -> str:
 
 
 def waited_tasks(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
-    """The unfinished tasks whose end would let this one go on."""
+    """The unfinished tasks whose end would let this one go on, in order of creation."""
     waiter: Any = getattr(task, "_fut_waiter", None)
-    waited = [waiter, *(getattr(waiter, "_children", None) or ())]
-    return [other for other in waited if isinstance(other, asyncio.Task) and not other.done()]
+    waited = [waiter, *(getattr(waiter, "_children", None) or ()), *_waited_by_wait(task)]
+    tasks = [other for other in waited if isinstance(other, asyncio.Task) and not other.done()]
+    return sorted(tasks, key=hash) if len(tasks) > 1 else tasks
+
+
+def _waited_by_wait(task: asyncio.Task[Any]) -> Any:
+    """What `asyncio.wait` waits for, which only its frame knows."""
+    awaitable: Any = coroutine_of(task)
+    while awaitable is not None:
+        code, frame, inner = _parts(awaitable)
+        if code is None:
+            break
+        if code.co_qualname == "_wait" and code.co_filename.startswith(_STDLIB) and frame is not None:
+            return frame.f_locals.get("fs", ())
+        awaitable = inner
+    return ()
 
 
 def wakes(task: asyncio.Task[Any], places: list[Place]) -> str:

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from simloop.choices import Choices, Decide, Point, Schedule, random_walk
 
-# The numbers in the name of a point: the how-manieth task, wait or connection of that name.
-_NUMBERS = re.compile(r"#\d+")
+# The numbers in the name of a point: the how-manieth task, wait, connection or packet of that name.
+_NUMBERS = re.compile(r"(?<=[#<>])\d+")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Saved:
     name = "saved failure"
 
     #: How many neighbours of one saved failure are tried.
-    NEIGHBOURS = 16
+    NEIGHBOURS = 24
 
     def __init__(self, schedules: Sequence[Schedule]) -> None:
         self._waiting = list(schedules)
@@ -87,29 +87,41 @@ class Saved:
 
 def neighbours(schedule: Schedule, choices: Choices) -> list[Schedule]:
     """`schedule` with one deviation moved to another point of the same kind whose name differs in numbers
-    alone, or in the number of the point; the nearest first. `choices` is a run of it."""
+    alone, or in the number of the point, or with another answer (which timer an arrival meets is a number too); the
+    nearest first. `choices` is a run of it."""
     offered = [answer for answer in choices.answers() if answer.n > 1]
     moved: list[tuple[int, Schedule]] = []
     for point, value in schedule.deviations.items():
         rest = {other: answer for other, answer in schedule.deviations.items() if other != point}
         for candidate in offered:
-            distance = _distance(point, candidate.point)
-            if distance and candidate.point not in schedule.deviations:
-                deviations = {**rest, candidate.point: min(value, candidate.n - 1)}
-                moved.append((distance, Schedule(schedule.profile, schedule.seed, deviations)))
+            if candidate.point in rest:
+                continue
+            distance = 0 if candidate.point == point else _distance(point, candidate.point)
+            if not distance and candidate.point != point:
+                continue
+            for answer in range(1, candidate.n):
+                if candidate.point != point or answer != value:
+                    deviations = {**rest, candidate.point: answer}
+                    moved.append(
+                        (distance + abs(answer - value), Schedule(schedule.profile, schedule.seed, deviations))
+                    )
     moved.sort(key=lambda entry: entry[0])
     return [candidate for _, candidate in moved]
 
 
 def _distance(left: Point, right: Point) -> int:
     """How far apart the numbers of two points are whose names agree otherwise; 0 for other points."""
-    if left.kind != right.kind or _NUMBERS.sub("", left.who) != _NUMBERS.sub("", right.who):
+    if left.kind != right.kind or _bare(left.who) != _bare(right.who):
         return 0
     distance = abs(left.number - right.number)
     a, b = (_NUMBERS.findall(point.who) for point in (left, right))
-    for one, other in zip_longest(a, b, fillvalue="#1"):
-        distance += 2 * abs(int(one[1:]) - int(other[1:]))
+    for one, other in zip_longest(a, b, fillvalue="1"):
+        distance += 2 * abs(int(one) - int(other))
     return distance
+
+
+def _bare(who: str) -> str:
+    return _NUMBERS.sub("", who).replace("#", "")
 
 
 class Walk:

@@ -152,7 +152,7 @@ class Endpoint(File):
 
     def _carry_connect(self, tx: Direction, way: str, arrive: Callable[[], None]) -> None:
         answer = tx.link.ask(self.net.scheduler, self.label + way, "net.connect", 1, tx)
-        raced = tx.link.race(self.net.scheduler, self.label + way, tx)
+        raced = tx.link.race(self.net.scheduler, self.label + way, 0, tx)
         tx.link.carry(self.net.scheduler, answer, raced, 1, arrive)
 
     def _syn_arrived(self, tx: Direction, target: Host, attempt: int) -> None:

@@ -108,9 +108,9 @@ class Scheduler:
         }
         return sorted(times)[:RIVALS] if times else []
 
-    def race(self, who: str, kind: str, due_ns: int, slack_ns: int, subject: object) -> int | None:
-        """Something that arrives at `due_ns` may be late by up to `slack_ns`, and so meet a timer that is
-        armed: ask which, if there are any. Returns when it arrives then, or None: no such lateness.
+    def race(self, who: str, which: int, kind: str, due_ns: int, slack_ns: int, subject: object) -> int | None:
+        """The `which`-th thing that comes from `who` arrives at `due_ns`, may be late by up to `slack_ns`, and so meet
+        a timer that is armed: ask which, if there are any. Returns when it arrives then, or None: no such lateness.
 
         Odd answers let it arrive with a timer (so that its callbacks run before the timer's in one turn), even ones
         just after the timer has fired.
@@ -120,12 +120,13 @@ class Scheduler:
         rivals = self.timers(due_ns, due_ns + slack_ns)
         if not rivals:
             return None
-        answer = self.choices.choose(who, kind, 1 + 2 * len(rivals), Race(self, subject, rivals))
+        # Its number is part of the name: how many before it found a timer armed changes with every edit.
+        answer = self.choices.choose(f"{who}{which}", kind, 1 + 2 * len(rivals), Race(self, subject, rivals))
         if not answer:
             return None
-        which, after = divmod(answer - 1, 2)
+        rival, after = divmod(answer - 1, 2)
         # A loop that waits for a timer wakes up to a millisecond late (see `poll_deadline`).
-        return rivals[which] + (MILLISECOND + 100 * MICROSECOND if after else MICROSECOND)
+        return rivals[rival] + (MILLISECOND + 100 * MICROSECOND if after else MICROSECOND)
 
     def _deliver(self) -> None:
         now = self.clock.now

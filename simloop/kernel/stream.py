@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # What travels besides bytes.
 FIN, RST, SYN_ACK = "FIN", "RST", "SYN-ACK"
 
+# How the rest of a packet arrives that was cut: "two turns later", after a poll that sees the first piece alone.
+_APART = 2
+
 
 class End(Protocol):
     """A socket, as the directions that begin and end at it see it."""
@@ -56,8 +59,8 @@ class Direction:
     """
 
     __slots__ = (
-        "chunks", "dropped", "flight", "flight_size", "label", "leaving", "link", "receiver", "refused", "reverse",
-        "scheduler", "sender", "size", "unsent", "unsent_size",
+        "chunks", "cut", "dropped", "flight", "flight_size", "label", "leaving", "link", "packets", "receiver",
+        "refused", "reverse", "scheduler", "sender", "size", "unsent", "unsent_size",
     )  # fmt: skip
 
     def __init__(self, scheduler: Scheduler, link: Link, label: str, sender: End) -> None:
@@ -68,6 +71,10 @@ class Direction:
         self.receiver: End | None = None
         #: What is being sent just now, for whoever tells of it.
         self.leaving: bytes | str = b""
+        #: How many packets were sent.
+        self.packets = 0
+        #: Whether the link has cut the last packet in two: what comes next is the rest of it.
+        self.cut = False
         #: The other direction of the same connection.
         self.reverse: Direction | None = None
         self.unsent: deque[bytes | str] = deque()
@@ -126,11 +133,15 @@ class Direction:
                 self.unsent_size += size - travelling
 
     def _send(self, piece: bytes) -> int:
+        """Returns how much of it is on its way."""
         size = len(piece)
         link, flight = self.link, self.flight
         self.leaving = piece
         answer = link.ask(self.scheduler, self.label, "net.deliver", size, self)
-        raced = link.race(self.scheduler, self.label, self)
+        if self.cut and not answer:
+            answer = _APART
+        self.packets += 1
+        raced = link.race(self.scheduler, self.label, self.packets, self)
         if answer == 0 and raced is None and not flight and not link.latency_ns:
             self._receive(piece)  # nearly always: nothing is on its way, and this arrives at once
             return size
@@ -139,6 +150,7 @@ class Direction:
         flight.append(packet)
         self.flight_size += size
         travelling = link.carry(self.scheduler, answer, raced, size, packet.land)
+        self.cut = travelling < size
         if travelling < size:
             packet.item = piece[:travelling]
             self.flight_size -= size - travelling
@@ -147,7 +159,8 @@ class Direction:
     def _send_control(self, what: str) -> None:
         self.leaving = what
         answer = self.link.ask(self.scheduler, self.label, "net.deliver", 1, self)
-        raced = self.link.race(self.scheduler, self.label, self)
+        self.packets += 1
+        raced = self.link.race(self.scheduler, self.label, self.packets, self)
         packet = Packet(self, what)
         self.flight.append(packet)
         self.link.carry(self.scheduler, answer, raced, 1, packet.land)

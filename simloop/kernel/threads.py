@@ -282,7 +282,7 @@ def later(
 
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
     due = scheduler.clock.now + _SWITCH_NS + _DELAYS_NS[answer]
-    raced = scheduler.race(who, "thread.race", due, _RACE_NS, subject)
+    raced = scheduler.race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, _RACE_NS, subject)
     if raced is not None:
         scheduler.at(raced, action)
     elif 1 <= answer <= 3:

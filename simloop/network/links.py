@@ -47,9 +47,9 @@ class Link:
             choices.note(who, answer)
         return answer
 
-    def race(self, scheduler: Scheduler, who: str, subject: object) -> int | None:
-        """The timer that the packet meets, if it is late by so much; see `Scheduler.race`."""
-        return scheduler.race(who, "net.race", scheduler.clock.now + self.latency_ns, self.jitter_ns, subject)
+    def race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:
+        """The timer that a packet meets, if it is late by so much; see `Scheduler.race`."""
+        return scheduler.race(who, which, "net.race", scheduler.clock.now + self.latency_ns, self.jitter_ns, subject)
 
     def carry(
         self, scheduler: Scheduler, answer: int, raced: int | None, size: int, deliver: Callable[[], None]

@@ -28,9 +28,12 @@ class Explanation:
     def sentences(self) -> list[str]:
         return self.failing.sentences
 
-    def left_out_is_last(self) -> bool:
-        """Whether the passing run differs in the last deviation."""
-        return bool(self.failing.deviations) and self.failing.deviations[-1].answer.point == self.left_out
+    def left_out_number(self) -> int | None:
+        """Which of the deviations, counted from 1, the passing run does without, if it is one alone."""
+        points = [deviation.answer.point for deviation in self.failing.deviations]
+        if self.passing is None or self.left_out not in points:
+            return None
+        return points.index(self.left_out) + 1
 
     def parting(self) -> int:
         """How many steps the two runs have in common."""
@@ -84,7 +87,10 @@ class Explanation:
             noticed = (
                 "" if first is self._cancelled_step() else f"so {first.actor.name} was cancelled at {first.start}; "
             )
-            return f"{noticed}in the passing run it goes on {there}, woken {second.woken_by}"
+            woken = f", woken {second.woken_by}" if second.waker_actor != second.actor else ""
+            return f"{noticed}in the passing run it goes on {there}{woken}"
+        if first.ending and second.ending:
+            return ""  # one task, the same step, and another result: the failure says it
         return (
             f"so {first.actor.name} {_went_on(first)} and got to {_shown_end(first)}; "
             f"in the passing run it gets to {_shown_end(second)}"

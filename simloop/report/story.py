@@ -93,19 +93,32 @@ def _timer(handle: Any) -> str:
 
 def _raced(answer: Answer, subject: Any) -> str:
     which, after = divmod(answer.value - 1, 2)
-    what = _packet(subject.subject) if isinstance(subject.subject, Direction) else _job(subject.subject)
     due = subject.rivals_ns[which]
     timer = next((found for loop in subject.scheduler.loops if (found := loop.timer_due(due)) is not None), None)
-    name = _timer(timer) if timer is not None else "a timer"
-    return f"{what} arrived late: {'just after' if after else 'together with'} {name}"
+    when = f"{'just after' if after else 'together with'} {_timer(timer) if timer is not None else 'a timer'}"
+    if isinstance(subject.subject, Direction):
+        return f"{_packet(subject.subject)} arrived late: {when}"
+    return f"{_job(subject.subject)} was late: it came {when}"
 
 
 def _ordered(answer: Answer, subject: Any) -> str:
-    return f"{subject if subject is not None else answer.point.who} was seen ready after {answer.value} other(s)"
+    return (
+        f"{_connection(answer.point.who)} was seen ready after {_others(answer.value)}, though they were ready together"
+    )
+
+
+def _connection(label: str) -> str:
+    """A connection by its number, as `ports` labels them."""
+    address, number_sign, number = label.partition("#")
+    return f"connection {number} to {address}" if number_sign else f"socket {label}"
+
+
+def _others(count: int) -> str:
+    return "another one" if count == 1 else f"{count} others"
 
 
 def _tied(answer: Answer, subject: Any) -> str:
-    return f"{_timer(subject)} came after {answer.value} other(s) that were due with it"
+    return f"{_timer(subject)} came after {_others(answer.value)} due at the same time"
 
 
 def _thread(answer: Answer, subject: Any) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 from simloop.checks.waiting import Place, shown_path
 from simloop.report.explanation import Explanation
 from simloop.report.trace import Actor, Step, Trace
 
-_TIME = 9
-_GAP = "  "
+_TIME = 8
+_GAP = " "
 _BETWEEN = " │ "
 _WHOLE_CELL = 36
+#: A text of a cell takes at most so many lines.
+_FOLDS = 3
 #: Steps that both runs have in common are shown up to here before they part.
 _COMMON = 2
 
@@ -88,13 +91,11 @@ def _stuck(explanation: Explanation, actors: list[Actor]) -> list[_Row]:
 
 def _row(step: Step, columns: dict[str, int]) -> _Row:
     where = short(step.start)
-    if step.ending.startswith("raises"):
-        where += f", {step.ending}" + (f" at :{step.end.line}" if step.end is not None else "")
-    elif step.ending:
-        where += f", {step.ending}"
+    if step.ending:
+        where += f", {step.ending.removeprefix('raises ')}"
     elif step.end is not None and step.end != step.start:
         same_file = step.start is not None and step.start.file == step.end.file
-        where += f" to {f':{step.end.line}' if same_file else short(step.end)}"
+        where += f"→{step.end.line if same_file else short(step.end)}"
     return _Row(f"{step.time:.6f}", columns[step.actor.path], (where, step.woken_by))
 
 
@@ -115,16 +116,16 @@ def _render(title: str, rows: list[_Row], actors: list[Actor], width: int) -> li
 
 
 def _fold(text: str, width: int) -> list[str]:
-    """At most two lines of a cell: what does not fit is cut where it says least."""
+    """A text of a cell on as many lines as it may take, which are three: what does not fit is cut."""
     if len(text) <= width:
         return [text]
-    head, comma, tail = text.partition(", ")
-    if comma:
-        return [cut(head, width), cut(tail, width)]
-    at = text.rfind(" ", 0, width + 1)
-    if at <= 0:
-        return [cut(text, width)]
-    return [text[:at], cut(text[at + 1 :], width)]
+    head, arrow, tail = text.partition("→")
+    if not arrow:
+        head, arrow, tail = text.partition(", ")
+    if arrow:
+        return [cut(head, width), cut((arrow + tail).strip(", "), width)]
+    lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+    return [cut(line, width) for line in [*lines[: _FOLDS - 1], " ".join(lines[_FOLDS - 1 :])] if line]
 
 
 def cut(text: str, width: int) -> str:

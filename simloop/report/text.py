@@ -14,8 +14,8 @@ from simloop.report.table import cut, table, whole_table
 WIDTH = 100
 HEIGHT = 60
 _SENTENCES = 5
-# A step takes up to three lines of the table, and this many steps say enough.
-_LINES_OF_STEP = 3
+# A step takes up to four lines of the table, and this many steps say enough.
+_LINES_OF_STEP = 4
 _STEPS = 10
 
 
@@ -53,11 +53,12 @@ def _causes(explanation: Explanation, *, whole: bool) -> list[Line]:
         lines = [Line(f"it passes when nothing unusual happens; these {len(sentences)} things make it fail:")]
         shown = sentences if whole else sentences[:_SENTENCES]
         for number, sentence in enumerate(shown, 1):
-            lines += paragraph(f"{number}. {sentence}", "cause", "  ")
+            lines += paragraph(f"{number}. {sentence}", "cause", "  ", "     ")
         if len(shown) < len(sentences):
             lines.append(Line(f"  ... and {len(sentences) - len(shown)} more, which -vv shows"))
-        if explanation.passing is not None and explanation.left_out is not None:
-            lines.append(Line("without the last of them it passes:" if explanation.left_out_is_last() else ""))
+        left_out = explanation.left_out_number()
+        if left_out is not None:
+            lines.append(Line(f"without number {left_out} it passes"))
     headline = explanation.headline()
     if headline:
         lines += paragraph(headline, "cause", "  ")
@@ -77,7 +78,7 @@ def _failed(explanation: Explanation) -> list[Line]:
 
 
 def command(words: list[str]) -> list[Line]:
-    """A shell command, on as many lines as it takes."""
+    """A shell command, on as many lines as it takes, to be pasted as it is."""
     lines: list[str] = []
     current = " "
     for word in words:
@@ -85,9 +86,19 @@ def command(words: list[str]) -> list[Line]:
             lines.append(current + " \\")
             current = "   "
         current += " " + word
+        while len(current) > WIDTH - 2:
+            # A word that is longer than a line goes on at the very beginning of the next.
+            lines.append(current[: WIDTH - 2] + "\\")
+            current = current[WIDTH - 2 :]
     return [Line(text) for text in [*lines, current]]
 
 
-def paragraph(text: str, role: str = "", indent: str = "") -> list[Line]:
-    wrapped = textwrap.wrap(text, WIDTH - 1, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+def paragraph(text: str, role: str = "", indent: str = "", hanging: str | None = None) -> list[Line]:
+    wrapped = textwrap.wrap(
+        text,
+        WIDTH - 1,
+        initial_indent=indent,
+        subsequent_indent=indent if hanging is None else hanging,
+        break_on_hyphens=False,
+    )
     return [Line(line, role) for line in wrapped]

@@ -172,7 +172,7 @@ class Trace:
         words = cause.told()
         own = cause.step is not None and cause.step.actor == actor
         if number == 1:
-            words = f"started {words}" if cause.step is not None else "started"
+            words = f"started at :{cause.place.line}" if cause.place is not None else "started"
         elif own:
             words = "by itself"
         waiter = task._fut_waiter  # type: ignore[attr-defined]
@@ -184,14 +184,14 @@ class Trace:
             words,
             users_place(places),
             None if own or number == 1 else cause.place,
-            None if own or number == 1 or cause.step is None else cause.step.actor,
+            None if number == 1 or cause.step is None else cause.step.actor,
             cancelled=bool(task._must_cancel or (waiter is not None and waiter.cancelled())),  # type: ignore[attr-defined]
         )
         if step.cancelled and task in self._cancelled:
             self._cancelled.discard(task)
             step.from_outside = True
             step.woken_by = "cancelled from outside"
-            came = f"{'after it was woken ' if number > 1 else 'after it was '}{words}" if task._must_cancel else ""  # type: ignore[attr-defined]
+            came = f"after it was woken {words}" if task._must_cancel and number > 1 and not own else ""  # type: ignore[attr-defined]
             self._cancellation_landed(step, tell_cancelled(task, places, self._made_at.get(task), came))
         elif step.cancelled:
             step.woken_by = f"cancelled {words}"
