@@ -94,10 +94,12 @@ def compare(
 def runs_per_second_in_pytest(runs: int = 4000) -> float:
     """Of a test of two tasks, without the start of pytest, which a session of one run measures."""
     source = (
-        "import asyncio\n"
+        # It draws a number, since a test with nothing to explore would be run once.
+        "import asyncio, random\n"
         "async def test_two_tasks():\n"
         "    async def work(): await asyncio.sleep(1)\n"
         "    await asyncio.gather(work(), work())\n"
+        "    random.random()\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "test_two.py").write_text(source)

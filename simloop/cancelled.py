@@ -31,9 +31,7 @@ class CancelledSomewhere:
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         entry = self._entry
         assert entry is not None
-        loop = entry.task.get_loop()
-        assert isinstance(loop, SimLoop)
-        loop.no_longer_cancel(entry)
+        entry.withdraw()
         if not entry.sent:
             return False
         entry.task.uncancel()

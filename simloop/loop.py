@@ -18,7 +18,7 @@ import heapq
 import sys
 from _thread import get_ident
 from asyncio import base_events, events, format_helpers, tasks
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sized
 from itertools import count
 from typing import Any, Protocol
 
@@ -63,6 +63,7 @@ class SimLoop(TidyLoop):
     # What the base classes set and the stubs do not know.
     _ready: Any
     _scheduled: list[Any]
+    timers: Sized
     _selector: SimSelector
     _stopping: bool
     _closed: bool
@@ -83,6 +84,7 @@ class SimLoop(TidyLoop):
         self.on_stop: Callable[[], None] | None = None
         #: The simulated thread that runs it, if it is not the process's main one.
         self.thread: SimThread | None = None
+        self.timers = self._scheduled
         self._clock = world.scheduler.clock
         self._sim_numbers = count(1)
         self._sim_tasks = []
@@ -190,10 +192,12 @@ class SimLoop(TidyLoop):
         self._sim_task_count = number = self._sim_task_count + 1
         task = SimTask.__new__(SimTask)
         task.sim_number = number
-        task.sim_children = []
+        task.sim_children = None
         parent = tasks.current_task(self)
         if type(parent) is SimTask:
             siblings = parent.sim_children
+            if siblings is None:
+                siblings = parent.sim_children = []
             task.sim_origin = (parent.sim_origin, siblings, len(siblings), self._prefix)
         else:
             siblings = self._sim_orphans
@@ -242,13 +246,6 @@ class SimLoop(TidyLoop):
     def let_cancel(self, entry: Cancellable) -> None:
         self._cancellable.append(entry)
 
-    def no_longer_cancel(self, entry: Cancellable) -> None:
-        """Take the declaration back; a cancellation that is queued already comes no more."""
-        if entry in self._cancellable:
-            self._cancellable.remove(entry)
-        if entry.handle is not None:
-            entry.handle.cancel()
-
     # --- the turn -------------------------------------------------------------------------------------
 
     def _run_once(self) -> None:
@@ -287,7 +284,8 @@ class SimLoop(TidyLoop):
                     swap_handlers(ready, before, self.process.name, choices.order)
             else:
                 self._process_events(found)  # type: ignore[attr-defined]
-            marks = hash(tuple([(key.fd, mask) for key, mask in found]))
+            for key, mask in found:
+                marks = hash((marks, key.fd, mask))
         if self._cancellable:
             marks += self._cancel_from_outside()
         if scheduled:
@@ -383,7 +381,7 @@ class SimLoop(TidyLoop):
         number for what was cancelled, 0 for nothing."""
         marks = 0
         for entry in list(self._cancellable):
-            if entry.task.done():
+            if entry.over():
                 self._cancellable.remove(entry)
             elif entry.ask(self.world.choices):
                 self._cancellable.remove(entry)

@@ -25,7 +25,7 @@ _TIMERS_LOOKED_AT = 32
 class Cancellable:
     """A task that the environment may cancel, and where in its life it is."""
 
-    __slots__ = ("_counts", "_waiter", "_who", "handle", "path", "sent", "task")
+    __slots__ = ("_counts", "_waiter", "_who", "_withdrawn", "handle", "path", "sent", "task")
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self.task = task
@@ -34,9 +34,20 @@ class Cancellable:
         self.handle: events.Handle | None = None
         #: Whether the cancellation has reached the task.
         self.sent = False
+        self._withdrawn = False
         self._waiter: object = self
         self._who = ""
         self._counts: dict[str, int] = {}
+
+    def over(self) -> bool:
+        """Whether there is nothing left to cancel."""
+        return self._withdrawn or self.task.done()
+
+    def withdraw(self) -> None:
+        """Cancel it no more, not even where that is queued already."""
+        self._withdrawn = True
+        if self.handle is not None:
+            self.handle.cancel()
 
     def who(self) -> str:
         """The task, the function in which it waits, and the how-manieth of its waits there: neither turns

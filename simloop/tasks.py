@@ -39,8 +39,8 @@ class SimTask(asyncio.Task):  # type: ignore[type-arg]
 
     sim_number: int
     sim_origin: Origin
-    #: The functions of the tasks that it created.
-    sim_children: list[str]
+    #: The functions of the tasks that it created, if any.
+    sim_children: list[str] | None
     #: Its path, once somebody has asked for it.
     sim_path: str
 

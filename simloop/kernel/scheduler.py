@@ -7,7 +7,7 @@ here, and the world goes on around it until its wait is over. The innermost wait
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -27,6 +27,8 @@ class Runnable(Protocol):
 
     process: Process
     last_turn: int
+    #: Its timers, of which there may be none; what they are is its own affair.
+    timers: Sized
 
     def takes_turns(self) -> bool:
         """Whether it is being run, and so that its turns may be run from here: neither idle between two
@@ -101,6 +103,13 @@ class Scheduler:
         """Do `action` once, at the first poll at which ``ready()`` holds."""
         self._parked.append((ready, action))
 
+    def any_timers(self) -> bool:
+        """Whether any timer is armed: asked for every packet, so that most need not ask more."""
+        for loop in self.loops:  # noqa: SIM110  any() would cost as much again
+            if loop.timers:
+                return True
+        return False
+
     def timers(self, start_ns: int, end_ns: int) -> list[int]:
         """When timers of any process are due between the two: the next few such times."""
         times = {
@@ -115,8 +124,6 @@ class Scheduler:
         Odd answers let it arrive with a timer (so that its callbacks run before the timer's in one turn), even ones
         just after the timer has fired.
         """
-        if not self.loops:
-            return None
         rivals = self.timers(due_ns, due_ns + slack_ns)
         if not rivals:
             return None
@@ -286,6 +293,7 @@ class _Nobody:
 
     process = None
     last_turn = 0
+    timers = ()
 
 
 _NOBODY: Runnable = _Nobody()  # type: ignore[assignment]

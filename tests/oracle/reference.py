@@ -86,6 +86,10 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
         world.scheduler.loops.append(self)  # type: ignore[arg-type]
         self.batches: list[int] = []
 
+    @property
+    def timers(self) -> Any:
+        return self._scheduled  # type: ignore[attr-defined]
+
     def clean_up(self) -> None:
         """End what the program has left, so that the collector finds nothing: off the script."""
         self._selector.script = None  # type: ignore[attr-defined]
