@@ -27,6 +27,7 @@ from simloop.explore.strategies import Canonical, Plan, Saved, Strategy, Walk
 from simloop.explore.sweeps import CancelSweep, DelaySweep, TimeoutSweep
 from simloop.loop import Tracer
 from simloop.report.explanation import Explanation
+from simloop.report.text import Line, command, failure_text
 from simloop.report.trace import Trace
 from simloop.simulation import Limits, Main, Outcome, T, execute, make_limits
 
@@ -70,6 +71,13 @@ class Failure:
     def story(self) -> list[str]:
         """One sentence for each deviation of the schedule, in the order of their happening."""
         return self.explanation.sentences
+
+    def describe(self) -> str:
+        """The report as text, at most 100 columns by 60 lines: what made it fail, the steps of the failing and of a
+        passing run, whether it can happen on stock asyncio, and the token."""
+        head = f"failed in run {self.runs} ({self.strategy})"
+        lines = failure_text(head, self.explanation, [Line(""), *command(["token:", self.token])])
+        return "\n".join(line.text for line in lines)
 
 
 @dataclass
