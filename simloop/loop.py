@@ -163,7 +163,10 @@ class SimLoop(TidyLoop):
         self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> events.TimerHandle:
         if self._debug or self._closed or when is None:
-            return super().call_at(when, callback, *args, context=context)
+            debugged_timer = super().call_at(when, callback, *args, context=context)
+            if debugged_timer._source_traceback:  # type: ignore[attr-defined]
+                del debugged_timer._source_traceback[-1]  # type: ignore[attr-defined]
+            return debugged_timer
         timer = SimTimerHandle(when, callback, args, self, context)
         heapq.heappush(self._scheduled, timer)
         timer._scheduled = True  # type: ignore[attr-defined]

@@ -23,8 +23,20 @@ from simloop.kernel.process import Process
 from simloop.kernel.scheduler import Scheduler
 
 # What the answers at a thread point mean: how much later than usual it happens.
-DELAYS = ("at once", "one turn later", "two turns later", "three turns later", "1 ms later", "20 ms later")
-_DELAYS_NS = (0, 0, 0, 0, MILLISECOND, 20 * MILLISECOND)
+DELAYS = (
+    "at once",
+    "one turn later",
+    "two turns later",
+    "three turns later",
+    "1 ms later",
+    "20 ms later",
+    "five turns later",
+    "eight turns later",
+    "thirteen turns later",
+    "twenty-one turns later",
+)
+_DELAYS_TURNS = (0, 1, 2, 3, 0, 0, 5, 8, 13, 21)
+_DELAYS_NS = (0, 0, 0, 0, MILLISECOND, 20 * MILLISECOND, 0, 0, 0, 0)
 # Thread creation and hand-over, as order of magnitude on Linux.
 _SWITCH_NS = 20 * MICROSECOND
 # How late a thread may be for a timer's sake: as late as it may be at all.
@@ -285,7 +297,7 @@ def later(
     raced = scheduler.race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, _RACE_NS, subject)
     if raced is not None:
         scheduler.at(raced, action)
-    elif 1 <= answer <= 3:
-        scheduler.at(due, lambda: scheduler.after_turns(answer, action))
+    elif _DELAYS_TURNS[answer]:
+        scheduler.at(due, lambda: scheduler.after_turns(_DELAYS_TURNS[answer], action))
     else:
         scheduler.at(due, action)

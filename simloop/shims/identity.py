@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import weakref
 from typing import Any
 
 from simloop.shims import active
@@ -22,16 +23,19 @@ _count = 0
 
 def number_hashes(cls: type) -> None:
     """Instances of `cls`, which compares by identity, hash in order of first use, per world."""
+    # Beside the objects, whose slots may leave no room for it; by id, until the object dies and its id is free.
+    numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
 
     def __hash__(self: Any) -> int:
         global _world, _count
-        number: int | None = self.__dict__.get("_sim_number")
-        if number is None:
+        key = id(self)
+        found = numbers.get(key)
+        if found is None:
             if active.entered is not _world:
                 _world, _count = active.entered, 0
             _count += 1
-            self._sim_number = number = _count
-        return number
+            found = numbers[key] = (weakref.ref(self, lambda _: numbers.pop(key, None)), _count)
+        return found[1]
 
     cls.__hash__ = __hash__  # type: ignore[method-assign, assignment]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import simloop
 from simloop.shims.identity import number_hashes
 
@@ -10,11 +12,16 @@ class Scope:
     pass
 
 
-def test_hash_in_order_of_first_use() -> None:
-    number_hashes(Scope)
+class Slotted:
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("cls", [Scope, Slotted])
+def test_hash_in_order_of_first_use(cls: type) -> None:
+    number_hashes(cls)
 
     def order() -> list[int]:
-        scopes = [Scope() for _ in range(50)]
+        scopes = [cls() for _ in range(50)]
         members = {scopes[number] for number in (40, 3, 17, 29, 8)}
         return [scopes.index(scope) for scope in members]
 
@@ -23,4 +30,4 @@ def test_hash_in_order_of_first_use() -> None:
     with simloop.world():
         second = order()
     assert first == second
-    assert len({Scope(), Scope()}) == 2
+    assert len({cls(), cls()}) == 2
