@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -98,9 +99,10 @@ class Report:
         return self.failure is None
 
 
-# What each strategy may use of a campaign's runs; the walk has what they leave.
-_SHARES = ((CancelSweep, 0.3), (TimeoutSweep, 0.15), (DelaySweep, 0.15))
-_THIRD_PARTY_SHARE = 0.2
+# Up to which part of a campaign's runs each sweep may go on: what one leaves, the next may have. The rest is for the
+# walk. Strategies of third parties share a part of their own.
+_SWEEPS = ((CancelSweep, 0.3), (TimeoutSweep, 0.45), (DelaySweep, 0.65))
+_THIRD_PARTIES = 0.2
 
 
 class Campaign:
@@ -134,26 +136,39 @@ class Campaign:
         self._fingerprints: set[int] = set()
         #: The schedule of the first failing run.
         self._found: Schedule | None = None
-        self._enumeration = Enumeration(seed, lambda: self.runs - self.report.runs)
-        # What is kept runs before everything else, whatever it costs.
-        self._portfolio: list[tuple[Strategy, int]] = [
-            (Saved(saved), runs),
-            (Canonical(seed), 1),
-            *((sweep(seed, int(runs * share)), int(runs * share)) for sweep, share in _SHARES),
-            *((strategy, max(1, int(runs * _THIRD_PARTY_SHARE / len(strategies)))) for strategy in strategies),
-            (self._enumeration, runs),
-            (Walk(seed), runs),
+        self._enumeration = Enumeration(seed, self._left)
+        #: Strategies in the order in which they are asked, each with the runs that it may still make. What is kept
+        #: runs before everything else, whatever it costs.
+        self._portfolio: list[tuple[Strategy, Callable[[], int]]] = [
+            (Saved(saved), self._left),
+            (Canonical(seed), self._left),
         ]
+        for sweep, part in _SWEEPS:
+            left = functools.partial(self._left, part)
+            self._portfolio.append((sweep(seed, left), left))
+        for number, strategy in enumerate(strategies):
+            share = max(1, int(runs * _THIRD_PARTIES / len(strategies)))
+            self._portfolio.append((strategy, functools.partial(self._left_of, number, share)))
+        self._portfolio += [(self._enumeration, self._left), (Walk(seed), self._left)]
+        self._guests = list(strategies)
+        self._made = [0] * len(strategies)
+
+    def _left(self, part: float = 1) -> int:
+        """How many runs may still be made before that part of all is used up."""
+        return int(self.runs * part) - self.report.runs
+
+    def _left_of(self, guest: int, share: int) -> int:
+        return min(self._left(), share - self._made[guest])
 
     def explore(self) -> Report:
         """Run until the first failure, the whole budget, or until every schedule was run. Raises
         `NondeterminismError` when two runs of one schedule differ."""
         report = self.report
         try:
-            for strategy, share in self._portfolio:
-                for _ in range(share):
-                    if report.runs >= self.runs or (plan := strategy.plan()) is None:
-                        break
+            for strategy, left in self._portfolio:
+                while left() > 0 and (plan := strategy.plan()) is not None:
+                    if strategy in self._guests:
+                        self._made[self._guests.index(strategy)] += 1
                     outcome = self._run(plan)
                     if outcome.exception is not None:
                         report.failure = self._examine(outcome, strategy.name)

@@ -7,7 +7,7 @@ or two turns around a wake-up. A sweep goes there directly (design, section 6).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
 from simloop.choices import Choices, Point, Schedule, mixed_seed
@@ -22,45 +22,47 @@ _RACES = {"net.race": 0, "thread.race": 0, "timer.tie": 0, "cpu.stall": 1}
 
 
 class Sweep:
-    """Tries one deviation from the canonical run after another: those that `rank` puts first."""
+    """Tries one deviation from the canonical run after another: those that `rank` puts first. `left` says how many
+    runs it may have."""
 
     name = "sweep"
 
-    def __init__(self, seed: int, budget: int) -> None:
+    def __init__(self, seed: int, left: Callable[[], int]) -> None:
         self._seed = seed
-        self._budget = budget
-        self._candidates: list[Candidate] | None = None
-        self._next = 0
+        self._left = left
+        self._ranked: list[Groups] | None = None
+        self._candidates: Iterator[Candidate] | None = None
 
     def rank(self, choices: Choices) -> list[Groups]:
         """The deviations to try, in classes of falling value."""
         raise NotImplementedError
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        if self._candidates is None and choices.seed == self._seed and not choices.deviations():
-            self._candidates = list(self._ordered(self.rank(choices)))
+        if self._ranked is None and choices.seed == self._seed and not choices.deviations():
+            self._ranked = self.rank(choices)
 
-    def _ordered(self, classes: list[Groups]) -> Iterator[Candidate]:
-        left = self._budget
+    def plan(self) -> Plan | None:
+        if self._candidates is None:
+            # Only now it is known what the strategies before have left.
+            self._candidates = self._ordered(self._ranked or [], self._left())
+        found = next(self._candidates, None)
+        if found is None:
+            return None
+        point, value = found
+        return Plan(self._seed, Schedule(seed=self._seed, deviations={point: value}).decider())
+
+    def _ordered(self, classes: list[Groups], left: int) -> Iterator[Candidate]:
         rng = random.Random(mixed_seed(self._seed, 2))
         for groups in classes:
             members = list(groups.values())
-            if sum(map(len, members)) > left:
+            size = sum(map(len, members))
+            if size > left:
                 # In order where there is time for all; else a fair sample of each group, since a long run's
                 # beginning is mostly connecting.
                 members = [rng.sample(group, len(group)) for group in members]
+            left -= size
             for round in zip_longest(*members):
-                for candidate in round:
-                    if candidate is not None and left:
-                        left -= 1
-                        yield candidate
-
-    def plan(self) -> Plan | None:
-        if self._candidates is None or self._next >= len(self._candidates):
-            return None
-        point, value = self._candidates[self._next]
-        self._next += 1
-        return Plan(self._seed, Schedule(seed=self._seed, deviations={point: value}).decider())
+                yield from (candidate for candidate in round if candidate is not None)
 
 
 class CancelSweep(Sweep):

@@ -195,5 +195,3 @@ def test_a_token_applies_as_it_is_after_an_unrelated_edit(body: Body, edit: Body
     outcome, _, _ = campaign(body, [edit]).replay(saved.token)
     assert outcome.exception is not None
     assert outcome.exception.args == saved.exception.args
-
-
