@@ -133,7 +133,8 @@ class TimerNames:
 def waiting_for(handle: Any) -> asyncio.Task[Any] | None:
     """The task that a timer wakes or cancels, if it is known."""
     if is_timeout(handle):
-        task = handle._callback.__self__._task
+        owner = handle._callback.__self__
+        task = getattr(owner, "_task", None) or getattr(owner, "_host_task", None)
         return task if isinstance(task, asyncio.Task) else None
     for argument in handle._args or ():
         if isinstance(argument, asyncio.Future):
@@ -145,8 +146,9 @@ def waiting_for(handle: Any) -> asyncio.Task[Any] | None:
 
 
 def is_timeout(handle: Any) -> bool:
-    """Is this the timer of an `asyncio.timeout` block, which cancels its task?"""
-    return isinstance(getattr(handle._callback, "__self__", None), asyncio.Timeout)
+    """Is this the timer of an `asyncio.timeout` block, or of an anyio scope, which cancels its task?"""
+    owner = getattr(handle._callback, "__self__", None)
+    return isinstance(owner, asyncio.Timeout) or hasattr(owner, "_host_task")
 
 
 def due_until(heap: list[Any], limit_ns: int) -> list[int]:

@@ -50,9 +50,10 @@ def is_users(file: str) -> bool:
     return not file.startswith((_STDLIB, _OURS, _OUR_PLUGIN, "<")) and not is_librarys(file)
 
 
-def is_ours(file: str) -> bool:
-    """Of simloop itself."""
-    return file.startswith((_OURS, _OUR_PLUGIN))
+def is_inner(place: Place) -> bool:
+    """Whether a task that begins there is simloop's own, or one that asyncio runs for itself."""
+    private = place.function.rpartition(".")[2].startswith("_")
+    return place.file.startswith((_OURS, _OUR_PLUGIN)) or (private and place.file.startswith(_STDLIB))
 
 
 def is_librarys(file: str) -> bool:

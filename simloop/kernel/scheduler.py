@@ -50,6 +50,10 @@ class Runnable(Protocol):
         """Before time moves on: may something from outside arrive now? True if it made work."""
 
 
+# A loop that waits for a timer wakes up to a millisecond late (see `poll_deadline`).
+_JUST_AFTER_NS = MILLISECOND + 100 * MICROSECOND
+
+
 class Race(NamedTuple):
     """What a point of a race is about: what arrives, and the times of the timers that it may meet."""
 
@@ -124,7 +128,7 @@ class Scheduler:
         Odd answers let it arrive with a timer (so that its callbacks run before the timer's in one turn), even ones
         just after the timer has fired.
         """
-        rivals = self.timers(due_ns, due_ns + slack_ns)
+        rivals = self.timers(due_ns, due_ns + slack_ns - _JUST_AFTER_NS)
         if not rivals:
             return None
         # Its number is part of the name: how many before it found a timer armed changes with every edit.
@@ -132,8 +136,7 @@ class Scheduler:
         if not answer:
             return None
         rival, after = divmod(answer - 1, 2)
-        # A loop that waits for a timer wakes up to a millisecond late (see `poll_deadline`).
-        return rivals[rival] + (MILLISECOND + 100 * MICROSECOND if after else MICROSECOND)
+        return rivals[rival] + (_JUST_AFTER_NS if after else MICROSECOND)
 
     def _deliver(self) -> None:
         now = self.clock.now

@@ -58,7 +58,7 @@ class Explanation:
         if first.cancelled:
             # What it would have done there instead.
             for step in passing[at:]:
-                if step.actor == first.actor and step.number == first.number:
+                if step.actor == first.actor and step.number == first.number and not step.cancelled:
                     return first, step
         return first, passing[at]
 
@@ -91,6 +91,8 @@ class Explanation:
             return f"{noticed}in the passing run it goes on {there}{woken}"
         if first.ending and second.ending:
             return ""  # one task, the same step, and another result: the failure says it
+        if _shown_end(first) == _shown_end(second):
+            return ""
         return (
             f"so {first.actor.name} {_went_on(first)} and got to {_shown_end(first)}; "
             f"in the passing run it gets to {_shown_end(second)}"
@@ -131,7 +133,12 @@ class Explanation:
         found += [pair[1].waker_actor] if pair else []
         found += [failed.actor] if failed is not None else []
         found += [step.actor for step in self.stuck()]
-        return list(dict.fromkeys(actor for actor in found if actor is not None))
+        actors = list(dict.fromkeys(actor for actor in found if actor is not None))
+        if len(actors) == 1:
+            # With whom else it had to do, most likely.
+            later = [step.actor for step in self.failing.steps[self.parting() :] if step.actor != actors[0]]
+            actors += later[:1]
+        return actors
 
     def all_actors(self) -> list[Actor]:
         """Every task of the two runs, those that matter first."""

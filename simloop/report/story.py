@@ -55,8 +55,10 @@ def _packet(subject: Any) -> str:
     newest = subject.leaving
     if isinstance(newest, str):
         what = {"FIN": "the end of the data", "RST": "the reset"}.get(newest, "the answer to the connection attempt")
+    elif not newest:
+        what = "the connection attempt"
     else:
-        what = f"{_preview(newest)}"
+        what = _preview(newest)
     return f"{what} on its way {way} {ends.rpartition('>')[2]}"
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simloop.checks.touches import Touches
-from simloop.checks.waiting import Place, caller, is_ours, is_users, name_of, stack_of, users_place, wakes
+from simloop.checks.waiting import Place, caller, is_inner, is_users, name_of, stack_of, users_place, wakes
 from simloop.choices import Answer
 from simloop.loop import SimLoop
 from simloop.outside import Cancellable, is_timeout, waiting_for
@@ -195,7 +195,7 @@ class Trace:
             self._cancellation_landed(step, tell_cancelled(task, places, self._made_at.get(task), came))
         elif step.cancelled:
             step.woken_by = f"cancelled {words}"
-        if not self.over and len(self.steps) < MAX_STEPS and not is_ours(places[0].file if places else ""):
+        if not self.over and len(self.steps) < MAX_STEPS and not (places and is_inner(places[0])):
             self.steps.append(step)
         self._running.append((cause, step))
 
@@ -274,4 +274,6 @@ def _arrival(handle: Any) -> _Cause:
     name = getattr(function, "__name__", "")
     if is_timeout(handle):
         return _Cause(_ARRIVALS["_on_timeout"])
+    if task_of(handle) is not None:
+        return _Cause("at the end of the run")  # asyncio.run() cancels what is left, in no step of the program
     return _Cause(_ARRIVALS.get(name) or f"by {name}()" if name else "by a callback")
