@@ -39,18 +39,23 @@ NEVER = Confirmation("never")
 UNKNOWN = Confirmation("unknown")
 
 
+def confirming() -> bool:
+    """Whether this process was only started to confirm a failure of another one: nobody sits in front of it."""
+    return _SIGNATURE_FILE in os.environ
+
+
 def note_signature(error: BaseException) -> None:
     """In a confirming child: tell the parent how the replay failed."""
     path = os.environ.get(_SIGNATURE_FILE)
     if path:
-        Path(path).write_text("|".join(map(str, signature_of(error))))
+        Path(path).write_text(str(signature_of(error)))
 
 
 def confirm(item: SimulatedItem, failure: Failure) -> Confirmation:
     """Replay `failure` in a fresh process; under a few fixed PYTHONHASHSEEDs where it does not fail in the first."""
-    if os.environ.get(_SIGNATURE_FILE):
+    if confirming():
         return UNKNOWN
-    wanted = "|".join(map(str, signature_of(failure.exception)))
+    wanted = str(signature_of(failure.exception))
     first = _replay(item, failure.token, None)
     if first is None:
         return UNKNOWN
@@ -68,6 +73,7 @@ def _replay(item: SimulatedItem, token: str, hash_seed: str | None) -> str | Non
     option = config.option
     command = [sys.executable, "-m", "pytest", item.nodeid, f"--sim-replay={token}", "-q", "-p", "no:cacheprovider"]
     command += [f"--rootdir={config.rootpath}", f"--import-mode={option.importmode}"]
+    command += ["--sim-cancel"] * option.sim_cancel
     if config.inipath is not None:
         command += ["-c", str(config.inipath)]
     for plugin in option.plugins or ():
@@ -85,7 +91,13 @@ def _replay(item: SimulatedItem, token: str, hash_seed: str | None) -> str | Non
         environment[_SIGNATURE_FILE] = str(path)
         try:
             child = subprocess.run(
-                command, cwd=config.rootpath, env=environment, capture_output=True, timeout=_PATIENCE, check=False
+                command,
+                cwd=config.rootpath,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_PATIENCE,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
             return None

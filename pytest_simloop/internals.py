@@ -1,13 +1,16 @@
-"""The private parts of pytest that the plugin cannot do without, all in one place.
+"""The private parts of pytest and of Hypothesis that the plugin cannot do without, all in one place.
 
-Read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`).
-`tests/plugin/test_internals.py` fails when one of them changes.
+Read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`), and in Hypothesis
+6.125 and 6.170 (`hypothesis/core.py`, `control.py`, `reporting.py`). `tests/plugin/test_internals.py` fails when one
+of them changes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import pytest
@@ -64,3 +67,72 @@ def forget_output(item: pytest.Item) -> None:
     if handler is not None:
         handler.reset()
         item.stash[caplog_records_key]["call"] = handler.records
+
+
+#: Before this version examples have no choices to be told apart by.
+HYPOTHESIS_MIN = (6, 125)
+# What hypothesis.settings keeps on a test function.
+_SETTINGS = "_hypothesis_internal_use_settings"
+
+
+def hypothesis_settings(test: Any) -> Any:
+    """The `hypothesis.settings` of a test under `@given`."""
+    return getattr(test, _SETTINGS)
+
+
+@contextlib.contextmanager
+def changed_settings(test: Any, **changes: Any) -> Iterator[None]:
+    """Change some of these settings for the length of the block."""
+    from hypothesis import settings
+
+    before = getattr(test, _SETTINGS)
+    setattr(test, _SETTINGS, settings(before, **changes))
+    try:
+        yield
+    finally:
+        setattr(test, _SETTINGS, before)
+
+
+def is_final_example() -> bool:
+    """Whether Hypothesis reports what comes of this example."""
+    from hypothesis.control import current_build_context
+
+    return bool(current_build_context().is_final)
+
+
+def example_key() -> Hashable:
+    """What identifies the example that is running among all of its test, or None for an explicit one, which has
+    been drawn from nothing."""
+    from hypothesis.control import current_build_context
+    from hypothesis.internal.conjecture.choice import choices_key
+
+    choices = current_build_context().data.choices
+    return choices_key(choices) if choices else None
+
+
+def forget_targets() -> None:
+    """Let `hypothesis.target` be called again in this example."""
+    from hypothesis.control import current_build_context
+
+    current_build_context().data.target_observations.clear()
+
+
+def silent_hypothesis() -> contextlib.AbstractContextManager[None]:
+    """Nobody hears what Hypothesis reports in this block, such as `hypothesis.note`."""
+    from hypothesis.reporting import with_reporter
+
+    return with_reporter(lambda text: None)
+
+
+@contextlib.contextmanager
+def unexplained(folders: tuple[str, ...]) -> Iterator[None]:
+    """Keep Hypothesis, when it looks for lines that only failing examples run, from those of files in `folders`."""
+    from hypothesis.internal import scrutineer
+
+    real = scrutineer.should_trace_file
+    theirs = functools.cache(lambda file: not file.startswith(folders) and real(file))
+    setattr(scrutineer, "should_trace_file", theirs)  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(scrutineer, "should_trace_file", real)  # noqa: B010

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import dataclasses
 import inspect
 import shutil
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import pytest
 from _pytest.outcomes import XFailed
 
 from pytest_simloop import internals
-from pytest_simloop.confirm import UNKNOWN, confirm, note_signature
-from pytest_simloop.sections import describe_failure, describe_replay
+from pytest_simloop.breakpoints import Breakpoints, note_time
+from pytest_simloop.confirm import confirming
 from pytest_simloop.settings import Settings, settings_of, test_name
+from pytest_simloop.trial import Trial
 from simloop.choices import Choices
 from simloop.errors import SimulationError
-from simloop.explore.campaign import Campaign, Report
+from simloop.explore.campaign import Report
 from simloop.loop import SimLoop, Tracer
 from simloop.network.world import World
 from simloop.simulation import Outcome, Sim, entered, finish
@@ -33,10 +35,19 @@ class SimulatedItem(pytest.Function):
     simulated = True
     #: Why this test is not run at all, if it is not.
     refusal: str | None = None
+    #: Whether schedules are explored, or only the pinned ones run.
+    explores = True
+    #: Tokens of the schedules that are pinned to the test.
+    pins: tuple[str, ...] = ()
     #: The world of the run that is going on.
     sim: Sim | None = None
-    report: Report | None = None
+    #: What -v says of a passed test.
+    summary: str | None = None
+    #: What the report of a failure says.
     section: str | None = None
+    #: What plugins add to it: titles and texts.
+    extra_sections: Sequence[tuple[str, str]] = ()
+    breakpoints: Breakpoints
     _settings: Settings
 
     @classmethod
@@ -67,28 +78,37 @@ class SimulatedItem(pytest.Function):
         raise AssertionError(f"{type(self).__name__} does not say how it is run")
 
     def runtest(self) -> None:
-        settings = self._settings
-        campaign = Campaign(
-            self.execute,
-            test_name(self),
-            runs=settings.runs,
-            seed=settings.seed,
-            profile=settings.limits.profile,
-        )
-        if settings.replay is not None:
-            outcome, story, schedule = campaign.replay(settings.replay)
-            if outcome.exception is not None:
-                note_signature(outcome.exception)
-                self.section = describe_replay(story, schedule)
-                raise outcome.exception
+        if not self.explores and not self.pins:
+            pytest.skip("no schedule is pinned for these parameters: run it with --sim")
+        with Breakpoints() as self.breakpoints:
+            self.run_trial(Trial(self, self._settings))
+
+    def run_trial(self, trial: Trial) -> None:
+        """Everything that the test's settings ask for. Raises what the test raises."""
+        replay = self._settings.replay
+        if replay is not None:
+            trial.replay(replay)
             return
-        self.report = campaign.report
-        campaign.explore()
-        failure = self.report.failure
-        if failure is not None:
-            confirmation = confirm(self, failure) if not self.config.option.usepdb else UNKNOWN
-            self.section = describe_failure(self, self.report, failure, settings, confirmation)
-            raise failure.exception
+        for number, token in enumerate(self.pins, 1):
+            trial.replay(token, f"pinned schedule {number} of {len(self.pins)}: {token}\n")
+        report = trial.explore() if self.explores else None
+        self.summary = self._summary(report)
+        if report is not None and self.breakpoints.hit:
+            trial.look()
+
+    def _summary(self, report: Report | None) -> str:
+        parts = self.pins_told()
+        if report is not None and not report.has_choices:
+            hint = "; --sim-profile=hostile also reorders task steps"
+            parts.append(f"1 run: nothing to explore{hint * (self._settings.limits.profile != 'hostile')}")
+        elif report is not None and report.complete:
+            parts.append(f"complete: {report.complete} schedule{'s' * (report.complete != 1)}")
+        elif report is not None:
+            parts.append(f"{report.runs} runs, {report.distinct} distinct")
+        return "; ".join(parts)
+
+    def pins_told(self) -> list[str]:
+        return [f"{len(self.pins)} pinned schedule{'s' * (len(self.pins) != 1)}"] if self.pins else []
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         error = excinfo.value
@@ -98,6 +118,8 @@ class SimulatedItem(pytest.Function):
         shown = super().repr_failure(excinfo, *args, **kwargs)
         if self.section and hasattr(shown, "addsection"):
             shown.addsection("simulation", self.section)
+            for title, text in self.extra_sections:
+                shown.addsection(title, text)
         return shown
 
     def _reaches_test(self, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
@@ -108,12 +130,19 @@ class SimulatedItem(pytest.Function):
         theirs = shown.filter(_is_foreign)
         return theirs or shown
 
-    def execute(self, choices: Choices, tracer: Tracer | None = None) -> Outcome:
-        """One run in a fresh world."""
+    def execute(
+        self, choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+    ) -> Outcome:
+        """One run in a fresh world. Breakpoints stop in a final one."""
+        limits = self._settings.limits
+        if profile is not None and profile != limits.profile:
+            limits = dataclasses.replace(limits, profile=profile)
         outcome: Outcome | None = None
         internals.forget_output(self)
+        if final and not confirming():
+            self.breakpoints.restore()
         try:
-            with entered(choices, self._settings.limits) as world:
+            with entered(choices, limits) as world:
                 world.tracer = tracer
                 outcome = Outcome(world)
                 self.sim = Sim(world)
@@ -123,10 +152,17 @@ class SimulatedItem(pytest.Function):
         except BaseException as error:
             if outcome is None:
                 raise
-            outcome.exception = error
+            note_time(error, outcome.world)
+            outcome.exception = self.judge(error, choices)
         finally:
             self.sim = None
+            self.breakpoints.mute()
+        assert outcome is not None
         return outcome
+
+    def judge(self, error: BaseException, choices: Choices) -> BaseException | None:
+        """What the run is said to have failed with, for what it raised; raises it when it is no failure."""
+        return error
 
 
 class SimFunction(SimulatedItem):
@@ -156,8 +192,9 @@ class SimFunction(SimulatedItem):
             internals.forget_instance(self)
             internals.fill_fixtures(self)
             arguments = {name: self.funcargs[name] for name in internals.argument_names(self)}
-            self._loop.run_until_complete(self._loop.create_main(self.obj(**arguments), self._context))
+            self._loop.run_until_complete(self._loop.create_main(self.start(arguments), self._context))
         except BaseException as error:
+            note_time(error, world)
             errors.append(error)
         while len(registered) > before:
             finalizer = registered.pop()
@@ -176,6 +213,11 @@ class SimFunction(SimulatedItem):
             raise errors[0]
         self._loop.report_leftovers()
         self._loop.close()
+
+    def start(self, fixtures: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        """Call the test function."""
+        coro: Coroutine[Any, Any, Any] = self.obj(**fixtures)
+        return coro
 
     def run_async(self, coro: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine of a fixture in this run's loop."""

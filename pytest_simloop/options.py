@@ -40,6 +40,39 @@ def add_options(parser: pytest.Parser) -> None:
         type=_checked("profile"),
         help="which orders count as legal: cpython (default), portable or hostile",
     )
+    group.addoption(
+        "--sim-cancel",
+        action="store_true",
+        help="every task that a test function creates may be cancelled from outside",
+    )
+    group.addoption(
+        "--sim-shrink-runs",
+        metavar="N",
+        type=_checked("shrink_runs"),
+        help="how many runs to spend on making a failure small (default: 500, or what its marker says)",
+    )
+    group.addoption(
+        "--sim-no-shrink",
+        action="store_const",
+        const=0,
+        dest="sim_shrink_runs",
+        help="report the first failing run as it is",
+    )
+
+
+def refuse_contradictions(config: pytest.Config) -> None:
+    """Fail for two options of one command line of which one would be ignored. `addopts` holds defaults, which any
+    option that was typed may override."""
+    typed = [str(argument).partition("=")[0] for argument in config.invocation_params.args]
+    if "--sim-no-shrink" in typed and "--sim-shrink-runs" in typed:
+        raise pytest.UsageError("--sim-no-shrink and --sim-shrink-runs contradict each other: leave one away")
+    if "--sim-replay" in typed:
+        ignored = ["--sim-runs", "--sim-seed", "--sim-shrink-runs", "--sim-no-shrink"]
+        if not config.option.sim_replay.isdigit():
+            ignored.append("--sim-profile")
+        for option in ignored:
+            if option in typed:
+                raise pytest.UsageError(f"--sim-replay runs one schedule, and {option} means nothing to it")
 
 
 def _checked(option: str) -> Callable[[str], Any]:
@@ -60,10 +93,15 @@ def _checked(option: str) -> Callable[[str], Any]:
 
 def _parse(option: str, text: str) -> Any:
     from simloop.choices import check_profile, check_seed, decode
+    from simloop.errors import ConfigurationError
     from simloop.explore.campaign import check_runs
 
     if option == "runs":
         return check_runs(int(text))
+    if option == "shrink_runs":
+        if int(text) < 1:
+            raise ConfigurationError(f"it must be at least 1, not {text}: say --sim-no-shrink to not shrink at all")
+        return int(text)
     if option == "seed":
         return check_seed(int(text))
     if option == "profile":

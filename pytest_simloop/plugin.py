@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_simloop.options import add_options
+from pytest_simloop.options import add_options, refuse_contradictions
 
 if TYPE_CHECKING:
     from simloop.simulation import Sim
@@ -29,8 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "simloop(runs, seed, profile, max_steps, max_time, max_stall): run this async test in a simulated world",
+        "simloop(runs, seed, profile, cancel, shrink_runs, max_steps, max_time, max_stall, threads): "
+        "run this async test in a simulated world",
     )
+    refuse_contradictions(config)
 
 
 def pytest_unconfigure() -> None:
@@ -45,28 +47,53 @@ def _wants_simulation(function: pytest.Function) -> bool:
     return option.sim or option.sim_replay is not None or function.get_closest_marker("simloop") is not None
 
 
+def _pinned(function: pytest.Function) -> tuple[str, ...]:
+    """The tokens of `@simloop.replay` above the test, or below its `@given`."""
+    pin = sys.modules.get("simloop.explore.pin")
+    if pin is None:
+        return ()
+    inner = getattr(getattr(function.function, "hypothesis", None), "inner_test", None)
+    found: tuple[str, ...] = pin.pinned(function.function) + (pin.pinned(inner) if inner else ())
+    return found
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generator[None, Any, Any]:
     """Outermost, so as to see which tests other plugins have claimed."""
     result = yield
     if not isinstance(result, list):
         return result
-    return [_simulated(item) if isinstance(item, pytest.Function) else item for item in result]
+    items = [_simulated(item) if isinstance(item, pytest.Function) else item for item in result]
+    _assign_pins(items)
+    return items
 
 
 def _simulated(function: pytest.Function) -> pytest.Function:
-    if not _wants_simulation(function) or isinstance(function, pytest.Class):
-        return function
     marked = function.get_closest_marker("simloop") is not None
-    if not inspect.iscoroutinefunction(inspect.unwrap(function.function)):
-        if marked and inspect.isfunction(function.function) and not hasattr(function.function, "hypothesis"):
-            return _refusing(function, "it is marked simloop, but is no async function: write `async def`")
+    why = "marked simloop" if marked else "pinned by @simloop.replay"
+    pinned = bool(_pinned(function))
+    if not (pinned or _wants_simulation(function)) or isinstance(function, pytest.Class):
+        return function
+    handle = getattr(function.function, "hypothesis", None)
+    test = function.function if handle is None else handle.inner_test
+    if not inspect.iscoroutinefunction(inspect.unwrap(test)):
+        if (marked or pinned) and inspect.isfunction(function.function):
+            return _refusing(function, f"it is {why}, but is no async function: write `async def`")
         return function
     claimed = _claimed_by(function)
     if claimed is not None:
         return _refusing(
             function, f"the plugin {claimed} runs this test already: pass -p no:{claimed}, or do not simulate it"
         )
+    if handle is not None:
+        from pytest_simloop.internals import HYPOTHESIS_MIN
+
+        if sys.modules["hypothesis"].__version_info__ < HYPOTHESIS_MIN:
+            needed = ".".join(map(str, HYPOTHESIS_MIN))
+            return _refusing(function, f"a simulated test under @given needs Hypothesis {needed} or newer")
+        from pytest_simloop.examples import SimHypothesis
+
+        return SimHypothesis.of(function)
     from pytest_simloop.item import SimFunction
 
     return SimFunction.of(function)
@@ -76,14 +103,41 @@ def _simulated_case(function: pytest.Function) -> pytest.Function:
     """An async method of a test case that brings its own loop; any other stays what it is."""
     cls = function.parent.obj  # type: ignore[union-attr]
     if (
-        not _wants_simulation(function)
+        not (_wants_simulation(function) or _pinned(function))
         or not issubclass(cls, unittest.IsolatedAsyncioTestCase)
         or not inspect.iscoroutinefunction(function.function)
     ):
         return function
     from pytest_simloop.testcase import SimTestCase
 
-    return SimTestCase.of(function)
+    item = SimTestCase.of(function)
+    _assign_pins([item])
+    return item
+
+
+def _assign_pins(items: list[Any]) -> None:
+    """Give each of the items of one test function the schedules that were pinned for its parameters."""
+    simulated = [item for item in items if getattr(item, "simulated", False) and _pinned(item)]
+    if not simulated:
+        return
+    from pytest_simloop.settings import test_name
+    from simloop.choices import decode
+    from simloop.errors import OtherTestError
+
+    def made_for(item: pytest.Item, token: str) -> bool:
+        try:
+            decode(token, test_name(item))
+        except OtherTestError:
+            return False
+        return True
+
+    tokens = _pinned(simulated[0])
+    strays = [token for token in tokens if not any(made_for(item, token) for item in simulated)]
+    for item in simulated:
+        item.explores = _wants_simulation(item)
+        item.pins = tuple(token for token in tokens if made_for(item, token))
+        if strays:
+            item.refusal = f"@simloop.replay: token {strays[0]} was not made for {test_name(item)}"
 
 
 def _claimed_by(function: pytest.Function) -> str | None:
@@ -180,10 +234,26 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    found = getattr(item, "report", None)
-    if call.when == "call" and found is not None and getattr(item, "simulated", False):
-        item.user_properties.append(("simloop_runs", f"{found.runs} runs, {found.distinct} distinct"))
+    summary = getattr(item, "summary", None) if getattr(item, "simulated", False) else None
+    if call.when == "call" and summary:
+        item.user_properties.append(("simloop_runs", summary))
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_exception_interact(node: Any, call: Any) -> Generator[None, None, None]:
+    if not getattr(node, "simulated", False):
+        return (yield)
+    from pytest_simloop.breakpoints import examining
+
+    with examining(call.excinfo.value):
+        return (yield)
+
+
+def pytest_enter_pdb(pdb: Any) -> None:
+    breakpoints = sys.modules.get("pytest_simloop.breakpoints")
+    if breakpoints is not None:
+        breakpoints.stop_clocks_for(pdb)
 
 
 def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from simloop.choices import check_seed, decode
 from simloop.errors import SimulationError
-from simloop.explore.campaign import DEFAULT_RUNS, check_runs
+from simloop.explore.campaign import DEFAULT_RUNS, check_runs, check_shrink_runs
+from simloop.explore.shrink import DEFAULT_BUDGET
 from simloop.simulation import Limits
 
 MARKER = "simloop"
-_OF_CAMPAIGN = ("runs", "seed")
+_OF_CAMPAIGN = ("runs", "seed", "shrink_runs")
 _ACCEPTED = (*_OF_CAMPAIGN, *Limits.__dataclass_fields__)
 
 
@@ -26,6 +27,8 @@ class Settings:
     seed: int
     limits: Limits
     replay: str | None
+    #: How many runs may be spent on making a failure small; 0 leaves it as it was found.
+    shrink_runs: int
 
 
 def settings_of(item: pytest.Item, name: str) -> Settings:
@@ -41,16 +44,19 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
             )
         marked.update(mark.kwargs)
     option = item.config.option
-    for key in ("runs", "seed", "profile"):
+    for key in ("runs", "seed", "profile", "shrink_runs"):
         given = getattr(option, f"sim_{key}")
         if given is not None:
             marked[key] = given
+    if option.sim_cancel:
+        marked["cancel"] = True
     if option.sim_replay is not None and not option.sim_replay.isdigit():
         marked["profile"] = decode(option.sim_replay).profile
     runs = check_runs(marked.pop("runs", DEFAULT_RUNS))
     # Sixteen bits: the seed is part of every token, and a test needs no more of them.
     seed = check_seed(marked.pop("seed", zlib.crc32(name.encode()) & 0xFFFF))
-    return Settings(runs, seed, Limits(**marked), option.sim_replay)
+    shrink_runs = check_shrink_runs(marked.pop("shrink_runs", DEFAULT_BUDGET))
+    return Settings(runs, seed, Limits(**marked), option.sim_replay, shrink_runs)
 
 
 def test_name(item: pytest.Item) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from _pytest.unittest import TestCaseFunction
 
+from pytest_simloop.breakpoints import note_time
 from pytest_simloop.item import SimulatedItem
 from simloop.network.world import World
 
@@ -17,9 +18,14 @@ class Recorder(unittest.TestResult):
 
     outcome: BaseException | None = None
 
-    def _note(self, outcome: BaseException | None) -> None:
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def _note(self, outcome: BaseException) -> None:
         if self.outcome is None:
             self.outcome = outcome
+            note_time(outcome, self._world)
 
     def addError(self, test: unittest.TestCase, err: Any) -> None:
         self._note(err[1])
@@ -50,7 +56,7 @@ class SimTestCase(SimulatedItem, TestCaseFunction):
         TestCaseFunction.setup(self)
 
     def run_once(self, world: World) -> None:
-        recorder = Recorder()
+        recorder = Recorder(world)
         case = self.parent.obj(self.originalname)  # type: ignore[union-attr]
         case(result=recorder)
         if recorder.outcome is not None:

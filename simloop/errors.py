@@ -40,12 +40,14 @@ class NondeterminismError(SimulationError):
 class DeadlockError(SimulationError):
     """Nothing can ever happen again, and the run is not finished.
 
-    ``tasks`` holds one line for each blocked task: its name, where it waits, and what would wake it.
+    ``tasks`` holds one line for each blocked task: its name, where it waits, and what would wake it;
+    ``places`` the lines of code at which they wait.
     """
 
-    def __init__(self, message: str, tasks: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, tasks: tuple[str, ...] = (), places: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.tasks = tasks
+        self.places = places
 
 
 class StepLimitError(SimulationError):
@@ -65,5 +67,20 @@ class OtherTestError(TokenError):
     """The token belongs to another test. Give it to the test that it was printed for."""
 
 
+class PluginError(SimulationError):
+    """A plugin of simloop cannot be loaded, has a hook that does not exist, or failed in one. The message names
+    it: mend it, or take it out of the environment."""
+
+
 class ReplayDriftWarning(UserWarning):
     """Some deviations of a replayed token no longer occur, because the program has changed since."""
+
+
+class StoreWarning(UserWarning):
+    """The directory `.simloop/`, in which failures are kept, cannot be used. Nothing is lost but the head start:
+    exploring goes on without saved failures. Make the directory writable, or delete it."""
+
+
+class CorruptStoreWarning(StoreWarning):
+    """A file of saved failures is damaged. It was renamed, and nobody reads it any more: delete it, or take out of
+    it what tokens are left and replay those."""

@@ -22,6 +22,7 @@ from simloop.choices import (
 )
 from simloop.errors import ConfigurationError, NondeterminismError, OtherTestError, ReplayDriftWarning
 from simloop.explore.enumeration import Enumeration
+from simloop.explore.plugins import Hooks, installed_plugins
 from simloop.explore.shrink import DEFAULT_BUDGET, Shrinker
 from simloop.explore.signature import Signature, signature_of
 from simloop.explore.strategies import Canonical, Plan, Saved, Strategy, Walk
@@ -351,7 +352,16 @@ def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **optio
     limits = make_limits(options)
     name = _name_of(main)
 
-    return Campaign(_executor(main, limits), name, runs=runs, seed=seed, profile=limits.profile).explore()
+    hooks = Hooks(installed_plugins(), name)
+    return Campaign(
+        _executor(main, limits),
+        name,
+        runs=runs,
+        seed=seed,
+        profile=limits.profile,
+        strategies=hooks.strategies(seed, limits.profile),
+        observe=hooks.observer(),
+    ).explore()
 
 
 def replay(main: Main[T], token: str | int, **options: Any) -> T:

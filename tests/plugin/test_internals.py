@@ -1,4 +1,4 @@
-"""The private parts of pytest that the plugin rests on are still there."""
+"""The private parts of pytest and of Hypothesis that the plugin rests on are still there."""
 
 from __future__ import annotations
 
@@ -56,3 +56,81 @@ def test_output_can_be_forgotten(
     internals.forget_output(request.node)
     assert caplog.records == []
     assert caplog.get_records("call") == []
+
+
+def test_settings_of_a_hypothesis_test_can_be_changed_for_a_while() -> None:
+    hypothesis = pytest.importorskip("hypothesis", reason="its own test functions are looked at")
+
+    @hypothesis.settings(max_examples=7, database=None)
+    @hypothesis.given(n=hypothesis.strategies.integers())
+    def test(n: int) -> None:
+        called.append(n)
+
+    called: list[int] = []
+    with internals.changed_settings(test, max_examples=3):
+        assert internals.hypothesis_settings(test).max_examples == 3
+        test()
+        assert len(called) == 3
+    assert internals.hypothesis_settings(test).max_examples == 7
+
+
+def test_what_internals_reads_of_a_running_example(capsys: pytest.CaptureFixture[str]) -> None:
+    hypothesis = pytest.importorskip("hypothesis", reason="its own test functions are looked at")
+    keys: dict[object, set[int]] = {}
+    final: list[int] = []
+
+    @hypothesis.settings(database=None, max_examples=50)
+    @hypothesis.example(n=-1)
+    @hypothesis.given(n=hypothesis.strategies.integers(0, 1000))
+    def test(n: int) -> None:
+        if n == -1:
+            assert internals.example_key() is None
+            assert internals.is_final_example()
+            return
+        keys.setdefault(internals.example_key(), set()).add(n)
+        hypothesis.target(n)
+        internals.forget_targets()
+        hypothesis.target(n)
+        with internals.silent_hypothesis():
+            hypothesis.note("not heard of")
+        hypothesis.note("heard of")
+        if internals.is_final_example():
+            final.append(n)
+        assert n < 17
+
+    with pytest.raises(AssertionError) as caught:
+        test()
+    assert final == [17]
+    assert len(keys) > 10
+    assert {len(values) for values in keys.values()} == {1}
+    assert None not in keys
+    notes = caught.value.__notes__
+    assert "heard of" in notes
+    assert "not heard of" not in notes
+
+
+def test_lines_of_the_machinery_are_not_explained() -> None:
+    pytest.importorskip("hypothesis", reason="it is told which lines to leave out")
+    from hypothesis.internal import scrutineer
+
+    folder = str(Path(__file__).parent)
+    before = scrutineer.should_trace_file
+    with internals.unexplained((folder,)):
+        assert not scrutineer.should_trace_file(__file__)
+        assert scrutineer.should_trace_file(internals.__file__)
+        assert not scrutineer.should_trace_file(scrutineer.__file__)
+    assert scrutineer.should_trace_file is before
+
+
+def test_a_test_of_hypothesis_can_be_put_in_place_of_another() -> None:
+    """What Hypothesis itself documents for plugins that run async tests."""
+    hypothesis = pytest.importorskip("hypothesis", reason="its own test functions are looked at")
+
+    @hypothesis.settings(database=None, max_examples=5)
+    @hypothesis.given(n=hypothesis.strategies.integers())
+    async def test(n: int) -> None: ...
+
+    called: list[int] = []
+    test.hypothesis.inner_test = lambda n: called.append(n)
+    test()
+    assert len(called) == 5

@@ -1,0 +1,353 @@
+"""An async test under `@given`: Hypothesis makes the examples, and each of them gets a campaign.
+
+Hypothesis must hear the same of an example each time that it asks, so what came of one is remembered, and a schedule
+that failed for one example may be tried first for the next. An example that draws while it runs (`st.data()`) is
+known only when it is over: such a test's campaigns all begin alike, and are made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import inspect
+import os
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Sequence
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck, Phase
+from hypothesis.errors import Flaky, Frozen, StopTest, UnsatisfiedAssumption
+from hypothesis.strategies import DataObject, SearchStrategy
+
+import simloop
+from pytest_simloop import internals
+from pytest_simloop.confirm import NEVER, UNKNOWN
+from pytest_simloop.item import SimFunction
+from pytest_simloop.trial import Trial
+from simloop.choices import Choices, Schedule
+from simloop.errors import ReplayDriftWarning, SimulationError
+from simloop.explore.campaign import Failure, Report
+from simloop.loop import Tracer
+from simloop.shims import active
+from simloop.simulation import Outcome
+
+#: An example gets this part of the runs that a test without examples gets.
+SHARE = 10
+#: How many of the schedules that failed for earlier examples are tried first for the next.
+_CARRIED_MAX = 3
+# The attribute by which an exception knows what it was found with.
+_FOUND = "_simloop_found"
+# Folders of code that runs because a test fails, and not the other way round.
+_MACHINERY = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in (simloop, internals, asyncio))
+# By these Hypothesis steers its engine; none of them is a failure of the test.
+_MARKERS = (StopTest, Frozen, Flaky)
+
+
+class _Stop(BaseException):
+    """Carries what is wrong with the test as a whole past Hypothesis, which takes an exception for its example's."""
+
+    def __init__(self, error: SimulationError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _FixtureValue:
+    """Stands for a fixture in what Hypothesis prints: the value itself is made anew in every run."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+class SimHypothesis(SimFunction):
+    """One such test."""
+
+    #: The async function under `@given`.
+    _test: Callable[..., Coroutine[Any, Any, Any]]
+    #: Makes the arguments of the example that is running, anew for each run.
+    given: Callable[[], dict[str, Any]]
+    #: Whether the test has passed, and an example is only made for its breakpoints.
+    looking = False
+
+    def setup(self) -> None:
+        super().setup()
+        # Real time means nothing here, and fixtures are rebuilt for every run.
+        unneeded = {HealthCheck.function_scoped_fixture, HealthCheck.differing_executors}
+        suppressed = {*internals.hypothesis_settings(self.function).suppress_health_check, *unneeded}
+        changes = contextlib.ExitStack()
+        changes.enter_context(
+            internals.changed_settings(self.function, deadline=None, suppress_health_check=suppressed)
+        )
+        self.addfinalizer(changes.close)
+
+    def run_trial(self, trial: Trial) -> None:
+        trial.settings = dataclasses.replace(trial.settings, runs=max(1, trial.settings.runs // SHARE))
+        handle = self.function.hypothesis
+        self._test = handle.inner_test
+        examples = Examples(self, trial)
+        handle.inner_test = examples.one_example(self._test)
+        try:
+            self._call_hypothesis()
+            self.summary = examples.passed()
+            if self.breakpoints.hit:
+                self.looking = True
+                with internals.changed_settings(self.function, max_examples=1, phases=[Phase.generate], database=None):
+                    self._call_hypothesis()
+        except _Stop as stop:
+            raise stop.error from None
+        except BaseException as error:
+            examples.report(error)
+            raise
+        finally:
+            handle.inner_test = self._test
+
+    def _call_hypothesis(self) -> None:
+        with internals.unexplained(_MACHINERY):
+            self.obj(**{name: _FixtureValue() for name in internals.argument_names(self)})
+
+    def execute(
+        self, choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+    ) -> Outcome:
+        """Whatever is final for a campaign is for Hypothesis just another try, until it says so itself."""
+        final = final and (self.looking or internals.is_final_example())
+        with contextlib.nullcontext() if final else internals.silent_hypothesis():
+            return super().execute(choices, tracer, profile=profile, final=final)
+
+    def start(self, fixtures: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        internals.forget_targets()
+        instance = [self.obj.__self__] if inspect.ismethod(self.obj) else []
+        return self._test(*instance, **fixtures, **self.given())
+
+    def judge(self, error: BaseException, choices: Choices) -> BaseException | None:
+        """An assumption that fails where nothing unusual happens rejects the example; elsewhere only the run."""
+        leaves = list(_leaves(error))
+        if not all(isinstance(leaf, (*_MARKERS, UnsatisfiedAssumption)) for leaf in leaves):
+            return error
+        for leaf in leaves:
+            if isinstance(leaf, _MARKERS):
+                raise leaf from None
+        if choices.deviations():
+            return None
+        raise leaves[0] from None
+
+
+@dataclasses.dataclass
+class Found:
+    """An example that fails, with the schedule that it takes."""
+
+    report: Report
+    failure: Failure
+    given: dict[str, Any]
+
+    def pinning(self) -> list[str]:
+        """How to keep the example together with its token."""
+        if any(isinstance(value, DataObject) for value in self.given.values()):
+            return ["with the example above, draws included: Hypothesis keeps it in its database, and tries it first"]
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
+        return [
+            "with the example above: Hypothesis keeps it in its database, and tries it first; or put over the test",
+            f"  @example({arguments})",
+        ]
+
+
+class Examples:
+    """The examples of one test, as Hypothesis asks for them."""
+
+    def __init__(self, item: SimHypothesis, trial: Trial) -> None:
+        self._item = item
+        self._trial = trial
+        self._exploring = item.explores and trial.settings.replay is None
+        saved = trial.saved if self._exploring else []
+        #: What each campaign begins with.
+        self._schedules = [failure.schedule for failure in saved]
+        self._found_by = {failure.token: failure.found for failure in saved}
+        #: Of each example that was explored, the schedule under which it fails.
+        self._verdicts: dict[Hashable, Schedule | None] = {}
+        self._count = 0
+        self._runs = 0
+        #: Of the replays of each token, whether all of its deviations took place in one.
+        self._applied: dict[str, bool] = {}
+
+    def one_example(self, test: Callable[..., Any]) -> Callable[..., None]:
+        """What Hypothesis calls in place of the test, whose name and source it must still see."""
+        own = {*internals.argument_names(self._item), *(["self"] if self._item.cls else [])}
+
+        @functools.wraps(test)
+        def run(*args: Any, **values: Any) -> None:
+            self._run({name: value for name, value in values.items() if name not in own})
+
+        return run
+
+    def _run(self, values: dict[str, Any]) -> None:
+        draws = {name: Draws(value) for name, value in values.items() if isinstance(value, DataObject)}
+
+        def given() -> dict[str, Any]:
+            for draw in draws.values():
+                draw.rewind()
+            return {name: draws[name] if name in draws else _copied(value) for name, value in values.items()}
+
+        self._item.given = given
+        settings = self._trial.settings
+        if self._item.looking:
+            self._trial.look()
+            return
+        self._count += 1
+        for token in self._item.pins if settings.replay is None else [settings.replay]:
+            self._replay(token)
+        if self._exploring:
+            self._explore(values, bool(draws))
+
+    def _replay(self, token: str) -> None:
+        """Run the example under one schedule. Raises what the test raises."""
+        schedule, choices = self._trial.scheduled(token)
+        outcome = self._item.execute(choices, profile=schedule.profile)
+        applied = schedule.applied(choices) == len(schedule.deviations)
+        self._applied[token] = applied or self._applied.get(token, False)
+        if outcome.exception is None:
+            return
+        if internals.is_final_example():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ReplayDriftWarning)
+                self._trial.replay(token)
+        raise outcome.exception
+
+    def _explore(self, values: dict[str, Any], drawing: bool) -> None:
+        """The campaign of the example, or what is known of it. Raises what the test raises."""
+        key = None if drawing else internals.example_key()
+        known = key is not None and key in self._verdicts
+        schedule = self._verdicts.get(key)
+        if known and schedule is None:
+            return
+        if schedule is not None and not internals.is_final_example():
+            again = self._item.execute(Choices(schedule.seed, schedule.decider()), profile=schedule.profile)
+            if again.exception is not None:
+                raise again.exception
+            return
+        report = self._search(self._schedules if schedule is None else [schedule])
+        failure = report.failure
+        if key is not None:
+            self._verdicts[key] = None if failure is None else failure.schedule
+        if failure is None:
+            return
+        if not drawing and failure.schedule not in self._schedules:
+            self._schedules = [failure.schedule, *self._schedules][:_CARRIED_MAX]
+        # One that was tried first because of another example was found there.
+        failure.strategy = self._found_by.setdefault(failure.token, failure.strategy)
+        raise _marked(failure.exception, Found(report, failure, values))
+
+    def _search(self, first: Sequence[Schedule]) -> Report:
+        try:
+            report = self._trial.campaign(first).explore()
+        except SimulationError as error:
+            raise _Stop(error) from error
+        self._runs += report.runs
+        return report
+
+    def passed(self) -> str:
+        """The test has passed. Returns what -v says of it."""
+        if self._exploring:
+            self._trial.passed()
+        for token, applied in self._applied.items():
+            if not applied:
+                warnings.warn(
+                    f"not all deviations of {token} applied to an example of {self._trial.name}: "
+                    "the program or its examples have changed since it was made",
+                    ReplayDriftWarning,
+                    stacklevel=2,
+                )
+        runs = f", {self._runs} runs" if self._runs else ""
+        return "; ".join([*self._item.pins_told(), f"{self._count} examples{runs}"])
+
+    def report(self, error: BaseException) -> None:
+        """Describe the failures that Hypothesis has settled on: each with the schedule that it takes."""
+        parts: list[str] = []
+        for exception, found in _settled(error):
+            failure = dataclasses.replace(found.failure, exception=exception)
+            saved_at = self._trial.keep(failure)
+            confirmation = UNKNOWN if parts else self._trial.confirmation(failure)
+            if confirmation == NEVER:  # another process may not have come to this example
+                confirmation = UNKNOWN
+            parts.append(self._trial.described(found.report, failure, confirmation, saved_at))
+            parts += found.pinning()
+            self._item.extra_sections = [*self._item.extra_sections, *self._trial.hooks.sections(failure)]
+        if parts:
+            self._item.section = "\n".join(parts)
+
+
+class Draws(DataObject):
+    """`st.data()` for the runs of one example: what was drawn in one run is drawn again in the next."""
+
+    def __init__(self, drawn: DataObject) -> None:
+        super().__init__(drawn.conjecture_data)
+        self._drawn = drawn
+        self._values: dict[tuple[str, Any], list[Any]] = {}
+        self._counts: Counter[tuple[str, Any]] = Counter()
+
+    def rewind(self) -> None:
+        """A new run begins."""
+        self.count = 0
+        self._counts.clear()
+
+    def draw(self, strategy: SearchStrategy[Any], label: Any = None) -> Any:
+        # By strategy, and not by order: a schedule may change the order in which tasks draw.
+        key = (repr(strategy), label)
+        values = self._values.setdefault(key, [])
+        number = self._counts[key]
+        self._counts[key] += 1
+        self.count += 1
+        if number == len(values):
+            # Hypothesis looks at the clock while it draws, which would cost virtual time in the first run only.
+            with _outside():
+                values.append(self._drawn.draw(strategy, label))
+        else:
+            name = "" if label is None else f" ({label})"
+            hypothesis.note(f"Draw {self.count}{name}: {values[number]!r}")
+        return _copied(values[number])
+
+
+@contextlib.contextmanager
+def _outside() -> Iterator[None]:
+    """In the real world, in the middle of a run."""
+    world, active.entered = active.entered, None
+    try:
+        yield
+    finally:
+        active.entered = world
+
+
+def _copied(value: Any) -> Any:
+    """The value for one run: containers are copied, since the test may change them; other objects are what
+    they are, since the test may know them by identity."""
+    if type(value) in (list, set, bytearray, deque):
+        return type(value)(map(_copied, value))
+    if type(value) is tuple:
+        return tuple(map(_copied, value))
+    if type(value) is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    return value
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _settled(error: BaseException) -> Iterator[tuple[BaseException, Found]]:
+    found: Found | None = getattr(error, _FOUND, None)
+    if found is not None:
+        yield error, found
+    elif isinstance(error, BaseExceptionGroup):  # several failures in one
+        for inner in error.exceptions:
+            yield from _settled(inner)
+
+
+def _marked(error: BaseException, found: Found) -> BaseException:
+    with contextlib.suppress(AttributeError, TypeError):  # of an exception that takes no attributes
+        setattr(error, _FOUND, found)
+    return error

@@ -1,0 +1,160 @@
+"""What happens to a simulated test when pytest runs it: its pinned schedules, then its campaign, and what is made
+of a failure."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_simloop.confirm import UNKNOWN, Confirmation, confirm, note_signature
+from pytest_simloop.sections import describe_failure, describe_replay
+from pytest_simloop.settings import Settings, test_name
+from simloop.choices import Choices, Schedule, decode, seeded
+from simloop.errors import StoreWarning
+from simloop.explore.campaign import Campaign, Failure, Report
+from simloop.explore.plugins import Hooks, PluginManager
+from simloop.explore.store import DIRECTORY, Saved, Store
+from simloop.loop import Tracer
+from simloop.simulation import Outcome
+
+if TYPE_CHECKING:
+    from pytest_simloop.item import SimulatedItem
+
+_STORE = pytest.StashKey[Store]()
+_PLUGINS = pytest.StashKey[PluginManager]()
+
+
+class Trial:
+    """One test, its settings, and the session's store and plugins."""
+
+    def __init__(self, item: SimulatedItem, settings: Settings) -> None:
+        self.item = item
+        self.settings = settings
+        self.name = test_name(item)
+        self.hooks = _hooks(item, self.name)
+        self._store = _store(item.config)
+
+    @functools.cached_property
+    def saved(self) -> list[Saved]:
+        """The saved failures that this test's campaigns begin with."""
+        limits = self.settings.limits
+        return [
+            saved
+            for saved in self._store.load(self.item.nodeid)
+            if not saved.newer and saved.cancel == limits.cancel and saved.schedule.profile == limits.profile
+        ]
+
+    def campaign(self, saved: Sequence[Schedule]) -> Campaign:
+        settings = self.settings
+        profile = settings.limits.profile
+        return Campaign(
+            self.item.execute,
+            self.name,
+            runs=settings.runs,
+            seed=settings.seed,
+            profile=profile,
+            saved=saved,
+            strategies=self.hooks.strategies(settings.seed, profile),
+            shrink_runs=settings.shrink_runs,
+            observe=self.hooks.observer(),
+        )
+
+    def scheduled(self, token: str) -> tuple[Schedule, Choices]:
+        """What a token, or a plain seed, stands for, and the choices of a run of it."""
+        if token.isdigit():
+            seed = int(token)
+            return Schedule(self.settings.limits.profile, seed), Choices(seed, seeded(seed))
+        schedule = decode(token, self.name)
+        return schedule, Choices(schedule.seed, schedule.decider())
+
+    def explore(self) -> Report:
+        """The whole campaign. Raises what the test raises."""
+        report = self.campaign([saved.schedule for saved in self.saved]).explore()
+        if report.failure is None:
+            self.passed()
+            return report
+        failure = report.failure
+        saved_at = self.keep(failure)
+        self.item.section = self.described(report, failure, self.confirmation(failure), saved_at)
+        self.item.extra_sections = self.hooks.sections(failure)
+        raise failure.exception
+
+    def replay(self, token: str, title: str = "") -> None:
+        """Run one schedule: a token, or a plain seed. Raises what the test raises."""
+        own = self.scheduled(token)[0].profile
+
+        def execute(
+            choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+        ) -> Outcome:
+            return self.item.execute(choices, tracer, profile=profile or own, final=final)
+
+        outcome, explanation, schedule = Campaign(execute, self.name, profile=own).replay(token)
+        if outcome.exception is not None:
+            note_signature(outcome.exception)
+            self.item.section = title + describe_replay(self.item, explanation, schedule)
+            raise outcome.exception
+
+    def look(self) -> None:
+        """A test that has passed once more, with breakpoints: as its token says, or as nothing unusual happens."""
+        settings = self.settings
+        profile, choices = settings.limits.profile, Choices(settings.seed)
+        if settings.replay is not None:
+            schedule, choices = self.scheduled(settings.replay)
+            profile = schedule.profile
+        exception = self.item.execute(choices, profile=profile, final=True).exception
+        if exception is not None:
+            raise exception
+
+    def passed(self) -> None:
+        """The test has passed in full: its saved failures are mended."""
+        self._store.drop(self.item.nodeid, [saved.token for saved in self.saved])
+
+    def keep(self, failure: Failure) -> str | None:
+        """Save a failure. Returns where, as a path to print."""
+        error = type(failure.exception).__name__
+        entry = Saved(failure.token, error, failure.strategy, self.settings.limits.cancel)
+        try:
+            path = self._store.add(self.item.nodeid, entry)
+        except StoreWarning as warning:  # under -W error, which must not hide the failure
+            failure.exception.add_note(str(warning))
+            return None
+        return None if path is None else _printable(path, self.item.config)
+
+    def confirmation(self, failure: Failure) -> Confirmation:
+        """What a fresh process says of a failure; while somebody debugs, nothing is started behind his back."""
+        return UNKNOWN if self.item.config.option.usepdb else confirm(self.item, failure)
+
+    def described(self, report: Report, failure: Failure, confirmation: Confirmation, saved_at: str | None) -> str:
+        return describe_failure(self.item, report, failure, self.settings, confirmation, saved_at=saved_at)
+
+
+def _printable(path: Path, config: pytest.Config) -> str:
+    try:
+        return str(path.relative_to(config.invocation_params.dir))
+    except ValueError:
+        return str(path)
+
+
+def _store(config: pytest.Config) -> Store:
+    return config.stash.setdefault(_STORE, Store(config.rootpath / DIRECTORY))
+
+
+def _hooks(item: pytest.Item, name: str) -> Hooks:
+    """The hooks of installed plugins, of pytest's plugins, and of those `conftest.py` above the test."""
+    plugins = item.config.pluginmanager
+    manager = item.config.stash.get(_PLUGINS, None)
+    if manager is None:
+        manager = PluginManager()
+        item.config.stash[_PLUGINS] = manager
+    absent = []
+    for plugin in plugins.get_plugins():
+        file = getattr(plugin, "__file__", None)
+        if file is not None and Path(file).name == "conftest.py" and Path(file).parent not in item.path.parents:
+            absent.append(plugin)
+        else:
+            manager.add(plugin, plugins.get_name(plugin) or repr(plugin))
+    return Hooks(manager, name, absent)

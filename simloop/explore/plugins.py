@@ -1,0 +1,122 @@
+"""Third parties in a campaign: finds the plugins that implement `simloop.hookspecs`, and calls them."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable, Collection
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+import simloop.hookspecs as hookspecs
+from simloop.errors import PluginError
+
+if TYPE_CHECKING:
+    from simloop.explore.campaign import Failure
+    from simloop.explore.strategies import Strategy
+    from simloop.simulation import Outcome
+
+
+class PluginManager(pluggy.PluginManager):
+    """Knows simloop's hooks, and the plugins of the entry-point group."""
+
+    def __init__(self) -> None:
+        super().__init__(hookspecs.PROJECT)
+        self.add_hookspecs(hookspecs)
+        for entry in entry_points(group=hookspecs.PROJECT):
+            try:
+                plugin = entry.load()
+            except Exception as error:
+                raise PluginError(f"the simloop plugin {entry.name!r} cannot be loaded: {_told(error)}") from error
+            self.add(plugin, entry.name)
+
+    def add(self, plugin: object, name: str) -> None:
+        """Register what may be a plugin, unless it is known already. Raises `PluginError` for one whose functions
+        are none of the hooks."""
+        if self.is_registered(plugin):
+            return
+        try:
+            self.register(plugin, name)
+            self.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise PluginError(f"the simloop plugin {name!r} is wrong: {str(error).splitlines()[-1]}") from None
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
+        # Whatever else the object has is not looked at: reading an attribute may do anything.
+        return super().parse_hookimpl_opts(plugin, name) if name.startswith("simloop_") else None
+
+
+@functools.cache
+def installed_plugins() -> PluginManager:
+    """The plugins of the entry-point group alone."""
+    return PluginManager()
+
+
+class Hooks:
+    """The hooks as they are called for one test, `absent` plugins left out."""
+
+    def __init__(self, manager: PluginManager, test: str, absent: Collection[object] = ()) -> None:
+        self._manager = manager
+        self._test = test
+        self._absent = absent
+
+    def strategies(self, seed: int, profile: str) -> list[Strategy]:
+        """The strategies that plugins bring to the test's campaign."""
+        found: list[Strategy] = []
+        for given in self._call("simloop_strategies", seed=seed, profile=profile):
+            for strategy in given if isinstance(given, list) else [given]:
+                if not all(hasattr(strategy, part) for part in ("name", "plan", "observe")):
+                    raise PluginError(
+                        f"simloop_strategies of {self._providers('simloop_strategies')} returned {strategy!r}, "
+                        "which is no strategy: it takes a name, plan() and observe()"
+                    )
+                found.append(strategy)
+        return found
+
+    def observer(self) -> Callable[[Outcome], None] | None:
+        """Who is to hear of every run, or None if nobody wants to."""
+        if not self._caller("simloop_observe_run").get_hookimpls():
+            return None
+
+        def observe(outcome: Outcome) -> None:
+            self._call("simloop_observe_run", outcome=outcome)
+
+        return observe
+
+    def sections(self, failure: Failure) -> list[tuple[str, str]]:
+        """What plugins add to the report of a failure, as titles and texts. A plugin that fails says so there: the
+        failure itself must be seen."""
+        try:
+            found = self._call("simloop_report_section", failure=failure)
+        except PluginError as error:
+            return [("simloop plugin", str(error))]
+        for section in found:
+            if not (isinstance(section, tuple) and [type(part) for part in section] == [str, str]):
+                who = self._providers("simloop_report_section")
+                return [("simloop plugin", f"simloop_report_section of {who} returned {section!r}: not two strings")]
+        return found
+
+    def _caller(self, name: str) -> pluggy.HookCaller:
+        return self._manager.subset_hook_caller(name, self._absent)
+
+    def _providers(self, name: str) -> str:
+        return " or ".join(repr(implementation.plugin_name) for implementation in self._caller(name).get_hookimpls())
+
+    def _call(self, name: str, **arguments: Any) -> list[Any]:
+        caller = self._caller(name)
+        try:
+            return list(caller(test=self._test, **arguments))
+        except Exception as error:
+            raised_in = {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
+            for implementation in caller.get_hookimpls():
+                if getattr(implementation.function, "__code__", None) in raised_in:
+                    raise PluginError(
+                        f"the simloop plugin {implementation.plugin_name!r} failed in {name}: {_told(error)}"
+                    ) from error
+            raise
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,122 @@
+"""Options and markers of campaigns, and what -v says of them."""
+
+from __future__ import annotations
+
+import pytest
+
+RACE = """
+    import asyncio, pytest
+    @pytest.mark.simloop(MARKER)
+    async def test_race(sim):
+        tasks = [asyncio.create_task(asyncio.sleep(1)) for _ in range(2)]
+        for task in tasks:
+            sim.may_cancel(task)
+        await asyncio.wait(tasks)
+        assert sum(task.cancelled() for task in tasks) < LOST
+"""
+
+
+def test_what_is_said_of_tests_that_pass(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import asyncio, pytest
+        async def test_many():
+            for _ in range(20):
+                await asyncio.to_thread(lambda: None)
+        async def test_few(sim):
+            task = asyncio.create_task(asyncio.sleep(1))
+            sim.may_cancel(task)
+            await asyncio.wait([task])
+        async def test_one():
+            await asyncio.sleep(1)
+        @pytest.mark.simloop(profile="hostile")
+        async def test_hostile(): pass
+        """
+    )
+    result = pytester.runpytest("--sim", "-v", "--sim-runs=30")
+    result.stdout.re_match_lines(
+        [
+            r".*::test_many PASSED \(30 runs, \d+ distinct\).*",
+            r".*::test_few PASSED \(complete: \d+ schedules\).*",
+            r".*::test_one PASSED \(1 run: nothing to explore; --sim-profile=hostile also reorders task steps\).*",
+            r".*::test_hostile PASSED \(1 run: nothing to explore\).*",
+        ]
+    )
+
+
+def deviations(result: pytest.RunResult) -> int:
+    from simloop.choices import decode
+
+    text = result.stdout.str()
+    return len(decode(text.partition("--sim-replay=")[2].split()[0]).deviations)
+
+
+def test_shrinking_can_be_bounded_and_left_out(pytester: pytest.Pytester) -> None:
+    def race(lost: int, marker: str = "") -> None:
+        pytester.makepyfile(test_it=RACE.replace("LOST", str(lost)).replace("MARKER", marker))
+
+    race(2)
+    assert deviations(pytester.runpytest()) == 2
+    # What is saved is tried first, and is now larger than it has to be.
+    race(1)
+    assert deviations(pytester.runpytest("--sim-no-shrink")) == 2
+    assert deviations(pytester.runpytest("--sim-shrink-runs=1")) == 2
+    race(1, "shrink_runs=0")
+    assert deviations(pytester.runpytest()) == 2
+    assert deviations(pytester.runpytest("--sim-shrink-runs=50")) == 1
+
+
+@pytest.mark.parametrize(("option", "marker"), [("--sim-cancel", ""), ("--sim", "@pytest.mark.simloop(cancel=True)")])
+def test_every_task_of_the_test_may_be_cancelled(pytester: pytest.Pytester, option: str, marker: str) -> None:
+    pytester.makepyfile(
+        f"""
+        import asyncio, pytest
+        {marker}
+        async def test_it():
+            task = asyncio.create_task(asyncio.sleep(1), name="nap")
+            await asyncio.wait([task])
+            assert not task.cancelled()
+        """
+    )
+    result = pytester.runpytest("--sim", option)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*task 'nap'* was cancelled from*", "in a fresh process it fails*"])
+    assert ("--sim-cancel" in result.stdout.str()) == (option == "--sim-cancel")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--sim-shrink-runs=0"], "it must be at least 1, not 0: say --sim-no-shrink"),
+        (["--sim-shrink-runs=x"], "'x' is not a whole number"),
+        (["--sim-no-shrink", "--sim-shrink-runs=5"], "contradict each other"),
+        (["--sim-replay=0", "--sim-runs=5"], "--sim-replay runs one schedule, and --sim-runs means nothing to it"),
+        (["--sim-replay=0", "--sim-seed", "5"], "and --sim-seed means nothing"),
+        (["--sim-replay=0", "--sim-no-shrink"], "and --sim-no-shrink means nothing"),
+        (["--sim-replay=sl1:AAAAAAcAALcm", "--sim-profile=cpython"], "and --sim-profile means nothing"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(pytester: pytest.Pytester, arguments: list[str], words: str) -> None:
+    pytester.makepyfile("async def test_fine(): pass")
+    result = pytester.runpytest(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert words in result.stderr.str()
+    assert "Traceback" not in result.stderr.str()
+
+
+def test_what_an_ini_file_sets_is_only_a_default(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\naddopts = --sim-runs=20 --sim-shrink-runs=5 --sim-profile=portable")
+    pytester.makepyfile("async def test_fine(): pass")
+    pytester.runpytest("--sim-replay=0").assert_outcomes(passed=1)
+    pytester.runpytest("--sim", "--sim-no-shrink").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("marker", "words"),
+    [("shrink_runs=-1", "shrink_runs must be a whole number"), ("cancel=1", "cancel must be True or False")],
+)
+def test_markers_that_mean_nothing(pytester: pytest.Pytester, marker: str, words: str) -> None:
+    pytester.makepyfile(f"import pytest\n@pytest.mark.simloop({marker})\nasync def test_it(): pass")
+    result = pytester.runpytest()
+    result.assert_outcomes(errors=1)
+    assert words in result.stdout.str()
