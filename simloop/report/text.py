@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
+from simloop.checks.waiting import source_of
 from simloop.report.explanation import Explanation
 from simloop.report.table import cut, table, whole_table
 
@@ -74,7 +75,9 @@ def _failed(explanation: Explanation) -> list[Line]:
     step = explanation.failed()
     if step is None or step.end is None:
         return []
-    return [Line(""), *paragraph(f"{step.actor.name} {step.ending} at {step.end}")]
+    source = source_of(step.end)
+    lines = [Line(""), *paragraph(f"{step.actor.name} {step.ending} at {step.end}")]
+    return [*lines, Line(cut(f"    {source}", WIDTH), "code")] if source else lines
 
 
 def command(words: list[str]) -> list[Line]:
