@@ -95,7 +95,7 @@ class SimLoop(TidyLoop):
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._timer_names = TimerNames(self._prefix)
         #: Decides which new tasks the environment may cancel, beside those that are declared.
-        self.may_cancel_new: Callable[[SimTask], bool] | None = None
+        self.may_cancel_new = MadeByTest() if world.cancel_own else None
         self._shuffles = world.profile != "cpython"
         self._asyncgens = OrderedWeakSet()
         self._scheduler = world.scheduler
@@ -231,8 +231,8 @@ class SimLoop(TidyLoop):
         assert isinstance(task, SimTask)
         self._sim_orphans.pop()
         task.sim_origin = (None, [], -1, self._prefix)
-        if self.world.cancel_own:
-            self.may_cancel_new = MadeByTest(coro)
+        if self.may_cancel_new is not None:
+            self.may_cancel_new.main_is(coro)
         return task
 
     def abandon(self) -> None:

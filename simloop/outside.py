@@ -76,13 +76,23 @@ class Cancellable:
 
 
 class MadeByTest:
-    """Tells the tasks that the main function itself creates, also by way of asyncio's own functions, from
-    those of the libraries that it calls."""
+    """Tells the tasks that the test function itself creates, also by way of asyncio's own functions, from those of
+    fixtures and of the libraries that it calls."""
 
-    def __init__(self, coro: Any) -> None:
-        self._code: CodeType | None = getattr(coro, "cr_code", None)
+    def __init__(self) -> None:
+        self._code: CodeType | None = None
+
+    def main_is(self, coro: Any) -> None:
+        """The test function is the one that this coroutine runs."""
+        self._code = getattr(coro, "cr_code", None)
 
     def __call__(self, task: asyncio.Task[Any]) -> bool:
+        if not task.get_loop().is_running():
+            # unittest runs the methods of a test case one after another: set-up, test, clean-up.
+            coro = task.get_coro()
+            if getattr(coro, "__name__", "").startswith("test"):
+                self.main_is(coro)
+            return False
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename.startswith((_STDLIB, _OURS)):
             # asyncio.wait_for() of Python 3.11 runs what it waits for in a task that nobody else can know.

@@ -24,7 +24,7 @@ from simloop.errors import ConfigurationError, NondeterminismError, OtherTestErr
 from simloop.explore.enumeration import Enumeration
 from simloop.explore.plugins import Hooks, installed_plugins
 from simloop.explore.shrink import DEFAULT_BUDGET, Shrinker
-from simloop.explore.signature import Signature, signature_of
+from simloop.explore.signature import signature_of
 from simloop.explore.strategies import Canonical, Plan, Saved, Strategy, Walk
 from simloop.explore.sweeps import CancelSweep, DelaySweep, TimeoutSweep
 from simloop.loop import Tracer
@@ -239,7 +239,7 @@ class Campaign:
 
         shrinker = Shrinker(schedule, still_fails, self._shrink_runs, self.seed)
         small = self._found = shrinker.shrink()
-        explanation, outcome = self._explained(small, wanted)
+        explanation, outcome = self._explained(small)
         if outcome.choices.digest != last.choices.digest:
             raise first_difference(last.choices, outcome.choices, self.name) from outcome.exception
         return Failure(
@@ -252,7 +252,7 @@ class Campaign:
             deviations_found=len(schedule.deviations),
         )
 
-    def _explained(self, schedule: Schedule, wanted: Signature | None = None) -> tuple[Explanation, Outcome]:
+    def _explained(self, schedule: Schedule) -> tuple[Explanation, Outcome]:
         """Run a schedule with somebody watching, beside the nearest one that passes: without its last deviation,
         if that passes. The run itself comes last, since its output and its traceback are what a person sees."""
         passing: Trace | None = None
@@ -268,16 +268,35 @@ class Campaign:
             if self._traced(Schedule(schedule.profile, schedule.seed, kept), passing).exception is None:
                 break
             passing = None
-        # What only a wider profile allows is tried without it first.
-        stock = self._traced(schedule, None, profile="cpython").exception if self.profile != "cpython" else None
+        verdict = self._verdict(schedule)
         failing = Trace()
         outcome = self._traced(schedule, failing, final=True)
-        verdict = "can happen on stock asyncio"
-        if self.profile != "cpython" and outcome.exception is not None:
-            wanted = wanted or signature_of(outcome.exception)
-            if stock is None or signature_of(stock) != wanted:
-                verdict = failing.beyond_stock(self.profile)
-        return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
+        return Explanation(
+            outcome.exception, failing, passing, left_out, verdict or failing.beyond_stock(self.profile)
+        ), outcome
+
+    def _verdict(self, schedule: Schedule) -> str:
+        """What is known of this failure on stock asyncio; empty where it was not seen there. What a wider profile has
+        found is tried without it: first the schedule itself, then others."""
+        if self.profile == "cpython":
+            return "can happen on stock asyncio"
+        error = self._traced(schedule, None).exception
+        if error is None:
+            return ""
+        wanted = signature_of(error)
+        stock = self._traced(schedule, None, profile="cpython").exception
+        if stock is not None and signature_of(stock) == wanted:
+            return "can happen on stock asyncio"
+
+        def on_stock(
+            choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+        ) -> Outcome:
+            return self._execute(choices, tracer, profile="cpython")
+
+        found = Campaign(on_stock, self.name, runs=min(self.runs, DEFAULT_RUNS), seed=self.seed).explore().failure
+        if found is not None and signature_of(found.exception) == wanted:
+            return f"can happen on stock asyncio: profile cpython finds it too, with {found.token}"
+        return ""
 
     def replay(self, token: str | int) -> tuple[Outcome, Explanation, Schedule]:
         """Run what a token or a plain seed stands for. Warns when some of its deviations no longer occur,

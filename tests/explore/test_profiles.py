@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from unittest.mock import AsyncMock
 
 import simloop
+from simloop.choices import Choices, Point, Schedule
+from simloop.explore.campaign import Campaign
+from simloop.simulation import Limits, Outcome, execute
 
 
 async def mocked_away() -> None:
@@ -51,6 +55,33 @@ def test_a_hostile_failure_that_stock_asyncio_has_too_is_called_possible() -> No
     failure = simloop.explore(main, profile="hostile").failure
     assert failure is not None
     assert failure.explanation.verdict == "can happen on stock asyncio"
+
+
+def test_a_failure_that_stock_asyncio_reaches_in_another_way_is_called_possible_too() -> None:
+    async def main() -> None:
+        begun: list[int] = []
+        ended: list[int] = []
+
+        async def work(number: int) -> None:
+            begun.append(number)
+            await asyncio.to_thread(lambda: None)
+            ended.append(number)
+
+        await asyncio.gather(work(1), work(2))
+        assert begun == ended == [1, 2]
+
+    def run(choices: Choices, tracer: Any = None, *, profile: str | None = None, final: bool = False) -> Outcome:
+        return execute(main, choices, Limits(profile=profile or "hostile"), tracer)
+
+    # The second task begins first, which stock asyncio cannot have; but its thread can be late.
+    overtaking = Schedule("hostile", 0, {Point("work", "order.task", 1): 1})
+    failure = Campaign(run, "it", profile="hostile", saved=[overtaking]).explore().failure
+    assert failure is not None
+    assert failure.strategy == "saved failure"
+    assert failure.schedule == overtaking
+    assert failure.explanation.verdict.startswith(
+        "can happen on stock asyncio: profile cpython finds it too, with sl1:"
+    )
 
 
 def test_a_portable_failure_names_the_order_that_it_needs() -> None:

@@ -120,3 +120,24 @@ def test_markers_that_mean_nothing(pytester: pytest.Pytester, marker: str, words
     result = pytester.runpytest()
     result.assert_outcomes(errors=1)
     assert words in result.stdout.str()
+
+
+def test_cancel_declares_what_a_method_of_a_test_case_creates(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import asyncio, unittest
+        class TestIt(unittest.IsolatedAsyncioTestCase):
+            async def asyncSetUp(self):
+                self.beside = asyncio.create_task(asyncio.sleep(5))
+                self.addAsyncCleanup(asyncio.wait, [self.beside])
+            async def test_it(self):
+                task = asyncio.create_task(asyncio.sleep(1))
+                await asyncio.wait([task])
+                assert not self.beside.cancelled()
+                assert not task.cancelled()
+        """
+    )
+    pytester.runpytest("--sim").assert_outcomes(passed=1)
+    result = pytester.runpytest("--sim", "--sim-cancel")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*assert not task.cancelled()", "*was cancelled from outside*"])
