@@ -63,9 +63,9 @@ def describe_deadlock(scheduler: Scheduler) -> DeadlockError:
     shown = details[:_LINES_MAX]
     if len(shown) < len(details):
         shown.append(f"... {len(lines)} tasks in all")
-    circle = _circle(edges)
-    if circle:
-        shown.append(f"a circle: {' waits for '.join(repr(task.get_name()) for task in circle)}")
+    cycle = _cycle(edges)
+    if cycle:
+        shown.append(f"a cycle: {' waits for '.join(repr(task.get_name()) for task in cycle)}")
     return DeadlockError("\n  ".join([what, *shown]), tuple(lines), tuple(places))
 
 
@@ -75,16 +75,17 @@ def _history(task: asyncio.Task[Any], thing: object, touches: Touches, edges: Ed
     holders = touches.holders(thing)
     if holders:
         edges[task] += [held.task for held in holders if held.task is not None]
-        return [f"    held by {_by(held, task)}" for held in holders[:3]]
+        return [f"    held by {_by(held, task, thing)}" for held in holders[:3]]
     last = touches.last(thing)
     if last is None:
         return ["    which nobody has touched"]
     return [f"    which {_who(last.task, task)} {last.what} last{_at(last.place)}"]
 
 
-def _by(held: Touch, task: asyncio.Task[Any]) -> str:
+def _by(held: Touch, task: asyncio.Task[Any], thing: object) -> str:
     ended = " (which has ended)" if held.task is not None and held.task.done() else ""
-    return f"{_who(held.task, task)}{ended}, who acquired it{_at(held.place)}"
+    known_as = named(held.task, thing) if held.task is not None else ""
+    return f"{_who(held.task, task)}{ended}, which acquired it{f' as {known_as}' if known_as else ''}{_at(held.place)}"
 
 
 def _who(task: asyncio.Task[Any] | None, own: asyncio.Task[Any]) -> str:
@@ -97,8 +98,8 @@ def _at(place: Place | None) -> str:
     return f" at {place}" if place is not None else ""
 
 
-def _circle(edges: Edges) -> list[asyncio.Task[Any]]:
-    """Tasks that wait for one another, the first one again at the end; empty where there is no circle."""
+def _cycle(edges: Edges) -> list[asyncio.Task[Any]]:
+    """Tasks that wait for one another, the first one again at the end; empty where there is no cycle."""
     for start in edges:
         path = [start]
         while True:

@@ -113,6 +113,12 @@ def users_place(places: list[Place]) -> Place | None:
     return places[-1] if places else None
 
 
+def inner_library(places: list[Place]) -> Place | None:
+    """The innermost line of an installed package, below a line of the user's own."""
+    libraries = [place for place in places if is_librarys(place.file)]
+    return libraries[-1] if libraries and users_place(places) != libraries[-1] else None
+
+
 # What wakes a task that waits in these functions of the standard library.
 _WAKERS = {
     "sleep": "its timer",

@@ -279,7 +279,8 @@ class Campaign:
         """What is known of this failure on stock asyncio; empty where it was not seen there. What a wider profile has
         found is tried without it: first the schedule itself, then others."""
         if self.profile == "cpython":
-            return "can happen on stock asyncio"
+            always = "" if schedule.deviations else ", and does whenever nothing unusual happens"
+            return f"can happen on stock asyncio{always}"
         error = self._traced(schedule, None).exception
         if error is None:
             return ""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simloop.checks.waiting import Place, source_of
 from simloop.choices import Point
 from simloop.errors import DeadlockError
 from simloop.report.trace import Actor, Step, Trace
+
+_SOURCE_MAX = 8
+_FEW_LINES = 4
 
 
 @dataclass
@@ -84,11 +87,11 @@ class Explanation:
             )
         if first.cancelled and not second.cancelled:
             there = "there" if first.start == second.start else f"at {second.start}"
-            noticed = (
-                "" if first is self._cancelled_step() else f"so {first.actor.name} was cancelled at {first.start}; "
-            )
+            noticed = ""
+            if first is not self._cancelled_step():
+                noticed = f"so {first.actor.name} was cancelled at {_where(first)}; "
             woken = f", woken {second.woken_by}" if second.waker_actor != second.actor else ""
-            return f"{noticed}in the passing run it goes on {there}{woken}"
+            return f"{noticed}in the passing run {first.actor.name} goes on {there}{woken}"
         if first.ending and second.ending:
             return ""  # one task, the same step, and another result: the failure says it
         if _shown_end(first) == _shown_end(second):
@@ -98,16 +101,41 @@ class Explanation:
             f"in the passing run it gets to {_shown_end(second)}"
         )
 
-    def racing(self) -> list[Place]:
-        """The lines of code that race: where the two steps begin, and what would have woken the second."""
+    def source(self) -> list[tuple[str, str, str]]:
+        """The lines that race: where each is, its text, and a mark. Of a task that was cancelled those around the
+        place."""
         pair = self.flipped()
-        places: list[Place] = []
-        for step in pair or ():
-            if step.start is not None and step.start not in places:
-                places.append(step.start)
-        if pair is not None and pair[1].waker is not None and pair[1].waker not in places:
-            places.append(pair[1].waker)
-        return places
+        if pair is None:
+            return []
+        first, second = pair
+        lines: list[tuple[Place, str]] = []
+        if first.cancelled and first.start is not None and first.actor == second.actor:
+            for line in range(first.start.line - 1, first.start.line + 2):
+                mark = "<- cancelled here" if line == first.start.line else ""
+                lines.append((replace(first.start, line=line), mark))
+        else:
+            lines = [(place, "") for step in pair for place in _gone_through(step)]
+        if second.waker is not None:
+            lines.append((second.waker, ""))
+        found = [(str(place), source_of(place), mark) for place, mark in dict.fromkeys(lines)]
+        return [line for line in found if line[1]][:_SOURCE_MAX]
+
+    def still_waiting(self) -> list[str]:
+        """When it failed by a timeout: who was waiting for what just then."""
+        failed = self.failed()
+        if failed is None or "Timeout" not in failed.ending:
+            return []
+        last: dict[str, Step] = {}
+        for step in self.failing.steps:
+            if step is failed:
+                break
+            last[step.actor.path] = step
+        return [
+            f"{step.actor.name} at {step.end}{f' (inside {step.waits_inside})' if step.waits_inside else ''} "
+            f"for {step.waits_for}"
+            for step in last.values()
+            if not step.ending and step.actor != failed.actor
+        ]
 
     def failed(self) -> Step | None:
         """The step in which a task failed, if one did: the last such."""
@@ -124,7 +152,9 @@ class Explanation:
         """The tasks whose steps matter: those of the deviation and of the flipped pair, and the one that failed."""
         pair = self.flipped() or ()
         failed = self.failed()
-        found = [
+        # In a deadlock those that hold what others wait for; who waits for them all says less.
+        found: list[Actor | None] = [step.actor for step in self.stuck() if not step.waits_for.startswith("the end of")]
+        found += [
             deviation.actor
             for deviation in self.failing.deviations
             if self.left_out is None or deviation.answer.point == self.left_out
@@ -145,15 +175,27 @@ class Explanation:
         traces = [self.failing] + ([self.passing] if self.passing is not None else [])
         return list(dict.fromkeys([*self.actors(), *(step.actor for trace in traces for step in trace.steps)]))
 
-    def source(self) -> list[tuple[str, str]]:
-        """The racing lines: where each is, and its text."""
-        return [(str(place), source_of(place)) for place in self.racing()]
+
+def _gone_through(step: Step) -> list[Place]:
+    """The lines of a step, where they are few and of one function."""
+    start, end = step.start, step.end
+    if start is None:
+        return []
+    if end is None or (end.file, end.function) != (start.file, start.function):
+        return [start]
+    if not 0 < end.line - start.line < _FEW_LINES:
+        return [start]
+    return [replace(start, line=line) for line in range(start.line, end.line + 1)]
+
+
+def _where(step: Step) -> str:
+    return f"{step.start}{f' (inside {step.inside})' if step.inside else ''}"
 
 
 def _went_on(step: Step) -> str:
     if step.number == 1:
         return f"began at {step.start}" if step.start is not None else "began"
-    return f"went on at {step.start}" if step.start is not None else "went on"
+    return f"went on at {_where(step)}" if step.start is not None else "went on"
 
 
 def _shown_end(step: Step) -> str:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from simloop.checks.waiting import Place, name_of, stack_of, users_place
+from simloop.checks.waiting import Place, inner_library, stack_of, users_place
 from simloop.choices import Answer
 from simloop.kernel.tcp import Direction
 from simloop.kernel.threads import DELAYS, SimThread
@@ -15,35 +15,40 @@ from simloop.network.links import DELIVERIES
 from simloop.outside import is_timeout, rivals_of, waiting_for
 from simloop.tasks import SimTask, task_of
 
+Name = Callable[[asyncio.Task[Any]], str]
+"""How tasks are named."""
 
-def tell(answer: Answer, subject: object, made_at: dict[SimTask, Place]) -> str:
+
+def tell(answer: Answer, subject: object, name: Name, made_at: dict[SimTask, Place]) -> str:
     """One sentence for a deviation, at the moment at which it is taken."""
-    sentence = _TELLERS.get(answer.point.kind, _anything)(answer, subject)
+    sentence = _TELLERS.get(answer.point.kind, _anything)(answer, subject, name)
     if isinstance(subject, SimTask) and subject in made_at:
-        name = name_of(subject)
-        sentence = sentence.replace(name, f"{name}, created at {made_at[subject]},", 1)
+        sentence = sentence.replace(name(subject), f"{name(subject)}, created at {made_at[subject]},", 1)
     return sentence
 
 
-def _cancelled(answer: Answer, subject: Any) -> str:
-    return tell_cancelled(subject, stack_of(subject), None, "")
+def _cancelled(answer: Answer, subject: Any, name: Name) -> str:
+    return tell_cancelled(name(subject), stack_of(subject), None, "")
 
 
-def tell_cancelled(task: asyncio.Task[Any], places: list[Place], made_at: Place | None, came: str) -> str:
+def tell_cancelled(task: str, places: list[Place], made_at: Place | None, came: str) -> str:
     """What became of a cancellation from outside: where it met its task. `came` says what was there already for
     it to go on with, if anything."""
     created = f", created at {made_at}," if made_at is not None else ""
-    sentence = f"{name_of(task)}{created} was cancelled from outside"
+    sentence = f"{task}{created} was cancelled from outside (as when its client hangs up)"
     place = users_place(places)
     if place is None:
         return sentence
     sentence += f" while it waited at {place}"
-    if places[-1] != place:
-        sentence += f" (inside {places[-1].function}, {places[-1]})"
+    inside = inner_library(places)
+    if inside is not None:
+        sentence += f" (inside {inside})"
+    elif places[-1] != place:
+        sentence += f" (inside {places[-1].function})"
     return f"{sentence}, {came} and before it could go on" if came else sentence
 
 
-def _delivered(answer: Answer, subject: Any) -> str:
+def _delivered(answer: Answer, subject: Any, name: Name) -> str:
     return f"{_packet(subject)} arrived {_late(DELIVERIES[answer.value])}"
 
 
@@ -71,39 +76,39 @@ def _late(how: str) -> str:
     return how.replace("its first byte", "with its first byte").replace("all but its", "with all but its")
 
 
-def _connected(answer: Answer, subject: Any) -> str:
+def _connected(answer: Answer, subject: Any, name: Name) -> str:
     label = subject.label if isinstance(subject, Direction) else answer.point.who
     return f"the connection attempt to {label.partition('#')[0].rpartition('>')[2]} arrived {DELIVERIES[answer.value]}"
 
 
-def _stalled(answer: Answer, subject: Any) -> str:
-    limit = subject.world.scheduler.max_stall_ns
-    rivals = rivals_of(subject._scheduled, subject.world.scheduler.clock.now, limit)
-    timer = subject.timer_due(rivals[answer.value - 1])
-    return (
-        f"a step took so long (up to {limit / 1e6:g} ms may pass) that {_timer(timer)} became due before the next one"
-    )
+def _stalled(answer: Answer, subject: Any, name: Name) -> str:
+    scheduler = subject.world.scheduler
+    due = rivals_of(subject._scheduled, scheduler.clock.now, scheduler.max_stall_ns)[answer.value - 1]
+    took, allowed = (due - scheduler.clock.now) / 1e6, scheduler.max_stall_ns / 1e6
+    timer = _timer(subject.timer_due(due), name)
+    slow = f"the loop was busy for {took:.3g} ms (a slow step; {allowed:g} ms are allowed)"
+    return f"{slow}, so {timer} came before what was next"
 
 
-def _timer(handle: Any) -> str:
+def _timer(handle: Any, name: Name) -> str:
     task = waiting_for(handle)
     if task is None:
         return f"the timer of {getattr(handle._callback, '__qualname__', 'a callback')}"
     what = "timeout" if is_timeout(handle) else "timer"
-    return f"the {what} of {name_of(task)} at {users_place(stack_of(task))}"
+    return f"the {what} of {name(task)} at {users_place(stack_of(task))}"
 
 
-def _raced(answer: Answer, subject: Any) -> str:
+def _raced(answer: Answer, subject: Any, name: Name) -> str:
     which, after = divmod(answer.value - 1, 2)
     due = subject.rivals_ns[which]
     timer = next((found for loop in subject.scheduler.loops if (found := loop.timer_due(due)) is not None), None)
-    when = f"{'just after' if after else 'together with'} {_timer(timer) if timer is not None else 'a timer'}"
-    if isinstance(subject.subject, Direction):
-        return f"{_packet(subject.subject)} arrived late: {when}"
-    return f"{_job(subject.subject)} was late: it came {when}"
+    until = _timer(timer, name) if timer is not None else "a timer"
+    when = f"{'just after ' if after else ''}{until} was due"
+    what = _packet(subject.subject) if isinstance(subject.subject, Direction) else _job(subject.subject)
+    return f"{what} was delayed until {when}"
 
 
-def _ordered(answer: Answer, subject: Any) -> str:
+def _ordered(answer: Answer, subject: Any, name: Name) -> str:
     return (
         f"{_connection(answer.point.who)} was seen ready after {_others(answer.value)}, though they were ready together"
     )
@@ -119,11 +124,11 @@ def _others(count: int) -> str:
     return "another one" if count == 1 else f"{count} others"
 
 
-def _tied(answer: Answer, subject: Any) -> str:
-    return f"{_timer(subject)} came after {_others(answer.value)} due at the same time"
+def _tied(answer: Answer, subject: Any, name: Name) -> str:
+    return f"{_timer(subject, name)} came after {_others(answer.value)} due at the same time"
 
 
-def _thread(answer: Answer, subject: Any) -> str:
+def _thread(answer: Answer, subject: Any, name: Name) -> str:
     what = "was started" if answer.point.kind == "thread.start" else "was seen to have finished"
     return f"{_job(subject)} {what} {DELAYS[answer.value]}"
 
@@ -142,36 +147,36 @@ def _job(function: Any) -> str:
     return f"the thread of {name}(){where}"
 
 
-def _turn(answer: Answer, subject: Any) -> str:
+def _turn(answer: Answer, subject: Any, name: Name) -> str:
     names = [loop.process.name for loop in subject]
     return f"process {names[answer.value]} ran before {', '.join(names[: answer.value])}"
 
 
-def _step(answer: Answer, subject: Any) -> str:
+def _step(answer: Answer, subject: Any, name: Name) -> str:
     handle, later = subject
-    overtaking = [_queued(other) for other in later[: answer.value]]
+    overtaking = [_queued(other, name) for other in later[: answer.value]]
     shown = ", ".join(overtaking[:3]) + (f" and {len(overtaking) - 3} more" if len(overtaking) > 3 else "")
-    return f"{shown} overtook {_queued(handle)}, which was ready earlier"
+    return f"{shown} overtook {_queued(handle, name)}, which was ready earlier"
 
 
-def _queued(handle: Any) -> str:
+def _queued(handle: Any, name: Name) -> str:
     task = task_of(handle)
-    return name_of(task) if task is not None else f"callback {getattr(handle._callback, '__qualname__', '?')}()"
+    return name(task) if task is not None else f"callback {getattr(handle._callback, '__qualname__', '?')}()"
 
 
-def _arrived_first(answer: Answer, subject: Any) -> str:
+def _arrived_first(answer: Answer, subject: Any, name: Name) -> str:
     return f"what arrived at {answer.point.who} came before what was queued there"
 
 
-def _written_first(answer: Answer, subject: Any) -> str:
+def _written_first(answer: Answer, subject: Any, name: Name) -> str:
     return f"on {answer.point.who} a descriptor's writer came before its reader"
 
 
-def _anything(answer: Answer, subject: object) -> str:
+def _anything(answer: Answer, subject: object, name: Name) -> str:
     return f"{answer.point} was answered {answer.value} of {answer.n}"
 
 
-_TELLERS: dict[str, Callable[[Answer, Any], str]] = {
+_TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "cancel": _cancelled,
     "net.deliver": _delivered,
     "net.connect": _connected,

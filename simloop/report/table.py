@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ _BETWEEN = " │ "
 _WHOLE_CELL = 36
 #: A text of a cell takes at most so many lines.
 _FOLDS = 3
+_PLACE = re.compile(r"[^\s:]*:\d+")
 #: Steps that both runs have in common are shown up to here before they part.
 _COMMON = 2
 
@@ -40,9 +42,12 @@ def table(explanation: Explanation, width: int, rows: int) -> list[str]:
         return []
     start = explanation.parting()
     half = (width - len(_BETWEEN)) // 2
-    failing = [*_rows(explanation.failing, actors, start, rows), *_stuck(explanation, actors)]
-    left = _render("failing run", failing, actors, half)
-    right = _render("passing run", _rows(explanation.passing, actors, start, rows), actors, half)
+    file = _only_file(explanation, actors)
+    lines_of = f" (lines of {shown_path(file).rpartition('/')[2]})" if file else ""
+    failing = [*_rows(explanation.failing, actors, start, rows, file), *_stuck(explanation, actors, file)]
+    passing = _rows(explanation.passing, actors, start, rows, file)
+    left = _render(cut(f"failing run{lines_of}", half), failing, actors, half)
+    right = _render("passing run", passing, actors, half)
     height = max(len(left), len(right))
     left += [""] * (height - len(left))
     right += [""] * (height - len(right))
@@ -61,42 +66,45 @@ def whole_table(explanation: Explanation) -> list[str]:
     return lines
 
 
-def _rows(trace: Trace, actors: list[Actor], start: int, most: int) -> list[_Row]:
+def _rows(trace: Trace, actors: list[Actor], start: int, most: int, file: str = "") -> list[_Row]:
     """The steps of these tasks, from a little before `start` to the end; of too many the middle is left out."""
     columns = {actor.path: column for column, actor in enumerate(actors)}
     before = [step for step in trace.steps[:start] if step.actor.path in columns][-_COMMON:]
     after = [step for step in trace.steps[start:] if step.actor.path in columns]
     most = max(2, most - len(before))
     if len(after) <= most:
-        return [_row(step, columns) for step in before + after]
+        return [_row(step, columns, file) for step in before + after]
     # The beginning is where it went wrong, and the end is what came of it: the larger part to the first.
     end = max(1, most // 3)
     skipped = _Row("", -1, (f"... {len(after) - most} more ...",))
     return [
-        *(_row(step, columns) for step in before + after[: most - end]),
+        *(_row(step, columns, file) for step in before + after[: most - end]),
         skipped,
-        *(_row(step, columns) for step in after[-end:]),
+        *(_row(step, columns, file) for step in after[-end:]),
     ]
 
 
-def _stuck(explanation: Explanation, actors: list[Actor]) -> list[_Row]:
+def _stuck(explanation: Explanation, actors: list[Actor], file: str = "") -> list[_Row]:
     """Where tasks wait for ever, after their last steps."""
     columns = {actor.path: column for column, actor in enumerate(actors)}
     return [
-        _Row("for ever", columns[step.actor.path], (short(step.end), f"waits for {step.waits_for}"))
+        _Row("forever", columns[step.actor.path], (short(step.end, file), f"waits for {step.waits_for}"))
         for step in explanation.stuck()
         if step.actor.path in columns
     ]
 
 
-def _row(step: Step, columns: dict[str, int]) -> _Row:
-    where = short(step.start)
+def _row(step: Step, columns: dict[str, int], file: str) -> _Row:
+    where = short(step.start, file)
+    if step.end is not None and step.end != step.start:
+        same_file = step.start is not None and step.start.file == step.end.file
+        where += f"→{step.end.line if same_file else short(step.end, file)}"
+    woken = step.woken_by
     if step.ending:
         where += f", {step.ending.removeprefix('raises ')}"
-    elif step.end is not None and step.end != step.start:
-        same_file = step.start is not None and step.start.file == step.end.file
-        where += f"→{step.end.line if same_file else short(step.end)}"
-    return _Row(f"{step.time:.6f}", columns[step.actor.path], (where, step.woken_by))
+        if step.ending == "cancelled":
+            woken = woken.removeprefix("cancelled ")
+    return _Row(f"{step.time:.6f}", columns[step.actor.path], (where, woken))
 
 
 def _render(title: str, rows: list[_Row], actors: list[Actor], width: int) -> list[str]:
@@ -119,11 +127,11 @@ def _fold(text: str, width: int) -> list[str]:
     """A text of a cell on as many lines as it may take, which are three: what does not fit is cut."""
     if len(text) <= width:
         return [text]
-    head, arrow, tail = text.partition("→")
-    if not arrow:
-        head, arrow, tail = text.partition(", ")
-    if arrow:
-        return [cut(head, width), cut((arrow + tail).strip(", "), width)]
+    if _PLACE.match(text):
+        where, _, ending = text.partition(", ")
+        start, arrow, end = where.partition("→")
+        lines = [where] if len(where) <= width or not arrow else [start, arrow + end]
+        return [cut(line, width) for line in [*lines, ending] if line]
     lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
     return [cut(line, width) for line in [*lines[: _FOLDS - 1], " ".join(lines[_FOLDS - 1 :])] if line]
 
@@ -137,6 +145,23 @@ def cut(text: str, width: int) -> str:
     return text[: width - 1] + "…"
 
 
-def short(place: Place | None) -> str:
-    """The file without its directories, and the line."""
-    return f"{shown_path(place.file).rpartition('/')[2]}:{place.line}" if place is not None else "?"
+def short(place: Place | None, file: str = "") -> str:
+    """The file without its directories, and the line; the line alone in a table about that one file."""
+    if place is None:
+        return "?"
+    return f":{place.line}" if place.file == file else f"{shown_path(place.file).rpartition('/')[2]}:{place.line}"
+
+
+def _only_file(explanation: Explanation, actors: list[Actor]) -> str:
+    """The file of all lines in a table, if it is one."""
+    paths = {actor.path for actor in actors}
+    traces = [trace for trace in (explanation.failing, explanation.passing) if trace is not None]
+    files = {
+        place.file
+        for trace in traces
+        for step in trace.steps
+        if step.actor.path in paths
+        for place in (step.start, step.end)
+        if place is not None
+    }
+    return files.pop() if len(files) == 1 else ""

@@ -15,6 +15,7 @@ from simloop.report.table import cut, table, whole_table
 WIDTH = 100
 HEIGHT = 60
 _SENTENCES = 5
+_WAITING_MAX = 6
 # A step takes up to four lines of the table, and this many steps say enough.
 _LINES_OF_STEP = 4
 _STEPS = 10
@@ -59,15 +60,18 @@ def _causes(explanation: Explanation, *, whole: bool) -> list[Line]:
             lines.append(Line(f"  ... and {len(sentences) - len(shown)} more, which -vv shows"))
         left_out = explanation.left_out_number()
         if left_out is not None:
-            lines.append(Line(f"without number {left_out} it passes"))
+            lines.append(Line(f"the passing run does without number {left_out}"))
     headline = explanation.headline()
     if headline:
         lines += paragraph(headline, "cause", "  ")
-    source = [(where, text) for where, text in explanation.source() if text]
+    source = explanation.source()
     if source:
-        across = max(len(where) for where, _ in source)
+        across = max(len(where) for where, _, _ in source)
         lines.append(Line(""))
-        lines += [Line(cut(f"    {where:<{across}}   {text}", WIDTH), "code") for where, text in source]
+        for where, text, mark in source:
+            lines.append(
+                Line(f"{cut(f'    {where:<{across}}   {text}', WIDTH - len(mark) - 3)}   {mark}".rstrip(), "code")
+            )
     return lines
 
 
@@ -77,7 +81,14 @@ def _failed(explanation: Explanation) -> list[Line]:
         return []
     source = source_of(step.end)
     lines = [Line(""), *paragraph(f"{step.actor.name} {step.ending} at {step.end}")]
-    return [*lines, Line(cut(f"    {source}", WIDTH), "code")] if source else lines
+    lines += [Line(cut(f"    {source}", WIDTH), "code")] if source else []
+    waiting = explanation.still_waiting()
+    if waiting:
+        more = len(waiting) - _WAITING_MAX
+        lines.append(Line("then these were still waiting:"))
+        lines += [Line(cut(f"    {text}", WIDTH)) for text in waiting[:_WAITING_MAX]]
+        lines += [Line(f"    ... and {more} more")] if more > 0 else []
+    return lines
 
 
 def command(words: list[str]) -> list[Line]:

@@ -13,7 +13,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simloop.checks.touches import Touches
-from simloop.checks.waiting import Place, caller, is_inner, is_users, name_of, stack_of, users_place, wakes
+from simloop.checks.waiting import (
+    Place,
+    caller,
+    inner_library,
+    is_inner,
+    is_users,
+    name_of,
+    stack_of,
+    users_place,
+    wakes,
+)
 from simloop.choices import Answer
 from simloop.loop import SimLoop
 from simloop.outside import Cancellable, is_timeout, waiting_for
@@ -47,11 +57,15 @@ class Step:
     #: The line that let it go on, and whose it is, where that is known.
     waker: Place | None = None
     waker_actor: Actor | None = None
+    #: The innermost line of an installed package below `start`, if any.
+    inside: Place | None = None
+    #: Where it waited again, or what it did last, as far as that is known; where it raised.
     end: Place | None = None
     #: How it ended, when it did not simply wait again.
     ending: str = ""
-    #: What it waits for at its end, in words.
+    #: What it waits for at its end, in words, and in which line of an installed package, if in one.
     waits_for: str = ""
+    waits_inside: Place | None = None
     #: Whether it was resumed with a CancelledError; and whether the environment's cancellation was that.
     cancelled: bool = False
     from_outside: bool = False
@@ -133,14 +147,19 @@ class Trace:
     def deviated(self, answer: Answer, subject: object) -> None:
         task = subject if isinstance(subject, asyncio.Task) else _task_behind(subject)
         actor = self.actor(task) if task is not None else None
-        self.deviations.append(Deviation(answer, tell(answer, subject, self._made_at), len(self.steps), actor))
+        self.deviations.append(
+            Deviation(answer, tell(answer, subject, self.task_name, self._made_at), len(self.steps), actor)
+        )
 
     def queued(self, handle: events.Handle) -> None:
         """Remember who queued a callback, and in which line. What nobody queues arrives from outside."""
         if self._running:
             cause, step = self._running[-1]
             if step is not None:
-                cause = _Cause("", step, caller())
+                place = caller()
+                cause = _Cause("", step, place)
+                # Until the step ends, this is the furthest that it is known to have come.
+                step.end = place or step.end
             self._causes[id(handle)] = (handle, cause)
 
     def created(self, task: SimTask) -> None:
@@ -156,6 +175,10 @@ class Trace:
             taken = sum(actor.name.partition(" #")[0] == name for actor in self._actors.values())
             found = self._actors[path] = Actor(path, f"{name} #{taken + 1}" if taken else name)
         return found
+
+    def task_name(self, task: asyncio.Task[Any]) -> str:
+        """How sentences name a task: always alike."""
+        return f"task {self.actor(task).name}"
 
     def before(self, loop: SimLoop, handle: events.Handle) -> None:
         known = self._causes.pop(id(handle), None)
@@ -174,7 +197,7 @@ class Trace:
         if number == 1:
             words = f"started at :{cause.place.line}" if cause.place is not None else "started"
         elif own:
-            words = "by itself"
+            words = "in its next turn"
         waiter = task._fut_waiter  # type: ignore[attr-defined]
         places = stack_of(task)
         step = Step(
@@ -185,6 +208,7 @@ class Trace:
             users_place(places),
             None if own or number == 1 else cause.place,
             None if number == 1 or cause.step is None else cause.step.actor,
+            inside=inner_library(places),
             cancelled=bool(task._must_cancel or (waiter is not None and waiter.cancelled())),  # type: ignore[attr-defined]
         )
         if step.cancelled and task in self._cancelled:
@@ -192,8 +216,8 @@ class Trace:
             step.from_outside = True
             step.woken_by = "cancelled from outside"
             came = f"after it was woken {words}" if task._must_cancel and number > 1 and not own else ""  # type: ignore[attr-defined]
-            self._cancellation_landed(step, tell_cancelled(task, places, self._made_at.get(task), came))
-        elif step.cancelled:
+            self._cancellation_landed(step, tell_cancelled(self.task_name(task), places, self._made_at.get(task), came))
+        elif step.cancelled and not own:  # what a library cancels in its own task is its own affair
             step.woken_by = f"cancelled {words}"
         if not self.over and len(self.steps) < MAX_STEPS and not (places and is_inner(places[0])):
             self.steps.append(step)
@@ -214,13 +238,14 @@ class Trace:
             places = stack_of(task)
             step.end = users_place(places)
             step.waits_for = wakes(task, places)
+            step.waits_inside = inner_library(places)
         elif task.cancelled():
-            step.ending = "ends, cancelled"
+            step.ending = "cancelled"
         else:
             # Without marking it as retrieved: what nobody looks at must still be reported.
             error = task._exception
             if error is None:
-                step.ending = "ends"
+                step.ending = "ends"  # after what it did last, if it did anything that shows
             else:
                 step.ending = f"raises {type(error).__name__}"
                 step.end = raised_at(error)
