@@ -56,6 +56,11 @@ def is_inner(place: Place) -> bool:
     return place.file.startswith((_OURS, _OUR_PLUGIN)) or (private and place.file.startswith(_STDLIB))
 
 
+def is_stdlib(file: str) -> bool:
+    """Of Python itself."""
+    return file.startswith(_STDLIB) and not is_librarys(file)
+
+
 def is_librarys(file: str) -> bool:
     """Of an installed package."""
     return f"{os.sep}site-packages{os.sep}" in file

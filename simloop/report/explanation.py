@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from simloop.checks.waiting import Place, source_of
+from simloop.checks.waiting import Place, is_stdlib, source_of
 from simloop.choices import Point
 from simloop.errors import DeadlockError
 from simloop.report.trace import Actor, Step, Trace
@@ -117,7 +117,8 @@ class Explanation:
             lines = [(place, "") for step in pair for place in _gone_through(step)]
         if second.waker is not None:
             lines.append((second.waker, ""))
-        found = [(str(place), source_of(place), mark) for place, mark in dict.fromkeys(lines)]
+        shown = [(place, mark) for place, mark in dict.fromkeys(lines) if not is_stdlib(place.file)]
+        found = [(str(place), source_of(place), mark) for place, mark in shown]
         return [line for line in found if line[1]][:_SOURCE_MAX]
 
     def still_waiting(self) -> list[str]:
