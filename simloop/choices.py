@@ -370,6 +370,12 @@ def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
     return decide
 
 
+def shuffler(seed: int) -> Callable[[list[T]], list[T]]:
+    """Puts lists into orders that the seed decides."""
+    rng = random.Random(mixed_seed(seed, 2))
+    return lambda items: rng.sample(items, len(items))
+
+
 def seeded(seed: int) -> Decide | None:
     """Seed 0 is the canonical run; any other walks at random."""
     return random_walk(seed) if seed else None

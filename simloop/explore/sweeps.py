@@ -6,11 +6,10 @@ or two turns around a wake-up. A sweep goes there directly (design, section 6).
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
-from simloop.choices import Choices, Point, Schedule, mixed_seed
+from simloop.choices import Choices, Point, Schedule, shuffler
 from simloop.explore.strategies import Plan
 
 Candidate = tuple[Point, int]
@@ -52,14 +51,14 @@ class Sweep:
         return Plan(self._seed, Schedule(seed=self._seed, deviations={point: value}).decider())
 
     def _ordered(self, classes: list[Groups], left: int) -> Iterator[Candidate]:
-        rng = random.Random(mixed_seed(self._seed, 2))
+        shuffled = shuffler(self._seed)
         for groups in classes:
             members = list(groups.values())
             size = sum(map(len, members))
             if size > left:
                 # In order where there is time for all; else a fair sample of each group, since a long run's
                 # beginning is mostly connecting.
-                members = [rng.sample(group, len(group)) for group in members]
+                members = [shuffled(group) for group in members]
             left -= size
             for round in zip_longest(*members):
                 yield from (candidate for candidate in round if candidate is not None)
