@@ -29,8 +29,13 @@ class Watcher(Protocol):
 class File:
     """An open file description: what a descriptor number stands for."""
 
+    #: Whether epoll(7) takes it.
+    pollable = True
+
     def __init__(self) -> None:
         self.watchers: list[Watcher] = []
+        #: How many descriptors stand for it.
+        self.descriptors = 0
 
     def mask(self) -> int:
         """What poll(2) would say: `IN`, `OUT`, `ERR`, `HUP`."""
@@ -39,6 +44,9 @@ class File:
     def close(self) -> None:
         """The last descriptor is gone."""
         raise NotImplementedError
+
+    def left(self, process: Process) -> None:
+        """`process` has closed a descriptor of it; it may have others."""
 
     def changed(self) -> None:
         """Tell whoever watches that the mask may be another."""
@@ -92,6 +100,7 @@ class Process:
         """A descriptor for `file`: the lowest free one, as POSIX wants it."""
         fd = heapq.heappop(self._free) if self._free else FIRST_FD + len(self.files)
         self.files[fd] = file
+        file.descriptors += 1
         return fd
 
     def close(self, fd: int) -> None:
@@ -99,7 +108,10 @@ class Process:
         if file is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         heapq.heappush(self._free, fd)
-        file.close()
+        file.descriptors -= 1
+        file.left(self)
+        if not file.descriptors:
+            file.close()
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.name}>"
