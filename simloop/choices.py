@@ -41,6 +41,8 @@ KINDS = (
     "order.arrival",
     "net.race",
     "thread.race",
+    "disk.crash",
+    "disk.journal",
 )
 _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 

@@ -1,0 +1,33 @@
+"""The files of one simulated host: a tree over the real one, a disk below it, and the calls of its processes.
+
+Callable from a plain script, and clock-free but for the time that it is told:
+
+>>> from simloop.choices import Choices
+>>> from simloop.kernel.clock import Clock
+>>> from simloop.kernel.process import Process
+>>> fs = FileSystem(Clock())
+>>> calls = FileCalls(fs, Process(None, 1, "test"))
+>>> file = calls.open("/a", os.O_RDWR | os.O_CREAT)
+>>> file.write(memoryview(b"hello")), calls.listdir("/")
+(5, ['a'])
+>>> fs.crash(Choices())  # whatever can be lost is lost by choice, and 0 loses nothing
+>>> calls.stat("/a").size
+5
+"""
+
+from __future__ import annotations
+
+import os
+
+from simloop.kernel.files.below import Below, real_cwd
+from simloop.kernel.files.calls import FileCalls
+from simloop.kernel.files.description import Description, Stat
+from simloop.kernel.files.devices import UnsimulatedFileError
+from simloop.kernel.files.disk import Disk, Fault, Timing
+from simloop.kernel.files.filesystem import FileSystem
+from simloop.kernel.files.resolve import Credentials
+
+__all__ = [
+    "Below", "Credentials", "Description", "Disk", "Fault", "FileCalls", "FileSystem", "Stat", "Timing",
+    "UnsimulatedFileError", "os", "real_cwd",
+]  # fmt: skip

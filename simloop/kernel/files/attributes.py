@@ -1,0 +1,191 @@
+"""What a process knows of its place in the file system, and the calls on attributes: stat, mode, owner, times."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as _stat
+from collections.abc import Callable
+from posixpath import normpath
+from typing import NamedTuple
+
+from simloop.kernel.errors import fail
+from simloop.kernel.files.contents import PAGE
+from simloop.kernel.files.description import Description, Stat, stat_of
+from simloop.kernel.files.disk import NOMINAL_CAPACITY
+from simloop.kernel.files.filesystem import FileSystem
+from simloop.kernel.files.inodes import Directory, Inode, Regular, Symlink
+from simloop.kernel.files.journal import AttributeChange
+from simloop.kernel.files.resolve import MAY_WRITE, NAME_MAX, Credentials, Walk
+from simloop.kernel.process import Process
+
+# What most programs are started with.
+DEFAULT_UMASK = 0o022
+
+
+class StatVfs(NamedTuple):
+    """What statvfs(3) says."""
+
+    bsize: int
+    frsize: int
+    blocks: int
+    bfree: int
+    bavail: int
+    files: int
+    ffree: int
+    favail: int
+    flag: int
+    namemax: int
+
+
+class AttributeCalls:
+    """A process's root, working directory, umask and credentials, and what needs no more than an inode."""
+
+    def __init__(self, fs: FileSystem, process: Process, credentials: Credentials | None = None) -> None:
+        self.fs = fs
+        self._process = process
+        self.credentials = credentials or Credentials()
+        self.cwd: Directory = fs.root
+        self.umask = DEFAULT_UMASK
+
+    # --- where paths begin ----------------------------------------------------------------------------
+
+    def _walk(self) -> Walk:
+        return Walk(self.fs.root, self.credentials)
+
+    def _base(self, dir_fd: int | None) -> Callable[[], Directory]:
+        """Where a relative path begins, to be asked only if it is one."""
+
+        def base() -> Directory:
+            if dir_fd is None:
+                return self.cwd
+            inode = self.description(dir_fd).inode
+            if not isinstance(inode, Directory):
+                raise fail(errno.ENOTDIR)
+            return inode
+
+        return base
+
+    def description(self, fd: int) -> Description:
+        """The open file behind a descriptor of this process; EBADF if it is none."""
+        file = self._process.files.get(fd)
+        if not isinstance(file, Description):
+            raise fail(errno.EBADF)
+        return file
+
+    def _check(self, operation: str, path: str, dir_fd: int | None) -> None:
+        disk = self.fs.disk
+        if disk.faults:
+            if path[:1] != "/":
+                path = f"{self._base(dir_fd)().path.rstrip('/')}/{path}"
+            disk.check(operation, normpath(path))
+        else:
+            disk.owed_ns += disk.timing.call_ns
+
+    def _inode(self, operation: str, path: str | int, dir_fd: int | None, follow: bool) -> Inode:
+        """What `path` means, or what stands behind a descriptor."""
+        if isinstance(path, int):
+            description = self.description(path)
+            self.fs.disk.check(operation, description.path)
+            return description.inode
+        self._check(operation, path, dir_fd)
+        return self._walk().inode(path, self._base(dir_fd), follow)
+
+    # --- looking --------------------------------------------------------------------------------------
+
+    def stat(self, path: str | int, *, dir_fd: int | None = None, follow: bool = True) -> Stat:
+        """fstatat(2), or fstat(2)."""
+        return stat_of(self._inode("stat", path, dir_fd, follow))
+
+    def access(self, path: str, mode: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
+        """faccessat(2): fails where the process may not, returns where it may. Real and effective ids are the same."""
+        if mode & ~7:
+            raise fail(errno.EINVAL)
+        self.credentials.check(self._inode("stat", path, dir_fd, follow), mode)
+
+    def statvfs(self, path: str | int) -> StatVfs:
+        """statvfs(3)."""
+        self._inode("stat", path, None, True)
+        capacity = self.fs.disk.capacity
+        blocks = (NOMINAL_CAPACITY if capacity is None else capacity) // PAGE
+        free = max(0, blocks - self.fs.used() // PAGE)
+        inodes = blocks // 4  # ext4 makes one for 16 KiB (inode_ratio in mke2fs.conf(5))
+        return StatVfs(PAGE, PAGE, blocks, free, free, inodes, inodes, inodes, os.ST_RELATIME, NAME_MAX)
+
+    # --- changing -------------------------------------------------------------------------------------
+
+    def _changing(self, inode: Inode) -> None:
+        self.fs.note(AttributeChange(inode))
+        inode.changed()
+
+    def chmod(self, path: str | int, mode: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
+        """fchmodat(2), or fchmod(2)."""
+        inode = self._inode("chmod", path, dir_fd, follow)
+        if isinstance(path, int) and self.description(path).flags & os.O_PATH:
+            raise fail(errno.EBADF)
+        if isinstance(inode, Symlink):
+            raise fail(errno.EOPNOTSUPP)
+        credentials = self.credentials
+        if not credentials.owns(inode):
+            raise fail(errno.EPERM)
+        if credentials.uid and inode.gid != credentials.gid and inode.gid not in credentials.groups:
+            mode &= ~_stat.S_ISGID  # chmod(2)
+        self._changing(inode)
+        inode.mode = inode.kind | (mode & 0o7777)
+
+    def chown(self, path: str | int, uid: int, gid: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
+        """fchownat(2), or fchown(2). -1 leaves an id as it is."""
+        inode = self._inode("chmod", path, dir_fd, follow)
+        credentials = self.credentials
+        own_groups = (-1, inode.gid, credentials.gid, *credentials.groups)
+        if credentials.uid and (
+            uid not in (-1, inode.uid)
+            or gid not in own_groups
+            or (credentials.uid != inode.uid and (uid, gid) != (-1, -1))
+        ):
+            raise fail(errno.EPERM)
+        self._changing(inode)
+        inode.uid = inode.uid if uid == -1 else uid
+        inode.gid = inode.gid if gid == -1 else gid
+        if isinstance(inode, Regular):
+            # should_remove_suid(): a set-group-ID bit without group execution once meant something else, and stays.
+            inode.mode &= ~_stat.S_ISUID
+            if inode.mode & _stat.S_IXGRP:
+                inode.mode &= ~_stat.S_ISGID
+
+    def utime(
+        self,
+        path: str | int,
+        times_ns: tuple[int, int] | None = None,
+        *,
+        dir_fd: int | None = None,
+        follow: bool = True,
+    ) -> None:
+        """utimensat(2), or futimens(3): times of last access and last change, now if none are given."""
+        inode = self._inode("utime", path, dir_fd, follow)
+        credentials = self.credentials
+        if not credentials.owns(inode):
+            if times_ns is not None:
+                raise fail(errno.EPERM)
+            credentials.check(inode, MAY_WRITE)
+        self._changing(inode)
+        now = self.fs.now()
+        inode.atime, inode.mtime = (now, now) if times_ns is None else times_ns
+
+    def truncate(self, path: str, size: int) -> None:
+        """truncate(2)."""
+        if size < 0:
+            raise fail(errno.EINVAL)
+        inode = self._inode("truncate", path, None, True)
+        if isinstance(inode, Directory):
+            raise fail(errno.EISDIR)
+        if not isinstance(inode, Regular):
+            raise fail(errno.EINVAL)
+        self.credentials.check(inode, MAY_WRITE)
+        self.credentials.strip(inode)
+        self.fs.truncate(inode, size, inode.path)
+
+    def set_umask(self, mask: int) -> int:
+        """umask(2): returns the one before."""
+        before, self.umask = self.umask, mask & 0o777
+        return before

@@ -1,0 +1,76 @@
+"""The real file system below the simulated ones: only ever read, and what was seen of it counts.
+
+The functions are those of the module `posix` as they were at import, so that no shim ever sees these calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posix
+
+_lstat = posix.lstat
+_listdir = posix.listdir
+_readlink = posix.readlink
+_open = posix.open
+_read = posix.read
+_close = posix.close
+_getcwd = posix.getcwd
+_READ_SIZE = 1 << 20
+
+
+class Below:
+    """The real files, as all hosts of one world see them. Contents are read once for all of them."""
+
+    __slots__ = ("_contents",)
+
+    def __init__(self) -> None:
+        self._contents: dict[str, bytes] = {}
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """lstat(2), or None where there is nothing."""
+        try:
+            return _lstat(path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            raise OSError(error.errno, error.strerror) from None
+
+    def names(self, path: str) -> list[str]:
+        """What is in a directory, sorted: the real order is that of a hash, and differs from machine to machine."""
+        try:
+            return sorted(_listdir(path))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror) from None
+
+    def target(self, path: str) -> str:
+        return _readlink(path)
+
+    def contents(self, path: str) -> bytes:
+        data = self._contents.get(path)
+        if data is None:
+            try:
+                data = self._contents[path] = _contents(path)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror) from None
+        return data
+
+
+def _contents(path: str) -> bytes:
+    # O_NONBLOCK: should the file have become a fifo meanwhile, nobody waits for its writer.
+    fd = _open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        pieces = []
+        while piece := _read(fd, _READ_SIZE):
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        _close(fd)
+
+
+def real_cwd() -> str:
+    """Where the real process is; "/" if that directory is gone."""
+    try:
+        return _getcwd()
+    except OSError:
+        return "/"

@@ -1,0 +1,143 @@
+"""What is in a regular file, as a program sees it: bytes, holes, size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simloop.kernel.files.intervals import Intervals
+
+PAGE = 4096
+# Chunks bound what growing or first changing a large file copies, and are large enough to move at memory's speed.
+CHUNK = 1 << 20
+
+
+def pages(size: int) -> int:
+    """How many pages it takes to hold so many bytes."""
+    return -(-size // PAGE)
+
+
+class Contents:
+    """The bytes of one file. A missing chunk, and what a short chunk lacks, reads as zeros.
+
+    Chunks of real files are `bytes`, shared by all hosts that read them, until they are written.
+    """
+
+    __slots__ = ("_chunks", "allocated", "reserved", "size")
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._chunks: dict[int, bytes | bytearray] = {}
+        self.size = len(data)
+        #: Pages that hold data; those that fallocate(2) reserved and nobody wrote.
+        self.allocated = Intervals()
+        self.reserved = Intervals()
+        if data:
+            self.allocated.add(0, pages(self.size))
+            view = memoryview(data)
+            for start in range(0, self.size, CHUNK):
+                self._chunks[start // CHUNK] = data if self.size <= CHUNK else bytes(view[start : start + CHUNK])
+
+    @property
+    def blocks(self) -> int:
+        """How many pages it takes on disk."""
+        return self.allocated.total() + self.reserved.total()
+
+    @staticmethod
+    def _pieces(start: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """Chunk number, and where in the chunk, of each part of ``[start, start + count)``."""
+        end = start + count
+        while start < end:
+            number, low = divmod(start, CHUNK)
+            high = min(CHUNK, low + end - start)
+            yield number, low, high
+            start += high - low
+
+    def read(self, start: int, count: int) -> bytes:
+        count = min(count, self.size - start)
+        if count <= 0:
+            return b""
+        number, low = divmod(start, CHUNK)
+        chunk = self._chunks.get(number)
+        if chunk is not None and low + count <= len(chunk):
+            return bytes(memoryview(chunk)[low : low + count])
+        out = bytearray(count)
+        self.read_into(start, memoryview(out))
+        return bytes(out)
+
+    def read_into(self, start: int, view: memoryview) -> int:
+        count = min(len(view), self.size - start)
+        if count <= 0:
+            return 0
+        at = 0
+        for number, low, high in self._pieces(start, count):
+            chunk = self._chunks.get(number, b"")
+            there = max(0, min(high, len(chunk)) - low)
+            if there:
+                view[at : at + there] = memoryview(chunk)[low : low + there]
+            if there < high - low:
+                view[at + there : at + high - low] = bytes(high - low - there)
+            at += high - low
+        return count
+
+    def write(self, start: int, data: memoryview) -> None:
+        at = 0
+        for number, low, high in self._pieces(start, len(data)):
+            chunk = self._chunks.get(number)
+            if not isinstance(chunk, bytearray):
+                chunk = self._chunks[number] = bytearray(chunk or b"")
+            if len(chunk) < low:
+                chunk.extend(bytes(low - len(chunk)))
+            inside = min(high, len(chunk)) - low
+            # Not `chunk[low:high] = ...`, which copies the data once more on its way.
+            if inside > 0:
+                memoryview(chunk)[low : low + inside] = data[at : at + inside]
+            if inside < high - low:
+                chunk += data[at + inside : at + high - low]
+            at += high - low
+        end = start + len(data)
+        self.allocated.add(start // PAGE, pages(end))
+        if self.reserved:
+            self.reserved.remove(start // PAGE, pages(end))
+        if end > self.size:
+            self.size = end
+
+    def resize(self, size: int) -> None:
+        """Cut off, or grow by a hole."""
+        if size < self.size:
+            number, low = divmod(size, CHUNK)
+            for later in [index for index in self._chunks if index > number or (index == number and not low)]:
+                del self._chunks[later]
+            chunk = self._chunks.get(number)
+            if chunk is not None and len(chunk) > low:
+                self._chunks[number] = chunk[:low]
+            first, last = pages(size), pages(self.size)
+            self.allocated.remove(first, last)
+            self.reserved.remove(first, last)
+        self.size = size
+
+    def drop_page(self, page: int) -> None:
+        """The page becomes a hole."""
+        number, low = divmod(page * PAGE, CHUNK)
+        chunk = self._chunks.get(number)
+        if chunk is not None and len(chunk) > low:
+            changed = bytearray(chunk)
+            end = min(len(chunk), low + PAGE)
+            changed[low:end] = bytes(end - low)
+            self._chunks[number] = changed
+        self.allocated.remove(page, page + 1)
+
+    def reserve(self, start: int, end: int) -> None:
+        """Pages for ``[start, end)``, whether written or not."""
+        for low, high in self.allocated.gaps(start // PAGE, pages(end)):
+            self.reserved.add(low, high)
+
+    def next_data(self, offset: int) -> int | None:
+        """The first byte at or after `offset` that is not in a hole, if there is one."""
+        for low, _ in self.allocated.within(offset // PAGE, pages(self.size)):
+            return max(offset, low * PAGE)
+        return None
+
+    def next_hole(self, offset: int) -> int:
+        """The first byte at or after `offset` that is in a hole; every file ends with one."""
+        for low, _ in self.allocated.gaps(offset // PAGE, pages(self.size)):
+            return max(offset, low * PAGE)
+        return self.size

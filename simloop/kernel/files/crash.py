@@ -1,0 +1,236 @@
+"""A power cut: which of what was never synced is on the disk when the machine comes back.
+
+Whatever may go either way is a choice; 0 always means that nothing is lost. What may go which way is the
+profile's affair:
+
+`ext4-ordered`
+    Operations on names, attributes and sizes are journalled: they survive up to some moment, and none after it. One
+    call is one operation, so that a rename over an existing file never leaves neither. fsync(2) of anything
+    commits all operations so far (ext4_sync_file() in fs/ext4/fsync.c); after `COMMIT_NS` they are committed
+    anyway. Data that make a file longer are allocated late and from front to back, and the size on disk follows them
+    (i_disksize in mpage_map_and_submit_extent()): the file ends early, and never in zeros. Data inside of the old
+    size are overwritten in place, page by page in any order; each page is kept, dropped or torn at a sector. A file
+    that is renamed over another one has its data on disk if the rename is (auto_da_alloc).
+`posix`
+    Each name, size, set of attributes and page goes its own way, until its file or directory is synced. A renamed file
+    may be found under both names or none. Directories are never in two places: no repair tool leaves them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from simloop.choices import Choices
+from simloop.kernel.clock import SECOND
+from simloop.kernel.files.contents import PAGE, Contents, pages
+from simloop.kernel.files.inodes import Directory, Regular
+from simloop.kernel.files.journal import Change, EntryChange, SizeChange
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.filesystem import FileSystem
+
+# How much a drive writes whole. Pages are torn at multiples of it.
+SECTOR = 512
+_SECTORS = PAGE // SECTOR
+# The answers for a page: kept, dropped, its first sectors are new, its last sectors are new.
+PAGE_ANSWERS = 2 * _SECTORS
+# More pages than that share answers with their neighbours.
+PAGES_MAX = 4096
+# A transaction of the journal is committed after five seconds (the mount option commit=); some slack is added.
+COMMIT_NS = 6 * SECOND
+# Dirty data are written after 30 seconds, which is looked at every 5 (vm.dirty_expire_centisecs and
+# dirty_writeback_centisecs), and their sizes committed with the transaction then.
+WRITEBACK_NS = 36 * SECOND + COMMIT_NS
+
+
+def torn(old: bytes, new: bytes, answer: int) -> bytes:
+    """A page of which the disk has written only a part, by its answer at the choice point."""
+    old, new = old.ljust(PAGE, b"\0"), new.ljust(PAGE, b"\0")
+    if answer <= _SECTORS:
+        cut = (answer - 1) * SECTOR
+        return new[:cut] + old[cut:]
+    cut = (answer - _SECTORS) * SECTOR  # of 8 sectors, the last 7 to 1 are new
+    return old[:cut] + new[cut:]
+
+
+def tell(who: str, kind: str, answer: int, subject: object) -> str:
+    """What a deviation at a point of this module means, in words. Call it while the choice is made."""
+    host, _, rest = who.partition(":")
+    path, _, what = rest.rpartition(":")
+    if kind == "disk.journal":
+        if not rest:
+            lost = subject.journal.operations[-answer:]  # type: ignore[attr-defined]
+            more = f", nor the {len(lost) - 1} after it" if len(lost) > 1 else ""
+            return f"the power cut of {host} came before {lost[0]} was on disk{more}"
+        whose = {"cut": f"the new size of {path}", "mode": f"mode, owner or times of {path}"}
+        return f"the power cut of {host} came before {whose.get(what, f'the name {rest}')} was on disk"
+    if what == "end":
+        return f"the power cut of {host} took the last {'page' if answer == 1 else f'{answer} pages'} of {path}"
+    if what == "size":
+        return f"the power cut of {host} came before the size of {path} was on disk"
+    if answer == 1:
+        return f"the power cut of {host} came before page {what} of {path} was on disk"
+    part = f"first {answer - 1}" if answer <= _SECTORS else f"last {PAGE_ANSWERS - answer}"
+    return f"the power cut of {host} tore page {what} of {path}: only its {part} sectors were on disk"
+
+
+def crash(fs: FileSystem, choices: Choices) -> None:
+    """Cut the power: afterwards `fs` is what its disk held, and everything in it is durable.
+
+    Descriptors of it must not be used any more; their processes are gone.
+    """
+    if fs.disk.journals:
+        _lose_operations(fs, choices)
+    else:
+        _lose_changes(fs, choices)
+    fs.journal.operations.clear()
+    for file in list(fs.written.values()):
+        file.opens = 0
+        if file.nlink > 0:
+            _lose_data(fs, file, choices)
+        else:
+            fs.written.pop(file.ino, None)
+        file.pending.settled(file.contents)
+    fs.restarted()
+
+
+# --- metadata ----------------------------------------------------------------------------------------------
+
+
+def _lose_operations(fs: FileSystem, choices: Choices) -> None:
+    journal = fs.journal
+    journal.commit_until(fs.now() - COMMIT_NS)
+    operations = journal.operations
+    if not operations:
+        return
+    lost = choices.choose(fs.name, "disk.journal", len(operations) + 1, fs)
+    for _ in range(lost):
+        operations.pop().revert()
+    journal.commit()
+
+
+def _lose_changes(fs: FileSystem, choices: Choices) -> None:
+    for who, changes in _groups(fs.journal.changes()):
+        if choices.choose(f"{fs.name}:{who}", "disk.journal", 2, fs):
+            for change in reversed(changes):
+                change.revert()
+
+
+def _groups(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
+    """The changes that can only be on disk together, in their order, each group with a name for its choice."""
+    groups: dict[object, list[Change]] = {}
+    names: dict[object, str] = {}
+    # Names between which a directory has moved share its group, with all that happened to them.
+    tied: dict[object, object] = {}
+    for change in changes:
+        key: object
+        if isinstance(change, EntryChange):
+            who = change.path
+            key = (change.inode.ino, change.name)
+            moved = next((end for end in (change.before, change.after) if isinstance(end, Directory)), None)
+            if moved is not None:
+                _tie(tied, groups, ("directory", moved.ino), key)
+        elif isinstance(change, SizeChange):
+            who, key = f"{change.inode.path}:cut", ("size", change.inode.ino)
+        else:
+            who, key = f"{change.inode.path}:mode", ("attributes", change.inode.ino)
+        while key in tied:
+            key = tied[key]
+        groups.setdefault(key, []).append(change)
+        names.setdefault(key, who)
+    return [(names[key], group) for key, group in groups.items()]
+
+
+def _tie(tied: dict[object, object], groups: dict[object, list[Change]], one: object, other: object) -> None:
+    while one in tied:
+        one = tied[one]
+    while other in tied:
+        other = tied[other]
+    if one == other:
+        return
+    tied[other] = one
+    # Changes of both, still in the order in which they were made: a later change of a name undoes the earlier.
+    if other in groups:
+        earlier = groups.pop(other)
+        groups[one] = groups[one] + earlier if one in groups else earlier
+
+
+# --- data --------------------------------------------------------------------------------------------------
+
+
+def _lose_data(fs: FileSystem, file: Regular, choices: Choices) -> None:
+    pending, contents = file.pending, file.contents
+    saved = pending.saved()
+    for low, high in pending.lost:
+        for page in range(low, high):
+            put(contents, page, saved.get(page))
+    if not pending.dirty:
+        return
+    if fs.disk.journals and fs.now() - pending.since_ns > WRITEBACK_NS:
+        return
+    who = f"{fs.name}:{file.path}"
+
+    def lose(page: int, answer: int) -> None:
+        if answer:
+            new = contents.read(page * PAGE, PAGE)
+            put(contents, page, saved.get(page) if answer == 1 else torn(saved.get(page, b""), new, answer))
+
+    def ask(page: int) -> int:
+        # What the disk never had cannot be torn in ext4: the block becomes part of the file once it is written.
+        whole = fs.disk.journals and page not in saved
+        return choices.choose(f"{who}:{page}", "disk.crash", 2 if whole else PAGE_ANSWERS, file)
+
+    if fs.disk.journals:
+        _lose_ordered(file, who, choices, ask, lose)
+        return
+    shorter = contents.size != pending.disk_size and choices.choose(f"{who}:size", "disk.crash", 2, file)
+    for group in _grouped(_numbers(file, 0, pages(contents.size))):
+        answer = ask(group[0])
+        for page in group:
+            lose(page, answer)
+    if shorter:
+        contents.resize(pending.disk_size)
+
+
+def _lose_ordered(
+    file: Regular, who: str, choices: Choices, ask: Callable[[int], int], lose: Callable[[int, int], None]
+) -> None:
+    contents, disk_size = file.contents, file.pending.disk_size
+    end = pages(disk_size)
+    grows = contents.size > disk_size
+    for group in _grouped(_numbers(file, 0, end)):
+        answer = ask(group[0])
+        for page in group:
+            lose(page, answer)
+        # The size is journalled after the data: without those of the page in which the file ended, it ends there.
+        if answer and disk_size % PAGE and group[-1] == end - 1:
+            grows = False
+    fresh = _numbers(file, end, pages(contents.size)) if grows else []
+    lost = choices.choose(f"{who}:end", "disk.crash", len(fresh) + 1, file) if fresh else 0
+    if not grows:
+        contents.resize(min(contents.size, disk_size))
+    elif lost:
+        kept = fresh[: len(fresh) - lost]
+        # Where it grew inside of the page in which it ended, that page was kept.
+        least = end * PAGE if disk_size % PAGE and end - 1 in file.pending.dirty else disk_size
+        contents.resize((kept[-1] + 1) * PAGE if kept else least)
+
+
+def _numbers(file: Regular, first: int, last: int) -> list[int]:
+    return [page for low, high in file.pending.dirty.within(first, last) for page in range(low, high)]
+
+
+def _grouped(numbers: list[int]) -> list[list[int]]:
+    step = -(-len(numbers) // PAGES_MAX) or 1
+    return [numbers[at : at + step] for at in range(0, len(numbers), step)]
+
+
+def put(contents: Contents, page: int, data: bytes | None) -> None:
+    """Let the page hold `data` and zeros behind, or be a hole; the file stays as long as it is."""
+    if data is None:
+        contents.drop_page(page)
+        return
+    room = contents.size - page * PAGE
+    if room > 0:
+        contents.write(page * PAGE, memoryview(data.ljust(PAGE, b"\0")[:room]))

@@ -1,0 +1,317 @@
+"""An open file: what descriptors of it share, and what can be done through them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import NamedTuple
+
+from simloop.kernel.errors import fail
+from simloop.kernel.files.contents import PAGE
+from simloop.kernel.files.inodes import Directory, Inode, Regular
+from simloop.kernel.files.journal import SizeChange
+from simloop.kernel.files.locks import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, Locks
+from simloop.kernel.files.resolve import Credentials
+from simloop.kernel.process import IN, OUT, File, Process
+
+# The most that one read or write moves (MAX_RW_COUNT in include/linux/fs.h).
+COUNT_MAX = 0x7FFF_F000
+# ext4 with blocks of 4 KiB holds no larger file (s_maxbytes, see ext4_max_size() in fs/ext4/super.c).
+SIZE_MAX = 0xFFFF_FFFF * PAGE
+# The page in memory and on the device is what O_DIRECT must agree with, at least the device's sector (open(2)).
+DIRECT_ALIGN = 512
+
+_DSYNC = os.O_DSYNC
+_SYNC = os.O_SYNC
+_PATH = os.O_PATH
+_DIRECT = os.O_DIRECT
+
+
+class Stat(NamedTuple):
+    """What stat(2) says; times in nanoseconds of the wall clock."""
+
+    mode: int
+    ino: int
+    dev: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    blksize: int
+    blocks: int
+    rdev: int
+
+
+def stat_of(inode: Inode) -> Stat:
+    return Stat(
+        inode.mode, inode.ino, inode.dev, max(inode.nlink, 0), inode.uid, inode.gid, inode.size,
+        inode.atime, inode.mtime, inode.ctime, PAGE, inode.sectors, inode.rdev,
+    )  # fmt: skip
+
+
+class Description(File):
+    """An open file description (open(2)): where in the file it stands, and how it was opened. Its descriptors
+    share it, so that each moves the others' offset."""
+
+    #: epoll(7) refuses regular files and directories with EPERM; poll(2) always finds them ready.
+    pollable = False
+
+    def __init__(self, inode: Inode, flags: int, path: str, credentials: Credentials) -> None:
+        super().__init__()
+        self.inode = inode
+        self._credentials = credentials
+        #: As F_GETFL gives them: without those that only say how to open.
+        self.flags = flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_TRUNC | os.O_CLOEXEC)
+        #: By which path it was opened: what faults go by.
+        self.path = path
+        self.offset = 0
+        access = flags & os.O_ACCMODE
+        named_only = bool(flags & _PATH)
+        self.readable = access in (os.O_RDONLY, os.O_RDWR) and not named_only
+        self.writable = access in (os.O_WRONLY, os.O_RDWR) and not named_only
+        self._errors = 0
+        if isinstance(inode, Regular):
+            inode.opens += 1
+            self._errors = inode.errors
+
+    def mask(self) -> int:
+        return IN | OUT
+
+    def close(self) -> None:
+        inode = self.inode
+        if inode.locks is not None:
+            inode.locks.closed(self)
+        if isinstance(inode, Regular):
+            inode.opens -= 1
+            if not inode.opens and inode.nlink <= 0:
+                inode.fs.released(inode)
+
+    def left(self, process: Process) -> None:
+        if self.inode.locks is not None:
+            self.inode.locks.left(process)
+
+    def __repr__(self) -> str:
+        return f"<Description {self.path} {self.flags:#o}>"
+
+    def __str__(self) -> str:
+        return self.path
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    def read(self, count: int) -> bytes:
+        """read(2)."""
+        data = self._read(self.offset, count)
+        self.offset += len(data)
+        return data
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """pread(2): the offset stays."""
+        self._check_offset(offset)
+        return self._read(offset, count)
+
+    def read_into(self, view: memoryview) -> int:
+        """`read` into a buffer of bytes, which saves a copy."""
+        count = self._read_into(self.offset, view)
+        self.offset += count
+        return count
+
+    def pread_into(self, view: memoryview, offset: int) -> int:
+        """`pread` into a buffer of bytes."""
+        self._check_offset(offset)
+        return self._read_into(offset, view)
+
+    def _read(self, start: int, count: int) -> bytes:
+        if count < 0:
+            raise fail(errno.EINVAL)
+        file, count = self._reading(start, count)
+        return file.contents.read(start, count)
+
+    def _read_into(self, start: int, view: memoryview) -> int:
+        file, count = self._reading(start, len(view))
+        return file.contents.read_into(start, view[:count])
+
+    def _reading(self, start: int, count: int) -> tuple[Regular, int]:
+        if not self.readable:
+            raise fail(errno.EBADF)
+        file = self._regular()
+        if self.flags & _DIRECT:
+            self._check_direct(start, count)
+        disk = file.fs.disk
+        count = disk.limit("read", self.path, min(count, COUNT_MAX))
+        moved = max(0, min(count, file.contents.size - start))
+        if file.cached:
+            disk.owed_ns += disk.timing.copy_ns(moved)
+        else:
+            # Read-ahead brings the rest along.
+            file.cached = True
+            disk.owed_ns += disk.timing.read_latency_ns + disk.timing.transfer_ns(file.contents.size)
+        if moved:
+            file.used()
+        return file, count
+
+    # --- writing --------------------------------------------------------------------------------------
+
+    def write(self, data: memoryview) -> int:
+        """write(2). `data` is a view of bytes. May write less than that, where the disk is full."""
+        if self.flags & os.O_APPEND and self.writable:
+            self.offset = self._regular().contents.size
+        count = self._write(self.offset, data)
+        self.offset += count
+        return count
+
+    def pwrite(self, data: memoryview, offset: int) -> int:
+        """pwrite(2). "On Linux, pwrite() appends data to the end of the file, regardless of the value of offset" where
+        it is opened for appending (pwrite(2), BUGS)."""
+        self._check_offset(offset)
+        if self.flags & os.O_APPEND and self.writable:
+            offset = self._regular().contents.size
+        return self._write(offset, data)
+
+    def _write(self, start: int, data: memoryview) -> int:
+        if not self.writable:
+            raise fail(errno.EBADF)
+        file = self._regular()
+        count = len(data)
+        if self.flags & _DIRECT:
+            self._check_direct(start, count)
+        if not count:
+            return 0
+        fs = file.fs
+        disk = fs.disk
+        count = disk.limit("write", self.path, min(count, COUNT_MAX))
+        if start + count > SIZE_MAX:
+            if start >= SIZE_MAX:
+                raise fail(errno.EFBIG)
+            count = SIZE_MAX - start
+        if disk.capacity is not None:
+            count = fs.room(file, start, count)
+        self._credentials.strip(file)
+        fs.write(file, start, data[:count] if count < len(data) else data)
+        if self.flags & _DSYNC:
+            self.sync(data_only=self.flags & _SYNC != _SYNC)
+        return count
+
+    def truncate(self, size: int) -> None:
+        """ftruncate(2)."""
+        if size < 0:
+            raise fail(errno.EINVAL)
+        if self.flags & _PATH:
+            raise fail(errno.EBADF)
+        if not self.writable or not isinstance(self.inode, Regular):
+            raise fail(errno.EINVAL)
+        self._credentials.strip(self.inode)
+        self.inode.fs.truncate(self.inode, size, self.path)
+
+    def allocate(self, start: int, length: int) -> None:
+        """posix_fallocate(3): room for these bytes, and the file at least as long."""
+        if self.flags & _PATH:
+            raise fail(errno.EBADF)
+        if start < 0 or length <= 0:
+            raise fail(errno.EINVAL)
+        if not self.writable:
+            raise fail(errno.EBADF)
+        if not isinstance(self.inode, Regular):
+            raise fail(errno.ENODEV)
+        file, fs = self.inode, self.inode.fs
+        end = start + length
+        if end > SIZE_MAX:
+            raise fail(errno.EFBIG)
+        fs.disk.check("write", self.path)
+        if fs.disk.capacity is not None and fs.room(file, start, length) < length:
+            raise fail(errno.ENOSPC)
+        fs.keep(file)
+        if end > file.contents.size:
+            fs.note(SizeChange(file, end))
+            file.contents.resize(end)
+        self._credentials.strip(file)
+        file.contents.reserve(start, end)
+        file.modified()
+
+    def sync(self, *, data_only: bool = False) -> None:
+        """fsync(2), or fdatasync(2). A failure that some other call has met is told here, too, once."""
+        if self.flags & _PATH:
+            raise fail(errno.EBADF)
+        inode, fs = self.inode, self.inode.fs
+        try:
+            fs.disk.check("fsync", self.path)
+        except OSError:
+            if isinstance(inode, Regular):
+                inode.pending.failed()
+                inode.errors += 1
+                self._errors = inode.errors
+            raise
+        if isinstance(inode, Regular):
+            fs.sync_file(inode, data_only=data_only)
+            if self._errors != inode.errors:
+                self._errors = inode.errors
+                raise fail(errno.EIO)
+        else:
+            fs.sync_other(inode)
+
+    # --- where it stands, what is locked --------------------------------------------------------------
+
+    def lseek(self, offset: int, whence: int) -> int:
+        """lseek(2), with SEEK_DATA and SEEK_HOLE."""
+        if self.flags & _PATH:
+            raise fail(errno.EBADF)
+        inode = self.inode
+        size = inode.size if not isinstance(inode, Regular) else inode.contents.size
+        if whence == os.SEEK_SET:
+            target: int | None = offset
+        elif whence == os.SEEK_CUR:
+            target = self.offset + offset
+        elif whence == os.SEEK_END:
+            target = size + offset
+        elif whence in (os.SEEK_DATA, os.SEEK_HOLE) and isinstance(inode, Regular):
+            if not 0 <= offset < size:
+                raise fail(errno.ENXIO)
+            found = inode.contents.next_data(offset) if whence == os.SEEK_DATA else inode.contents.next_hole(offset)
+            if found is None or found > size:
+                raise fail(errno.ENXIO)
+            target = found
+        else:
+            target = None
+        if target is None or not 0 <= target <= SIZE_MAX:
+            raise fail(errno.EINVAL)
+        self.offset = target
+        return target
+
+    def flock(self, operation: int) -> None:
+        """flock(2), which never waits here: EAGAIN also without LOCK_NB."""
+        if operation & ~LOCK_NB not in (LOCK_SH, LOCK_EX, LOCK_UN):
+            raise fail(errno.EINVAL)
+        if self.flags & _PATH:
+            raise fail(errno.EBADF)
+        self.locks.flock(self, operation)
+
+    @property
+    def locks(self) -> Locks:
+        """The locks on its file."""
+        if self.inode.locks is None:
+            self.inode.locks = Locks()
+        return self.inode.locks
+
+    def stat(self) -> Stat:
+        """fstat(2)."""
+        self.inode.fs.disk.check("stat", self.path)
+        return stat_of(self.inode)
+
+    # --- arguments ------------------------------------------------------------------------------------
+
+    def _regular(self) -> Regular:
+        if isinstance(self.inode, Regular):
+            return self.inode
+        raise fail(errno.EISDIR if isinstance(self.inode, Directory) else errno.EINVAL)
+
+    @staticmethod
+    def _check_offset(offset: int) -> None:
+        if offset < 0:
+            raise fail(errno.EINVAL)
+
+    @staticmethod
+    def _check_direct(start: int, count: int) -> None:
+        if start % DIRECT_ALIGN or count % DIRECT_ALIGN:
+            raise fail(errno.EINVAL)

@@ -1,0 +1,73 @@
+"""The few devices that every program expects: /dev/null, /dev/zero, /dev/full, /dev/random (null(4), random(4))."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as _stat
+
+from simloop.kernel.errors import fail
+from simloop.kernel.files.description import COUNT_MAX, Description
+from simloop.kernel.files.inodes import Inode, Special
+from simloop.kernel.files.resolve import Credentials
+
+_NULL, _ZERO, _FULL, _RANDOM, _URANDOM = (os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
+_KNOWN = (_NULL, _ZERO, _FULL, _RANDOM, _URANDOM)
+
+
+class UnsimulatedFileError(OSError):
+    """A device, fifo or socket of the real machine, which nothing stands in for: ENXIO, as without its driver."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ENXIO, os.strerror(errno.ENXIO))
+
+
+class Device(Description):
+    """An open character device."""
+
+    pollable = True
+
+    def _read(self, start: int, count: int) -> bytes:
+        if not self.readable:
+            raise fail(errno.EBADF)
+        if count < 0:
+            raise fail(errno.EINVAL)
+        self.inode.fs.disk.limit("read", self.path, count)
+        kind = self.inode.rdev
+        if kind == _NULL:
+            return b""
+        count = min(count, COUNT_MAX)
+        return bytes(count) if kind in (_ZERO, _FULL) else self.inode.fs.entropy(count)
+
+    def _read_into(self, start: int, view: memoryview) -> int:
+        data = self._read(start, len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def write(self, data: memoryview) -> int:
+        return self._write(0, data)
+
+    def _write(self, start: int, data: memoryview) -> int:
+        if not self.writable:
+            raise fail(errno.EBADF)
+        self.inode.fs.disk.limit("write", self.path, len(data))
+        if self.inode.rdev == _FULL and len(data):
+            raise fail(errno.ENOSPC)
+        return min(len(data), COUNT_MAX)
+
+    def lseek(self, offset: int, whence: int) -> int:
+        # null_lseek() in drivers/char/mem.c: there is nowhere to go.
+        self.offset = 0
+        return 0
+
+    def sync(self, *, data_only: bool = False) -> None:
+        raise fail(errno.EINVAL)
+
+
+def opened(inode: Inode, flags: int, path: str, credentials: Credentials) -> Description:
+    """The description for an inode, whatever it is."""
+    if isinstance(inode, Special) and not flags & os.O_PATH:
+        if not _stat.S_ISCHR(inode.mode) or inode.rdev not in _KNOWN:
+            raise UnsimulatedFileError
+        return Device(inode, flags, path, credentials)
+    return Description(inode, flags, path, credentials)

@@ -1,0 +1,257 @@
+"""One host's file system: the tree over the real one, and what keeps it: its journal and its disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as _stat
+from collections.abc import Callable
+
+from simloop.choices import Choices
+from simloop.kernel.clock import BOOT_NS, WALL_NS, Clock
+from simloop.kernel.errors import fail
+from simloop.kernel.files.below import Below
+from simloop.kernel.files.contents import PAGE, pages
+from simloop.kernel.files.crash import WRITEBACK_NS, crash
+from simloop.kernel.files.disk import Disk
+from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
+from simloop.kernel.files.journal import Change, Forced, Journal, SizeChange
+
+# The first partition of the first disk, as Linux numbers them (8 is sd in its devices.txt).
+_FIRST_DEVICE = os.makedev(8, 1)
+# ext4's root has the number 2; the ones below 11 are reserved (ext4.h, EXT4_ROOT_INO and EXT4_GOOD_OLD_FIRST_INO).
+_ROOT_INO, _FIRST_INO = 2, 11
+_SIZE_MAX = 0xFFFF_FFFF * PAGE
+
+
+class FileSystem:
+    """What one host sees: everything that is really there, and over it what was changed in this world.
+
+    `below` is what is really there; without it the host begins with an empty root. Nothing is ever written there.
+    `name` is the host's, in choice points. `entropy(n)` gives ``/dev/urandom`` its bytes.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        below: Below | None = None,
+        *,
+        name: str = "localhost",
+        disk: Disk | None = None,
+        entropy: Callable[[int], bytes] = bytes,
+    ) -> None:
+        self.name = name
+        self.disk = disk or Disk()
+        self.entropy = entropy
+        self.journal = Journal()
+        #: Files that were written in this world, by inode number.
+        self.written: dict[int, Regular] = {}
+        self._clock = clock
+        self._below = below
+        self._ino = 0
+        self._devices: dict[int, int] = {}
+        # Real files with several names, by what the real disk calls them.
+        self._linked: dict[tuple[int, int], Inode] = {}
+        self._orphans: dict[int, Regular] = {}
+        self.root = self._make_root()
+        self._ino = _FIRST_INO - 1
+
+    def _make_root(self) -> Directory:
+        self._ino = _ROOT_INO - 1
+        found = self._below.stat("/") if self._below is not None else None
+        if found is None:
+            root = Directory(self, _stat.S_IFDIR | 0o755, self._device(0), None)
+            root.nlink = 2
+            return root
+        root = Directory(self, found.st_mode, self._device(found.st_dev), None, "/")
+        _take_over(root, found)
+        return root
+
+    # --- what inodes ask ------------------------------------------------------------------------------
+
+    def next_ino(self) -> int:
+        """Numbers go by the order in which inodes are made or first seen."""
+        self._ino += 1
+        return self._ino
+
+    def now(self) -> int:
+        """The wall clock, without the cost of a look at it: a system call reads it anyway."""
+        return self._clock.now - BOOT_NS + WALL_NS
+
+    @staticmethod
+    def encode(name: str) -> bytes:
+        return os.fsencode(name)
+
+    def _device(self, real: int) -> int:
+        return self._devices.setdefault(real, _FIRST_DEVICE + len(self._devices))
+
+    def below_contents(self, path: str) -> bytes:
+        assert self._below is not None
+        return self._below.contents(path)
+
+    def below_names(self, path: str) -> list[str]:
+        assert self._below is not None
+        return self._below.names(path)
+
+    def from_below(self, directory: Directory, name: str, path: str) -> Inode | None:
+        """The inode for a real file that nobody has looked at before."""
+        assert self._below is not None
+        found = self._below.stat(path)
+        if found is None:
+            return None
+        shared = found.st_nlink > 1 and not _stat.S_ISDIR(found.st_mode)
+        key = (found.st_dev, found.st_ino)
+        if shared and key in self._linked:
+            return self._linked[key]
+        mode, dev = found.st_mode, self._device(found.st_dev)
+        inode: Inode
+        if _stat.S_ISREG(mode):
+            inode = Regular(self, mode, dev, path, found.st_size)
+        elif _stat.S_ISDIR(mode):
+            inode = Directory(self, mode, dev, directory, path)
+        elif _stat.S_ISLNK(mode):
+            inode = Symlink(self, mode, dev, self._below.target(path))
+        else:
+            inode = Special(self, mode, dev)
+        _take_over(inode, found)
+        inode.home = (directory, name)
+        if shared:
+            self._linked[key] = inode
+        return inode
+
+    # --- changing what is in a file -------------------------------------------------------------------
+
+    def keep(self, file: Regular) -> None:
+        """`file` is about to be changed: from now on this world's copy is what counts."""
+        pending = file.pending
+        if file.ino not in self.written:
+            self.written[file.ino] = file
+            file.contents  # noqa: B018  read now what is below
+        elif pending.dirty and self.disk.journals and self.now() - pending.since_ns > WRITEBACK_NS:
+            pending.synced(file.contents)
+
+    def write(self, file: Regular, start: int, data: memoryview) -> None:
+        """Put `data` there. Nothing is checked any more."""
+        self.keep(file)
+        contents = file.contents
+        file.pending.before_write(contents, start, start + len(data), self.now())
+        contents.write(start, data)
+        file.modified()
+        self.disk.owed_ns += self.disk.timing.copy_ns(len(data))
+
+    def truncate(self, file: Regular, size: int, path: str) -> None:
+        """Cut `file` off at `size`, or let it grow to it by a hole."""
+        self.disk.check("truncate", path)
+        if size > _SIZE_MAX:
+            raise fail(errno.EFBIG)
+        self.keep(file)
+        self.journal.commit_forced(file)
+        contents, pending = file.contents, file.pending
+        if size < pending.disk_size or size > contents.size:
+            self.note(SizeChange(file, size))
+        elif size < contents.size:
+            pending.forget(pages(size), pages(contents.size))
+        contents.resize(size)
+        file.modified()
+
+    # --- space ----------------------------------------------------------------------------------------
+
+    def used(self) -> int:
+        """How many bytes the files take that were written in this world."""
+        return PAGE * sum(file.contents.blocks for file in self.written.values() if file.nlink > 0 or file.opens)
+
+    def room(self, file: Regular, start: int, count: int) -> int:
+        """How many of `count` bytes can be written at `start` before the disk is full: at least one, else ENOSPC."""
+        contents = file.contents
+        first, last = start // PAGE, pages(start + count)
+        needed = [
+            (low, high)
+            for gap in contents.allocated.gaps(first, last)
+            for low, high in contents.reserved.gaps(*gap)
+        ]  # fmt: skip
+        free = self.disk.need(PAGE * sum(high - low for low, high in needed), self.used()) // PAGE if needed else 0
+        for low, high in needed:
+            if high - low > free:
+                return max(0, (low + free) * PAGE - start) or self._full()
+            free -= high - low
+        return count
+
+    def _full(self) -> int:
+        raise fail(errno.ENOSPC)
+
+    def released(self, file: Regular) -> None:
+        """The last name and the last descriptor of `file` are gone."""
+        if file.ino in self.written:
+            self._orphans[file.ino] = file
+            self._prune()
+
+    def _prune(self) -> None:
+        # As long as its removal is not on disk, a power cut may bring it back.
+        if self._orphans and not self.journal.operations:
+            for ino in self._orphans:
+                self.written.pop(ino, None)
+            self._orphans.clear()
+
+    # --- what is on disk ------------------------------------------------------------------------------
+
+    def note(self, *changes: Change, forced: Forced | None = None) -> None:
+        """One operation has been done that is not on disk yet."""
+        self.journal.add(self.now(), *changes, forced=forced)
+
+    def sync_file(self, file: Regular, *, data_only: bool) -> None:
+        """fsync(2) and fdatasync(2) of a regular file."""
+        pending, journal = file.pending, self.journal
+        if file.ino in self.written:
+            waiting = pending.size()
+            # Data alone are enough where no other block and no size goes with them (ext4_sync_file(), i_datasync_tid).
+            whole = not data_only or file.contents.size != pending.disk_size or journal.concerns(file)
+            pending.synced(file.contents)
+        else:
+            waiting, whole = 0, not data_only or journal.concerns(file)
+        self._flush(file, waiting, whole)
+
+    def sync_other(self, inode: Inode) -> None:
+        """fsync(2) of a directory: its names are on disk."""
+        self._flush(inode, 0, True)
+
+    def _flush(self, inode: Inode, waiting: int, whole: bool) -> None:
+        timing, journal = self.disk.timing, self.journal
+        if waiting or (whole and journal.operations):
+            self.disk.owed_ns += timing.flush_latency_ns + timing.transfer_ns(waiting)
+        if not self.disk.journals:
+            journal.settle(inode)
+        elif whole:
+            journal.commit()
+        self._prune()
+
+    def sync_all(self) -> None:
+        """sync(2)."""
+        timing = self.disk.timing
+        waiting = 0
+        for file in self.written.values():
+            waiting += file.pending.size()
+            file.pending.synced(file.contents)
+        self.journal.commit()
+        self._prune()
+        self.disk.owed_ns += timing.call_ns + timing.flush_latency_ns + timing.transfer_ns(waiting)
+
+    def crash(self, choices: Choices) -> None:
+        """Cut the power. Afterwards this is what the disk held; descriptors of it must not be used any more."""
+        crash(self, choices)
+
+    def restarted(self) -> None:
+        """The machine is up again: nothing is in its page cache, and nobody holds a lock."""
+        self.disk.owed_ns = 0
+        self._orphans.clear()
+        self.written = {ino: file for ino, file in self.written.items() if file.nlink > 0}
+        for file in self.written.values():
+            file.cached = False
+            file.locks = None
+            file.errors = 0
+
+
+def _take_over(inode: Inode, found: os.stat_result) -> None:
+    inode.nlink = found.st_nlink
+    inode.uid, inode.gid = found.st_uid, found.st_gid
+    inode.atime, inode.mtime, inode.ctime = found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns
+    inode.rdev = found.st_rdev

@@ -1,0 +1,233 @@
+"""What names stand for: regular files, directories, symbolic links, devices.
+
+An inode that comes from the real disk is filled in as it is looked at. What was seen of it, that something is
+there as well as that nothing is, counts for the rest of the run.
+"""
+
+from __future__ import annotations
+
+import stat as _stat
+from typing import TYPE_CHECKING
+
+from simloop.kernel.files.contents import PAGE, Contents, pages
+from simloop.kernel.files.pending import Pending
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.filesystem import FileSystem
+    from simloop.kernel.files.locks import Locks
+
+# What one block of an ext4 file system holds; that is how large a directory starts.
+DIRECTORY_SIZE = PAGE
+_SECTORS = PAGE // 512
+
+
+class Inode:
+    """A file of any kind: who owns it, what it may be used for, when it was changed."""
+
+    __slots__ = ("atime", "ctime", "dev", "fs", "gid", "home", "ino", "locks", "mode", "mtime", "nlink", "rdev", "uid")
+
+    def __init__(self, fs: FileSystem, mode: int, dev: int) -> None:
+        self.fs = fs
+        self.ino = fs.next_ino()
+        self.dev = dev
+        self.rdev = 0
+        self.mode = mode
+        self.nlink = 0
+        self.uid = self.gid = 0
+        #: Wall clock nanoseconds, as all its times.
+        self.atime = self.mtime = self.ctime = fs.now()
+        #: Where it was last seen, to call it by; it may be gone from there.
+        self.home: tuple[Directory, str] | None = None
+        #: Held by flock(2) and fcntl(2), once anything was.
+        self.locks: Locks | None = None
+
+    @property
+    def kind(self) -> int:
+        return _stat.S_IFMT(self.mode)
+
+    @property
+    def path(self) -> str:
+        """A name for it, in choices and faults: where it is, or was last."""
+        parts: list[str] = []
+        inode: Inode = self
+        while inode.home is not None:
+            inode, name = inode.home
+            parts.append(name)
+        return "/" + "/".join(reversed(parts))
+
+    @property
+    def size(self) -> int:
+        return 0
+
+    @property
+    def sectors(self) -> int:
+        """st_blocks: what it takes on disk, in units of 512 bytes (stat(2))."""
+        return 0
+
+    def changed(self) -> None:
+        """Its ctime moves: something other than its data was changed."""
+        self.ctime = self.fs.now()
+
+    def modified(self) -> None:
+        """Its data were changed."""
+        self.mtime = self.ctime = self.fs.now()
+
+    def used(self) -> None:
+        """Its data were read. As the mount option relatime, the default of Linux, has it: noted once after each
+        change, and once a day (mount(8))."""
+        now = self.fs.now()
+        if self.atime <= self.mtime or self.atime <= self.ctime or now - self.atime >= 86_400 * 10**9:
+            self.atime = now
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.ino} {self.path}>"
+
+
+class Regular(Inode):
+    """A regular file."""
+
+    __slots__ = ("_contents", "_real", "_sectors", "_size", "cached", "errors", "opens", "pending")
+
+    def __init__(self, fs: FileSystem, mode: int, dev: int, real: str | None = None, size: int = 0) -> None:
+        super().__init__(fs, mode, dev)
+        self._real = real
+        self._size = size
+        self._sectors = 0
+        self._contents: Contents | None = Contents() if real is None else None
+        #: What of it is not on disk yet.
+        self.pending = Pending(size)
+        #: Open file descriptions: as long as there are any, an unlinked file keeps its space.
+        self.opens = 0
+        #: How many times writing it to disk has failed: each description tells each failure once (errseq_t).
+        self.errors = 0
+        #: Whether it is in the page cache; reading what is not takes the disk's time.
+        self.cached = real is None
+
+    @property
+    def contents(self) -> Contents:
+        """Its bytes. Those of a real file are read now, the first time that anybody wants them."""
+        if self._contents is None:
+            assert self._real is not None
+            self._contents = Contents(self.fs.below_contents(self._real))
+            self.pending.disk_size = self._contents.size
+        return self._contents
+
+    @property
+    def size(self) -> int:
+        return self._size if self._contents is None else self._contents.size
+
+    @property
+    def sectors(self) -> int:
+        return pages(self._size) * _SECTORS if self._contents is None else self._contents.blocks * _SECTORS
+
+
+class Symlink(Inode):
+    """A symbolic link. Its target never changes."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, fs: FileSystem, mode: int, dev: int, target: str) -> None:
+        super().__init__(fs, mode, dev)
+        self.target = target
+
+    @property
+    def size(self) -> int:
+        return len(self.fs.encode(self.target))
+
+
+class Special(Inode):
+    """A device, fifo or socket of the real machine."""
+
+    __slots__ = ()
+
+
+class Directory(Inode):
+    """A directory: names, and what they stand for."""
+
+    __slots__ = ("_complete", "_entries", "_real", "dead", "parent")
+
+    def __init__(self, fs: FileSystem, mode: int, dev: int, parent: Directory | None, real: str | None = None) -> None:
+        super().__init__(fs, mode, dev)
+        self.parent = self if parent is None else parent
+        self._real = real
+        #: What is known of it: None stands for a name that is not there, whatever the real disk says.
+        self._entries: dict[str, Inode | None] = {}
+        #: Whether all names of the real directory are known.
+        self._complete = real is None
+        #: It was removed: nothing can be made in it any more (IS_DEADDIR() in the kernel).
+        self.dead = False
+
+    @property
+    def size(self) -> int:
+        return DIRECTORY_SIZE
+
+    @property
+    def sectors(self) -> int:
+        return _SECTORS
+
+    def get(self, name: str) -> Inode | None:
+        """What `name` stands for, or None."""
+        try:
+            found = self._entries[name]
+        except KeyError:
+            if self._complete or self._real is None:
+                return None
+        else:
+            if found is not _UNSEEN:
+                return found
+        inode = self._entries[name] = self.fs.from_below(self, name, self._real_path(name))
+        return inode
+
+    def _real_path(self, name: str) -> str:
+        assert self._real is not None
+        return f"{self._real}/{name}" if self._real != "/" else f"/{name}"
+
+    def names(self) -> list[str]:
+        """All names in it but ``.`` and ``..``, sorted: Linux promises no order, and this one repeats."""
+        if not self._complete and self._real is not None:
+            for name in self.fs.below_names(self._real):
+                self._entries.setdefault(name, _UNSEEN)
+            self._complete = True
+        return sorted(name for name, inode in self._entries.items() if inode is not None)
+
+    def is_empty(self) -> bool:
+        return not self.names()
+
+    def set(self, name: str, inode: Inode | None) -> None:
+        """Let `name` stand for `inode`, or for nothing. Keeps the numbers of links, and each directory's parent."""
+        before = self.get(name)
+        if before is not None:
+            before.nlink -= 1
+            if isinstance(before, Directory):
+                before.nlink -= 1  # its own "."
+                self.nlink -= 1  # its ".."
+        self._entries[name] = inode
+        if inode is None:
+            return
+        inode.nlink += 1
+        inode.home = (self, name)
+        if isinstance(inode, Directory):
+            inode.nlink += 1
+            inode.parent = self
+            inode.dead = False
+            self.nlink += 1
+
+    def contains(self, other: Directory) -> bool:
+        """Whether `other` is this one or somewhere below it."""
+        while other is not self:
+            if other.parent is other:
+                return False
+            other = other.parent
+        return True
+
+
+class _Unseen(Inode):
+    """Stands for a name of a real directory that nobody has looked at."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+
+_UNSEEN = _Unseen()

@@ -1,0 +1,97 @@
+"""Sets of whole numbers kept as ranges: which pages of a file are dirty, allocated, lost."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+
+class Intervals:
+    """A set of numbers as sorted, disjoint, non-adjacent half-open ranges.
+
+    Files are written from front to back most of the time, so adding behind the last range takes no search.
+    """
+
+    __slots__ = ("_ends", "_starts")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(list(self._starts), list(self._ends), strict=True)
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self._starts, number) - 1
+        return at >= 0 and number < self._ends[at]
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(f"{start}..{end}" for start, end in self) + "}"
+
+    def total(self) -> int:
+        return sum(self._ends) - sum(self._starts)
+
+    def copy(self) -> Intervals:
+        other = Intervals()
+        other._starts, other._ends = self._starts.copy(), self._ends.copy()
+        return other
+
+    def clear(self) -> None:
+        self._starts.clear()
+        self._ends.clear()
+
+    def add(self, start: int, end: int) -> None:
+        if start >= end:
+            return
+        starts, ends = self._starts, self._ends
+        if not starts or start > ends[-1]:
+            starts.append(start)
+            ends.append(end)
+            return
+        if start >= starts[-1]:
+            if end > ends[-1]:
+                ends[-1] = end
+            return
+        # All ranges that touch the new one become one with it.
+        first = bisect_left(ends, start)
+        last = bisect_right(starts, end)
+        if first < last:
+            start, end = min(start, starts[first]), max(end, ends[last - 1])
+        starts[first:last] = [start]
+        ends[first:last] = [end]
+
+    def remove(self, start: int, end: int) -> None:
+        if start >= end or not self._starts:
+            return
+        first = bisect_right(self._ends, start)
+        last = bisect_left(self._starts, end)
+        if first >= last:
+            return
+        left, right = self._starts[first], self._ends[last - 1]
+        kept = [(low, high) for low, high in ((left, start), (end, right)) if low < high]
+        self._starts[first:last] = [low for low, _ in kept]
+        self._ends[first:last] = [high for _, high in kept]
+
+    def within(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The ranges of the set inside of ``[start, end)``, cut to it."""
+        first = bisect_right(self._ends, start)
+        found = []
+        for at in range(first, len(self._starts)):
+            if self._starts[at] >= end:
+                break
+            found.append((max(start, self._starts[at]), min(end, self._ends[at])))
+        return found
+
+    def gaps(self, start: int, end: int) -> list[tuple[int, int]]:
+        """What of ``[start, end)`` is not in the set."""
+        found = []
+        for low, high in self.within(start, end):
+            if start < low:
+                found.append((start, low))
+            start = high
+        if start < end:
+            found.append((start, end))
+        return found

@@ -1,0 +1,185 @@
+"""What was done to names, sizes and attributes, and is not on disk yet; and how each of it is taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from simloop.kernel.files.contents import PAGE, pages
+from simloop.kernel.files.inodes import Directory, Inode, Regular
+from simloop.kernel.files.intervals import Intervals
+
+# A bound on memory: beyond it the oldest operations count as written, as they are on a busy disk.
+OPERATIONS_MAX = 20_000
+
+
+class Change:
+    """One part of an operation."""
+
+    __slots__ = ("inode",)
+
+    def __init__(self, inode: Inode) -> None:
+        #: The file or directory with whose fsync(2) it reaches the disk, whatever the file system.
+        self.inode = inode
+
+    def revert(self) -> None:
+        """Take it back. Of several on one subject, the last one first."""
+        raise NotImplementedError
+
+
+class EntryChange(Change):
+    """A name in a directory stands for something else now, or for nothing."""
+
+    __slots__ = ("after", "before", "name")
+
+    inode: Directory
+
+    def __init__(self, directory: Directory, name: str, before: Inode | None, after: Inode | None) -> None:
+        super().__init__(directory)
+        self.name = name
+        self.before = before
+        self.after = after
+
+    @property
+    def path(self) -> str:
+        return f"{self.inode.path.rstrip('/')}/{self.name}"
+
+    def revert(self) -> None:
+        self.inode.set(self.name, self.before)
+
+
+class AttributeChange(Change):
+    """Mode, owner or times."""
+
+    __slots__ = ("_before",)
+
+    def __init__(self, inode: Inode) -> None:
+        """Make it before the change."""
+        super().__init__(inode)
+        self._before = inode.mode, inode.uid, inode.gid, inode.atime, inode.mtime
+
+    def revert(self) -> None:
+        inode = self.inode
+        inode.mode, inode.uid, inode.gid, inode.atime, inode.mtime = self._before
+
+
+class SizeChange(Change):
+    """A file was cut off, or grew by a hole: the size as such, not that which comes with data."""
+
+    __slots__ = ("_cuts", "_disk_size", "_gone", "_new", "_old")
+
+    inode: Regular
+
+    def __init__(self, file: Regular, new: int) -> None:
+        """Make it before the change."""
+        super().__init__(file)
+        self._old, self._new = file.contents.size, new
+        self._disk_size = file.pending.disk_size
+        #: Whether it takes away something that the disk has.
+        self._cuts = new < self._disk_size
+        self._gone = file.pending.cut(file.contents, new) if self._cuts else []
+        if new > self._disk_size:
+            file.pending.disk_size = new
+
+    def revert(self) -> None:
+        contents, pending = self.inode.contents, self.inode.pending
+        # All that came behind the cut, or behind the old end, came after this.
+        end = min(self._old, self._new)
+        first = end // PAGE if self._cuts else pages(end)
+        pending.forget(first, max(pages(contents.size), first))
+        contents.resize(min(contents.size, end))
+        for page, data in self._gone:
+            contents.write(page * PAGE, memoryview(data))
+        if self._cuts:
+            contents.resize(self._disk_size)
+        pending.disk_size = self._disk_size
+
+
+class Forced(NamedTuple):
+    """Data that are on disk if the operation is."""
+
+    file: Regular
+    pages: Intervals
+    size: int
+
+
+class Operation(NamedTuple):
+    """What one system call did, which a journal keeps whole."""
+
+    time_ns: int
+    changes: tuple[Change, ...]
+    forced: Forced | None
+
+    def revert(self) -> None:
+        for change in reversed(self.changes):
+            change.revert()
+
+    def __str__(self) -> str:
+        """What it was, for reports."""
+        names = [change for change in self.changes if isinstance(change, EntryChange)]
+        if len(names) == 2:
+            return f"renaming {names[0].path} to {names[1].path}"
+        change = self.changes[0]
+        if isinstance(change, EntryChange):
+            return f"{'removing' if change.after is None else 'making'} {change.path}"
+        what = "the size" if isinstance(change, SizeChange) else "mode, owner or times"
+        return f"changing {what} of {change.inode.path}"
+
+    def force(self) -> None:
+        if self.forced is not None:
+            self.forced.file.pending.forced(self.forced.pages, self.forced.size)
+
+
+class Journal:
+    """The operations of one file system that are not on disk, in their order."""
+
+    __slots__ = ("operations",)
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def add(self, time_ns: int, *changes: Change, forced: Forced | None = None) -> None:
+        self.operations.append(Operation(time_ns, changes, forced))
+        if len(self.operations) > OPERATIONS_MAX:
+            self.commit(OPERATIONS_MAX // 2)
+
+    def commit(self, count: int | None = None) -> None:
+        """The first `count` operations are on disk now, or all."""
+        done = self.operations[:count]
+        del self.operations[:count]
+        for operation in done:
+            operation.force()
+
+    def commit_until(self, time_ns: int) -> None:
+        """What was done by then is on disk."""
+        count = sum(operation.time_ns <= time_ns for operation in self.operations)
+        if count:
+            self.commit(count)
+
+    def commit_forced(self, file: Regular) -> None:
+        """The data of `file` that some operation brings to disk with it are there now, with all before them."""
+        for at in range(len(self.operations) - 1, -1, -1):
+            forced = self.operations[at].forced
+            if forced is not None and forced.file is file:
+                self.commit(at + 1)
+                return
+
+    def concerns(self, inode: Inode) -> bool:
+        """Whether anything of `inode` is in it: a change of its own, or a name that it was given."""
+        return any(
+            change.inode is inode or (isinstance(change, EntryChange) and change.after is inode)
+            for change in self.changes()
+        )
+
+    def changes(self) -> Iterator[Change]:
+        for operation in self.operations:
+            yield from operation.changes
+
+    def settle(self, inode: Inode) -> None:
+        """What was done to `inode` itself is on disk, and nothing else."""
+        rest = []
+        for operation in self.operations:
+            changes = tuple(change for change in operation.changes if change.inode is not inode)
+            if changes:
+                rest.append(operation._replace(changes=changes))
+        self.operations = rest

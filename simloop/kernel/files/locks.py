@@ -1,0 +1,103 @@
+"""Advisory locks on one file: flock(2), which belongs to an open file description, and the record locks of
+fcntl(2), which belong to a process."""
+
+from __future__ import annotations
+
+import errno
+from typing import NamedTuple
+
+from simloop.kernel.errors import fail
+
+# From bits/fcntl.h: flock(2)'s operations.
+LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
+# A record lock of length 0 goes to the end of the file, wherever that will be (OFFSET_MAX).
+_END = (1 << 63) - 1
+
+
+class Record(NamedTuple):
+    """One record lock: bytes from `start`, up to but not including `end`."""
+
+    owner: object
+    exclusive: bool
+    start: int
+    end: int
+
+
+class Locks:
+    """All locks on one inode. Whoever cannot have one gets EAGAIN; to wait and to ask again is the caller's affair."""
+
+    __slots__ = ("_flocks", "_records")
+
+    def __init__(self) -> None:
+        # Description -> whether it holds the lock exclusively.
+        self._flocks: dict[object, bool] = {}
+        self._records: list[Record] = []
+
+    def flock(self, owner: object, operation: int) -> None:
+        kind = operation & ~LOCK_NB
+        if kind == LOCK_UN:
+            self._flocks.pop(owner, None)
+            return
+        exclusive = kind == LOCK_EX
+        if self._flocks.get(owner) is exclusive:
+            return
+        # Converting "is not guaranteed to be atomic: the existing lock is first removed" (flock(2)).
+        self._flocks.pop(owner, None)
+        if self._flocks and (exclusive or any(self._flocks.values())):
+            raise fail(errno.EAGAIN)
+        self._flocks[owner] = exclusive
+
+    def lock(self, owner: object, exclusive: bool, start: int, length: int) -> None:
+        """F_SETLK with F_WRLCK or F_RDLCK: what `owner` holds of the range becomes this lock."""
+        start, end = _range(start, length)
+        if self.conflict(owner, exclusive, start, end) is not None:
+            raise fail(errno.EAGAIN)
+        self._release(owner, start, end)
+        self._records.append(Record(owner, exclusive, start, end))
+
+    def unlock(self, owner: object, start: int, length: int) -> None:
+        """F_SETLK with F_UNLCK."""
+        self._release(owner, *_range(start, length))
+
+    def conflict(self, owner: object, exclusive: bool, start: int, end: int) -> Record | None:
+        """The lock of somebody else that stands in the way, if there is one."""
+        for record in self._records:
+            if (
+                record.owner is not owner
+                and record.start < end
+                and start < record.end
+                and (exclusive or record.exclusive)
+            ):
+                return record
+        return None
+
+    def _release(self, owner: object, start: int, end: int) -> None:
+        kept: list[Record] = []
+        for record in self._records:
+            if record.owner is not owner or record.end <= start or end <= record.start:
+                kept.append(record)
+                continue
+            if record.start < start:
+                kept.append(record._replace(end=start))
+            if end < record.end:
+                kept.append(record._replace(start=end))
+        self._records = kept
+
+    def closed(self, description: object) -> None:
+        """The last descriptor of it is gone."""
+        self._flocks.pop(description, None)
+
+    def left(self, owner: object) -> None:
+        """The process has closed a descriptor of this file, no matter which: all its record locks are released
+        (fcntl(2), "Advisory record locking")."""
+        self._records = [record for record in self._records if record.owner is not owner]
+
+
+def _range(start: int, length: int) -> tuple[int, int]:
+    # A negative length covers what is before the start (fcntl(2)).
+    end = start + length if length else _END
+    if length < 0:
+        start, end = end, start
+    if start < 0:
+        raise fail(errno.EINVAL)
+    return start, end

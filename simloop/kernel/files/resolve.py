@@ -1,0 +1,171 @@
+"""From a path to an inode, by the rules of path_resolution(7)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as _stat
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import NamedTuple
+
+from simloop.kernel.errors import fail
+from simloop.kernel.files.inodes import Directory, Inode, Symlink
+
+# From limits.h and namei.h of Linux; a path's length counts the byte that ends it.
+NAME_MAX = 255
+PATH_MAX = 4096
+LINKS_MAX = 40
+
+MAY_EXEC, MAY_WRITE, MAY_READ = 1, 2, 4
+
+
+class Credentials(NamedTuple):
+    """Who asks: as which user, and in which groups (credentials(7))."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+
+    def owns(self, inode: Inode) -> bool:
+        """Whether it may do what only the owner may, such as chmod(2)."""
+        return self.uid in (0, inode.uid)
+
+    def allowed(self, inode: Inode, want: int) -> bool:
+        """generic_permission() in fs/namei.c: `want` is made of `MAY_READ`, `MAY_WRITE`, `MAY_EXEC`."""
+        mode = inode.mode
+        if self.uid == 0:
+            # Root may do anything but run what nobody may run (CAP_DAC_OVERRIDE in capabilities(7)).
+            return not want & MAY_EXEC or isinstance(inode, Directory) or bool(mode & 0o111)
+        if self.uid == inode.uid:
+            mode >>= 6
+        elif inode.gid == self.gid or inode.gid in self.groups:
+            mode >>= 3
+        return not want & ~mode & 7
+
+    def strip(self, inode: Inode) -> None:
+        """Its data are changed: unless root does it, it runs as nobody else any more (setattr_should_drop_suidgid() in
+        fs/attr.c)."""
+        if inode.mode & (_stat.S_ISUID | _stat.S_ISGID) and self.uid:
+            inode.mode &= ~_stat.S_ISUID
+            if inode.mode & _stat.S_IXGRP or (inode.gid != self.gid and inode.gid not in self.groups):
+                inode.mode &= ~_stat.S_ISGID
+
+    def check(self, inode: Inode, want: int) -> None:
+        if not self.allowed(inode, want):
+            raise fail(errno.EACCES)
+
+
+class Kind(Enum):
+    """What the last part of a path is."""
+
+    NAME = auto()
+    DOT = auto()
+    DOTDOT = auto()
+    ROOT = auto()
+
+
+_DOTS = {".": Kind.DOT, "..": Kind.DOTDOT}
+
+
+class Last(NamedTuple):
+    """Where a path leads, but for its last step."""
+
+    directory: Directory
+    name: str
+    kind: Kind
+    #: Whether it ends in a slash, and so can only mean a directory.
+    slash: bool
+
+
+class Walk:
+    """One look at a path, or at two for one call. The limit on symbolic links counts for each path."""
+
+    __slots__ = ("_credentials", "_links", "_root")
+
+    def __init__(self, root: Directory, credentials: Credentials) -> None:
+        self._root = root
+        self._credentials = credentials
+        self._links = 0
+
+    def parent(self, path: str, base: Callable[[], Directory]) -> Last:
+        """All but the last step. `base` says where relative paths begin; it is not asked for others."""
+        self._links = 0
+        if not path:
+            raise fail(errno.ENOENT)
+        # A cheap test first: no name takes more than 4 bytes for a character, mostly 1.
+        if len(path) * 4 >= PATH_MAX and len(os.fsencode(path)) >= PATH_MAX:
+            raise fail(errno.ENAMETOOLONG)
+        return self._parent(path, self._root if path[0] == "/" else base())
+
+    def _parent(self, path: str, base: Directory) -> Last:
+        if path[0] == "/":
+            base = self._root
+        parts = [part for part in path.split("/") if part]
+        if not parts:
+            return Last(self._root, "", Kind.ROOT, True)
+        name = parts.pop()
+        for part in parts:
+            base = self._enter(base, part)
+        self._credentials.check(base, MAY_EXEC)
+        return Last(base, name, _DOTS.get(name, Kind.NAME), path[-1] == "/")
+
+    def _enter(self, directory: Directory, name: str) -> Directory:
+        self._credentials.check(directory, MAY_EXEC)
+        if name == ".":
+            return directory
+        if name == "..":
+            return directory.parent
+        inode = self.look(directory, name)
+        if isinstance(inode, Symlink):
+            inode = self._finish(self._follow(inode, directory), True)
+        if inode is None:
+            raise fail(errno.ENOENT)
+        if not isinstance(inode, Directory):
+            raise fail(errno.ENOTDIR)
+        return inode
+
+    @staticmethod
+    def look(directory: Directory, name: str) -> Inode | None:
+        """What `name` is in `directory`, if anything."""
+        if len(name) * 4 > NAME_MAX and len(os.fsencode(name)) > NAME_MAX:
+            raise fail(errno.ENAMETOOLONG)
+        return directory.get(name)
+
+    def _follow(self, link: Symlink, directory: Directory) -> Last:
+        self._links += 1
+        if self._links > LINKS_MAX:
+            raise fail(errno.ELOOP)
+        link.used()
+        return self._parent(link.target, directory)
+
+    def step(self, last: Last) -> Inode | None:
+        """The last step, without following a link that it leads to."""
+        if last.kind is Kind.NAME:
+            return self.look(last.directory, last.name)
+        return last.directory.parent if last.kind is Kind.DOTDOT else last.directory
+
+    def target(self, last: Last, follow: bool, *, making: bool = False) -> tuple[Last, Inode | None]:
+        """Follow links at the end of the path, if `follow` or if a slash behind them asks for it. Returns the last step
+        of the path that is left, and what is there. `making`: O_CREAT is given, which makes no directories."""
+        slash = False
+        while True:
+            slash = slash or last.slash
+            if making and slash and last.kind is Kind.NAME:
+                raise fail(errno.EISDIR)  # open_last_lookups() in fs/namei.c
+            inode = self.step(last)
+            if not isinstance(inode, Symlink) or not (follow or slash):
+                return last._replace(slash=slash), inode
+            last = self._follow(inode, last.directory)
+
+    def _finish(self, last: Last, follow: bool) -> Inode:
+        last, inode = self.target(last, follow)
+        if inode is None:
+            raise fail(errno.ENOENT)
+        if last.slash and not isinstance(inode, Directory):
+            raise fail(errno.ENOTDIR)
+        return inode
+
+    def inode(self, path: str, base: Callable[[], Directory], follow: bool = True) -> Inode:
+        """What `path` means."""
+        return self._finish(self.parent(path, base), follow)
