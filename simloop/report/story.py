@@ -9,6 +9,7 @@ from typing import Any
 
 from simloop.checks.waiting import Place, inner_library, stack_of, users_place
 from simloop.choices import Answer
+from simloop.kernel.files.crash import tell as tell_loss
 from simloop.kernel.tcp import Direction
 from simloop.kernel.threads import DELAYS, SimThread
 from simloop.network.links import DELIVERIES
@@ -124,6 +125,10 @@ def _others(count: int) -> str:
     return "another one" if count == 1 else f"{count} others"
 
 
+def _on_disk(answer: Answer, subject: Any, name: Name) -> str:
+    return tell_loss(answer.point.who, answer.point.kind, answer.value, subject)
+
+
 def _tied(answer: Answer, subject: Any, name: Name) -> str:
     return f"{_timer(subject, name)} came after {_others(answer.value)} due at the same time"
 
@@ -182,6 +187,8 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "net.connect": _connected,
     "net.race": _raced,
     "thread.race": _raced,
+    "disk.crash": _on_disk,
+    "disk.journal": _on_disk,
     "cpu.stall": _stalled,
     "timer.tie": _tied,
     "order.timer": _tied,
