@@ -9,7 +9,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from simloop.loop import SimLoop
-from simloop.shims import active, clocks, entropy, escapes, identity, names, polling, signals, sockets, threads
+from simloop.shims import (
+    active,
+    clocks,
+    descriptors,
+    entropy,
+    escapes,
+    files,
+    identity,
+    listing,
+    names,
+    paths,
+    polling,
+    signals,
+    sockets,
+    threads,
+)  # fmt: skip
 from simloop.shims.patch import Patch
 
 _real_new_event_loop = events.new_event_loop
@@ -73,6 +88,9 @@ def install() -> None:
     global _patch, _installed
     if _patch is None:
         escapes.install_audit_hook()
+        paths.install()
+        listing.install()
+        descriptors.install()
         _patch = Patch(
             [
                 *clocks.REPLACEMENTS,
@@ -80,6 +98,10 @@ def install() -> None:
                 *names.REPLACEMENTS,
                 *polling.REPLACEMENTS,
                 *sockets.REPLACEMENTS,
+                *paths.REPLACEMENTS,
+                *listing.REPLACEMENTS,
+                *descriptors.REPLACEMENTS,
+                *files.REPLACEMENTS,
                 *threads.REPLACEMENTS,
                 *signals.REPLACEMENTS,
                 *escapes.REPLACEMENTS,

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from simloop.kernel.files import FileCalls, FileSystem
     from simloop.kernel.scheduler import Runnable
     from simloop.kernel.tcp import Ports
 
@@ -63,6 +64,8 @@ class Host:
         self.ports = ports
         #: How many processes were started on it so far.
         self.processes = 0
+        #: Its files, once anybody has asked for them.
+        self.fs: FileSystem | None = None
 
     @cached_property
     def ipv4(self) -> str:
@@ -86,6 +89,9 @@ class Process:
         self.pid = pid
         self.files: dict[int, File] = {}
         self._free: list[int] = []
+        self._next_fd = FIRST_FD
+        #: Its calls on files, once it has made one.
+        self.calls: FileCalls | None = None
         self.loop: Runnable | None = None
         #: How many callbacks its loop has run; and a hash of what has arrived at it, and after how many each time.
         self.steps = 0
@@ -98,10 +104,26 @@ class Process:
 
     def open(self, file: File) -> int:
         """A descriptor for `file`: the lowest free one, as POSIX wants it."""
-        fd = heapq.heappop(self._free) if self._free else FIRST_FD + len(self.files)
+        if self._free:
+            fd = heapq.heappop(self._free)
+        else:
+            fd = self._next_fd
+            self._next_fd += 1
         self.files[fd] = file
         file.descriptors += 1
         return fd
+
+    def open_as(self, fd: int, file: File) -> None:
+        """Let `fd` stand for `file`, whatever it stood for before: dup2(2)."""
+        if fd in self.files:
+            self.close(fd)
+        for number in range(self._next_fd, fd + 1):
+            heapq.heappush(self._free, number)
+        self._next_fd = max(self._next_fd, fd + 1)
+        self._free.remove(fd)
+        heapq.heapify(self._free)
+        self.files[fd] = file
+        file.descriptors += 1
 
     def close(self, fd: int) -> None:
         file = self.files.pop(fd, None)

@@ -6,6 +6,7 @@ costs what happened and not what is open.
 
 from __future__ import annotations
 
+import errno
 import selectors
 from collections.abc import Mapping
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
@@ -13,6 +14,7 @@ from typing import Any
 
 from simloop.choices import permute
 from simloop.errors import EscapedSimulationError
+from simloop.kernel.errors import fail
 from simloop.kernel.process import HUP, IN, OUT, File, Process
 from simloop.kernel.scheduler import Runnable, Scheduler
 
@@ -63,6 +65,8 @@ class SimSelector(selectors.BaseSelector):
                 f"file descriptor {fd} is not of the simulated world, and cannot be watched by its loop: "
                 "create the socket inside the run"
             )
+        if not file.pollable:
+            raise fail(errno.EPERM)  # epoll_ctl(2)
         key = self._keys[fd] = SelectorKey(fileobj, fd, events, data)
         interest = self._interests[fd] = _Interest(key, file, self.candidates)
         file.watchers.append(interest)

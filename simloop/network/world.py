@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import re
 from collections.abc import Callable
 from random import Random
@@ -10,6 +11,7 @@ from typing import Any
 
 from simloop.choices import Choices
 from simloop.errors import ConfigurationError, EscapedSimulationError
+from simloop.kernel.files import Below, Credentials, FileCalls, FileSystem, real_cwd
 from simloop.kernel.process import Host, Process
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
 from simloop.kernel.threads import SimThread, Workers
@@ -27,9 +29,9 @@ class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_pids", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape", "max_steps",
-        "network", "own_threads", "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads",
-        "tracer",
+        "_below", "_pids", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape",
+        "max_steps", "network", "own_threads", "processes", "profile", "reaching_out", "root", "scheduler", "steps",
+        "threads", "tracer",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +67,7 @@ class World:
         #: Watches the loops of this world, if anybody does (`simloop.loop.Tracer`).
         self.tracer: Any = None
         self._random: Random | None = None
+        self._below: Below | None = None
         self._workers: dict[int, tuple[object, Workers]] = {}
         #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
         self.escape: EscapedSimulationError | None = None
@@ -102,6 +105,26 @@ class World:
         finally:
             self.current = process
 
+    def files(self) -> FileCalls:
+        """The calls on files of the process that runs now. It begins where the real process is, with the rights of the
+        real user and the umask that most programs are started with."""
+        process = self.current
+        if process.calls is None:
+            process.calls = FileCalls(self._fs(process.host), process, Credentials.real())
+            with contextlib.suppress(OSError):
+                process.calls.chdir(real_cwd())
+        return process.calls
+
+    def _fs(self, host: Host) -> FileSystem:
+        if host.fs is None:
+            if self._below is None:
+                self._below = Below()
+            clock, choices = self.scheduler.clock, self.choices
+            host.fs = FileSystem(
+                clock, self._below, name=host.name, entropy=lambda size: choices.entropy.randbytes(size)
+            )
+        return host.fs
+
     def workers(self, executor: object, limit: int, name: str) -> Workers:
         """The simulated threads that stand in for those of `executor`."""
         entry = self._workers.get(id(executor))
@@ -128,8 +151,13 @@ class World:
         for thread in list(self.threads.values()):
             if thread is not None:
                 thread.kill()
+        for host in self.network.hosts.values():
+            if host.fs is not None:
+                host.fs.close()
+                host.fs = None
         self.network.close()
         for process in self.processes:
             process.loop = None
+            process.calls = None
             # A transport that is collected after the run closes its socket: it must find nothing to close.
             process.files.clear()

@@ -39,12 +39,38 @@ AUDITED: dict[str, tuple[str, str]] = {
 }
 
 
+# Audit events of calls that change the real disk. Those of the simulated functions never get so far.
+CHANGING = (
+    "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.removexattr", "os.rename", "os.rmdir",
+    "os.setxattr", "os.symlink", "os.truncate", "os.utime",
+)  # fmt: skip
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def _imports() -> bool:
+    """Whether the interpreter writes the bytecode of a module that is imported: its own affair, and real."""
+    frame = sys._getframe(2)
+    return frame.f_code.co_filename.startswith("<frozen importlib")
+
+
 def _audit(event: str, args: tuple[Any, ...]) -> None:
     if active.entered is None or active.entered.reaching_out:
         return
     if event in AUDITED:
         if active.world() is not None:
             raise active.escape(*AUDITED[event])
+    elif event == "open":
+        # A number is a descriptor that is open already.
+        writes = args[2] & _WRITES and not isinstance(args[0], int)
+        if writes and active.world() is not None and not _imports():
+            raise active.escape(f"opening the real file {args[0]!r} for writing", "open it with open() or os.open()")
+    elif event in CHANGING:
+        if active.world() is not None and not _imports():
+            raise active.escape(f"{event} of the real file {args[0]!r}", "use the function of the module os")
+    elif event == "mmap.__new__":
+        world = active.world()
+        if world is not None and args[0] in world.current.files:
+            raise active.escape("mmap of a simulated file", "read it instead, or replace it in the test")
     elif event == "sqlite3.connect" and active.world() is not None and args[0] != ":memory:":
         raise active.escape("an sqlite3 database", "use ':memory:', or replace it in the test")
 

@@ -9,6 +9,10 @@ from types import ModuleType
 Replacement = tuple[object, str, object]
 
 
+# Whose references stay: the interpreter imports through them, and imports are real.
+_KEPT = {"posix", "_io", "_frozen_importlib", "_frozen_importlib_external"}
+
+
 class Patch:
     """A set of replacements: the attribute of a module or class, and what stands there meanwhile.
 
@@ -54,7 +58,7 @@ class Patch:
             if name in self._seen:
                 continue
             self._seen.add(name)
-            if name.startswith("simloop") or not isinstance(module, ModuleType):
+            if name.startswith("simloop") or name in _KEPT or not isinstance(module, ModuleType):
                 continue
             namespace = vars(module)
             if id(namespace) in self._owners:

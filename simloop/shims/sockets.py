@@ -431,13 +431,14 @@ _SENDFILE_SIZE = 1 << 22
 
 
 def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
-    """From a real file, which may be read, to a simulated socket; `loop.sendfile` ends here."""
+    """From a file to a simulated socket, where `loop.sendfile` ends, or to a simulated file, as shutil copies."""
     world = active.world()
     target = world.current.files.get(out_fd) if world is not None else None
-    if not isinstance(target, TcpSocket):
+    if target is None:
         return _real_sendfile(out_fd, in_fd, offset, count)
     start = os.lseek(in_fd, 0, os.SEEK_CUR) if offset is None else offset
-    sent = target.send(os.pread(in_fd, min(count, _SENDFILE_SIZE), start))
+    data = os.pread(in_fd, min(count, _SENDFILE_SIZE), start)
+    sent = target.send(data) if isinstance(target, TcpSocket) else os.write(out_fd, data)
     if offset is None:
         os.lseek(in_fd, start + sent, os.SEEK_SET)
     return sent

@@ -167,9 +167,9 @@ class FilesMachine(RuleBasedStateMachine):
         self.keep("open", ((path, flags, mode), (path, flags, mode)))
 
     @precondition(lambda self: len(self.fds) < MAX_FILES)
-    @rule(path=NAMES, flags=st.sampled_from([os.O_CREAT, os.O_CREAT | os.O_TRUNC, os.O_CREAT | os.O_EXCL]))
+    @rule(path=NAMES, flags=st.sampled_from([0, 0, os.O_TRUNC, os.O_EXCL, os.O_APPEND]))
     def create(self, path: str, flags: int) -> None:
-        self.keep("open", ((path, flags | os.O_RDWR, 0o666),) * 2)
+        self.keep("open", ((path, flags | os.O_RDWR | os.O_CREAT, 0o666),) * 2)
 
     @rule(path=PATHS, follow=st.booleans())
     def stat(self, path: str, follow: bool) -> None:

@@ -75,12 +75,10 @@ class AttributeCalls:
 
     def _check(self, operation: str, path: str, dir_fd: int | None) -> None:
         disk = self.fs.disk
-        if disk.faults:
+        if disk.faults:  # else nobody needs the whole path
             if path[:1] != "/":
                 path = f"{self._base(dir_fd)().path.rstrip('/')}/{path}"
             disk.check(operation, normpath(path))
-        else:
-            disk.owed_ns += disk.timing.call_ns
 
     def _inode(self, operation: str, path: str | int, dir_fd: int | None, follow: bool) -> Inode:
         """What `path` means, or what stands behind a descriptor."""

@@ -142,12 +142,12 @@ class Description(File):
         disk = file.fs.disk
         count = disk.limit("read", self.path, min(count, COUNT_MAX))
         moved = max(0, min(count, file.contents.size - start))
-        if file.cached:
-            disk.owed_ns += disk.timing.copy_ns(moved)
-        else:
-            # Read-ahead brings the rest along.
-            file.cached = True
-            disk.owed_ns += disk.timing.read_latency_ns + disk.timing.transfer_ns(file.contents.size)
+        if file.ino in file.fs.written:
+            disk.owed_ns += disk.timing.call_ns + disk.timing.copy_ns(moved)
+            if not file.cached:
+                # Read-ahead brings the rest along.
+                file.cached = True
+                disk.owed_ns += disk.timing.read_latency_ns + disk.timing.transfer_ns(file.contents.size)
         if moved:
             file.used()
         return file, count
@@ -235,6 +235,7 @@ class Description(File):
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         inode, fs = self.inode, self.inode.fs
+        fs.disk.owed_ns += fs.disk.timing.call_ns
         try:
             fs.disk.check("fsync", self.path)
         except OSError:

@@ -100,8 +100,8 @@ class Regular(Inode):
         self.opens = 0
         #: How many times writing it to disk has failed: each description tells each failure once (errseq_t).
         self.errors = 0
-        #: Whether it is in the page cache; reading what is not takes the disk's time.
-        self.cached = real is None
+        #: Whether it is in the page cache, as what was written is until the machine starts anew.
+        self.cached = True
 
     @property
     def contents(self) -> Contents:
@@ -211,6 +211,13 @@ class Directory(Inode):
             inode.parent = self
             inode.dead = False
             self.nlink += 1
+
+    def forget(self) -> list[Inode]:
+        """Let go of everything in it, which is returned, and of where it is."""
+        known = [inode for inode in self._entries.values() if inode is not None and inode is not _UNSEEN]
+        self._entries.clear()
+        del self.parent
+        return known
 
     def contains(self, other: Directory) -> bool:
         """Whether `other` is this one or somewhere below it."""

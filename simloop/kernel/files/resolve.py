@@ -27,6 +27,11 @@ class Credentials(NamedTuple):
     gid: int = 0
     groups: tuple[int, ...] = ()
 
+    @staticmethod
+    def real() -> Credentials:
+        """Those of the real process."""
+        return Credentials(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+
     def owns(self, inode: Inode) -> bool:
         """Whether it may do what only the owner may, such as chmod(2)."""
         return self.uid in (0, inode.uid)

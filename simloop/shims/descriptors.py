@@ -1,0 +1,330 @@
+"""The functions of `os` and `fcntl` that take descriptors, for files of the current simulated process.
+
+Real descriptors, such as 0 to 2, go to the real functions; sockets are the affair of `sockets`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl as _fcntl
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from simloop.kernel.errors import fail
+from simloop.kernel.files import Description
+from simloop.kernel.process import FIRST_FD, File
+from simloop.network.world import World
+from simloop.shims import active
+from simloop.shims.paths import declare_support, do, inside, ours, result_of, stat, statvfs
+
+_NAMES = (
+    "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fstat", "fstatvfs", "fsync",
+    "ftruncate", "get_blocking", "get_inheritable", "isatty", "lockf", "lseek", "posix_fadvise", "posix_fallocate",
+    "pread", "preadv", "pwrite", "pwritev", "read", "readv", "set_blocking", "set_inheritable", "write", "writev",
+)  # fmt: skip
+_real = {name: getattr(os, name) for name in _NAMES}
+_real_fcntl = {name: getattr(_fcntl, name) for name in ("fcntl", "flock", "lockf")}
+
+Call = Callable[[Description], Any]
+
+
+def _on(name: str, shape: Callable[..., Call]) -> Callable[..., Any]:
+    """A function whose first argument is a descriptor: ``shape(*rest)`` says what it does with an open file."""
+    real = _real[name]
+
+    def shim(fd: Any, /, *args: Any) -> Any:
+        world = inside()
+        if world is None or not isinstance(fd, int) or not ours(world, fd):
+            return real(fd, *args)
+        return do(world, _called, world, fd, shape(*args))
+
+    shim.__name__ = shim.__qualname__ = name
+    return shim
+
+
+def _called(world: World, fd: int, call: Call) -> Any:
+    return call(world.files().description(fd))
+
+
+def view_of(data: Any) -> memoryview:
+    view = memoryview(data)
+    return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
+
+
+def _views(buffers: Iterable[Any]) -> list[memoryview]:
+    return [view_of(buffer) for buffer in buffers]
+
+
+def _scatter(buffers: list[memoryview], data: bytes) -> int:
+    at = 0
+    for buffer in buffers:
+        piece = data[at : at + len(buffer)]
+        buffer[: len(piece)] = piece
+        at += len(piece)
+    return at
+
+
+def _readv(buffers: Any) -> Call:
+    views = _views(buffers)
+    return lambda file: _scatter(views, file.read(sum(map(len, views))))
+
+
+def _preadv(buffers: Any, offset: int, flags: int = 0) -> Call:
+    views = _views(buffers)
+    return lambda file: _scatter(views, file.pread(sum(map(len, views)), offset))
+
+
+def _write(data: Any) -> Call:
+    view = view_of(data)
+    return lambda file: file.write(view)
+
+
+def _pwrite(data: Any, offset: int) -> Call:
+    view = view_of(data)
+    return lambda file: file.pwrite(view, offset)
+
+
+def _writev(buffers: Any) -> Call:
+    data = memoryview(b"".join(_views(buffers)))
+    return lambda file: file.write(data)
+
+
+def _pwritev(buffers: Any, offset: int, flags: int = 0) -> Call:
+    data = memoryview(b"".join(_views(buffers)))
+    return lambda file: file.pwrite(data, offset)
+
+
+def _truncate(size: int) -> Call:
+    return lambda file: file.truncate(size)
+
+
+def _allocate(offset: int, size: int) -> Call:
+    return lambda file: file.allocate(offset, size)
+
+
+def _nothing(*_: Any) -> Call:
+    return lambda file: None
+
+
+read = _on("read", lambda count: lambda file: file.read(count))
+pread = _on("pread", lambda count, offset: lambda file: file.pread(count, offset))
+lseek = _on("lseek", lambda offset, whence: lambda file: file.lseek(offset, whence))
+fsync = _on("fsync", lambda: lambda file: file.sync())
+fdatasync = _on("fdatasync", lambda: lambda file: file.sync(data_only=True))
+readv, preadv = _on("readv", _readv), _on("preadv", _preadv)
+write, pwrite = _on("write", _write), _on("pwrite", _pwrite)
+writev, pwritev = _on("writev", _writev), _on("pwritev", _pwritev)
+ftruncate, posix_fallocate = _on("ftruncate", _truncate), _on("posix_fallocate", _allocate)
+posix_fadvise = _on("posix_fadvise", _nothing)
+get_blocking = _on("get_blocking", lambda: lambda file: True)
+set_blocking = _on("set_blocking", _nothing)
+get_inheritable = _on("get_inheritable", lambda: lambda file: False)
+set_inheritable = _on("set_inheritable", _nothing)
+
+
+def isatty(fd: int, /) -> bool:
+    world = inside()
+    terminal: bool = (world is None or not isinstance(fd, int) or not ours(world, fd)) and _real["isatty"](fd)
+    return terminal
+
+
+def fstat(fd: int) -> os.stat_result:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        found: os.stat_result = _real["fstat"](fd)
+        return found
+    if not isinstance(world.current.files.get(fd), Description):
+        return stat(fd)
+    return result_of(do(world, _called, world, fd, Description.stat))
+
+
+def fstatvfs(fd: int, /) -> os.statvfs_result:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        found: os.statvfs_result = _real["fstatvfs"](fd)
+        return found
+    return statvfs(fd)
+
+
+def fchmod(fd: int, mode: int) -> None:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        return _real["fchmod"](fd, mode)  # type: ignore[no-any-return]
+    do(world, world.files().chmod, fd, mode)
+    return None
+
+
+def fchown(fd: int, uid: int, gid: int) -> None:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        return _real["fchown"](fd, uid, gid)  # type: ignore[no-any-return]
+    do(world, world.files().chown, fd, uid, gid)
+    return None
+
+
+def dup(fd: int, /) -> int:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        copy: int = _real["dup"](fd)
+        return copy
+    return world.current.open(_file(world, fd))
+
+
+def dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not isinstance(fd2, int) or not ours(world, fd):
+        if world is not None and isinstance(fd2, int) and ours(world, fd2):
+            raise active.escape("os.dup2 of a real descriptor", "open the file inside the run")
+        copy: int = _real["dup2"](fd, fd2, inheritable)
+        return copy
+    if not ours(world, fd2) or fd2 > FIRST_FD + (1 << 16):
+        raise active.escape(f"os.dup2 to descriptor {fd2}", "it is none of the simulated world's")
+    file = _file(world, fd)
+    if fd != fd2:
+        world.current.open_as(fd2, file)
+    return fd2
+
+
+def _file(world: World, fd: int) -> File:
+    file = world.current.files.get(fd)
+    if file is None:
+        raise fail(errno.EBADF)
+    return file
+
+
+def closerange(fd_low: int, fd_high: int, /) -> None:
+    """The simulated descriptors of the range; the real ones, which are not the program's, stay open."""
+    world = inside()
+    if world is None:
+        return _real["closerange"](fd_low, fd_high)  # type: ignore[no-any-return]
+    for fd in sorted(fd for fd in world.current.files if fd_low <= fd < fd_high):
+        world.current.close(fd)
+    return None
+
+
+def copy_file_range(
+    src: int, dst: int, count: int, offset_src: int | None = None, offset_dst: int | None = None
+) -> int:
+    world = inside()
+    if world is None or not ours(world, src) or not ours(world, dst):
+        copied: int = _real["copy_file_range"](src, dst, count, offset_src, offset_dst)
+        return copied
+    calls = world.files()
+
+    def copy() -> int:
+        source, target = calls.description(src), calls.description(dst)
+        if count < 0:
+            raise fail(errno.EINVAL)
+        data = memoryview(source.read(count) if offset_src is None else source.pread(count, offset_src))
+        return target.write(data) if offset_dst is None else target.pwrite(data, offset_dst)
+
+    return int(do(world, copy))
+
+
+# --- locks ----------------------------------------------------------------------------------------------
+
+
+def _wait_for(world: World, attempt: Callable[[], None], blocking: bool) -> None:
+    """Take a lock, now or when it is free."""
+    if not blocking:
+        do(world, attempt)
+        return
+
+    def taken() -> bool:
+        try:
+            attempt()
+        except BlockingIOError:
+            return False
+        return True
+
+    if not taken():
+        world.block(taken)
+
+
+def flock(fd: Any, operation: int, /) -> None:
+    world = inside()
+    number = fd if isinstance(fd, int) else fd.fileno()
+    if world is None or not ours(world, number):
+        return _real_fcntl["flock"](fd, operation)  # type: ignore[no-any-return]
+    file = world.files().description(number)
+    _wait_for(world, lambda: file.flock(operation), not operation & _fcntl.LOCK_NB)
+    return None
+
+
+def fcntl_lockf(fd: Any, cmd: int, len: int = 0, start: int = 0, whence: int = 0, /) -> Any:
+    world = inside()
+    number = fd if isinstance(fd, int) else fd.fileno()
+    if world is None or not ours(world, number):
+        return _real_fcntl["lockf"](fd, cmd, len, start, whence)
+    kind = cmd & ~_fcntl.LOCK_NB
+    if kind not in (_fcntl.LOCK_UN, _fcntl.LOCK_SH, _fcntl.LOCK_EX):
+        raise ValueError("unrecognized lockf argument")
+    process = world.current
+    file = world.files().description(number)
+    begin = start + (0, file.offset, file.inode.size)[whence]
+    if kind == _fcntl.LOCK_UN:
+        file.locks.unlock(process, begin, len)
+        return None
+    exclusive = kind == _fcntl.LOCK_EX
+    if not (file.writable if exclusive else file.readable):
+        raise fail(errno.EBADF)
+    _wait_for(world, lambda: file.locks.lock(process, exclusive, begin, len), not cmd & _fcntl.LOCK_NB)
+    return None
+
+
+_LOCKF = {os.F_LOCK: _fcntl.LOCK_EX, os.F_TLOCK: _fcntl.LOCK_EX | _fcntl.LOCK_NB, os.F_ULOCK: _fcntl.LOCK_UN}
+
+
+def lockf(fd: int, command: int, length: int, /) -> None:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        return _real["lockf"](fd, command, length)  # type: ignore[no-any-return]
+    if command == os.F_TEST:
+        file = world.files().description(fd)
+        end = file.offset + length if length else 1 << 62
+        if file.locks.conflict(world.current, True, file.offset, end) is not None:
+            raise fail(errno.EACCES)
+    elif command in _LOCKF:
+        fcntl_lockf(fd, _LOCKF[command], length, 0, 1)
+    else:
+        raise fail(errno.EINVAL)
+    return None
+
+
+# Flags that F_SETFL can change (fcntl(2)).
+_SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | getattr(os, "O_NOATIME", 0) | os.O_ASYNC
+
+
+def fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
+    world = inside()
+    number = fd if isinstance(fd, int) else fd.fileno()
+    if world is None or not ours(world, number):
+        return _real_fcntl["fcntl"](fd, cmd, arg)
+    file = _file(world, number)
+    if cmd == _fcntl.F_GETFD:
+        return _fcntl.FD_CLOEXEC
+    if cmd in (_fcntl.F_SETFD, getattr(_fcntl, "F_FULLFSYNC", _fcntl.F_SETFD)):
+        return 0
+    if cmd in (_fcntl.F_DUPFD, _fcntl.F_DUPFD_CLOEXEC):
+        return world.current.open(file)
+    if isinstance(file, Description):
+        if cmd == _fcntl.F_GETFL:
+            return file.flags
+        if cmd == _fcntl.F_SETFL:
+            file.flags = (file.flags & ~_SETTABLE) | (arg & _SETTABLE)
+            return 0
+    raise active.escape(f"fcntl command {cmd}", "it is not simulated yet; replace it in the test")
+
+
+def install() -> None:
+    """What no replacement of an attribute can do."""
+    declare_support({name: globals()[name] for name in _NAMES}, _real)
+
+
+REPLACEMENTS: list[tuple[object, str, object]] = [
+    *((os, name, globals()[name]) for name in _NAMES),
+    (_fcntl, "fcntl", fcntl),
+    (_fcntl, "flock", flock),
+    (_fcntl, "lockf", fcntl_lockf),
+]

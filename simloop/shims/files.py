@@ -1,0 +1,371 @@
+"""`open` and `io.FileIO` over the files of the current simulated process.
+
+Only the raw file is ours; buffers and text lie on it as the real classes of `io` do.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import linecache
+import os
+import stat as _stat
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from simloop.errors import WorldError
+from simloop.kernel.errors import fail
+from simloop.kernel.files import Description
+from simloop.network.world import World
+from simloop.shims import active
+from simloop.shims.descriptors import view_of
+from simloop.shims.paths import do, inside, named, ours
+from simloop.shims.paths import open as open_path
+
+real_open = io.open
+real_FileIO = io.FileIO
+# What is read at once where the size of a file says nothing.
+_READ_SIZE = 1 << 16
+
+
+class SimFileIO(io.RawIOBase):
+    """A raw file of the current simulated process: what `io.FileIO` is for a real one."""
+
+    _fd = -1
+
+    def __init__(
+        self,
+        file: Any,
+        mode: str = "r",
+        closefd: bool = True,
+        opener: Callable[[Any, int], int] | None = None,
+    ) -> None:
+        world = inside()
+        if world is None:
+            raise WorldError("a simulated file can only be opened inside a run")
+        if self._fd >= 0:
+            self.close()
+        flags = self._parse(mode)
+        self._world = world
+        self._closefd = closefd
+        self.name = file
+        if isinstance(file, int):
+            if file < 0:
+                raise ValueError("negative file descriptor")
+            fd = int(file)
+        else:
+            if not closefd:
+                raise ValueError("Cannot use closefd=False with file name")
+            fd = self._opened(file, flags, opener)
+        self._process = world.current
+        found = self._process.files.get(fd)
+        try:
+            if not isinstance(found, Description):
+                raise fail(errno.EBADF)
+            self._file = found
+            facts = found.stat()
+            if _stat.S_ISDIR(facts.mode):
+                error = fail(errno.EISDIR)
+                error.filename = file
+                raise error
+        except OSError:
+            if not isinstance(file, int) and isinstance(found, Description):
+                self._process.close(fd)
+            raise
+        self._fd = fd
+        self._blksize = facts.blksize
+        if self._appending:
+            self._call(found.lseek, 0, os.SEEK_END)
+
+    def _opened(self, file: Any, flags: int, opener: Callable[[Any, int], int] | None) -> int:
+        if opener is None:
+            return open_path(file, flags, 0o666)
+        fd = opener(file, flags)
+        if not isinstance(fd, int):
+            raise TypeError("expected integer from opener")
+        if fd < 0:
+            raise ValueError(f"opener returned {fd}")
+        return fd
+
+    def _parse(self, mode: str) -> int:
+        if not isinstance(mode, str):
+            raise TypeError(f"FileIO() argument 'mode' must be str, not {type(mode).__name__}")
+        if set(mode) - set("xrwab+"):
+            raise ValueError(f"invalid mode: {mode}")
+        if sum(mode.count(kind) for kind in "rwax") != 1 or mode.count("+") > 1:
+            raise ValueError("Must have exactly one of create/read/write/append mode and at most one plus")
+        self._created, self._appending = "x" in mode, "a" in mode
+        self._reads = "r" in mode or "+" in mode
+        self._writes = "r" not in mode or "+" in mode
+        flags = os.O_RDWR if self._reads and self._writes else os.O_RDONLY if self._reads else os.O_WRONLY
+        for kind, more in (
+            ("x", os.O_EXCL | os.O_CREAT), ("w", os.O_CREAT | os.O_TRUNC), ("a", os.O_APPEND | os.O_CREAT),
+        ):  # fmt: skip
+            if kind in mode:
+                flags |= more
+        return flags | os.O_CLOEXEC
+
+    def _call(self, call: Callable[..., Any], *args: Any) -> Any:
+        return do(self._world, call, *args)
+
+    def _check(self) -> None:
+        if self._fd < 0:
+            raise ValueError("I/O operation on closed file")
+        if self._process.files.get(self._fd) is not self._file:
+            # Somebody closed the descriptor, or put another file there.
+            found = self._process.files.get(self._fd)
+            if not isinstance(found, Description):
+                raise fail(errno.EBADF)
+            self._file = found
+
+    def _check_reads(self) -> None:
+        self._check()
+        if not self._reads:
+            raise io.UnsupportedOperation("File not open for reading")
+
+    def _check_writes(self) -> None:
+        self._check()
+        if not self._writes:
+            raise io.UnsupportedOperation("File not open for writing")
+
+    # --- data -----------------------------------------------------------------------------------------
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._check_reads()
+        count: int = self._call(self._file.read_into, view_of(buffer))
+        return count
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._check_reads()
+        if size is None or size < 0:
+            return self.readall()
+        data: bytes = self._call(self._file.read, size)
+        return data
+
+    def readall(self) -> bytes:
+        self._check_reads()
+        pieces: list[bytes] = []
+        # One more than what is left, so that the end is seen in most cases without another call.
+        size = max(0, self._file.inode.size - self._file.offset) + 1
+        while piece := self._call(self._file.read, max(size, _READ_SIZE if pieces else 1)):
+            pieces.append(piece)
+            if len(piece) < size:
+                size = 1
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def write(self, data: Any, /) -> int:
+        self._check_writes()
+        if isinstance(data, str):
+            raise TypeError("a bytes-like object is required, not 'str'")
+        count: int = self._call(self._file.write, view_of(data))
+        return count
+
+    def truncate(self, size: int | None = None, /) -> int:
+        self._check_writes()
+        if size is None:
+            size = self.tell()
+        self._call(self._file.truncate, size)
+        return size
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self._check()
+        if not isinstance(offset, int):
+            raise TypeError(f"'{type(offset).__name__}' object cannot be interpreted as an integer")
+        position: int = self._call(self._file.lseek, offset, whence)
+        return position
+
+    def tell(self) -> int:
+        return self.seek(0, os.SEEK_CUR)
+
+    # --- what it is -----------------------------------------------------------------------------------
+
+    def readable(self) -> bool:
+        self._check_open()
+        return self._reads
+
+    def writable(self) -> bool:
+        self._check_open()
+        return self._writes
+
+    def seekable(self) -> bool:
+        self._check_open()
+        return True
+
+    def _check_open(self) -> None:
+        if self._fd < 0:
+            raise ValueError("I/O operation on closed file")
+
+    def fileno(self) -> int:
+        self._check_open()
+        return self._fd
+
+    def isatty(self) -> bool:
+        self._check_open()
+        return False
+
+    @property
+    def closefd(self) -> bool:
+        """Whether closing it closes the descriptor."""
+        return self._closefd
+
+    @property
+    def mode(self) -> str:
+        if self._created:
+            return "xb+" if self._reads else "xb"
+        if self._appending:
+            return "ab+" if self._reads else "ab"
+        if self._reads:
+            return "rb+" if self._writes else "rb"
+        return "wb"
+
+    def __repr__(self) -> str:
+        name = type(self).__name__ if type(self) is not SimFileIO else "_io.FileIO"
+        if self._fd < 0:
+            return f"<{name} [closed]>"
+        return f"<{name} name={self.name!r} mode={self.mode!r} closefd={self._closefd}>"
+
+    def __getstate__(self) -> Any:
+        raise TypeError("cannot pickle '_io.FileIO' object")
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        try:
+            # Flushes what a subclass holds back; `closed` is true for it from here on.
+            super().close()
+        finally:
+            # A finished world has closed everything, and its descriptors mean nothing any more.
+            if fd >= 0 and self._closefd and active.entered is self._world:
+                self._process.close(fd)
+
+    def _dealloc_warn(self, source: Any) -> None:
+        # io's buffers call this when they are collected without having been closed.
+        if self._fd >= 0 and self._closefd and active.entered is self._world:
+            warnings.warn(f"unclosed file {source!r}", ResourceWarning, stacklevel=2, source=source)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            self._dealloc_warn(self)
+            self.close()
+
+
+class _Chooses(type(real_FileIO)):  # type: ignore[misc]
+    """Makes `FileIO(...)` a simulated file inside a world and a real one outside."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is not FileIO:
+            return super().__call__(*args, **kwargs)
+        world = inside()
+        file = args[0] if args else kwargs.get("file")
+        simulated = world is not None and not (isinstance(file, int) and not ours(world, file))
+        return (SimFileIO if simulated else real_FileIO)(*args, **kwargs)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, (real_FileIO, SimFileIO)) if cls is FileIO else super().__instancecheck__(instance)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, (real_FileIO, SimFileIO)) if cls is FileIO else super().__subclasscheck__(subclass)
+
+
+class FileIO(real_FileIO, metaclass=_Chooses):
+    """What `io.FileIO` is while a world is entered. Subclasses of it are real files."""
+
+
+def open(
+    file: Any,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Callable[[Any, int], int] | None = None,
+) -> Any:
+    world = inside()
+    name = file if isinstance(file, int) else named(file) if world is not None else None
+    if world is None or name is None or (isinstance(name, int) and not ours(world, name)):
+        return real_open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+    kind, binary = _checked(mode, buffering, encoding, errors, newline)
+    raw = SimFileIO(file if isinstance(file, int) else os.fspath(file), kind, closefd, opener)
+    try:
+        return _wrapped(raw, mode, binary, buffering, encoding, errors, newline)
+    except BaseException:
+        raw.close()
+        raise
+
+
+def _checked(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any) -> tuple[str, bool]:
+    """The checks of _io_open_impl() in Modules/_io/_iomodule.c. Returns the raw file's mode, and whether it stays
+    one of bytes."""
+    for name, value in (("mode", mode), ("encoding", encoding), ("errors", errors), ("newline", newline)):
+        if not isinstance(value, str) and (value is not None or name == "mode"):
+            kinds = "str" if name == "mode" else "str or None"
+            raise TypeError(f"open() argument {name!r} must be {kinds}, not {type(value).__name__}")
+    if not isinstance(buffering, int):
+        raise TypeError(f"{type(buffering).__name__!r} object cannot be interpreted as an integer")
+    if set(mode) - set("xrwabt+") or len(set(mode)) < len(mode):
+        raise ValueError(f"invalid mode: {mode!r}")
+    binary = "b" in mode
+    if "t" in mode and binary:
+        raise ValueError("can't have text and binary mode at once")
+    if len(set(mode) & set("xrwa")) > 1:  # none at all is the raw file's affair
+        raise ValueError("must have exactly one of create/read/write/append mode")
+    for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
+        if binary and value is not None:
+            article = "an" if name in ("encoding", "errors") else "a"
+            raise ValueError(f"binary mode doesn't take {article} {name} argument")
+    if binary and buffering == 1:
+        warnings.warn(
+            "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return "".join(letter for letter in mode if letter in "xrwa+"), binary
+
+
+def _wrapped(raw: SimFileIO, mode: str, binary: bool, buffering: int, encoding: Any, errors: Any, newline: Any) -> Any:
+    lines = buffering == 1 and not binary
+    if buffering < 0 or buffering == 1:
+        buffering = raw._blksize if raw._blksize > 1 else io.DEFAULT_BUFFER_SIZE
+    if buffering == 0:
+        if binary:
+            return raw
+        raise ValueError("can't have unbuffered text I/O")
+    buffer: Any
+    if "+" in mode:
+        buffer = io.BufferedRandom(raw, buffering)
+    elif "r" in mode:
+        buffer = io.BufferedReader(raw, buffering)
+    else:
+        buffer = io.BufferedWriter(raw, buffering)
+    if binary:
+        return buffer
+    text = io.TextIOWrapper(buffer, io.text_encoding(encoding, 2), errors, newline, lines)
+    text.mode = mode  # type: ignore[misc]
+    return text
+
+
+_real_updatecache = linecache.updatecache
+
+
+def updatecache(filename: Any, module_globals: Any = None) -> Any:
+    """Source lines for tracebacks are the interpreter's own affair, and kept from run to run: they are real."""
+    world: World | None = inside()
+    if world is None:
+        return _real_updatecache(filename, module_globals)
+    world.reaching_out = True
+    try:
+        return _real_updatecache(filename, module_globals)
+    finally:
+        world.reaching_out = False
+
+
+REPLACEMENTS: list[tuple[object, str, object]] = [
+    (builtins, "open", open),
+    (io, "open", open),
+    (io, "FileIO", FileIO),
+    (linecache, "updatecache", updatecache),
+]

@@ -1,0 +1,436 @@
+"""The functions of `os` that take paths, over the files of the current simulated process.
+
+Whatever is wrong with an argument itself is said by the real function, which looks at its arguments before it does
+anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from simloop.kernel.errors import fail
+from simloop.kernel.files import Description, FileCalls, Stat, UnsimulatedFileError
+from simloop.kernel.process import FIRST_FD
+from simloop.network.world import World
+from simloop.shims import active
+
+_real = {
+    name: getattr(os, name)
+    for name in (
+        "access", "chdir", "chmod", "chown", "fchdir", "getcwd", "getcwdb", "getxattr", "lchown", "link",
+        "listxattr", "lstat", "mkdir", "mkfifo", "mknod", "open", "readlink", "remove", "removexattr", "rename",
+        "replace", "rmdir", "setxattr", "stat", "statvfs", "symlink", "sync", "truncate", "umask", "unlink",
+        "utime",
+    )
+}  # fmt: skip
+
+# Less than this is what a step takes anyway: nobody else gets a turn for it.
+_BRIEF_NS = 50_000
+
+
+def inside() -> World | None:
+    """The world whose files are meant by the calling code; None for the real ones."""
+    world = active.world()
+    return None if world is None or world.reaching_out else world
+
+
+def pay(world: World, calls: FileCalls) -> None:
+    """Let the time pass that the disk has taken. A long while is a blocking call: of a thread in an executor, or of
+    the whole process if its loop's thread makes it."""
+    disk = calls.fs.disk
+    if disk.owed_ns:
+        owed = disk.take_ns()
+        if owed < _BRIEF_NS:
+            world.scheduler.clock.now += owed
+        else:
+            world.block(lambda: False, owed / 1e9)
+
+
+def named(path: Any) -> str | int | None:
+    """A path as text, or a descriptor. None for what is neither: the real function is to say so."""
+    if type(path) is not str:
+        if isinstance(path, int):
+            return path
+        try:
+            path = os.fspath(path)
+        except TypeError:
+            return None
+        if isinstance(path, bytes):
+            path = os.fsdecode(path)
+    return None if "\0" in path else path
+
+
+def do(
+    world: World, call: Callable[..., Any], *args: Any, shown: Any = None, shown2: Any = None, **keywords: Any
+) -> Any:
+    """Make a call of the kernel's: its error names the files, and its time passes."""
+    calls = world.files()
+    try:
+        return call(*args, **keywords)
+    except UnsimulatedFileError:
+        raise active.escape(f"the device, pipe or socket {shown!r}", "replace it in the test") from None
+    except OSError as error:
+        if error.filename is None and shown is not None and not isinstance(shown, int):
+            error.filename = shown
+            if shown2 is not None:
+                error.filename2 = shown2
+        raise
+    finally:
+        pay(world, calls)
+
+
+def result_of(stat: Stat) -> os.stat_result:
+    times = stat.atime_ns, stat.mtime_ns, stat.ctime_ns
+    whole = (stat.mode, stat.ino, stat.dev, stat.nlink, stat.uid, stat.gid, stat.size, *(ns // 10**9 for ns in times))
+    more: dict[str, float] = {"st_blksize": stat.blksize, "st_blocks": stat.blocks, "st_rdev": stat.rdev}
+    for name, ns in zip(("atime", "mtime", "ctime"), times, strict=True):
+        more[f"st_{name}_ns"] = ns
+        # As fill_time() in Modules/posixmodule.c adds them.
+        more[f"st_{name}"] = ns // 10**9 + 1e-9 * (ns % 10**9)
+    return os.stat_result(whole, more)
+
+
+def ours(world: World, fd: int) -> bool:
+    """Whether a descriptor belongs to the simulated process; the real ones, such as 1, stay what they are."""
+    return fd in world.current.files or fd >= FIRST_FD
+
+
+def is_real(world: World, name: str | int | None, dir_fd: Any = None) -> bool:
+    """Whether the real function must answer: for what it refuses, and for descriptors of its own."""
+    if name is None or not (dir_fd is None or isinstance(dir_fd, int)):
+        return True
+    return isinstance(name, int) and not ours(world, name)
+
+
+# --- one path -------------------------------------------------------------------------------------------
+
+
+def stat(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
+    world = inside()
+    if world is None or is_real(world, name := named(path), dir_fd):
+        found: os.stat_result = _real["stat"](path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+        return found
+    if isinstance(name, int) and (dir_fd is not None or not follow_symlinks):
+        raise ValueError(f"stat: can't specify {'dir_fd' if dir_fd is not None else 'follow_symlinks'} with fd")
+    if isinstance(name, int) and not _is_file(world, name):
+        raise active.escape("os.stat of a socket", "it has no file")
+    return result_of(do(world, world.files().stat, name, dir_fd=dir_fd, follow=follow_symlinks, shown=path))
+
+
+def _is_file(world: World, fd: int) -> bool:
+    return fd not in world.current.files or isinstance(world.current.files[fd], Description)
+
+
+def lstat(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
+    world = inside()
+    if world is None or isinstance(name := named(path), int) or name is None:
+        found: os.stat_result = _real["lstat"](path, dir_fd=dir_fd)
+        return found
+    return result_of(do(world, world.files().stat, name, dir_fd=dir_fd, follow=False, shown=path))
+
+
+def access(
+    path: Any, mode: int, *, dir_fd: int | None = None, effective_ids: bool = False, follow_symlinks: bool = True
+) -> bool:
+    world = inside()
+    if world is None or isinstance(name := named(path), int) or name is None:
+        allowed: bool = _real["access"](
+            path, mode, dir_fd=dir_fd, effective_ids=effective_ids, follow_symlinks=follow_symlinks
+        )
+        return allowed
+    try:
+        do(world, world.files().access, name, mode, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
+    except OSError:
+        return False
+    return True
+
+
+def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    world = inside()
+    if world is None or isinstance(name := named(path), int) or name is None:
+        fd: int = _real["open"](path, flags, mode, dir_fd=dir_fd)
+        return fd
+    file = do(world, world.files().open, name, flags, mode, dir_fd, shown=path)
+    return world.current.open(file)
+
+
+def mkdir(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+    world = inside()
+    if world is None or isinstance(name := named(path), int) or name is None:
+        return _real["mkdir"](path, mode, dir_fd=dir_fd)  # type: ignore[no-any-return]
+    do(world, world.files().mkdir, name, mode, dir_fd, shown=path)
+    return None
+
+
+def mknod(path: Any, mode: int = 0o600, device: int = 0, *, dir_fd: int | None = None) -> None:
+    world = inside()
+    if world is None or isinstance(name := named(path), int) or name is None:
+        return _real["mknod"](path, mode, device, dir_fd=dir_fd)  # type: ignore[no-any-return]
+    do(world, world.files().mknod, name, mode, device, dir_fd, shown=path)
+    return None
+
+
+def mkfifo(path: Any, mode: int = 0o666, *, dir_fd: int | None = None) -> None:
+    if inside() is None:
+        return _real["mkfifo"](path, mode, dir_fd=dir_fd)  # type: ignore[no-any-return]
+    raise active.escape("os.mkfifo", "pipes are not simulated yet; replace it in the test")
+
+
+def rmdir(path: Any, *, dir_fd: int | None = None) -> None:
+    world = inside()
+    if world is None or isinstance(name := named(path), int) or name is None:
+        return _real["rmdir"](path, dir_fd=dir_fd)  # type: ignore[no-any-return]
+    do(world, world.files().rmdir, name, dir_fd, shown=path)
+    return None
+
+
+def unlink(path: Any, *, dir_fd: int | None = None) -> None:
+    world = inside()
+    if world is None or isinstance(name := named(path), int) or name is None:
+        return _real["unlink"](path, dir_fd=dir_fd)  # type: ignore[no-any-return]
+    do(world, world.files().unlink, name, dir_fd, shown=path)
+    return None
+
+
+def remove(path: Any, *, dir_fd: int | None = None) -> None:
+    world = inside()
+    if world is None or isinstance(name := named(path), int) or name is None:
+        return _real["remove"](path, dir_fd=dir_fd)  # type: ignore[no-any-return]
+    do(world, world.files().unlink, name, dir_fd, shown=path)
+    return None
+
+
+def readlink(path: Any, *, dir_fd: int | None = None) -> Any:
+    world = inside()
+    if world is None or isinstance(name := named(path), int) or name is None:
+        return _real["readlink"](path, dir_fd=dir_fd)
+    target: str = do(world, world.files().readlink, name, dir_fd, shown=path)
+    return os.fsencode(target) if isinstance(os.fspath(path), bytes) else target
+
+
+def chmod(path: Any, mode: int, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> None:
+    world = inside()
+    if world is None or is_real(world, name := named(path), dir_fd):
+        return _real["chmod"](path, mode, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
+    do(world, world.files().chmod, name, mode, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
+    return None
+
+
+def chown(path: Any, uid: int, gid: int, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> None:
+    world = inside()
+    if world is None or is_real(world, name := named(path), dir_fd):
+        return _real["chown"](path, uid, gid, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
+    do(world, world.files().chown, name, uid, gid, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
+    return None
+
+
+def lchown(path: Any, uid: int, gid: int) -> None:
+    chown(path, uid, gid, follow_symlinks=False)
+
+
+def utime(
+    path: Any, times: Any = None, *, ns: Any = None, dir_fd: int | None = None, follow_symlinks: bool = True
+) -> None:
+    world = inside()
+    if world is None or is_real(world, name := named(path), dir_fd) or _odd_times(times, ns):
+        arguments = {} if ns is None else {"ns": ns}
+        return _real["utime"](path, times, dir_fd=dir_fd, follow_symlinks=follow_symlinks, **arguments)  # type: ignore[no-any-return]
+    if times is not None:
+        ns = tuple(_nanoseconds(time) for time in times)
+    do(world, world.files().utime, name, ns, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
+    return None
+
+
+def _odd_times(times: Any, ns: Any) -> bool:
+    if times is not None and ns is not None:
+        return True
+    given = times if ns is None else ns
+    kinds = (int, float) if ns is None else int
+    return given is not None and not (
+        isinstance(given, tuple) and len(given) == 2 and all(isinstance(time, kinds) for time in given)
+    )
+
+
+def _nanoseconds(time: float) -> int:
+    if isinstance(time, int):
+        return time * 10**9
+    # _PyTime_DoubleToDenominator() with rounding to the floor.
+    part, whole = math.modf(time)
+    return int(whole) * 10**9 + math.floor(part * 1e9)
+
+
+def truncate(path: Any, length: int) -> None:
+    world = inside()
+    if world is None or is_real(world, name := named(path)):
+        return _real["truncate"](path, length)  # type: ignore[no-any-return]
+    calls = world.files()
+    if isinstance(name, int):
+        do(world, lambda: calls.description(name).truncate(length))
+    else:
+        do(world, calls.truncate, name, length, shown=path)
+    return None
+
+
+def statvfs(path: Any) -> os.statvfs_result:
+    world = inside()
+    if world is None or is_real(world, name := named(path)):
+        found: os.statvfs_result = _real["statvfs"](path)
+        return found
+    values = do(world, world.files().statvfs, name, shown=path)
+    return os.statvfs_result((*values, 0))
+
+
+# --- two paths ------------------------------------------------------------------------------------------
+
+
+def _moving(name: str) -> Callable[..., None]:
+    def move(src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
+        world, old, new = inside(), named(src), named(dst)
+        if world is None or not isinstance(old, str) or not isinstance(new, str):
+            return _real[name](src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)  # type: ignore[no-any-return]
+        do(
+            world, world.files().rename, old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, shown=src, shown2=dst
+        )  # fmt: skip
+        return None
+
+    move.__name__ = move.__qualname__ = name
+    return move
+
+
+rename = _moving("rename")
+replace = _moving("replace")
+
+
+def link(
+    src: Any,
+    dst: Any,
+    *,
+    src_dir_fd: int | None = None,
+    dst_dir_fd: int | None = None,
+    follow_symlinks: bool = True,
+) -> None:
+    world, old, new = inside(), named(src), named(dst)
+    if world is None or not isinstance(old, str) or not isinstance(new, str):
+        return _real["link"](  # type: ignore[no-any-return]
+            src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=follow_symlinks
+        )
+    # Python calls link(2), which does not follow on Linux, unless something asks for linkat(2).
+    at = src_dir_fd is not None or dst_dir_fd is not None
+    do(
+        world, world.files().link, old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd,
+        follow=follow_symlinks and at, shown=src, shown2=dst,
+    )  # fmt: skip
+    return None
+
+
+def symlink(src: Any, dst: Any, target_is_directory: bool = False, *, dir_fd: int | None = None) -> None:
+    world, target, name = inside(), named(src), named(dst)
+    if world is None or not isinstance(target, str) or not isinstance(name, str):
+        return _real["symlink"](src, dst, target_is_directory, dir_fd=dir_fd)  # type: ignore[no-any-return]
+    do(world, world.files().symlink, target, name, dir_fd, shown=src, shown2=dst)
+    return None
+
+
+# --- the process ----------------------------------------------------------------------------------------
+
+
+def chdir(path: Any) -> None:
+    world = inside()
+    if world is None or is_real(world, name := named(path)):
+        return _real["chdir"](path)  # type: ignore[no-any-return]
+    calls = world.files()
+    do(world, calls.fchdir if isinstance(name, int) else calls.chdir, name, shown=path)
+    return None
+
+
+def fchdir(fd: Any) -> None:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        return _real["fchdir"](fd)  # type: ignore[no-any-return]
+    do(world, world.files().fchdir, fd)
+    return None
+
+
+def getcwd() -> str:
+    world = inside()
+    path: str = _real["getcwd"]() if world is None else do(world, world.files().getcwd)
+    return path
+
+
+def getcwdb() -> bytes:
+    return os.fsencode(getcwd())
+
+
+def umask(mask: int, /) -> int:
+    world = inside()
+    before: int = _real["umask"](mask) if world is None else world.files().set_umask(mask)
+    return before
+
+
+def sync() -> None:
+    world = inside()
+    if world is None:
+        return _real["sync"]()  # type: ignore[no-any-return]
+    do(world, world.files().fs.sync_all)
+    return None
+
+
+# --- extended attributes: none, as on a file system without them ------------------------------------------
+
+
+def listxattr(path: Any = None, *, follow_symlinks: bool = True) -> list[str]:
+    world = inside()
+    if world is None or is_real(world, name := named("." if path is None else path)):
+        found: list[str] = _real["listxattr"](path, follow_symlinks=follow_symlinks)
+        return found
+    do(world, world.files().stat, name, follow=follow_symlinks, shown=path)
+    return []
+
+
+def _without(name: str, number: int) -> Callable[..., Any]:
+    real = _real[name]
+
+    def refuse(path: Any, attribute: Any, *args: Any, follow_symlinks: bool = True, **keywords: Any) -> Any:
+        world = inside()
+        if world is None or is_real(world, where := named(path)):
+            return real(path, attribute, *args, follow_symlinks=follow_symlinks, **keywords)
+        do(world, world.files().stat, where, follow=follow_symlinks, shown=path)
+        error = fail(number)
+        error.filename = None if isinstance(path, int) else path
+        raise error
+
+    refuse.__name__ = refuse.__qualname__ = name
+    return refuse
+
+
+getxattr = _without("getxattr", errno.ENODATA)
+setxattr = _without("setxattr", errno.ENOTSUP)
+removexattr = _without("removexattr", errno.ENOTSUP)
+
+
+_SHIMS = {name: globals()[name] for name in _real}
+
+
+def declare_support(shims: dict[str, Any], real: dict[str, Any]) -> None:
+    """Programs ask some sets of `os` what a function can do: the shims can do what the real ones can."""
+    for supported in (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks):
+        supported.update([shims[name] for name, function in real.items() if function in supported])
+
+
+def install() -> None:
+    """What no replacement of an attribute can do. Like references by name (see `patch`) it stays, unnoticed."""
+    declare_support(_SHIMS, _real)
+    # tempfile removes its files by functions that it took as default arguments.
+    closer: Any = getattr(tempfile, "_TemporaryFileCloser", None)
+    for method in vars(closer).values() if closer is not None else ():
+        defaults = getattr(method, "__defaults__", None)
+        if defaults and _real["unlink"] in defaults:
+            method.__defaults__ = tuple(unlink if value is _real["unlink"] else value for value in defaults)
+
+
+REPLACEMENTS: list[tuple[object, str, object]] = [(os, name, shim) for name, shim in _SHIMS.items()]
