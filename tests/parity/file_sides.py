@@ -13,7 +13,8 @@ import os
 import posix
 import shutil
 import stat
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +53,73 @@ def build(root: Path) -> None:
     os.link(root / "base/a", root / "base/d/c")
 
 
+NOBODY = 65534
+
+
+def make(where: Path | None = None) -> Path:
+    """A directory with what either side works on: ``real`` and, as long as nobody has written there, ``template``."""
+    top = Path(tempfile.mkdtemp(dir=where))
+    for name in ("real", "template"):
+        (top / name).mkdir()
+        build(top / name)
+    return top
+
+
+def give_to_nobody(top: Path) -> None:
+    """Most of it to a user without rights. The rest stays root's: ``a``, and what is in ``e``."""
+    top.chmod(0o755)
+    for root in (top / "real", top / "template"):
+        for name in ("base", "base/d", "base/d/b", "base/d/d"):
+            os.chown(root / name, NOBODY, NOBODY)
+        (root / "base/e").chmod(0o1777)
+        for name, mode in (("b", 0o640), ("foreign", 0o666)):
+            (root / "base/e" / name).write_bytes(b"root's")
+            (root / "base/e" / name).chmod(mode)
+        (root / "base/e/own").write_bytes(b"")
+        os.chown(root / "base/e/own", NOBODY, NOBODY)
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root is somebody else for a while."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
 class RealSide:
     """Linux."""
 
     def __init__(self, root: Path) -> None:
         self.base = posix.open(root / "base", os.O_RDONLY | os.O_DIRECTORY)
+        self._open = {self.base}
         self._umask = posix.umask(0o022)
 
-    def finish(self, fds: list[int]) -> None:
-        for fd in [*fds, self.base]:
+    def finish(self) -> None:
+        for fd in self._open:
             posix.close(fd)
         posix.umask(self._umask)
 
     def open(self, path: str, flags: int, mode: int) -> int:
-        return posix.open(path, flags, mode, dir_fd=self.base)
+        fd = posix.open(path, flags, mode, dir_fd=self.base)
+        self._open.add(fd)
+        return fd
+
+    def dup(self, fd: int) -> int:
+        copy = posix.dup(fd)
+        self._open.add(copy)
+        return copy
+
+    def close(self, fd: int) -> None:
+        posix.close(fd)
+        self._open.discard(fd)
 
     def stat(self, path: str, follow: bool) -> Any:
         return facts(posix.stat(path, dir_fd=self.base, follow_symlinks=follow))
@@ -133,8 +187,6 @@ class RealSide:
     fallocate = staticmethod(posix.posix_fallocate)
     fsync = staticmethod(posix.fsync)
     fdatasync = staticmethod(posix.fdatasync)
-    dup = staticmethod(posix.dup)
-    close = staticmethod(posix.close)
     flock = staticmethod(fcntl.flock)
 
 
@@ -147,10 +199,9 @@ class SimSide:
         self.calls = FileCalls(self.fs, self.process, credentials)
         self.base = self.process.open(self.calls.open(str(root / "base"), os.O_RDONLY | os.O_DIRECTORY))
 
-    def finish(self, fds: list[int]) -> None:
-        for fd in [*fds, self.base]:
+    def finish(self) -> None:
+        for fd in list(self.process.files):
             self.process.close(fd)
-        assert not self.process.files
 
     def _file(self, fd: int) -> Description:
         return self.calls.description(fd)

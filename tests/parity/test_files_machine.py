@@ -6,9 +6,9 @@ copying on write and hiding what was removed are tested along with everything el
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from simloop.kernel.files import Credentials
 
 MAX_FILES = 6
-NOBODY = 65534
 LONG = "x" * 255
 #: Where files are in memory: that file system allocates by the page, so that blocks and holes can be compared.
 MEMORY = Path("/dev/shm")
@@ -81,42 +80,23 @@ class FilesMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.top = Path(tempfile.mkdtemp(dir=self.where))
-        roots = self.top / "real", self.top / "template"
-        for root in roots:
-            root.mkdir()
-            file_sides.build(root)
+        self.top = file_sides.make(self.where)
+        self.rights = contextlib.ExitStack()
         if self.as_nobody:
-            self._give_to_nobody(roots)
-        self.real = RealSide(roots[0])
+            file_sides.give_to_nobody(self.top)
+            self.rights.enter_context(file_sides.as_nobody())
+        self.real = RealSide(self.top / "real")
         uid, gid = os.geteuid(), os.getegid()
-        self.sim = SimSide(roots[1], Credentials(uid, gid, tuple(os.getgroups())))
+        self.sim = SimSide(self.top / "template", Credentials(uid, gid, tuple(os.getgroups())))
         self.fds: list[tuple[int, int]] = []
-
-    def _give_to_nobody(self, roots: tuple[Path, Path]) -> None:
-        self.top.chmod(0o755)
-        for root in roots:
-            # Some stay with root: what is in e, and a.
-            for name in ("base", "base/d", "base/d/b", "base/d/d"):
-                os.chown(root / name, NOBODY, NOBODY)
-            (root / "base/e").chmod(0o1777)
-            (root / "base/e/b").write_bytes(b"root's")
-            (root / "base/e/b").chmod(0o640)
-        self.groups = os.getgroups()
-        os.setgroups([])
-        os.setegid(NOBODY)
-        os.seteuid(NOBODY)
 
     def teardown(self) -> None:
         try:
             self.same_tree()
         finally:
-            self.real.finish([real for real, _ in self.fds])
-            self.sim.finish([sim for _, sim in self.fds])
-            if self.as_nobody:
-                os.seteuid(0)
-                os.setegid(0)
-                os.setgroups(self.groups)
+            self.real.finish()
+            self.sim.finish()
+            self.rights.close()
             file_sides.remove(self.top)
 
     def same_tree(self) -> None:
@@ -175,7 +155,7 @@ class FilesMachine(RuleBasedStateMachine):
     def stat(self, path: str, follow: bool) -> None:
         self.same("stat", path, follow)
 
-    @rule(old=PATHS, new=PATHS)
+    @rule(old=st.one_of(NAMES, PATHS), new=st.one_of(NAMES, PATHS))
     def rename(self, old: str, new: str) -> None:
         self.same("rename", old, new)
 
@@ -193,7 +173,10 @@ class FilesMachine(RuleBasedStateMachine):
     def mkdir(self, path: str, mode: int) -> None:
         self.same("mkdir", path, mode)
 
-    @rule(path=PATHS, call=st.sampled_from(["rmdir", "unlink", "unlink", "readlink", "listdir"]))
+    @rule(
+        path=st.one_of(NAMES, PATHS),
+        call=st.sampled_from(["rmdir", "rmdir", "unlink", "unlink", "readlink", "listdir"]),
+    )
     def by_path(self, path: str, call: str) -> None:
         self.same(call, path)
 
@@ -302,7 +285,7 @@ class NobodyMachine(FilesMachine):
 
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("SIMLOOP_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("SIMLOOP_EXAMPLES", "150")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

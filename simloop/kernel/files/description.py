@@ -156,7 +156,8 @@ class Description(File):
 
     def write(self, data: memoryview) -> int:
         """write(2). `data` is a view of bytes. May write less than that, where the disk is full."""
-        if self.flags & os.O_APPEND and self.writable:
+        # generic_write_checks(): to write nothing moves nothing.
+        if self.flags & os.O_APPEND and self.writable and len(data):
             self.offset = self._regular().contents.size
         count = self._write(self.offset, data)
         self.offset += count
