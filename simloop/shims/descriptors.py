@@ -48,6 +48,7 @@ def _called(world: World, fd: int, call: Call) -> Any:
 
 
 def view_of(data: Any) -> memoryview:
+    """A buffer as bytes."""
     view = memoryview(data)
     return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
 

@@ -21,7 +21,7 @@ from simloop.kernel.files import Description
 from simloop.network.world import World
 from simloop.shims import active
 from simloop.shims.descriptors import view_of
-from simloop.shims.paths import do, inside, named, ours
+from simloop.shims.paths import inside, named, ours, pay
 from simloop.shims.paths import open as open_path
 
 real_open = io.open
@@ -75,6 +75,7 @@ class SimFileIO(io.RawIOBase):
                 self._process.close(fd)
             raise
         self._fd = fd
+        self._disk = found.inode.fs.disk
         self._blksize = facts.blksize
         if self._appending:
             self._call(found.lseek, 0, os.SEEK_END)
@@ -108,7 +109,12 @@ class SimFileIO(io.RawIOBase):
         return flags | os.O_CLOEXEC
 
     def _call(self, call: Callable[..., Any], *args: Any) -> Any:
-        return do(self._world, call, *args)
+        # As `do`, for the hot path: nothing here has a name to put into an error.
+        try:
+            return call(*args)
+        finally:
+            if self._disk.owed_ns:
+                pay(self._world, self._disk)
 
     def _check(self) -> None:
         if self._fd < 0:

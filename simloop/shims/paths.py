@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from simloop.kernel.errors import fail
-from simloop.kernel.files import Description, FileCalls, Stat, UnsimulatedFileError
+from simloop.kernel.files import Description, Disk, Stat, UnsimulatedFileError
 from simloop.kernel.process import FIRST_FD
 from simloop.network.world import World
 from simloop.shims import active
@@ -39,16 +39,14 @@ def inside() -> World | None:
     return None if world is None or world.reaching_out else world
 
 
-def pay(world: World, calls: FileCalls) -> None:
+def pay(world: World, disk: Disk) -> None:
     """Let the time pass that the disk has taken. A long while is a blocking call: of a thread in an executor, or of
     the whole process if its loop's thread makes it."""
-    disk = calls.fs.disk
-    if disk.owed_ns:
-        owed = disk.take_ns()
-        if owed < _BRIEF_NS:
-            world.scheduler.clock.now += owed
-        else:
-            world.block(lambda: False, owed / 1e9)
+    owed = disk.take_ns()
+    if owed < _BRIEF_NS:
+        world.scheduler.clock.now += owed
+    else:
+        world.block(lambda: False, owed / 1e9)
 
 
 def named(path: Any) -> str | int | None:
@@ -69,19 +67,20 @@ def do(
     world: World, call: Callable[..., Any], *args: Any, shown: Any = None, shown2: Any = None, **keywords: Any
 ) -> Any:
     """Make a call of the kernel's: its error names the files, and its time passes."""
-    calls = world.files()
+    disk = world.files().fs.disk
     try:
         return call(*args, **keywords)
     except UnsimulatedFileError:
         raise active.escape(f"the device, pipe or socket {shown!r}", "replace it in the test") from None
     except OSError as error:
         if error.filename is None and shown is not None and not isinstance(shown, int):
-            error.filename = shown
+            error.filename = os.fspath(shown)
             if shown2 is not None:
-                error.filename2 = shown2
+                error.filename2 = os.fspath(shown2)
         raise
     finally:
-        pay(world, calls)
+        if disk.owed_ns:
+            pay(world, disk)
 
 
 def result_of(stat: Stat) -> os.stat_result:
@@ -401,7 +400,7 @@ def _without(name: str, number: int) -> Callable[..., Any]:
             return real(path, attribute, *args, follow_symlinks=follow_symlinks, **keywords)
         do(world, world.files().stat, where, follow=follow_symlinks, shown=path)
         error = fail(number)
-        error.filename = None if isinstance(path, int) else path
+        error.filename = None if isinstance(path, int) else os.fspath(path)
         raise error
 
     refuse.__name__ = refuse.__qualname__ = name

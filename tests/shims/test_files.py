@@ -172,6 +172,8 @@ def _errors() -> list[Any]:
         lambda: os.getxattr("f", "user.x"), lambda: os.stat("f", dir_fd="x"), lambda: os.mkdir(3),  # type: ignore[arg-type]
         lambda: os.path.getsize("d/../f"), lambda: os.path.samefile("f", "./f"), lambda: Path("missing").read_text(),
         lambda: Path("f").iterdir().__next__(), lambda: shutil.copyfile("f", "f"), lambda: shutil.rmtree("missing"),
+        lambda: os.stat(Path("none")), lambda: os.mkdir(Path("d")), lambda: os.rename(Path("none"), Path("x")),
+        lambda: os.scandir(Path("f")), lambda: os.symlink(Path("x"), Path("f")), lambda: os.link(b"none", Path("y")),
         lambda: shutil.copytree("d", "d"), lambda: os.makedirs("d"), lambda: os.removedirs("f"),
         lambda: tempfile.mkstemp(dir="missing"[:7] + "/x", prefix="")[0] * 0,
         lambda: fcntl.flock(10**9, fcntl.LOCK_EX),
