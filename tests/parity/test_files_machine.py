@@ -226,7 +226,7 @@ class FilesMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.fds)
     @rule(which=WHICH, offset=OFFSETS, whence=st.sampled_from([0, 1, 2, os.SEEK_DATA, os.SEEK_HOLE, 9]))
     def lseek(self, which: int, offset: int, whence: int) -> None:
-        # tmpfs calls a page that was reserved twice data (shmem_fallocate() finds it there and fills it); ext4 does not.
+        # tmpfs calls a page data that was reserved twice (shmem_fallocate() fills what it finds); ext4 does not.
         if whence in (os.SEEK_DATA, os.SEEK_HOLE) and (self.where is not MEMORY or self.has_reserved(which)):
             whence = os.SEEK_SET
         if whence == os.SEEK_END and self.is_directory(which):
