@@ -2,11 +2,13 @@
 real environment could choose."""
 
 from simloop.cancelled import CancelledSomewhere
+from simloop.disks import InjectedFault, SimFiles
 from simloop.errors import (
     ConfigurationError,
     CorruptStoreWarning,
     DeadlockError,
     EscapedSimulationError,
+    HostCrashedError,
     NondeterminismError,
     OtherTestError,
     PluginError,
@@ -22,7 +24,9 @@ from simloop.explore.campaign import Failure, Report, explore
 from simloop.explore.pin import replay
 from simloop.explore.strategies import Plan, Strategy
 from simloop.hookspecs import hookimpl
-from simloop.simulation import Sim, SimHost, current, run, world
+from simloop.hosts import SimHost
+from simloop.kernel.files import is_injected
+from simloop.simulation import Sim, current, run, world
 
 __all__ = [
     "CancelledSomewhere",
@@ -31,6 +35,8 @@ __all__ = [
     "DeadlockError",
     "EscapedSimulationError",
     "Failure",
+    "HostCrashedError",
+    "InjectedFault",
     "NondeterminismError",
     "OtherTestError",
     "Plan",
@@ -38,6 +44,7 @@ __all__ = [
     "ReplayDriftWarning",
     "Report",
     "Sim",
+    "SimFiles",
     "SimHost",
     "SimulationError",
     "StepLimitError",
@@ -49,6 +56,7 @@ __all__ = [
     "current",
     "explore",
     "hookimpl",
+    "is_injected",
     "replay",
     "run",
     "world",

@@ -43,6 +43,8 @@ KINDS = (
     "thread.race",
     "disk.crash",
     "disk.journal",
+    "host.crash",
+    "disk.fault",
 )
 _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 

@@ -50,6 +50,11 @@ class DeadlockError(SimulationError):
         self.places = places
 
 
+class HostCrashedError(SimulationError):
+    """A host lost its power while ``host.run`` waited for a process on it. In a test of crashes this is what should
+    happen: catch it, and go on with ``host.restart()``."""
+
+
 class StepLimitError(SimulationError):
     """The run took more than ``max_steps`` callbacks. It is a livelock, or the limit is too small."""
 

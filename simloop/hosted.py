@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from types import CoroutineType
 from typing import Any, Generic, TypeVar
 
+from simloop.errors import ConfigurationError, HostCrashedError
 from simloop.kernel.process import Host
 from simloop.loop import SimLoop
 from simloop.network.world import World
 
 T = TypeVar("T")
+Main = Callable[[], Coroutine[Any, Any, T]]
+
+
+def coroutine_for(main: Main[T]) -> Coroutine[Any, Any, T]:
+    """What ``main()`` returns, if it is an async function; else `ConfigurationError`."""
+    if not callable(main):
+        raise ConfigurationError(f"expected an async function of no arguments, not {main!r}")
+    coro = main()
+    if type(coro) is not CoroutineType and not asyncio.iscoroutine(coro):
+        if isinstance(coro, Awaitable) and hasattr(coro, "close"):
+            coro.close()
+        raise ConfigurationError(f"expected an async function, but {main!r} returned {type(coro).__name__}")
+    return coro
 
 
 class HostedProcess(Generic[T]):
@@ -20,10 +35,13 @@ class HostedProcess(Generic[T]):
     def __init__(self, world: World, host: Host, main: Coroutine[Any, Any, T], on_end: Callable[[], None]) -> None:
         self._world = world
         self._process = world.add_process(host)
+        self._process.on_death = self._died
         self._on_end = on_end
         # Nothing is inherited from whoever starts a process.
         self._context = contextvars.Context()
+        self._name = getattr(main, "__qualname__", "a coroutine")
         self.over = False
+        self._lost = False
         previous, world.current = world.current, self._process
         try:
             self.loop = SimLoop(world, self._process)
@@ -55,10 +73,19 @@ class HostedProcess(Generic[T]):
         self.loop.end_turns()
         self._on_end()
 
+    def _died(self) -> None:
+        if not self.over:
+            self.over = self._lost = True
+            self._on_end()
+
     def interrupt(self) -> None:
         """What Ctrl-C does under `asyncio.run`: the main task is cancelled."""
         # Through the queue, so that it wakes the loop and happens in a turn of its own process.
-        self.loop.call_soon_threadsafe(self._task.cancel)
+        if not self._process.dead:
+            self.loop.call_soon_threadsafe(self._task.cancel)
 
     def result(self) -> T:
+        if self._lost:
+            host = self._process.host.name
+            raise HostCrashedError(f"host {host!r} lost power while it ran {self._name}()")
         return self._task.result()

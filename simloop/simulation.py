@@ -10,25 +10,25 @@ import contextlib
 import contextvars
 import gc
 from asyncio import events
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import CoroutineType
 from typing import Any, TypeVar
 
 from simloop.cancelled import CancelledSomewhere
 from simloop.checks.deadlock import describe_deadlock
 from simloop.choices import Choices, check_profile, check_seed, seeded
+from simloop.disks import SimFiles
 from simloop.errors import ConfigurationError, EscapedSimulationError, WorldError
-from simloop.hosted import HostedProcess
+from simloop.hosted import Main, coroutine_for
+from simloop.hosts import SimHost
 from simloop.installation import install, installed
-from simloop.kernel.process import Host
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
 from simloop.loop import SimLoop, Tracer
+from simloop.network.network import LOCALHOST
 from simloop.network.world import DEFAULT_MAX_STEPS, World
 from simloop.shims import active
 
 T = TypeVar("T")
-Main = Callable[[], Coroutine[Any, Any, T]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,57 +62,6 @@ class Limits:
                 raise ConfigurationError(f"{name} must be a number of virtual seconds, not {value!r}")
 
 
-class SimHost:
-    """A simulated machine, as a test sees it: ``sim.host("db")``."""
-
-    def __init__(self, world: World, host: Host) -> None:
-        self._world = world
-        self._host = host
-
-    @property
-    def name(self) -> str:
-        """Its name, which every host of the world can look up and connect to."""
-        return self._host.name
-
-    @property
-    def ip(self) -> str:
-        """Its IPv4 address."""
-        return self._host.ipv4
-
-    @property
-    def ipv6(self) -> str:
-        """Its IPv6 address."""
-        return self._host.ipv6
-
-    async def run(self, main: Main[T]) -> T:
-        """Run ``main()`` on this host, as a process of its own with its own event loop.
-
-        Returns what it returns, or raises what it raises. Cancelling the call interrupts the process:
-        its main task is cancelled and its end is waited for.
-        """
-        loop = events.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-        scheduler = self._world.scheduler
-
-        def on_end() -> None:
-            # Its end is seen at a poll of whoever waits, as waitpid(2) would see it.
-            scheduler.at(scheduler.clock.now, lambda: None if ended.done() else ended.set_result(None))
-
-        process: HostedProcess[T] = HostedProcess(self._world, self._host, _checked(main), on_end)
-        try:
-            await ended
-        except asyncio.CancelledError:
-            process.interrupt()
-            if not process.over:
-                ended = loop.create_future()
-                await ended
-            raise
-        return process.result()
-
-    def __repr__(self) -> str:
-        return f"<SimHost {self.name} {self.ip}>"
-
-
 class Sim:
     """The handle on the world that is running, ``sim``."""
 
@@ -133,6 +82,11 @@ class Sim:
         """The machine of that name, made on first use. ``"localhost"`` is where the test itself runs."""
         self._check_use()
         return SimHost(self._world, self._world.host(name))
+
+    @property
+    def fs(self) -> SimFiles:
+        """The files of the host on which the test itself runs: short for ``sim.host("localhost").fs``."""
+        return self.host(LOCALHOST).fs
 
     def _check_use(self) -> None:
         if active.world() is not self._world:
@@ -216,6 +170,7 @@ class entered:
     def __exit__(self, kind: object, error: object, trace: object) -> bool:
         world = self._world
         try:
+            _bury(world)
             if world.scheduler.loops:
                 if error is None:
                     for loop in _loops(world):
@@ -231,6 +186,15 @@ class entered:
             raise world.escape
         # Who awaits a task that was cancelled for him is told so: under the option this is what should happen.
         return isinstance(error, asyncio.CancelledError) and world.cancel_own and world.cancellations > 0
+
+
+def _bury(world: World) -> None:
+    """What was left where it was when its machine lost power is unwound now, and reaches nothing any more."""
+    for process in world.processes:
+        if process.dead and isinstance(process.loop, SimLoop):
+            world.current = process
+            process.loop.bury()
+    world.current = world.root
 
 
 def _loops(world: World) -> list[SimLoop]:
@@ -302,7 +266,7 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
 def run_main(loop: SimLoop, main: Main[T]) -> T:
     """`asyncio.run`, step by step (Lib/asyncio/runners.py), leaving out what would find nothing to do."""
     try:
-        value: T = loop.run_to_end(loop.create_main(_checked(main), contextvars.copy_context()))
+        value: T = loop.run_to_end(loop.create_main(coroutine_for(main), contextvars.copy_context()))
     finally:
         quiet = loop.is_quiet()
         if not quiet:
@@ -331,17 +295,6 @@ def finish(loop: SimLoop) -> None:
                 )
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor(300))
-
-
-def _checked(main: Main[T]) -> Coroutine[Any, Any, T]:
-    if not callable(main):
-        raise ConfigurationError(f"expected an async function of no arguments, not {main!r}")
-    coro = main()
-    if type(coro) is not CoroutineType and not asyncio.iscoroutine(coro):
-        if isinstance(coro, Awaitable) and hasattr(coro, "close"):
-            coro.close()
-        raise ConfigurationError(f"expected an async function, but {main!r} returned {type(coro).__name__}")
-    return coro
 
 
 def make_limits(options: dict[str, Any]) -> Limits:

@@ -10,8 +10,10 @@ import weakref
 from functools import cached_property
 from typing import Any
 
+from simloop.kernel.process import Process
 from simloop.kernel.selector import SimSelector
 from simloop.network.world import World
+from simloop.stopped import keep as keep_for_good
 from simloop.tasks import OrderedWeakSet, SimTask, close_coroutine
 
 # Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
@@ -30,7 +32,9 @@ class TidyLoop(asyncio.SelectorEventLoop):
     _default_executor: Any
     _scheduled: list[Any]
     _timer_cancelled_count: int
+    _cancellable: list[Any]
     world: World
+    process: Process
     _sim_tasks: list[SimTask]
     _sim_task_limit: int
 
@@ -89,6 +93,32 @@ class TidyLoop(asyncio.SelectorEventLoop):
                 warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, stacklevel=2, source=transport)
         self._let_go()
 
+    def call_exception_handler(self, context: Any) -> None:
+        if not self.process.dead:
+            super().call_exception_handler(context)
+
+    def lose_power(self) -> None:
+        """Its machine is off: tasks stay where they are, and nothing is run any more."""
+        # The turn that may be going on, further down the stack, still takes its batch from the queue.
+        for handle in self._ready:
+            handle._cancelled = True
+        self._scheduled.clear()
+        self._cancellable.clear()
+        self._forget_transports()
+        self.world.scheduler.loops.remove(self)  # type: ignore[arg-type]
+
+    def bury(self) -> None:
+        """The world of a loop that has lost its power ends."""
+        pending = self.pending_tasks()
+        for task in pending:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        keep_for_good(task.get_coro() for task in pending)
+        for task in self._sim_tasks:
+            task._log_traceback = False
+        self._sim_tasks.clear()
+        self._ready.clear()
+        self._closed = True
+
     def _let_go(self) -> None:
         """Leave nothing for the collector to complain of."""
         for task in self._sim_tasks:
@@ -98,6 +128,9 @@ class TidyLoop(asyncio.SelectorEventLoop):
             elif task._log_traceback:
                 task._log_traceback = False
         self._sim_tasks.clear()
+        self._forget_transports()
+
+    def _forget_transports(self) -> None:
         for transport in self._open_transports():
             transport._sock = None
             transport._closing = True

@@ -27,11 +27,12 @@ from simloop.explore.shrink import DEFAULT_BUDGET, Shrinker
 from simloop.explore.signature import signature_of
 from simloop.explore.strategies import Canonical, Plan, Saved, Strategy, Walk
 from simloop.explore.sweeps import CancelSweep, DelaySweep, TimeoutSweep
+from simloop.hosted import Main
 from simloop.loop import Tracer
 from simloop.report.explanation import Explanation
 from simloop.report.text import Line, command, failure_text
 from simloop.report.trace import Trace
-from simloop.simulation import Limits, Main, Outcome, T, execute, make_limits
+from simloop.simulation import Limits, Outcome, T, execute, make_limits
 
 DEFAULT_RUNS = 100
 

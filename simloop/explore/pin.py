@@ -8,7 +8,8 @@ from typing import Any, TypeVar, overload
 from simloop.choices import decode
 from simloop.errors import ConfigurationError
 from simloop.explore import campaign
-from simloop.simulation import Main, T
+from simloop.hosted import Main
+from simloop.simulation import T
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ATTRIBUTE = "_simloop_pinned"

@@ -159,6 +159,9 @@ class Endpoint(File):
         if self.tx is not tx or self.state != "SYN_SENT":
             return
         assert self.peer is not None
+        if not target.up:
+            self._retry_connect(tx, target, attempt)
+            return
         listener = target.ports.listener(unmapped(self.peer[0]), self.peer[1])
         if listener is not None:
             # Linux holds one more than the backlog says (sk_acceptq_is_full()).
@@ -236,6 +239,31 @@ class Endpoint(File):
         else:
             # tcp_reset(): to one whose peer had already said FIN it is a broken pipe.
             self._abandon(errno.EPIPE if self.state == "CLOSE_WAIT" else errno.ECONNRESET)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether its machine has power, so that packets for it are answered."""
+        return self.host.up
+
+    def lose_power(self) -> None:
+        """It is forgotten, and says nothing more. What comes for it when its machine is up again gets a reset."""
+        for waiting in self.queue:
+            waiting.lose_power()
+        self.queue.clear()
+        if self.tx is not None:
+            self.tx.unsent.clear()
+            self.tx.unsent_size = 0
+        if self.rx is not None:
+            self.rx.refused = True
+            self.rx.discard()
+        self.state, self.stage, self.closed = "CLOSED", "UNCONNECTED", True
+        self.read_shut = self.write_shut = True
+        self.port = 0
+
+    def timed_out(self) -> None:
+        """Nobody has acknowledged what it sent, for too long. As tcp_write_err()."""
+        if self.state != "CLOSED":
+            self._abandon(errno.ETIMEDOUT)
 
     def refuse(self, direction: Direction) -> None:
         """Bytes came for which nobody is there any more: the connection is reset, at both ends."""

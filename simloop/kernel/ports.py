@@ -131,6 +131,14 @@ class Ports:
         """A connection holds the port of its listener as well."""
         self._holders.setdefault(child.port, []).append(child)
 
+    def lose_power(self) -> None:
+        """The machine is off: connections are forgotten, without a word to their peers."""
+        for sock in [sock for holders in self._holders.values() for sock in holders]:
+            sock.lose_power()
+        self._holders.clear()
+        self._listeners.clear()
+        self._cooling.clear()
+
     def release(self, sock: Endpoint) -> None:
         holders = self._holders[sock.port]
         holders.remove(sock)

@@ -21,6 +21,11 @@ FIRST_FD = 1 << 20
 IN, OUT, ERR, HUP = 0x1, 0x4, 0x8, 0x10  # POLLIN and so on, as in poll(2)
 
 
+class PowerCut(BaseException):
+    """Ends what a process is doing when its machine has no power any more. Nobody should catch it, and nobody needs to:
+    whatever the process calls from then on raises it again."""
+
+
 class Watcher(Protocol):
     """Wants to know when a file's mask may have changed."""
 
@@ -66,6 +71,8 @@ class Host:
         self.processes = 0
         #: Its files, once anybody has asked for them.
         self.fs: FileSystem | None = None
+        #: Whether it has power.
+        self.up = True
 
     @cached_property
     def ipv4(self) -> str:
@@ -101,9 +108,15 @@ class Process:
         self.wakeup_fd = -1
         #: Its interval timer, once it has set one.
         self.timer: Any = None
+        #: Its machine has lost power: it never does anything again.
+        self.dead = False
+        #: Called when that happens.
+        self.on_death: Callable[[], None] | None = None
 
     def open(self, file: File) -> int:
         """A descriptor for `file`: the lowest free one, as POSIX wants it."""
+        if self.dead:
+            raise PowerCut
         if self._free:
             fd = heapq.heappop(self._free)
         else:
@@ -134,6 +147,13 @@ class Process:
         file.left(self)
         if not file.descriptors:
             file.close()
+
+    def die(self) -> None:
+        """Its machine has lost power: all that it has open is gone, and nobody was told."""
+        self.dead = True
+        self.files.clear()
+        if self.on_death is not None:
+            self.on_death()
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.name}>"

@@ -46,6 +46,9 @@ class Runnable(Protocol):
     def run_turn(self) -> None:
         """Run one turn, from inside somebody else's wait."""
 
+    def lose_power(self) -> None:
+        """Its machine is off: run nothing any more."""
+
     def idle_arrival(self) -> bool:
         """Before time moves on: may something from outside arrive now? True if it made work."""
 

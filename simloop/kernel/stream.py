@@ -9,10 +9,16 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from simloop.kernel.clock import MILLISECOND, SECOND
+
 if TYPE_CHECKING:
     from simloop.kernel.options import Options
     from simloop.kernel.scheduler import Scheduler
     from simloop.network.links import Link
+
+# When what nobody acknowledges is sent again: after TCP_RTO_MIN, then twice as long each time, up to TCP_RTO_MAX; after
+# net.ipv4.tcp_retries2 = 15 times, 924.6 seconds in all, the connection has failed (tcp(7), ip-sysctl.rst).
+RETRIES_NS = tuple(min(200 * MILLISECOND << number, 120 * SECOND) for number in range(16))
 
 # What travels besides bytes.
 FIN, RST, SYN_ACK = "FIN", "RST", "SYN-ACK"
@@ -26,6 +32,13 @@ class End(Protocol):
 
     options: Options
 
+    @property
+    def reachable(self) -> bool:
+        """Whether its machine has power."""
+
+    def timed_out(self) -> None:
+        """What it sent was never acknowledged."""
+
     def changed(self) -> None: ...
 
     def refuse(self, direction: Direction) -> None:
@@ -38,12 +51,13 @@ class End(Protocol):
 class Packet:
     """Bytes, or the end, on their way. One that lands before an earlier one waits for it, as TCP does."""
 
-    __slots__ = ("direction", "item", "landed")
+    __slots__ = ("direction", "item", "landed", "retried")
 
     def __init__(self, direction: Direction, item: bytes | str) -> None:
         self.direction = direction
         self.item = item
         self.landed = False
+        self.retried = False
 
     def land(self) -> None:
         self.landed = True
@@ -170,6 +184,10 @@ class Direction:
     def arrived(self) -> None:
         """The first packet under way has landed: it arrives, and with it those behind it that have too."""
         flight = self.flight
+        assert self.receiver is not None
+        if flight and not self.receiver.reachable:
+            self._retry(flight[0], 0)
+            return
         while flight and flight[0].landed:
             item = flight.popleft().item
             if not isinstance(item, str):
@@ -177,6 +195,26 @@ class Direction:
                     self.sender.changed()  # it was not writable, and may be so now
                 self.flight_size -= len(item)
             self._receive(item)
+
+    def _retry(self, first: Packet, attempt: int) -> None:
+        """The receiver's machine is off: all that was sent stays on its way, until it is up again or the sender's
+        patience ends."""
+        if first.retried and not attempt:
+            return  # those behind it go with it
+        first.retried = True
+
+        def again() -> None:
+            if not self.flight or self.flight[0] is not first:
+                return
+            assert self.receiver is not None
+            if self.receiver.reachable:
+                self.arrived()
+            elif attempt + 1 == len(RETRIES_NS):
+                self.sender.timed_out()
+            else:
+                self._retry(first, attempt + 1)
+
+        self.scheduler.at(self.scheduler.clock.now + RETRIES_NS[attempt], again)
 
     def _receive(self, item: bytes | str) -> None:
         receiver = self.receiver

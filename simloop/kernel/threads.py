@@ -97,7 +97,7 @@ class SimThread:
         self.world.threads[self.ident] = self
         who = f"{self.process.name} thread"
         later(
-            self.process, self.world.scheduler, "thread.start", who, self, lambda: None if self.over else self.resume()
+            self.process, self.world.scheduler, "thread.start", who, self, lambda: None if self.over else self.go_on()
         )
         return made
 
@@ -150,6 +150,11 @@ class SimThread:
                 "something outside of the simulation; wait with time.sleep, a Condition, Event or Queue made in the run"
             )
 
+    def go_on(self) -> None:
+        """`resume`, unless its machine has lost power: then it stays where it is."""
+        if not self.process.dead:
+            self.resume()
+
     def park(self, done: Callable[[], bool], deadline_ns: int | None) -> bool:
         """Called in the thread: let the world go on until ``done()`` or the deadline. Returns ``done()``."""
         clock = self.world.scheduler.clock
@@ -175,11 +180,11 @@ class SimThread:
             nonlocal ended
             if not ended and not self.over:
                 ended = True
-                self.resume()
+                self.go_on()
 
         if deadline_ns is not None:
             scheduler.at(deadline_ns, wake)
-        scheduler.when(lambda: ended or done(), wake)
+        scheduler.when(lambda: ended or self.process.dead or done(), wake)
         self._back.release()
         self._go.acquire()
 
@@ -249,6 +254,8 @@ class Workers:
         )
 
     def _run(self, thread: SimThread, who: str, future: Future[Any], function: Callable[[], Any]) -> None:
+        if self._process.dead:
+            return
         if not future.set_running_or_notify_cancel():
             self._finished(thread, lambda: None)
             return

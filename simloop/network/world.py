@@ -7,12 +7,12 @@ import contextlib
 import re
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from simloop.choices import Choices
 from simloop.errors import ConfigurationError, EscapedSimulationError
 from simloop.kernel.files import Below, Credentials, FileCalls, FileSystem, real_cwd
-from simloop.kernel.process import Host, Process
+from simloop.kernel.process import Host, PowerCut, Process
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
 from simloop.kernel.threads import SimThread, Workers
 from simloop.network.network import LOCALHOST, Network
@@ -95,33 +95,75 @@ class World:
 
     def block(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds."""
+        process = self.current
+        if process.dead:
+            self.stop()
         deadline = None if timeout is None else self.scheduler.clock.now + max(0, round(timeout * 1e9))
         thread = self.threads.get(_thread.get_ident())
         if thread is not None:
             return thread.park(done, deadline)
-        process = self.current
         try:
-            return self.scheduler.block(process, done, deadline)
+            came = self.scheduler.block(process, lambda: process.dead or done(), deadline)
         finally:
             self.current = process
+        if process.dead:
+            raise PowerCut
+        return came
+
+    def stop(self) -> NoReturn:
+        """The code that runs now is of a process whose machine has lost power: it gets no further."""
+        thread = self.threads.get(_thread.get_ident())
+        if thread is not None:
+            thread.park(lambda: False, None)
+        raise PowerCut
+
+    def crash(self, host: Host) -> None:
+        """Cut the power of `host`. Its processes stop where they are, and its disk keeps what it has by then."""
+        host.up = False
+        for process in self.processes:
+            if process.host is host and not process.dead:
+                if process.loop is not None and process.loop in self.scheduler.loops:
+                    process.loop.lose_power()
+                process.calls = None
+                process.die()
+        host.ports.lose_power()
+        if host.fs is not None:
+            host.fs.crash(self.choices)
+
+    def let_crash(self, host: Host) -> None:
+        """The environment may cut the power of `host`, once, after any change that a process makes to its files."""
+        files = self.fs(host)
+
+        def ask(what: str) -> None:
+            if self.current.host is host and self.choices.order(f"{host.name}:{what}", "host.crash", 2, what):
+                self.crash(host)
+                self.stop()
+
+        files.on_change = ask
 
     def files(self) -> FileCalls:
         """The calls on files of the process that runs now. It begins where the real process is, with the rights of the
         real user and the umask that most programs are started with."""
         process = self.current
         if process.calls is None:
-            process.calls = FileCalls(self._fs(process.host), process, Credentials.real())
+            if process.dead:
+                self.stop()
+            process.calls = FileCalls(self.fs(process.host), process, Credentials.real())
             with contextlib.suppress(OSError):
                 process.calls.chdir(real_cwd())
         return process.calls
 
-    def _fs(self, host: Host) -> FileSystem:
+    def fs(self, host: Host) -> FileSystem:
+        """The files of `host`."""
         if host.fs is None:
             if self._below is None:
                 self._below = Below()
             clock, choices = self.scheduler.clock, self.choices
             host.fs = FileSystem(
                 clock, self._below, name=host.name, entropy=lambda size: choices.entropy.randbytes(size)
+            )
+            host.fs.disk.ask = lambda who, effects: choices.order(
+                f"{host.name}:{who}", "disk.fault", 1 + len(effects), effects
             )
         return host.fs
 

@@ -18,6 +18,7 @@ from typing import Any
 from simloop.errors import WorldError
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
+from simloop.kernel.process import PowerCut
 from simloop.network.world import World
 from simloop.shims import active
 from simloop.shims.descriptors import view_of
@@ -114,7 +115,7 @@ class SimFileIO(io.RawIOBase):
             return call(*args)
         finally:
             if self._disk.owed_ns:
-                pay(self._world, self._disk)
+                pay(self._world, self._file.inode.fs)
 
     def _check(self) -> None:
         if self._fd < 0:
@@ -122,6 +123,8 @@ class SimFileIO(io.RawIOBase):
         if self._process.files.get(self._fd) is not self._file:
             # Somebody closed the descriptor, or put another file there.
             found = self._process.files.get(self._fd)
+            if self._process.dead:
+                raise PowerCut
             if not isinstance(found, Description):
                 raise fail(errno.EBADF)
             self._file = found
@@ -244,12 +247,12 @@ class SimFileIO(io.RawIOBase):
             super().close()
         finally:
             # A finished world has closed everything, and its descriptors mean nothing any more.
-            if fd >= 0 and self._closefd and active.entered is self._world:
+            if fd >= 0 and self._closefd and active.entered is self._world and not self._process.dead:
                 self._process.close(fd)
 
     def _dealloc_warn(self, source: Any) -> None:
         # io's buffers call this when they are collected without having been closed.
-        if self._fd >= 0 and self._closefd and active.entered is self._world:
+        if self._fd >= 0 and self._closefd and active.entered is self._world and not self._process.dead:
             warnings.warn(f"unclosed file {source!r}", ResourceWarning, stacklevel=2, source=source)
 
     def __del__(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from simloop.kernel.errors import fail
-from simloop.kernel.files import Description, Disk, Stat, UnsimulatedFileError
+from simloop.kernel.files import Description, FileSystem, Stat, UnsimulatedFileError
 from simloop.kernel.process import FIRST_FD
 from simloop.network.world import World
 from simloop.shims import active
@@ -39,14 +39,16 @@ def inside() -> World | None:
     return None if world is None or world.reaching_out else world
 
 
-def pay(world: World, disk: Disk) -> None:
-    """Let the time pass that the disk has taken. A long while is a blocking call: of a thread in an executor, or of
-    the whole process if its loop's thread makes it."""
-    owed = disk.take_ns()
+def pay(world: World, fs: FileSystem) -> None:
+    """A call is over: let the time pass that the disk has taken. A long while is a blocking call: of a thread in an
+    executor, or of the whole process if its loop's thread makes it."""
+    owed = fs.disk.take_ns()
     if owed < _BRIEF_NS:
         world.scheduler.clock.now += owed
     else:
         world.block(lambda: False, owed / 1e9)
+    if fs.on_change is not None:
+        fs.told()
 
 
 def named(path: Any) -> str | int | None:
@@ -67,7 +69,7 @@ def do(
     world: World, call: Callable[..., Any], *args: Any, shown: Any = None, shown2: Any = None, **keywords: Any
 ) -> Any:
     """Make a call of the kernel's: its error names the files, and its time passes."""
-    disk = world.files().fs.disk
+    fs = world.files().fs
     try:
         return call(*args, **keywords)
     except UnsimulatedFileError:
@@ -79,8 +81,8 @@ def do(
                 error.filename2 = os.fspath(shown2)
         raise
     finally:
-        if disk.owed_ns:
-            pay(world, disk)
+        if fs.disk.owed_ns:
+            pay(world, fs)
 
 
 def result_of(stat: Stat) -> os.stat_result:

@@ -10,8 +10,9 @@ from itertools import pairwise
 import pytest
 
 from simloop.choices import KINDS, Answer, Choices
+from simloop.errors import ConfigurationError
 from simloop.kernel.clock import SECOND, Clock
-from simloop.kernel.files import Description, Disk, Fault, FileCalls, FileSystem
+from simloop.kernel.files import Description, Disk, Effect, Fault, FileCalls, FileSystem
 from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.crash import COMMIT_NS, PAGE_ANSWERS, PAGES_MAX, SECTOR, WRITEBACK_NS, tell, torn
 from simloop.kernel.process import Process
@@ -257,7 +258,7 @@ def test_many_pages_share_answers(machine: Machine) -> None:
 
 def failing_fsync(machine: Machine) -> Description:
     file = machine.durable("/a", b"old")
-    machine.fs.disk.faults.append(Fault("/a", "fsync", errno.EIO))
+    machine.fs.disk.faults.append(Fault("/a", "fsync", (Effect(errno.EIO),)))
     file.pwrite(memoryview(b"new"), 0)
     with pytest.raises(OSError, match="Input/output") as caught:
         file.sync()
@@ -551,7 +552,7 @@ def test_a_full_disk_writes_what_fits_and_then_nothing() -> None:
 
 def test_a_fault_strikes_after_and_as_often_as_it_says() -> None:
     machine = Machine()
-    fault = Fault("/a*", "write", errno.EIO, after=1, times=2)
+    fault = Fault("/a*", "write", (Effect(errno.EIO),), after=1, times=2)
     machine.fs.disk.faults.append(fault)
     file = machine.open("/ab")
     results = []
@@ -585,7 +586,7 @@ CALLS: list[tuple[str, Callable[[Machine], object]]] = [
 @pytest.mark.parametrize(("operation", "call"), CALLS)
 def test_every_operation_can_be_made_to_fail(operation: str, call: Callable[[Machine], object]) -> None:
     machine = Machine()
-    machine.fs.disk.faults.append(Fault("/a", operation, errno.EACCES))
+    machine.fs.disk.faults.append(Fault("/a", operation, (Effect(errno.EACCES),)))
     with pytest.raises(PermissionError):
         call(machine)
 
@@ -593,16 +594,19 @@ def test_every_operation_can_be_made_to_fail(operation: str, call: Callable[[Mac
 def test_reads_and_writes_can_fall_short() -> None:
     machine = Machine()
     file = machine.write("/a", b"0123456789")
-    machine.fs.disk.faults += [Fault("/a", "write", 0, short=3), Fault("/a", "read", 0, short=2)]
+    machine.fs.disk.faults += [Fault("/a", "write", (Effect(short=3),)), Fault("/a", "read", (Effect(short=2),))]
     assert file.pwrite(memoryview(b"abcdef"), 0) == 3
     assert file.pread(10, 0) == b"ab"
     assert file.pread(10, 0) == b"abc3456789"
 
 
-@pytest.mark.parametrize("wrong", [("nonsense", errno.EIO), ("stat", 0)])
-def test_a_fault_that_means_nothing_is_refused(wrong: tuple[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"operation|short"):
-        Fault("/a", *wrong)
+@pytest.mark.parametrize(
+    ("operation", "effect"),
+    [("nonsense", Effect(errno.EIO)), ("stat", Effect(short=1)), ("write", Effect(corrupt=True)), ("read", Effect())],
+)
+def test_a_fault_that_means_nothing_is_refused(operation: str, effect: Effect) -> None:
+    with pytest.raises(ConfigurationError):
+        Fault("/a", operation, (effect,))
 
 
 def test_operations_cost_time() -> None:

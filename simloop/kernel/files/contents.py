@@ -125,6 +125,12 @@ class Contents:
             self._chunks[number] = changed
         self.allocated.remove(page, page + 1)
 
+    def spoil(self, at: int) -> None:
+        """The disk has gone bad there: a bit is not what it was, and nothing says so."""
+        if at < self.size:
+            (byte,) = self.read(at, 1)
+            self.write(at, memoryview(bytes([byte ^ 1])))
+
     def reserve(self, start: int, end: int) -> None:
         """Pages for ``[start, end)``, whether written or not."""
         for low, high in self.allocated.gaps(start // PAGE, pages(end)):

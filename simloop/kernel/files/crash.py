@@ -85,6 +85,7 @@ def crash(fs: FileSystem, choices: Choices) -> None:
     else:
         _lose_changes(fs, choices)
     fs.journal.operations.clear()
+    fs.on_change = None
     for file in list(fs.written.values()):
         file.opens = 0
         if file.nlink > 0:
@@ -104,7 +105,7 @@ def _lose_operations(fs: FileSystem, choices: Choices) -> None:
     operations = journal.operations
     if not operations:
         return
-    lost = choices.choose(fs.name, "disk.journal", len(operations) + 1, fs)
+    lost = choices.order(fs.name, "disk.journal", len(operations) + 1, fs)
     for _ in range(lost):
         operations.pop().revert()
     journal.commit()
@@ -112,7 +113,7 @@ def _lose_operations(fs: FileSystem, choices: Choices) -> None:
 
 def _lose_changes(fs: FileSystem, choices: Choices) -> None:
     for who, changes in _groups(fs.journal.changes()):
-        if choices.choose(f"{fs.name}:{who}", "disk.journal", 2, fs):
+        if choices.order(f"{fs.name}:{who}", "disk.journal", 2, fs):
             for change in reversed(changes):
                 change.revert()
 
@@ -179,12 +180,12 @@ def _lose_data(fs: FileSystem, file: Regular, choices: Choices) -> None:
     def ask(page: int) -> int:
         # What the disk never had cannot be torn in ext4: the block becomes part of the file once it is written.
         whole = fs.disk.journals and page not in saved
-        return choices.choose(f"{who}:{page}", "disk.crash", 2 if whole else PAGE_ANSWERS, file)
+        return choices.order(f"{who}:{page}", "disk.crash", 2 if whole else PAGE_ANSWERS, file)
 
     if fs.disk.journals:
         _lose_ordered(file, who, choices, ask, lose)
         return
-    shorter = contents.size != pending.disk_size and choices.choose(f"{who}:size", "disk.crash", 2, file)
+    shorter = contents.size != pending.disk_size and choices.order(f"{who}:size", "disk.crash", 2, file)
     for group in _grouped(_numbers(file, 0, pages(contents.size))):
         answer = ask(group[0])
         for page in group:
@@ -207,7 +208,7 @@ def _lose_ordered(
         if answer and disk_size % PAGE and group[-1] == end - 1:
             grows = False
     fresh = _numbers(file, end, pages(contents.size)) if grows else []
-    lost = choices.choose(f"{who}:end", "disk.crash", len(fresh) + 1, file) if fresh else 0
+    lost = choices.order(f"{who}:end", "disk.crash", len(fresh) + 1, file) if fresh else 0
     if not grows:
         contents.resize(min(contents.size, disk_size))
     elif lost:

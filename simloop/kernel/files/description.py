@@ -142,6 +142,9 @@ class Description(File):
         disk = file.fs.disk
         count = disk.limit("read", self.path, min(count, COUNT_MAX))
         moved = max(0, min(count, file.contents.size - start))
+        if disk.spoils:
+            disk.spoils = False
+            file.contents.spoil(start)
         if file.ino in file.fs.written:
             disk.owed_ns += disk.timing.call_ns + disk.timing.copy_ns(moved)
             if not file.cached:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import errno as _errno
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from simloop.errors import ConfigurationError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND
 from simloop.kernel.errors import fail
+from simloop.kernel.files.faults import Effect, Fault
 
 #: What a power cut may leave. `ext4-ordered`: as ext4 with its defaults, data=ordered and auto_da_alloc
 #: (https://docs.kernel.org/admin-guide/ext4.html). `posix`: whatever fsync(2) does not rule out.
 PROFILES = ("ext4-ordered", "posix")
-
-#: The operations that can be made to fail.
-OPERATIONS = (
-    "chmod", "fsync", "link", "listdir", "mkdir", "open", "read", "rename", "rmdir", "stat", "symlink", "truncate",
-    "unlink", "utime", "write",
-)  # fmt: skip
 
 #: What statvfs(3) says of a disk without a limit.
 NOMINAL_CAPACITY = 64 << 30
@@ -46,41 +42,6 @@ class Timing:
         return size * SECOND // self.cache_bytes_per_second
 
 
-@dataclass
-class Fault:
-    """An operation that goes wrong: the `after` first ones that match pass, the next `times` fail, and the rest pass
-    again (`times` of None: all of them fail).
-
-    `pattern` is a shell pattern of absolute paths, in which ``*`` matches slashes, too. `number` is the errno; 0
-    lets a read or write go through, but with at most `short` bytes.
-    """
-
-    pattern: str
-    operation: str
-    number: int
-    after: int = 0
-    times: int | None = 1
-    short: int = 1
-    #: How often it has struck.
-    struck: int = field(default=0, init=False)
-    _seen: int = field(default=0, init=False)
-
-    def __post_init__(self) -> None:
-        if self.operation not in OPERATIONS and self.operation != "*":
-            raise ValueError(f"no operation {self.operation!r}: use one of {', '.join(OPERATIONS)}, or *")
-        if not self.number and self.operation not in ("read", "write"):
-            raise ValueError("only read and write can fall short")
-
-    def strikes(self, operation: str, path: str) -> bool:
-        if self.operation not in ("*", operation) or not fnmatchcase(path, self.pattern):
-            return False
-        self._seen += 1
-        if self._seen <= self.after or (self.times is not None and self.struck >= self.times):
-            return False
-        self.struck += 1
-        return True
-
-
 class Disk:
     """What may go wrong, and what everything costs. Each file system has one."""
 
@@ -90,6 +51,10 @@ class Disk:
         #: In bytes; None for no limit. What is on the real disk does not count until it is changed.
         self.capacity: int | None = None
         self.faults: list[Fault] = []
+        #: The environment's answer where a fault is left to it, as `Fault.strikes` wants it.
+        self.ask: Callable[[str, tuple[Effect, ...]], int] = lambda who, effects: 0
+        #: The call that is going on reads what has gone bad.
+        self.spoils = False
         #: Virtual nanoseconds that operations have taken and nobody has spent yet.
         self.owed_ns = 0
 
@@ -100,7 +65,7 @@ class Disk:
     @profile.setter
     def profile(self, name: str) -> None:
         if name not in PROFILES:
-            raise ValueError(f"unknown profile {name!r}: use one of {', '.join(PROFILES)}")
+            raise ConfigurationError(f"unknown profile {name!r}: use one of {', '.join(PROFILES)}")
         self._profile = name
 
     @property
@@ -116,20 +81,24 @@ class Disk:
     def check(self, operation: str, path: str) -> None:
         """Called by each operation before it does anything: fails if it is to fail."""
         if self.faults:
-            self._strike(operation, path, None)
+            self._strike(operation, path, 0)
 
     def limit(self, operation: str, path: str, size: int) -> int:
         """`check` for reading or writing `size` bytes. Returns how many of them it may move."""
         return self._strike(operation, path, size) if self.faults else size
 
-    def _strike(self, operation: str, path: str, size: int | None) -> int:
+    def _strike(self, operation: str, path: str, size: int) -> int:
         for fault in self.faults:
-            if fault.strikes(operation, path):
-                if fault.number:
-                    raise fail(fault.number)
-                if size is not None:
-                    size = min(size, fault.short)
-        return size or 0
+            effect = fault.strikes(operation, path, self.ask)
+            if effect is None:
+                continue
+            self.owed_ns += effect.delay_ns
+            if effect.number:
+                raise effect.failure()
+            if effect.short is not None:
+                size = min(size, effect.short)
+            self.spoils |= effect.corrupt
+        return size
 
     def need(self, size: int, used: int) -> int:
         """How many of `size` more bytes find room. Fails with ENOSPC where none does."""

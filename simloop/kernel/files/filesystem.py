@@ -46,6 +46,10 @@ class FileSystem:
         self.journal = Journal()
         #: Files that were written in this world, by inode number.
         self.written: dict[int, Regular] = {}
+        #: Told of each change once it is made, by what it was. To tell it is the affair of whoever makes the calls, in
+        #: `told`: a call may change several things.
+        self.on_change: Callable[[str], None] | None = None
+        self._change = ""
         self._clock = clock
         self._below = below
         self._ino = 0
@@ -138,6 +142,8 @@ class FileSystem:
         contents.write(start, data)
         file.modified()
         self.disk.owed_ns += self.disk.timing.call_ns + self.disk.timing.copy_ns(len(data))
+        if self.on_change is not None:
+            self._change = f"writing to {file.path}"
 
     def truncate(self, file: Regular, size: int, path: str) -> None:
         """Cut `file` off at `size`, or let it grow to it by a hole."""
@@ -151,6 +157,8 @@ class FileSystem:
             self.note(SizeChange(file, size))
         elif size < contents.size:
             pending.forget(pages(size), pages(contents.size))
+            if self.on_change is not None:
+                self._change = f"cutting off {path}"
         contents.resize(size)
         file.modified()
 
@@ -198,6 +206,14 @@ class FileSystem:
         """One operation has been done that is not on disk yet."""
         self.disk.owed_ns += self.disk.timing.call_ns
         self.journal.add(self.now(), *changes, forced=forced)
+        if self.on_change is not None:
+            self._change = str(self.journal.operations[-1])
+
+    def told(self) -> None:
+        """A call is over: whoever wants to know of changes hears what it has changed, if anything."""
+        change, self._change = self._change, ""
+        if change and self.on_change is not None:
+            self.on_change(change)
 
     def sync_file(self, file: Regular, *, data_only: bool) -> None:
         """fsync(2) and fdatasync(2) of a regular file."""
@@ -224,6 +240,8 @@ class FileSystem:
         elif whole:
             journal.commit()
         self._prune()
+        if self.on_change is not None:
+            self._change = f"syncing {inode.path}"
 
     def sync_all(self) -> None:
         """sync(2)."""
@@ -235,6 +253,8 @@ class FileSystem:
         self.journal.commit()
         self._prune()
         self.disk.owed_ns += timing.call_ns + timing.flush_latency_ns + timing.transfer_ns(waiting)
+        if self.on_change is not None:
+            self._change = "syncing all files"
 
     def crash(self, choices: Choices) -> None:
         """Cut the power. Afterwards this is what the disk held; descriptors of it must not be used any more."""

@@ -1,0 +1,265 @@
+"""The files of a host and the disk below them, as a test sees them: ``sim.fs``, ``host.fs``."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat as _stat
+from collections.abc import Iterator, Mapping
+from posixpath import dirname, join, normpath, relpath
+from typing import Union
+
+from simloop.errors import ConfigurationError
+from simloop.kernel.files import Credentials, Effect, Fault, FileCalls, FileSystem, real_cwd
+from simloop.kernel.process import Host, Process
+from simloop.network.world import World
+
+Tree = Mapping[str, Union[str, bytes, "Tree"]]
+"""Names and what is in them: text, bytes, or for a directory another such mapping."""
+
+
+class InjectedFault:
+    """A fault that `SimFiles.fault` or `SimFiles.may_fault` has set up. It holds until `stop`, or for the length of a
+    ``with`` block."""
+
+    def __init__(self, fs: FileSystem, fault: Fault) -> None:
+        self._fs = fs
+        self._fault = fault
+
+    @property
+    def struck(self) -> int:
+        """How often it has struck so far."""
+        return self._fault.struck
+
+    def stop(self) -> None:
+        """From now on it never strikes again."""
+        if self._fault in self._fs.disk.faults:
+            self._fs.disk.faults.remove(self._fault)
+
+    def __enter__(self) -> InjectedFault:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<InjectedFault {self._fault.operation} of {self._fault.pattern}, struck {self.struck} times>"
+
+
+class SimFiles:
+    """The files of one host, and the disk that keeps them.
+
+    What a test does by this handle takes no virtual time and meets no fault. Relative paths begin where the real
+    process is, as those of programs do.
+
+    >>> import simloop
+    >>> async def test():
+    ...     fs = simloop.current().fs
+    ...     fs.write_tree({"/etc/app": {"a.toml": "x = 1", "empty": {}}})
+    ...     with open("/etc/app/a.toml") as file:
+    ...         return file.read(), sorted(fs.tree("/etc/app"))
+    >>> simloop.run(test)
+    ('x = 1', ['a.toml', 'empty/'])
+    """
+
+    def __init__(self, world: World, host: Host) -> None:
+        self._fs = world.fs(host)
+        self._calls = FileCalls(self._fs, Process(host, 1, "test"), Credentials())
+        with contextlib.suppress(OSError):
+            self._calls.chdir(real_cwd())
+
+    # --- the disk -------------------------------------------------------------------------------------
+
+    @property
+    def profile(self) -> str:
+        """What a power cut may leave of what was not synced: ``ext4-ordered`` (the default) as ext4 does with its own
+        defaults, ``posix`` whatever fsync(2) does not rule out."""
+        return self._fs.disk.profile
+
+    @profile.setter
+    def profile(self, name: str) -> None:
+        self._fs.disk.profile = name
+
+    @property
+    def capacity(self) -> int | None:
+        """How many bytes can be written before the disk is full (ENOSPC); None for no limit. What is on the real disk
+        does not count until it is changed."""
+        return self._fs.disk.capacity
+
+    @capacity.setter
+    def capacity(self, size: int | None) -> None:
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
+            raise ConfigurationError(f"capacity must be a number of bytes or None, not {size!r}")
+        self._fs.disk.capacity = size
+
+    # --- files ----------------------------------------------------------------------------------------
+
+    def write_tree(self, tree: Tree, root: str | os.PathLike[str] = ".") -> None:
+        """Write files, and the directories that they need, at or below `root`. Afterwards all that was written on this
+        host is on its disk, as after sync(8)."""
+        with self._quietly():
+            self._write_tree(tree, os.fspath(root))
+            self._fs.sync_all()
+
+    def _write_tree(self, tree: Tree, root: str) -> None:
+        self._make_directories(root)
+        for name, what in tree.items():
+            path = join(root, name)
+            if isinstance(what, Mapping):
+                self._write_tree(what, path)
+                continue
+            self._make_directories(dirname(path))
+            data = what.encode() if isinstance(what, str) else what
+            file = self._calls.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                if data:
+                    file.write(memoryview(data))
+            finally:
+                file.close()
+
+    def _make_directories(self, path: str) -> None:
+        if not path:
+            return
+        try:
+            self._calls.stat(path)
+        except FileNotFoundError:
+            self._make_directories(dirname(path.rstrip("/")))
+            self._calls.mkdir(path, 0o777)
+
+    def read_bytes(self, path: str | os.PathLike[str]) -> bytes:
+        """What is in a file. Raises `OSError` as ``open`` does."""
+        with self._quietly():
+            try:
+                file = self._calls.open(os.fspath(path), os.O_RDONLY)
+                try:
+                    return file.pread(file.inode.size, 0)
+                finally:
+                    file.close()
+            except OSError as error:
+                error.filename = os.fspath(path)
+                raise
+
+    def read_text(self, path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
+        """What is in a file, as text."""
+        return self.read_bytes(path).decode(encoding)
+
+    def tree(self, root: str | os.PathLike[str] = ".") -> dict[str, bytes]:
+        """All files at or below `root` by their path from there, sorted. Symbolic links are followed where they lead
+        to files; an empty directory shows as its name with a slash, and empty contents."""
+        found: dict[str, bytes] = {}
+        with self._quietly():
+            self._collect(normpath(os.fspath(root)), normpath(os.fspath(root)), found)
+        return found
+
+    def _collect(self, top: str, path: str, found: dict[str, bytes]) -> None:
+        names = self._calls.listdir(path)
+        if not names and path != top:
+            found[f"{relpath(path, top)}/"] = b""
+        for name in names:
+            inner = join(path, name)
+            mode = self._calls.stat(inner, follow=False).mode
+            if _stat.S_ISLNK(mode):
+                try:
+                    mode = self._calls.stat(inner).mode
+                except OSError:
+                    continue
+                if not _stat.S_ISREG(mode):
+                    continue
+            if _stat.S_ISDIR(mode):
+                self._collect(top, inner, found)
+            elif _stat.S_ISREG(mode):
+                found[relpath(inner, top)] = self.read_bytes(inner)
+
+    @contextlib.contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Nobody is told, nothing fails, no time passes, and the disk is large enough."""
+        fs, disk = self._fs, self._fs.disk
+        before = fs.on_change, disk.faults, disk.capacity, disk.owed_ns
+        fs.on_change, disk.faults, disk.capacity = None, [], None
+        try:
+            yield
+        finally:
+            fs.on_change, disk.faults, disk.capacity, disk.owed_ns = before
+
+    # --- faults ---------------------------------------------------------------------------------------
+
+    def fault(
+        self,
+        operation: str,
+        error: int = 0,
+        *,
+        path: str = "*",
+        after: int = 0,
+        times: int | None = 1,
+        short: int | None = None,
+        delay: float = 0,
+        corrupt: bool = False,
+    ) -> InjectedFault:
+        """Let an operation go wrong: the first `after` calls that match pass, the next `times` are struck (None: all
+        of them), the rest pass again.
+
+        `operation` is one of ``read``, ``write``, ``fsync`` (and fdatasync), ``open``, ``rename``, ``unlink``,
+        ``mkdir``, ``rmdir``, ``link``, ``symlink``, ``truncate``, ``chmod``, ``utime``, ``stat``, ``listdir``, or
+        ``*`` for all. `path` is a shell pattern: of file names, or of whole paths if there is a slash in it. What
+        happens:
+
+        - `error`, an errno: the call fails with it, such as ``errno.EIO``, ``ENOSPC``, ``EACCES``, ``EMFILE`` (of
+          ``open``). A failed fsync loses what it was to keep, as on Linux: a second one that succeeds does not bring
+          it to disk. `simloop.is_injected` tells the exception from a real one.
+        - `short`: a read or write moves at most so many bytes.
+        - `delay`: it takes so many virtual seconds more.
+        - `corrupt`: a read finds a bit of its first byte flipped, on disk as well.
+
+        >>> import errno, simloop
+        >>> async def test():
+        ...     with simloop.current().fs.fault("write", errno.ENOSPC, path="*.log") as fault:
+        ...         try:
+        ...             with open("/tmp/a.log", "w") as file:
+        ...                 file.write("hello")
+        ...         except OSError as error:
+        ...             return error.strerror, fault.struck
+        >>> simloop.run(test)
+        ('No space left on device', 1)
+        """
+        effect = _effect(error, short, delay, corrupt)
+        return self._inject(Fault(self._pattern(path), operation, (effect,), after=after, times=times))
+
+    def may_fault(
+        self,
+        operation: str = "*",
+        error: int = 0,
+        *,
+        path: str = "*",
+        times: int | None = 1,
+        short: int | None = None,
+        delay: float = 0,
+        corrupt: bool = False,
+    ) -> InjectedFault:
+        """Let the environment decide at which calls an operation goes wrong, `times` at most. In the canonical run it
+        never does. Without `error`, `short`, `delay` and `corrupt` it also decides how: by what is usual for the
+        operation, such as ENOSPC, EIO or a short write."""
+        effects: tuple[Effect, ...] = ()
+        if error or short is not None or delay or corrupt:
+            effects = (_effect(error, short, delay, corrupt),)
+        return self._inject(Fault(self._pattern(path), operation, effects, times=times, by_choice=True))
+
+    def _inject(self, fault: Fault) -> InjectedFault:
+        self._fs.disk.faults.append(fault)
+        return InjectedFault(self._fs, fault)
+
+    def _pattern(self, path: str) -> str:
+        if "/" not in path or path.startswith(("/", "*")):
+            return path
+        return normpath(join(self._calls.getcwd(), path))
+
+    def __repr__(self) -> str:
+        return f"<SimFiles of {self._fs.name}, {self.profile}>"
+
+
+def _effect(error: int, short: int | None, delay: float, corrupt: bool) -> Effect:
+    if isinstance(error, bool) or not isinstance(error, int) or (error and error not in errno.errorcode):
+        raise ConfigurationError(f"error must be an errno such as errno.EIO, not {error!r}")
+    if delay < 0:
+        raise ConfigurationError(f"delay must be a number of virtual seconds, not {delay!r}")
+    return Effect(error, short, round(delay * 1e9), corrupt)

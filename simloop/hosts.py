@@ -1,0 +1,132 @@
+"""A simulated machine as a test sees it: to run programs on, to cut the power of, to start again."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import events
+from typing import TypeVar
+
+from simloop.disks import SimFiles
+from simloop.errors import WorldError
+from simloop.hosted import HostedProcess, Main, coroutine_for
+from simloop.kernel.process import Host
+from simloop.network.world import World
+
+T = TypeVar("T")
+
+
+class SimHost:
+    """A simulated machine, as a test sees it: ``sim.host("db")``."""
+
+    def __init__(self, world: World, host: Host) -> None:
+        self._world = world
+        self._host = host
+
+    @property
+    def name(self) -> str:
+        """Its name, which every host of the world can look up and connect to."""
+        return self._host.name
+
+    @property
+    def ip(self) -> str:
+        """Its IPv4 address."""
+        return self._host.ipv4
+
+    @property
+    def ipv6(self) -> str:
+        """Its IPv6 address."""
+        return self._host.ipv6
+
+    @property
+    def fs(self) -> SimFiles:
+        """Its files: to prepare them, to look at them, and to let their disk fail."""
+        return SimFiles(self._world, self._host)
+
+    @property
+    def up(self) -> bool:
+        """Whether it has power."""
+        return self._host.up
+
+    async def run(self, main: Main[T]) -> T:
+        """Run ``main()`` on this host, as a process of its own with its own event loop.
+
+        Returns what it returns, or raises what it raises. Cancelling the call interrupts the process:
+        its main task is cancelled and its end is waited for. Raises `HostCrashedError` when the host loses its
+        power meanwhile, and `WorldError` when it has none.
+        """
+        if not self._host.up:
+            raise WorldError(f"host {self.name!r} has no power: call restart() first")
+        loop = events.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        scheduler = self._world.scheduler
+
+        def on_end() -> None:
+            # Its end is seen at a poll of whoever waits, as waitpid(2) would see it.
+            scheduler.at(scheduler.clock.now, lambda: None if ended.done() else ended.set_result(None))
+
+        process: HostedProcess[T] = HostedProcess(self._world, self._host, coroutine_for(main), on_end)
+        try:
+            await ended
+        except asyncio.CancelledError:
+            process.interrupt()
+            if not process.over:
+                ended = loop.create_future()
+                await ended
+            raise
+        return process.result()
+
+    def crash(self) -> None:
+        """Cut its power, now. Nothing happens where it has none.
+
+        Its processes stop where they are: no ``finally``, no ``except``, no goodbye to anybody. Peers of its
+        connections see what they would see on Linux: nothing, until they send something; then `TimeoutError` after
+        15 minutes, or a reset once the host is up again. Of what its disk was not told to keep, each page of data
+        and each name is kept or lost by choice, as the disk's profile (`SimFiles.profile`) allows; in the canonical
+        run all is kept.
+
+        A process that is in the middle of a blocking call is unwound by an exception that is no `Exception`; whatever
+        it calls on its way out raises it again. Raises `WorldError` for the host of the test itself.
+
+        >>> import os, simloop
+        >>> async def test():
+        ...     db = simloop.current().host("db")
+        ...     async def write():
+        ...         with open("/a", "w") as file:
+        ...             file.write("hello")
+        ...             file.flush()
+        ...             os.fsync(file.fileno())
+        ...         await asyncio.sleep(1)
+        ...     writing = asyncio.create_task(db.run(write))
+        ...     await asyncio.sleep(0.5)
+        ...     db.crash()
+        ...     db.restart()
+        ...     return db.fs.read_text("/a")
+        >>> simloop.run(test)
+        'hello'
+        """
+        self._check_not_ours()
+        if self._host.up:
+            self._world.crash(self._host)
+            if self._world.current.dead:
+                self._world.stop()
+
+    def may_crash(self) -> None:
+        """Let the environment cut its power: at most once, right after any change that one of its processes makes to
+        its files (a write, a sync, a rename and so on), as `crash` does. A crash, by whomever, takes the leave back.
+
+        In the canonical run it does not happen. Raises `WorldError` for the host of the test itself.
+        """
+        self._check_not_ours()
+        self._world.let_crash(self._host)
+
+    def restart(self) -> None:
+        """Give it power again: it comes up, at once, with what its disk kept and without any process. Nothing happens
+        where it has power."""
+        self._host.up = True
+
+    def _check_not_ours(self) -> None:
+        if self._host is self._world.root.host:
+            raise WorldError(f"the test itself runs on {self.name!r}: run what is to lose its power on another host")
+
+    def __repr__(self) -> str:
+        return f"<SimHost {self.name} {self.ip}{'' if self.up else ' without power'}>"
