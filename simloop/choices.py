@@ -380,6 +380,12 @@ def shuffler(seed: int) -> Callable[[list[T]], list[T]]:
     return lambda items: rng.sample(items, len(items))
 
 
+def drawer(*seeds: int) -> Callable[[int], int]:
+    """Draws whole numbers below the one that it is given."""
+    rng = random.Random(mixed_seed(*seeds, 3))
+    return rng.randrange
+
+
 def seeded(seed: int) -> Decide | None:
     """Seed 0 is the canonical run; any other walks at random."""
     return random_walk(seed) if seed else None

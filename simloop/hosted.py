@@ -69,14 +69,23 @@ class HostedProcess(Generic[T]):
             stage.add_done_callback(lambda _: self.loop.stop())
             return
         self.over = True
+        self._process.on_death = None
+        if not self._task.cancelled():
+            self._task.exception()  # it is raised where `result` is asked for: nobody need be told of it
         self.loop.report_leftovers()
         self.loop.end_turns()
-        self._on_end()
+        self._ended()
 
     def _died(self) -> None:
         if not self.over:
             self.over = self._lost = True
-            self._on_end()
+            self._ended()
+
+    def _ended(self) -> None:
+        self._on_end()
+        # Its generator and its loop know this object: nothing is to be left to the collector.
+        self._stages = iter(())
+        self.loop.on_stop = None
 
     def interrupt(self) -> None:
         """What Ctrl-C does under `asyncio.run`: the main task is cancelled."""

@@ -193,6 +193,7 @@ def _bury(world: World) -> None:
     for process in world.processes:
         if process.dead and isinstance(process.loop, SimLoop):
             world.current = process
+            process.forget_holders()
             process.loop.bury()
     world.current = world.root
 

@@ -33,6 +33,7 @@ class TidyLoop(asyncio.SelectorEventLoop):
     _scheduled: list[Any]
     _timer_cancelled_count: int
     _cancellable: list[Any]
+    _closed: bool
     world: World
     process: Process
     _sim_tasks: list[SimTask]
@@ -109,14 +110,19 @@ class TidyLoop(asyncio.SelectorEventLoop):
 
     def bury(self) -> None:
         """The world of a loop that has lost its power ends."""
+        if self._closed:
+            return  # its process had ended before
         pending = self.pending_tasks()
         for task in pending:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
         keep_for_good(task.get_coro() for task in pending)
         for task in self._sim_tasks:
             task._log_traceback = False
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                error.__traceback__ = None  # its frames know the task
         self._sim_tasks.clear()
         self._ready.clear()
+        self._selector.loop = None
         self._closed = True
 
     def _let_go(self) -> None:

@@ -21,6 +21,7 @@ from simloop.choices import (
     seeded,
 )
 from simloop.errors import ConfigurationError, NondeterminismError, OtherTestError, ReplayDriftWarning
+from simloop.explore.crashes import CrashSweep
 from simloop.explore.enumeration import Enumeration
 from simloop.explore.plugins import Hooks, installed_plugins
 from simloop.explore.shrink import DEFAULT_BUDGET, Shrinker
@@ -103,7 +104,7 @@ class Report:
 
 # Up to which part of a campaign's runs each sweep may go on: what one leaves, the next may have. The rest is for the
 # walk. Strategies of third parties share a part of their own.
-_SWEEPS = ((CancelSweep, 0.3), (TimeoutSweep, 0.45), (DelaySweep, 0.65))
+_SWEEPS = ((CancelSweep, 0.3), (CrashSweep, 0.75), (TimeoutSweep, 0.45), (DelaySweep, 0.65))
 _THIRD_PARTIES = 0.2
 
 

@@ -121,7 +121,7 @@ class DelaySweep(Sweep):
     def rank(self, choices: Choices) -> list[Groups]:
         kinds: dict[str, Groups] = {}
         for who, kind, number, n, _ in choices.recorded:
-            if kind != "cancel" and kind not in _RACES:
+            if kind not in ("cancel", "host.crash") and kind not in _RACES:
                 group = kinds.setdefault(kind, {}).setdefault(who, [])
                 group += [(Point(who, kind, number), value) for value in range(1, n)]
         return sorted(kinds.values(), key=lambda groups: sum(map(len, groups.values())))

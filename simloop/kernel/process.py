@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import heapq
 import os
+import weakref
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,6 +31,13 @@ class Watcher(Protocol):
     """Wants to know when a file's mask may have changed."""
 
     def changed(self) -> None: ...
+
+
+class Holder(Protocol):
+    """An object of the program's that stands for a descriptor."""
+
+    def forget(self) -> None:
+        """The world is over: what is still to be done when it is collected shall not be done."""
 
 
 class File:
@@ -95,6 +103,8 @@ class Process:
         self.host = host
         self.pid = pid
         self.files: dict[int, File] = {}
+        #: Objects by the descriptor that they stand for, as long as they live.
+        self.holders: dict[int, weakref.ref[Holder]] = {}
         self._free: list[int] = []
         self._next_fd = FIRST_FD
         #: Its calls on files, once it has made one.
@@ -152,8 +162,17 @@ class Process:
         """Its machine has lost power: all that it has open is gone, and nobody was told."""
         self.dead = True
         self.files.clear()
-        if self.on_death is not None:
-            self.on_death()
+        on_death, self.on_death = self.on_death, None
+        if on_death is not None:
+            on_death()
+
+    def forget_holders(self) -> None:
+        """Nothing that still stands for a descriptor may do anything any more."""
+        for reference in self.holders.values():
+            holder = reference()
+            if holder is not None:
+                holder.forget()
+        self.holders.clear()
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.name}>"

@@ -201,5 +201,6 @@ class World:
         for process in self.processes:
             process.loop = None
             process.calls = None
+            process.forget_holders()
             # A transport that is collected after the run closes its socket: it must find nothing to close.
             process.files.clear()

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from simloop.checks.waiting import Place, inner_library, stack_of, users_place
+from simloop.checks.waiting import Place, caller, inner_library, stack_of, users_place
 from simloop.choices import Answer
 from simloop.kernel.files.crash import tell as tell_loss
 from simloop.kernel.tcp import Direction
@@ -129,6 +129,19 @@ def _on_disk(answer: Answer, subject: Any, name: Name) -> str:
     return tell_loss(answer.point.who, answer.point.kind, answer.value, subject)
 
 
+def _crashed(answer: Answer, subject: Any, name: Name) -> str:
+    place = caller()
+    where = f" ({place})" if place is not None else ""
+    return f"the power of {answer.point.who.partition(':')[0]} was cut right after {subject}{where}"
+
+
+def _disk_fault(answer: Answer, subject: Any, name: Name) -> str:
+    operation, _, path = answer.point.who.partition(":")[2].partition(" ")
+    place = caller()
+    where = f" ({place})" if place is not None else ""
+    return f"{operation} of {path}{where} {subject[answer.value - 1]}, which was injected"
+
+
 def _tied(answer: Answer, subject: Any, name: Name) -> str:
     return f"{_timer(subject, name)} came after {_others(answer.value)} due at the same time"
 
@@ -189,6 +202,8 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "thread.race": _raced,
     "disk.crash": _on_disk,
     "disk.journal": _on_disk,
+    "disk.fault": _disk_fault,
+    "host.crash": _crashed,
     "cpu.stall": _stalled,
     "timer.tie": _tied,
     "order.timer": _tied,

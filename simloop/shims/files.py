@@ -12,6 +12,7 @@ import linecache
 import os
 import stat as _stat
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +77,7 @@ class SimFileIO(io.RawIOBase):
                 self._process.close(fd)
             raise
         self._fd = fd
+        self._process.holders[fd] = weakref.ref(self)
         self._disk = found.inode.fs.disk
         self._blksize = facts.blksize
         if self._appending:
@@ -249,6 +251,11 @@ class SimFileIO(io.RawIOBase):
             # A finished world has closed everything, and its descriptors mean nothing any more.
             if fd >= 0 and self._closefd and active.entered is self._world and not self._process.dead:
                 self._process.close(fd)
+
+    def forget(self) -> None:
+        self._fd = -1
+        # What IOBase itself goes by, and with it the buffer above, which else would flush when it is collected.
+        self.__dict__["__IOBase_closed"] = True
 
     def _dealloc_warn(self, source: Any) -> None:
         # io's buffers call this when they are collected without having been closed.
