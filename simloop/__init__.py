@@ -25,7 +25,7 @@ from simloop.explore.pin import replay
 from simloop.explore.strategies import Plan, Strategy
 from simloop.hookspecs import hookimpl
 from simloop.hosts import SimHost
-from simloop.kernel.files import is_injected
+from simloop.kernel.files import DiskTiming, is_injected
 from simloop.simulation import Sim, current, run, world
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "ConfigurationError",
     "CorruptStoreWarning",
     "DeadlockError",
+    "DiskTiming",
     "EscapedSimulationError",
     "Failure",
     "HostCrashedError",

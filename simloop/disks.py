@@ -11,7 +11,7 @@ from posixpath import dirname, join, normpath, relpath
 from typing import Union
 
 from simloop.errors import ConfigurationError
-from simloop.kernel.files import Credentials, Effect, Fault, FileCalls, FileSystem, real_cwd
+from simloop.kernel.files import Credentials, DiskTiming, Effect, Fault, FileCalls, FileSystem, real_cwd
 from simloop.kernel.process import Host, Process
 from simloop.network.world import World
 
@@ -93,6 +93,15 @@ class SimFiles:
             raise ConfigurationError(f"capacity must be a number of bytes or None, not {size!r}")
         self._fs.disk.capacity = size
 
+    @property
+    def timing(self) -> DiskTiming:
+        """How long its operations take, in virtual nanoseconds: as an NVMe drive, unless another is assigned."""
+        return self._fs.disk.timing
+
+    @timing.setter
+    def timing(self, timing: DiskTiming) -> None:
+        self._fs.disk.timing = timing
+
     # --- files ----------------------------------------------------------------------------------------
 
     def write_tree(self, tree: Tree, root: str | os.PathLike[str] = ".") -> None:
@@ -144,13 +153,20 @@ class SimFiles:
         """What is in a file, as text."""
         return self.read_bytes(path).decode(encoding)
 
-    def tree(self, root: str | os.PathLike[str] = ".") -> dict[str, bytes]:
-        """All files at or below `root` by their path from there, sorted. Symbolic links are followed where they lead
-        to files; an empty directory shows as its name with a slash, and empty contents."""
-        found: dict[str, bytes] = {}
+    def tree(self, root: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
+        """All files below the directory `root` by their path from there, sorted, those of the real disk as well.
+        Symbolic links are followed where they lead to files; an empty directory shows as its name with a slash, and
+        empty contents. Without `root`: the files that were written in this world, by absolute path."""
         with self._quietly():
+            if root is None:
+                return self._written()
+            found: dict[str, bytes] = {}
             self._collect(normpath(os.fspath(root)), normpath(os.fspath(root)), found)
-        return found
+            return found
+
+    def _written(self) -> dict[str, bytes]:
+        files = {file.path: file for file in self._fs.written.values() if file.nlink > 0}
+        return {path: files[path].contents.read(0, files[path].size) for path in sorted(files)}
 
     def _collect(self, top: str, path: str, found: dict[str, bytes]) -> None:
         names = self._calls.listdir(path)

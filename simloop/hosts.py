@@ -111,10 +111,12 @@ class SimHost:
                 self._world.stop()
 
     def may_crash(self) -> None:
-        """Let the environment cut its power: at most once, right after any change that one of its processes makes to
-        its files (a write, a sync, a rename and so on), as `crash` does. A crash, by whomever, takes the leave back.
+        """Let the environment cut its power, as `crash` does: at most once, right before any change that one of its
+        processes makes to its files (a write, a sync, a rename and so on); on a host with open sockets right after
+        it, too. A crash, by whomever, takes the leave back.
 
-        In the canonical run it does not happen. Raises `WorldError` for the host of the test itself.
+        In the canonical run it does not happen, and nowhere does it come after the last change: end the test with
+        `crash`. Raises `WorldError` for the host of the test itself.
         """
         self._check_not_ours()
         self._world.let_crash(self._host)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
 
+from simloop.kernel.files import real_cwd
 from simloop.tasks import coroutine_of
 
 _STDLIB = os.path.dirname(os.__file__) + os.sep
@@ -41,7 +42,7 @@ def shown_path(file: str) -> str:
         return file.rpartition("site-packages" + os.sep)[2]
     if file.startswith(_STDLIB):
         return file[len(_STDLIB) :]
-    here = os.getcwd() + os.sep
+    here = real_cwd() + os.sep
     return file.removeprefix(here)
 
 

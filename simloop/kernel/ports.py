@@ -131,6 +131,9 @@ class Ports:
         """A connection holds the port of its listener as well."""
         self._holders.setdefault(child.port, []).append(child)
 
+    def in_use(self) -> bool:
+        return bool(self._holders)
+
     def lose_power(self) -> None:
         """The machine is off: connections are forgotten, without a word to their peers."""
         for sock in [sock for holders in self._holders.values() for sock in holders]:

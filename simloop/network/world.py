@@ -131,15 +131,19 @@ class World:
             host.fs.crash(self.choices)
 
     def let_crash(self, host: Host) -> None:
-        """The environment may cut the power of `host`, once, after any change that a process makes to its files."""
-        files = self.fs(host)
+        """The environment may cut the power of `host`, once, right before any change that a process makes to its files.
+        What follows a change may also be something that others hear of; so where there are connections, after it, too.
+        """
 
-        def ask(what: str) -> None:
-            if self.current.host is host and self.choices.order(f"{host.name}:{what}", "host.crash", 2, what):
+        def ask(what: str, after: bool) -> None:
+            if self.current.host is not host or (after and not host.ports.in_use()):
+                return
+            when = f"{'after' if after else 'before'} {what}"
+            if self.choices.order(f"{host.name}:{when}", "host.crash", 2, when):
                 self.crash(host)
                 self.stop()
 
-        files.on_change = ask
+        self.fs(host).on_change = ask
 
     def files(self) -> FileCalls:
         """The calls on files of the process that runs now. It begins where the real process is, with the rights of the

@@ -132,7 +132,7 @@ def _on_disk(answer: Answer, subject: Any, name: Name) -> str:
 def _crashed(answer: Answer, subject: Any, name: Name) -> str:
     place = caller()
     where = f" ({place})" if place is not None else ""
-    return f"the power of {answer.point.who.partition(':')[0]} was cut right after {subject}{where}"
+    return f"the power of {answer.point.who.partition(':')[0]} was cut right {subject}{where}"
 
 
 def _disk_fault(answer: Answer, subject: Any, name: Name) -> str:

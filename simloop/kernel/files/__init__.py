@@ -23,12 +23,24 @@ from simloop.kernel.files.below import Below, real_cwd
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.description import Description, Stat
 from simloop.kernel.files.devices import UnsimulatedFileError
-from simloop.kernel.files.disk import Disk, Timing
+from simloop.kernel.files.disk import Disk, DiskTiming
 from simloop.kernel.files.faults import Effect, Fault, is_injected
 from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.resolve import Credentials
 
 __all__ = [
-    "Below", "Credentials", "Description", "Disk", "Effect", "Fault", "FileCalls", "FileSystem", "Stat", "Timing",
-    "UnsimulatedFileError", "is_injected", "os", "real_cwd",
+    "Below",
+    "Credentials",
+    "Description",
+    "Disk",
+    "DiskTiming",
+    "Effect",
+    "Fault",
+    "FileCalls",
+    "FileSystem",
+    "Stat",
+    "UnsimulatedFileError",
+    "is_injected",
+    "os",
+    "real_cwd",
 ]  # fmt: skip

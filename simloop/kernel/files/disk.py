@@ -20,7 +20,7 @@ NOMINAL_CAPACITY = 64 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timing:
+class DiskTiming:
     """How long operations take, in virtual time. The defaults are an NVMe drive of a cloud machine, as order of
     magnitude; `call_ns` is what a system call costs that finds everything in memory.
 
@@ -45,9 +45,9 @@ class Timing:
 class Disk:
     """What may go wrong, and what everything costs. Each file system has one."""
 
-    def __init__(self, profile: str = "ext4-ordered", timing: Timing | None = None) -> None:
+    def __init__(self, profile: str = "ext4-ordered", timing: DiskTiming | None = None) -> None:
         self.profile = profile
-        self.timing = timing or Timing()
+        self.timing = timing or DiskTiming()
         #: In bytes; None for no limit. What is on the real disk does not count until it is changed.
         self.capacity: int | None = None
         self.faults: list[Fault] = []

@@ -15,7 +15,7 @@ from simloop.kernel.files.contents import PAGE, pages
 from simloop.kernel.files.crash import WRITEBACK_NS, crash
 from simloop.kernel.files.disk import Disk
 from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
-from simloop.kernel.files.journal import Change, Forced, Journal, SizeChange
+from simloop.kernel.files.journal import Change, Forced, Journal, Operation, SizeChange
 
 # The first partition of the first disk, as Linux numbers them (8 is sd in its devices.txt).
 _FIRST_DEVICE = os.makedev(8, 1)
@@ -46,9 +46,8 @@ class FileSystem:
         self.journal = Journal()
         #: Files that were written in this world, by inode number.
         self.written: dict[int, Regular] = {}
-        #: Told of each change once it is made, by what it was. To tell it is the affair of whoever makes the calls, in
-        #: `told`: a call may change several things.
-        self.on_change: Callable[[str], None] | None = None
+        #: Told of each change before it is made, by what it is; and after the call that makes it, with True.
+        self.on_change: Callable[[str, bool], None] | None = None
         self._change = ""
         self._clock = clock
         self._below = below
@@ -136,14 +135,14 @@ class FileSystem:
 
     def write(self, file: Regular, start: int, data: memoryview) -> None:
         """Put `data` there. Nothing is checked any more."""
+        if self.on_change is not None:
+            self._changing(f"writing to {file.path}")
         self.keep(file)
         contents = file.contents
         file.pending.before_write(contents, start, start + len(data), self.now())
         contents.write(start, data)
         file.modified()
         self.disk.owed_ns += self.disk.timing.call_ns + self.disk.timing.copy_ns(len(data))
-        if self.on_change is not None:
-            self._change = f"writing to {file.path}"
 
     def truncate(self, file: Regular, size: int, path: str) -> None:
         """Cut `file` off at `size`, or let it grow to it by a hole."""
@@ -156,9 +155,9 @@ class FileSystem:
         if size < pending.disk_size or size > contents.size:
             self.note(SizeChange(file, size))
         elif size < contents.size:
-            pending.forget(pages(size), pages(contents.size))
             if self.on_change is not None:
-                self._change = f"cutting off {path}"
+                self._changing(f"changing the size of {file.path}")
+            pending.forget(pages(size), pages(contents.size))
         contents.resize(size)
         file.modified()
 
@@ -204,19 +203,26 @@ class FileSystem:
 
     def note(self, *changes: Change, forced: Forced | None = None) -> None:
         """One operation has been done that is not on disk yet."""
+        if self.on_change is not None:
+            self._changing(str(Operation(0, changes, forced)))
         self.disk.owed_ns += self.disk.timing.call_ns
         self.journal.add(self.now(), *changes, forced=forced)
-        if self.on_change is not None:
-            self._change = str(self.journal.operations[-1])
+
+    def _changing(self, what: str) -> None:
+        assert self.on_change is not None
+        self._change = what
+        self.on_change(what, False)
 
     def told(self) -> None:
         """A call is over: whoever wants to know of changes hears what it has changed, if anything."""
         change, self._change = self._change, ""
         if change and self.on_change is not None:
-            self.on_change(change)
+            self.on_change(change, True)
 
     def sync_file(self, file: Regular, *, data_only: bool) -> None:
         """fsync(2) and fdatasync(2) of a regular file."""
+        if self.on_change is not None:
+            self._changing(f"syncing {file.path}")
         pending, journal = file.pending, self.journal
         if file.ino in self.written:
             waiting = pending.size()
@@ -229,6 +235,8 @@ class FileSystem:
 
     def sync_other(self, inode: Inode) -> None:
         """fsync(2) of a directory: its names are on disk."""
+        if self.on_change is not None:
+            self._changing(f"syncing {inode.path}")
         self._flush(inode, 0, True)
 
     def _flush(self, inode: Inode, waiting: int, whole: bool) -> None:
@@ -240,11 +248,11 @@ class FileSystem:
         elif whole:
             journal.commit()
         self._prune()
-        if self.on_change is not None:
-            self._change = f"syncing {inode.path}"
 
     def sync_all(self) -> None:
         """sync(2)."""
+        if self.on_change is not None:
+            self._changing("syncing all files")
         timing = self.disk.timing
         waiting = 0
         for file in self.written.values():
@@ -253,8 +261,6 @@ class FileSystem:
         self.journal.commit()
         self._prune()
         self.disk.owed_ns += timing.call_ns + timing.flush_latency_ns + timing.transfer_ns(waiting)
-        if self.on_change is not None:
-            self._change = "syncing all files"
 
     def crash(self, choices: Choices) -> None:
         """Cut the power. Afterwards this is what the disk held; descriptors of it must not be used any more."""
