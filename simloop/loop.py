@@ -56,6 +56,8 @@ class Tracer(Protocol):
 
     def after(self, loop: SimLoop, handle: events.Handle) -> None: ...
 
+    def blocked(self, process: str, took_ns: int) -> None: ...
+
 
 class SimLoop(TidyLoop):
     """The stock selector event loop of one simulated process."""

@@ -102,10 +102,13 @@ class World:
         thread = self.threads.get(_thread.get_ident())
         if thread is not None:
             return thread.park(done, deadline)
+        began = self.scheduler.clock.now
         try:
             came = self.scheduler.block(process, lambda: process.dead or done(), deadline)
         finally:
             self.current = process
+        if self.tracer is not None:
+            self.tracer.blocked(process.name, self.scheduler.clock.now - began)
         if process.dead:
             raise PowerCut
         return came

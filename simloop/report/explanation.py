@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from simloop.checks.waiting import Place, is_stdlib, source_of
 from simloop.choices import Point
 from simloop.errors import DeadlockError
+from simloop.kernel.clock import MILLISECOND
 from simloop.report.trace import Actor, Step, Trace
 
 _SOURCE_MAX = 8
 _FEW_LINES = 4
+# Less than this is not worth a line of the report.
+_LONG_STALL_NS = MILLISECOND
 
 
 @dataclass
@@ -30,6 +33,18 @@ class Explanation:
     @property
     def sentences(self) -> list[str]:
         return self.failing.sentences
+
+    def stalls(self) -> list[str]:
+        """What blocking calls, of files as well, cost each loop that they stopped for long, one sentence each."""
+        told = []
+        for process, places in self.failing.stalls.items():
+            total = sum(map(sum, places.values()))
+            if total >= _LONG_STALL_NS:
+                worst = max(places, key=lambda place: sum(places[place]))
+                calls = len(places[worst])
+                where = f", most of it in {calls} call{'s' if calls > 1 else ''} at {worst}" if worst else ""
+                told.append(f"blocking calls stopped the loop of {process} for {total / 1e6:.3g} ms{where}")
+        return told
 
     def left_out_number(self) -> int | None:
         """Which of the deviations, counted from 1, the passing run does without, if it is one alone."""

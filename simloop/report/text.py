@@ -16,6 +16,7 @@ WIDTH = 100
 HEIGHT = 60
 _SENTENCES = 5
 _WAITING_MAX = 6
+_STALLS_MAX = 2
 # A step takes up to four lines of the table, and this many steps say enough.
 _LINES_OF_STEP = 4
 _STEPS = 10
@@ -33,7 +34,8 @@ class Line:
 def failure_text(head: str, explanation: Explanation, tail: list[Line], *, whole: bool = False) -> list[Line]:
     """The whole report: a first line, why it failed, the steps, the verdict, and what `tail` adds."""
     above = [*paragraph(head, "title"), *_causes(explanation, whole=whole)]
-    below = [*_failed(explanation), Line(""), *paragraph(explanation.verdict, "verdict"), *tail]
+    stalls = [line for told in explanation.stalls()[:_STALLS_MAX] for line in paragraph(told)]
+    below = [*_failed(explanation), *stalls, Line(""), *paragraph(explanation.verdict, "verdict"), *tail]
     if whole:
         middle = whole_table(explanation)
     else:

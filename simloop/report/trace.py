@@ -118,6 +118,8 @@ class Trace:
     deviations: list[Deviation] = field(default_factory=list)
     touches: Touches = field(default_factory=Touches)
     over: bool = False
+    #: How long blocking calls stopped the loop of each process, in nanoseconds, by line.
+    stalls: dict[str, dict[Place | None, list[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._made_at: dict[SimTask, Place] = {}
@@ -129,6 +131,10 @@ class Trace:
         # What runs now: why, and which step it is if it is one. More than one while a blocking call lets other
         # processes run.
         self._running: list[tuple[_Cause, Step | None]] = []
+
+    def blocked(self, process: str, took_ns: int) -> None:
+        if not self.over:
+            self.stalls.setdefault(process, {}).setdefault(caller(), []).append(took_ns)
 
     @property
     def sentences(self) -> list[str]:
@@ -198,7 +204,6 @@ class Trace:
             words = f"started at :{cause.place.line}" if cause.place is not None else "started"
         elif own:
             words = "in its next turn"
-        waiter = task._fut_waiter  # type: ignore[attr-defined]
         places = stack_of(task)
         step = Step(
             actor,
@@ -209,7 +214,7 @@ class Trace:
             None if own or number == 1 else cause.place,
             None if number == 1 or cause.step is None else cause.step.actor,
             inside=inner_library(places),
-            cancelled=bool(task._must_cancel or (waiter is not None and waiter.cancelled())),  # type: ignore[attr-defined]
+            cancelled=_is_cancelled(task),
         )
         if step.cancelled and task in self._cancelled:
             self._cancelled.discard(task)
@@ -292,6 +297,11 @@ _ARRIVALS: dict[str, str] = {
 }
 
 
+def _is_cancelled(task: Any) -> bool:
+    """Whether its next step begins with a CancelledError."""
+    return bool(task._must_cancel or (task._fut_waiter is not None and task._fut_waiter.cancelled()))
+
+
 def _arrival(handle: Any) -> _Cause:
     """What a callback from outside stands for."""
     callback: Callable[..., Any] | None = handle._callback
@@ -299,6 +309,9 @@ def _arrival(handle: Any) -> _Cause:
     name = getattr(function, "__name__", "")
     if is_timeout(handle):
         return _Cause(_ARRIVALS["_on_timeout"])
-    if task_of(handle) is not None:
-        return _Cause("at the end of the run")  # asyncio.run() cancels what is left, in no step of the program
+    task = task_of(handle)
+    if task is not None:
+        if _is_cancelled(task):
+            return _Cause("at the end of the run")  # asyncio.run() cancels what is left, in no step of the program
+        return _Cause("by the end of a process")
     return _Cause(_ARRIVALS.get(name) or f"by {name}()" if name else "by a callback")
