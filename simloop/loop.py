@@ -36,8 +36,6 @@ from simloop.tasks import OrderedWeakSet, SimFuture, SimHandle, SimTask, task_of
 from simloop.tidy import REGISTRY_START, TidyLoop
 
 _MAXIMUM_SELECT_TIMEOUT = 24 * 3600
-
-
 _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
 
 
@@ -57,6 +55,8 @@ class Tracer(Protocol):
     def after(self, loop: SimLoop, handle: events.Handle) -> None: ...
 
     def blocked(self, process: str, took_ns: int) -> None: ...
+
+    def changed(self, what: Any) -> None: ...
 
 
 class SimLoop(TidyLoop):

@@ -169,6 +169,8 @@ class World:
             host.fs = FileSystem(
                 clock, self._below, name=host.name, entropy=lambda size: choices.entropy.randbytes(size)
             )
+            if self.tracer is not None:
+                host.fs.witness = self.tracer.changed
             host.fs.disk.ask = lambda who, effects: choices.order(
                 f"{host.name}:{who}", "disk.fault", 1 + len(effects), effects
             )

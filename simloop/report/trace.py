@@ -25,6 +25,9 @@ from simloop.checks.waiting import (
     wakes,
 )
 from simloop.choices import Answer
+from simloop.kernel.files.crash import lost
+from simloop.kernel.files.inodes import Inode
+from simloop.kernel.files.journal import Change
 from simloop.loop import SimLoop
 from simloop.outside import Cancellable, is_timeout, waiting_for
 from simloop.report.story import tell, tell_cancelled
@@ -125,12 +128,19 @@ class Trace:
         self._made_at: dict[SimTask, Place] = {}
         self._actors: dict[str, Actor] = {}
         self._counts: dict[str, int] = {}
+        # Where files were last written (by inode number) and names last changed, by host.
+        self._changed_at: dict[tuple[str, int | str], Place] = {}
         # By id, with the handle kept alive: handles compare by value.
         self._causes: dict[int, tuple[events.Handle, _Cause]] = {}
         self._cancelled: set[asyncio.Task[Any]] = set()
         # What runs now: why, and which step it is if it is one. More than one while a blocking call lets other
         # processes run.
         self._running: list[tuple[_Cause, Step | None]] = []
+
+    def changed(self, what: Inode | Change) -> None:
+        place = caller()
+        if place is not None:
+            self._changed_at[what.fs.name, what.ino if isinstance(what, Inode) else what.subject] = place
 
     def blocked(self, process: str, took_ns: int) -> None:
         if not self.over:
@@ -153,9 +163,12 @@ class Trace:
     def deviated(self, answer: Answer, subject: object) -> None:
         task = subject if isinstance(subject, asyncio.Task) else _task_behind(subject)
         actor = self.actor(task) if task is not None else None
-        self.deviations.append(
-            Deviation(answer, tell(answer, subject, self.task_name, self._made_at), len(self.steps), actor)
-        )
+        sentence = tell(answer, subject, self.task_name, self._made_at)
+        if answer.point.kind in ("disk.crash", "disk.journal"):
+            place = self._changed_at.get(lost(answer, subject))
+            written = "written at " if answer.point.kind == "disk.crash" else ""
+            sentence += f" ({written}{place})" if place is not None else ""
+        self.deviations.append(Deviation(answer, sentence, len(self.steps), actor))
 
     def queued(self, handle: events.Handle) -> None:
         """Remember who queued a callback, and in which line. What nobody queues arrives from outside."""

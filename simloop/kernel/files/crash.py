@@ -19,9 +19,9 @@ profile's affair:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from simloop.choices import Choices
+from simloop.choices import Answer, Choices
 from simloop.kernel.clock import SECOND
 from simloop.kernel.files.contents import PAGE, Contents, pages
 from simloop.kernel.files.inodes import Directory, Regular
@@ -73,6 +73,15 @@ def tell(who: str, kind: str, answer: int, subject: object) -> str:
         return f"the power cut of {host} came before page {what} of {path} was on disk"
     part = f"first {answer - 1}" if answer <= _SECTORS else f"last {PAGE_ANSWERS - answer}"
     return f"the power cut of {host} tore page {what} of {path}: only its {part} sectors were on disk"
+
+
+def lost(answer: Answer, subject: Any) -> tuple[str, int | str]:
+    """The host, and the file (by inode number) or path, that a deviation at a point of this module is about, or is
+    about first. Call it while the choice is made."""
+    host, _, path = answer.point.who.partition(":")
+    if answer.point.kind == "disk.crash":
+        return host, subject.ino
+    return host, path or subject.journal.operations[-answer.value].changes[-1].subject
 
 
 def crash(fs: FileSystem, choices: Choices) -> None:

@@ -49,6 +49,8 @@ class FileSystem:
         #: Told of each change before it is made, by what it is; and after the call that makes it, with True.
         self.on_change: Callable[[str, bool], None] | None = None
         self._change = ""
+        #: Told of each file that is written and each name that changes, for reports.
+        self.witness: Callable[[Inode | Change], None] | None = None
         self._clock = clock
         self._below = below
         self._ino = 0
@@ -137,6 +139,8 @@ class FileSystem:
         """Put `data` there. Nothing is checked any more."""
         if self.on_change is not None:
             self._changing(f"writing to {file.path}")
+        if self.witness is not None:
+            self.witness(file)
         self.keep(file)
         contents = file.contents
         file.pending.before_write(contents, start, start + len(data), self.now())
@@ -205,6 +209,9 @@ class FileSystem:
         """One operation has been done that is not on disk yet."""
         if self.on_change is not None:
             self._changing(str(Operation(0, changes, forced)))
+        if self.witness is not None:
+            for change in changes:
+                self.witness(change)
         self.disk.owed_ns += self.disk.timing.call_ns
         self.journal.add(self.now(), *changes, forced=forced)
 

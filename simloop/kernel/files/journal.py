@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from simloop.kernel.files.contents import PAGE, pages
 from simloop.kernel.files.inodes import Directory, Inode, Regular
 from simloop.kernel.files.intervals import Intervals
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.filesystem import FileSystem
 
 # A bound on memory: beyond it the oldest operations count as written, as they are on a busy disk.
 OPERATIONS_MAX = 20_000
@@ -21,6 +24,15 @@ class Change:
     def __init__(self, inode: Inode) -> None:
         #: The file or directory with whose fsync(2) it reaches the disk, whatever the file system.
         self.inode = inode
+
+    @property
+    def fs(self) -> FileSystem:
+        return self.inode.fs
+
+    @property
+    def subject(self) -> int | str:
+        """What it is a change of: an inode, by its number, or a path."""
+        return self.inode.ino
 
     def revert(self) -> None:
         """Take it back. Of several on one subject, the last one first."""
@@ -39,6 +51,10 @@ class EntryChange(Change):
         self.name = name
         self.before = before
         self.after = after
+
+    @property
+    def subject(self) -> str:
+        return self.path
 
     @property
     def path(self) -> str:
