@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 
 import simloop
 
@@ -135,3 +137,35 @@ async def broken() -> None:
     """No race at all."""
     await asyncio.sleep(1)
     assert asyncio.get_running_loop().time() < 0
+
+
+async def lost_write() -> None:
+    """A record is promised before it is on disk."""
+    db = simloop.current().host("db")
+    db.fs.write_tree({"/data": {"log": b""}})
+    promised = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with open("/data/log", "ab") as log:
+            log.write(await reader.readline())
+            log.flush()
+            writer.write(b"ok")
+            os.fsync(log.fileno())
+        writer.close()
+
+    async def run_server() -> None:
+        async with await asyncio.start_server(serve, "0.0.0.0", 7000) as server:
+            await server.serve_forever()
+
+    serving = asyncio.create_task(db.run(run_server))
+    await asyncio.sleep(0.1)
+    db.may_crash()
+    reader, writer = await asyncio.open_connection(db.ip, 7000)
+    writer.write(b"record\n")
+    with contextlib.suppress(TimeoutError):
+        promised.append(await asyncio.wait_for(reader.read(2), 1))
+    writer.close()
+    db.crash()
+    with contextlib.suppress(simloop.HostCrashedError):
+        await serving
+    assert not promised or db.fs.read_bytes("/data/log") == b"record\n"

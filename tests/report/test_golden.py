@@ -27,6 +27,7 @@ RACES = {
     "check_then_act": "hostile",
     "two_things": "cpython",
     "broken": "cpython",
+    "lost_write": "cpython",
 }
 
 
