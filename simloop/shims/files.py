@@ -30,10 +30,15 @@ real_FileIO = io.FileIO
 _READ_SIZE = 1 << 16
 
 
-class SimFileIO(io.RawIOBase):
-    """A raw file of the current simulated process: what `io.FileIO` is for a real one."""
+class SimFileIO(real_FileIO):
+    """A raw file of the current simulated process: what `io.FileIO` is for a real one.
+
+    It is one in name: libraries register what they do with raw files under that class before any run, as aiofiles does
+    with `functools.singledispatch`. Nothing of the base class is used, whose descriptor is never set.
+    """
 
     _fd = -1
+    closed: Any = io.RawIOBase.closed
 
     def __init__(
         self,
@@ -217,7 +222,7 @@ class SimFileIO(io.RawIOBase):
         return self._closefd
 
     @property
-    def mode(self) -> str:
+    def mode(self) -> str:  # type: ignore[override]
         if self._created:
             return "xb+" if self._reads else "xb"
         if self._appending:
