@@ -144,9 +144,14 @@ class SimFileIO(real_FileIO):
     # --- data -----------------------------------------------------------------------------------------
 
     def readinto(self, buffer: Any, /) -> int:
-        self._check_reads()
-        count: int = self._call(self._file.read_into, view_of(buffer))
-        return count
+        if self._process.files.get(self._fd) is not self._file or not self._reads:
+            self._check_reads()
+        # As `_call`, on the hottest path.
+        try:
+            return self._file.read_into(view_of(buffer))
+        finally:
+            if self._disk.owed_ns:
+                pay(self._world, self._disk)
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._check_reads()
@@ -167,11 +172,16 @@ class SimFileIO(real_FileIO):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def write(self, data: Any, /) -> int:
-        self._check_writes()
+        if self._process.files.get(self._fd) is not self._file or not self._writes:
+            self._check_writes()
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
-        count: int = self._call(self._file.write, view_of(data))
-        return count
+        # As `_call`, on the hottest path.
+        try:
+            return self._file.write(view_of(data))
+        finally:
+            if self._disk.owed_ns:
+                pay(self._world, self._disk)
 
     def truncate(self, size: int | None = None, /) -> int:
         self._check_writes()
