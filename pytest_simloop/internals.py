@@ -38,6 +38,12 @@ def finalizers(item: pytest.Item) -> list[Callable[[], object]]:
     return item.session._setupstate.stack[item][0]
 
 
+def directory_numbers(factory: pytest.TempPathFactory) -> dict[str, int]:
+    """The numbers that it gives to the next directories of a name; older versions of pytest look at those there are."""
+    numbers: dict[str, int] = getattr(factory, "_next_number", {})
+    return numbers
+
+
 def forget_instance(item: pytest.Function) -> None:
     """Make the item build its test class anew."""
     for name in ("_instance", "_obj"):

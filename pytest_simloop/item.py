@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import dataclasses
 import inspect
-import shutil
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -171,16 +170,23 @@ class SimFunction(SimulatedItem):
     _loop: SimLoop
     _context: contextvars.Context
     _scratch: Path | None = None
+    #: What the session's factory of temporary directories counts, and how far it was before the first run.
+    _numbers: tuple[dict[str, int], dict[str, int]] | None = None
 
     def setup(self) -> None:
         self.prepare()
         # Fixtures that outlive a test are made once, in the real world; the others in every run.
         for name in internals.wide_fixtures(self):
             self._request.getfixturevalue(name)
-        if "tmp_path" in self.fixturenames:
+        if "tmp_path_factory" in self.fixturenames:
             factory = self._request.getfixturevalue("tmp_path_factory")
-            name = "".join(c if c.isalnum() else "_" for c in self.name)[:30]
-            self._scratch = factory.mktemp(name, numbered=True)
+            # It makes its directory when it is first asked, and that must not be in one run's world only.
+            factory.getbasetemp()
+            if "tmp_path" in self.fixturenames:
+                name = "".join(c if c.isalnum() else "_" for c in self.name)[:30]
+                self._scratch = factory.mktemp(name, numbered=True)
+            numbers = internals.directory_numbers(factory)
+            self._numbers = numbers, numbers.copy()
 
     def run_once(self, world: World) -> None:
         self._loop = SimLoop(world, world.root)
@@ -202,6 +208,11 @@ class SimFunction(SimulatedItem):
                 finalizer()
             except BaseException as error:
                 errors.append(error)
+        # The directories are gone with the run, and the next one is to get the same.
+        if self._numbers is not None:
+            numbers, first = self._numbers
+            numbers.clear()
+            numbers.update(first)
         try:
             if not self._loop.is_quiet():
                 finish(self._loop)
@@ -224,10 +235,9 @@ class SimFunction(SimulatedItem):
         return self._loop.run_until_complete(self._loop.create_task(coro, context=self._context))
 
     def scratch(self) -> Path:
-        """This run's `tmp_path`: the same path in every run, so that runs are alike, and empty."""
+        """This run's `tmp_path`: the same path in every run, so that runs are alike, and empty, since what they write
+        there stays in their worlds."""
         assert self._scratch is not None
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        self._scratch.mkdir()
         return self._scratch
 
 

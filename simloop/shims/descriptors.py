@@ -16,7 +16,7 @@ from simloop.kernel.files import Description
 from simloop.kernel.process import FIRST_FD, File
 from simloop.network.world import World
 from simloop.shims import active
-from simloop.shims.paths import declare_support, do, inside, ours, result_of, stat, statvfs
+from simloop.shims.paths import declare_support, do, inside, ours, pay, result_of, stat, statvfs
 
 _NAMES = (
     "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fstat", "fstatvfs", "fsync",
@@ -76,11 +76,6 @@ def _preadv(buffers: Any, offset: int, flags: int = 0) -> Call:
     return lambda file: _scatter(views, file.pread(sum(map(len, views)), offset))
 
 
-def _write(data: Any) -> Call:
-    view = view_of(data)
-    return lambda file: file.write(view)
-
-
 def _pwrite(data: Any, offset: int) -> Call:
     view = view_of(data)
     return lambda file: file.pwrite(view, offset)
@@ -108,13 +103,12 @@ def _nothing(*_: Any) -> Call:
     return lambda file: None
 
 
-read = _on("read", lambda count: lambda file: file.read(count))
 pread = _on("pread", lambda count, offset: lambda file: file.pread(count, offset))
 lseek = _on("lseek", lambda offset, whence: lambda file: file.lseek(offset, whence))
 fsync = _on("fsync", lambda: lambda file: file.sync())
 fdatasync = _on("fdatasync", lambda: lambda file: file.sync(data_only=True))
 readv, preadv = _on("readv", _readv), _on("preadv", _preadv)
-write, pwrite = _on("write", _write), _on("pwrite", _pwrite)
+pwrite = _on("pwrite", _pwrite)
 writev, pwritev = _on("writev", _writev), _on("pwritev", _pwritev)
 ftruncate, posix_fallocate = _on("ftruncate", _truncate), _on("posix_fallocate", _allocate)
 posix_fadvise = _on("posix_fadvise", _nothing)
@@ -122,6 +116,40 @@ get_blocking = _on("get_blocking", lambda: lambda file: True)
 set_blocking = _on("set_blocking", _nothing)
 get_inheritable = _on("get_inheritable", lambda: lambda file: False)
 set_inheritable = _on("set_inheritable", _nothing)
+
+
+def read(fd: int, length: int, /) -> bytes:
+    world = inside()
+    file = world.current.files.get(fd) if world is not None else None
+    if world is None or not isinstance(file, Description):
+        return _other("read", world, fd, length)  # type: ignore[no-any-return]
+    fs = file.inode.fs
+    # As `do`, on a hot path: nothing here has a name to put into an error.
+    try:
+        return file.read(length)
+    finally:
+        if fs.disk.owed_ns:
+            pay(world, fs)
+
+
+def write(fd: int, data: Any, /) -> int:
+    world = inside()
+    file = world.current.files.get(fd) if world is not None else None
+    if world is None or not isinstance(file, Description):
+        return _other("write", world, fd, data)  # type: ignore[no-any-return]
+    fs = file.inode.fs
+    try:
+        return file.write(view_of(data))
+    finally:
+        if fs.disk.owed_ns:
+            pay(world, fs)
+
+
+def _other(name: str, world: World | None, fd: Any, argument: Any) -> Any:
+    """`read` or `write` of what is no simulated file."""
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        return _real[name](fd, argument)
+    return do(world, world.files().description, fd)
 
 
 def isatty(fd: int, /) -> bool:

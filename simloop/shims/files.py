@@ -32,10 +32,15 @@ real_FileIO = io.FileIO
 _READ_SIZE = 1 << 16
 
 
-class SimFileIO(io.RawIOBase):
-    """A raw file of the current simulated process: what `io.FileIO` is for a real one."""
+class SimFileIO(real_FileIO):
+    """A raw file of the current simulated process: what `io.FileIO` is for a real one.
+
+    It is one in name: libraries register what they do with raw files under that class before any run, as aiofiles does
+    with `functools.singledispatch`. Nothing of the base class is used, whose descriptor is never set.
+    """
 
     _fd = -1
+    closed: Any = io.RawIOBase.closed
 
     def __init__(
         self,
@@ -78,7 +83,7 @@ class SimFileIO(io.RawIOBase):
             raise
         self._fd = fd
         self._process.holders[fd] = weakref.ref(self)
-        self._disk = found.inode.fs.disk
+        self._fs = found.inode.fs
         self._blksize = facts.blksize
         if self._appending:
             self._call(found.lseek, 0, os.SEEK_END)
@@ -116,8 +121,8 @@ class SimFileIO(io.RawIOBase):
         try:
             return call(*args)
         finally:
-            if self._disk.owed_ns:
-                pay(self._world, self._file.inode.fs)
+            if self._fs.disk.owed_ns:
+                pay(self._world, self._fs)
 
     def _check(self) -> None:
         if self._fd < 0:
@@ -144,9 +149,14 @@ class SimFileIO(io.RawIOBase):
     # --- data -----------------------------------------------------------------------------------------
 
     def readinto(self, buffer: Any, /) -> int:
-        self._check_reads()
-        count: int = self._call(self._file.read_into, view_of(buffer))
-        return count
+        if self._process.files.get(self._fd) is not self._file or not self._reads:
+            self._check_reads()
+        # As `_call`, on the hottest path.
+        try:
+            return self._file.read_into(view_of(buffer))
+        finally:
+            if self._fs.disk.owed_ns:
+                pay(self._world, self._fs)
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._check_reads()
@@ -167,11 +177,16 @@ class SimFileIO(io.RawIOBase):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def write(self, data: Any, /) -> int:
-        self._check_writes()
+        if self._process.files.get(self._fd) is not self._file or not self._writes:
+            self._check_writes()
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
-        count: int = self._call(self._file.write, view_of(data))
-        return count
+        # As `_call`, on the hottest path.
+        try:
+            return self._file.write(view_of(data))
+        finally:
+            if self._fs.disk.owed_ns:
+                pay(self._world, self._fs)
 
     def truncate(self, size: int | None = None, /) -> int:
         self._check_writes()
@@ -222,7 +237,7 @@ class SimFileIO(io.RawIOBase):
         return self._closefd
 
     @property
-    def mode(self) -> str:
+    def mode(self) -> str:  # type: ignore[override]
         if self._created:
             return "xb+" if self._reads else "xb"
         if self._appending:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 Replacement = tuple[object, str, object]
 
@@ -17,8 +17,9 @@ class Patch:
     """A set of replacements: the attribute of a module or class, and what stands there meanwhile.
 
     Modules that imported an original by name (``from time import monotonic``) hold it under a name of
-    their own. Those references are changed once and stay changed: every shim goes to the real function
-    outside of a world, so nothing can be told from it.
+    their own, and so do their decorated functions (``stat = in_thread(os.stat)``, as aiofiles has it). Those
+    references are changed once and stay changed: every shim goes to the real function outside of a world, so
+    nothing can be told from it.
     """
 
     def __init__(self, replacements: Iterable[Replacement]) -> None:
@@ -67,3 +68,25 @@ class Patch:
                 found = shims.get(id(value))
                 if found is not None and found[0] is value:
                     namespace[key] = found[1]
+                elif type(value) is FunctionType and value.__closure__:
+                    self._replace_enclosed(value)
+
+    def _replace_enclosed(self, function: FunctionType) -> None:
+        """Look at what a function made by another one holds of its maker's variables."""
+        waiting, seen = [function], {id(function)}
+        while waiting:
+            function = waiting.pop()
+            # Shims hold the real functions in the same way.
+            if function.__globals__.get("__name__", "").startswith("simloop"):
+                continue
+            for cell in function.__closure__ or ():
+                try:
+                    value = cell.cell_contents
+                except ValueError:  # not assigned yet
+                    continue
+                found = self._shims.get(id(value))
+                if found is not None and found[0] is value:
+                    cell.cell_contents = found[1]
+                elif type(value) is FunctionType and id(value) not in seen:
+                    seen.add(id(value))
+                    waiting.append(value)

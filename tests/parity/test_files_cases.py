@@ -113,6 +113,15 @@ def directories_that_are_gone(side: Any) -> list[Any]:
     return found
 
 
+def offsets_of_directories(side: Any) -> list[Any]:
+    """Listing an open directory winds it back."""
+    fd = side.open("e", os.O_RDONLY | os.O_DIRECTORY, 0)
+    found = [tried(side, "lseek", fd, 1, os.SEEK_SET), tried(side, "listdir_fd", fd)]
+    found.append(tried(side, "lseek", fd, 0, os.SEEK_CUR))
+    side.close(fd)
+    return found
+
+
 def renames(side: Any) -> list[Any]:
     return [tried(side, "rename", old, new) for old, new in (
         ("d", "d/d"), ("d", "d/d/x"), ("d/d", "d"), ("d", "d"), ("a", "d/c"), ("a", "l"), ("a", "d"), ("d", "a"),
@@ -207,7 +216,10 @@ def of_others(side: Any) -> list[Any]:
     return [*found, tried(side, "unlink", "d/b"), tried(side, "mkdir", "d/x", 0o755), tried(side, "rename", "d", "e/x")]
 
 
-ANYBODY = [links, slashes, removals, directories_that_are_gone, renames, appending, holes, locks, modes]
+ANYBODY = [
+    links, slashes, removals, directories_that_are_gone, offsets_of_directories, renames, appending, holes, locks,
+    modes,
+]  # fmt: skip
 
 # They use a file of root's.
 WITH_ROOTS = [appending, locks]

@@ -163,7 +163,8 @@ async def lost_write() -> None:
     reader, writer = await asyncio.open_connection(db.ip, 7000)
     writer.write(b"record\n")
     with contextlib.suppress(TimeoutError):
-        promised.append(await asyncio.wait_for(reader.read(2), 1))
+        async with asyncio.timeout(1):
+            promised.append(await reader.read(2))
     writer.close()
     db.crash()
     with contextlib.suppress(simloop.HostCrashedError):

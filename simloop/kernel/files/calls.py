@@ -324,6 +324,9 @@ class FileCalls(AttributeCalls):
             description = self.description(path)
             self.fs.disk.check("listdir", description.path)
             inode, allowed = description.inode, description.readable
+            # As os.listdir and os.scandir leave it, which wind the directory back.
+            if isinstance(inode, Directory) and allowed:
+                description.offset = 0
         else:
             inode, allowed = self._inode("listdir", path, dir_fd, True), True
         if not isinstance(inode, Directory):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from mmap import MAP_ANONYMOUS, MAP_POPULATE, MAP_PRIVATE, mmap
 
 from simloop.kernel.files.intervals import Intervals
 
 PAGE = 4096
 # Chunks bound what growing or first changing a large file copies, and are large enough to move at memory's speed.
 CHUNK = 1 << 20
+
+
+# Memory that is new costs a fault for each page that is touched, which is more than what filling it costs. Populated,
+# the pages of a chunk come all at once.
+_AT_ONCE = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE
 
 
 def pages(size: int) -> int:
@@ -19,13 +25,14 @@ def pages(size: int) -> int:
 class Contents:
     """The bytes of one file. A missing chunk, and what a short chunk lacks, reads as zeros.
 
-    Chunks of real files are `bytes`, shared by all hosts that read them, until they are written.
+    Chunks of real files are `bytes`, shared by all hosts that read them, until they are written. The first chunk grows
+    as the file does; a file that has filled it gets whole ones.
     """
 
     __slots__ = ("_chunks", "allocated", "reserved", "size")
 
     def __init__(self, data: bytes = b"") -> None:
-        self._chunks: dict[int, bytes | bytearray] = {}
+        self._chunks: dict[int, bytes | bytearray | mmap] = {}
         self.size = len(data)
         #: Pages that hold data; those that fallocate(2) reserved and nobody wrote.
         self.allocated = Intervals()
@@ -58,17 +65,31 @@ class Contents:
         number, low = divmod(start, CHUNK)
         chunk = self._chunks.get(number)
         if chunk is not None and low + count <= len(chunk):
-            return bytes(memoryview(chunk)[low : low + count])
+            piece = chunk[low : low + count] if type(chunk) is not bytearray else memoryview(chunk)[low : low + count]
+            return bytes(piece)
         out = bytearray(count)
         self.read_into(start, memoryview(out))
         return bytes(out)
 
     def read_into(self, start: int, view: memoryview) -> int:
-        count = min(len(view), self.size - start)
-        if count <= 0:
-            return 0
+        count = len(view)
+        if start + count > self.size:
+            count = self.size - start
+            if count <= 0:
+                return 0
+            view = view[:count]
+        number, low = divmod(start, CHUNK)
+        chunk = self._chunks.get(number)
+        if chunk is not None and low + count <= len(chunk):
+            view[:] = memoryview(chunk)[low : low + count]
+        else:
+            self._read_pieces(start, view)
+        return count
+
+    def _read_pieces(self, start: int, view: memoryview) -> None:
+        """`read_into` of what is not in one chunk, or not all there."""
         at = 0
-        for number, low, high in self._pieces(start, count):
+        for number, low, high in self._pieces(start, len(view)):
             chunk = self._chunks.get(number, b"")
             there = max(0, min(high, len(chunk)) - low)
             if there:
@@ -76,29 +97,48 @@ class Contents:
             if there < high - low:
                 view[at + there : at + high - low] = bytes(high - low - there)
             at += high - low
-        return count
 
     def write(self, start: int, data: memoryview) -> None:
+        size = len(data)
+        end = start + size
+        number, low = divmod(start, CHUNK)
+        chunk = self._chunks.get(number)
+        # Most writes are inside of one chunk that is all there, or go on at the end of the first one.
+        if type(chunk) is mmap and low + size <= CHUNK:
+            chunk[low : low + size] = data
+        elif type(chunk) is bytearray and low + size <= len(chunk):
+            # Not `chunk[low:high] = ...`, for which a bytearray copies the data once more on its way.
+            memoryview(chunk)[low : low + size] = data
+        elif type(chunk) is bytearray and low == len(chunk) <= CHUNK - size:
+            chunk += data
+        else:
+            self._write_pieces(start, data)
+        first, last = start // PAGE, -(-end // PAGE)
+        self.allocated.add(first, last)
+        if self.reserved.starts:
+            self.reserved.remove(first, last)
+        if end > self.size:
+            self.size = end
+
+    def _write_pieces(self, start: int, data: memoryview) -> None:
         at = 0
         for number, low, high in self._pieces(start, len(data)):
             chunk = self._chunks.get(number)
-            if not isinstance(chunk, bytearray):
-                chunk = self._chunks[number] = bytearray(chunk or b"")
-            if len(chunk) < low:
-                chunk.extend(bytes(low - len(chunk)))
-            inside = min(high, len(chunk)) - low
-            # Not `chunk[low:high] = ...`, which copies the data once more on its way.
-            if inside > 0:
-                memoryview(chunk)[low : low + inside] = data[at : at + inside]
-            if inside < high - low:
-                chunk += data[at + inside : at + high - low]
+            if chunk is None or isinstance(chunk, bytes):
+                chunk = self._chunks[number] = self._writable(number, chunk or b"")
+            if isinstance(chunk, bytearray) and len(chunk) < high:
+                chunk.extend(bytes(high - len(chunk)))
+            memoryview(chunk)[low:high] = data[at : at + high - low]
             at += high - low
-        end = start + len(data)
-        self.allocated.add(start // PAGE, pages(end))
-        if self.reserved:
-            self.reserved.remove(start // PAGE, pages(end))
-        if end > self.size:
-            self.size = end
+
+    @staticmethod
+    def _writable(number: int, data: bytes) -> bytearray | mmap:
+        """A chunk that begins with `data`."""
+        if not number:
+            return bytearray(data)
+        chunk = mmap(-1, CHUNK, flags=_AT_ONCE)
+        chunk[: len(data)] = data
+        return chunk
 
     def resize(self, size: int) -> None:
         """Cut off, or grow by a hole."""

@@ -21,6 +21,7 @@ SIZE_MAX = 0xFFFF_FFFF * PAGE
 # The page in memory and on the device is what O_DIRECT must agree with, at least the device's sector (open(2)).
 DIRECT_ALIGN = 512
 
+_APPEND = os.O_APPEND
 _DSYNC = os.O_DSYNC
 _SYNC = os.O_SYNC
 _PATH = os.O_PATH
@@ -131,7 +132,7 @@ class Description(File):
 
     def _read_into(self, start: int, view: memoryview) -> int:
         file, count = self._reading(start, len(view))
-        return file.contents.read_into(start, view[:count])
+        return file.contents.read_into(start, view if count == len(view) else view[:count])
 
     def _reading(self, start: int, count: int) -> tuple[Regular, int]:
         if not self.readable:
@@ -139,14 +140,17 @@ class Description(File):
         file = self._regular()
         if self.flags & _DIRECT:
             self._check_direct(start, count)
-        disk = file.fs.disk
-        count = disk.limit("read", self.path, min(count, COUNT_MAX))
-        moved = max(0, min(count, file.contents.size - start))
+        fs = file.fs
+        disk = fs.disk
+        count = disk.limit("read", self.path, count if count < COUNT_MAX else COUNT_MAX)
+        moved = file.contents.size - start
+        moved = count if count < moved else max(0, moved)
         if disk.spoils:
             disk.spoils = False
             file.contents.spoil(start)
-        if file.ino in file.fs.written:
-            disk.owed_ns += disk.timing.call_ns + disk.timing.copy_ns(moved)
+        if file.ino in fs.written:
+            timing = disk.timing
+            disk.owed_ns += timing.call_ns + timing.copy_ns(moved)
             if not file.cached:
                 # Read-ahead brings the rest along.
                 file.cached = True
@@ -160,7 +164,7 @@ class Description(File):
     def write(self, data: memoryview) -> int:
         """write(2). `data` is a view of bytes. May write less than that, where the disk is full."""
         # generic_write_checks(): to write nothing moves nothing.
-        if self.flags & os.O_APPEND and self.writable and len(data):
+        if self.flags & _APPEND and self.writable and len(data):
             self.offset = self._regular().contents.size
         count = self._write(self.offset, data)
         self.offset += count
@@ -170,7 +174,7 @@ class Description(File):
         """pwrite(2). "On Linux, pwrite() appends data to the end of the file, regardless of the value of offset" where
         it is opened for appending (pwrite(2), BUGS)."""
         self._check_offset(offset)
-        if self.flags & os.O_APPEND and self.writable:
+        if self.flags & _APPEND and self.writable:
             offset = self._regular().contents.size
         return self._write(offset, data)
 
@@ -185,7 +189,7 @@ class Description(File):
             return 0
         fs = file.fs
         disk = fs.disk
-        count = disk.limit("write", self.path, min(count, COUNT_MAX))
+        count = disk.limit("write", self.path, count if count < COUNT_MAX else COUNT_MAX)
         if start + count > SIZE_MAX:
             if start >= SIZE_MAX:
                 raise fail(errno.EFBIG)

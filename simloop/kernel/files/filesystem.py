@@ -141,12 +141,15 @@ class FileSystem:
             self._changing(f"writing to {file.path}")
         if self.witness is not None:
             self.witness(file)
-        self.keep(file)
-        contents = file.contents
-        file.pending.before_write(contents, start, start + len(data), self.now())
+        now, pending = self.now(), file.pending
+        if file.ino not in self.written or now - pending.since_ns > WRITEBACK_NS:
+            self.keep(file)
+        contents, size = file.contents, len(data)
+        pending.before_write(contents, start, start + size, now)
         contents.write(start, data)
-        file.modified()
-        self.disk.owed_ns += self.disk.timing.call_ns + self.disk.timing.copy_ns(len(data))
+        file.mtime = file.ctime = now
+        timing = self.disk.timing
+        self.disk.owed_ns += timing.call_ns + timing.copy_ns(size)
 
     def truncate(self, file: Regular, size: int, path: str) -> None:
         """Cut `file` off at `size`, or let it grow to it by a hole."""

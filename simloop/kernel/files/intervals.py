@@ -12,41 +12,42 @@ class Intervals:
     Files are written from front to back most of the time, so adding behind the last range takes no search.
     """
 
-    __slots__ = ("_ends", "_starts")
+    __slots__ = ("ends", "starts")
 
     def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
+        #: Empty where the set is: to ask this costs less than its truth.
+        self.starts: list[int] = []
+        self.ends: list[int] = []
 
     def __bool__(self) -> bool:
-        return bool(self._starts)
+        return bool(self.starts)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return zip(list(self._starts), list(self._ends), strict=True)
+        return zip(list(self.starts), list(self.ends), strict=True)
 
     def __contains__(self, number: int) -> bool:
-        at = bisect_right(self._starts, number) - 1
-        return at >= 0 and number < self._ends[at]
+        at = bisect_right(self.starts, number) - 1
+        return at >= 0 and number < self.ends[at]
 
     def __repr__(self) -> str:
         return "{" + ", ".join(f"{start}..{end}" for start, end in self) + "}"
 
     def total(self) -> int:
-        return sum(self._ends) - sum(self._starts)
+        return sum(self.ends) - sum(self.starts)
 
     def copy(self) -> Intervals:
         other = Intervals()
-        other._starts, other._ends = self._starts.copy(), self._ends.copy()
+        other.starts, other.ends = self.starts.copy(), self.ends.copy()
         return other
 
     def clear(self) -> None:
-        self._starts.clear()
-        self._ends.clear()
+        self.starts.clear()
+        self.ends.clear()
 
     def add(self, start: int, end: int) -> None:
         if start >= end:
             return
-        starts, ends = self._starts, self._ends
+        starts, ends = self.starts, self.ends
         if not starts or start > ends[-1]:
             starts.append(start)
             ends.append(end)
@@ -64,25 +65,25 @@ class Intervals:
         ends[first:last] = [end]
 
     def remove(self, start: int, end: int) -> None:
-        if start >= end or not self._starts:
+        if start >= end or not self.starts:
             return
-        first = bisect_right(self._ends, start)
-        last = bisect_left(self._starts, end)
+        first = bisect_right(self.ends, start)
+        last = bisect_left(self.starts, end)
         if first >= last:
             return
-        left, right = self._starts[first], self._ends[last - 1]
+        left, right = self.starts[first], self.ends[last - 1]
         kept = [(low, high) for low, high in ((left, start), (end, right)) if low < high]
-        self._starts[first:last] = [low for low, _ in kept]
-        self._ends[first:last] = [high for _, high in kept]
+        self.starts[first:last] = [low for low, _ in kept]
+        self.ends[first:last] = [high for _, high in kept]
 
     def within(self, start: int, end: int) -> list[tuple[int, int]]:
         """The ranges of the set inside of ``[start, end)``, cut to it."""
-        first = bisect_right(self._ends, start)
+        first = bisect_right(self.ends, start)
         found = []
-        for at in range(first, len(self._starts)):
-            if self._starts[at] >= end:
+        for at in range(first, len(self.starts)):
+            if self.starts[at] >= end:
                 break
-            found.append((max(start, self._starts[at]), min(end, self._ends[at])))
+            found.append((max(start, self.starts[at]), min(end, self.ends[at])))
         return found
 
     def gaps(self, start: int, end: int) -> list[tuple[int, int]]:

@@ -32,14 +32,13 @@ class Pending:
 
     def before_write(self, contents: Contents, start: int, end: int, now_ns: int) -> None:
         """``[start, end)`` is about to be written: keep what the disk has there."""
-        first, last = start // PAGE, pages(end)
-        if not self.dirty:
+        first, last = start // PAGE, -(-end // PAGE)
+        if not self.dirty.starts:
             self.since_ns = now_ns
-        on_disk = pages(self.disk_size)
-        if first < on_disk:
-            self._save(contents, first, min(last, on_disk))
+        if first * PAGE < self.disk_size:
+            self._save(contents, first, min(last, pages(self.disk_size)))
         self.dirty.add(first, last)
-        if self.lost:
+        if self.lost.starts:
             self.lost.remove(first, last)
 
     def _save(self, contents: Contents, first: int, last: int) -> None:
