@@ -12,6 +12,7 @@ import simloop
 from simloop import installation
 from simloop.shims import (
     clocks,
+    counters,
     descriptors,
     entropy,
     escapes,
@@ -23,10 +24,13 @@ from simloop.shims import (
     signals,
     sockets,
     threads,
+    xattrs,
 )  # fmt: skip
 
 DOCS = Path(__file__).parents[1] / "docs"
-SIMULATING = [clocks, descriptors, entropy, files, listing, names, paths, polling, sockets, threads, signals]
+SIMULATING = [
+    clocks, counters, descriptors, entropy, files, listing, names, paths, polling, sockets, threads, signals, xattrs,
+]  # fmt: skip
 
 #: Audit events that depend on their arguments.
 OF_THEIR_OWN = {"sqlite3.connect", "open", "mmap.__new__"}

@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 
 from simloop.kernel.files.below import Below, real_cwd
-from simloop.kernel.files.calls import FileCalls
+from simloop.kernel.files.calls import Entry, FileCalls
 from simloop.kernel.files.description import Description, Stat
 from simloop.kernel.files.devices import UnsimulatedFileError
 from simloop.kernel.files.disk import Disk, Fault, Timing
@@ -28,6 +28,6 @@ from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.resolve import Credentials
 
 __all__ = [
-    "Below", "Credentials", "Description", "Disk", "Fault", "FileCalls", "FileSystem", "Stat", "Timing",
-    "UnsimulatedFileError", "os", "real_cwd",
+    "Below", "Credentials", "Description", "Disk", "Entry", "Fault", "FileCalls", "FileSystem", "Stat",
+    "Timing", "UnsimulatedFileError", "os", "real_cwd",
 ]  # fmt: skip
