@@ -1,6 +1,7 @@
 """CPython's own tests of asyncio and of files have the same verdict inside of a world as outside.
 
-`verdicts.py` runs them; `exceptions.toml` and `exceptions-files.toml` list those that may differ, each under its reason.
+`verdicts.py` runs them; `exceptions.toml` and `exceptions-files.toml` list those that may differ, each under its
+reason.
 """
 
 from __future__ import annotations
