@@ -19,12 +19,13 @@ from simloop.network.world import World
 from simloop.shims import active
 from simloop.shims.counters import wait
 from simloop.shims.patch import builtin
-from simloop.shims.paths import declare_support, do, inside, ours, result_of, stat
+from simloop.shims.paths import declare_support, do, inside, only_path, ours, result_of, stat
 
 _NAMES = (
     "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fstat", "fstatvfs", "fsync",
-    "ftruncate", "get_blocking", "get_inheritable", "isatty", "lockf", "lseek", "posix_fadvise", "posix_fallocate",
-    "pread", "preadv", "pwrite", "pwritev", "read", "readv", "set_blocking", "set_inheritable", "write", "writev",
+    "ftruncate", "get_blocking", "get_inheritable", "isatty", "lockf", "lseek", "memfd_create", "posix_fadvise",
+    "posix_fallocate", "pread", "preadv", "pwrite", "pwritev", "read", "readv", "set_blocking", "set_inheritable",
+    "write", "writev",
 )  # fmt: skip
 _real = {name: getattr(os, name) for name in _NAMES}
 _real_fcntl = {name: getattr(_fcntl, name) for name in ("fcntl", "flock", "lockf")}
@@ -165,6 +166,20 @@ def isatty(fd: int, /) -> bool:
     world = inside()
     terminal: bool = (world is None or not isinstance(fd, int) or not ours(world, fd)) and _real["isatty"](fd)
     return terminal
+
+
+_MFD_KNOWN = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+
+
+def memfd_create(name: Any, flags: int = os.MFD_CLOEXEC) -> int:
+    world = inside()
+    if world is None or (text := only_path(name)) is None:
+        return _real["memfd_create"](name, flags)  # type: ignore[no-any-return]
+    if flags & ~_MFD_KNOWN:
+        raise active.escape(f"os.memfd_create with flags {flags:#x}", "create it without them")
+    fd = world.current.open(do(world, world.files().memory, text))
+    _inherit(world, fd, not flags & os.MFD_CLOEXEC)
+    return fd
 
 
 def fstat(fd: int) -> os.stat_result:

@@ -107,8 +107,10 @@ os.PathLike.register(DirEntry)
 class _Entries:
     """The iterator and context manager that `os.scandir` returns."""
 
+    _entries: Iterator[DirEntry] | None = None
+
     def __init__(self, entries: Iterator[DirEntry]) -> None:
-        self._entries: Iterator[DirEntry] | None = entries
+        self._entries = entries
 
     def __iter__(self) -> _Entries:
         return self

@@ -116,10 +116,10 @@ def ours(world: World, fd: int) -> bool:
     return fd in world.current.files or FIRST_FD <= fd <= _INT_MAX
 
 
-def only_path(path: Any, *dir_fds: Any) -> str | None:
+def only_path(path: Any, dir_fd: Any = None) -> str | None:
     """A path as text, for calls that take no descriptor in its place. None where the real function must answer."""
     name = named(path)
-    return name if isinstance(name, str) and all(fd is None or isinstance(fd, int) for fd in dir_fds) else None
+    return name if isinstance(name, str) and (dir_fd is None or isinstance(dir_fd, int)) else None
 
 
 def is_real(world: World, name: str | int | None, dir_fd: Any = None, follow: bool = True) -> bool:

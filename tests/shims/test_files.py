@@ -618,6 +618,14 @@ def _subclasses() -> list[Any]:
     return [*found, raw.closed, _raised(raw.read), os.listdir()]
 
 
+def _memory() -> list[Any]:
+    fd = os.memfd_create("scratch")
+    found: list[Any] = [os.write(fd, b"0123456789"), os.pread(fd, 3, 2), os.fstat(fd).st_nlink, os.get_inheritable(fd)]
+    with open(fd, "rb+") as file:
+        found += [file.seek(0, 2), file.truncate(4), file.seek(0), file.read(), stat.filemode(os.fstat(fd).st_mode)]
+    return [*found, os.listdir(), _raised(lambda: os.memfd_create("x" * 250)), _raised(lambda: os.fstat(fd))]
+
+
 def _inheritance() -> list[Any]:
     fd = os.open("f", os.O_CREAT | os.O_RDWR)
     found: list[Any] = [os.get_inheritable(fd), os.set_inheritable(fd, True), fcntl.fcntl(fd, fcntl.F_GETFD)]
@@ -629,7 +637,7 @@ def _inheritance() -> list[Any]:
 
 @pytest.mark.parametrize(
     "program",
-    [_extended_attributes, _nodes, _held_by_classes, _subclasses, _inheritance],
+    [_extended_attributes, _nodes, _held_by_classes, _subclasses, _memory, _inheritance],
     ids=lambda p: p.__name__,
 )
 def test_same_results_as_on_the_real_disk_for_rarer_things(

@@ -21,6 +21,8 @@ from simloop.kernel.files.resolve import MAY_EXEC, MAY_READ, MAY_WRITE, PATH_MAX
 from simloop.kernel.files.xattrs import XattrCalls
 
 _O_TMPFILE = os.O_TMPFILE
+# MFD_NAME_MAX_LEN in mm/memfd.c.
+_MEMORY_NAME_MAX = 249
 _PATH_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -74,6 +76,14 @@ class FileCalls(XattrCalls):
                 description.close()
                 raise
         return description
+
+    def memory(self, name: str) -> Description:
+        """memfd_create(2): a file without a name in any directory."""
+        if len(os.fsencode(name)) > _MEMORY_NAME_MAX:
+            raise fail(errno.EINVAL)
+        inode = Regular(self.fs, _stat.S_IFREG | 0o777, self.fs.root.dev)
+        inode.uid, inode.gid = self.credentials.uid, self.credentials.gid
+        return Description(inode, os.O_RDWR, f"/memfd:{name} (deleted)", self.credentials)
 
     def _may_open(self, inode: Inode, flags: int, *, must_be_directory: bool) -> None:
         """do_open() and may_open()."""
