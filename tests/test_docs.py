@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _io
 import re
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +39,8 @@ OF_THEIR_OWN = {"sqlite3.connect", "open", "mmap.__new__"}
 
 def qualified(owner: object, name: str) -> str:
     if isinstance(owner, ModuleType):
-        return f"{owner.__name__}.{name}"
+        # Python 3.11 calls it io.
+        return f"{'_io' if owner is _io else owner.__name__}.{name}"
     assert isinstance(owner, type)
     return f"{owner.__module__}.{owner.__qualname__}.{name}"
 

@@ -19,13 +19,13 @@ from simloop.network.world import World
 from simloop.shims import active
 from simloop.shims.counters import wait
 from simloop.shims.patch import builtin
-from simloop.shims.paths import declare_support, do, inside, only_path, ours, result_of, stat
+from simloop.shims.paths import declare_support, do, inside, only_path, ours, pathconf, result_of, stat
 
 _NAMES = (
-    "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fstat", "fstatvfs", "fsync",
-    "ftruncate", "get_blocking", "get_inheritable", "isatty", "lockf", "lseek", "memfd_create", "posix_fadvise",
-    "posix_fallocate", "pread", "preadv", "pwrite", "pwritev", "read", "readv", "set_blocking", "set_inheritable",
-    "write", "writev",
+    "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fpathconf", "fstat",
+    "fstatvfs", "fsync", "ftruncate", "get_blocking", "get_inheritable", "isatty", "lockf", "lseek",
+    "memfd_create", "posix_fadvise", "posix_fallocate", "pread", "preadv", "pwrite", "pwritev", "read", "readv",
+    "set_blocking", "set_inheritable", "write", "writev",
 )  # fmt: skip
 _real = {name: getattr(os, name) for name in _NAMES}
 _real_fcntl = {name: getattr(_fcntl, name) for name in ("fcntl", "flock", "lockf")}
@@ -199,6 +199,14 @@ def fstatvfs(fd: int, /) -> os.statvfs_result:
         return found
     values = do(world, world.files().statvfs, fd)
     return os.statvfs_result((*values, 0))
+
+
+def fpathconf(fd: int, name: Any, /) -> int:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        return _real["fpathconf"](fd, name)  # type: ignore[no-any-return]
+    _called(world, fd, lambda file: None)
+    return pathconf(".", name)
 
 
 def fchmod(fd: int, mode: int) -> None:

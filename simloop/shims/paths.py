@@ -25,8 +25,8 @@ _real = {
     name: getattr(os, name)
     for name in (
         "access", "chdir", "chmod", "chown", "chroot", "fchdir", "getcwd", "getcwdb", "lchown", "link", "lstat",
-        "mkdir", "mkfifo", "mknod", "open", "readlink", "remove", "rename", "replace", "rmdir", "stat", "statvfs",
-        "symlink", "sync", "truncate", "umask", "unlink", "utime",
+        "mkdir", "mkfifo", "mknod", "open", "pathconf", "readlink", "remove", "rename", "replace", "rmdir",
+        "stat", "statvfs", "symlink", "sync", "truncate", "umask", "unlink", "utime",
     )
 }  # fmt: skip
 
@@ -320,6 +320,24 @@ def statvfs(path: Any) -> os.statvfs_result:
         return found
     values = do(world, world.files().statvfs, name, shown=path)
     return os.statvfs_result((*values, 0))
+
+
+# What glibc answers for ext4 (sysdeps/unix/sysv/linux/pathconf.c); for the rest, that there is no limit.
+_LIMITS = {
+    "PC_LINK_MAX": 65000, "PC_MAX_CANON": 255, "PC_MAX_INPUT": 255, "PC_NAME_MAX": 255, "PC_PATH_MAX": 4096,
+    "PC_PIPE_BUF": 4096, "PC_CHOWN_RESTRICTED": 1, "PC_NO_TRUNC": 1, "PC_VDISABLE": 0, "PC_FILESIZEBITS": 64,
+    "PC_REC_MIN_XFER_SIZE": 4096, "PC_REC_XFER_ALIGN": 4096, "PC_ALLOC_SIZE_MIN": 4096,
+}  # fmt: skip
+_LIMIT_OF = {number: _LIMITS.get(name, -1) for name, number in os.pathconf_names.items()}
+
+
+def pathconf(path: Any, name: Any) -> int:
+    world = inside()
+    which = os.pathconf_names.get(name) if isinstance(name, str) else name
+    if world is None or is_real(world, where := named(path)) or which not in _LIMIT_OF:
+        return _real["pathconf"](path, name)  # type: ignore[no-any-return]
+    do(world, world.files().stat, where, shown=path)
+    return _LIMIT_OF[which]
 
 
 # --- two paths ------------------------------------------------------------------------------------------

@@ -626,6 +626,22 @@ def _memory() -> list[Any]:
     return [*found, os.listdir(), _raised(lambda: os.memfd_create("x" * 250)), _raised(lambda: os.fstat(fd))]
 
 
+def _limits() -> list[Any]:
+    Path("f").touch()
+    fd = os.open("f", os.O_RDONLY)
+    found = [
+        os.pathconf("f", "PC_NAME_MAX"),
+        os.fpathconf(fd, "PC_PATH_MAX"),
+        os.pathconf(fd, os.pathconf_names["PC_PIPE_BUF"]),
+    ]
+    os.close(fd)
+    calls: list[Callable[[], Any]] = [
+        lambda: os.pathconf("none", "PC_NAME_MAX"), lambda: os.pathconf("f", "odd"), lambda: os.fpathconf(fd, "PC_NAME_MAX"),
+        lambda: os.pathconf("f", 1.5),  # type: ignore[arg-type]
+    ]  # fmt: skip
+    return [*found, *map(_raised, calls)]
+
+
 def _inheritance() -> list[Any]:
     fd = os.open("f", os.O_CREAT | os.O_RDWR)
     found: list[Any] = [os.get_inheritable(fd), os.set_inheritable(fd, True), fcntl.fcntl(fd, fcntl.F_GETFD)]
@@ -637,7 +653,7 @@ def _inheritance() -> list[Any]:
 
 @pytest.mark.parametrize(
     "program",
-    [_extended_attributes, _nodes, _held_by_classes, _subclasses, _memory, _inheritance],
+    [_extended_attributes, _nodes, _held_by_classes, _subclasses, _memory, _limits, _inheritance],
     ids=lambda p: p.__name__,
 )
 def test_same_results_as_on_the_real_disk_for_rarer_things(
