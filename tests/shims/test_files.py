@@ -629,14 +629,10 @@ def _memory() -> list[Any]:
 def _limits() -> list[Any]:
     Path("f").touch()
     fd = os.open("f", os.O_RDONLY)
-    found = [
-        os.pathconf("f", "PC_NAME_MAX"),
-        os.fpathconf(fd, "PC_PATH_MAX"),
-        os.pathconf(fd, os.pathconf_names["PC_PIPE_BUF"]),
-    ]
+    found = [os.pathconf("f", "PC_NAME_MAX"), os.fpathconf(fd, "PC_PATH_MAX"), os.pathconf(fd, 5)]
     os.close(fd)
     calls: list[Callable[[], Any]] = [
-        lambda: os.pathconf("none", "PC_NAME_MAX"), lambda: os.pathconf("f", "odd"), lambda: os.fpathconf(fd, "PC_NAME_MAX"),
+        lambda: os.pathconf("none", "PC_NAME_MAX"), lambda: os.pathconf("f", "odd"), lambda: os.fpathconf(fd, 3),
         lambda: os.pathconf("f", 1.5),  # type: ignore[arg-type]
     ]  # fmt: skip
     return [*found, *map(_raised, calls)]
