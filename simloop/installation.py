@@ -12,6 +12,7 @@ from simloop.loop import SimLoop
 from simloop.shims import (
     active,
     clocks,
+    counters,
     descriptors,
     entropy,
     escapes,
@@ -24,6 +25,7 @@ from simloop.shims import (
     signals,
     sockets,
     threads,
+    xattrs,
 )  # fmt: skip
 from simloop.shims.patch import Patch
 
@@ -91,6 +93,7 @@ def install() -> None:
         paths.install()
         listing.install()
         descriptors.install()
+        xattrs.install()
         _patch = Patch(
             [
                 *clocks.REPLACEMENTS,
@@ -101,6 +104,8 @@ def install() -> None:
                 *paths.REPLACEMENTS,
                 *listing.REPLACEMENTS,
                 *descriptors.REPLACEMENTS,
+                *counters.REPLACEMENTS,
+                *xattrs.REPLACEMENTS,
                 *files.REPLACEMENTS,
                 *threads.REPLACEMENTS,
                 *signals.REPLACEMENTS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _io
 import re
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ import simloop
 from simloop import installation
 from simloop.shims import (
     clocks,
+    counters,
     descriptors,
     entropy,
     escapes,
@@ -23,10 +25,13 @@ from simloop.shims import (
     signals,
     sockets,
     threads,
+    xattrs,
 )  # fmt: skip
 
 DOCS = Path(__file__).parents[1] / "docs"
-SIMULATING = [clocks, descriptors, entropy, files, listing, names, paths, polling, sockets, threads, signals]
+SIMULATING = [
+    clocks, counters, descriptors, entropy, files, listing, names, paths, polling, sockets, threads, signals, xattrs,
+]  # fmt: skip
 
 #: Audit events that depend on their arguments.
 OF_THEIR_OWN = {"sqlite3.connect", "open", "mmap.__new__"}
@@ -34,7 +39,8 @@ OF_THEIR_OWN = {"sqlite3.connect", "open", "mmap.__new__"}
 
 def qualified(owner: object, name: str) -> str:
     if isinstance(owner, ModuleType):
-        return f"{owner.__name__}.{name}"
+        # Python 3.11 calls it io.
+        return f"{'_io' if owner is _io else owner.__name__}.{name}"
     assert isinstance(owner, type)
     return f"{owner.__module__}.{owner.__qualname__}.{name}"
 

@@ -105,6 +105,8 @@ class Process:
         self.files: dict[int, File] = {}
         #: Objects by the descriptor that they stand for, as long as they live.
         self.holders: dict[int, weakref.ref[Holder]] = {}
+        #: Descriptors without FD_CLOEXEC.
+        self.inheritable: set[int] = set()
         self._free: list[int] = []
         self._next_fd = FIRST_FD
         #: Its calls on files, once it has made one.
@@ -116,6 +118,11 @@ class Process:
         #: Handlers by signal number, as `signal.signal` was given them.
         self.signal_handlers: dict[int, Callable[..., Any] | int | None] = {}
         self.wakeup_fd = -1
+        #: The processors that it may use, if it has said so.
+        self.affinity: frozenset[int] | None = None
+        self.nice = 0
+        #: tempfile's generator of names, once it has made any.
+        self.temporary_names: Any = None
         #: Its interval timer, once it has set one.
         self.timer: Any = None
         #: Its machine has lost power: it never does anything again.
@@ -153,6 +160,7 @@ class Process:
         if file is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         heapq.heappush(self._free, fd)
+        self.inheritable.discard(fd)
         file.descriptors -= 1
         file.left(self)
         if not file.descriptors:

@@ -11,22 +11,26 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from simloop.kernel.counters import Counter
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
 from simloop.kernel.process import FIRST_FD, File
 from simloop.network.world import World
 from simloop.shims import active
-from simloop.shims.paths import declare_support, do, inside, ours, pay, result_of, stat, statvfs
+from simloop.shims.counters import wait
+from simloop.shims.patch import builtin
+from simloop.shims.paths import declare_support, do, inside, only_path, ours, pathconf, pay, result_of, stat
 
 _NAMES = (
-    "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fstat", "fstatvfs", "fsync",
-    "ftruncate", "get_blocking", "get_inheritable", "isatty", "lockf", "lseek", "posix_fadvise", "posix_fallocate",
-    "pread", "preadv", "pwrite", "pwritev", "read", "readv", "set_blocking", "set_inheritable", "write", "writev",
+    "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fpathconf", "fstat",
+    "fstatvfs", "fsync", "ftruncate", "get_blocking", "get_inheritable", "isatty", "lockf", "lseek",
+    "memfd_create", "posix_fadvise", "posix_fallocate", "pread", "preadv", "pwrite", "pwritev", "read", "readv",
+    "set_blocking", "set_inheritable", "write", "writev",
 )  # fmt: skip
 _real = {name: getattr(os, name) for name in _NAMES}
 _real_fcntl = {name: getattr(_fcntl, name) for name in ("fcntl", "flock", "lockf")}
 
-Call = Callable[[Description], Any]
+Call = Callable[[Any], Any]
 
 
 def _on(name: str, shape: Callable[..., Call]) -> Callable[..., Any]:
@@ -44,6 +48,9 @@ def _on(name: str, shape: Callable[..., Call]) -> Callable[..., Any]:
 
 
 def _called(world: World, fd: int, call: Call) -> Any:
+    file = world.current.files.get(fd)
+    if isinstance(file, Counter):
+        return wait(world, file, lambda: call(file))
     return call(world.files().description(fd))
 
 
@@ -103,26 +110,60 @@ def _nothing(*_: Any) -> Call:
     return lambda file: None
 
 
+def _set_blocking(blocking: bool) -> Call:
+    def change(file: Description | Counter) -> None:
+        # Regular files take the flag, and heed it no more than without it (open(2)).
+        file.flags = file.flags & ~os.O_NONBLOCK if blocking else file.flags | os.O_NONBLOCK
+
+    return change
+
+
 pread = _on("pread", lambda count, offset: lambda file: file.pread(count, offset))
 lseek = _on("lseek", lambda offset, whence: lambda file: file.lseek(offset, whence))
 fsync = _on("fsync", lambda: lambda file: file.sync())
 fdatasync = _on("fdatasync", lambda: lambda file: file.sync(data_only=True))
 readv, preadv = _on("readv", _readv), _on("preadv", _preadv)
 pwrite = _on("pwrite", _pwrite)
+# Of what is no regular file; for those there is a faster way below.
+_read_other = _on("read", lambda count: lambda file: file.read(count))
+_write_other = _on("write", lambda data: lambda file: file.write(view_of(data)))
 writev, pwritev = _on("writev", _writev), _on("pwritev", _pwritev)
 ftruncate, posix_fallocate = _on("ftruncate", _truncate), _on("posix_fallocate", _allocate)
 posix_fadvise = _on("posix_fadvise", _nothing)
-get_blocking = _on("get_blocking", lambda: lambda file: True)
-set_blocking = _on("set_blocking", _nothing)
-get_inheritable = _on("get_inheritable", lambda: lambda file: False)
-set_inheritable = _on("set_inheritable", _nothing)
+get_blocking = _on("get_blocking", lambda: lambda file: not file.flags & os.O_NONBLOCK)
+set_blocking = _on("set_blocking", _set_blocking)
+
+
+def get_inheritable(fd: int, /) -> bool:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        found: bool = _real["get_inheritable"](fd)
+        return found
+    _file(world, fd)
+    return fd in world.current.inheritable
+
+
+def set_inheritable(fd: int, inheritable: bool, /) -> None:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        return _real["set_inheritable"](fd, inheritable)  # type: ignore[no-any-return]
+    _file(world, fd)
+    _inherit(world, fd, inheritable)
+    return None
+
+
+def _inherit(world: World, fd: int, inheritable: bool) -> None:
+    if inheritable:
+        world.current.inheritable.add(fd)
+    else:
+        world.current.inheritable.discard(fd)
 
 
 def read(fd: int, length: int, /) -> bytes:
     world = inside()
     file = world.current.files.get(fd) if world is not None else None
     if world is None or not isinstance(file, Description):
-        return _other("read", world, fd, length)  # type: ignore[no-any-return]
+        return _read_other(fd, length)  # type: ignore[no-any-return]
     fs = file.inode.fs
     # As `do`, on a hot path: nothing here has a name to put into an error.
     try:
@@ -136,7 +177,7 @@ def write(fd: int, data: Any, /) -> int:
     world = inside()
     file = world.current.files.get(fd) if world is not None else None
     if world is None or not isinstance(file, Description):
-        return _other("write", world, fd, data)  # type: ignore[no-any-return]
+        return _write_other(fd, data)  # type: ignore[no-any-return]
     fs = file.inode.fs
     try:
         return file.write(view_of(data))
@@ -145,17 +186,24 @@ def write(fd: int, data: Any, /) -> int:
             pay(world, fs)
 
 
-def _other(name: str, world: World | None, fd: Any, argument: Any) -> Any:
-    """`read` or `write` of what is no simulated file."""
-    if world is None or not isinstance(fd, int) or not ours(world, fd):
-        return _real[name](fd, argument)
-    return do(world, world.files().description, fd)
-
-
 def isatty(fd: int, /) -> bool:
     world = inside()
     terminal: bool = (world is None or not isinstance(fd, int) or not ours(world, fd)) and _real["isatty"](fd)
     return terminal
+
+
+_MFD_KNOWN = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+
+
+def memfd_create(name: Any, flags: int = os.MFD_CLOEXEC) -> int:
+    world = inside()
+    if world is None or (text := only_path(name)) is None:
+        return _real["memfd_create"](name, flags)  # type: ignore[no-any-return]
+    if flags & ~_MFD_KNOWN:
+        raise active.escape(f"os.memfd_create with flags {flags:#x}", "create it without them")
+    fd = world.current.open(do(world, world.files().memory, text))
+    _inherit(world, fd, not flags & os.MFD_CLOEXEC)
+    return fd
 
 
 def fstat(fd: int) -> os.stat_result:
@@ -163,8 +211,8 @@ def fstat(fd: int) -> os.stat_result:
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         found: os.stat_result = _real["fstat"](fd)
         return found
-    if not isinstance(world.current.files.get(fd), Description):
-        return stat(fd)
+    if fd in world.current.files and not isinstance(world.current.files[fd], Description):
+        return stat(fd)  # which says what is wrong with it
     return result_of(do(world, _called, world, fd, Description.stat))
 
 
@@ -173,7 +221,16 @@ def fstatvfs(fd: int, /) -> os.statvfs_result:
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         found: os.statvfs_result = _real["fstatvfs"](fd)
         return found
-    return statvfs(fd)
+    values = do(world, world.files().statvfs, fd)
+    return os.statvfs_result((*values, 0))
+
+
+def fpathconf(fd: int, name: Any, /) -> int:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        return _real["fpathconf"](fd, name)  # type: ignore[no-any-return]
+    _called(world, fd, lambda file: None)
+    return pathconf(".", name)
 
 
 def fchmod(fd: int, mode: int) -> None:
@@ -204,14 +261,18 @@ def dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
     world = inside()
     if world is None or not isinstance(fd, int) or not isinstance(fd2, int) or not ours(world, fd):
         if world is not None and isinstance(fd2, int) and ours(world, fd2):
+            os.fstat(fd)  # a closed one is no escape
             raise active.escape("os.dup2 of a real descriptor", "open the file inside the run")
         copy: int = _real["dup2"](fd, fd2, inheritable)
         return copy
+    file = _file(world, fd)
+    if fd2 < 0:
+        raise fail(errno.EBADF)
     if not ours(world, fd2) or fd2 > FIRST_FD + (1 << 16):
         raise active.escape(f"os.dup2 to descriptor {fd2}", "it is none of the simulated world's")
-    file = _file(world, fd)
     if fd != fd2:
         world.current.open_as(fd2, file)
+    _inherit(world, fd2, inheritable)
     return fd2
 
 
@@ -332,11 +393,14 @@ def fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
         return _real_fcntl["fcntl"](fd, cmd, arg)
     file = _file(world, number)
     if cmd == _fcntl.F_GETFD:
-        return _fcntl.FD_CLOEXEC
-    if cmd in (_fcntl.F_SETFD, getattr(_fcntl, "F_FULLFSYNC", _fcntl.F_SETFD)):
+        return 0 if number in world.current.inheritable else _fcntl.FD_CLOEXEC
+    if cmd == _fcntl.F_SETFD:
+        _inherit(world, number, not arg & _fcntl.FD_CLOEXEC)
         return 0
     if cmd in (_fcntl.F_DUPFD, _fcntl.F_DUPFD_CLOEXEC):
-        return world.current.open(file)
+        copy = world.current.open(file)
+        _inherit(world, copy, cmd == _fcntl.F_DUPFD)
+        return copy
     if isinstance(file, Description):
         if cmd == _fcntl.F_GETFL:
             return file.flags
@@ -346,14 +410,17 @@ def fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
     raise active.escape(f"fcntl command {cmd}", "it is not simulated yet; replace it in the test")
 
 
+_SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _NAMES}
+
+
 def install() -> None:
     """What no replacement of an attribute can do."""
-    declare_support({name: globals()[name] for name in _NAMES}, _real)
+    declare_support(_SHIMS, _real)
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
-    *((os, name, globals()[name]) for name in _NAMES),
-    (_fcntl, "fcntl", fcntl),
-    (_fcntl, "flock", flock),
-    (_fcntl, "lockf", fcntl_lockf),
+    *((os, name, shim) for name, shim in _SHIMS.items()),
+    (_fcntl, "fcntl", builtin(fcntl)),
+    (_fcntl, "flock", builtin(flock)),
+    (_fcntl, "lockf", builtin(fcntl_lockf)),
 ]

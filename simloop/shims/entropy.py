@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import tempfile
@@ -9,7 +10,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from simloop.network.world import CPU_COUNT
+from simloop.kernel.errors import fail
+from simloop.network.world import CPU_COUNT, World
 from simloop.shims import active
 
 _real_urandom = os.urandom
@@ -52,7 +54,58 @@ def cpu_count() -> int | None:
 
 
 def process_cpu_count() -> int | None:
-    return _real_process_cpu_count() if active.world() is None else CPU_COUNT
+    return _real_process_cpu_count() if active.world() is None else len(sched_getaffinity(0))
+
+
+def _is_self(world: World, pid: Any) -> bool:
+    return isinstance(pid, int) and pid in (0, world.current.pid)
+
+
+def sched_getaffinity(pid: int, /) -> set[int]:
+    world = active.world()
+    if world is None or not _is_self(world, pid):
+        return _real_getaffinity(pid)
+    affinity = world.current.affinity
+    return set(range(CPU_COUNT) if affinity is None else affinity)
+
+
+def sched_setaffinity(pid: int, mask: Any, /) -> None:
+    world = active.world()
+    if world is None:
+        return _real_setaffinity(pid, mask)
+    if not _is_self(world, pid):
+        raise fail(errno.ESRCH)
+    # sched_setaffinity(2): what is not there does not count, but something must be.
+    affinity = frozenset(mask) & frozenset(range(CPU_COUNT))
+    if not affinity:
+        raise fail(errno.EINVAL)
+    world.current.affinity = affinity
+    return None
+
+
+def getpriority(which: int, who: int) -> int:
+    world = active.world()
+    if world is None or which != os.PRIO_PROCESS or not _is_self(world, who):
+        return _real_getpriority(which, who)
+    return world.current.nice
+
+
+def setpriority(which: int, who: int, priority: int) -> None:
+    world = active.world()
+    if world is None:
+        return _real_setpriority(which, who, priority)
+    if which != os.PRIO_PROCESS or not _is_self(world, who):
+        raise fail(errno.ESRCH)
+    world.current.nice = max(-20, min(19, priority))  # setpriority(2)
+    return None
+
+
+def nice(increment: int, /) -> int:
+    world = active.world()
+    if world is None:
+        return _real_nice(increment)
+    setpriority(os.PRIO_PROCESS, 0, world.current.nice + increment)
+    return world.current.nice
 
 
 def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
@@ -64,14 +117,16 @@ def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
 
 
 def candidate_names() -> Any:
-    """tempfile keeps one generator of names for the life of the process; a world has its own."""
+    """tempfile keeps one generator of names for the life of the process; so has each simulated one."""
     world = active.world()
     if world is None:
         return _real_candidate_names()
-    names = tempfile._RandomNameSequence()  # type: ignore[attr-defined]
-    names._rng = random.Random(world.choices.entropy.getrandbits(64))
-    names._rng_pid = getpid()
-    return names
+    process = world.current
+    if process.temporary_names is None:
+        process.temporary_names = names = tempfile._RandomNameSequence()  # type: ignore[attr-defined]
+        names._rng = random.Random(world.choices.entropy.getrandbits(64))
+        names._rng_pid = getpid()
+    return process.temporary_names
 
 
 def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
@@ -110,6 +165,11 @@ def _drawing(name: str) -> Callable[..., Any]:
 # All bound methods of the hidden generator that `random` offers as functions.
 _DRAWING = sorted(name for name, value in vars(random).items() if getattr(value, "__self__", None) is random._inst)
 _real_uuid1 = uuid.uuid1
+_real_getaffinity = os.sched_getaffinity
+_real_setaffinity = os.sched_setaffinity
+_real_getpriority = os.getpriority
+_real_setpriority = os.setpriority
+_real_nice = os.nice
 _real_cpu_count = os.cpu_count
 _real_process_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 
@@ -119,6 +179,11 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     (os, "getpid", getpid),
     (os, "getppid", getppid),
     (os, "cpu_count", cpu_count),
+    (os, "sched_getaffinity", sched_getaffinity),
+    (os, "sched_setaffinity", sched_setaffinity),
+    (os, "getpriority", getpriority),
+    (os, "setpriority", setpriority),
+    (os, "nice", nice),
     (random, "_urandom", urandom),
     (random.Random, "seed", seed),
     (uuid, "getnode", getnode),

@@ -80,7 +80,7 @@ REFUSED: list[tuple[object, str, str, str]] = [
     (os, "pipe", "os.pipe", "pipes are not simulated yet; " + _MOCK),
     (os, "pipe2", "os.pipe2", "pipes are not simulated yet; " + _MOCK),
     (os, "openpty", "os.openpty", _SUBPROCESS),
-    (os, "eventfd", "os.eventfd", "use asyncio.Event"),
+    (os, "posix_openpt", "os.posix_openpt", _SUBPROCESS),
     (socket, "fromfd", "socket.fromfd", "create the socket inside the run"),
     (socket, "socketpair", "socket.socketpair", "unix sockets are not simulated yet; connect over TCP"),
     (socket, "send_fds", "socket.send_fds", "unix sockets are not simulated yet"),

@@ -5,12 +5,15 @@ Only the raw file is ours; buffers and text lie on it as the real classes of `io
 
 from __future__ import annotations
 
+import _io
+import _pyio  # type: ignore[import-not-found]
 import builtins
 import errno
 import io
 import linecache
 import os
 import stat as _stat
+import sys
 import warnings
 import weakref
 from collections.abc import Callable
@@ -23,6 +26,7 @@ from simloop.kernel.process import PowerCut
 from simloop.network.world import World
 from simloop.shims import active
 from simloop.shims.descriptors import view_of
+from simloop.shims.patch import builtin
 from simloop.shims.paths import inside, named, ours, pay
 from simloop.shims.paths import open as open_path
 
@@ -250,7 +254,8 @@ class SimFileIO(real_FileIO):
         name = type(self).__name__ if type(self) is not SimFileIO else "_io.FileIO"
         if self._fd < 0:
             return f"<{name} [closed]>"
-        return f"<{name} name={self.name!r} mode={self.mode!r} closefd={self._closefd}>"
+        which = f"name={self.name!r}" if hasattr(self, "name") else f"fd={self._fd}"
+        return f"<{name} {which} mode={self.mode!r} closefd={self._closefd}>"
 
     def __getstate__(self) -> Any:
         raise TypeError("cannot pickle '_io.FileIO' object")
@@ -283,26 +288,57 @@ class SimFileIO(real_FileIO):
             self.close()
 
 
+# As tracebacks and `repr` show it.
+SimFileIO.__name__ = SimFileIO.__qualname__ = "FileIO"
+SimFileIO.__module__ = "_io"
+
+
+class SubclassedFileIO(_pyio.FileIO):  # type: ignore[misc]
+    """What classes are made of that say ``class Mine(io.FileIO)``: Python's own `FileIO` in Python, which does
+    everything by functions of `os`, and so is at home inside of a world and outside."""
+
+
 class _Chooses(type(real_FileIO)):  # type: ignore[misc]
     """Makes `FileIO(...)` a simulated file inside a world and a real one outside."""
 
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> Any:
+        if bases == (real_FileIO,):
+            return super().__new__(mcls, name, bases, namespace)
+        made_of = tuple(SubclassedFileIO if base is FileIO else base for base in bases)
+        return type(name, made_of, namespace, **keywords)
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if cls is not FileIO:
-            return super().__call__(*args, **kwargs)
         world = inside()
         file = args[0] if args else kwargs.get("file")
+        if isinstance(file, bool) and args:
+            args = (_number(file), *args[1:])
         simulated = world is not None and not (isinstance(file, int) and not ours(world, file))
         return (SimFileIO if simulated else real_FileIO)(*args, **kwargs)
 
+    def __setattr__(cls, name: str, value: Any) -> None:
+        raise TypeError(f"cannot set {name!r} attribute of immutable type '_io.FileIO'")
+
     def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, (real_FileIO, SimFileIO)) if cls is FileIO else super().__instancecheck__(instance)
+        return isinstance(instance, _KINDS)
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, (real_FileIO, SimFileIO)) if cls is FileIO else super().__subclasscheck__(subclass)
+        return issubclass(subclass, _KINDS)
+
+
+def _number(fd: bool) -> int:
+    if sys.version_info >= (3, 13):
+        # Here, so that it names the caller.
+        warnings.warn("bool is used as a file descriptor", RuntimeWarning, stacklevel=3)
+    return int(fd)
+
+
+_KINDS = (real_FileIO, SimFileIO, SubclassedFileIO)
 
 
 class FileIO(real_FileIO, metaclass=_Chooses):
-    """What `io.FileIO` is while a world is entered. Subclasses of it are real files."""
+    """What `io.FileIO` is while a world is entered."""
+
+    __module__ = "_io"
 
 
 def open(
@@ -316,6 +352,8 @@ def open(
     opener: Callable[[Any, int], int] | None = None,
 ) -> Any:
     world = inside()
+    if isinstance(file, bool):
+        file = _number(file)
     name = file if isinstance(file, int) else named(file) if world is not None else None
     if world is None or name is None or (isinstance(name, int) and not ours(world, name)):
         return real_open(file, mode, buffering, encoding, errors, newline, closefd, opener)
@@ -379,6 +417,15 @@ def _wrapped(raw: SimFileIO, mode: str, binary: bool, buffering: int, encoding: 
     return text
 
 
+_real_open_code = io.open_code
+
+
+def open_code(path: Any) -> Any:
+    if inside() is None or not isinstance(path, str):
+        return _real_open_code(path)
+    return open(path, "rb")
+
+
 _real_updatecache = linecache.updatecache
 
 
@@ -394,9 +441,13 @@ def updatecache(filename: Any, module_globals: Any = None) -> Any:
         world.reaching_out = False
 
 
+open.__module__ = open_code.__module__ = "_io"
+_OPEN = builtin(open)
+
 REPLACEMENTS: list[tuple[object, str, object]] = [
-    (builtins, "open", open),
-    (io, "open", open),
-    (io, "FileIO", FileIO),
+    *((module, "open", _OPEN) for module in (builtins, io, _io)),
+    *((module, "FileIO", FileIO) for module in (io, _io)),
+    # Not that of _io: imports are real.
+    (io, "open_code", builtin(open_code)),
     (linecache, "updatecache", updatecache),
 ]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Callable, Iterator
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any
 
-from simloop.shims.paths import declare_support, do, inside, is_real, lstat, named, stat
+from simloop.kernel.files import Entry
+from simloop.shims.patch import builtin
+from simloop.shims.paths import declare_support, do, inside, is_real, lstat, named, plain, stat
 
 _real_listdir = os.listdir
 _real_scandir = os.scandir
@@ -19,32 +23,41 @@ def listdir(path: Any = ".") -> list[Any]:
     if world is None or is_real(world, name):
         found: list[Any] = _real_listdir(path)
         return found
-    names: list[str] = do(world, world.files().listdir, name, shown=path)
+    names: list[str] = do(world, world.files().listdir, name, shown=_shown(path))
     return [os.fsencode(name) for name in names] if _wants_bytes(path) else names
 
 
+def _shown(path: Any) -> Any:
+    # list_fd_error() in Modules/posixmodule.c names no descriptor.
+    return None if isinstance(path, int) else path
+
+
 def _wants_bytes(path: Any) -> bool:
-    return path is not None and not isinstance(path, int) and isinstance(os.fspath(path), bytes)
+    return path is not None and not isinstance(path, int) and isinstance(plain(path), bytes)
 
 
 class DirEntry:
     """What `os.scandir` yields inside a world: `os.DirEntry` cannot be made by hand."""
 
-    __slots__ = ("_base", "_inode", "_lstat", "_stat", "name", "path")
+    __slots__ = ("_base", "_entry", "_lstat", "_stat", "name", "path")
 
-    def __init__(self, name: Any, path: Any, base: int | None) -> None:
+    def __init__(self, name: Any, path: Any, entry: Entry, base: int | None) -> None:
         self.name = name
         self.path = path
         self._base = base
+        # Known without a further look, and true of what was there when the directory was read.
+        self._entry = entry
         self._stat: os.stat_result | None = None
         self._lstat: os.stat_result | None = None
-        # Known without a further look, as from readdir(3).
-        self._inode: int | None = None
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # for isinstance(entry, os.DirEntry)
+        return os.DirEntry
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        if self._lstat is None:
-            self._lstat = self._look(False)
         if not follow_symlinks or not self.is_symlink():
+            if self._lstat is None:
+                self._lstat = self._look(False)
             return self._lstat
         if self._stat is None:
             self._stat = self._look(True)
@@ -55,32 +68,37 @@ class DirEntry:
             return stat(self.name, dir_fd=self._base, follow_symlinks=follow)
         return stat(self.path, follow_symlinks=follow)
 
-    def _is(self, kind: int, follow_symlinks: bool) -> bool:
+    def _is(self, test: Callable[[int], bool], follow_symlinks: bool) -> bool:
+        if not follow_symlinks or not self.is_symlink():
+            return test(self._entry.kind)
         try:
-            return self.stat(follow_symlinks=follow_symlinks).st_mode & 0o170000 == kind
+            return test(self.stat().st_mode)
         except FileNotFoundError:
             return False
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        return self._is(0o040000, follow_symlinks)
+        return self._is(S_ISDIR, follow_symlinks)
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        return self._is(0o100000, follow_symlinks)
+        return self._is(S_ISREG, follow_symlinks)
 
     def is_symlink(self) -> bool:
-        return self._is(0o120000, False)
+        return S_ISLNK(self._entry.kind)
 
     def is_junction(self) -> bool:
         return False
 
     def inode(self) -> int:
-        return self.stat(follow_symlinks=False).st_ino
+        return self._entry.ino
 
     def __fspath__(self) -> Any:
         return self.path
 
     def __repr__(self) -> str:
         return f"<DirEntry {self.name!r}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("cannot pickle 'posix.DirEntry' object")
 
 
 os.PathLike.register(DirEntry)
@@ -89,6 +107,8 @@ os.PathLike.register(DirEntry)
 class _Entries:
     """The iterator and context manager that `os.scandir` returns."""
 
+    _entries: Iterator[DirEntry] | None = None
+
     def __init__(self, entries: Iterator[DirEntry]) -> None:
         self._entries = entries
 
@@ -96,7 +116,13 @@ class _Entries:
         return self
 
     def __next__(self) -> DirEntry:
-        return next(self._entries)
+        if self._entries is None:
+            raise StopIteration
+        try:
+            return next(self._entries)
+        except StopIteration:
+            self.close()
+            raise
 
     def __enter__(self) -> _Entries:
         return self
@@ -105,7 +131,15 @@ class _Entries:
         self.close()
 
     def close(self) -> None:
-        self._entries = iter(())
+        self._entries = None
+
+    def __repr__(self) -> str:
+        return f"<posix.ScandirIterator object at {id(self):#x}>"
+
+    def __del__(self) -> None:
+        if self._entries is not None:
+            self.close()
+            warnings.warn(f"unclosed scandir iterator {self!r}", ResourceWarning, stacklevel=2, source=self)
 
 
 def scandir(path: Any = None) -> Any:
@@ -113,17 +147,22 @@ def scandir(path: Any = None) -> Any:
     name = "." if path is None else named(path)
     if world is None or is_real(world, name):
         return _real_scandir(path)
-    names: list[str] = do(world, world.files().listdir, name, shown=path)
+    entries: list[Entry] = do(world, world.files().entries, name, shown=_shown(path))
     if isinstance(name, int):
-        return _Entries(iter([DirEntry(inner, inner, name) for inner in names]))
-    top: Any = "." if path is None else os.fspath(path)
-    shown: list[Any] = [os.fsencode(inner) for inner in names] if isinstance(top, bytes) else list(names)
-    return _Entries(iter([DirEntry(inner, os.path.join(top, inner), None) for inner in shown]))
+        return _Entries(iter([DirEntry(entry.name, entry.name, entry, name) for entry in entries]))
+    top: Any = "." if path is None else plain(path)
+    shown: Callable[[str], Any] = os.fsencode if isinstance(top, bytes) else str
+    return _Entries(
+        iter([DirEntry(inner := shown(entry.name), os.path.join(top, inner), entry, None) for entry in entries])
+    )
+
+
+_SHIMS: dict[str, object] = {"listdir": builtin(listdir), "scandir": builtin(scandir)}
 
 
 def install() -> None:
     """What no replacement of an attribute can do."""
-    declare_support({"listdir": listdir, "scandir": scandir}, {"listdir": _real_listdir, "scandir": _real_scandir})
+    declare_support(_SHIMS, {"listdir": _real_listdir, "scandir": _real_scandir})
 
 
 # Classes of the module glob that take functions of os when they are made, from 3.13 on.
@@ -131,8 +170,7 @@ _GLOBBERS = [owner for name, owner in vars(glob).items() if name.endswith("Globb
 _TAKEN: dict[str, tuple[object, Callable[..., Any]]] = {"lstat": (os.lstat, lstat), "scandir": (os.scandir, scandir)}
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
-    (os, "listdir", listdir),
-    (os, "scandir", scandir),
+    *((os, name, shim) for name, shim in _SHIMS.items()),
     *(
         (owner, name, staticmethod(shim))
         for owner in _GLOBBERS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from types import FunctionType, ModuleType
+from typing import Any
 
 Replacement = tuple[object, str, object]
 
@@ -13,13 +14,18 @@ Replacement = tuple[object, str, object]
 _KEPT = {"posix", "_io", "_frozen_importlib", "_frozen_importlib_external"}
 
 
+def builtin(shim: Any) -> Any:
+    """What stands for a builtin function: taken into a class, it is no method of it."""
+    return staticmethod(shim)
+
+
 class Patch:
     """A set of replacements: the attribute of a module or class, and what stands there meanwhile.
 
     Modules that imported an original by name (``from time import monotonic``) hold it under a name of
-    their own, and so do their decorated functions (``stat = in_thread(os.stat)``, as aiofiles has it). Those
-    references are changed once and stay changed: every shim goes to the real function outside of a world, so
-    nothing can be told from it.
+    their own, classes as an attribute, and decorated functions enclosed (``stat = in_thread(os.stat)``, as aiofiles
+    has it). Those references are changed once and stay changed: every shim goes to the real function outside of a
+    world, so nothing can be told from it.
     """
 
     def __init__(self, replacements: Iterable[Replacement]) -> None:
@@ -68,6 +74,8 @@ class Patch:
                 found = shims.get(id(value))
                 if found is not None and found[0] is value:
                     namespace[key] = found[1]
+                elif isinstance(value, type) and value.__module__ == name:
+                    self._replace_attributes(value)
                 elif type(value) is FunctionType and value.__closure__:
                     self._replace_enclosed(value)
 
@@ -90,3 +98,14 @@ class Patch:
                 elif type(value) is FunctionType and id(value) not in seen:
                     seen.add(id(value))
                     waiting.append(value)
+
+    def _replace_attributes(self, owner: type) -> None:
+        for key, value in list(vars(owner).items()):
+            held = value.__func__ if isinstance(value, staticmethod) else value
+            found = self._shims.get(id(held))
+            if found is not None and found[0] is held:
+                # A function of Python's own would become a method, which the builtin one did not.
+                plain = isinstance(found[1], FunctionType) and not isinstance(value, FunctionType)
+                setattr(owner, key, builtin(found[1]) if plain else found[1])
+            elif isinstance(value, type) and value.__qualname__ == f"{owner.__qualname__}.{key}":
+                self._replace_attributes(value)

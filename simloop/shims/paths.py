@@ -6,29 +6,31 @@ anything.
 
 from __future__ import annotations
 
-import errno
 import math
 import os
+import sys
 import tempfile
+import warnings
 from collections.abc import Callable
+from stat import S_IFIFO, S_ISLNK
 from typing import Any
 
-from simloop.kernel.errors import fail
 from simloop.kernel.files import Description, FileSystem, Stat, UnsimulatedFileError
 from simloop.kernel.process import FIRST_FD
 from simloop.network.world import World
 from simloop.shims import active
+from simloop.shims.patch import builtin
 
 _real = {
     name: getattr(os, name)
     for name in (
-        "access", "chdir", "chmod", "chown", "fchdir", "getcwd", "getcwdb", "getxattr", "lchown", "link",
-        "listxattr", "lstat", "mkdir", "mkfifo", "mknod", "open", "readlink", "remove", "removexattr", "rename",
-        "replace", "rmdir", "setxattr", "stat", "statvfs", "symlink", "sync", "truncate", "umask", "unlink",
-        "utime",
+        "access", "chdir", "chmod", "chown", "chroot", "fchdir", "getcwd", "getcwdb", "lchown", "link", "lstat",
+        "mkdir", "mkfifo", "mknod", "open", "pathconf", "readlink", "remove", "rename", "replace", "rmdir",
+        "stat", "statvfs", "symlink", "sync", "truncate", "umask", "unlink", "utime",
     )
 }  # fmt: skip
 
+_INT_MAX = (1 << 31) - 1
 # Less than this is what a step takes anyway: nobody else gets a turn for it.
 _BRIEF_NS = 50_000
 
@@ -51,13 +53,28 @@ def pay(world: World, fs: FileSystem) -> None:
         fs.told()
 
 
+# Paths until Python 3.11, with a warning (path_converter() in Modules/posixmodule.c).
+_BUFFERS = (bytearray, memoryview)
+
+
+def plain(path: Any) -> str | bytes:
+    """As `os.fspath`."""
+    if sys.version_info < (3, 12) and isinstance(path, _BUFFERS):
+        return bytes(path)
+    found: str | bytes = os.fspath(path)
+    return found
+
+
 def named(path: Any) -> str | int | None:
     """A path as text, or a descriptor. None for what is neither: the real function is to say so."""
     if type(path) is not str:
         if isinstance(path, int):
             return path
+        if sys.version_info < (3, 12) and isinstance(path, _BUFFERS):
+            kind = type(path).__name__
+            warnings.warn(f"path should be string, bytes or os.PathLike, not {kind}", DeprecationWarning, stacklevel=3)
         try:
-            path = os.fspath(path)
+            path = plain(path)
         except TypeError:
             return None
         if isinstance(path, bytes):
@@ -73,12 +90,12 @@ def do(
     try:
         return call(*args, **keywords)
     except UnsimulatedFileError:
-        raise active.escape(f"the device, pipe or socket {shown!r}", "replace it in the test") from None
+        raise active.escape(f"the device or pipe {shown!r}", "replace it in the test") from None
     except OSError as error:
-        if error.filename is None and shown is not None and not isinstance(shown, int):
-            error.filename = os.fspath(shown)
+        if error.filename is None and shown is not None:
+            error.filename = shown if isinstance(shown, (int, *_BUFFERS)) else os.fspath(shown)
             if shown2 is not None:
-                error.filename2 = os.fspath(shown2)
+                error.filename2 = shown2 if isinstance(shown2, _BUFFERS) else os.fspath(shown2)
         raise
     finally:
         if fs.disk.owed_ns:
@@ -98,14 +115,21 @@ def result_of(stat: Stat) -> os.stat_result:
 
 def ours(world: World, fd: int) -> bool:
     """Whether a descriptor belongs to the simulated process; the real ones, such as 1, stay what they are."""
-    return fd in world.current.files or fd >= FIRST_FD
+    return fd in world.current.files or FIRST_FD <= fd <= _INT_MAX
 
 
-def is_real(world: World, name: str | int | None, dir_fd: Any = None) -> bool:
-    """Whether the real function must answer: for what it refuses, and for descriptors of its own."""
+def only_path(path: Any, dir_fd: Any = None) -> str | None:
+    """A path as text, for calls that take no descriptor in its place. None where the real function must answer."""
+    name = named(path)
+    return name if isinstance(name, str) and (dir_fd is None or isinstance(dir_fd, int)) else None
+
+
+def is_real(world: World, name: str | int | None, dir_fd: Any = None, follow: bool = True) -> bool:
+    """Whether the real function must answer: for what it refuses, and for descriptors of its own. One of ours means
+    nothing to it."""
     if name is None or not (dir_fd is None or isinstance(dir_fd, int)):
         return True
-    return isinstance(name, int) and not ours(world, name)
+    return isinstance(name, int) and (dir_fd is not None or not follow or not ours(world, name))
 
 
 # --- one path -------------------------------------------------------------------------------------------
@@ -113,11 +137,9 @@ def is_real(world: World, name: str | int | None, dir_fd: Any = None) -> bool:
 
 def stat(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
     world = inside()
-    if world is None or is_real(world, name := named(path), dir_fd):
+    if world is None or is_real(world, name := named(path), dir_fd, follow_symlinks):
         found: os.stat_result = _real["stat"](path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
         return found
-    if isinstance(name, int) and (dir_fd is not None or not follow_symlinks):
-        raise ValueError(f"stat: can't specify {'dir_fd' if dir_fd is not None else 'follow_symlinks'} with fd")
     if isinstance(name, int) and not _is_file(world, name):
         raise active.escape("os.stat of a socket", "it has no file")
     return result_of(do(world, world.files().stat, name, dir_fd=dir_fd, follow=follow_symlinks, shown=path))
@@ -129,7 +151,7 @@ def _is_file(world: World, fd: int) -> bool:
 
 def lstat(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
     world = inside()
-    if world is None or isinstance(name := named(path), int) or name is None:
+    if world is None or (name := only_path(path, dir_fd)) is None:
         found: os.stat_result = _real["lstat"](path, dir_fd=dir_fd)
         return found
     return result_of(do(world, world.files().stat, name, dir_fd=dir_fd, follow=False, shown=path))
@@ -139,7 +161,7 @@ def access(
     path: Any, mode: int, *, dir_fd: int | None = None, effective_ids: bool = False, follow_symlinks: bool = True
 ) -> bool:
     world = inside()
-    if world is None or isinstance(name := named(path), int) or name is None:
+    if world is None or (name := only_path(path, dir_fd)) is None:
         allowed: bool = _real["access"](
             path, mode, dir_fd=dir_fd, effective_ids=effective_ids, follow_symlinks=follow_symlinks
         )
@@ -153,7 +175,7 @@ def access(
 
 def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
     world = inside()
-    if world is None or isinstance(name := named(path), int) or name is None:
+    if world is None or (name := only_path(path, dir_fd)) is None:
         fd: int = _real["open"](path, flags, mode, dir_fd=dir_fd)
         return fd
     file = do(world, world.files().open, name, flags, mode, dir_fd, shown=path)
@@ -162,7 +184,7 @@ def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None)
 
 def mkdir(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
     world = inside()
-    if world is None or isinstance(name := named(path), int) or name is None:
+    if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["mkdir"](path, mode, dir_fd=dir_fd)  # type: ignore[no-any-return]
     do(world, world.files().mkdir, name, mode, dir_fd, shown=path)
     return None
@@ -170,21 +192,23 @@ def mkdir(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
 
 def mknod(path: Any, mode: int = 0o600, device: int = 0, *, dir_fd: int | None = None) -> None:
     world = inside()
-    if world is None or isinstance(name := named(path), int) or name is None:
+    if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["mknod"](path, mode, device, dir_fd=dir_fd)  # type: ignore[no-any-return]
-    do(world, world.files().mknod, name, mode, device, dir_fd, shown=path)
+    do(world, world.files().mknod, name, mode, device, dir_fd)
     return None
 
 
 def mkfifo(path: Any, mode: int = 0o666, *, dir_fd: int | None = None) -> None:
-    if inside() is None:
+    world = inside()
+    if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["mkfifo"](path, mode, dir_fd=dir_fd)  # type: ignore[no-any-return]
-    raise active.escape("os.mkfifo", "pipes are not simulated yet; replace it in the test")
+    do(world, world.files().mknod, name, S_IFIFO | mode & 0o7777, 0, dir_fd)
+    return None
 
 
 def rmdir(path: Any, *, dir_fd: int | None = None) -> None:
     world = inside()
-    if world is None or isinstance(name := named(path), int) or name is None:
+    if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["rmdir"](path, dir_fd=dir_fd)  # type: ignore[no-any-return]
     do(world, world.files().rmdir, name, dir_fd, shown=path)
     return None
@@ -192,7 +216,7 @@ def rmdir(path: Any, *, dir_fd: int | None = None) -> None:
 
 def unlink(path: Any, *, dir_fd: int | None = None) -> None:
     world = inside()
-    if world is None or isinstance(name := named(path), int) or name is None:
+    if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["unlink"](path, dir_fd=dir_fd)  # type: ignore[no-any-return]
     do(world, world.files().unlink, name, dir_fd, shown=path)
     return None
@@ -200,7 +224,7 @@ def unlink(path: Any, *, dir_fd: int | None = None) -> None:
 
 def remove(path: Any, *, dir_fd: int | None = None) -> None:
     world = inside()
-    if world is None or isinstance(name := named(path), int) or name is None:
+    if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["remove"](path, dir_fd=dir_fd)  # type: ignore[no-any-return]
     do(world, world.files().unlink, name, dir_fd, shown=path)
     return None
@@ -208,26 +232,40 @@ def remove(path: Any, *, dir_fd: int | None = None) -> None:
 
 def readlink(path: Any, *, dir_fd: int | None = None) -> Any:
     world = inside()
-    if world is None or isinstance(name := named(path), int) or name is None:
+    if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["readlink"](path, dir_fd=dir_fd)
     target: str = do(world, world.files().readlink, name, dir_fd, shown=path)
-    return os.fsencode(target) if isinstance(os.fspath(path), bytes) else target
+    return os.fsencode(target) if isinstance(plain(path), bytes) else target
 
 
 def chmod(path: Any, mode: int, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> None:
     world = inside()
-    if world is None or is_real(world, name := named(path), dir_fd):
+    if world is None or is_real(world, name := named(path), None if isinstance(path, int) else dir_fd):
         return _real["chmod"](path, mode, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
+    if not isinstance(name, int) and not follow_symlinks and S_ISLNK(lstat(path, dir_fd=dir_fd).st_mode):
+        # os_chmod_impl() in Modules/posixmodule.c makes these of EOPNOTSUPP.
+        if dir_fd is not None:
+            raise ValueError("chmod: cannot use dir_fd and follow_symlinks together")
+        raise NotImplementedError("chmod: follow_symlinks unavailable on this platform")
     do(world, world.files().chmod, name, mode, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
     return None
 
 
 def chown(path: Any, uid: int, gid: int, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> None:
     world = inside()
-    if world is None or is_real(world, name := named(path), dir_fd):
+    if (
+        world is None
+        or is_real(world, name := named(path), dir_fd, follow_symlinks)
+        or not (_is_id(uid) and _is_id(gid))
+    ):
         return _real["chown"](path, uid, gid, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
     do(world, world.files().chown, name, uid, gid, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
     return None
+
+
+def _is_id(number: Any) -> bool:
+    """Whether _Py_Uid_Converter() in Modules/posixmodule.c takes it; else the real function says what is wrong."""
+    return isinstance(number, int) and -1 <= number < 1 << 32
 
 
 def lchown(path: Any, uid: int, gid: int) -> None:
@@ -238,7 +276,7 @@ def utime(
     path: Any, times: Any = None, *, ns: Any = None, dir_fd: int | None = None, follow_symlinks: bool = True
 ) -> None:
     world = inside()
-    if world is None or is_real(world, name := named(path), dir_fd) or _odd_times(times, ns):
+    if world is None or is_real(world, name := named(path), dir_fd, follow_symlinks) or _odd_times(times, ns):
         arguments = {} if ns is None else {"ns": ns}
         return _real["utime"](path, times, dir_fd=dir_fd, follow_symlinks=follow_symlinks, **arguments)  # type: ignore[no-any-return]
     if times is not None:
@@ -286,13 +324,32 @@ def statvfs(path: Any) -> os.statvfs_result:
     return os.statvfs_result((*values, 0))
 
 
+# What glibc answers for ext4 (sysdeps/unix/sysv/linux/pathconf.c); for the rest, that there is no limit.
+_LIMITS = {
+    "PC_LINK_MAX": 65000, "PC_MAX_CANON": 255, "PC_MAX_INPUT": 255, "PC_NAME_MAX": 255, "PC_PATH_MAX": 4096,
+    "PC_PIPE_BUF": 4096, "PC_CHOWN_RESTRICTED": 1, "PC_NO_TRUNC": 1, "PC_VDISABLE": 0, "PC_FILESIZEBITS": 64,
+    "PC_REC_MIN_XFER_SIZE": 4096, "PC_REC_XFER_ALIGN": 4096, "PC_ALLOC_SIZE_MIN": 4096,
+}  # fmt: skip
+_LIMIT_OF = {number: _LIMITS.get(name, -1) for name, number in os.pathconf_names.items()}
+
+
+def pathconf(path: Any, name: Any) -> int:
+    world = inside()
+    which = os.pathconf_names.get(name) if isinstance(name, str) else name
+    if world is None or is_real(world, where := named(path)) or which not in _LIMIT_OF:
+        return _real["pathconf"](path, name)  # type: ignore[no-any-return]
+    do(world, world.files().stat, where, shown=path)
+    return _LIMIT_OF[which]
+
+
 # --- two paths ------------------------------------------------------------------------------------------
 
 
 def _moving(name: str) -> Callable[..., None]:
     def move(src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
-        world, old, new = inside(), named(src), named(dst)
-        if world is None or not isinstance(old, str) or not isinstance(new, str):
+        world = inside()
+        old, new = only_path(src, src_dir_fd), only_path(dst, dst_dir_fd)
+        if world is None or old is None or new is None:
             return _real[name](src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)  # type: ignore[no-any-return]
         do(
             world, world.files().rename, old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, shown=src, shown2=dst
@@ -315,8 +372,9 @@ def link(
     dst_dir_fd: int | None = None,
     follow_symlinks: bool = True,
 ) -> None:
-    world, old, new = inside(), named(src), named(dst)
-    if world is None or not isinstance(old, str) or not isinstance(new, str):
+    world = inside()
+    old, new = only_path(src, src_dir_fd), only_path(dst, dst_dir_fd)
+    if world is None or old is None or new is None:
         return _real["link"](  # type: ignore[no-any-return]
             src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=follow_symlinks
         )
@@ -330,8 +388,8 @@ def link(
 
 
 def symlink(src: Any, dst: Any, target_is_directory: bool = False, *, dir_fd: int | None = None) -> None:
-    world, target, name = inside(), named(src), named(dst)
-    if world is None or not isinstance(target, str) or not isinstance(name, str):
+    world, target, name = inside(), only_path(src), only_path(dst, dir_fd)
+    if world is None or target is None or name is None:
         return _real["symlink"](src, dst, target_is_directory, dir_fd=dir_fd)  # type: ignore[no-any-return]
     do(world, world.files().symlink, target, name, dir_fd, shown=src, shown2=dst)
     return None
@@ -355,6 +413,14 @@ def fchdir(fd: Any) -> None:
         return _real["fchdir"](fd)  # type: ignore[no-any-return]
     do(world, world.files().fchdir, fd)
     return None
+
+
+def chroot(path: Any) -> None:
+    world = inside()
+    if world is None or (name := only_path(path)) is None:
+        return _real["chroot"](path)  # type: ignore[no-any-return]
+    do(world, world.files().stat, name, shown=path)
+    raise active.escape("os.chroot", "give the program the directory in another way")
 
 
 def getcwd() -> str:
@@ -381,40 +447,7 @@ def sync() -> None:
     return None
 
 
-# --- extended attributes: none, as on a file system without them ------------------------------------------
-
-
-def listxattr(path: Any = None, *, follow_symlinks: bool = True) -> list[str]:
-    world = inside()
-    if world is None or is_real(world, name := named("." if path is None else path)):
-        found: list[str] = _real["listxattr"](path, follow_symlinks=follow_symlinks)
-        return found
-    do(world, world.files().stat, name, follow=follow_symlinks, shown=path)
-    return []
-
-
-def _without(name: str, number: int) -> Callable[..., Any]:
-    real = _real[name]
-
-    def refuse(path: Any, attribute: Any, *args: Any, follow_symlinks: bool = True, **keywords: Any) -> Any:
-        world = inside()
-        if world is None or is_real(world, where := named(path)):
-            return real(path, attribute, *args, follow_symlinks=follow_symlinks, **keywords)
-        do(world, world.files().stat, where, follow=follow_symlinks, shown=path)
-        error = fail(number)
-        error.filename = None if isinstance(path, int) else os.fspath(path)
-        raise error
-
-    refuse.__name__ = refuse.__qualname__ = name
-    return refuse
-
-
-getxattr = _without("getxattr", errno.ENODATA)
-setxattr = _without("setxattr", errno.ENOTSUP)
-removexattr = _without("removexattr", errno.ENOTSUP)
-
-
-_SHIMS = {name: globals()[name] for name in _real}
+_SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _real}
 
 
 def declare_support(shims: dict[str, Any], real: dict[str, Any]) -> None:
@@ -431,7 +464,7 @@ def install() -> None:
     for method in vars(closer).values() if closer is not None else ():
         defaults = getattr(method, "__defaults__", None)
         if defaults and _real["unlink"] in defaults:
-            method.__defaults__ = tuple(unlink if value is _real["unlink"] else value for value in defaults)
+            method.__defaults__ = tuple(_SHIMS["unlink"] if value is _real["unlink"] else value for value in defaults)
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [(os, name, shim) for name, shim in _SHIMS.items()]

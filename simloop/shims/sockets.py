@@ -16,6 +16,7 @@ from simloop.kernel.tcp import TcpSocket, fail
 from simloop.network.world import World
 from simloop.shims import active
 from simloop.shims.names import addresses, sockaddr
+from simloop.shims.patch import builtin
 
 real_socket = _socket.socket
 
@@ -446,7 +447,7 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (_socket, "socket", Socket),
-    (_socket, "close", close_fd),
-    (os, "close", close_fd),
-    (os, "sendfile", sendfile),
+    (_socket, "close", builtin(close_fd)),
+    (os, "close", builtin(close_fd)),
+    (os, "sendfile", builtin(sendfile)),
 ]

@@ -1,4 +1,4 @@
-"""Gathers verdicts on CPython's asyncio tests, stock and simulated, and reads the table of exceptions."""
+"""Gathers verdicts on CPython's own tests, stock and simulated, and reads the tables of exceptions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import fnmatch
 import functools
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-TABLE = HERE / "exceptions.toml"
+# One table for each of the two kinds of modules.
+TABLES = (HERE / "exceptions.toml", HERE / "exceptions-files.toml")
 
-# The modules that need no real process or file, at least in part: the table names the rest.
-MODULES = (
+# The modules of test.test_asyncio that need no real process, at least in part: the table names the rest.
+ASYNCIO = (
     "test_base_events",
     "test_buffered_proto",
     "test_context",
@@ -46,6 +49,17 @@ MODULES = (
     "test_unix_events",
     "test_waitfor",
 )
+# Those of the package test that are about files.
+FILES = (
+    "test_fileio",
+    "test_glob",
+    "test_io",
+    "test_os",
+    "test_pathlib",
+    "test_shutil",
+    "test_tempfile",
+)
+MODULES = ASYNCIO + FILES
 # Real seconds for the methods of a module in one process, and for one method. No simulated method comes
 # near; those that the table lists as hanging need not be waited for as long.
 MODULE_SECONDS = 500
@@ -67,10 +81,14 @@ Verdicts = Mapping[str, Verdict]
 # --- running ----------------------------------------------------------------------------------------
 
 
+def full_name(module: str) -> str:
+    return f"test.{module}" if module in FILES else f"test.test_asyncio.{module}"
+
+
 def available(module: str) -> bool:
     """Whether the running Python has this test module."""
     try:
-        return importlib.util.find_spec(f"test.test_asyncio.{module}") is not None
+        return importlib.util.find_spec(full_name(module)) is not None
     except ModuleNotFoundError:
         return False
 
@@ -78,7 +96,7 @@ def available(module: str) -> bool:
 @functools.cache
 def names(module: str) -> tuple[str, ...]:
     """The test methods of a module, such as ``test_locks.LockTests.test_repr``."""
-    process = _verdicts_py("list", module)
+    process = _verdicts_py("list", full_name(module))
     if process.returncode:
         raise RuntimeError(f"{module} cannot be loaded:\n{process.stderr[-3000:]}")
     return tuple(process.stdout.split())
@@ -89,7 +107,7 @@ def judge(mode: str, module: str, wanted: Iterable[str], seconds: float = METHOD
     found: dict[str, Verdict] = {}
     while rest := [name for name in wanted if name not in found]:
         # One process for all, and another one for what is left when it hangs or dies.
-        process = _verdicts_py(mode, module, *rest, f"--patience={seconds}")
+        process = _verdicts_py(mode, full_name(module), *rest, f"--patience={seconds}")
         before = len(found)
         running = ""
         for line in process.stdout.splitlines():
@@ -108,10 +126,13 @@ def judge(mode: str, module: str, wanted: Iterable[str], seconds: float = METHOD
 
 
 def _verdicts_py(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(HERE / "verdicts.py"), *arguments],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=MODULE_SECONDS, check=False,
-    )  # fmt: skip
+    # What stock and simulated tests leave behind, or look for, is not to be in each other's way.
+    with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
+        return subprocess.run(
+            [sys.executable, str(HERE / "verdicts.py"), *arguments],
+            cwd=directory, env=os.environ | {"TMPDIR": directory}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=MODULE_SECONDS, check=False,
+        )  # fmt: skip
 
 
 @functools.cache
@@ -165,10 +186,10 @@ def _version(text: str) -> tuple[int, int]:
 @functools.cache
 def exempts() -> tuple[Exempt, ...]:
     """The exceptions that hold for the running Python."""
-    table = tomllib.loads(TABLE.read_text())
     return tuple(
         Exempt(pattern, group["reason"], group["says"], group.get("hangs", False))
-        for group in table["exceptions"]
+        for table in TABLES
+        for group in tomllib.loads(table.read_text())["exceptions"]
         for versions, patterns in group["tests"].items()
         if holds_for(versions, sys.version_info[:2])
         for pattern in patterns
@@ -191,7 +212,7 @@ def complaints(
         reasons = [exempt for exempt in listed if exempt.covers(name)]
         said = simulated[name].detail
         if not any(re.search(exempt.says, said) for exempt in reasons):
-            what = f"{name}: {stock[name].verdict} on the stock loop, {simulated[name].verdict} simulated"
+            what = f"{name}: {stock[name].verdict} outside, {simulated[name].verdict} simulated"
             if reasons:
                 what += f" (listed as {reasons[0].reason!r}, but says otherwise)"
             unlisted.append(f"{what}\n{_indented(said)}")

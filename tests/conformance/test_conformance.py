@@ -1,6 +1,7 @@
-"""CPython's own tests of asyncio have the same verdict on a simulated loop as on the stock one.
+"""CPython's own tests of asyncio and of files have the same verdict inside of a world as outside.
 
-`verdicts.py` runs them, `exceptions.toml` lists those that may differ, each under its reason.
+`verdicts.py` runs them; `exceptions.toml` and `exceptions-files.toml` list those that may differ, each under its
+reason.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def module(request: pytest.FixtureRequest) -> str:
         since = only_newer.get(name)
         if since is not None and sys.version_info < since:
             pytest.skip(f"{name} is new in Python {since[0]}.{since[1]}")
-        pytest.skip("this Python comes without its own tests (the package test.test_asyncio)")
+        pytest.skip("this Python comes without its own tests (the package test)")
     return name
 
 
@@ -32,7 +33,7 @@ def test_same_verdicts(module: str) -> None:
 
 def test_every_exception_is_needed(module: str) -> None:
     _, unneeded = driver.complaints(module, *driver.both(module), driver.exempts())
-    assert not unneeded, "take these out of exceptions.toml:\n" + "\n".join(unneeded)
+    assert not unneeded, "take these out of the tables:\n" + "\n".join(unneeded)
 
 
 def test_every_exception_is_in_a_module_that_is_run() -> None:
@@ -46,7 +47,7 @@ PASSED, FAILED = Verdict("pass"), Verdict("fail", "AssertionError: 1 != 2")
 
 def test_a_difference_is_reported() -> None:
     unlisted, unneeded = driver.complaints("m", {"m.a": PASSED}, {"m.a": FAILED}, ())
-    assert "m.a: pass on the stock loop, fail simulated" in unlisted[0]
+    assert "m.a: pass outside, fail simulated" in unlisted[0]
     assert "1 != 2" in unlisted[0]
     assert not unneeded
 

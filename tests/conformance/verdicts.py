@@ -1,4 +1,4 @@
-"""Runs one module of CPython's own asyncio tests, method by method, and prints a verdict for each.
+"""Runs one module of CPython's own tests, method by method, and prints a verdict for each.
 
 A program of its own, so that a test that hangs, or that leaves something behind, spoils nothing else:
 
@@ -21,6 +21,8 @@ import sys
 import unittest
 from collections.abc import Iterator
 from typing import Any
+
+from test import support
 
 import simloop
 
@@ -48,7 +50,8 @@ class Recorder(unittest.TestResult):
 
     def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
         if err is not None:
-            self.note("fail" if issubclass(err[0], test.failureException) else "error", repr(err[1]))
+            kind = "fail" if issubclass(err[0], test.failureException) else "error"
+            self.note(kind, self._exc_info_to_string(err, test))  # type: ignore[attr-defined]
 
     def addSkip(self, test: Any, reason: str) -> None:
         self.note("skip", reason)
@@ -80,9 +83,9 @@ def methods(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
             yield entry
 
 
-def identifier(test: unittest.TestCase) -> str:
+def identifier(test: unittest.TestCase, module: str) -> str:
     """``test_tasks.CTask_CFuture_Tests.test_wait``, without the package's name."""
-    return test.id().removeprefix("test.test_asyncio.")
+    return test.id().removeprefix(module.rpartition(".")[0] + ".")
 
 
 def judge(test: unittest.TestCase, simulated: bool) -> tuple[str, str]:
@@ -112,11 +115,13 @@ def main() -> None:
     # A shell starts what runs in the background with SIGINT ignored, and some of the tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     without_debug()
+    # As `python -m test` has it: nothing that takes gigabytes, minutes or the internet.
+    support.use_resources = []
     # Tests print, too.
     with contextlib.redirect_stdout(sys.stderr):
-        module = importlib.import_module(f"test.test_asyncio.{options.module}")
+        module = importlib.import_module(options.module)
         for test in methods(unittest.TestLoader().loadTestsFromModule(module)):
-            name = identifier(test)
+            name = identifier(test, options.module)
             if options.method and name not in options.method:
                 continue
             if options.mode == "list":

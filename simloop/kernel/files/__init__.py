@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 
 from simloop.kernel.files.below import Below, real_cwd
-from simloop.kernel.files.calls import FileCalls
+from simloop.kernel.files.calls import Entry, FileCalls
 from simloop.kernel.files.description import Description, Stat
 from simloop.kernel.files.devices import UnsimulatedFileError
 from simloop.kernel.files.disk import Disk, DiskTiming
@@ -35,6 +35,7 @@ __all__ = [
     "Disk",
     "DiskTiming",
     "Effect",
+    "Entry",
     "Fault",
     "FileCalls",
     "FileSystem",

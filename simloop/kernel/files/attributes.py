@@ -21,6 +21,8 @@ from simloop.kernel.process import Process
 
 # What most programs are started with.
 DEFAULT_UMASK = 0o022
+# What a fresh ext4 has taken for itself, its root directory and lost+found, as df(1) shows it: 24 KiB.
+_OWN_BLOCKS = 6
 
 
 class StatVfs(NamedTuple):
@@ -107,6 +109,7 @@ class AttributeCalls:
         capacity = self.fs.disk.capacity
         blocks = (NOMINAL_CAPACITY if capacity is None else capacity) // PAGE
         free = max(0, blocks - self.fs.used() // PAGE)
+        blocks += _OWN_BLOCKS
         inodes = blocks // 4  # ext4 makes one for 16 KiB (inode_ratio in mke2fs.conf(5))
         return StatVfs(PAGE, PAGE, blocks, free, free, inodes, inodes, inodes, os.ST_RELATIME, NAME_MAX)
 

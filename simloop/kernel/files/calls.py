@@ -9,22 +9,32 @@ from __future__ import annotations
 import errno
 import os
 import stat as _stat
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from simloop.kernel.errors import fail
-from simloop.kernel.files.attributes import AttributeCalls
 from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.description import Description
 from simloop.kernel.files.devices import opened
-from simloop.kernel.files.inodes import Directory, Inode, Regular, Symlink
+from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
 from simloop.kernel.files.journal import EntryChange, Forced
 from simloop.kernel.files.resolve import MAY_EXEC, MAY_READ, MAY_WRITE, PATH_MAX, Kind, Last
+from simloop.kernel.files.xattrs import XattrCalls
 
 _O_TMPFILE = os.O_TMPFILE
+# MFD_NAME_MAX_LEN in mm/memfd.c.
+_MEMORY_NAME_MAX = 249
 _PATH_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class FileCalls(AttributeCalls):
+class Entry(NamedTuple):
+    """One name in a directory, and d_ino and d_type of what it stands for (readdir(3))."""
+
+    name: str
+    ino: int
+    kind: int
+
+
+class FileCalls(XattrCalls):
     """The calls that make, find and remove files."""
 
     # --- opening --------------------------------------------------------------------------------------
@@ -66,6 +76,14 @@ class FileCalls(AttributeCalls):
                 description.close()
                 raise
         return description
+
+    def memory(self, name: str) -> Description:
+        """memfd_create(2): a file without a name in any directory."""
+        if len(os.fsencode(name)) > _MEMORY_NAME_MAX:
+            raise fail(errno.EINVAL)
+        inode = Regular(self.fs, _stat.S_IFREG | 0o777, self.fs.root.dev)
+        inode.uid, inode.gid = self.credentials.uid, self.credentials.gid
+        return Description(inode, os.O_RDWR, f"/memfd:{name} (deleted)", self.credentials)
 
     def _may_open(self, inode: Inode, flags: int, *, must_be_directory: bool) -> None:
         """do_open() and may_open()."""
@@ -138,14 +156,23 @@ class FileCalls(AttributeCalls):
         self._make(last, Directory(self.fs, _stat.S_IFDIR | bits, last.directory.dev, last.directory))
 
     def mknod(self, path: str, mode: int = 0o600, device: int = 0, dir_fd: int | None = None) -> None:
-        """mknodat(2) of a regular file; anything else fails with EPERM, as "if the filesystem does not support the type
-        of node requested"."""
+        """mknodat(2)."""
         self._check("open", path, dir_fd)
-        if _stat.S_IFMT(mode) not in (0, _stat.S_IFREG):
-            raise fail(errno.EPERM)
+        kind = _stat.S_IFMT(mode) or _stat.S_IFREG
+        if kind not in _NODES:
+            raise fail(errno.EPERM if kind == _stat.S_IFDIR else errno.EINVAL)  # may_mknod()
         last = self._create(path, dir_fd)
         self._may_create(last.directory)
-        self._make(last, Regular(self.fs, _stat.S_IFREG | (mode & 0o7777 & ~self.umask), last.directory.dev))
+        if kind in (_stat.S_IFCHR, _stat.S_IFBLK) and self.credentials.uid:
+            raise fail(errno.EPERM)  # CAP_MKNOD
+        mode = kind | (mode & 0o7777 & ~self.umask)
+        if kind == _stat.S_IFREG:
+            self._make(last, Regular(self.fs, mode, last.directory.dev))
+            return
+        node = Special(self.fs, mode, last.directory.dev)
+        if kind in (_stat.S_IFCHR, _stat.S_IFBLK):
+            node.rdev = device
+        self._make(last, node)
 
     def symlink(self, target: str, path: str, dir_fd: int | None = None) -> None:
         """symlinkat(2)."""
@@ -318,6 +345,12 @@ class FileCalls(AttributeCalls):
         """The names in a directory, or in an open one, sorted, without ``.`` and ``..``."""
         return self.directory(path, dir_fd).names()
 
+    def entries(self, path: str | int) -> list[Entry]:
+        """As `listdir`, with what readdir(3) says besides."""
+        directory = self.directory(path)
+        found = ((name, directory.get(name)) for name in directory.names())
+        return [Entry(name, inode.ino, inode.kind) for name, inode in found if inode is not None]
+
     def directory(self, path: str | int, dir_fd: int | None = None) -> Directory:
         """A directory whose names are about to be read."""
         if isinstance(path, int):
@@ -361,4 +394,5 @@ class FileCalls(AttributeCalls):
         return self.cwd.path
 
 
+_NODES = (_stat.S_IFREG, _stat.S_IFCHR, _stat.S_IFBLK, _stat.S_IFIFO, _stat.S_IFSOCK)
 _RMDIR_DOTS = {Kind.DOT: errno.EINVAL, Kind.DOTDOT: errno.ENOTEMPTY, Kind.ROOT: errno.EBUSY}

@@ -13,10 +13,12 @@ from simloop.kernel.files.resolve import Credentials
 
 _NULL, _ZERO, _FULL, _RANDOM, _URANDOM = (os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 _KNOWN = (_NULL, _ZERO, _FULL, _RANDOM, _URANDOM)
+# The controlling terminal (tty(4)), of which simulated processes have none.
+_TTY = os.makedev(5, 0)
 
 
 class UnsimulatedFileError(OSError):
-    """A device, fifo or socket of the real machine, which nothing stands in for: ENXIO, as without its driver."""
+    """A device or fifo that nothing stands in for: ENXIO, as without its driver."""
 
     def __init__(self) -> None:
         super().__init__(errno.ENXIO, os.strerror(errno.ENXIO))
@@ -64,9 +66,33 @@ class Device(Description):
         raise fail(errno.EINVAL)
 
 
+class Fifo(Description):
+    """A fifo that was opened for reading without waiting for a writer; there is none."""
+
+    pollable = True
+
+    def mask(self) -> int:
+        return 0
+
+    def _read(self, start: int, count: int) -> bytes:
+        if count < 0:
+            raise fail(errno.EINVAL)
+        return b""  # "all file descriptors referring to the write end of a pipe have been closed" (pipe(7))
+
+    def _read_into(self, start: int, view: memoryview) -> int:
+        return 0
+
+    def lseek(self, offset: int, whence: int) -> int:
+        raise fail(errno.ESPIPE)
+
+
 def opened(inode: Inode, flags: int, path: str, credentials: Credentials) -> Description:
     """The description for an inode, whatever it is."""
     if isinstance(inode, Special) and not flags & os.O_PATH:
+        if _stat.S_ISSOCK(inode.mode) or (_stat.S_ISCHR(inode.mode) and inode.rdev == _TTY):
+            raise fail(errno.ENXIO)  # open(2)
+        if _stat.S_ISFIFO(inode.mode) and flags & os.O_ACCMODE == os.O_RDONLY and flags & os.O_NONBLOCK:
+            return Fifo(inode, flags, path, credentials)  # fifo(7): this does not wait
         if not _stat.S_ISCHR(inode.mode) or inode.rdev not in _KNOWN:
             raise UnsimulatedFileError
         return Device(inode, flags, path, credentials)

@@ -19,12 +19,28 @@ if TYPE_CHECKING:
 # What one block of an ext4 file system holds; that is how large a directory starts.
 DIRECTORY_SIZE = PAGE
 _SECTORS = PAGE // 512
+_NO_XATTRS: dict[str, bytes] = {}
 
 
 class Inode:
     """A file of any kind: who owns it, what it may be used for, when it was changed."""
 
-    __slots__ = ("atime", "ctime", "dev", "fs", "gid", "home", "ino", "locks", "mode", "mtime", "nlink", "rdev", "uid")
+    __slots__ = (
+        "atime",
+        "ctime",
+        "dev",
+        "fs",
+        "gid",
+        "home",
+        "ino",
+        "locks",
+        "mode",
+        "mtime",
+        "nlink",
+        "rdev",
+        "uid",
+        "xattrs",
+    )
 
     def __init__(self, fs: FileSystem, mode: int, dev: int) -> None:
         self.fs = fs
@@ -40,6 +56,8 @@ class Inode:
         self.home: tuple[Directory, str] | None = None
         #: Held by flock(2) and fcntl(2), once anything was.
         self.locks: Locks | None = None
+        #: Never changed in place, so that all may begin with the same one.
+        self.xattrs: dict[str, bytes] = _NO_XATTRS
 
     @property
     def kind(self) -> int:

@@ -1,0 +1,140 @@
+"""`os.eventfd` and `os.timerfd_create`, and the functions that go with them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from simloop.kernel.clock import BOOT_NS, SECOND, WALL_NS
+from simloop.kernel.counters import Counter, EventFd, TimerFd
+from simloop.kernel.errors import fail
+from simloop.network.world import World
+from simloop.shims import active
+from simloop.shims.patch import builtin
+
+_NAMES = (
+    "eventfd", "eventfd_read", "eventfd_write",
+    # New in Python 3.13.
+    "timerfd_create", "timerfd_gettime", "timerfd_gettime_ns", "timerfd_settime", "timerfd_settime_ns",
+)  # fmt: skip
+_real: dict[str, Any] = {name: getattr(os, name) for name in _NAMES if hasattr(os, name)}
+
+T = TypeVar("T")
+
+
+def wait(world: World, counter: Counter, call: Callable[[], T]) -> T:
+    """Make a call, now or when it need not wait."""
+    results: list[T] = []
+
+    def done() -> bool:
+        if not results:
+            try:
+                results.append(call())
+            except BlockingIOError:
+                if counter.flags & os.O_NONBLOCK:
+                    raise
+                return False
+        return True
+
+    if not done():
+        world.block(done)
+    return results[0]
+
+
+def _counter(world: World, fd: Any, kind: type[T]) -> T:
+    counter = world.current.files.get(fd)
+    if counter is None:
+        raise fail(errno.EBADF)
+    if not isinstance(counter, kind):
+        raise fail(errno.EINVAL)
+    return counter
+
+
+def eventfd(initval: int, flags: int = os.EFD_CLOEXEC) -> int:
+    world = active.world()
+    if world is None or not isinstance(initval, int) or not 0 <= initval < 1 << 32:
+        return _real["eventfd"](initval, flags)  # type: ignore[no-any-return]
+    if flags & ~(os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE):
+        raise fail(errno.EINVAL)
+    semaphore, nonblocking = bool(flags & os.EFD_SEMAPHORE), bool(flags & os.EFD_NONBLOCK)
+    fd = world.current.open(EventFd(initval, semaphore=semaphore, nonblocking=nonblocking))
+    if not flags & os.EFD_CLOEXEC:
+        world.current.inheritable.add(fd)
+    return fd
+
+
+def eventfd_read(fd: int) -> int:
+    world = active.world()
+    if world is None or fd not in world.current.files:
+        return _real["eventfd_read"](fd)  # type: ignore[no-any-return]
+    counter = _counter(world, fd, EventFd)
+    return wait(world, counter, counter.take)
+
+
+def eventfd_write(fd: int, value: int) -> None:
+    world = active.world()
+    if world is None or fd not in world.current.files:
+        return _real["eventfd_write"](fd, value)  # type: ignore[no-any-return]
+    counter = _counter(world, fd, EventFd)
+    wait(world, counter, lambda: counter.add(value))
+    return None
+
+
+# What each kind of clock reads at the moment at which a world's clock reads 0.
+_ORIGINS = {time.CLOCK_REALTIME: WALL_NS - BOOT_NS, time.CLOCK_MONOTONIC: 0, time.CLOCK_BOOTTIME: 0}
+
+
+class _Timer(TimerFd):
+    origin_ns = 0
+
+
+def timerfd_create(clockid: int, /, *, flags: int = os.EFD_CLOEXEC) -> int:
+    world = active.world()
+    if world is None:
+        return _real["timerfd_create"](clockid, flags=flags)  # type: ignore[no-any-return]
+    if clockid not in _ORIGINS or flags & ~(os.EFD_CLOEXEC | os.EFD_NONBLOCK):  # as TFD_CLOEXEC and TFD_NONBLOCK
+        raise fail(errno.EINVAL)
+    timer = _Timer(world.scheduler, nonblocking=bool(flags & os.EFD_NONBLOCK))
+    timer.origin_ns = _ORIGINS[clockid]
+    # Not inheritable, whatever the flags: os_timerfd_create_impl() in Modules/posixmodule.c sees to that.
+    return world.current.open(timer)
+
+
+def timerfd_settime_ns(fd: int, /, *, flags: int = 0, initial: int = 0, interval: int = 0) -> tuple[int, int]:
+    world = active.world()
+    if world is None or fd not in world.current.files:
+        return _real["timerfd_settime_ns"](fd, flags=flags, initial=initial, interval=interval)  # type: ignore[no-any-return]
+    timer = _counter(world, fd, _Timer)
+    if initial < 0 or interval < 0:
+        raise fail(errno.EINVAL)
+    before = timer.left_ns()
+    # TFD_TIMER_ABSTIME is 1; the wall clock is never set, so that TFD_TIMER_CANCEL_ON_SET cancels nothing.
+    due = initial - timer.origin_ns if flags & 1 else world.scheduler.clock.now + initial
+    timer.set(due if initial else None, interval)
+    return before
+
+
+def timerfd_gettime_ns(fd: int, /) -> tuple[int, int]:
+    world = active.world()
+    if world is None or fd not in world.current.files:
+        return _real["timerfd_gettime_ns"](fd)  # type: ignore[no-any-return]
+    return _counter(world, fd, _Timer).left_ns()
+
+
+def timerfd_settime(fd: int, /, *, flags: int = 0, initial: float = 0.0, interval: float = 0.0) -> tuple[float, float]:
+    world = active.world()
+    if world is None or fd not in world.current.files:
+        return _real["timerfd_settime"](fd, flags=flags, initial=initial, interval=interval)  # type: ignore[no-any-return]
+    left, every = timerfd_settime_ns(fd, flags=flags, initial=int(initial * 1e9), interval=int(interval * 1e9))
+    return left / SECOND, every / SECOND
+
+
+def timerfd_gettime(fd: int, /) -> tuple[float, float]:
+    left, every = timerfd_gettime_ns(fd)
+    return left / SECOND, every / SECOND
+
+
+REPLACEMENTS: list[tuple[object, str, object]] = [(os, name, builtin(globals()[name])) for name in _real]
