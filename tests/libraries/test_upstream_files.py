@@ -26,9 +26,6 @@ SUITES = (
         # Else anyio's plugin runs them. Its marker is known without it, too.
         simulated=("-p", "no:anyio", "-o", "addopts=", "-o", "markers=anyio"),
         exceptions={
-            "tests/test_fileio.py::TestPath::test_is_fifo": (
-                "pipes are not simulated yet", r"os\.mkfifo is outside of the simulation",
-            ),
             "tests/test_fileio.py::TestPath::test_is_socket": (
                 "unix sockets are not simulated yet", r"family AF_UNIX is outside of the simulation",
             ),

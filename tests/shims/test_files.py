@@ -13,6 +13,7 @@ import pickle
 import posix
 import select
 import shutil
+import socket
 import stat
 import tempfile
 import threading
@@ -709,3 +710,32 @@ def test_an_eventfd_is_waited_for() -> None:
         return await waiting
 
     assert simloop.run(main) == 7
+
+
+@pytest.mark.parametrize("by_socket", [False, True])
+def test_a_loop_sends_a_simulated_file(by_socket: bool) -> None:
+    data = bytes(range(256)) * 1000
+
+    async def main() -> bytes:
+        loop = asyncio.get_running_loop()
+        simloop.current().fs.write_tree({"/data": data})
+        received: asyncio.Future[bytes] = loop.create_future()
+
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            received.set_result(await reader.read())
+            writer.close()
+
+        async with await asyncio.start_server(take, "127.0.0.1", 7000):
+            with open("/data", "rb") as file:
+                if by_socket:
+                    with socket.socket() as sock:
+                        sock.setblocking(False)
+                        await loop.sock_connect(sock, ("127.0.0.1", 7000))
+                        assert await loop.sock_sendfile(sock, file, 100) == len(data) - 100
+                else:
+                    transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", 7000)
+                    assert await loop.sendfile(transport, file, 100) == len(data) - 100
+                    transport.close()
+            return await received
+
+    assert simloop.run(main) == data[100:]
