@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import ssl
@@ -75,8 +76,24 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         raise active.escape("an sqlite3 database", "use ':memory:', or replace it in the test")
 
 
+_FILE_OF_C = "C code writes that file; " + _MOCK
+
+
+def _optional(name: str) -> Any:
+    """A module that not every Python has."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
 # Calls that no audit event announces.
 REFUSED: list[tuple[object, str, str, str]] = [
+    (_optional("_gdbm"), "open", "dbm.gnu", _FILE_OF_C),
+    (_optional("_dbm"), "open", "dbm.ndbm", _FILE_OF_C),
+    (_optional("_posixshmem"), "shm_open", "shared memory", _MOCK),
+    (_optional("readline"), "write_history_file", "readline.write_history_file", _FILE_OF_C),
+    (_optional("readline"), "append_history_file", "readline.append_history_file", _FILE_OF_C),
     (os, "pipe", "os.pipe", "pipes are not simulated yet; " + _MOCK),
     (os, "pipe2", "os.pipe2", "pipes are not simulated yet; " + _MOCK),
     (os, "openpty", "os.openpty", _SUBPROCESS),
@@ -100,10 +117,20 @@ def _refusing(real: Callable[..., Any], what: str, remedy: str) -> Callable[...,
     return refuse
 
 
+def _log_keys(context: Any, path: Any) -> None:
+    if path is not None and active.world() is not None:
+        raise active.escape("the key log of a TLS context", _FILE_OF_C)
+    _real_keylog.__set__(context, path)
+
+
+_real_keylog: Any = ssl.SSLContext.keylog_filename
 REPLACEMENTS: list[tuple[object, str, object]] = [
-    (owner, name, _refusing(getattr(owner, name), what, remedy))
-    for owner, name, what, remedy in REFUSED
-    if hasattr(owner, name)
+    *(
+        (owner, name, _refusing(getattr(owner, name), what, remedy))
+        for owner, name, what, remedy in REFUSED
+        if hasattr(owner, name)
+    ),
+    (ssl.SSLContext, "keylog_filename", property(_real_keylog.__get__, _log_keys)),
 ]
 
 _hooked = False

@@ -11,15 +11,19 @@ import mmap
 import os
 import pickle
 import posix
+import readline
 import select
 import shutil
 import socket
+import sqlite3
+import ssl
 import stat
 import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable
+from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -739,3 +743,23 @@ def test_a_loop_sends_a_simulated_file(by_socket: bool) -> None:
             return await received
 
     assert simloop.run(main) == data[100:]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: sqlite3.connect(path),
+        lambda path: setattr(ssl.create_default_context(), "keylog_filename", str(path)),
+        lambda path: readline.write_history_file(path),
+        lambda path: shared_memory.SharedMemory(create=True, size=10),
+        lambda path: mmap.mmap(os.open(path, os.O_CREAT | os.O_RDWR), 0),
+    ],
+    ids=["sqlite3", "keylog", "readline", "shared memory", "mmap"],
+)
+def test_c_code_that_writes_files_escapes(write: Callable[[Path], object], tmp_path: Path) -> None:
+    async def main() -> None:
+        write(tmp_path / "file")
+
+    with pytest.raises(simloop.EscapedSimulationError):
+        simloop.run(main)
+    assert not list(tmp_path.iterdir())
