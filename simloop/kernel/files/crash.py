@@ -63,7 +63,7 @@ def tell(who: str, kind: str, answer: int, subject: object) -> str:
             lost = subject.journal.operations[-answer:]  # type: ignore[attr-defined]
             more = f", nor the {len(lost) - 1} after it" if len(lost) > 1 else ""
             return f"the power cut of {host} came before {lost[0]} was on disk{more}"
-        whose = {"cut": f"the new size of {path}", "mode": f"mode, owner or times of {path}"}
+        whose = {"cut": f"the new size of {path}", "mode": f"attributes of {path}"}
         return f"the power cut of {host} came before {whose.get(what, f'the name {rest}')} was on disk"
     if what == "end":
         return f"the power cut of {host} took the last {'page' if answer == 1 else f'{answer} pages'} of {path}"

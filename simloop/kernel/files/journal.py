@@ -138,7 +138,7 @@ class Operation(NamedTuple):
         change = self.changes[0]
         if isinstance(change, EntryChange):
             return f"{'removing' if change.after is None else 'making'} {change.path}"
-        what = "the size" if isinstance(change, SizeChange) else "mode, owner or times"
+        what = "the size" if isinstance(change, SizeChange) else "attributes"
         return f"changing {what} of {change.inode.path}"
 
     def force(self) -> None:
