@@ -8,6 +8,8 @@ anything.
 from __future__ import annotations
 
 import atexit
+import sys
+import warnings
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -37,10 +39,15 @@ def close(left: int) -> None:
     nowhere = World(Choices())
     nowhere.root.dead = True
     before, active.entered = active.entered, nowhere
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     try:
-        while len(_kept) > left:
-            close_coroutine(_kept.popleft())
+        # What was left open is no news.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            while len(_kept) > left:
+                close_coroutine(_kept.popleft())
     finally:
+        sys.unraisablehook = hook
         active.entered = before
         nowhere.close()
     if not left:

@@ -426,19 +426,21 @@ def open_code(path: Any) -> Any:
     return open(path, "rb")
 
 
-_real_updatecache = linecache.updatecache
-
-
-def updatecache(filename: Any, module_globals: Any = None) -> Any:
+def _on_real_files(function: Callable[..., Any]) -> Callable[..., Any]:
     """Source lines for tracebacks are the interpreter's own affair, and kept from run to run: they are real."""
-    world: World | None = inside()
-    if world is None:
-        return _real_updatecache(filename, module_globals)
-    world.reaching_out = True
-    try:
-        return _real_updatecache(filename, module_globals)
-    finally:
-        world.reaching_out = False
+
+    def shim(*args: Any) -> Any:
+        world: World | None = inside()
+        if world is None:
+            return function(*args)
+        world.reaching_out = True
+        try:
+            return function(*args)
+        finally:
+            world.reaching_out = False
+
+    shim.__name__ = shim.__qualname__ = function.__name__
+    return shim
 
 
 open.__module__ = open_code.__module__ = "_io"
@@ -449,5 +451,6 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     *((module, "FileIO", FileIO) for module in (io, _io)),
     # Not that of _io: imports are real.
     (io, "open_code", builtin(open_code)),
-    (linecache, "updatecache", updatecache),
+    (linecache, "checkcache", _on_real_files(linecache.checkcache)),
+    (linecache, "updatecache", _on_real_files(linecache.updatecache)),
 ]
