@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -18,19 +19,23 @@ T = TypeVar("T")
 def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int]) -> T:
     """Make a call, now or when it need not wait. ``nonblocking()`` says whether it may not wait at all."""
     results: list[T] = []
+    errors: list[OSError] = []
 
     def done() -> bool:
-        if not results:
+        # A thread's is asked by the scheduler, which must not see what the call raises.
+        if not results and not errors:
             try:
                 results.append(call())
-            except BlockingIOError:
-                if nonblocking():
-                    raise
-                return False
+            except OSError as error:
+                if isinstance(error, BlockingIOError) and not nonblocking():
+                    return False
+                errors.append(error)
         return True
 
     if not done():
         world.block(done)
+    if errors:
+        raise errors.pop()
     return results[0]
 
 
@@ -53,6 +58,30 @@ def write_to(world: World, file: Unseekable, data: memoryview) -> int:
         except (BrokenPipeError, BlockingIOError):
             break
     return done
+
+
+def _leave_eagain() -> None:
+    """Buffers in C tell their callers what errno is after a call that returned None (_set_BlockingIOError() in
+    Modules/_io/bufferedio.c): a wait for no signal, and for no time, leaves EAGAIN there."""
+    signal.sigtimedwait((), 0)
+
+
+def read_unless_empty(world: World, file: Unseekable, size: int) -> bytes | None:
+    """As a raw file reads: None where there is nothing yet, and it may not wait."""
+    try:
+        return read_from(world, file, size)
+    except BlockingIOError:
+        _leave_eagain()
+    return None
+
+
+def write_unless_full(world: World, file: Unseekable, data: memoryview) -> int | None:
+    """As a raw file writes: None where there is no room yet, and it may not wait."""
+    try:
+        return write_to(world, file, data)
+    except BlockingIOError:
+        _leave_eagain()
+    return None
 
 
 def wait_for_partner(world: World, file: File) -> None:

@@ -418,7 +418,7 @@ def fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
         copy = world.current.open(file)
         _inherit(world, copy, cmd == _fcntl.F_DUPFD)
         return copy
-    if isinstance(file, End) and (answer := control(file, cmd, arg)) is not None:
+    if (answer := control(file, cmd, arg)) is not None:
         return answer
     if isinstance(file, (Description, Unseekable)):
         if cmd == _fcntl.F_GETFL:

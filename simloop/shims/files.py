@@ -27,7 +27,7 @@ from simloop.kernel.process import PowerCut
 from simloop.kernel.unseekable import Unseekable
 from simloop.network.world import World
 from simloop.shims import active
-from simloop.shims.blocking import read_from, write_to
+from simloop.shims.blocking import read_unless_empty, write_unless_full
 from simloop.shims.descriptors import view_of
 from simloop.shims.patch import builtin
 from simloop.shims.paths import inside, named, ours, pay
@@ -47,6 +47,7 @@ class SimFileIO(real_FileIO):
     """
 
     _fd = -1
+    _seekable: bool | None = None
     closed: Any = io.RawIOBase.closed
 
     def __init__(
@@ -169,7 +170,7 @@ class SimFileIO(real_FileIO):
             found = self._checked_reads()
             if isinstance(found, Unseekable):
                 view = view_of(buffer)
-                data = self._unless_empty(found, len(view))
+                data = read_unless_empty(self._world, found, len(view))
                 if data is not None:
                     view[: len(data)] = data
                 return data if data is None else len(data)
@@ -186,22 +187,15 @@ class SimFileIO(real_FileIO):
         if size is None or size < 0:
             return self.readall()
         if isinstance(file, Unseekable):
-            return self._unless_empty(file, size)
+            return read_unless_empty(self._world, file, size)
         data: bytes = self._call(file.read, size)
         return data
-
-    def _unless_empty(self, file: Unseekable, size: int) -> bytes | None:
-        """What is there to be read; None where there is nothing yet, and it may not wait."""
-        try:
-            return read_from(self._world, file, size)
-        except BlockingIOError:
-            return None
 
     def readall(self) -> bytes | None:  # type: ignore[override]
         file = self._checked_reads()
         pieces: list[bytes] = []
         if isinstance(file, Unseekable):
-            while more := self._unless_empty(file, _READ_SIZE):
+            while more := read_unless_empty(self._world, file, _READ_SIZE):
                 pieces.append(more)
             return b"".join(pieces) if pieces or more is not None else None
         # One more than what is left, so that the end is seen in most cases without another call.
@@ -217,7 +211,7 @@ class SimFileIO(real_FileIO):
         if file is None or self._process.files.get(self._fd) is not file or not self._writes:
             found = self._checked_writes()
             if isinstance(found, Unseekable):
-                return self._unless_full(found, data)
+                return write_unless_full(self._world, found, view_of(data))
             file = found
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
@@ -227,14 +221,6 @@ class SimFileIO(real_FileIO):
         finally:
             if self._fs.disk.owed_ns:
                 pay(self._world, self._fs)
-
-    def _unless_full(self, file: Unseekable, data: Any) -> int | None:
-        if isinstance(data, str):
-            raise TypeError("a bytes-like object is required, not 'str'")
-        try:
-            return write_to(self._world, file, view_of(data))
-        except BlockingIOError:
-            return None
 
     def truncate(self, size: int | None = None, /) -> int:
         file = self._checked_writes()
@@ -265,7 +251,10 @@ class SimFileIO(real_FileIO):
 
     def seekable(self) -> bool:
         self._check_open()
-        return isinstance(self._process.files.get(self._fd), Description)
+        if self._seekable is None:
+            # Once and for all, as the real one.
+            self._seekable = isinstance(self._process.files.get(self._fd), Description)
+        return self._seekable
 
     def _check_open(self) -> None:
         if self._fd < 0:

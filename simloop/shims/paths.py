@@ -92,7 +92,7 @@ def do(
     try:
         return call(*args, **keywords)
     except UnsimulatedFileError:
-        raise active.escape(f"the device {shown!r}", "replace it in the test") from None
+        raise active.escape(f"the device or fifo {shown!r}", "replace it in the test") from None
     except OSError as error:
         if error.filename is None and shown is not None:
             error.filename = shown if isinstance(shown, (int, *_BUFFERS)) else os.fspath(shown)
@@ -312,7 +312,8 @@ def truncate(path: Any, length: int) -> None:
         return _real["truncate"](path, length)  # type: ignore[no-any-return]
     calls = world.files()
     if isinstance(name, int):
-        do(world, lambda: calls.description(name).truncate(length))
+        file = world.current.files.get(name)
+        do(world, lambda: (file if isinstance(file, End) else calls.description(name)).truncate(length))
     else:
         do(world, calls.truncate, name, length, shown=path)
     return None

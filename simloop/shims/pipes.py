@@ -14,6 +14,7 @@ from typing import Any
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
 from simloop.kernel.pipes import PAGE, End, insert, make_pipe, splice_pipes
+from simloop.kernel.process import File
 from simloop.kernel.tcp import TcpSocket
 from simloop.kernel.unseekable import Unseekable
 from simloop.network.world import World
@@ -153,13 +154,13 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
 # --- fcntl(2) and ioctl(2) ------------------------------------------------------------------------------
 
 
-def control(file: End, cmd: int, arg: Any) -> int | None:
+def control(file: File, cmd: int, arg: Any) -> int | None:
     """What fcntl(2) can do with pipes only; None if `cmd` is something else."""
-    if cmd == _fcntl.F_GETPIPE_SZ:
-        return PAGE * file.pipe.capacity
-    if cmd == _fcntl.F_SETPIPE_SZ:
-        return file.pipe.resize(arg)
-    return None
+    if cmd not in (_fcntl.F_GETPIPE_SZ, _fcntl.F_SETPIPE_SZ):
+        return None
+    if not isinstance(file, End):
+        raise fail(errno.EBADF)  # pipe_fcntl()
+    return file.pipe.resize(arg) if cmd == _fcntl.F_SETPIPE_SZ else PAGE * file.pipe.capacity
 
 
 def ioctl(fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True, /) -> Any:

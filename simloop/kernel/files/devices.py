@@ -21,7 +21,7 @@ _TTY = os.makedev(5, 0)
 
 
 class UnsimulatedFileError(OSError):
-    """A device that nothing stands in for: ENXIO, as without its driver."""
+    """A device, or a fifo of the real machine, that nothing stands in for: ENXIO, as without its driver."""
 
     def __init__(self) -> None:
         super().__init__(errno.ENXIO, os.strerror(errno.ENXIO))
@@ -100,7 +100,7 @@ def opened(inode: Inode, flags: int, path: str, credentials: Credentials) -> Des
     if isinstance(inode, Special) and not flags & os.O_PATH:
         if _stat.S_ISSOCK(inode.mode) or (_stat.S_ISCHR(inode.mode) and inode.rdev == _TTY):
             raise fail(errno.ENXIO)  # open(2)
-        if _stat.S_ISFIFO(inode.mode):
+        if _stat.S_ISFIFO(inode.mode) and not inode.real:
             return Fifo(inode, flags)
         if not _stat.S_ISCHR(inode.mode) or inode.rdev not in _KNOWN:
             raise UnsimulatedFileError

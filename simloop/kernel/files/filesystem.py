@@ -120,7 +120,7 @@ class FileSystem:
         elif _stat.S_ISLNK(mode):
             inode = Symlink(self, mode, dev, self._below.target(path))
         else:
-            inode = Special(self, mode, dev)
+            inode = Special(self, mode, dev, real=True)
         _take_over(inode, found)
         inode.home = (directory, name)
         if shared:
