@@ -354,6 +354,8 @@ class FileCalls(XattrCalls):
     def directory(self, path: str | int, dir_fd: int | None = None) -> Directory:
         """A directory whose names are about to be read."""
         if isinstance(path, int):
+            if not isinstance(self.opened(path), Directory):
+                raise fail(errno.ENOTDIR)
             description = self.description(path)
             self.fs.disk.check("listdir", description.path)
             inode, allowed = description.inode, description.readable
