@@ -159,6 +159,8 @@ def spliced() -> list[Any]:
     source, (r, w) = os.open("file", os.O_RDONLY), os.pipe2(os.O_NONBLOCK)
     found: list[Any] = [os.splice(source, w, 100, 4000), os.read(r, 200), os.splice(source, w, 10_000)]
     found += [os.lseek(source, 0, 1), filled(w, 1), len(os.read(r, 9999)), tried(os.splice, source, w, 10, None, 0)]
+    w3 = os.pipe2(os.O_NONBLOCK)[1]
+    found += [os.splice(source, w3, 5000, 4000), filled(w3)]  # over three pages
     target = os.open("other", os.O_RDWR | os.O_CREAT)
     found += [os.splice(r, target, 5000), os.lseek(target, 0, 1), os.splice(r, target, 5, None, 20_000)]
     found += [os.fstat(target).st_size, tried(os.splice, source, target, 5), tried(os.splice, w, target, 1)]
