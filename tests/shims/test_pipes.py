@@ -264,13 +264,16 @@ async def several() -> str:
     return "".join(order)
 
 
+def answering(kind: str, *answers: int) -> Callable[[str, str, int, int], int]:
+    waiting = list(answers)
+    return lambda who, asked, number, n: waiting.pop(0) if asked == kind and waiting else 0
+
+
 def test_the_environment_says_which_pipe_is_heard_first() -> None:
     found = []
     for first in range(2):
         for second in range(3):
-            answers = iter([first, second])
-            decide = lambda who, kind, *rest: next(answers, 0) if kind == "poll.order" else 0  # noqa: E731
-            runs = [execute(several, Choices(0, decide), Limits())]
+            runs = [execute(several, Choices(0, answering("poll.order", first, second)), Limits())]
             deviations = runs[0].choices.deviations()
             runs.append(execute(several, Choices(0, Schedule(deviations=deviations).decider()), Limits()))
             assert runs[0].value == runs[1].value
