@@ -21,6 +21,7 @@ from simloop.shims import (
     listing,
     names,
     paths,
+    pipes,
     polling,
     signals,
     sockets,
@@ -30,7 +31,8 @@ from simloop.shims import (
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIMULATING = [
-    clocks, counters, descriptors, entropy, files, listing, names, paths, polling, sockets, threads, signals, xattrs,
+    clocks, counters, descriptors, entropy, files, listing, names, paths, pipes, polling, sockets, threads,
+    signals, xattrs,
 ]  # fmt: skip
 
 #: Audit events that depend on their arguments.

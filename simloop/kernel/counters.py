@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import NoReturn
 
 from simloop.kernel.errors import fail
-from simloop.kernel.process import IN, OUT, File
+from simloop.kernel.process import IN, OUT
 from simloop.kernel.scheduler import Scheduler
+from simloop.kernel.unseekable import Unseekable
 
 # How much is read or written at once: a uint64_t.
 _SIZE = 8
@@ -17,12 +17,11 @@ _SIZE = 8
 _EVENTS_MAX = (1 << 64) - 2
 
 
-class Counter(File):
-    """What both have in common. Where Linux would wait they fail with EAGAIN: to wait is the caller's affair."""
+class Counter(Unseekable):
+    """What both have in common."""
 
     def __init__(self, *, nonblocking: bool) -> None:
-        super().__init__()
-        self.flags = os.O_RDWR | (os.O_NONBLOCK if nonblocking else 0)
+        super().__init__(os.O_RDWR | (os.O_NONBLOCK if nonblocking else 0))
 
     def take(self) -> int:
         """The count, which begins anew."""
@@ -38,26 +37,6 @@ class Counter(File):
 
     def close(self) -> None:
         pass
-
-    # What files can do and these cannot.
-
-    def pread(self, count: int, offset: int) -> NoReturn:
-        raise fail(errno.ESPIPE)
-
-    def pwrite(self, data: memoryview, offset: int) -> NoReturn:
-        raise fail(errno.ESPIPE)
-
-    def lseek(self, offset: int, whence: int) -> NoReturn:
-        raise fail(errno.ESPIPE)
-
-    def allocate(self, start: int, length: int) -> NoReturn:
-        raise fail(errno.ESPIPE)
-
-    def truncate(self, size: int) -> NoReturn:
-        raise fail(errno.EINVAL)
-
-    def sync(self, *, data_only: bool = False) -> NoReturn:
-        raise fail(errno.EINVAL)
 
 
 class EventFd(Counter):

@@ -77,6 +77,8 @@ class Host:
         self.ports = ports
         #: How many processes were started on it so far.
         self.processes = 0
+        #: How many pipes were made on it so far.
+        self.pipes = 0
         #: Its files, once anybody has asked for them.
         self.fs: FileSystem | None = None
         #: Whether it has power.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from simloop.kernel.clock import BOOT_NS, SECOND, WALL_NS
-from simloop.kernel.counters import Counter, EventFd, TimerFd
+from simloop.kernel.counters import EventFd, TimerFd
 from simloop.kernel.errors import fail
 from simloop.network.world import World
 from simloop.shims import active
+from simloop.shims.blocking import wait_for
 from simloop.shims.patch import builtin
 
 _NAMES = (
@@ -23,25 +23,6 @@ _NAMES = (
 _real: dict[str, Any] = {name: getattr(os, name) for name in _NAMES if hasattr(os, name)}
 
 T = TypeVar("T")
-
-
-def wait(world: World, counter: Counter, call: Callable[[], T]) -> T:
-    """Make a call, now or when it need not wait."""
-    results: list[T] = []
-
-    def done() -> bool:
-        if not results:
-            try:
-                results.append(call())
-            except BlockingIOError:
-                if counter.flags & os.O_NONBLOCK:
-                    raise
-                return False
-        return True
-
-    if not done():
-        world.block(done)
-    return results[0]
 
 
 def _counter(world: World, fd: Any, kind: type[T]) -> T:
@@ -71,7 +52,7 @@ def eventfd_read(fd: int) -> int:
     if world is None or fd not in world.current.files:
         return _real["eventfd_read"](fd)  # type: ignore[no-any-return]
     counter = _counter(world, fd, EventFd)
-    return wait(world, counter, counter.take)
+    return wait_for(world, counter, counter.take)
 
 
 def eventfd_write(fd: int, value: int) -> None:
@@ -79,7 +60,7 @@ def eventfd_write(fd: int, value: int) -> None:
     if world is None or fd not in world.current.files:
         return _real["eventfd_write"](fd, value)  # type: ignore[no-any-return]
     counter = _counter(world, fd, EventFd)
-    wait(world, counter, lambda: counter.add(value))
+    wait_for(world, counter, lambda: counter.add(value))
     return None
 
 

@@ -11,15 +11,17 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from simloop.kernel.counters import Counter
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
+from simloop.kernel.pipes import End
 from simloop.kernel.process import FIRST_FD, File
+from simloop.kernel.unseekable import Unseekable
 from simloop.network.world import World
 from simloop.shims import active
-from simloop.shims.counters import wait
+from simloop.shims.blocking import read_from, wait_for, write_to
 from simloop.shims.patch import builtin
 from simloop.shims.paths import declare_support, do, inside, only_path, ours, pathconf, pay, result_of, stat
+from simloop.shims.pipes import control
 
 _NAMES = (
     "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fpathconf", "fstat",
@@ -49,8 +51,8 @@ def _on(name: str, shape: Callable[..., Call]) -> Callable[..., Any]:
 
 def _called(world: World, fd: int, call: Call) -> Any:
     file = world.current.files.get(fd)
-    if isinstance(file, Counter):
-        return wait(world, file, lambda: call(file))
+    if isinstance(file, Unseekable):
+        return wait_for(world, file, lambda: call(file))
     return call(world.files().description(fd))
 
 
@@ -88,11 +90,6 @@ def _pwrite(data: Any, offset: int) -> Call:
     return lambda file: file.pwrite(view, offset)
 
 
-def _writev(buffers: Any) -> Call:
-    data = memoryview(b"".join(_views(buffers)))
-    return lambda file: file.write(data)
-
-
 def _pwritev(buffers: Any, offset: int, flags: int = 0) -> Call:
     data = memoryview(b"".join(_views(buffers)))
     return lambda file: file.pwrite(data, offset)
@@ -106,12 +103,16 @@ def _allocate(offset: int, size: int) -> Call:
     return lambda file: file.allocate(offset, size)
 
 
-def _nothing(*_: Any) -> Call:
-    return lambda file: None
+def _advice(*_: Any) -> Call:
+    def check(file: Description | Unseekable) -> None:
+        if isinstance(file, End):
+            raise fail(errno.ESPIPE)  # generic_fadvise() in mm/fadvise.c
+
+    return check
 
 
 def _set_blocking(blocking: bool) -> Call:
-    def change(file: Description | Counter) -> None:
+    def change(file: Description | Unseekable) -> None:
         # Regular files take the flag, and heed it no more than without it (open(2)).
         file.flags = file.flags & ~os.O_NONBLOCK if blocking else file.flags | os.O_NONBLOCK
 
@@ -127,9 +128,9 @@ pwrite = _on("pwrite", _pwrite)
 # Of what is no regular file; for those there is a faster way below.
 _read_other = _on("read", lambda count: lambda file: file.read(count))
 _write_other = _on("write", lambda data: lambda file: file.write(view_of(data)))
-writev, pwritev = _on("writev", _writev), _on("pwritev", _pwritev)
+pwritev = _on("pwritev", _pwritev)
 ftruncate, posix_fallocate = _on("ftruncate", _truncate), _on("posix_fallocate", _allocate)
-posix_fadvise = _on("posix_fadvise", _nothing)
+posix_fadvise = _on("posix_fadvise", _advice)
 get_blocking = _on("get_blocking", lambda: lambda file: not file.flags & os.O_NONBLOCK)
 set_blocking = _on("set_blocking", _set_blocking)
 
@@ -163,6 +164,9 @@ def read(fd: int, length: int, /) -> bytes:
     world = inside()
     file = world.current.files.get(fd) if world is not None else None
     if world is None or not isinstance(file, Description):
+        if isinstance(file, Unseekable):
+            assert world is not None
+            return read_from(world, file, length)
         return _read_other(fd, length)  # type: ignore[no-any-return]
     fs = file.inode.fs
     # As `do`, on a hot path: nothing here has a name to put into an error.
@@ -177,6 +181,9 @@ def write(fd: int, data: Any, /) -> int:
     world = inside()
     file = world.current.files.get(fd) if world is not None else None
     if world is None or not isinstance(file, Description):
+        if isinstance(file, Unseekable):
+            assert world is not None
+            return write_to(world, file, view_of(data))
         return _write_other(fd, data)  # type: ignore[no-any-return]
     fs = file.inode.fs
     try:
@@ -184,6 +191,13 @@ def write(fd: int, data: Any, /) -> int:
     finally:
         if fs.disk.owed_ns:
             pay(world, fs)
+
+
+def writev(fd: int, buffers: Any, /) -> int:
+    world = inside()
+    if world is None or not isinstance(fd, int) or not ours(world, fd):
+        return _real["writev"](fd, buffers)  # type: ignore[no-any-return]
+    return write(fd, memoryview(b"".join(_views(buffers))))
 
 
 def isatty(fd: int, /) -> bool:
@@ -212,7 +226,7 @@ def fstat(fd: int) -> os.stat_result:
         found: os.stat_result = _real["fstat"](fd)
         return found
     if fd in world.current.files and not isinstance(world.current.files[fd], Description):
-        return stat(fd)  # which says what is wrong with it
+        return stat(fd)  # which knows pipes, and says what is wrong with others
     return result_of(do(world, _called, world, fd, Description.stat))
 
 
@@ -229,7 +243,8 @@ def fpathconf(fd: int, name: Any, /) -> int:
     world = inside()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         return _real["fpathconf"](fd, name)  # type: ignore[no-any-return]
-    _called(world, fd, lambda file: None)
+    if fd not in world.current.files:
+        raise fail(errno.EBADF)
     return pathconf(".", name)
 
 
@@ -301,6 +316,8 @@ def copy_file_range(
         copied: int = _real["copy_file_range"](src, dst, count, offset_src, offset_dst)
         return copied
     calls = world.files()
+    if any(isinstance(world.current.files.get(fd), Unseekable) for fd in (src, dst)):
+        raise fail(errno.EINVAL)  # generic_copy_file_checks() in fs/read_write.c
 
     def copy() -> int:
         source, target = calls.description(src), calls.description(dst)
@@ -401,7 +418,9 @@ def fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
         copy = world.current.open(file)
         _inherit(world, copy, cmd == _fcntl.F_DUPFD)
         return copy
-    if isinstance(file, Description):
+    if (answer := control(file, cmd, arg)) is not None:
+        return answer
+    if isinstance(file, (Description, Unseekable)):
         if cmd == _fcntl.F_GETFL:
             return file.flags
         if cmd == _fcntl.F_SETFL:

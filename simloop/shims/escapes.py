@@ -94,8 +94,6 @@ REFUSED: list[tuple[object, str, str, str]] = [
     (_optional("_posixshmem"), "shm_open", "shared memory", _MOCK),
     (_optional("readline"), "write_history_file", "readline.write_history_file", _FILE_OF_C),
     (_optional("readline"), "append_history_file", "readline.append_history_file", _FILE_OF_C),
-    (os, "pipe", "os.pipe", "pipes are not simulated yet; " + _MOCK),
-    (os, "pipe2", "os.pipe2", "pipes are not simulated yet; " + _MOCK),
     (os, "openpty", "os.openpty", _SUBPROCESS),
     (os, "posix_openpt", "os.posix_openpt", _SUBPROCESS),
     (socket, "fromfd", "socket.fromfd", "create the socket inside the run"),

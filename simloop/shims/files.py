@@ -22,9 +22,12 @@ from typing import Any
 from simloop.errors import WorldError
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
+from simloop.kernel.pipes import PAGE
 from simloop.kernel.process import PowerCut
+from simloop.kernel.unseekable import Unseekable
 from simloop.network.world import World
 from simloop.shims import active
+from simloop.shims.blocking import read_unless_empty, write_unless_full
 from simloop.shims.descriptors import view_of
 from simloop.shims.patch import builtin
 from simloop.shims.paths import inside, named, ours, pay
@@ -44,6 +47,7 @@ class SimFileIO(real_FileIO):
     """
 
     _fd = -1
+    _seekable: bool | None = None
     closed: Any = io.RawIOBase.closed
 
     def __init__(
@@ -73,24 +77,27 @@ class SimFileIO(real_FileIO):
         self._process = world.current
         found = self._process.files.get(fd)
         try:
-            if not isinstance(found, Description):
+            if isinstance(found, Description):
+                self._file: Description | None = found
+                facts = found.stat()
+                if _stat.S_ISDIR(facts.mode):
+                    error = fail(errno.EISDIR)
+                    error.filename = file
+                    raise error
+                self._blksize = facts.blksize
+            elif isinstance(found, Unseekable):
+                self._file, self._blksize = None, PAGE
+            else:
                 raise fail(errno.EBADF)
-            self._file = found
-            facts = found.stat()
-            if _stat.S_ISDIR(facts.mode):
-                error = fail(errno.EISDIR)
-                error.filename = file
-                raise error
         except OSError:
             if not isinstance(file, int) and isinstance(found, Description):
                 self._process.close(fd)
             raise
         self._fd = fd
         self._process.holders[fd] = weakref.ref(self)
-        self._fs = found.inode.fs
-        self._blksize = facts.blksize
-        if self._appending:
-            self._call(found.lseek, 0, os.SEEK_END)
+        self._fs = world.files().fs
+        if self._appending and self._file is not None:
+            self._call(self._file.lseek, 0, os.SEEK_END)
 
     def _opened(self, file: Any, flags: int, opener: Callable[[Any, int], int] | None) -> int:
         if opener is None:
@@ -128,82 +135,105 @@ class SimFileIO(real_FileIO):
             if self._fs.disk.owed_ns:
                 pay(self._world, self._fs)
 
-    def _check(self) -> None:
+    def _checked(self) -> Description | Unseekable:
+        """What the descriptor stands for now: somebody may have closed it, or put another file there."""
         if self._fd < 0:
             raise ValueError("I/O operation on closed file")
-        if self._process.files.get(self._fd) is not self._file:
-            # Somebody closed the descriptor, or put another file there.
-            found = self._process.files.get(self._fd)
-            if self._process.dead:
-                raise PowerCut
-            if not isinstance(found, Description):
-                raise fail(errno.EBADF)
+        found = self._process.files.get(self._fd)
+        if self._process.dead:
+            raise PowerCut
+        if isinstance(found, Description):
             self._file = found
+        elif isinstance(found, Unseekable):
+            self._file = None
+        else:
+            raise fail(errno.EBADF)
+        return found
 
-    def _check_reads(self) -> None:
-        self._check()
+    def _checked_reads(self) -> Description | Unseekable:
+        found = self._checked()
         if not self._reads:
             raise io.UnsupportedOperation("File not open for reading")
+        return found
 
-    def _check_writes(self) -> None:
-        self._check()
+    def _checked_writes(self) -> Description | Unseekable:
+        found = self._checked()
         if not self._writes:
             raise io.UnsupportedOperation("File not open for writing")
+        return found
 
     # --- data -----------------------------------------------------------------------------------------
 
-    def readinto(self, buffer: Any, /) -> int:
-        if self._process.files.get(self._fd) is not self._file or not self._reads:
-            self._check_reads()
+    def readinto(self, buffer: Any, /) -> int | None:
+        file = self._file
+        if file is None or self._process.files.get(self._fd) is not file or not self._reads:
+            found = self._checked_reads()
+            if isinstance(found, Unseekable):
+                view = view_of(buffer)
+                data = read_unless_empty(self._world, found, len(view))
+                if data is not None:
+                    view[: len(data)] = data
+                return data if data is None else len(data)
+            file = found
         # As `_call`, on the hottest path.
         try:
-            return self._file.read_into(view_of(buffer))
+            return file.read_into(view_of(buffer))
         finally:
             if self._fs.disk.owed_ns:
                 pay(self._world, self._fs)
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        self._check_reads()
+    def read(self, size: int | None = -1, /) -> bytes | None:  # type: ignore[override]
+        file = self._checked_reads()
         if size is None or size < 0:
             return self.readall()
-        data: bytes = self._call(self._file.read, size)
+        if isinstance(file, Unseekable):
+            return read_unless_empty(self._world, file, size)
+        data: bytes = self._call(file.read, size)
         return data
 
-    def readall(self) -> bytes:
-        self._check_reads()
+    def readall(self) -> bytes | None:  # type: ignore[override]
+        file = self._checked_reads()
         pieces: list[bytes] = []
+        if isinstance(file, Unseekable):
+            while more := read_unless_empty(self._world, file, _READ_SIZE):
+                pieces.append(more)
+            return b"".join(pieces) if pieces or more is not None else None
         # One more than what is left, so that the end is seen in most cases without another call.
-        size = max(0, self._file.inode.size - self._file.offset) + 1
-        while piece := self._call(self._file.read, max(size, _READ_SIZE if pieces else 1)):
+        size = max(0, file.inode.size - file.offset) + 1
+        while piece := self._call(file.read, max(size, _READ_SIZE if pieces else 1)):
             pieces.append(piece)
             if len(piece) < size:
                 size = 1
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def write(self, data: Any, /) -> int:
-        if self._process.files.get(self._fd) is not self._file or not self._writes:
-            self._check_writes()
+    def write(self, data: Any, /) -> int | None:  # type: ignore[override]
+        file = self._file
+        if file is None or self._process.files.get(self._fd) is not file or not self._writes:
+            found = self._checked_writes()
+            if isinstance(found, Unseekable):
+                return write_unless_full(self._world, found, view_of(data))
+            file = found
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
         # As `_call`, on the hottest path.
         try:
-            return self._file.write(view_of(data))
+            return file.write(view_of(data))
         finally:
             if self._fs.disk.owed_ns:
                 pay(self._world, self._fs)
 
     def truncate(self, size: int | None = None, /) -> int:
-        self._check_writes()
+        file = self._checked_writes()
         if size is None:
             size = self.tell()
-        self._call(self._file.truncate, size)
+        self._call(file.truncate, size)
         return size
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        self._check()
+        file = self._checked()
         if not isinstance(offset, int):
             raise TypeError(f"'{type(offset).__name__}' object cannot be interpreted as an integer")
-        position: int = self._call(self._file.lseek, offset, whence)
+        position: int = self._call(file.lseek, offset, whence)
         return position
 
     def tell(self) -> int:
@@ -221,7 +251,10 @@ class SimFileIO(real_FileIO):
 
     def seekable(self) -> bool:
         self._check_open()
-        return True
+        if self._seekable is None:
+            # Once and for all, as the real one.
+            self._seekable = isinstance(self._process.files.get(self._fd), Description)
+        return self._seekable
 
     def _check_open(self) -> None:
         if self._fd < 0:

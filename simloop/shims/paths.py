@@ -16,9 +16,11 @@ from stat import S_IFIFO, S_ISLNK
 from typing import Any
 
 from simloop.kernel.files import Description, FileSystem, Stat, UnsimulatedFileError
+from simloop.kernel.pipes import End
 from simloop.kernel.process import FIRST_FD
 from simloop.network.world import World
 from simloop.shims import active
+from simloop.shims.blocking import wait_for_partner
 from simloop.shims.patch import builtin
 
 _real = {
@@ -90,7 +92,7 @@ def do(
     try:
         return call(*args, **keywords)
     except UnsimulatedFileError:
-        raise active.escape(f"the device or pipe {shown!r}", "replace it in the test") from None
+        raise active.escape(f"the device or fifo {shown!r}", "replace it in the test") from None
     except OSError as error:
         if error.filename is None and shown is not None:
             error.filename = shown if isinstance(shown, (int, *_BUFFERS)) else os.fspath(shown)
@@ -146,7 +148,7 @@ def stat(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) 
 
 
 def _is_file(world: World, fd: int) -> bool:
-    return fd not in world.current.files or isinstance(world.current.files[fd], Description)
+    return fd not in world.current.files or isinstance(world.current.files[fd], (Description, End))
 
 
 def lstat(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
@@ -179,6 +181,7 @@ def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None)
         fd: int = _real["open"](path, flags, mode, dir_fd=dir_fd)
         return fd
     file = do(world, world.files().open, name, flags, mode, dir_fd, shown=path)
+    wait_for_partner(world, file)
     return world.current.open(file)
 
 
@@ -309,7 +312,8 @@ def truncate(path: Any, length: int) -> None:
         return _real["truncate"](path, length)  # type: ignore[no-any-return]
     calls = world.files()
     if isinstance(name, int):
-        do(world, lambda: calls.description(name).truncate(length))
+        file = world.current.files.get(name)
+        do(world, lambda: (file if isinstance(file, End) else calls.description(name)).truncate(length))
     else:
         do(world, calls.truncate, name, length, shown=path)
     return None

@@ -426,28 +426,8 @@ def close_fd(fd: int, /) -> None:
         _real_os_close(fd)
 
 
-_real_sendfile = os.sendfile
-# More than one call to the real one ever moves over loopback, without reading a large file again and again.
-_SENDFILE_SIZE = 1 << 22
-
-
-def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
-    """From a file to a simulated socket, where `loop.sendfile` ends, or to a simulated file, as shutil copies."""
-    world = active.world()
-    target = world.current.files.get(out_fd) if world is not None else None
-    if target is None:
-        return _real_sendfile(out_fd, in_fd, offset, count)
-    start = os.lseek(in_fd, 0, os.SEEK_CUR) if offset is None else offset
-    data = os.pread(in_fd, min(count, _SENDFILE_SIZE), start)
-    sent = target.send(data) if isinstance(target, TcpSocket) else os.write(out_fd, data)
-    if offset is None:
-        os.lseek(in_fd, start + sent, os.SEEK_SET)
-    return sent
-
-
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (_socket, "socket", Socket),
     (_socket, "close", builtin(close_fd)),
     (os, "close", builtin(close_fd)),
-    (os, "sendfile", builtin(sendfile)),
 ]

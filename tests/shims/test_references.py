@@ -110,7 +110,7 @@ def test_a_raw_file_uses_nothing_of_the_real_one() -> None:
     """Whose descriptor is not set: each of its methods would fail, or do something else."""
     from simloop.shims.files import SimFileIO, real_FileIO
 
-    # The object itself, and what no file can do.
+    # The object itself, what no file can do, and how attributes are found, which Python 3.11 lists.
     kept = {"__new__", "__reduce__", "__reduce_ex__", "__getattribute__"}
     # Set and read by C code only, of buffers that it knows to be real.
     kept |= {"_blksize", "_finalizing"}

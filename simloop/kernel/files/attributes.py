@@ -14,13 +14,16 @@ from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.description import Description, Stat, stat_of
 from simloop.kernel.files.disk import NOMINAL_CAPACITY
 from simloop.kernel.files.filesystem import FileSystem
-from simloop.kernel.files.inodes import Directory, Inode, Regular, Symlink
+from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
 from simloop.kernel.files.journal import AttributeChange
 from simloop.kernel.files.resolve import MAY_WRITE, NAME_MAX, Credentials, Walk
+from simloop.kernel.pipes import End
 from simloop.kernel.process import Process
 
 # What most programs are started with.
 DEFAULT_UMASK = 0o022
+# Where pipes are, which no path leads to (pipefs): like all that is on no disk it has the major number 0.
+_PIPE_DEVICE = os.makedev(0, 15)
 # What a fresh ext4 has taken for itself, its root directory and lost+found, as df(1) shows it: 24 KiB.
 _OWN_BLOCKS = 6
 
@@ -61,7 +64,7 @@ class AttributeCalls:
         def base() -> Directory:
             if dir_fd is None:
                 return self.cwd
-            inode = self.description(dir_fd).inode
+            inode = self.opened(dir_fd)
             if not isinstance(inode, Directory):
                 raise fail(errno.ENOTDIR)
             return inode
@@ -75,6 +78,19 @@ class AttributeCalls:
             raise fail(errno.EBADF)
         return file
 
+    def opened(self, fd: int) -> Inode:
+        """What an open file, fifo or pipe is."""
+        file = self._process.files.get(fd)
+        if not isinstance(file, End):
+            return self.description(fd).inode
+        pipe = file.pipe
+        if pipe.inode is None:
+            # get_pipe_inode() in fs/pipe.c, but for the times, which begin when somebody looks.
+            pipe.inode = Special(self.fs, _stat.S_IFIFO | 0o600, _PIPE_DEVICE)
+            pipe.inode.nlink = 1
+            pipe.inode.uid, pipe.inode.gid = self.credentials.uid, self.credentials.gid
+        return pipe.inode
+
     def _check(self, operation: str, path: str, dir_fd: int | None) -> None:
         disk = self.fs.disk
         if disk.faults:  # else nobody needs the whole path
@@ -85,6 +101,8 @@ class AttributeCalls:
     def _inode(self, operation: str, path: str | int, dir_fd: int | None, follow: bool) -> Inode:
         """What `path` means, or what stands behind a descriptor."""
         if isinstance(path, int):
+            if isinstance(self._process.files.get(path), End):
+                return self.opened(path)
             description = self.description(path)
             self.fs.disk.check(operation, description.path)
             return description.inode
@@ -122,7 +140,8 @@ class AttributeCalls:
     def chmod(self, path: str | int, mode: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
         """fchmodat(2), or fchmod(2)."""
         inode = self._inode("chmod", path, dir_fd, follow)
-        if isinstance(path, int) and self.description(path).flags & os.O_PATH:
+        file = self._process.files.get(path) if isinstance(path, int) else None
+        if isinstance(file, Description) and file.flags & os.O_PATH:
             raise fail(errno.EBADF)
         if isinstance(inode, Symlink):
             raise fail(errno.EOPNOTSUPP)

@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn
 from simloop.kernel.errors import fail
 from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.description import Description
-from simloop.kernel.files.devices import opened
+from simloop.kernel.files.devices import Fifo, opened
 from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
 from simloop.kernel.files.journal import EntryChange, Forced
 from simloop.kernel.files.resolve import MAY_EXEC, MAY_READ, MAY_WRITE, PATH_MAX, Kind, Last
@@ -39,8 +39,8 @@ class FileCalls(XattrCalls):
 
     # --- opening --------------------------------------------------------------------------------------
 
-    def open(self, path: str, flags: int, mode: int = 0o777, dir_fd: int | None = None) -> Description:
-        """openat(2), but for the number: the description still needs a descriptor.
+    def open(self, path: str, flags: int, mode: int = 0o777, dir_fd: int | None = None) -> Description | Fifo:
+        """openat(2), but for the number: the description still needs a descriptor, and a fifo its other end.
 
         O_TMPFILE is refused with EOPNOTSUPP, as by file systems that lack it, and callers know what to do then.
         """
@@ -69,7 +69,7 @@ class FileCalls(XattrCalls):
             try:
                 if flags & os.O_TRUNC:
                     self.credentials.strip(inode)
-                    self.fs.truncate(inode, 0, description.path)
+                    self.fs.truncate(inode, 0, inode.path)
                 else:
                     inode.contents  # noqa: B018  what is below is read now, or fails now
             except OSError:
@@ -354,6 +354,8 @@ class FileCalls(XattrCalls):
     def directory(self, path: str | int, dir_fd: int | None = None) -> Directory:
         """A directory whose names are about to be read."""
         if isinstance(path, int):
+            if not isinstance(self.opened(path), Directory):
+                raise fail(errno.ENOTDIR)
             description = self.description(path)
             self.fs.disk.check("listdir", description.path)
             inode, allowed = description.inode, description.readable
@@ -379,7 +381,7 @@ class FileCalls(XattrCalls):
 
     def fchdir(self, fd: int) -> None:
         """fchdir(2)."""
-        self._enter(self.description(fd).inode)
+        self._enter(self.opened(fd))
 
     def _enter(self, inode: Inode) -> None:
         if not isinstance(inode, Directory):

@@ -53,6 +53,11 @@ def stat_of(inode: Inode) -> Stat:
     )  # fmt: skip
 
 
+def kept_flags(flags: int) -> int:
+    """As F_GETFL gives them: without those that only say how to open."""
+    return flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_TRUNC | os.O_CLOEXEC)
+
+
 class Description(File):
     """An open file description (open(2)): where in the file it stands, and how it was opened. Its descriptors
     share it, so that each moves the others' offset."""
@@ -64,8 +69,7 @@ class Description(File):
         super().__init__()
         self.inode = inode
         self._credentials = credentials
-        #: As F_GETFL gives them: without those that only say how to open.
-        self.flags = flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_TRUNC | os.O_CLOEXEC)
+        self.flags = kept_flags(flags)
         #: By which path it was opened: what faults go by.
         self.path = path
         self.offset = 0

@@ -1,4 +1,6 @@
-"""The few devices that every program expects: /dev/null, /dev/zero, /dev/full, /dev/random (null(4), random(4))."""
+"""The few devices that every program expects: /dev/null, /dev/zero, /dev/full, /dev/random (null(4), random(4)).
+
+And fifos, which are pipes with a name."""
 
 from __future__ import annotations
 
@@ -7,9 +9,10 @@ import os
 import stat as _stat
 
 from simloop.kernel.errors import fail
-from simloop.kernel.files.description import COUNT_MAX, Description
+from simloop.kernel.files.description import COUNT_MAX, Description, kept_flags
 from simloop.kernel.files.inodes import Inode, Special
 from simloop.kernel.files.resolve import Credentials
+from simloop.kernel.pipes import End, Pipe
 
 _NULL, _ZERO, _FULL, _RANDOM, _URANDOM = (os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 _KNOWN = (_NULL, _ZERO, _FULL, _RANDOM, _URANDOM)
@@ -18,7 +21,7 @@ _TTY = os.makedev(5, 0)
 
 
 class UnsimulatedFileError(OSError):
-    """A device or fifo that nothing stands in for: ENXIO, as without its driver."""
+    """A device, or a fifo of the real machine, that nothing stands in for: ENXIO, as without its driver."""
 
     def __init__(self) -> None:
         super().__init__(errno.ENXIO, os.strerror(errno.ENXIO))
@@ -66,33 +69,39 @@ class Device(Description):
         raise fail(errno.EINVAL)
 
 
-class Fifo(Description):
-    """A fifo that was opened for reading without waiting for a writer; there is none."""
+class Fifo(End):
+    """An open fifo: a pipe that is found by a name (fifo(7)). What is in it is gone with the last descriptor."""
 
-    pollable = True
-
-    def mask(self) -> int:
-        return 0
-
-    def _read(self, start: int, count: int) -> bytes:
-        if count < 0:
+    def __init__(self, inode: Special, flags: int) -> None:
+        self.inode = inode
+        self._pipes = inode.fs.pipes
+        pipe = self._pipes.get(inode.ino)
+        if pipe is None:
+            pipe = Pipe(inode.path)
+            pipe.inode = inode
+        # fifo_open(): an open(2) that does not wait finds a reader, or fails.
+        access = flags & os.O_ACCMODE
+        if access == os.O_ACCMODE:
             raise fail(errno.EINVAL)
-        return b""  # "all file descriptors referring to the write end of a pipe have been closed" (pipe(7))
+        if access == os.O_WRONLY and flags & os.O_NONBLOCK and not pipe.readers:
+            raise fail(errno.ENXIO)
+        self._pipes[inode.ino] = pipe
+        super().__init__(pipe, kept_flags(flags))
+        self.begin()
 
-    def _read_into(self, start: int, view: memoryview) -> int:
-        return 0
+    def close(self) -> None:
+        super().close()
+        if not self.pipe.ends:
+            self._pipes.pop(self.inode.ino, None)
 
-    def lseek(self, offset: int, whence: int) -> int:
-        raise fail(errno.ESPIPE)
 
-
-def opened(inode: Inode, flags: int, path: str, credentials: Credentials) -> Description:
+def opened(inode: Inode, flags: int, path: str, credentials: Credentials) -> Description | Fifo:
     """The description for an inode, whatever it is."""
     if isinstance(inode, Special) and not flags & os.O_PATH:
         if _stat.S_ISSOCK(inode.mode) or (_stat.S_ISCHR(inode.mode) and inode.rdev == _TTY):
             raise fail(errno.ENXIO)  # open(2)
-        if _stat.S_ISFIFO(inode.mode) and flags & os.O_ACCMODE == os.O_RDONLY and flags & os.O_NONBLOCK:
-            return Fifo(inode, flags, path, credentials)  # fifo(7): this does not wait
+        if _stat.S_ISFIFO(inode.mode) and not inode.real:
+            return Fifo(inode, flags)
         if not _stat.S_ISCHR(inode.mode) or inode.rdev not in _KNOWN:
             raise UnsimulatedFileError
         return Device(inode, flags, path, credentials)

@@ -16,6 +16,7 @@ from simloop.kernel.files.crash import WRITEBACK_NS, crash
 from simloop.kernel.files.disk import Disk
 from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
 from simloop.kernel.files.journal import Change, Forced, Journal, Operation, SizeChange
+from simloop.kernel.pipes import Pipe
 
 # The first partition of the first disk, as Linux numbers them (8 is sd in its devices.txt).
 _FIRST_DEVICE = os.makedev(8, 1)
@@ -44,6 +45,8 @@ class FileSystem:
         self.disk = disk or Disk()
         self.entropy = entropy
         self.journal = Journal()
+        #: What is in its fifos that are open, by inode number.
+        self.pipes: dict[int, Pipe] = {}
         #: Files that were written in this world, by inode number.
         self.written: dict[int, Regular] = {}
         #: Told of each change before it is made, by what it is; and after the call that makes it, with True.
@@ -117,7 +120,7 @@ class FileSystem:
         elif _stat.S_ISLNK(mode):
             inode = Symlink(self, mode, dev, self._below.target(path))
         else:
-            inode = Special(self, mode, dev)
+            inode = Special(self, mode, dev, real=True)
         _take_over(inode, found)
         inode.home = (directory, name)
         if shared:
@@ -290,6 +293,7 @@ class FileSystem:
         """The machine is up again: nothing is in its page cache, and nobody holds a lock."""
         self.disk.owed_ns = 0
         self._orphans.clear()
+        self.pipes.clear()
         self.written = {ino: file for ino, file in self.written.items() if file.nlink > 0}
         for file in self.written.values():
             file.cached = False

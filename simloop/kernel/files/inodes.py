@@ -154,9 +154,14 @@ class Symlink(Inode):
 
 
 class Special(Inode):
-    """A device, fifo or socket of the real machine."""
+    """A device, fifo or socket."""
 
-    __slots__ = ()
+    __slots__ = ("real",)
+
+    def __init__(self, fs: FileSystem, mode: int, dev: int, *, real: bool = False) -> None:
+        super().__init__(fs, mode, dev)
+        #: Whether it is one of the real machine's, which somebody outside may have open.
+        self.real = real
 
 
 class Directory(Inode):

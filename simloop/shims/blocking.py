@@ -1,0 +1,95 @@
+"""Calls that wait, on what the kernel refuses with EAGAIN: in virtual time, and as long as the flags allow it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from simloop.kernel.pipes import End
+from simloop.kernel.process import File
+from simloop.kernel.unseekable import Unseekable
+from simloop.network.world import World
+
+T = TypeVar("T")
+
+
+def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int]) -> T:
+    """Make a call, now or when it need not wait. ``nonblocking()`` says whether it may not wait at all."""
+    results: list[T] = []
+    errors: list[OSError] = []
+
+    def done() -> bool:
+        # A thread's is asked by the scheduler, which must not see what the call raises.
+        if not results and not errors:
+            try:
+                results.append(call())
+            except OSError as error:
+                if isinstance(error, BlockingIOError) and not nonblocking():
+                    return False
+                errors.append(error)
+        return True
+
+    if not done():
+        world.block(done)
+    if errors:
+        raise errors.pop()
+    return results[0]
+
+
+def wait_for(world: World, file: Unseekable, call: Callable[[], T]) -> T:
+    """`wait`, as the flags of `file` want it."""
+    return wait(world, call, lambda: file.flags & os.O_NONBLOCK)
+
+
+def read_from(world: World, file: Unseekable, count: int) -> bytes:
+    """read(2)."""
+    return wait_for(world, file, lambda: file.read(count))
+
+
+def write_to(world: World, file: Unseekable, data: memoryview) -> int:
+    """write(2): into a pipe a blocking one writes all of it (pipe(7)), unless the reader leaves in the middle."""
+    done = wait_for(world, file, lambda: file.write(data))
+    while isinstance(file, End) and done < len(data) and not file.flags & os.O_NONBLOCK:
+        try:
+            done += wait_for(world, file, partial(file.write, data[done:]))
+        except (BrokenPipeError, BlockingIOError):
+            break
+    return done
+
+
+def _leave_eagain() -> None:
+    """Buffers in C tell their callers what errno is after a call that returned None (_set_BlockingIOError() in
+    Modules/_io/bufferedio.c): a wait for no signal, and for no time, leaves EAGAIN there."""
+    signal.sigtimedwait((), 0)
+
+
+def read_unless_empty(world: World, file: Unseekable, size: int) -> bytes | None:
+    """As a raw file reads: None where there is nothing yet, and it may not wait."""
+    try:
+        return read_from(world, file, size)
+    except BlockingIOError:
+        _leave_eagain()
+    return None
+
+
+def write_unless_full(world: World, file: Unseekable, data: memoryview) -> int | None:
+    """As a raw file writes: None where there is no room yet, and it may not wait."""
+    try:
+        return write_to(world, file, data)
+    except BlockingIOError:
+        _leave_eagain()
+    return None
+
+
+def wait_for_partner(world: World, file: File) -> None:
+    """open(2) of a fifo "blocks until the other end is also opened" (fifo(7))."""
+    if not isinstance(file, End) or file.flags & os.O_NONBLOCK or file.has_met():
+        return
+    try:
+        world.block(file.has_met)
+    except BaseException:
+        file.close()
+        raise

@@ -1,0 +1,187 @@
+"""`os.pipe`, and the calls that move data between descriptors: `os.splice` and `os.sendfile`."""
+
+from __future__ import annotations
+
+import errno
+import fcntl as _fcntl
+import os
+import struct
+import termios
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from simloop.kernel.errors import fail
+from simloop.kernel.files import Description
+from simloop.kernel.pipes import PAGE, End, insert, make_pipe, splice_pipes
+from simloop.kernel.process import File
+from simloop.kernel.tcp import TcpSocket
+from simloop.kernel.unseekable import Unseekable
+from simloop.network.world import World
+from simloop.shims import active
+from simloop.shims.blocking import wait
+from simloop.shims.patch import builtin
+from simloop.shims.paths import do, inside, ours
+
+_real: dict[str, Any] = {name: getattr(os, name) for name in ("pipe", "pipe2", "sendfile", "splice")}
+_real_ioctl = _fcntl.ioctl
+
+# --- making them ----------------------------------------------------------------------------------------
+
+
+def pipe() -> tuple[int, int]:
+    if inside() is None:
+        ends: tuple[int, int] = _real["pipe"]()
+        return ends
+    return pipe2(os.O_CLOEXEC)
+
+
+def pipe2(flags: int, /) -> tuple[int, int]:
+    world = inside()
+    if world is None or not isinstance(flags, int):
+        ends: tuple[int, int] = _real["pipe2"](flags)
+        return ends
+    process = world.current
+    process.host.pipes += 1
+    reader, writer = make_pipe(flags, f"{process.host.name}:pipe{process.host.pipes}")
+    fds = process.open(reader), process.open(writer)
+    if not flags & os.O_CLOEXEC:
+        process.inheritable.update(fds)
+    return fds
+
+
+# --- moving data ----------------------------------------------------------------------------------------
+
+_SPLICE_F_ALL = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK | os.SPLICE_F_MORE | 8  # SPLICE_F_GIFT
+
+
+def splice(
+    src: int, dst: int, count: int, offset_src: int | None = None, offset_dst: int | None = None, flags: int = 0
+) -> int:
+    world = inside()
+    if world is None or not (ours(world, src) or ours(world, dst)):
+        moved: int = _real["splice"](src, dst, count, offset_src, offset_dst, flags)
+        return moved
+    if count < 0:
+        raise ValueError("count cannot be negative")
+    if not count:
+        return 0
+    if flags & ~_SPLICE_F_ALL:
+        raise fail(errno.EINVAL)
+    source, target = (world.current.files.get(fd) for fd in (src, dst))
+    if source is None or target is None:
+        raise fail(errno.EBADF)
+    # do_splice() in fs/splice.c.
+    ends = [end for end in (source, target) if isinstance(end, End)]
+    if (isinstance(source, End) and offset_src is not None) or (isinstance(target, End) and offset_dst is not None):
+        raise fail(errno.ESPIPE)
+
+    def nonblocking() -> int:
+        return flags & os.SPLICE_F_NONBLOCK or any(end.flags & os.O_NONBLOCK for end in ends)
+
+    if isinstance(source, End) and isinstance(target, End):
+        return wait(world, partial(splice_pipes, source, target, count), nonblocking)
+    if isinstance(source, End) and isinstance(target, Description):
+        return _from_pipe(world, source, target, count, offset_dst, nonblocking)
+    if isinstance(target, End) and isinstance(source, Description):
+        return _into_pipe(world, source, target, count, offset_src, nonblocking)
+    if ends:
+        raise active.escape("os.splice with a socket", "read and send instead")
+    raise fail(errno.EINVAL)
+
+
+def _from_pipe(
+    world: World, source: End, target: Description, count: int, offset: int | None, nonblocking: Callable[[], int]
+) -> int:
+    if not target.writable:
+        raise fail(errno.EBADF)
+    if target.flags & os.O_APPEND:
+        raise fail(errno.EINVAL)
+    data = memoryview(wait(world, lambda: source.peek(count), nonblocking))
+    written: int = do(world, target.write, data) if offset is None else do(world, target.pwrite, data, offset)
+    source.read(written)
+    return written
+
+
+def _into_pipe(
+    world: World, source: Description, target: End, count: int, offset: int | None, nonblocking: Callable[[], int]
+) -> int:
+    if not target.writable:
+        raise fail(errno.EBADF)
+    pipe = target.pipe
+
+    def room() -> int:
+        """wait_for_space()."""
+        pipe.check_readers()
+        if len(pipe.slots) >= pipe.capacity:
+            raise fail(errno.EAGAIN)
+        return PAGE * (pipe.capacity - len(pipe.slots))
+
+    most = min(count, wait(world, room, nonblocking))
+    start = source.offset if offset is None else offset
+    data = memoryview(do(world, source.pread, most, start))
+    moved = insert(pipe, data, start)
+    if offset is None:
+        source.offset += moved
+    return moved
+
+
+# More than one call to the real one ever moves over loopback, without reading a large file again and again.
+_SENDFILE_SIZE = 1 << 22
+
+
+def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
+    """From a file to a simulated socket, where `loop.sendfile` ends, to a pipe, or to a simulated file, as shutil
+    copies."""
+    world = active.world()
+    target = world.current.files.get(out_fd) if world is not None else None
+    if world is None or target is None:
+        sent: int = _real["sendfile"](out_fd, in_fd, offset, count)
+        return sent
+    source = world.current.files.get(in_fd)
+    if isinstance(source, Unseekable):
+        raise fail(errno.EINVAL if offset is None else errno.ESPIPE)  # do_sendfile() in fs/read_write.c
+    if isinstance(target, End) and isinstance(source, Description):
+        return _into_pipe(world, source, target, count, offset, lambda: target.flags & os.O_NONBLOCK)
+    start = os.lseek(in_fd, 0, os.SEEK_CUR) if offset is None else offset
+    data = os.pread(in_fd, min(count, _SENDFILE_SIZE), start)
+    sent = target.send(data) if isinstance(target, TcpSocket) else os.write(out_fd, data)
+    if offset is None:
+        os.lseek(in_fd, start + sent, os.SEEK_SET)
+    return sent
+
+
+# --- fcntl(2) and ioctl(2) ------------------------------------------------------------------------------
+
+
+def control(file: File, cmd: int, arg: Any) -> int | None:
+    """What fcntl(2) can do with pipes only; None if `cmd` is something else."""
+    if cmd not in (_fcntl.F_GETPIPE_SZ, _fcntl.F_SETPIPE_SZ):
+        return None
+    if not isinstance(file, End):
+        raise fail(errno.EBADF)  # pipe_fcntl()
+    return file.pipe.resize(arg) if cmd == _fcntl.F_SETPIPE_SZ else PAGE * file.pipe.capacity
+
+
+def ioctl(fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True, /) -> Any:
+    """How many bytes are in a pipe; of simulated files nothing else has such a call."""
+    world = inside()
+    number = fd if world is None or isinstance(fd, int) else fd.fileno()
+    file = world.current.files.get(number) if world is not None else None
+    if not isinstance(file, End):
+        return _real_ioctl(fd, request, arg, mutate_flag)
+    if request != termios.FIONREAD:
+        raise fail(errno.ENOTTY)
+    if isinstance(arg, int):
+        raise fail(errno.EFAULT)
+    size = struct.pack("i", file.pipe.size())
+    if isinstance(arg, (bytes, str)) or not mutate_flag:
+        return size + bytes(arg[4:] if isinstance(arg, bytes) else b"")
+    memoryview(arg).cast("B")[: len(size)] = size
+    return 0
+
+
+REPLACEMENTS: list[tuple[object, str, object]] = [
+    *((os, name, builtin(globals()[name])) for name in _real),
+    (_fcntl, "ioctl", builtin(ioctl)),
+]
