@@ -44,6 +44,10 @@ class TidyLoop(asyncio.SelectorEventLoop):
         # As in selector_events.py, but made by the runs that have any: it costs a microsecond.
         return weakref.WeakValueDictionary()
 
+    @cached_property
+    def _pipe_transports(self) -> list[weakref.ref[Any]]:
+        return []
+
     def _prune_registry(self) -> None:
         self._sim_tasks = [task for task in self._sim_tasks if not task.done() or task._log_traceback]
         self._sim_task_limit = max(REGISTRY_START, 2 * len(self._sim_tasks))
@@ -62,7 +66,25 @@ class TidyLoop(asyncio.SelectorEventLoop):
 
     def _open_transports(self) -> list[Any]:
         made = self.__dict__.get("_transports")
-        return list(made.values()) if made else []
+        transports = list(made.values()) if made else []
+        for reference in self.__dict__.get("_pipe_transports", ()):
+            transport = reference()
+            if transport is not None and transport._pipe is not None:
+                transports.append(transport)
+        return transports
+
+    # Private ways of unix_events.py by which a loop makes the transports of pipes, which asyncio does not list.
+
+    def _make_read_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self._noted(super()._make_read_pipe_transport(*args, **kwargs))  # type: ignore[misc]
+
+    def _make_write_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self._noted(super()._make_write_pipe_transport(*args, **kwargs))  # type: ignore[misc]
+
+    def _noted(self, transport: Any) -> Any:
+        self._pipe_transports = [reference for reference in self._pipe_transports if reference() is not None]
+        self._pipe_transports.append(weakref.ref(transport))
+        return transport
 
     def _has_asyncgens(self) -> bool:
         # Finished ones are forgotten first: how long they stay alive is a matter of references, which
@@ -138,7 +160,7 @@ class TidyLoop(asyncio.SelectorEventLoop):
 
     def _forget_transports(self) -> None:
         for transport in self._open_transports():
-            transport._sock = None
+            transport._sock = transport._pipe = None
             transport._closing = True
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:

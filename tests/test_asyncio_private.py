@@ -46,6 +46,10 @@ READ: list[tuple[Callable[..., Any], set[str]]] = [
     (base_events.BaseEventLoop.close, {"e1ddec62ef53"}),
     (selector_events.BaseSelectorEventLoop.close, {"63a1fb7f7e87"}),
     (unix_events._UnixSelectorEventLoop.close, {"d4e7c40862d4"}),
+    (unix_events._UnixSelectorEventLoop._make_read_pipe_transport, {"ef6ac05c496c"}),
+    (unix_events._UnixSelectorEventLoop._make_write_pipe_transport, {"9cae8bc48d91"}),
+    (unix_events._UnixReadPipeTransport.__del__, {"6e27c0835206"}),
+    (unix_events._UnixWritePipeTransport.__del__, {"6e27c0835206"}),
     (runners.Runner.close, {"b0ae3ea2868f", "c104431018bc"}),
     (runners._cancel_all_tasks, {"61919b3b2bda"}),
 ]

@@ -420,3 +420,13 @@ def test_a_socket_cannot_be_spliced_yet() -> None:
 
     with pytest.raises(simloop.EscapedSimulationError, match="splice with a socket"):
         simloop.run(main)
+
+
+def test_a_transport_that_is_left_open_is_told_at_the_end_of_the_run() -> None:
+    async def main() -> None:
+        reading, _ = os.pipe()
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(asyncio.Protocol, os.fdopen(reading, "rb", 0))
+
+    with pytest.warns(ResourceWarning, match="unclosed transport <_UnixReadPipeTransport"):
+        simloop.run(main)
