@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import socket
 import time
@@ -419,4 +420,15 @@ def test_a_socket_cannot_be_spliced_yet() -> None:
             os.splice(os.pipe()[0], sock.fileno(), 1)
 
     with pytest.raises(simloop.EscapedSimulationError, match="splice with a socket"):
+        simloop.run(main)
+
+
+def test_a_process_of_multiprocessing_escapes() -> None:
+    """Which begins with a pipe, and starts it without `subprocess`."""
+    context = multiprocessing.get_context("spawn")
+
+    async def main() -> None:
+        context.Process(target=print).start()
+
+    with pytest.raises(simloop.EscapedSimulationError, match="a subprocess"):
         simloop.run(main)
