@@ -94,6 +94,8 @@ REFUSED: list[tuple[object, str, str, str]] = [
     (_optional("_posixshmem"), "shm_open", "shared memory", _MOCK),
     (_optional("readline"), "write_history_file", "readline.write_history_file", _FILE_OF_C),
     (_optional("readline"), "append_history_file", "readline.append_history_file", _FILE_OF_C),
+    # multiprocessing calls it by itself, without the event of subprocess.Popen.
+    (_optional("_posixsubprocess"), "fork_exec", "a subprocess", _SUBPROCESS),
     (os, "openpty", "os.openpty", _SUBPROCESS),
     (os, "posix_openpt", "os.posix_openpt", _SUBPROCESS),
     (socket, "fromfd", "socket.fromfd", "create the socket inside the run"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import socket
 import time
@@ -429,4 +430,15 @@ def test_a_transport_that_is_left_open_is_told_at_the_end_of_the_run() -> None:
         await loop.connect_read_pipe(asyncio.Protocol, os.fdopen(reading, "rb", 0))
 
     with pytest.warns(ResourceWarning, match="unclosed transport <_UnixReadPipeTransport"):
+        simloop.run(main)
+
+
+def test_a_process_of_multiprocessing_escapes() -> None:
+    """Which begins with a pipe, and starts it without `subprocess`."""
+    context = multiprocessing.get_context("spawn")
+
+    async def main() -> None:
+        context.Process(target=print).start()
+
+    with pytest.raises(simloop.EscapedSimulationError, match="a subprocess"):
         simloop.run(main)
