@@ -224,6 +224,18 @@ def test_a_bit_goes_bad_for_good_and_nobody_is_told() -> None:
     assert run(body) == (b"iello", b"iello")
 
 
+def test_a_read_that_fails_leaves_the_next_one_whole() -> None:
+    def body(fs: simloop.SimFiles) -> bytes:
+        fs.write_tree({"/a": b"hello"})
+        fs.fault("read", corrupt=True)
+        fs.fault("read", errno.EIO)
+        with pytest.raises(OSError, match="Input/output"):
+            Path("/a").read_bytes()
+        return Path("/a").read_bytes()
+
+    assert run(body) == b"hello"
+
+
 def test_a_failed_fsync_has_lost_what_it_was_to_keep() -> None:
     async def test() -> bytes | None:
         host = simloop.current().host("db")
@@ -289,6 +301,8 @@ def test_every_usual_fault_is_tried() -> None:
         ({"operation": "write", "error": "EIO"}, "error must be an errno"),
         ({"operation": "open", "short": 1}, "only read and write can fall short"),
         ({"operation": "write", "corrupt": True}, "only what is read can be corrupt"),
+        ({"operation": "*", "corrupt": True}, "only what is read can be corrupt"),
+        ({"operation": "*", "short": 1}, "only read and write can fall short"),
         ({"operation": "write", "delay": -1}, "delay must be"),
         ({"operation": "write", "error": errno.EIO, "times": 0}, "times must be"),
         ({"operation": "write", "error": errno.EIO, "after": -1}, "after must be"),

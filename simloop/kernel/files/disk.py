@@ -88,6 +88,7 @@ class Disk:
         return self._strike(operation, path, size) if self.faults else size
 
     def _strike(self, operation: str, path: str, size: int) -> int:
+        spoils = False
         for fault in self.faults:
             effect = fault.strikes(operation, path, self.ask)
             if effect is None:
@@ -97,7 +98,8 @@ class Disk:
                 raise effect.failure()
             if effect.short is not None:
                 size = min(size, effect.short)
-            self.spoils |= effect.corrupt
+            spoils |= effect.corrupt
+        self.spoils = spoils
         return size
 
     def need(self, size: int, used: int) -> int:

@@ -89,9 +89,9 @@ class Fault:
         if self.after < 0:
             raise ConfigurationError(f"after must be a number of calls, not {self.after!r}")
         for effect in self.effects:
-            if effect.corrupt and self.operation not in ("read", "*"):
+            if effect.corrupt and self.operation != "read":
                 raise ConfigurationError("only what is read can be corrupt")
-            if effect.short is not None and (self.operation not in ("read", "write", "*") or effect.short < 1):
+            if effect.short is not None and (self.operation not in ("read", "write") or effect.short < 1):
                 raise ConfigurationError("only read and write can fall short, by moving at least 1 byte")
             if effect == Effect():
                 raise ConfigurationError("a fault needs one of error, short, delay and corrupt")
