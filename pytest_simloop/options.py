@@ -46,6 +46,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="every task that a test function creates may be cancelled from outside",
     )
     group.addoption(
+        "--sim-blocking",
+        metavar="ANSWER",
+        type=_checked("blocking"),
+        help="what becomes of calls that block in a coroutine: warn (default), fail or ignore",
+    )
+    group.addoption(
         "--sim-shrink-runs",
         metavar="N",
         type=_checked("shrink_runs"),
@@ -92,6 +98,7 @@ def _checked(option: str) -> Callable[[str], Any]:
 
 
 def _parse(option: str, text: str) -> Any:
+    from simloop.blocking import check_blocking
     from simloop.choices import check_profile, check_seed, decode
     from simloop.errors import ConfigurationError
     from simloop.explore.campaign import check_runs
@@ -106,6 +113,8 @@ def _parse(option: str, text: str) -> Any:
         return check_seed(int(text))
     if option == "profile":
         return check_profile(text)
+    if option == "blocking":
+        return check_blocking(text)
     if text.isdigit():
         check_seed(int(text))
     else:

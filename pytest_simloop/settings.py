@@ -44,7 +44,7 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
             )
         marked.update(mark.kwargs)
     option = item.config.option
-    for key in ("runs", "seed", "profile", "shrink_runs"):
+    for key in ("runs", "seed", "profile", "shrink_runs", "blocking"):
         given = getattr(option, f"sim_{key}")
         if given is not None:
             marked[key] = given

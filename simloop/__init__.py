@@ -4,6 +4,8 @@ real environment could choose."""
 from simloop.cancelled import CancelledSomewhere
 from simloop.disks import InjectedFault, SimFiles
 from simloop.errors import (
+    BlockingCallError,
+    BlockingCallWarning,
     ConfigurationError,
     CorruptStoreWarning,
     DeadlockError,
@@ -26,9 +28,12 @@ from simloop.explore.strategies import Plan, Strategy
 from simloop.hookspecs import hookimpl
 from simloop.hosts import SimHost
 from simloop.kernel.files import DiskTiming, is_injected
+from simloop.programs import SimProcess, SimProgram
 from simloop.simulation import Sim, current, run, world
 
 __all__ = [
+    "BlockingCallError",
+    "BlockingCallWarning",
     "CancelledSomewhere",
     "ConfigurationError",
     "CorruptStoreWarning",
@@ -47,6 +52,8 @@ __all__ = [
     "Sim",
     "SimFiles",
     "SimHost",
+    "SimProcess",
+    "SimProgram",
     "SimulationError",
     "StepLimitError",
     "StoreWarning",

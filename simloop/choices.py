@@ -45,6 +45,8 @@ KINDS = (
     "disk.journal",
     "host.crash",
     "disk.fault",
+    "process.exit",
+    "signal",
 )
 _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 

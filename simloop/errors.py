@@ -28,6 +28,17 @@ class EscapedSimulationError(SimulationError, RuntimeError):
     """
 
 
+class BlockingCallWarning(UserWarning):
+    """A coroutine made a call that blocks, such as ``time.sleep``, and its loop stood still meanwhile. The message
+    names the line and the virtual time. Await something instead, or run the call in an executor; the option
+    ``blocking`` says what becomes of such calls."""
+
+
+class BlockingCallError(SimulationError):
+    """What `BlockingCallWarning` says, where the option ``blocking="fail"`` makes it an error. The run fails with it
+    even if it is swallowed."""
+
+
 class NondeterminismError(SimulationError):
     """The same schedule was run twice and took two ways.
 

@@ -9,7 +9,7 @@ from types import CoroutineType
 from typing import Any, Generic, TypeVar
 
 from simloop.errors import ConfigurationError, HostCrashedError
-from simloop.kernel.process import Host
+from simloop.kernel.process import Process
 from simloop.loop import SimLoop
 from simloop.network.world import World
 
@@ -32,9 +32,11 @@ def coroutine_for(main: Main[T]) -> Coroutine[Any, Any, T]:
 class HostedProcess(Generic[T]):
     """Takes `main` through what `asyncio.run` does, one turn at a time."""
 
-    def __init__(self, world: World, host: Host, main: Coroutine[Any, Any, T], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, world: World, process: Process, main: Coroutine[Any, Any, T], on_end: Callable[[], None]
+    ) -> None:
         self._world = world
-        self._process = world.add_process(host)
+        self._process = process
         self._process.on_death = self._died
         self._on_end = on_end
         # Nothing is inherited from whoever starts a process.

@@ -64,7 +64,9 @@ class SimHost:
             # Its end is seen at a poll of whoever waits, as waitpid(2) would see it.
             scheduler.at(scheduler.clock.now, lambda: None if ended.done() else ended.set_result(None))
 
-        process: HostedProcess[T] = HostedProcess(self._world, self._host, coroutine_for(main), on_end)
+        process: HostedProcess[T] = HostedProcess(
+            self._world, self._world.add_process(self._host), coroutine_for(main), on_end
+        )
         try:
             await ended
         except asyncio.CancelledError:

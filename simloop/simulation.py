@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from simloop.blocking import check_blocking, refuse_block, warn_of_block
 from simloop.cancelled import CancelledSomewhere
 from simloop.checks.deadlock import describe_deadlock
 from simloop.choices import Choices, check_profile, check_seed, seeded
 from simloop.disks import SimFiles
-from simloop.errors import ConfigurationError, EscapedSimulationError, WorldError
+from simloop.errors import ConfigurationError, WorldError
 from simloop.hosted import Main, coroutine_for
 from simloop.hosts import SimHost
 from simloop.installation import install, installed
@@ -26,7 +27,9 @@ from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
 from simloop.loop import SimLoop, Tracer
 from simloop.network.network import LOCALHOST
 from simloop.network.world import DEFAULT_MAX_STEPS, World
+from simloop.programs import Programs, SimProgram
 from simloop.shims import active
+from simloop.shims.signals import send
 
 T = TypeVar("T")
 
@@ -39,7 +42,9 @@ class Limits:
     go on, and how long one slow step may keep a loop from its timers. `threads` simulates threads that
     the program starts itself; without it they escape, because a bare `threading.Lock` between two of them
     still blocks for real. Executors need no leave. `cancel` lets the environment cancel any task that the
-    main function itself creates; a run that ends with that cancellation counts as passed.
+    main function itself creates; a run that ends with that cancellation counts as passed. `blocking` says what
+    becomes of calls that block in a coroutine for 5 virtual milliseconds or more: ``warn`` (`BlockingCallWarning`),
+    ``fail`` (`BlockingCallError`) or ``ignore``.
     """
 
     profile: str = "cpython"
@@ -48,6 +53,7 @@ class Limits:
     max_stall: float = DEFAULT_MAX_STALL
     threads: bool = False
     cancel: bool = False
+    blocking: str = "warn"
 
     def __post_init__(self) -> None:
         check_profile(self.profile)
@@ -56,6 +62,7 @@ class Limits:
         for name in ("threads", "cancel"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        check_blocking(self.blocking)
         for name in ("max_time", "max_stall"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
@@ -87,6 +94,30 @@ class Sim:
     def fs(self) -> SimFiles:
         """The files of the host on which the test itself runs: short for ``sim.host("localhost").fs``."""
         return self.host(LOCALHOST).fs
+
+    def program(
+        self,
+        name: str,
+        *arguments: str,
+        stdout: bytes = b"",
+        stderr: bytes = b"",
+        returncode: int = 0,
+        takes: float = 0.0,
+    ) -> SimProgram:
+        """Let the test play an executable, on all hosts. `name` is a shell pattern: of a whole path if there is a
+        slash in it, else of a file's name; `arguments` are patterns of the first arguments. Of several programs that
+        match, the one that was registered last is run.
+
+        As a decorator: ``async def main(proc)`` (a `SimProcess`) is run in a process of its own; what it returns is
+        the exit code, None standing for 0. Without one it writes `stdout` and `stderr` after `takes` virtual seconds,
+        and ends with `returncode`.
+        """
+        self._check_use()
+        if self._world.programs is None:
+            self._world.programs = Programs(self._world)
+        program = SimProgram(name, arguments, stdout, stderr, returncode, takes)
+        self._world.programs.add(program)
+        return program
 
     def _check_use(self) -> None:
         if active.world() is not self._world:
@@ -159,6 +190,9 @@ class entered:
             cancel_own=limits.cancel,
         )
         self._world.scheduler.explain_deadlock = describe_deadlock
+        if limits.blocking != "ignore":
+            self._world.on_block = refuse_block if limits.blocking == "fail" else warn_of_block
+        self._world.signal = send
 
     def __enter__(self) -> World:
         # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
@@ -259,7 +293,7 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
         if outcome is None:
             raise
         escape = outcome.world.escape
-        outcome.exception = escape if escape is not None and not isinstance(error, EscapedSimulationError) else error
+        outcome.exception = escape if escape is not None and not isinstance(error, type(escape)) else error
     assert outcome is not None
     return outcome
 

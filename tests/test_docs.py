@@ -23,6 +23,7 @@ from simloop.shims import (
     paths,
     pipes,
     polling,
+    processes,
     signals,
     sockets,
     threads,
@@ -31,7 +32,7 @@ from simloop.shims import (
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIMULATING = [
-    clocks, counters, descriptors, entropy, files, listing, names, paths, pipes, polling, sockets, threads,
+    clocks, counters, descriptors, entropy, files, listing, names, paths, pipes, polling, processes, sockets, threads,
     signals, xattrs,
 ]  # fmt: skip
 

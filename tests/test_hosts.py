@@ -85,7 +85,7 @@ def test_a_blocking_call_is_unwound_and_reaches_nothing_on_its_way_out() -> None
         return host.fs.tree("/d")
 
     assert simloop.run(test) == {"a": b"kept"}
-    assert seen == ["PowerCut"] * 3
+    assert seen == ["ProcessGone"] * 3
 
 
 def test_a_thread_goes_no_further() -> None:
@@ -446,7 +446,7 @@ def test_what_was_stopped_is_kept_up_to_a_number_and_then_closed_where_nothing_c
     simloop.run(test)
     assert seen
     stopped.close(0)
-    assert set(seen) == {"PowerCut"}
+    assert set(seen) == {"ProcessGone"}
     assert not os.path.exists("/real")
 
 

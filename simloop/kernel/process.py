@@ -22,9 +22,9 @@ FIRST_FD = 1 << 20
 IN, OUT, ERR, HUP = 0x1, 0x4, 0x8, 0x10  # POLLIN and so on, as in poll(2)
 
 
-class PowerCut(BaseException):
-    """Ends what a process is doing when its machine has no power any more. Nobody should catch it, and nobody needs to:
-    whatever the process calls from then on raises it again."""
+class ProcessGone(BaseException):
+    """Ends what a process is doing when it was killed, or its machine has no power any more. Nobody should catch it,
+    and nobody needs to: whatever the process calls from then on raises it again."""
 
 
 class Watcher(Protocol):
@@ -127,15 +127,28 @@ class Process:
         self.temporary_names: Any = None
         #: Its interval timer, once it has set one.
         self.timer: Any = None
-        #: Its machine has lost power: it never does anything again.
+        #: It was killed, or its machine has lost power: it never does anything again.
         self.dead = False
+        #: Who started it; None for those that nobody waits for.
+        self.parent: Process | None = None
+        self.children: list[Process] = []
+        #: Its process group and its session (credentials(7)).
+        self.group = self.session = pid
+        #: Whether it has ended, and its status as wait(2) gives it once that can be seen.
+        self.ended = False
+        self.status: int | None = None
+        self.reaped = False
+        #: Descriptors that show whether it has ended.
+        self.observers: list[File] = []
+        #: What it was started with, if another process has started it.
+        self.environ: dict[str, str] | None = None
         #: Called when that happens.
         self.on_death: Callable[[], None] | None = None
 
     def open(self, file: File) -> int:
         """A descriptor for `file`: the lowest free one, as POSIX wants it."""
         if self.dead:
-            raise PowerCut
+            raise ProcessGone
         if self._free:
             fd = heapq.heappop(self._free)
         else:

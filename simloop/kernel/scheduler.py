@@ -22,6 +22,11 @@ DEFAULT_MAX_STALL = 0.05
 RIVALS = 8
 
 
+# For how many turns in a row a process may run while others have something to do, too: its step is short, theirs are
+# long, or their processor is busy.
+STREAKS = (1, 2, 4, 8, 16)
+
+
 class Runnable(Protocol):
     """A process's event loop, as the scheduler sees it."""
 
@@ -69,8 +74,8 @@ class Scheduler:
     """Runs the turns of one world, and moves its clock."""
 
     __slots__ = (
-        "_blocked", "_driver", "_end_ns", "_events", "_held", "_parked", "_sequence", "choices", "clock",
-        "explain_deadlock", "loops", "max_stall_ns", "max_time", "turn",
+        "_blocked", "_driver", "_end_ns", "_events", "_held", "_parked", "_sequence", "_streak", "_streaking",
+        "choices", "clock", "explain_deadlock", "loops", "max_stall_ns", "max_time", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +97,9 @@ class Scheduler:
         self._parked: list[tuple[Callable[[], bool], Callable[[], None]]] = []
         self._blocked: list[Process] = []
         self._sequence = count()
+        # Which process runs some turns in a row, and how many of them are left.
+        self._streaking: Runnable = _NOBODY
+        self._streak = 0
         self._driver: Runnable | None = None
         #: Builds the error for a world in which nothing can happen any more.
         self.explain_deadlock: Callable[[Scheduler], DeadlockError] = _plain_deadlock
@@ -181,14 +189,14 @@ class Scheduler:
                 self._share(loop)
             return
         deadline = self.poll_deadline(timeout)
-        if self._driver is loop:
-            self._pass_time(loop.has_work, deadline, loop)
-            return
-        self._driver = loop
+        before, self._driver = self._driver, loop
         try:
-            self._pass_time(loop.has_work, deadline, loop)
+            has_work = self._pass_time(loop.has_work, deadline, loop)
         finally:
-            self._driver = None
+            self._driver = before
+        if has_work and len(self.loops) > 1:
+            # It was woken, and is not yet running.
+            self._share(loop)
 
     def poll_deadline(self, timeout: float | None) -> int | None:
         """When a poll that begins now gives up. selectors.EpollSelector rounds up to a millisecond, "to wait at
@@ -280,10 +288,18 @@ class Scheduler:
         return bool(waiting)
 
     def _choose(self, waiting: list[Runnable]) -> Runnable:
+        if self._streak and self._streaking in waiting:
+            self._streak -= 1
+            return self._streaking
+        self._streak = 0
         if len(waiting) == 1:
             return waiting[0]
         waiting.sort(key=lambda loop: loop.last_turn)
-        return waiting[self.choices.choose("world", "process.turn", len(waiting), waiting)]
+        answer = self.choices.choose("world", "process.turn", len(waiting) * len(STREAKS), waiting)
+        streak, which = divmod(answer, len(waiting))
+        self._streak = STREAKS[streak] - 1
+        self._streaking = waiting[which]
+        return waiting[which]
 
     def _turn_of(self, loop: Runnable) -> None:
         loop.run_turn()

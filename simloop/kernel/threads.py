@@ -289,9 +289,15 @@ class Workers:
 
 
 def later(
-    process: Process, scheduler: Scheduler, kind: str, who: str, subject: object, act: Callable[[], None]
+    process: Process,
+    scheduler: Scheduler,
+    kind: str,
+    who: str,
+    subject: object,
+    act: Callable[[], None],
+    usual_ns: int = _SWITCH_NS,
 ) -> None:
-    """Let a thread of `process` do ``act()`` after the time that threads take, or when the environment would rather
+    """Let a thread of `process` do ``act()`` after the time that it usually takes, or when the environment would rather
     have it."""
 
     def action() -> None:
@@ -300,7 +306,7 @@ def later(
         act()
 
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
-    due = scheduler.clock.now + _SWITCH_NS + _DELAYS_NS[answer]
+    due = scheduler.clock.now + usual_ns + _DELAYS_NS[answer]
     raced = scheduler.race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, _RACE_NS, subject)
     if raced is not None:
         scheduler.at(raced, action)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import posixpath
 import re
+import signal as _signal  # constants only
 from collections.abc import Callable
 from random import Random
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from simloop.choices import Choices
-from simloop.errors import ConfigurationError, EscapedSimulationError
+from simloop.errors import ConfigurationError, SimulationError
 from simloop.kernel.files import Below, Credentials, FileCalls, FileSystem, real_cwd
-from simloop.kernel.process import Host, PowerCut, Process
+from simloop.kernel.process import File, Host, Process, ProcessGone
+from simloop.kernel.processes import end
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
 from simloop.kernel.threads import SimThread, Workers
 from simloop.network.network import LOCALHOST, Network
+
+E = TypeVar("E", bound=SimulationError)
 
 FIRST_PID = 1000
 # RFC 1123, and underscores, which containers like to have.
@@ -29,9 +34,9 @@ class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_below", "_pids", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape",
-        "max_steps", "network", "own_threads", "processes", "profile", "reaching_out", "root", "scheduler", "steps",
-        "threads", "tracer",
+        "_below", "_names", "_pids", "_random", "_workers", "cancel_own", "cancellations", "choices", "current",
+        "escape", "max_steps", "network", "on_block", "own_threads", "processes", "profile", "programs",
+        "reaching_out", "root", "scheduler", "signal", "steps", "threads", "tracer",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +63,13 @@ class World:
         self.scheduler = Scheduler(choices, max_time=max_time, max_stall=max_stall)
         self.network = Network(self.scheduler)
         self._pids = FIRST_PID
+        self._names: dict[str, int] = {}
+        #: Told of each call that has stopped a loop, and for how many nanoseconds.
+        self.on_block: Callable[[World, int], None] | None = None
+        #: What other executables than Python there are: set by whoever knows any (`simloop.programs`).
+        self.programs: Any = None
+        #: Brings a signal to a process: `simloop.shims.signals` knows how.
+        self.signal: Callable[[World, Process, int], None] = lambda world, process, number: None
         self.processes: list[Process] = []
         self.root = self.add_process(self.network.add_host(LOCALHOST))
         #: The process whose code runs now; everything that asks "where am I" asks this.
@@ -70,7 +82,7 @@ class World:
         self._below: Below | None = None
         self._workers: dict[int, tuple[object, Workers]] = {}
         #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
-        self.escape: EscapedSimulationError | None = None
+        self.escape: SimulationError | None = None
 
     @property
     def random(self) -> Random:
@@ -79,13 +91,76 @@ class World:
             self._random = Random(self.choices.entropy.getrandbits(64))
         return self._random
 
-    def add_process(self, host: Host) -> Process:
-        self._pids += 1
-        host.processes += 1
-        name = f"{host.name}#{host.processes}" if host.processes > 1 else host.name
-        process = Process(host, self._pids, name)
+    def add_process(self, host: Host, program: str | None = None) -> Process:
+        """A new process on `host`, which runs `program`; one of the test's own functions if that is None."""
+        stem = host.name if program is None else f"{host.name}:{program}"
+        self._names[stem] = number = self._names.get(stem, 0) + 1
+        process = Process(host, self._new_pid(), f"{stem}#{number}" if number > 1 else stem)
         self.processes.append(process)
         return process
+
+    def _new_pid(self) -> int:
+        self._pids += 1
+        return self._pids
+
+    def spawn(
+        self,
+        parent: Process,
+        files: dict[int, File],
+        argv: list[str],
+        program: Any,
+        environ: dict[str, str],
+        cwd: str | None,
+    ) -> Process:
+        """fork(2) and execve(2): a child of `parent` that runs `program`, with these open files."""
+        child = self.add_process(parent.host, posixpath.basename(argv[0])[:24])
+        child.parent = parent
+        parent.children.append(child)
+        child.group, child.session = parent.group, parent.session
+        child.environ = environ
+        for fd, file in files.items():
+            child.files[fd] = file
+            file.descriptors += 1
+        handlers = parent.signal_handlers.items()
+        # "The dispositions of any signals that are being caught are reset to the default" (execve(2)).
+        child.signal_handlers = {number: handler for number, handler in handlers if handler == _signal.SIG_IGN}
+        self._inherit_files(parent, child, cwd)
+        self.programs.start(child, argv, program)
+        return child
+
+    def _inherit_files(self, parent: Process, child: Process, cwd: str | None) -> None:
+        previous, self.current = self.current, parent
+        try:
+            theirs = self.files()
+            child.calls = FileCalls(theirs.fs, child, theirs.credentials)
+            child.calls.cwd, child.calls.umask = theirs.cwd, theirs.umask
+        finally:
+            self.current = previous
+        if cwd is not None:
+            child.calls.chdir(cwd)
+
+    def stillborn(self, parent: Process) -> Process:
+        """A child that ended before it ran anything."""
+        child = self.add_process(parent.host, "?")
+        child.parent = parent
+        parent.children.append(child)
+        child.ended, child.status = True, 255 << 8
+        return child
+
+    def end(self, process: Process, status: int) -> None:
+        """`process` has ended, by itself or not."""
+        if process.parent is not None or process is not self.root:
+            end(process, status, self.scheduler, lambda parent: self.signal(self, parent, _signal.SIGCHLD))
+
+    def kill(self, process: Process, number: int) -> None:
+        """`process` ends at once, where it is, by signal `number`."""
+        if process.ended:
+            return
+        if process.loop is not None and process.loop in self.scheduler.loops:
+            process.loop.lose_power()
+        process.calls = None
+        self.end(process, number)
+        process.die()
 
     def host(self, name: str) -> Host:
         """The host of that name, made if there is none yet."""
@@ -110,7 +185,9 @@ class World:
         if self.tracer is not None:
             self.tracer.blocked(process.name, self.scheduler.clock.now - began)
         if process.dead:
-            raise PowerCut
+            raise ProcessGone
+        if self.on_block is not None and process.loop is not None and process.loop.takes_turns():
+            self.on_block(self, self.scheduler.clock.now - began)
         return came
 
     def stop(self) -> NoReturn:
@@ -118,7 +195,7 @@ class World:
         thread = self.threads.get(_thread.get_ident())
         if thread is not None:
             thread.park(lambda: False, None)
-        raise PowerCut
+        raise ProcessGone
 
     def crash(self, host: Host) -> None:
         """Cut the power of `host`. Its processes stop where they are, and its disk keeps what it has by then."""
@@ -184,7 +261,7 @@ class World:
             entry = self._workers[id(executor)] = (executor, Workers(self, self.current, limit, name))
         return entry[1]
 
-    def escaped(self, error: EscapedSimulationError) -> EscapedSimulationError:
+    def escaped(self, error: E) -> E:
         """Remember `error`, and give it back to be raised."""
         if self.escape is None:
             self.escape = error
@@ -207,9 +284,12 @@ class World:
                 host.fs.close()
                 host.fs = None
         self.network.close()
+        self.programs = None
         for process in self.processes:
             process.loop = None
             process.calls = None
             process.forget_holders()
+            process.parent = None
+            process.children.clear()
             # A transport that is collected after the run closes its socket: it must find nothing to close.
             process.files.clear()

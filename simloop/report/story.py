@@ -10,6 +10,7 @@ from typing import Any
 from simloop.checks.waiting import Place, caller, inner_library, stack_of, users_place
 from simloop.choices import Answer
 from simloop.kernel.files.crash import tell as tell_loss
+from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.tcp import Direction
 from simloop.kernel.threads import DELAYS, SimThread
 from simloop.network.links import DELIVERIES
@@ -167,7 +168,10 @@ def _job(function: Any) -> str:
 
 def _turn(answer: Answer, subject: Any, name: Name) -> str:
     names = [loop.process.name for loop in subject]
-    return f"process {names[answer.value]} ran before {', '.join(names[: answer.value])}"
+    streak, which = divmod(answer.value, len(names))
+    others = ", ".join(name for at, name in enumerate(names) if at != which)
+    how = f"for {STREAKS[streak]} turns before" if streak else "before"
+    return f"process {names[which]} ran {how} {others}"
 
 
 def _step(answer: Answer, subject: Any, name: Name) -> str:

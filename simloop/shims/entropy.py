@@ -40,9 +40,14 @@ def getpid() -> int:
     return _real_getpid() if world is None else world.current.pid
 
 
+def _parent_of(world: World) -> int:
+    parent = world.current.parent
+    return parent.pid if parent is not None else 1
+
+
 def getppid() -> int:
     world = active.world()
-    return _real_getppid() if world is None else 1
+    return _real_getppid() if world is None else _parent_of(world)
 
 
 def getnode() -> int:

@@ -14,13 +14,12 @@ from simloop.shims import active
 
 _MOCK = "replace it in the test"
 _THREAD = "use loop.run_in_executor or asyncio.to_thread, or allow it with threads=True"
-_SUBPROCESS = "subprocesses are not simulated yet; " + _MOCK
+_SUBPROCESS = "start the process with subprocess or asyncio; or " + _MOCK
 
 # Audit events (https://docs.python.org/3/library/audit_events.html) of calls that reach the operating
 # system: what to call them, and the remedy.
 AUDITED: dict[str, tuple[str, str]] = {
     "socket.__new__": ("a real socket", "import socket as a module, or import this library inside the run"),
-    "subprocess.Popen": ("a subprocess", _SUBPROCESS),
     "os.system": ("os.system", _SUBPROCESS),
     "os.fork": ("os.fork", _SUBPROCESS),
     "os.forkpty": ("os.forkpty", _SUBPROCESS),
@@ -28,9 +27,9 @@ AUDITED: dict[str, tuple[str, str]] = {
     "os.spawn": ("os.spawn", _SUBPROCESS),
     "os.exec": ("os.exec", _SUBPROCESS),
     "pty.spawn": ("pty.spawn", _SUBPROCESS),
-    "os.kill": ("os.kill", "signals between processes are not simulated yet; " + _MOCK),
-    "os.killpg": ("os.killpg", "signals between processes are not simulated yet; " + _MOCK),
-    "signal.pthread_kill": ("signal.pthread_kill", "signals between processes are not simulated yet; " + _MOCK),
+    "os.kill": ("os.kill", "send it with os.kill"),
+    "os.killpg": ("os.killpg", "send it with os.kill"),
+    "signal.pthread_kill": ("signal.pthread_kill", "send it with os.kill"),
     "_thread.start_new_thread": ("a thread of its own", _THREAD),
     "_thread.start_joinable_thread": ("a thread of its own", _THREAD),
     "socket.getaddrinfo": ("a real name look-up", "look names up through the socket module"),
@@ -94,8 +93,6 @@ REFUSED: list[tuple[object, str, str, str]] = [
     (_optional("_posixshmem"), "shm_open", "shared memory", _MOCK),
     (_optional("readline"), "write_history_file", "readline.write_history_file", _FILE_OF_C),
     (_optional("readline"), "append_history_file", "readline.append_history_file", _FILE_OF_C),
-    # multiprocessing calls it by itself, without the event of subprocess.Popen.
-    (_optional("_posixsubprocess"), "fork_exec", "a subprocess", _SUBPROCESS),
     (os, "openpty", "os.openpty", _SUBPROCESS),
     (os, "posix_openpt", "os.posix_openpt", _SUBPROCESS),
     (socket, "fromfd", "socket.fromfd", "create the socket inside the run"),

@@ -23,7 +23,7 @@ from simloop.errors import WorldError
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
 from simloop.kernel.pipes import PAGE
-from simloop.kernel.process import PowerCut
+from simloop.kernel.process import ProcessGone
 from simloop.kernel.unseekable import Unseekable
 from simloop.network.world import World
 from simloop.shims import active
@@ -141,7 +141,7 @@ class SimFileIO(real_FileIO):
             raise ValueError("I/O operation on closed file")
         found = self._process.files.get(self._fd)
         if self._process.dead:
-            raise PowerCut
+            raise ProcessGone
         if isinstance(found, Description):
             self._file = found
         elif isinstance(found, Unseekable):

@@ -17,7 +17,10 @@ import sys
 from typing import Any
 
 from simloop.kernel.clock import SECOND
+from simloop.kernel.errors import fail
 from simloop.kernel.process import Process
+from simloop.kernel.processes import IGNORED, INIT_PID, meant
+from simloop.kernel.threads import later
 from simloop.network.world import World
 from simloop.shims import active
 
@@ -31,8 +34,7 @@ _real_getitimer = _signal.getitimer
 _real_raise_signal = _signal.raise_signal
 _real_interrupt_main = _thread.interrupt_main
 _real_kill = os.kill
-# signal(7): those whose default action is to be ignored, or to go on.
-_IGNORED = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH)
+_real_killpg = os.killpg
 
 
 def signal(signalnum: int, handler: Any) -> Any:
@@ -86,20 +88,67 @@ def kill(pid: int, sig: int, /) -> None:
     if world is None:
         _real_kill(pid, sig)
         return
-    if not any(process.pid == pid for process in world.processes):
-        raise active.escape("os.kill", "only signals of a process to itself are simulated yet")
+    if pid == INIT_PID:
+        return  # it gets only signals that it has handlers for (kill(2))
+    targets = meant(world.processes, world.current, pid)
+    if not 0 <= sig < _signal.NSIG:
+        raise fail(errno.EINVAL)
     if sig == 0:
         return  # a check whether the process is there
-    if pid != world.current.pid:
-        raise active.escape("os.kill of another process", "call what its handler would call")
-    _deliver(world, _number(sig))
+    for process in targets:
+        if process is world.current:
+            _deliver(world, sig)
+        else:
+            send(world, process, sig)
+
+
+def killpg(pgid: int, sig: int, /) -> None:
+    world = active.world()
+    if world is None:
+        _real_killpg(pgid, sig)
+    else:
+        kill(-pgid if pgid else 0, sig)
+
+
+def send(world: World, process: Process, number: int) -> None:
+    """A signal to another process, which gets it when it comes to that."""
+    if process.ended:
+        return  # a zombie takes everything
+
+    def arrive() -> None:
+        if process.ended or process.dead:
+            return
+        previous, world.current = world.current, process
+        try:
+            _take(world, process, number)
+        finally:
+            world.current = previous
+
+    later(process, world.scheduler, "signal", f"{process.name} {_signal.Signals(number).name}", process, arrive)
+
+
+def _take(world: World, process: Process, number: int) -> None:
+    handler = process.signal_handlers.get(number, _signal.SIG_DFL)
+    if number == _signal.SIGKILL or (handler == _signal.SIG_DFL and number not in IGNORED):
+        if process is world.root:
+            raise active.escape(
+                f"{_signal.Signals(number).name} without a handler, which would end the test", "set a handler for it"
+            )
+        world.kill(process, number)
+    elif callable(handler):
+        loop: Any = process.loop
+        if loop is not None and number in getattr(loop, "_signal_handlers", ()):
+            loop.call_soon_threadsafe(loop._handle_signal, number)
+        elif loop is not None:
+            # Between two instructions of its main thread: before it goes on with anything else.
+            loop.call_soon_threadsafe(handler, number, None)
 
 
 def _deliver(world: World, number: int) -> None:
     """A signal to the current process, from itself. CPython calls a handler between two instructions of
     the main thread, and the one who sends himself a signal is interrupted before the next."""
     handler = getsignal(number)
-    if handler == _signal.SIG_IGN or (handler == _signal.SIG_DFL and number in _IGNORED):
+    if handler == _signal.SIG_IGN or (handler == _signal.SIG_DFL and number in IGNORED):
         return
     if not callable(handler):
         name = _signal.Signals(number).name
@@ -213,4 +262,5 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     ),
     (_thread, "interrupt_main", interrupt_main),
     (os, "kill", kill),
+    (os, "killpg", killpg),
 ]

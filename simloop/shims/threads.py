@@ -81,7 +81,7 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
     world = active.world()
     if world is None:
         return start(work)
-    if not world.own_threads:
+    if not world.own_threads and not _waits_for_child(function):
         raise active.escape(
             "a thread of its own", "use loop.run_in_executor or asyncio.to_thread, or allow it with threads=True"
         )
@@ -93,6 +93,12 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
         # What a thread raises while its world takes it down is nobody's concern.
         owner._invoke_excepthook = lambda self: None if thread.killed else report(self)  # type: ignore[attr-defined]
     return thread.start(start, work)
+
+
+def _waits_for_child(function: Any) -> bool:
+    """Whether asyncio itself starts the thread, to wait for a subprocess (ThreadedChildWatcher in unix_events.py)."""
+    target = getattr(getattr(function, "__self__", None), "_target", None)
+    return getattr(target, "__module__", "") == "asyncio.unix_events"
 
 
 def join(self: threading.Thread, timeout: float | None = None) -> None:

@@ -94,7 +94,7 @@ def judge(test: unittest.TestCase, simulated: bool) -> tuple[str, str]:
     suite = unittest.TestSuite([test])
     try:
         if simulated:
-            with simloop.world(threads=True):
+            with simloop.world(threads=True, blocking="ignore"):
                 suite.run(recorder)
         else:
             suite.run(recorder)

@@ -41,7 +41,7 @@ def inside(function: Callable[[], Any], **options: Any) -> Any:
     async def main() -> Any:
         return function()
 
-    return simloop.run(main, **options)
+    return simloop.run(main, **options, blocking="ignore")
 
 
 def real_tree(root: Path) -> dict[str, bytes | None]:
@@ -388,7 +388,7 @@ def test_a_sync_blocks_the_loop_but_not_where_an_executor_does_it(tmp_path: Path
         ticking.cancel()
         return ticks
 
-    assert simloop.run(lambda: main(False)) == 0
+    assert simloop.run(lambda: main(False), blocking="ignore") == 0
     assert simloop.run(lambda: main(True)) >= 8
 
 
@@ -432,7 +432,7 @@ def test_a_lock_is_waited_for(tmp_path: Path, name: str) -> None:
         host = simloop.current().host("db")
         await asyncio.gather(host.run(holder), host.run(waiter))
 
-    simloop.run(main)
+    simloop.run(main, blocking="ignore")
     assert seen == ["released", "taken"]
 
 

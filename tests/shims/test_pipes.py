@@ -440,5 +440,5 @@ def test_a_process_of_multiprocessing_escapes() -> None:
     async def main() -> None:
         context.Process(target=print).start()
 
-    with pytest.raises(simloop.EscapedSimulationError, match="a subprocess"):
+    with pytest.raises(simloop.EscapedSimulationError, match="a process of multiprocessing"):
         simloop.run(main)

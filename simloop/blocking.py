@@ -1,0 +1,40 @@
+"""Calls that block in a coroutine: what is said of them."""
+
+from __future__ import annotations
+
+import warnings
+
+from simloop.errors import BlockingCallError, BlockingCallWarning, ConfigurationError
+from simloop.kernel.clock import MILLISECOND, SECOND
+from simloop.network.world import World
+from simloop.shims import active
+
+ANSWERS = ("ignore", "warn", "fail")
+# Shorter ones, such as most writes to a file, are what every coroutine does.
+LONG_NS = 5 * MILLISECOND
+
+
+def check_blocking(answer: str) -> str:
+    if answer not in ANSWERS:
+        raise ConfigurationError(f"blocking must be one of {', '.join(ANSWERS)}, not {answer!r}")
+    return answer
+
+
+def refuse_block(world: World, took_ns: int) -> None:
+    """A call has stopped the current process's loop for so long: the run fails."""
+    if took_ns >= LONG_NS:
+        raise world.escaped(BlockingCallError(f"{active.call_site()}: {_told(world, took_ns)}"))
+
+
+def warn_of_block(world: World, took_ns: int) -> None:
+    """The same, as a warning at the line of the call."""
+    if took_ns >= LONG_NS:
+        file, _, line = active.call_site().rpartition(":")
+        warnings.warn_explicit(_told(world, took_ns), BlockingCallWarning, file or "?", int(line) if file else 0)
+
+
+def _told(world: World, took_ns: int) -> str:
+    return (
+        f"a blocking call stopped the loop of {world.current.name} for {took_ns / SECOND:.3g} s: "
+        "await something instead, or run it in an executor"
+    )

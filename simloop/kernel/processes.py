@@ -1,0 +1,111 @@
+"""How processes end, and how others hear of it: exit(2), kill(2), wait(2), pidfd_open(2)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal as _signal  # constants only
+from collections.abc import Callable, Iterable
+
+from simloop.kernel.errors import fail
+from simloop.kernel.process import IN, File, Process
+from simloop.kernel.scheduler import Scheduler
+from simloop.kernel.threads import later
+
+#: signal(7): those whose default action is to be ignored, or to go on.
+IGNORED = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH)
+#: And those whose default action is to stop the process.
+STOPPING = (_signal.SIGSTOP, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
+
+
+#: The process that adopts orphans.
+INIT_PID = 1
+
+
+def exit_status(code: int) -> int:
+    """As wait(2) tells of a process that has ended by itself."""
+    return (code & 0xFF) << 8
+
+
+class PidFd(File):
+    """A descriptor of a process: readable once it has ended (pidfd_open(2))."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        self.process = process
+        self.flags = os.O_RDWR
+
+    def mask(self) -> int:
+        return IN if self.process.status is not None else 0
+
+    def close(self) -> None:
+        self.process.observers.remove(self)
+
+
+def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Process], None]) -> None:
+    """`process` is over. As do_exit() in kernel/exit.c: what it had open is closed first, so that others may see the
+    end of its pipes before they see its own; its parent hears of it after that, whenever the kernel comes to it.
+
+    ``tell(parent)`` is called when the parent is to get its SIGCHLD.
+    """
+    if process.ended:
+        return
+    process.ended = True
+    for fd in sorted(process.files):
+        process.close(fd)
+    for child in process.children:
+        # To nobody's child: init reaps it (credentials(7) calls it an orphan).
+        child.parent = None
+    parent = process.parent
+
+    def notify() -> None:
+        process.status = status
+        for observer in process.observers:
+            observer.changed()
+        if parent is not None and not parent.ended:
+            tell(parent)
+
+    later(process, scheduler, "process.exit", process.name, process, notify, 0)
+
+
+def find_child(parent: Process, pid: int) -> Process | None:
+    """waitpid(2): a child that has ended and that `pid` means. None if there is none yet; ECHILD if there never
+    will be one."""
+    children = [child for child in parent.children if _means(parent, child, pid)]
+    if not children:
+        raise fail(errno.ECHILD)
+    return next((child for child in children if child.status is not None), None)
+
+
+def _means(parent: Process, child: Process, pid: int) -> bool:
+    if pid > 0:
+        return child.pid == pid
+    return pid == -1 or child.group == (parent.group if pid == 0 else -pid)
+
+
+def reap(child: Process) -> tuple[int, int]:
+    """Its pid and status, told once."""
+    assert child.parent is not None
+    assert child.status is not None
+    child.parent.children.remove(child)
+    child.parent = None
+    child.reaped = True
+    return child.pid, child.status
+
+
+def meant(processes: Iterable[Process], sender: Process, pid: int) -> list[Process]:
+    """kill(2): the processes of the sender's host that `pid` means. ESRCH if there are none."""
+    here = [
+        process
+        for process in processes
+        if process.host is sender.host and not process.reaped and (process.ended or not process.dead)
+    ]
+    if pid > 0:
+        found = [process for process in here if process.pid == pid]
+    elif pid == -1:
+        found = [process for process in here if process is not sender]
+    else:
+        found = [process for process in here if process.group == (sender.group if pid == 0 else -pid)]
+    if not found:
+        raise fail(errno.ESRCH)
+    return found
