@@ -47,6 +47,9 @@ KINDS = (
     "disk.fault",
     "process.exit",
     "signal",
+    "signal.seen",
+    "signal.merge",
+    "process.pid",
 )
 _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 

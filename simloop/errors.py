@@ -66,6 +66,16 @@ class HostCrashedError(SimulationError):
     happen: catch it, and go on with ``host.restart()``."""
 
 
+class ProcessEndedError(SimulationError):
+    """A process ended before the main function that it ran had returned: a signal ended it, or `sys.exit`. It is raised
+    where ``host.run`` waits for it, or by the run if it is the test itself that was interrupted. ``returncode`` is as
+    `subprocess` has it: an exit code, or minus the number of a signal."""
+
+    def __init__(self, message: str, returncode: int) -> None:
+        super().__init__(message)
+        self.returncode = returncode
+
+
 class StepLimitError(SimulationError):
     """The run took more than ``max_steps`` callbacks. It is a livelock, or the limit is too small."""
 

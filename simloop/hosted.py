@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
+import signal  # constants only
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import CoroutineType
 from typing import Any, Generic, TypeVar
 
-from simloop.errors import ConfigurationError, HostCrashedError
+from simloop.errors import ConfigurationError, HostCrashedError, ProcessEndedError
 from simloop.kernel.process import Process
+from simloop.kernel.processes import exit_status
+from simloop.kernel.signals import name_of
 from simloop.loop import SimLoop
 from simloop.network.world import World
 
@@ -44,10 +48,12 @@ class HostedProcess(Generic[T]):
         self._name = getattr(main, "__qualname__", "a coroutine")
         self.over = False
         self._lost = False
+        #: What ended it from outside of its main task.
+        self._error: BaseException | None = None
         previous, world.current = world.current, self._process
         try:
             self.loop = SimLoop(world, self._process)
-            self.loop.run_by_turns(self._next_stage)
+            self.loop.run_by_turns(self._next_stage, self._broken)
             self._task: asyncio.Task[T] = self.loop.create_main(main, self._context)
             self._stages = self._life()
             self._next_stage()
@@ -68,15 +74,30 @@ class HostedProcess(Generic[T]):
     def _next_stage(self) -> None:
         stage = next(self._stages, None)
         if stage is not None:
-            stage.add_done_callback(lambda _: self.loop.stop())
+            stage.add_done_callback(self._stop_at)
             return
         self.over = True
         self._process.on_death = None
-        if not self._task.cancelled():
+        if self.loop.was_interrupted(self._task):
+            self._error = KeyboardInterrupt()
+        if self._task.done() and not self._task.cancelled():
             self._task.exception()  # it is raised where `result` is asked for: nobody need be told of it
         self.loop.report_leftovers()
         self.loop.end_turns()
+        self._world.end(self._process, self.status())
         self._ended()
+
+    def _stop_at(self, stage: asyncio.Future[Any]) -> None:
+        # As in run_until_complete() of Lib/asyncio/base_events.py: what is no Exception breaks out of the loop itself.
+        if stage.cancelled() or not isinstance(stage.exception(), (SystemExit, KeyboardInterrupt)):
+            self.loop.stop()
+
+    def _broken(self, error: BaseException) -> None:
+        """`error` came out of the loop, as it would come out of `asyncio.run`, which closes everything then."""
+        if self._error is not None:
+            self._stages = iter(())  # out of the closing, too
+        self._error = error
+        self._next_stage()
 
     def _died(self) -> None:
         if not self.over:
@@ -87,7 +108,7 @@ class HostedProcess(Generic[T]):
         self._on_end()
         # Its generator and its loop know this object: nothing is to be left to the collector.
         self._stages = iter(())
-        self.loop.on_stop = None
+        self.loop.on_stop = self.loop.on_break = None
 
     def interrupt(self) -> None:
         """What Ctrl-C does under `asyncio.run`: the main task is cancelled."""
@@ -95,8 +116,38 @@ class HostedProcess(Generic[T]):
         if not self._process.dead:
             self.loop.call_soon_threadsafe(self._task.cancel)
 
+    def status(self) -> int:
+        """Its status as wait(2) gives it, once it is over: as Python ends when an exception comes out of the main
+        module."""
+        error = self._error
+        if error is None and self._task.done() and not self._task.cancelled():
+            error = self._task.exception()
+        if isinstance(error, KeyboardInterrupt):
+            # "kills itself with SIGINT" (exit_sigint in Modules/main.c).
+            return int(signal.SIGINT)
+        if isinstance(error, SystemExit):
+            return exit_status(exit_code(error))
+        if error is not None or self._task.cancelled():
+            return exit_status(1)
+        # What a program returns; nobody waits for the processes of `SimHost.run`.
+        value = self._task.result()
+        return exit_status(value if isinstance(value, int) else 0)
+
     def result(self) -> T:
-        if self._lost:
+        if self._lost and self._process.status is None:
             host = self._process.host.name
             raise HostCrashedError(f"host {host!r} lost power while it ran {self._name}()")
+        returncode = os.waitstatus_to_exitcode(self._process.status or 0)
+        if self._lost or isinstance(self._error, (KeyboardInterrupt, SystemExit)):
+            how = f"exit code {returncode}" if returncode >= 0 else name_of(-returncode)
+            raise ProcessEndedError(f"{self._process.name} was ended by {how} while it ran {self._name}()", returncode)
+        if self._error is not None:
+            raise self._error
         return self._task.result()
+
+
+def exit_code(error: SystemExit) -> int:
+    """The exit code that `sys.exit` asks for (handle_system_exit in Python/pythonrun.c)."""
+    if error.code is None:
+        return 0
+    return error.code if isinstance(error.code, int) else 1

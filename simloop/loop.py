@@ -26,14 +26,14 @@ from simloop.errors import StepLimitError
 from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.process import Process
 from simloop.kernel.selector import SimSelector
-from simloop.kernel.threads import SimThread
 from simloop.network.world import World
-from simloop.outside import Cancellable, MadeByTest, SimTimerHandle, TimerNames, due_until, rivals_of, timer_due
+from simloop.outside import Cancellable, MadeByTest, SimTimerHandle, TimerNames, rivals_of
 from simloop.profiles import order_timers, shuffle_batch, swap_handlers
 from simloop.shims import active
 from simloop.stock import CLOCK_RESOLUTION, set_up_stock
 from simloop.tasks import OrderedWeakSet, SimFuture, SimHandle, SimTask, task_of
-from simloop.tidy import REGISTRY_START, TidyLoop
+from simloop.tidy import REGISTRY_START
+from simloop.turns import TurnLoop
 
 _MAXIMUM_SELECT_TIMEOUT = 24 * 3600
 _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
@@ -59,7 +59,7 @@ class Tracer(Protocol):
     def changed(self, what: Any) -> None: ...
 
 
-class SimLoop(TidyLoop):
+class SimLoop(TurnLoop):
     """The stock selector event loop of one simulated process."""
 
     # What the base classes set and the stubs do not know.
@@ -82,10 +82,6 @@ class SimLoop(TidyLoop):
         self.process = process
         self.last_turn = 0
         self.tracer: Tracer | None = world.tracer
-        #: Called after a turn that stopped this loop; set for loops that nobody runs with run_forever.
-        self.on_stop: Callable[[], None] | None = None
-        #: The simulated thread that runs it, if it is not the process's main one.
-        self.thread: SimThread | None = None
         self.timers = self._scheduled
         self._clock = world.scheduler.clock
         self._sim_numbers = count(1)
@@ -131,6 +127,7 @@ class SimLoop(TidyLoop):
             self._selector.loop = None
             # Tasks know their loop: a registry that outlives it would leave both to the collector.
             self._sim_tasks.clear()
+            self.main_task = None
             if self._default_executor is None and not self._signal_handlers and not self._debug:
                 # What the stock close() does, through three classes, where it finds nothing else to do.
                 self._closed = self._executor_shutdown_called = True
@@ -233,6 +230,7 @@ class SimLoop(TidyLoop):
         assert isinstance(task, SimTask)
         self._sim_orphans.pop()
         task.sim_origin = (None, [], -1, self._prefix)
+        self.main_task = task
         if self.may_cancel_new is not None:
             self.may_cancel_new.main_is(coro)
         return task
@@ -281,6 +279,8 @@ class SimLoop(TidyLoop):
             self._scheduler.poll(self, timeout)
         else:
             self._poll_in_thread(self.thread, timeout)
+        if process.signals and self.thread is None and world.signals is not None:
+            world.signals.handle(world, process, at_poll=True)
         if self._candidates and (found := self._selector.collect()):
             if self._shuffles:
                 for event in found:
@@ -430,71 +430,3 @@ class SimLoop(TidyLoop):
     def _describe_next(self) -> str:
         task = next((step for handle in self._ready if (step := task_of(handle)) is not None), None)
         return f"task {task.get_name()!r}" if task is not None else "a plain callback"
-
-    # --- as the scheduler sees it ---------------------------------------------------------------------
-
-    def run_forever(self) -> None:
-        self.thread = self.world.threads.get(get_ident())
-        try:
-            super().run_forever()
-        finally:
-            self.thread = None
-
-    def _poll_in_thread(self, thread: SimThread, timeout: float | None) -> None:
-        """A loop that a thread runs waits as the thread does: the others go on meanwhile."""
-        deadline = self._scheduler.poll_deadline(timeout)
-        thread.pause()
-        thread.park(self.has_work, deadline)
-
-    def takes_turns(self) -> bool:
-        return self._thread_id is not None and self.thread is None
-
-    def has_work(self) -> bool:
-        if self._ready or self._stopping or (self._candidates and self._selector.has_ready()):
-            return True
-        if not self._scheduled:
-            return False
-        due = self.deadline_ns()
-        return due is not None and due <= self._clock.now
-
-    def deadline_ns(self) -> int | None:
-        self._drop_cancelled_timers()
-        return -int(-self._scheduled[0]._when * SECOND // 1) if self._scheduled else None
-
-    def deadlines_until(self, limit_ns: int) -> list[int]:
-        return due_until(self._scheduled, limit_ns) if self._scheduled else []
-
-    def timer_due(self, due_ns: int) -> Any:
-        """A timer of this loop that is due just then, or None."""
-        return timer_due(self._scheduled, due_ns)
-
-    def idle_arrival(self) -> bool:
-        return bool(self._cancellable) and self._cancel_from_outside() != 0
-
-    def run_turn(self) -> None:
-        """One turn in the middle of another process's wait."""
-        world = self.world
-        previous, world.current = world.current, self.process
-        running = events._get_running_loop()
-        hooks = sys.get_asyncgen_hooks()
-        events._set_running_loop(None)
-        events._set_running_loop(self)
-        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)  # type: ignore[attr-defined]
-        try:
-            self._run_once()
-            if self._stopping and self.on_stop is not None:
-                self._stopping = False
-                self.on_stop()
-        finally:
-            sys.set_asyncgen_hooks(*hooks)
-            events._set_running_loop(running)
-            world.current = previous
-
-    def run_by_turns(self, on_stop: Callable[[], None]) -> None:
-        """Be running from now on, with turns from `run_turn` alone."""
-        self._thread_id = get_ident()
-        self.on_stop = on_stop
-
-    def end_turns(self) -> None:
-        self._thread_id = None
-        self.close()

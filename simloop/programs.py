@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import signal
 import stat as _stat
 import sys
 import traceback
@@ -14,21 +15,12 @@ from posixpath import basename
 from typing import Any, NoReturn
 
 from simloop.errors import ConfigurationError
-from simloop.hosted import HostedProcess
+from simloop.hosted import HostedProcess, exit_code
 from simloop.kernel.files import Description
 from simloop.kernel.process import Process
-from simloop.kernel.processes import exit_status
 from simloop.network.world import World
 
 ProgramMain = Callable[["SimProcess"], Awaitable[int | None]]
-
-
-class ProgramExit(BaseException):
-    """What `SimProcess.exit` raises."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 class SimProcess:
@@ -42,6 +34,7 @@ class SimProcess:
 
     def __init__(self, process: Process, argv: Sequence[str], cwd: str) -> None:
         self._process = process
+        self._cancelled_by: int | None = None
         #: Its name and its arguments.
         self.argv = list(argv)
         #: Its environment.
@@ -56,7 +49,44 @@ class SimProcess:
 
     def exit(self, code: int = 0) -> NoReturn:
         """End it at once with this exit code; what it has written is still delivered."""
-        raise ProgramExit(code)
+        raise SystemExit(code)
+
+    def cancel_on(self, *signals: int) -> None:
+        """From now on these signals cancel ``main(proc)``, as SIGINT does from the start (and as it does under
+        `asyncio.run`). If the cancellation comes out of it, the signal has ended the process. Any other signal ends it
+        where it stands, unless it has a handler, by `signal.signal` or `loop.add_signal_handler`."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def cancel(number: int) -> None:
+            self._cancelled_by = number
+            task.cancel()
+
+        for number in signals:
+            loop.add_signal_handler(number, cancel, number)
+
+    async def _run(self, main: ProgramMain) -> int:
+        """Its life, from the first to the last byte; returns its exit code."""
+        await self.open_streams()
+        code = 0
+        try:
+            code = await main(self) or 0
+        except SystemExit as error:
+            if isinstance(error.code, str):
+                self.stderr.write(f"{error.code}\n".encode())
+            code = exit_code(error)
+        except asyncio.CancelledError:
+            await self.close_streams()
+            if self._cancelled_by is None:
+                raise
+            # As every well-behaved program ends after it has tidied up.
+            signal.signal(self._cancelled_by, signal.SIG_DFL)
+            os.kill(os.getpid(), self._cancelled_by)
+        except Exception:
+            self.stderr.write(traceback.format_exc().encode())
+            code = 1
+        await self.close_streams()
+        return code
 
     async def open_streams(self) -> None:
         """Before the program begins."""
@@ -208,24 +238,6 @@ class Programs:
         """Begin to run `program` in `process`."""
         program.calls.append(argv)
         world = self._world
-        code = 0
         assert process.calls is not None
         proc = SimProcess(process, argv, process.calls.getcwd())
-
-        async def main() -> None:
-            nonlocal code
-            await proc.open_streams()
-            try:
-                code = await program.main(proc) or 0
-            except ProgramExit as error:
-                code = error.code
-            except Exception:
-                proc.stderr.write(traceback.format_exc().encode())
-                code = 1
-            await proc.close_streams()
-
-        def on_end() -> None:
-            if not process.dead:
-                world.end(process, exit_status(code))
-
-        HostedProcess(world, process, main(), on_end)
+        HostedProcess(world, process, proc._run(program.main), lambda: None)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import signal
 from asyncio import events
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from simloop.cancelled import CancelledSomewhere
 from simloop.checks.deadlock import describe_deadlock
 from simloop.choices import Choices, check_profile, check_seed, seeded
 from simloop.disks import SimFiles
-from simloop.errors import ConfigurationError, WorldError
+from simloop.errors import ConfigurationError, ProcessEndedError, WorldError
 from simloop.hosted import Main, coroutine_for
 from simloop.hosts import SimHost
 from simloop.installation import install, installed
@@ -28,8 +29,7 @@ from simloop.loop import SimLoop, Tracer
 from simloop.network.network import LOCALHOST
 from simloop.network.world import DEFAULT_MAX_STEPS, World
 from simloop.programs import Programs, SimProgram
-from simloop.shims import active
-from simloop.shims.signals import send
+from simloop.shims import active, signals
 
 T = TypeVar("T")
 
@@ -119,6 +119,40 @@ class Sim:
         self._world.programs.add(program)
         return program
 
+    def signal(self, host: str | SimHost, number: int) -> None:
+        """Send a signal to what runs on a host, as its operator would (``kill``, ``docker stop``, Ctrl-C): to each
+        process that ``host.run`` has started there, and on ``"localhost"`` to the test itself. Children of theirs get
+        what their parents send them.
+
+        It arrives at a later poll, which a choice picks; in the canonical run at the next one. Nothing happens to
+        processes that have ended by then. Raises `WorldError` where nothing was ever run.
+
+        >>> import signal
+        >>> async def serve():
+        ...     stop = asyncio.Event()
+        ...     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        ...     await stop.wait()
+        ...     return "stopped"
+        >>> async def main():
+        ...     sim = current()
+        ...     asyncio.get_running_loop().call_later(5, sim.signal, "web", signal.SIGTERM)
+        ...     return await sim.host("web").run(serve)
+        >>> run(main)
+        'stopped'
+        """
+        self._check_use()
+        name = host.name if isinstance(host, SimHost) else self._world.host(host).name
+        if not isinstance(number, int) or not 0 < number < signal.NSIG:
+            raise ConfigurationError(f"{number!r} is no signal")
+        started = [
+            process for process in self._world.processes if process.host.name == name and process.environ is None
+        ]
+        if not started:
+            raise WorldError(f"nothing was run on host {name!r} that a signal could be sent to")
+        for process in started:
+            if not process.ended and not process.dead:
+                signals.send_later(self._world, process, number)
+
     def _check_use(self) -> None:
         if active.world() is not self._world:
             raise WorldError(
@@ -192,7 +226,7 @@ class entered:
         self._world.scheduler.explain_deadlock = describe_deadlock
         if limits.blocking != "ignore":
             self._world.on_block = refuse_block if limits.blocking == "fail" else warn_of_block
-        self._world.signal = send
+        self._world.signals = signals
 
     def __enter__(self) -> World:
         # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
@@ -300,8 +334,13 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
 
 def run_main(loop: SimLoop, main: Main[T]) -> T:
     """`asyncio.run`, step by step (Lib/asyncio/runners.py), leaving out what would find nothing to do."""
+    task = loop.create_main(coroutine_for(main), contextvars.copy_context())
     try:
-        value: T = loop.run_to_end(loop.create_main(coroutine_for(main), contextvars.copy_context()))
+        value: T = loop.run_to_end(task)
+    except (asyncio.CancelledError, KeyboardInterrupt) as error:
+        if loop.was_interrupted(task) or (error is loop.process.broken_by and isinstance(error, KeyboardInterrupt)):
+            raise ProcessEndedError("SIGINT has ended the test itself", -signal.SIGINT) from error
+        raise
     finally:
         quiet = loop.is_quiet()
         if not quiet:

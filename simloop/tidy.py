@@ -36,6 +36,8 @@ class TidyLoop(asyncio.SelectorEventLoop):
     _closed: bool
     world: World
     process: Process
+    #: What `asyncio.run` would call its main task.
+    main_task: asyncio.Task[Any] | None = None
     _sim_tasks: list[SimTask]
     _sim_task_limit: int
 
@@ -143,6 +145,7 @@ class TidyLoop(asyncio.SelectorEventLoop):
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 error.__traceback__ = None  # its frames know the task
         self._sim_tasks.clear()
+        self.main_task = None
         self._ready.clear()
         self._selector.loop = None
         self._closed = True

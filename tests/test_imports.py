@@ -26,6 +26,7 @@ LAYERS = [
         "simloop.outside",
         "simloop.stopped",
     },
+    {"simloop.turns"},
     {"simloop.loop"},
     {"simloop.cancelled"},
     {"simloop.checks"},

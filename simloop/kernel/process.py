@@ -99,7 +99,46 @@ class Host:
 class Process:
     """A simulated process: a host, a pid, open files, signal handlers, and its own loop."""
 
+    #: Its calls on files, once it has made one.
+    calls: FileCalls | None = None
+    loop: Runnable | None = None
+    #: How many callbacks its loop has run; and a hash of what has arrived at it, and after how many each time.
+    steps = 0
+    order = 0
+    wakeup_fd = -1
+    #: Signals that have come, and whose handlers its main thread has still to run; and those that wait for being
+    #: let in, since they are masked or the process is stopped.
+    signals: tuple[int, ...] = ()
+    caught_ns = 0
+    pending: tuple[int, ...] = ()
+    masked: frozenset[int] = frozenset()
+    #: How many handlers have been called, and what the last one that raised anything has raised.
+    handled = 0
+    broken_by: BaseException | None = None
+    #: By a signal, until SIGCONT.
+    stopped = False
+    #: The processors that it may use, if it has said so.
+    affinity: frozenset[int] | None = None
+    nice = 0
+    #: tempfile's generator of names, once it has made any.
+    temporary_names: Any = None
+    #: Its interval timer, once it has set one.
+    timer: Any = None
+    #: It was killed, or its machine has lost power: it never does anything again.
+    dead = False
+    #: Who started it; None for those that nobody waits for.
+    parent: Process | None = None
+    #: Whether it has ended, and its status as wait(2) gives it once that can be seen.
+    ended = False
+    status: int | None = None
+    reaped = False
+    #: What it was started with, if another process has started it.
+    environ: dict[str, str] | None = None
+    #: Called when it dies.
+    on_death: Callable[[], None] | None = None
+
     def __init__(self, host: Host, pid: int, name: str) -> None:
+        # What most processes never have stands above, or is made when it is asked for: every run makes one.
         #: Tells it from the other processes of the world, in point ids and reports.
         self.name = name
         self.host = host
@@ -111,39 +150,22 @@ class Process:
         self.inheritable: set[int] = set()
         self._free: list[int] = []
         self._next_fd = FIRST_FD
-        #: Its calls on files, once it has made one.
-        self.calls: FileCalls | None = None
-        self.loop: Runnable | None = None
-        #: How many callbacks its loop has run; and a hash of what has arrived at it, and after how many each time.
-        self.steps = 0
-        self.order = 0
-        #: Handlers by signal number, as `signal.signal` was given them.
-        self.signal_handlers: dict[int, Callable[..., Any] | int | None] = {}
-        self.wakeup_fd = -1
-        #: The processors that it may use, if it has said so.
-        self.affinity: frozenset[int] | None = None
-        self.nice = 0
-        #: tempfile's generator of names, once it has made any.
-        self.temporary_names: Any = None
-        #: Its interval timer, once it has set one.
-        self.timer: Any = None
-        #: It was killed, or its machine has lost power: it never does anything again.
-        self.dead = False
-        #: Who started it; None for those that nobody waits for.
-        self.parent: Process | None = None
-        self.children: list[Process] = []
         #: Its process group and its session (credentials(7)).
         self.group = self.session = pid
-        #: Whether it has ended, and its status as wait(2) gives it once that can be seen.
-        self.ended = False
-        self.status: int | None = None
-        self.reaped = False
-        #: Descriptors that show whether it has ended.
-        self.observers: list[File] = []
-        #: What it was started with, if another process has started it.
-        self.environ: dict[str, str] | None = None
-        #: Called when that happens.
-        self.on_death: Callable[[], None] | None = None
+
+    @cached_property
+    def signal_handlers(self) -> dict[int, Callable[..., Any] | int | None]:
+        """Handlers by signal number, as `signal.signal` was given them."""
+        return {}
+
+    @cached_property
+    def children(self) -> list[Process]:
+        return []
+
+    @cached_property
+    def observers(self) -> list[File]:
+        """Descriptors that show whether it has ended."""
+        return []
 
     def open(self, file: File) -> int:
         """A descriptor for `file`: the lowest free one, as POSIX wants it."""

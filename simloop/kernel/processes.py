@@ -12,12 +12,6 @@ from simloop.kernel.process import IN, File, Process
 from simloop.kernel.scheduler import Scheduler
 from simloop.kernel.threads import later
 
-#: signal(7): those whose default action is to be ignored, or to go on.
-IGNORED = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH)
-#: And those whose default action is to stop the process.
-STOPPING = (_signal.SIGSTOP, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
-
-
 #: The process that adopts orphans.
 INIT_PID = 1
 
@@ -54,18 +48,28 @@ def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Pro
     for fd in sorted(process.files):
         process.close(fd)
     for child in process.children:
-        # To nobody's child: init reaps it (credentials(7) calls it an orphan).
+        # An orphan: init adopts it, and reaps it.
         child.parent = None
-    parent = process.parent
+        child.reaped = child.status is not None
+    process.children.clear()
 
     def notify() -> None:
         process.status = status
         for observer in process.observers:
             observer.changed()
-        if parent is not None and not parent.ended:
-            tell(parent)
+        parent = process.parent
+        if parent is None:
+            process.reaped = True
+            return
+        if parent.signal_handlers.get(_signal.SIGCHLD) == _signal.SIG_IGN:
+            # "the child processes become zombies" only if it is not ignored (wait(2), NOTES).
+            reap(process)
+        tell(parent)
 
-    later(process, scheduler, "process.exit", process.name, process, notify, 0)
+    if process.parent is None:
+        notify()
+    else:
+        later(process, scheduler, "process.exit", process.name, process, notify, 0)
 
 
 def find_child(parent: Process, pid: int) -> Process | None:

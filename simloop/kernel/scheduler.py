@@ -264,7 +264,11 @@ class Scheduler:
     def _unblocked(self) -> list[Runnable]:
         if len(self.loops) == 1 and not self._blocked:
             return self.loops
-        return [loop for loop in self.loops if loop.takes_turns() and loop.process not in self._blocked]
+        return [
+            loop
+            for loop in self.loops
+            if loop.takes_turns() and not loop.process.stopped and loop.process not in self._blocked
+        ]
 
     def _share(self, loop: Runnable) -> None:
         """`loop` has work, and so may other processes: let them have their turns first, those that have

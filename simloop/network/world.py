@@ -9,7 +9,7 @@ import re
 import signal as _signal  # constants only
 from collections.abc import Callable
 from random import Random
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from simloop.choices import Choices
 from simloop.errors import ConfigurationError, SimulationError
@@ -23,11 +23,23 @@ from simloop.network.network import LOCALHOST, Network
 E = TypeVar("E", bound=SimulationError)
 
 FIRST_PID = 1000
+#: So many of the last processes' numbers may be given out again.
+PIDS_REUSED_MAX = 2
 # RFC 1123, and underscores, which containers like to have.
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 DEFAULT_MAX_STEPS = 1_000_000
 #: What `os.cpu_count` says in every world, so that pool sizes do not depend on the machine.
 CPU_COUNT = 4
+
+
+class Signals(Protocol):
+    """How signals reach Python."""
+
+    def send(self, world: World, process: Process, number: int) -> None: ...
+
+    def handle(self, world: World, process: Process, at_poll: bool) -> None: ...
+
+    def interrupts(self, world: World, process: Process) -> bool: ...
 
 
 class World:
@@ -36,7 +48,7 @@ class World:
     __slots__ = (
         "_below", "_names", "_pids", "_random", "_workers", "cancel_own", "cancellations", "choices", "current",
         "escape", "max_steps", "network", "on_block", "own_threads", "processes", "profile", "programs",
-        "reaching_out", "root", "scheduler", "signal", "steps", "threads", "tracer",
+        "reaching_out", "root", "scheduler", "signals", "steps", "threads", "tracer",
     )  # fmt: skip
 
     def __init__(
@@ -68,8 +80,8 @@ class World:
         self.on_block: Callable[[World, int], None] | None = None
         #: What other executables than Python there are: set by whoever knows any (`simloop.programs`).
         self.programs: Any = None
-        #: Brings a signal to a process: `simloop.shims.signals` knows how.
-        self.signal: Callable[[World, Process, int], None] = lambda world, process, number: None
+        #: Brings signals to processes, and calls their handlers: `simloop.shims.signals`.
+        self.signals: Signals | None = None
         self.processes: list[Process] = []
         self.root = self.add_process(self.network.add_host(LOCALHOST))
         #: The process whose code runs now; everything that asks "where am I" asks this.
@@ -95,13 +107,34 @@ class World:
         """A new process on `host`, which runs `program`; one of the test's own functions if that is None."""
         stem = host.name if program is None else f"{host.name}:{program}"
         self._names[stem] = number = self._names.get(stem, 0) + 1
-        process = Process(host, self._new_pid(), f"{stem}#{number}" if number > 1 else stem)
+        name = f"{stem}#{number}" if number > 1 else stem
+        process = Process(host, self._new_pid(host, name if program else ""), name)
         self.processes.append(process)
         return process
 
-    def _new_pid(self) -> int:
+    def _new_pid(self, host: Host, name: str) -> int:
+        """A number that nobody has; for a named program perhaps one that somebody had. Such numbers come up again once
+        all have been used (pid_max in proc(5)), and whether they have been is not the program's to know."""
+        free = self._free_pids(host) if name else ()
+        if free:
+            answer = self.choices.choose(name, "process.pid", 1 + len(free), free)
+            if answer:
+                return free[answer - 1]
         self._pids += 1
         return self._pids
+
+    def _free_pids(self, host: Host) -> list[int]:
+        """Of the last processes that are gone. A number is not free as long as a group or a session has it."""
+        reaped = [process.pid for process in self.processes if process.reaped and process.host is host]
+        if not reaped:
+            return reaped
+        taken = {
+            number
+            for process in self.processes
+            if process.host is host and not process.reaped
+            for number in (process.pid, process.group, process.session)
+        }
+        return [pid for pid in dict.fromkeys(reversed(reaped)) if pid not in taken][:PIDS_REUSED_MAX]
 
     def spawn(
         self,
@@ -149,8 +182,12 @@ class World:
 
     def end(self, process: Process, status: int) -> None:
         """`process` has ended, by itself or not."""
-        if process.parent is not None or process is not self.root:
-            end(process, status, self.scheduler, lambda parent: self.signal(self, parent, _signal.SIGCHLD))
+        if process is not self.root:
+            end(process, status, self.scheduler, self._child_ended)
+
+    def _child_ended(self, parent: Process) -> None:
+        if self.signals is not None:
+            self.signals.send(self, parent, _signal.SIGCHLD)
 
     def kill(self, process: Process, number: int) -> None:
         """`process` ends at once, where it is, by signal `number`."""
@@ -179,16 +216,40 @@ class World:
             return thread.park(done, deadline)
         began = self.scheduler.clock.now
         try:
-            came = self.scheduler.block(process, lambda: process.dead or done(), deadline)
+            came = self._wait(process, done, deadline)
         finally:
             self.current = process
         if self.tracer is not None:
             self.tracer.blocked(process.name, self.scheduler.clock.now - began)
-        if process.dead:
-            raise ProcessGone
         if self.on_block is not None and process.loop is not None and process.loop.takes_turns():
             self.on_block(self, self.scheduler.clock.now - began)
         return came
+
+    def _wait(self, process: Process, done: Callable[[], bool], deadline_ns: int | None) -> bool:
+        scheduler, signals = self.scheduler, self.signals
+        came = False
+
+        def woken() -> bool:
+            nonlocal came
+            if process.dead:
+                return True
+            if process.stopped:
+                return False
+            came = done()
+            return came or (bool(process.signals) and signals is not None and signals.interrupts(self, process))
+
+        while True:
+            scheduler.block(process, woken, deadline_ns)
+            if process.stopped and not process.dead:
+                scheduler.block(process, lambda: process.dead or not process.stopped)
+            self.current = process
+            if process.dead:
+                raise ProcessGone
+            if process.signals and signals is not None:
+                # A handler that raises ends the call; after any other it goes on (PEP 475).
+                signals.handle(self, process, at_poll=False)
+            if came or (deadline_ns is not None and scheduler.clock.now >= deadline_ns):
+                return came
 
     def stop(self) -> NoReturn:
         """The code that runs now is of a process whose machine has lost power: it gets no further."""

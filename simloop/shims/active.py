@@ -28,6 +28,14 @@ def world() -> World | None:
     return None
 
 
+def calling_frame() -> FrameType | None:
+    """The innermost frame that is not ours."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame = frame.f_back
+    return frame
+
+
 def call_site() -> str:
     """The innermost line that is neither ours nor the standard library's, as ``file:line``."""
     frame: FrameType | None = sys._getframe(1)

@@ -15,6 +15,8 @@ from simloop.network.world import World
 
 T = TypeVar("T")
 
+_real_sigtimedwait = signal.sigtimedwait
+
 
 def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int]) -> T:
     """Make a call, now or when it need not wait. ``nonblocking()`` says whether it may not wait at all."""
@@ -63,7 +65,7 @@ def write_to(world: World, file: Unseekable, data: memoryview) -> int:
 def _leave_eagain() -> None:
     """Buffers in C tell their callers what errno is after a call that returned None (_set_BlockingIOError() in
     Modules/_io/bufferedio.c): a wait for no signal, and for no time, leaves EAGAIN there."""
-    signal.sigtimedwait((), 0)
+    _real_sigtimedwait((), 0)
 
 
 def read_unless_empty(world: World, file: Unseekable, size: int) -> bytes | None:

@@ -1,25 +1,26 @@
-"""`signal`: handlers are recorded in the simulated process that sets them, and signals that it sends itself,
-or that its timer sends it, reach them.
+"""`signal`: each simulated process has handlers of its own, and signals among processes reach those.
 
-The real handlers stay, so Ctrl-C still interrupts a campaign. A signal to another process, or one whose
-default action would end the process, escapes.
+The real handlers stay, so Ctrl-C still interrupts a campaign. A signal that would end or stop the test itself escapes.
 """
 
 from __future__ import annotations
 
 import _thread
+import contextlib
 import errno
 import functools
 import math
 import os
 import signal as _signal
-import sys
+from collections.abc import Iterable
 from typing import Any
 
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
+from simloop.kernel.pipes import End
 from simloop.kernel.process import Process
-from simloop.kernel.processes import IGNORED, INIT_PID, meant
+from simloop.kernel.processes import INIT_PID, meant
+from simloop.kernel.signals import Effects, disposition, generate, name_of, set_mask
 from simloop.kernel.threads import later
 from simloop.network.world import World
 from simloop.shims import active
@@ -32,9 +33,20 @@ _real_alarm = _signal.alarm
 _real_setitimer = _signal.setitimer
 _real_getitimer = _signal.getitimer
 _real_raise_signal = _signal.raise_signal
+_real_pthread_kill = _signal.pthread_kill
+_real_pthread_sigmask = _signal.pthread_sigmask
+_real_sigpending = _signal.sigpending
+_real_sigwait = _signal.sigwait
+_real_sigwaitinfo = _signal.sigwaitinfo
+_real_sigtimedwait = _signal.sigtimedwait
+_real_pause = _signal.pause
 _real_interrupt_main = _thread.interrupt_main
 _real_kill = os.kill
 _real_killpg = os.killpg
+
+# How many turns after it came a loop may see a signal for which it has a handler of its own (the number goes through
+# its self-pipe, and a poll need not see that at once).
+SEEN = (0, 1, 2, 3, 5, 8)
 
 
 def signal(signalnum: int, handler: Any) -> Any:
@@ -55,9 +67,7 @@ def getsignal(signalnum: int) -> Any:
     world = active.world()
     if world is None:
         return _real_getsignal(signalnum)
-    number = _number(signalnum)
-    default: Any = _signal.default_int_handler if number == _signal.SIGINT else _signal.SIG_DFL
-    return world.current.signal_handlers.get(number, default)
+    return disposition(world.current, _number(signalnum))
 
 
 def _number(signalnum: int) -> int:
@@ -67,12 +77,24 @@ def _number(signalnum: int) -> int:
     return int(signalnum)
 
 
+# --- sending --------------------------------------------------------------------------------------------
+
+
 def raise_signal(signalnum: int, /) -> None:
     world = active.world()
     if world is None:
         _real_raise_signal(signalnum)
     else:
-        _deliver(world, _number(signalnum))
+        send(world, world.current, _number(signalnum))
+        _meet(world)
+
+
+def pthread_kill(thread_id: int, signalnum: int, /) -> None:
+    # Handlers run in the main thread, whichever thread is meant.
+    if active.world() is None:
+        _real_pthread_kill(thread_id, signalnum)
+    elif signalnum:
+        raise_signal(signalnum)
 
 
 def interrupt_main(signum: int = _signal.SIGINT, /) -> None:
@@ -80,7 +102,7 @@ def interrupt_main(signum: int = _signal.SIGINT, /) -> None:
     if world is None:
         _real_interrupt_main(_signal.Signals(signum))
     elif callable(getsignal(signum)):  # otherwise nothing happens, as documented
-        _deliver(world, _number(signum))
+        raise_signal(signum)
 
 
 def kill(pid: int, sig: int, /) -> None:
@@ -95,11 +117,11 @@ def kill(pid: int, sig: int, /) -> None:
         raise fail(errno.EINVAL)
     if sig == 0:
         return  # a check whether the process is there
-    for process in targets:
-        if process is world.current:
-            _deliver(world, sig)
-        else:
-            send(world, process, sig)
+    # "at least one signal is delivered to the sending thread before kill() returns": the sender is the last to get it,
+    # since it may not live to send it to the others.
+    for process in sorted(targets, key=lambda process: process is world.current):
+        send(world, process, sig)
+    _meet(world)
 
 
 def killpg(pgid: int, sig: int, /) -> None:
@@ -111,58 +133,204 @@ def killpg(pgid: int, sig: int, /) -> None:
 
 
 def send(world: World, process: Process, number: int) -> None:
-    """A signal to another process, which gets it when it comes to that."""
-    if process.ended:
-        return  # a zombie takes everything
-
-    def arrive() -> None:
-        if process.ended or process.dead:
-            return
-        previous, world.current = world.current, process
-        try:
-            _take(world, process, number)
-        finally:
-            world.current = previous
-
-    later(process, world.scheduler, "signal", f"{process.name} {_signal.Signals(number).name}", process, arrive)
+    """A signal comes to `process`, now."""
+    generate(process, number, world.scheduler, _effects(world))
 
 
-def _take(world: World, process: Process, number: int) -> None:
-    handler = process.signal_handlers.get(number, _signal.SIG_DFL)
-    if number == _signal.SIGKILL or (handler == _signal.SIG_DFL and number not in IGNORED):
-        if process is world.root:
-            raise active.escape(
-                f"{_signal.Signals(number).name} without a handler, which would end the test", "set a handler for it"
-            )
+def send_later(world: World, process: Process, number: int) -> None:
+    """The same from outside of the world: when it comes is a choice."""
+    who = f"{process.name} {name_of(number)}"
+    later(process, world.scheduler, "signal", who, process, lambda: send(world, process, number))
+
+
+def _effects(world: World) -> Effects:
+    def end(process: Process, number: int) -> None:
+        _keep_test(world, process, number, "end")
         world.kill(process, number)
-    elif callable(handler):
-        loop: Any = process.loop
-        if loop is not None and number in getattr(loop, "_signal_handlers", ()):
-            loop.call_soon_threadsafe(loop._handle_signal, number)
-        elif loop is not None:
-            # Between two instructions of its main thread: before it goes on with anything else.
-            loop.call_soon_threadsafe(handler, number, None)
+
+    def stop(process: Process, number: int) -> None:
+        _keep_test(world, process, number, "stop")
+        process.stopped = True
+        tell_parent(process)
+
+    def tell_parent(process: Process) -> None:
+        if process.parent is not None:
+            send(world, process.parent, _signal.SIGCHLD)
+
+    return Effects(end, stop, tell_parent, _catch)
 
 
-def _deliver(world: World, number: int) -> None:
-    """A signal to the current process, from itself. CPython calls a handler between two instructions of
-    the main thread, and the one who sends himself a signal is interrupted before the next."""
-    handler = getsignal(number)
-    if handler == _signal.SIG_IGN or (handler == _signal.SIG_DFL and number in IGNORED):
-        return
-    if not callable(handler):
-        name = _signal.Signals(number).name
-        raise active.escape(f"{name} without a handler, which would end the process", "set a handler for it")
+def _keep_test(world: World, process: Process, number: int, what: str) -> None:
+    if process is world.root:
+        remedy = (
+            "set a handler for it" if number not in (_signal.SIGKILL, _signal.SIGSTOP) else "send it to another one"
+        )
+        raise active.escape(f"{name_of(number)} without a handler, which would {what} the test", remedy)
+
+
+def _catch(process: Process, number: int) -> None:
+    """What CPython's handler in C does (trip_signal in Modules/signalmodule.c)."""
+    process.signals += (number,)
+    file = process.files.get(process.wakeup_fd)
+    if isinstance(file, End):
+        with contextlib.suppress(OSError):  # it may be full, or nobody may read it
+            file.write(memoryview(bytes([number])))
+
+
+def _meet(world: World) -> None:
+    """After a signal that the current process may have sent to itself: "between two instructions" is now."""
+    process = world.current
+    if process.dead:
+        world.stop()
+    if process.stopped:
+        world.block(lambda: True)
+    if process.signals and world.threads.get(_thread.get_ident()) is None:
+        handle(world, process, at_poll=False)
+
+
+# --- handlers -------------------------------------------------------------------------------------------
+
+
+def handle(world: World, process: Process, at_poll: bool) -> None:
+    """In the main thread of `process`: call the handlers of what has come. Those of its loop are called by the loop,
+    and so only at a poll."""
+    kept: tuple[int, ...] = ()
+    try:
+        while process.signals:
+            number, process.signals = process.signals[0], process.signals[1:]
+            loop = _loop_for(world, process, number)
+            if loop is None:
+                _call(world, process, number)
+            elif at_poll:
+                _let_see(world, process, loop, number)
+            else:
+                kept += (number,)
+    finally:
+        process.signals = kept + process.signals
+
+
+def interrupts(world: World, process: Process) -> bool:
+    """Whether something has come that a blocking call is interrupted for."""
+    return any(_loop_for(world, process, number) is None for number in process.signals)
+
+
+def _loop_for(world: World, process: Process, number: int) -> Any:
+    """The loop that has the handler, by `loop.add_signal_handler`."""
     for loop in world.scheduler.loops:
-        if loop.process is world.current and number in getattr(loop, "_signal_handlers", ()):
-            # asyncio's own way: the number goes through the self-pipe, which the next poll finds readable.
-            handle = functools.partial(loop._handle_signal, number)  # type: ignore[attr-defined]
-            world.scheduler.at(world.scheduler.clock.now, handle)
-    if world.threads.get(_thread.get_ident()) is None:
-        handler(number, sys._getframe(2))
+        if loop.process is process and number in getattr(loop, "_signal_handlers", ()):
+            return loop
+    return None
+
+
+def _call(world: World, process: Process, number: int) -> None:
+    world.choices.note(f"signal {name_of(number)} {process.name}", process.steps)
+    handler = disposition(process, number)
+    loop: Any = process.loop
+    process.handled += 1
+    try:
+        if handler is _signal.default_int_handler and getattr(loop, "main_task", None) is not None:
+            loop.interrupt()
+        elif callable(handler):
+            handler(number, active.calling_frame())
+    except BaseException as error:
+        process.broken_by = error
+        raise
+
+
+def _let_see(world: World, process: Process, loop: Any, number: int) -> None:
+    # What asyncio does when it reads the number from its self-pipe.
+    act = functools.partial(loop._handle_signal, number)
+    turns = SEEN[world.choices.choose(f"{process.name} {name_of(number)}", "signal.seen", len(SEEN), process)]
+    if turns:
+        world.scheduler.after_turns(turns, lambda: None if process.dead or loop.is_closed() else act())
     else:
-        # Handlers run in the main thread, whoever sent the signal.
-        world.scheduler.at(world.scheduler.clock.now, lambda: handler(number, None))
+        act()
+
+
+# --- masks and waiting ----------------------------------------------------------------------------------
+
+
+def pthread_sigmask(how: int, mask: Iterable[int], /) -> set[Any]:
+    world = active.world()
+    if world is None:
+        return _real_pthread_sigmask(how, mask)
+    process = world.current
+    given = frozenset(_number(number) for number in mask)
+    masks: dict[int, frozenset[int]] = {
+        _signal.SIG_BLOCK: process.masked | given,
+        _signal.SIG_UNBLOCK: process.masked - given,
+        _signal.SIG_SETMASK: given,
+    }
+    if how not in masks:
+        raise fail(errno.EINVAL)
+    before = process.masked
+    set_mask(process, masks[how], world.scheduler, _effects(world))
+    _meet(world)
+    return _as_signals(before)
+
+
+def sigpending() -> set[Any]:
+    world = active.world()
+    return _real_sigpending() if world is None else _as_signals(world.current.pending)
+
+
+def _as_signals(numbers: Iterable[int]) -> set[Any]:
+    return {_signal.Signals(number) if number in set(_signal.Signals) else number for number in sorted(numbers)}
+
+
+def sigwait(sigset: Iterable[int], /) -> Any:
+    world = active.world()
+    if world is None:
+        return _real_sigwait(sigset)
+    return _signal.Signals(_wait_for(world, sigset, None) or 0)
+
+
+def sigwaitinfo(sigset: Iterable[int], /) -> Any:
+    world = active.world()
+    if world is None:
+        return _real_sigwaitinfo(sigset)
+    return _info(_wait_for(world, sigset, None))
+
+
+def sigtimedwait(sigset: Iterable[int], timeout: float, /) -> Any:
+    world = active.world()
+    if world is None:
+        return _real_sigtimedwait(sigset, timeout)
+    if timeout < 0:
+        raise ValueError("timeout must be non-negative")
+    return _info(_wait_for(world, sigset, timeout))
+
+
+def _info(number: int | None) -> Any:
+    return None if number is None else _signal.struct_siginfo((number, 0, 0, 0, 0, 0, 0))
+
+
+def _wait_for(world: World, sigset: Iterable[int], timeout: float | None) -> int | None:
+    """Takes one of the pending signals of the set away, and returns it."""
+    process = world.current
+    wanted = frozenset(_number(number) for number in sigset)
+
+    def first() -> int | None:
+        return next((number for number in sorted(process.pending) if number in wanted), None)
+
+    if first() is None and not world.block(lambda: first() is not None, timeout):
+        return None
+    found = first()
+    process.pending = tuple(number for number in process.pending if number != found)
+    return found
+
+
+def pause() -> None:
+    world = active.world()
+    if world is None:
+        _real_pause()
+        return
+    process = world.current
+    handled = process.handled
+    world.block(lambda: process.handled != handled)
+
+
+# --- timers ---------------------------------------------------------------------------------------------
 
 
 def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
@@ -201,11 +369,7 @@ class _Timer:
         if self._interval_ns:
             self._due_ns += self._interval_ns
             self._arm()
-        previous, self._world.current = self._world.current, self._process
-        try:
-            _deliver(self._world, _signal.SIGALRM)
-        finally:
-            self._world.current = previous
+        send(self._world, self._process, _signal.SIGALRM)
 
     def disarm(self) -> None:
         self._armed = False
@@ -258,6 +422,13 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
             setitimer,
             getitimer,
             raise_signal,
+            pthread_kill,
+            pthread_sigmask,
+            sigpending,
+            sigwait,
+            sigwaitinfo,
+            sigtimedwait,
+            pause,
         )
     ),
     (_thread, "interrupt_main", interrupt_main),
