@@ -50,6 +50,7 @@ KINDS = (
     "signal.seen",
     "signal.merge",
     "process.pid",
+    "process.start",
 )
 _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 

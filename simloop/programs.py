@@ -16,9 +16,16 @@ from typing import Any, NoReturn
 
 from simloop.errors import ConfigurationError
 from simloop.hosted import HostedProcess, exit_code
+from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.files import Description
 from simloop.kernel.process import Process
+from simloop.kernel.scheduler import STREAKS
+from simloop.kernel.threads import DELAYS, delay
 from simloop.network.world import World
+
+# How long most programs take to get to their main function, as order of magnitude on Linux; and when else they may.
+_START_NS = MILLISECOND
+STARTS = ("as usual", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS), *DELAYS[1:])
 
 ProgramMain = Callable[["SimProcess"], Awaitable[int | None]]
 
@@ -240,4 +247,17 @@ class Programs:
         world = self._world
         assert process.calls is not None
         proc = SimProcess(process, argv, process.calls.getcwd())
-        HostedProcess(world, process, proc._run(program.main), lambda: None)
+
+        scheduler = world.scheduler
+
+        def begin(turns: int = 0) -> None:
+            if not process.ended:
+                scheduler.favour(HostedProcess(world, process, proc._run(program.main), lambda: None).loop, turns)
+
+        answer = scheduler.choices.choose(process.name, "process.start", len(STARTS), process)
+        if not answer:
+            scheduler.at(scheduler.clock.now + _START_NS, begin)
+        elif answer <= len(STREAKS):
+            scheduler.at(scheduler.clock.now, lambda: begin(STREAKS[answer - 1]))
+        else:
+            delay(scheduler, answer - len(STREAKS), _START_NS, begin)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sized
 from typing import Any
 
 from simloop.errors import SimulationError
-from simloop.kernel.clock import SECOND
+from simloop.kernel.clock import SECOND, Clock
 from simloop.kernel.scheduler import Scheduler
 from simloop.kernel.threads import SimThread
 from simloop.outside import due_until, timer_due
@@ -23,6 +23,7 @@ class TurnLoop(TidyLoop):
     _stopping: bool
     _thread_id: int | None
     _candidates: Any
+    _clock: Clock
     _scheduler: Scheduler
     last_turn: int
     timers: Sized
@@ -59,7 +60,7 @@ class TurnLoop(TidyLoop):
         if not self._scheduled:
             return False
         due = self.deadline_ns()
-        return due is not None and due <= self._scheduler.clock.now
+        return due is not None and due <= self._clock.now
 
     def deadline_ns(self) -> int | None:
         self._drop_cancelled_timers()

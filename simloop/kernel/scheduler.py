@@ -282,6 +282,9 @@ class Scheduler:
                 if chosen is loop:
                     return
                 self._turn_of(chosen)
+                if self._events:
+                    # What it has done may be seen in the poll that goes on here, as may its end.
+                    self._deliver()
         finally:
             self._driver = before
 
@@ -304,6 +307,11 @@ class Scheduler:
         self._streak = STREAKS[streak] - 1
         self._streaking = waiting[which]
         return waiting[which]
+
+    def favour(self, loop: Runnable, turns: int) -> None:
+        """Let `loop` have the next turns, so many of them, as long as it has something to do."""
+        if turns:
+            self._streaking, self._streak = loop, turns
 
     def _turn_of(self, loop: Runnable) -> None:
         loop.run_turn()

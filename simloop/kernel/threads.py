@@ -310,7 +310,14 @@ def later(
     raced = scheduler.race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, _RACE_NS, subject)
     if raced is not None:
         scheduler.at(raced, action)
-    elif _DELAYS_TURNS[answer]:
-        scheduler.at(due, lambda: scheduler.after_turns(_DELAYS_TURNS[answer], action))
+    else:
+        delay(scheduler, answer, usual_ns, action)
+
+
+def delay(scheduler: Scheduler, which: int, usual_ns: int, action: Callable[[], None]) -> None:
+    """Do `action` after the usual time, and as much later as ``DELAYS[which]`` says."""
+    due = scheduler.clock.now + usual_ns + _DELAYS_NS[which]
+    if _DELAYS_TURNS[which]:
+        scheduler.at(due, lambda: scheduler.after_turns(_DELAYS_TURNS[which], action))
     else:
         scheduler.at(due, action)

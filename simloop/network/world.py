@@ -184,6 +184,8 @@ class World:
         """`process` has ended, by itself or not."""
         if process is not self.root:
             end(process, status, self.scheduler, self._child_ended)
+            # Threads that it has left stay where they are.
+            process.dead = True
 
     def _child_ended(self, parent: Process) -> None:
         if self.signals is not None:

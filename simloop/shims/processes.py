@@ -104,12 +104,26 @@ _real_execute_child: Any = subprocess.Popen._execute_child  # type: ignore[attr-
 
 
 def execute_child(self: Any, args: Any, executable: Any, *rest: Any) -> None:
+    world = active.world()
+    if world is not None:
+        self._sim_parent = world.current
     try:
         _real_execute_child(self, args, executable, *rest)
     except FileNotFoundError as error:
         if active.world() is not None:
             error.add_note(_NOTE.format(name=os.fspath(error.filename or "?")))
         raise
+
+
+def popen_del(self: Any, *args: Any, **kwargs: Any) -> None:
+    """What a run leaves is told at its end: the collector comes at no particular time, when the pid means nobody."""
+    parent = getattr(self, "_sim_parent", None)
+    world = active.world()
+    if parent is None or (world is not None and parent in world.processes):
+        _real_popen_del(self, *args, **kwargs)
+
+
+_real_popen_del: Any = subprocess.Popen.__del__
 
 
 # --- waiting --------------------------------------------------------------------------------------------
@@ -215,5 +229,6 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     (subprocess, "_fork_exec", builtin(fork_exec)),
     (subprocess.Popen, "_execute_child", execute_child),
     (subprocess.Popen, "_internal_poll", internal_poll),
+    (subprocess.Popen, "__del__", popen_del),
     *((os, name, builtin(globals()[name])) for name in _real),
 ]
