@@ -74,6 +74,7 @@ def _replay(item: SimulatedItem, token: str, hash_seed: str | None) -> str | Non
     command = [sys.executable, "-m", "pytest", item.nodeid, f"--sim-replay={token}", "-q", "-p", "no:cacheprovider"]
     command += [f"--rootdir={config.rootpath}", f"--import-mode={option.importmode}"]
     command += ["--sim-cancel"] * option.sim_cancel
+    command += [f"--sim-blocking={option.sim_blocking}"] * bool(option.sim_blocking)
     if config.inipath is not None:
         command += ["-c", str(config.inipath)]
     for plugin in option.plugins or ():

@@ -29,7 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "simloop(runs, seed, profile, cancel, shrink_runs, max_steps, max_time, max_stall, threads, blocking): "
+        "simloop(runs, seed, profile, cancel, shrink_runs, max_steps, max_time, max_stall, threads, blocking, "
+        "strict_programs): "
         "run this async test in a simulated world",
     )
     refuse_contradictions(config)

@@ -68,9 +68,10 @@ def _command(item: SimulatedItem, token: str, confirmation: Confirmation) -> lis
     file = os.path.relpath(item.path, item.config.invocation_params.dir)
     node = file + "::" + item.nodeid.partition("::")[2]
     words = ["pytest", shlex.quote(node), f"--sim-replay={token}"]
-    # What decides how the test runs must be the same: who else would claim it, and who may be cancelled.
+    # What decides how the test runs must be the same: who else would claim it, who may be cancelled, what blocks.
     words += [f"-p {name}" for name in option.plugins or () if name.startswith("no:") and name != "no:cacheprovider"]
     words += ["--sim-cancel"] * bool(option.sim_cancel)
+    words += [f"--sim-blocking={option.sim_blocking}"] * bool(option.sim_blocking)
     if confirmation.hash_seed is not None:
         words.insert(0, f"PYTHONHASHSEED={confirmation.hash_seed}")
     return words

@@ -21,6 +21,7 @@ from simloop.errors import (
     StoreWarning,
     TimeLimitError,
     TokenError,
+    UncalledProgramError,
     WorldError,
 )
 from simloop.explore.campaign import Failure, Report, explore
@@ -62,6 +63,7 @@ __all__ = [
     "Strategy",
     "TimeLimitError",
     "TokenError",
+    "UncalledProgramError",
     "WorldError",
     "current",
     "explore",

@@ -76,6 +76,11 @@ class ProcessEndedError(SimulationError):
         self.returncode = returncode
 
 
+class UncalledProgramError(SimulationError):
+    """With ``strict_programs=True`` a run has ended and a program that the test registered was never started. Take the
+    program away, or find out who should have called it: the message names the lines."""
+
+
 class StepLimitError(SimulationError):
     """The run took more than ``max_steps`` callbacks. It is a livelock, or the limit is too small."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import signal
 import stat as _stat
 import sys
@@ -14,7 +13,7 @@ from fnmatch import fnmatchcase
 from posixpath import basename
 from typing import Any, NoReturn
 
-from simloop.errors import ConfigurationError
+from simloop.errors import ConfigurationError, UncalledProgramError
 from simloop.hosted import HostedProcess, exit_code
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.files import Description
@@ -189,6 +188,8 @@ class SimProgram:
         self.arguments = arguments
         #: The arguments of each call, the name of the program first.
         self.calls: list[list[str]] = []
+        #: Where it was registered, as ``file:line``.
+        self.place = "?"
         self._script = stdout, stderr, returncode, takes
         self._main: ProgramMain = self._scripted
 
@@ -218,8 +219,13 @@ class SimProgram:
             and all(fnmatchcase(argument, pattern) for argument, pattern in zip(arguments, self.arguments))  # noqa: B905
         )
 
+    @property
+    def pattern(self) -> str:
+        """The pattern of the calls that it stands for."""
+        return " ".join([self.name, *self.arguments])
+
     def __repr__(self) -> str:
-        return f"<SimProgram {shlex.join([self.name, *self.arguments])}, called {len(self.calls)} times>"
+        return f"<SimProgram {self.pattern}, called {len(self.calls)} times>"
 
 
 class Programs:
@@ -234,8 +240,12 @@ class Programs:
             raise ConfigurationError("a program needs a name, such as 'git' or '/usr/bin/git'")
         self._programs.append(program)
 
-    def never_called(self) -> list[SimProgram]:
-        return [program for program in self._programs if not program.calls]
+    def check_called(self) -> None:
+        """Raise `UncalledProgramError` if there are any that nobody has started."""
+        missing = [program for program in self._programs if not program.calls]
+        if missing:
+            listed = ", ".join(f"{program.pattern!r} (registered at {program.place})" for program in missing)
+            raise UncalledProgramError(f"nobody has started the program {listed}")
 
     def find(self, executable: str, argv: Sequence[str]) -> SimProgram | None:
         """What stands for a file: of several the one that was registered last."""

@@ -30,6 +30,7 @@ from simloop.network.network import LOCALHOST
 from simloop.network.world import DEFAULT_MAX_STEPS, World
 from simloop.programs import Programs, SimProgram
 from simloop.shims import active, signals
+from simloop.tidy import end_programs, tell_children
 
 T = TypeVar("T")
 
@@ -44,7 +45,8 @@ class Limits:
     still blocks for real. Executors need no leave. `cancel` lets the environment cancel any task that the
     main function itself creates; a run that ends with that cancellation counts as passed. `blocking` says what
     becomes of calls that block in a coroutine for 5 virtual milliseconds or more: ``warn`` (`BlockingCallWarning`),
-    ``fail`` (`BlockingCallError`) or ``ignore``.
+    ``fail`` (`BlockingCallError`) or ``ignore``. `strict_programs` lets a run that would have passed fail with
+    `UncalledProgramError` if a program that it registered was never started.
     """
 
     profile: str = "cpython"
@@ -54,12 +56,13 @@ class Limits:
     threads: bool = False
     cancel: bool = False
     blocking: str = "warn"
+    strict_programs: bool = False
 
     def __post_init__(self) -> None:
         check_profile(self.profile)
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < 1:
             raise ConfigurationError(f"max_steps must be a whole number of at least 1, not {self.max_steps!r}")
-        for name in ("threads", "cancel"):
+        for name in ("threads", "cancel", "strict_programs"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} must be True or False, not {getattr(self, name)!r}")
         check_blocking(self.blocking)
@@ -116,6 +119,7 @@ class Sim:
         if self._world.programs is None:
             self._world.programs = Programs(self._world)
         program = SimProgram(name, arguments, stdout, stderr, returncode, takes)
+        program.place = active.call_site()
         self._world.programs.add(program)
         return program
 
@@ -202,7 +206,7 @@ def current() -> Sim:
 class entered:
     """Make a world and be in it: the shims answer for it until the block ends."""
 
-    __slots__ = ("_collecting", "_world")
+    __slots__ = ("_collecting", "_strict", "_world")
 
     def __init__(self, choices: Choices, limits: Limits) -> None:
         if active.entered is not None:
@@ -227,6 +231,7 @@ class entered:
         if limits.blocking != "ignore":
             self._world.on_block = refuse_block if limits.blocking == "fail" else warn_of_block
         self._world.signals = signals
+        self._strict = limits.strict_programs
 
     def __enter__(self) -> World:
         # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
@@ -238,6 +243,10 @@ class entered:
     def __exit__(self, kind: object, error: object, trace: object) -> bool:
         world = self._world
         try:
+            if world.programs is not None:
+                if error is None:
+                    tell_children(world)
+                end_programs(world)
             _bury(world)
             if world.scheduler.loops:
                 if error is None:
@@ -245,6 +254,8 @@ class entered:
                         loop.report_leftovers()
                 for loop in _loops(world):
                     loop.abandon()
+            if error is None and self._strict and world.escape is None and world.programs is not None:
+                world.programs.check_called()
             world.close()
         finally:
             active.entered = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import signal  # constants only
 import warnings
 import weakref
 from functools import cached_property
@@ -212,3 +213,28 @@ class TidyLoop(asyncio.SelectorEventLoop):
             while scheduled and scheduled[0]._cancelled:
                 self._timer_cancelled_count -= 1
                 heapq.heappop(scheduled)._scheduled = False
+
+
+def tell_children(world: World) -> None:
+    """At the end of a run: children of the test, and of what ``host.run`` has started, that nobody has waited for."""
+    for process in world.processes:
+        parent = process.parent
+        if parent is None or parent.environ is not None or process.dead != process.ended:
+            continue
+        what = (
+            "has ended, and is a zombie: nobody has waited for it"
+            if process.ended
+            else "is still running, and nobody has waited for it"
+        )
+        warnings.warn(
+            f"child {process.name} (pid {process.pid}), started at {process.started_at}, {what}",
+            ResourceWarning,
+            stacklevel=2,
+        )
+
+
+def end_programs(world: World) -> None:
+    """At the end of a run: what is still played is nobody's concern any more."""
+    for process in world.processes:
+        if process.environ is not None and not process.dead:
+            world.kill(process, signal.SIGKILL)

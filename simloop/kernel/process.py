@@ -134,6 +134,8 @@ class Process:
     reaped = False
     #: What it was started with, if another process has started it.
     environ: dict[str, str] | None = None
+    #: The line that started it, as ``file:line``.
+    started_at = "?"
     #: Called when it dies.
     on_death: Callable[[], None] | None = None
 

@@ -65,6 +65,7 @@ def fork_exec(
     if program is None:
         return _failed(world, errpipe_write, errno.ENOENT, b"")
     child = world.spawn(parent, files, argv, program, environ, None if cwd is None else os.fsdecode(cwd))
+    child.started_at = active.call_site()
     if start_new_session:
         child.group = child.session = child.pid
     elif process_group >= 0:
@@ -221,6 +222,12 @@ else:
 
 
 def internal_poll(self: Any, _deadstate: Any = None) -> Any:
+    world = active.world()
+    parent = getattr(self, "_sim_parent", None)
+    if parent is not None and self.returncode is None and (world is None or parent not in world.processes):
+        # `subprocess` itself keeps those that nobody has waited for, from run to run: their pid means somebody else.
+        self.returncode = _deadstate
+        return _deadstate
     return _real_internal_poll(self, _deadstate, **_own_waitpid)
 
 

@@ -1,0 +1,90 @@
+"""What a run says of the programs that its test plays: never started, still running, never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import warnings
+
+import pytest
+
+import simloop
+
+
+def test_programs_that_are_never_started() -> None:
+    async def main() -> None:
+        sim = simloop.current()
+        sim.program("git", "push", "*")
+        sim.program("git", "pull")
+        await (await asyncio.create_subprocess_exec("git", "pull")).wait()
+
+    simloop.run(main)
+    with pytest.raises(simloop.UncalledProgramError, match=r"the program 'git push \*' \(registered at .*:\d+\)$"):
+        simloop.run(main, strict_programs=True)
+
+
+def test_a_failing_run_fails_as_it_does() -> None:
+    async def main() -> None:
+        simloop.current().program("git")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        simloop.run(main, strict_programs=True)
+
+
+def test_a_zombie_is_told_at_the_end_of_the_run() -> None:
+    kept: list[subprocess.Popen[bytes]] = []
+
+    async def main() -> None:
+        simloop.current().program("true")
+        kept.append(subprocess.Popen(["true"]))
+        await asyncio.sleep(1)
+
+    with pytest.warns(
+        ResourceWarning, match=r"child localhost:true \(pid \d+\), started at .*:\d+, has ended, and is a"
+    ):
+        simloop.run(main)
+
+
+def test_a_child_that_still_runs_is_told_at_the_end_of_the_run() -> None:
+    kept: list[subprocess.Popen[bytes]] = []
+
+    async def main() -> None:
+        simloop.current().program("sleep", takes=100)
+        kept.append(subprocess.Popen(["sleep"]))
+        await asyncio.sleep(1)
+        assert kept[0].poll() is None
+
+    with pytest.warns(ResourceWarning, match=r"child localhost:sleep .* is still running"):
+        simloop.run(main)
+
+
+def test_a_child_of_an_earlier_run_is_nobody_in_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> int:
+        simloop.current().program("tool", takes=1, returncode=3)
+        child = subprocess.Popen(["tool"])  # which looks after those that were left before
+        if left:
+            return child.wait()
+        left.append(child)
+        return -1
+
+    left: list[subprocess.Popen[bytes]] = []
+    with pytest.warns(ResourceWarning, match="is still running"):
+        simloop.run(main)
+    first = left[0].pid
+    subprocess._active.append(left[0])  # type: ignore[attr-defined]  # as its __del__ does
+    assert simloop.run(main, blocking="ignore") == 3
+    assert left[0].pid == first
+    assert left[0] not in subprocess._active  # type: ignore[attr-defined]
+    assert caplog.text == ""
+
+
+def test_whoever_is_waited_for_is_not_told() -> None:
+    async def main() -> None:
+        simloop.current().program("true")
+        subprocess.run(["true"], check=True)
+        await (await asyncio.create_subprocess_exec("true")).wait()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        simloop.run(main, blocking="ignore")
