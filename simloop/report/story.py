@@ -10,11 +10,14 @@ from typing import Any
 from simloop.checks.waiting import Place, caller, inner_library, stack_of, users_place
 from simloop.choices import Answer
 from simloop.kernel.files.crash import tell as tell_loss
+from simloop.kernel.process import Process
 from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.tcp import Direction
 from simloop.kernel.threads import DELAYS, SimThread
 from simloop.network.links import DELIVERIES
 from simloop.outside import is_timeout, rivals_of, waiting_for
+from simloop.programs import STARTS
+from simloop.shims.signals import SEEN
 from simloop.tasks import SimTask, task_of
 
 Name = Callable[[asyncio.Task[Any]], str]
@@ -106,7 +109,11 @@ def _raced(answer: Answer, subject: Any, name: Name) -> str:
     timer = next((found for loop in subject.scheduler.loops if (found := loop.timer_due(due)) is not None), None)
     until = _timer(timer, name) if timer is not None else "a timer"
     when = f"{'just after ' if after else ''}{until} was due"
-    what = _packet(subject.subject) if isinstance(subject.subject, Direction) else _job(subject.subject)
+    late = subject.subject
+    if isinstance(late, Direction):
+        what = _packet(late)
+    else:
+        what = _of_process(answer.point.who, late) if isinstance(late, Process) else _job(late)
     return f"{what} was delayed until {when}"
 
 
@@ -166,6 +173,47 @@ def _job(function: Any) -> str:
     return f"the thread of {name}(){where}"
 
 
+def _child(process: Process) -> str:
+    return f"child {process.name}, started at {Place(*_file_and_line(process), '')},"
+
+
+def _file_and_line(process: Process) -> tuple[str, int]:
+    file, _, line = process.started_at.rpartition(":")
+    return file or "?", int(line) if line.isdigit() else 0
+
+
+def _of_process(who: str, process: Process) -> str:
+    """What comes from, or to, a process after a while: its end, or a signal."""
+    name = who.removeprefix(process.name).strip(" 0123456789")
+    return f"{name} to {process.name}" if name else f"the end of {process.name}"
+
+
+def _started(answer: Answer, subject: Any, name: Name) -> str:
+    return f"{_child(subject)} began {STARTS[answer.value]}"
+
+
+def _ended(answer: Answer, subject: Any, name: Name) -> str:
+    return f"the end of {_child(subject)} was seen {DELAYS[answer.value]}"
+
+
+def _signalled(answer: Answer, subject: Any, name: Name) -> str:
+    return f"{_of_process(answer.point.who, subject)} arrived {DELAYS[answer.value]}"
+
+
+def _seen(answer: Answer, subject: Any, name: Name) -> str:
+    turns = SEEN[answer.value]
+    late = "one turn" if turns == 1 else f"{turns} turns"
+    return f"{_of_process(answer.point.who, subject)} was seen by its loop {late} later"
+
+
+def _merged(answer: Answer, subject: Any, name: Name) -> str:
+    return f"{_of_process(answer.point.who, subject)} came twice before the first was seen, and so only once"
+
+
+def _reused(answer: Answer, subject: Any, name: Name) -> str:
+    return f"process {answer.point.who} got pid {subject[answer.value - 1]}, which one that is gone had before"
+
+
 def _turn(answer: Answer, subject: Any, name: Name) -> str:
     names = [loop.process.name for loop in subject]
     streak, which = divmod(answer.value, len(names))
@@ -215,6 +263,12 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "thread.start": _thread,
     "thread.finish": _thread,
     "process.turn": _turn,
+    "process.start": _started,
+    "process.exit": _ended,
+    "process.pid": _reused,
+    "signal": _signalled,
+    "signal.seen": _seen,
+    "signal.merge": _merged,
     "order.task": _step,
     "order.arrival": _arrived_first,
     "order.fd": _written_first,
