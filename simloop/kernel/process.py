@@ -137,6 +137,8 @@ class Process:
         #: Whether it has ended, and its status as wait(2) gives it once that can be seen.
         self.ended = False
         self.status: int | None = None
+        #: Lets it be seen, once it has ended; that happens by itself, too, sooner or later.
+        self.notify: Callable[[], None] | None = None
         self.reaped = False
         #: Descriptors that show whether it has ended.
         self.observers: list[File] = []

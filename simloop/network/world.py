@@ -290,6 +290,7 @@ class World:
             process.calls = None
             process.forget_holders()
             process.parent = None
+            process.notify = None
             process.children.clear()
             # A transport that is collected after the run closes its socket: it must find nothing to close.
             process.files.clear()
