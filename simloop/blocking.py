@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import warnings
 
 from simloop.errors import BlockingCallError, BlockingCallWarning, ConfigurationError
@@ -22,15 +24,26 @@ def check_blocking(answer: str) -> str:
 
 def refuse_block(world: World, took_ns: int) -> None:
     """A call has stopped the current process's loop for so long: the run fails."""
-    if took_ns >= LONG_NS:
+    if took_ns >= LONG_NS and not _starts_a_thread():
         raise world.escaped(BlockingCallError(f"{active.call_site()}: {_told(world, took_ns)}"))
 
 
 def warn_of_block(world: World, took_ns: int) -> None:
     """The same, as a warning at the line of the call."""
-    if took_ns >= LONG_NS:
+    if took_ns >= LONG_NS and not _starts_a_thread():
         file, _, line = active.call_site().rpartition(":")
         warnings.warn_explicit(_told(world, took_ns), BlockingCallWarning, file or "?", int(line) if file else 0)
+
+
+def _starts_a_thread() -> bool:
+    """Whether it is Thread.start(), which waits until the thread runs: asyncio starts threads itself, for children up
+    to Python 3.11, and nobody could await that instead."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code is threading.Thread.start.__code__:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def _told(world: World, took_ns: int) -> str:
