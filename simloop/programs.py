@@ -18,6 +18,7 @@ from simloop.hosted import HostedProcess
 from simloop.kernel.files import Description
 from simloop.kernel.process import Process
 from simloop.kernel.processes import exit_status
+from simloop.kernel.threads import later
 from simloop.network.world import World
 
 ProgramMain = Callable[["SimProcess"], Awaitable[int | None]]
@@ -228,4 +229,11 @@ class Programs:
             if not process.dead:
                 world.end(process, exit_status(code))
 
-        HostedProcess(world, process, main(), on_end)
+        def begin() -> None:
+            if not process.ended and not process.dead:
+                body: Any = main()
+                body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
+                HostedProcess(world, process, body, on_end)
+
+        # Between fork(2) and its first step it loads what it needs, which takes one process longer than another.
+        later(process, world.scheduler, "process.start", f"{process.name} start", process, begin, 0)

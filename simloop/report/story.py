@@ -10,6 +10,7 @@ from typing import Any
 from simloop.checks.waiting import Place, caller, inner_library, stack_of, users_place
 from simloop.choices import Answer
 from simloop.kernel.files.crash import tell as tell_loss
+from simloop.kernel.process import Process
 from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.tcp import Direction
 from simloop.kernel.threads import DELAYS, SimThread
@@ -106,7 +107,10 @@ def _raced(answer: Answer, subject: Any, name: Name) -> str:
     timer = next((found for loop in subject.scheduler.loops if (found := loop.timer_due(due)) is not None), None)
     until = _timer(timer, name) if timer is not None else "a timer"
     when = f"{'just after ' if after else ''}{until} was due"
-    what = _packet(subject.subject) if isinstance(subject.subject, Direction) else _job(subject.subject)
+    if isinstance(subject.subject, Process):
+        what = _event(subject.subject, answer.point.who)
+    else:
+        what = _packet(subject.subject) if isinstance(subject.subject, Direction) else _job(subject.subject)
     return f"{what} was delayed until {when}"
 
 
@@ -166,12 +170,30 @@ def _job(function: Any) -> str:
     return f"the thread of {name}(){where}"
 
 
+def _of_process(answer: Answer, subject: Any, name: Name) -> str:
+    came = {"process.start": "came", "process.exit": "was seen", "signal": "arrived"}[answer.point.kind]
+    return f"{_event(subject, answer.point.who)} {came} {DELAYS[answer.value]}"
+
+
+def _event(process: Process, who: str) -> str:
+    """What becomes of a process: its start, its end, or the signal that `who` names."""
+    what = who.removeprefix(process.name).split()
+    if what and what[0].startswith("SIG"):
+        return f"{what[0]} to {_process(process.name)}"
+    return f"the {'start' if what[:1] == ['start'] else 'end'} of {_process(process.name)}"
+
+
+def _process(name: str) -> str:
+    """A process by the program that it runs. On the test's own host that is enough."""
+    return "the test itself" if name == "localhost" else f"process {name.removeprefix('localhost:')}"
+
+
 def _turn(answer: Answer, subject: Any, name: Name) -> str:
-    names = [loop.process.name for loop in subject]
+    names = [_process(loop.process.name) for loop in subject]
     streak, which = divmod(answer.value, len(names))
-    others = ", ".join(name for at, name in enumerate(names) if at != which)
+    others = " and ".join(name for at, name in enumerate(names) if at != which)
     how = f"for {STREAKS[streak]} turns before" if streak else "before"
-    return f"process {names[which]} ran {how} {others}"
+    return f"{names[which]} ran {how} {others}"
 
 
 def _step(answer: Answer, subject: Any, name: Name) -> str:
@@ -214,7 +236,10 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "poll.order": _ordered,
     "thread.start": _thread,
     "thread.finish": _thread,
+    "process.exit": _of_process,
+    "process.start": _of_process,
     "process.turn": _turn,
+    "signal": _of_process,
     "order.task": _step,
     "order.arrival": _arrived_first,
     "order.fd": _written_first,
