@@ -37,7 +37,8 @@ def warn_of_block(world: World, took_ns: int) -> None:
 
 
 def _starts_thread() -> bool:
-    """`threading.Thread.start` waits until the thread runs: that is short but for the scheduler's sake."""
+    """Whether it is Thread.start(), which waits until the thread runs: asyncio starts threads itself, for children up
+    to Python 3.11, and nobody could await that instead."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_code is not threading.Thread.start.__code__:
         frame = frame.f_back

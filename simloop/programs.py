@@ -24,7 +24,7 @@ from simloop.network.world import World
 
 # How long most programs take to get to their main function, as order of magnitude on Linux; and when else they may.
 _START_NS = MILLISECOND
-STARTS = ("as usual", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS), *DELAYS[1:])
+STARTS = ("as usual", "at once", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS[1:]), *DELAYS[1:])
 
 ProgramMain = Callable[["SimProcess"], Awaitable[int | None]]
 
@@ -261,9 +261,12 @@ class Programs:
         scheduler = world.scheduler
 
         def begin(turns: int = 0) -> None:
-            if not process.ended:
-                scheduler.favour(HostedProcess(world, process, proc._run(program.main), lambda: None).loop, turns)
+            if not process.ended and not process.dead:
+                body: Any = proc._run(program.main)
+                body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
+                scheduler.favour(HostedProcess(world, process, body, lambda: None).loop, turns)
 
+        # Between fork(2) and its first step it loads what it needs, which takes one process longer than another.
         answer = scheduler.choices.choose(process.name, "process.start", len(STARTS), process)
         if not answer:
             scheduler.at(scheduler.clock.now + _START_NS, begin)

@@ -251,7 +251,9 @@ class entered:
             if world.scheduler.loops:
                 if error is None:
                     for loop in _loops(world):
-                        loop.report_leftovers()
+                        # A program that still runs when the test is over is no mistake of its own.
+                        if loop.process.environ is None:
+                            loop.report_leftovers()
                 for loop in _loops(world):
                     loop.abandon()
             if error is None and self._strict and world.escape is None and world.programs is not None:

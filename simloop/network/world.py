@@ -144,13 +144,16 @@ class World:
         program: Any,
         environ: dict[str, str],
         cwd: str | None,
+        place: str,
     ) -> Process:
-        """fork(2) and execve(2): a child of `parent` that runs `program`, with these open files."""
+        """fork(2) and execve(2): a child of `parent` that runs `program`, with these open files; `place` is the line of
+        code that wants it."""
         child = self.add_process(parent.host, posixpath.basename(argv[0])[:24])
         child.parent = parent
         parent.children.append(child)
         child.group, child.session = parent.group, parent.session
         child.environ = environ
+        child.started_at = place
         for fd, file in files.items():
             child.files[fd] = file
             file.descriptors += 1
@@ -353,6 +356,7 @@ class World:
             process.calls = None
             process.forget_holders()
             process.parent = None
+            process.notify = None
             process.children.clear()
             # A transport that is collected after the run closes its socket: it must find nothing to close.
             process.files.clear()

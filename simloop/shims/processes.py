@@ -64,8 +64,8 @@ def fork_exec(
     program = _program(world, [os.fsdecode(path) for path in executables], argv)
     if program is None:
         return _failed(world, errpipe_write, errno.ENOENT, b"")
-    child = world.spawn(parent, files, argv, program, environ, None if cwd is None else os.fsdecode(cwd))
-    child.started_at = active.call_site()
+    directory = None if cwd is None else os.fsdecode(cwd)
+    child = world.spawn(parent, files, argv, program, environ, directory, active.call_site())
     if start_new_session:
         child.group = child.session = child.pid
     elif process_group >= 0:
@@ -136,11 +136,18 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
         found: tuple[int, int] = _real["waitpid"](pid, options)
         return found
     parent = world.current
-    child = find_child(parent, pid)
+    child = find_child(parent, pid, asked=True)
     if child is None and not options & os.WNOHANG:
-        world.block(lambda: find_child(parent, pid) is not None)
+        world.block(lambda: _comes_back(parent, pid))
         child = find_child(parent, pid)
     return reap(child) if child is not None else (0, 0)
+
+
+def _comes_back(parent: Process, pid: int) -> bool:
+    try:
+        return find_child(parent, pid) is not None
+    except ChildProcessError:
+        return True  # another thread was told; this one fails when it goes on
 
 
 def wait() -> tuple[int, int]:
