@@ -19,6 +19,7 @@ from simloop.kernel.files import Description
 from simloop.kernel.process import Process
 from simloop.kernel.processes import exit_status
 from simloop.network.world import World
+from simloop.shell import Shell
 
 ProgramMain = Callable[["SimProcess"], Awaitable[int | None]]
 
@@ -200,12 +201,20 @@ class Programs:
     def never_called(self) -> list[SimProgram]:
         return [program for program in self._programs if not program.calls]
 
-    def find(self, executable: str, argv: Sequence[str]) -> SimProgram | None:
+    def find(self, executable: str, argv: Sequence[str]) -> SimProgram | Shell | None:
         """What stands for a file: of several the one that was registered last."""
-        return next((program for program in reversed(self._programs) if program.plays(executable, argv)), None)
+        found = next((program for program in reversed(self._programs) if program.plays(executable, argv)), None)
+        return found if found is not None else Shell.for_call(executable, argv)
 
-    def start(self, process: Process, argv: list[str], program: SimProgram) -> None:
+    def is_there(self, name: str) -> bool:
+        """Whether some program has this very name, whatever its arguments."""
+        return any(program.name == name for program in self._programs)
+
+    def start(self, process: Process, argv: list[str], program: SimProgram | Shell) -> None:
         """Begin to run `program` in `process`."""
+        if isinstance(program, Shell):
+            program.start(self._world, process)
+            return
         program.calls.append(argv)
         world = self._world
         code = 0

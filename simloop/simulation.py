@@ -113,8 +113,6 @@ class Sim:
         and ends with `returncode`.
         """
         self._check_use()
-        if self._world.programs is None:
-            self._world.programs = Programs(self._world)
         program = SimProgram(name, arguments, stdout, stderr, returncode, takes)
         self._world.programs.add(program)
         return program
@@ -193,6 +191,7 @@ class entered:
         if limits.blocking != "ignore":
             self._world.on_block = refuse_block if limits.blocking == "fail" else warn_of_block
         self._world.signal = send
+        self._world.programs = Programs(self._world)
 
     def __enter__(self) -> World:
         # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
@@ -223,8 +222,13 @@ class entered:
 
 
 def _bury(world: World) -> None:
-    """What was left where it was when its machine lost power is unwound now, and reaches nothing any more."""
+    """What was left where it was when its machine lost power is unwound now, and reaches nothing any more. So are
+    programs that still run, since it is not the test that left anything behind in them."""
     for process in world.processes:
+        if process.environ is not None and not process.dead and not process.ended:
+            if isinstance(process.loop, SimLoop) and process.loop in world.scheduler.loops:
+                process.loop.lose_power()
+            process.die()
         if process.dead and isinstance(process.loop, SimLoop):
             world.current = process
             process.forget_holders()

@@ -38,7 +38,7 @@ DELAYS = (
 _DELAYS_TURNS = (0, 1, 2, 3, 0, 0, 5, 8, 13, 21)
 _DELAYS_NS = (0, 0, 0, 0, MILLISECOND, 20 * MILLISECOND, 0, 0, 0, 0)
 # Thread creation and hand-over, as order of magnitude on Linux.
-_SWITCH_NS = 20 * MICROSECOND
+SWITCH_NS = 20 * MICROSECOND
 # How late a thread may be for a timer's sake: as late as it may be at all.
 _RACE_NS = 20 * MILLISECOND
 # A thread that does not come back for so long (real seconds) waits for something that will never be.
@@ -82,7 +82,9 @@ class SimThread:
         #: It has come to its end.
         self.over = False
 
-    def start(self, starter: Callable[[Callable[[], None]], Any], work: Callable[[], None]) -> Any:
+    def start(
+        self, starter: Callable[[Callable[[], None]], Any], work: Callable[[], None], usual_ns: int = SWITCH_NS
+    ) -> Any:
         """Become a thread of the program's own, made by ``starter(main)``: `work` begins at the first
         `resume`, and the thread ends with it."""
         self._work = work
@@ -96,9 +98,12 @@ class SimThread:
         self.ident = made if isinstance(made, int) else made.ident
         self.world.threads[self.ident] = self
         who = f"{self.process.name} thread"
-        later(
-            self.process, self.world.scheduler, "thread.start", who, self, lambda: None if self.over else self.go_on()
-        )
+
+        def begin() -> None:
+            if not self.over:
+                self.go_on()
+
+        later(self.process, self.world.scheduler, "thread.start", who, self, begin, usual_ns)
         return made
 
     def run(self, work: Callable[[], None]) -> None:
@@ -295,7 +300,7 @@ def later(
     who: str,
     subject: object,
     act: Callable[[], None],
-    usual_ns: int = _SWITCH_NS,
+    usual_ns: int = SWITCH_NS,
 ) -> None:
     """Let a thread of `process` do ``act()`` after the time that it usually takes, or when the environment would rather
     have it."""

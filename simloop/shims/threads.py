@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import _thread
 import functools
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.thread import ThreadPoolExecutor
 from typing import Any
 
-from simloop.kernel.threads import SimThread
+from simloop.kernel.threads import SWITCH_NS, SimThread
 from simloop.shims import active
 
 _real_submit = ThreadPoolExecutor.submit
@@ -57,8 +58,10 @@ def condition_wait(self: threading.Condition, timeout: float | None = None) -> b
     waiters.append(waiter)
     saved = self._release_save()  # type: ignore[attr-defined]
     notified = False
+    # Thread.start() waits until the thread runs: no call that could be awaited instead.
+    starts = sys._getframe(2).f_code is threading.Thread.start.__code__
     try:
-        notified = world.block(lambda: not waiter.locked(), timeout)
+        notified = world.block(lambda: not waiter.locked(), timeout, told=not starts)
         return notified
     finally:
         self._acquire_restore(saved)  # type: ignore[attr-defined]
@@ -81,7 +84,8 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
     world = active.world()
     if world is None:
         return start(work)
-    if not world.own_threads and not _waits_for_child(function):
+    for_child = _waits_for_child(function)
+    if not world.own_threads and not for_child:
         raise active.escape(
             "a thread of its own", "use loop.run_in_executor or asyncio.to_thread, or allow it with threads=True"
         )
@@ -92,7 +96,8 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
         report = owner._invoke_excepthook  # type: ignore[attr-defined]
         # What a thread raises while its world takes it down is nobody's concern.
         owner._invoke_excepthook = lambda self: None if thread.killed else report(self)  # type: ignore[attr-defined]
-    return thread.start(start, work)
+    # A process takes longer to begin than the thread that waits for it, though both may be late.
+    return thread.start(start, work, usual_ns=0 if for_child else SWITCH_NS)
 
 
 def _waits_for_child(function: Any) -> bool:
