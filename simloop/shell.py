@@ -89,6 +89,8 @@ def _command(joint: str, raw: list[str], line: int) -> Command:
         _refuse(" ".join(raw))
     if raw and words[0] == "echo" and "\\" in "".join(words):
         _refuse(" ".join(raw))  # it knows sequences of its own
+    if raw:
+        Shell.for_call(words[0], words)  # a shell in the shell is to escape no later
     return Command(joint, settings, words, line)
 
 

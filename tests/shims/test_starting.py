@@ -112,6 +112,7 @@ def test_what_the_shell_of_simloop_knows(command: str, code: int, out: bytes, er
         "hang &", "say 'a", 'say "a', "if true; then say a; fi", "for i in 1; do say a; done", "(say a)", "{ say a; }",
         "! true", "cd /tmp && say a", "export A=1", "kill 1", "say a;; say b", "&& say a", "say a &&", "say ~",
         "A=~ say", "say a # comment", "exit now", "echo 'a\\tb'", "say a \\\n b", "test -f x",
+        "sh -c 'say $X'", "sh file",
     ],
 )  # fmt: skip
 def test_the_rest_of_the_language_escapes_where_the_command_is_started(command: str) -> None:
