@@ -21,6 +21,7 @@ from simloop.kernel.process import Process
 from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.threads import DELAYS, delay
 from simloop.network.world import World
+from simloop.shell import Shell
 
 # How long most programs take to get to their main function, as order of magnitude on Linux; and when else they may.
 _START_NS = MILLISECOND
@@ -247,24 +248,35 @@ class Programs:
             listed = ", ".join(f"{program.pattern!r} (registered at {program.place})" for program in missing)
             raise UncalledProgramError(f"nobody has started the program {listed}")
 
-    def find(self, executable: str, argv: Sequence[str]) -> SimProgram | None:
+    def find(self, executable: str, argv: Sequence[str]) -> SimProgram | Shell | None:
         """What stands for a file: of several the one that was registered last."""
-        return next((program for program in reversed(self._programs) if program.plays(executable, argv)), None)
+        found = next((program for program in reversed(self._programs) if program.plays(executable, argv)), None)
+        return found if found is not None else Shell.for_call(executable, argv)
 
-    def start(self, process: Process, argv: list[str], program: SimProgram) -> None:
+    def is_there(self, name: str) -> bool:
+        """Whether some program has this very name, whatever its arguments."""
+        return any(program.name == name for program in self._programs)
+
+    def start(self, process: Process, argv: list[str], program: SimProgram | Shell) -> None:
         """Begin to run `program` in `process`."""
+        if isinstance(program, Shell):
+            program.start(self._world, process)
+            return
         program.calls.append(argv)
         world = self._world
         assert process.calls is not None
         proc = SimProcess(process, argv, process.calls.getcwd())
-
         scheduler = world.scheduler
+
+        def on_end(status: int | None) -> None:
+            if status is not None:
+                world.end(process, status)
 
         def begin(turns: int = 0) -> None:
             if not process.ended and not process.dead:
                 body: Any = proc._run(program.main)
                 body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
-                scheduler.favour(HostedProcess(world, process, body, lambda: None).loop, turns)
+                scheduler.favour(HostedProcess(world, process, body, on_end).loop, turns)
 
         # Between fork(2) and its first step it loads what it needs, which takes one process longer than another.
         answer = scheduler.choices.choose(process.name, "process.start", len(STARTS), process)

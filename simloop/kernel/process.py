@@ -196,6 +196,15 @@ class Process:
         self.files[fd] = file
         file.descriptors += 1
 
+    def inherit(self, fd: int, file: File) -> None:
+        """What its parent has left open for it."""
+        if fd >= FIRST_FD:
+            self.open_as(fd, file)
+        else:
+            self.files[fd] = file
+            file.descriptors += 1
+        self.inheritable.add(fd)
+
     def close(self, fd: int) -> None:
         file = self.files.pop(fd, None)
         if file is None:

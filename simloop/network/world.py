@@ -155,8 +155,7 @@ class World:
         child.environ = environ
         child.started_at = place
         for fd, file in files.items():
-            child.files[fd] = file
-            file.descriptors += 1
+            child.inherit(fd, file)
         handlers = parent.signal_handlers.items()
         # "The dispositions of any signals that are being caught are reset to the default" (execve(2)).
         child.signal_handlers = {number: handler for number, handler in handlers if handler == _signal.SIG_IGN}
@@ -210,8 +209,9 @@ class World:
             raise ConfigurationError(f"{name!r} cannot be the name of a host")
         return self.network.hosts.get(name) or self.network.add_host(name)
 
-    def block(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
-        """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds."""
+    def block(self, done: Callable[[], bool], timeout: float | None = None, *, told: bool = True) -> bool:
+        """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds. Unless `told`,
+        nobody is to be blamed for it."""
         process = self.current
         if process.dead:
             self.stop()
@@ -226,7 +226,7 @@ class World:
             self.current = process
         if self.tracer is not None:
             self.tracer.blocked(process.name, self.scheduler.clock.now - began)
-        if self.on_block is not None and process.loop is not None and process.loop.takes_turns():
+        if told and self.on_block is not None and process.loop is not None and process.loop.takes_turns():
             self.on_block(self, self.scheduler.clock.now - began)
         return came
 
