@@ -131,6 +131,8 @@ class Process:
     #: Whether it has ended, and its status as wait(2) gives it once that can be seen.
     ended = False
     status: int | None = None
+    #: Lets that be seen now; sooner or later it is seen anyway.
+    notify: Callable[[], None] | None = None
     reaped = False
     #: What it was started with, if another process has started it.
     environ: dict[str, str] | None = None

@@ -29,6 +29,9 @@ class PidFd(File):
         self.process = process
         self.flags = os.O_RDWR
 
+    def __str__(self) -> str:
+        return f"the pidfd of {self.process.name}"
+
     def mask(self) -> int:
         return IN if self.process.status is not None else 0
 
@@ -54,6 +57,8 @@ def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Pro
     process.children.clear()
 
     def notify() -> None:
+        if process.status is not None:
+            return
         process.status = status
         for observer in process.observers:
             observer.changed()
@@ -69,15 +74,24 @@ def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Pro
     if process.parent is None:
         notify()
     else:
+        process.notify = notify
         later(process, scheduler, "process.exit", process.name, process, notify, 0)
 
 
-def find_child(parent: Process, pid: int) -> Process | None:
+def find_child(parent: Process, pid: int, *, asked: bool = False) -> Process | None:
     """waitpid(2): a child that has ended and that `pid` means. None if there is none yet; ECHILD if there never
-    will be one."""
+    will be one.
+
+    Processes are parallel: one that is over may be seen to be by who has `asked`, in the middle of a turn, before its
+    parent's loop has heard of it.
+    """
     children = [child for child in parent.children if _means(parent, child, pid)]
     if not children:
         raise fail(errno.ECHILD)
+    if asked:
+        for child in children:
+            if child.ended and child.notify is not None:
+                child.notify()
     return next((child for child in children if child.status is not None), None)
 
 

@@ -10,6 +10,7 @@ import errno
 import os
 import subprocess
 import sys
+from asyncio.base_subprocess import BaseSubprocessTransport
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -65,7 +66,6 @@ def fork_exec(
     if program is None:
         return _failed(world, errpipe_write, errno.ENOENT, b"")
     child = world.spawn(parent, files, argv, program, environ, None if cwd is None else os.fsdecode(cwd))
-    child.started_at = active.call_site()
     if start_new_session:
         child.group = child.session = child.pid
     elif process_group >= 0:
@@ -125,6 +125,14 @@ def popen_del(self: Any, *args: Any, **kwargs: Any) -> None:
 
 
 _real_popen_del: Any = subprocess.Popen.__del__
+_real_transport_del: Any = BaseSubprocessTransport.__del__
+
+
+def transport_del(self: Any) -> None:
+    """The same for asyncio's transport, which would also end its process."""
+    world = getattr(self._loop, "world", None)
+    if world is None or world is active.world():
+        _real_transport_del(self)
 
 
 # --- waiting --------------------------------------------------------------------------------------------
@@ -136,11 +144,18 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
         found: tuple[int, int] = _real["waitpid"](pid, options)
         return found
     parent = world.current
-    child = find_child(parent, pid)
+    child = find_child(parent, pid, asked=True)
     if child is None and not options & os.WNOHANG:
-        world.block(lambda: find_child(parent, pid) is not None)
+        world.block(lambda: _comes_back(parent, pid))
         child = find_child(parent, pid)
     return reap(child) if child is not None else (0, 0)
+
+
+def _comes_back(parent: Process, pid: int) -> bool:
+    try:
+        return find_child(parent, pid) is not None
+    except ChildProcessError:
+        return True  # somebody else was told; this call fails when it goes on
 
 
 def wait() -> tuple[int, int]:
@@ -234,8 +249,11 @@ def internal_poll(self: Any, _deadstate: Any = None) -> Any:
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (_posixsubprocess, "fork_exec", builtin(fork_exec)),
     (subprocess, "_fork_exec", builtin(fork_exec)),
+    # It would go past fork_exec, for executables that are named by their whole path.
+    (subprocess, "_USE_POSIX_SPAWN", False),
     (subprocess.Popen, "_execute_child", execute_child),
     (subprocess.Popen, "_internal_poll", internal_poll),
     (subprocess.Popen, "__del__", popen_del),
+    (BaseSubprocessTransport, "__del__", transport_del),
     *((os, name, builtin(globals()[name])) for name in _real),
 ]

@@ -1,0 +1,119 @@
+"""What the environment does to processes is told in words."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+import simloop
+
+PIPE = asyncio.subprocess.PIPE
+
+
+async def exits() -> None:
+    """The process that ends first is taken for the one that is heard of first."""
+    sim = simloop.current()
+    sim.program("quick", takes=0.1)
+    sim.program("slow", takes=0.10005)
+    seen: list[str] = []
+
+    async def run(name: str) -> None:
+        process = await asyncio.create_subprocess_exec(name)
+        await process.wait()
+        seen.append(name)
+
+    await asyncio.gather(run("quick"), run("slow"))
+    assert seen == ["quick", "slow"]
+
+
+async def late_exit() -> None:
+    """A program is taken to be heard of as soon as it has ended."""
+    sim = simloop.current()
+    ended: list[float] = []
+
+    @sim.program("tool")
+    async def tool(proc: simloop.SimProcess) -> None:
+        ended.append(sim.elapsed)
+
+    process = await asyncio.create_subprocess_exec("tool")
+    await process.wait()
+    assert sim.elapsed - ended[0] < 0.015
+
+
+async def signals() -> None:
+    """Two signals are taken to arrive in the order in which they were sent."""
+    got: list[int] = []
+
+    @simloop.current().program("daemon")
+    async def daemon(proc: simloop.SimProcess) -> None:
+        loop = asyncio.get_running_loop()
+        over = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, got.append, signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGTERM, over.set)
+        await over.wait()
+
+    process = await asyncio.create_subprocess_exec("daemon")
+    await asyncio.sleep(1)
+    process.send_signal(signal.SIGHUP)
+    process.terminate()
+    await process.wait()
+    assert got == [signal.SIGHUP]
+
+
+async def starts() -> None:
+    """Two programs that were started one after the other are taken to write in that order."""
+    log: list[str] = []
+
+    @simloop.current().program("worker")
+    async def worker(proc: simloop.SimProcess) -> None:
+        log.append(proc.argv[1])
+
+    first = await asyncio.create_subprocess_exec("worker", "1")
+    second = await asyncio.create_subprocess_exec("worker", "2")
+    await first.wait()
+    await second.wait()
+    assert log == ["1", "2"]
+
+
+async def turns() -> None:
+    """Two programs that are told to go at once are taken to go in that order."""
+    log: list[str] = []
+
+    @simloop.current().program("worker")
+    async def worker(proc: simloop.SimProcess) -> None:
+        proc.stdout.write(b"ready\n")
+        await proc.stdin.readline()
+        log.append(proc.argv[1])
+
+    async def start(name: str) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec("worker", name, stdin=PIPE, stdout=PIPE)
+        assert process.stdout is not None
+        await process.stdout.readline()
+        return process
+
+    first, second = await start("1"), await start("2")
+    await asyncio.gather(first.communicate(b"go\n"), second.communicate(b"go\n"))
+    assert log == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("main", "sentence"),
+    [
+        (exits, r"the end of process quick was delayed until just after the timer of task slow\(\) at \S+ was due"),
+        # Up to Python 3.11 a thread waits for it.
+        (late_exit, r"the end of process tool was seen 20 ms later|thread 'thread' was started 20 ms later"),
+        (signals, r"SIGHUP to process daemon arrived 1 ms later"),
+        (starts, r"the start of process worker came (two turns|1 ms) later"),
+        (turns, r"process worker#2 ran (for 2 turns )?before process worker( and the test itself)?"),
+    ],
+)
+def test_it_is_told(main: Callable[[], Coroutine[Any, Any, None]], sentence: str) -> None:
+    failure = simloop.explore(main, runs=300).failure
+    assert failure is not None
+    (story,) = failure.story
+    assert re.fullmatch(sentence, story)
