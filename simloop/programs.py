@@ -21,10 +21,12 @@ from simloop.kernel.process import Process
 from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.threads import DELAYS, delay
 from simloop.network.world import World
+from simloop.shims import active
 
 # How long most programs take to get to their main function, as order of magnitude on Linux; and when else they may.
 _START_NS = MILLISECOND
-STARTS = ("as usual", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS), *DELAYS[1:])
+_AT_ONCE = ("at once", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS[1:]))
+STARTS = ("as usual", *_AT_ONCE, *DELAYS[1:])
 
 ProgramMain = Callable[["SimProcess"], Awaitable[int | None]]
 
@@ -254,6 +256,7 @@ class Programs:
     def start(self, process: Process, argv: list[str], program: SimProgram) -> None:
         """Begin to run `program` in `process`."""
         program.calls.append(argv)
+        process.started_at = active.call_site()
         world = self._world
         assert process.calls is not None
         proc = SimProcess(process, argv, process.calls.getcwd())
@@ -262,7 +265,9 @@ class Programs:
 
         def begin(turns: int = 0) -> None:
             if not process.ended:
-                scheduler.favour(HostedProcess(world, process, proc._run(program.main), lambda: None).loop, turns)
+                main: Any = proc._run(program.main)
+                main.__name__ = main.__qualname__ = process.name.partition(":")[2]  # what reports call it
+                scheduler.favour(HostedProcess(world, process, main, lambda: None).loop, turns)
 
         answer = scheduler.choices.choose(process.name, "process.start", len(STARTS), process)
         if not answer:

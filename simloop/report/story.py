@@ -15,6 +15,7 @@ from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.tcp import Direction
 from simloop.kernel.threads import DELAYS, SimThread
 from simloop.network.links import DELIVERIES
+from simloop.network.network import LOCALHOST
 from simloop.outside import is_timeout, rivals_of, waiting_for
 from simloop.programs import STARTS
 from simloop.shims.signals import SEEN
@@ -173,19 +174,23 @@ def _job(function: Any) -> str:
     return f"the thread of {name}(){where}"
 
 
+def _process(process: Process) -> str:
+    """A process by the program that it runs; on the test's own host that is enough."""
+    if process.name == process.host.name == LOCALHOST:
+        return "the test itself"
+    kind = "process" if process.environ is None else "child"
+    return f"{kind} {process.name.removeprefix(f'{LOCALHOST}:')}"
+
+
 def _child(process: Process) -> str:
-    return f"child {process.name}, started at {Place(*_file_and_line(process), '')},"
-
-
-def _file_and_line(process: Process) -> tuple[str, int]:
     file, _, line = process.started_at.rpartition(":")
-    return file or "?", int(line) if line.isdigit() else 0
+    return f"{_process(process)}, started at {Place(file, int(line), '')}," if file else _process(process)
 
 
 def _of_process(who: str, process: Process) -> str:
     """What comes from, or to, a process after a while: its end, or a signal."""
     name = who.removeprefix(process.name).strip(" 0123456789")
-    return f"{name} to {process.name}" if name else f"the end of {process.name}"
+    return f"{name} to {_process(process)}" if name else f"the end of {_process(process)}"
 
 
 def _started(answer: Answer, subject: Any, name: Name) -> str:
@@ -215,11 +220,11 @@ def _reused(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _turn(answer: Answer, subject: Any, name: Name) -> str:
-    names = [loop.process.name for loop in subject]
+    names = [_process(loop.process) for loop in subject]
     streak, which = divmod(answer.value, len(names))
-    others = ", ".join(name for at, name in enumerate(names) if at != which)
+    others = " and ".join(name for at, name in enumerate(names) if at != which)
     how = f"for {STREAKS[streak]} turns before" if streak else "before"
-    return f"process {names[which]} ran {how} {others}"
+    return f"{names[which]} ran {how} {others}"
 
 
 def _step(answer: Answer, subject: Any, name: Name) -> str:

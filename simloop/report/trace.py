@@ -307,6 +307,8 @@ _ARRIVALS: dict[str, str] = {
     "_cancel": "cancelled from outside",
     "_set_state": "by a thread that was done",
     "_call_set_state": "by a thread that was done",
+    "_process_exited": "by the end of its process",
+    "_handle_signal": "by a signal",
 }
 
 
@@ -320,6 +322,8 @@ def _arrival(handle: Any) -> _Cause:
     callback: Callable[..., Any] | None = handle._callback
     function = getattr(callback, "__func__", callback)
     name = getattr(function, "__name__", "")
+    if name == "_call_soon_watched":  # call_soon_threadsafe(call_soon, ...), as up to Python 3.11 for ended processes
+        name = getattr(handle._args[0], "__name__", "")
     if is_timeout(handle):
         return _Cause(_ARRIVALS["_on_timeout"])
     task = task_of(handle)

@@ -104,12 +104,12 @@ async def turns() -> None:
 @pytest.mark.parametrize(
     ("main", "sentence"),
     [
-        (exits, r"the end of process quick was delayed until just after the timer of task slow\(\) at \S+ was due"),
+        (exits, r"the end of child quick was delayed until just after the timer of task slow\(\) at \S+ was due"),
         # Up to Python 3.11 a thread waits for it.
-        (late_exit, r"the end of process tool was seen 20 ms later|thread 'thread' was started 20 ms later"),
-        (signals, r"SIGHUP to process daemon arrived 1 ms later"),
-        (starts, r"the start of process worker came (two turns|1 ms) later"),
-        (turns, r"process worker#2 ran (for 2 turns )?before process worker( and the test itself)?"),
+        (late_exit, r"(the end of child tool, started at \S+:\d+, was seen|thread 'thread' was started) 20 ms later"),
+        (signals, r"SIGHUP to child daemon was seen by its loop 8 turns later"),
+        (starts, r"child worker#2, started at \S+:\d+, began at once"),
+        (turns, r"child worker#2 ran (for 2 turns )?before child worker( and the test itself)?"),
     ],
 )
 def test_it_is_told(main: Callable[[], Coroutine[Any, Any, None]], sentence: str) -> None:
