@@ -122,7 +122,7 @@ def test_a_signal_takes_the_exit_status(seed: int) -> None:
     assert failure is not None
     assert "255" in str(failure.exception)
     (sentence,) = failure.story
-    assert sentence.startswith("the end of process pg_dump was delayed until just after the time")
+    assert sentence.startswith("the end of child pg_dump was delayed until just after the time")
 
 
 @pytest.mark.parametrize("seed", FEW_SEEDS)
