@@ -130,8 +130,7 @@ _real_transport_del: Any = BaseSubprocessTransport.__del__
 
 def transport_del(self: Any) -> None:
     """The same for asyncio's transport, which would also end its process."""
-    world = getattr(self._loop, "world", None)
-    if world is None or world is active.world():
+    if getattr(self._loop, "world", None) is None or not self._loop.is_closed():
         _real_transport_del(self)
 
 
