@@ -60,7 +60,7 @@ def one_process(what: str, repetitions: int, times: int, *command: str, **pipes:
         pairs.append((real, seconds(lambda: simulated(times, *command, **pipes)) / times))
     real, ours = (statistics.median(pair[side] for pair in pairs) * 1e6 for side in (0, 1))
     ratio = statistics.median(real / ours for real, ours in pairs)
-    print(f"{what:<50}{real:>8.0f}{ours:>10.0f}{ratio:>8.1f}{10:>8}")
+    print(f"{what:<50}{real:>8.0f}{ours:>10.0f}{ratio:>8.1f}")
 
 
 # --- none -----------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def no_process(what: str, call: Callable[[], None], repetitions: int = 51, times
 
 def main(repetitions: int = 15, times: int = 50) -> None:
     print(f"Python {platform.python_version()}, {platform.machine()}, {time.strftime('%Y-%m-%d')}\n")
-    print(f"{'one process, us':<50}{'real':>8}{'simulated':>10}{'ratio':>8}{'wanted':>8}")
+    print(f"{'one process, us':<50}{'real':>8}{'simulated':>10}{'ratio':>8}")
     one_process("/bin/true, wait()", repetitions, times, "/bin/true")
     one_process("/bin/echo, its output, communicate()", repetitions, times, "/bin/echo", "hello", stdout=PIPE)
     print(f"\n{'a run without any, us':<50}{'without':>8}{'with':>10}{'added':>8}{'wanted':>8}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import stat as _stat
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
+from functools import cached_property
 from posixpath import basename
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from simloop.errors import ConfigurationError, UncalledProgramError
 from simloop.hosted import HostedProcess, exit_code
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.files import Description
+from simloop.kernel.pipes import End
 from simloop.kernel.process import Process
 from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.threads import DELAYS, delay
@@ -45,10 +46,13 @@ class SimProcess:
         self._cancelled_by: int | None = None
         #: Its name and its arguments.
         self.argv = list(argv)
-        #: Its environment.
-        self.env: dict[str, str] = process.environ or {}
         #: The directory in which it was started.
         self.cwd = cwd
+
+    @cached_property
+    def env(self) -> dict[str, str]:
+        """Its environment."""
+        return {os.fsdecode(name): os.fsdecode(value) for name, value in (self._process.environ or {}).items()}
 
     @property
     def pid(self) -> int:
@@ -177,7 +181,7 @@ class _Direct(asyncio.WriteTransport):
 
 
 def _is_pipe(process: Process, fd: int) -> bool:
-    return fd in process.files and _stat.S_ISFIFO(os.fstat(fd).st_mode)
+    return isinstance(process.files.get(fd), End)
 
 
 class SimProgram:

@@ -135,7 +135,7 @@ class Process:
     notify: Callable[[], None] | None = None
     reaped = False
     #: What it was started with, if another process has started it.
-    environ: dict[str, str] | None = None
+    environ: dict[bytes, bytes] | None = None
     #: The line that started it, as ``file:line``.
     started_at = "?"
     #: Called when it dies.

@@ -144,7 +144,7 @@ class World:
         files: dict[int, File],
         argv: list[str],
         program: Any,
-        environ: dict[str, str],
+        environ: dict[bytes, bytes],
         cwd: str | None,
     ) -> Process:
         """fork(2) and execve(2): a child of `parent` that runs `program`, with these open files."""

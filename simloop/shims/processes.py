@@ -55,7 +55,9 @@ def fork_exec(
     parent = world.current
     argv = [os.fsdecode(arg) for arg in args]
     files = _files(parent, keep, (p2cread, c2pwrite, errwrite), errpipe_write)
-    environ = dict(os.environ) if env is None else dict(os.fsdecode(pair).split("=", 1) for pair in env)
+    # As bytes, since few programs look at it; `os.environ` has them so, too.
+    own: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+    environ = own.copy() if env is None else dict(pair.split(b"=", 1) for pair in env)
     if cwd is not None:
         try:
             world.files().stat(os.fsdecode(cwd))
