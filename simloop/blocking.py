@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 import warnings
-from types import FrameType
 
 from simloop.errors import BlockingCallError, BlockingCallWarning, ConfigurationError
 from simloop.kernel.clock import MILLISECOND, SECOND
@@ -25,23 +22,15 @@ def check_blocking(answer: str) -> str:
 
 def refuse_block(world: World, took_ns: int) -> None:
     """A call has stopped the current process's loop for so long: the run fails."""
-    if took_ns >= LONG_NS and not _starts_thread():
+    if took_ns >= LONG_NS:
         raise world.escaped(BlockingCallError(f"{active.call_site()}: {_told(world, took_ns)}"))
 
 
 def warn_of_block(world: World, took_ns: int) -> None:
     """The same, as a warning at the line of the call."""
-    if took_ns >= LONG_NS and not _starts_thread():
+    if took_ns >= LONG_NS:
         file, _, line = active.call_site().rpartition(":")
         warnings.warn_explicit(_told(world, took_ns), BlockingCallWarning, file or "?", int(line) if file else 0)
-
-
-def _starts_thread() -> bool:
-    """`threading.Thread.start` waits until the thread runs: that is short but for the scheduler's sake."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code is not threading.Thread.start.__code__:
-        frame = frame.f_back
-    return frame is not None
 
 
 def _told(world: World, took_ns: int) -> str:

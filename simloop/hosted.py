@@ -34,10 +34,14 @@ def coroutine_for(main: Main[T]) -> Coroutine[Any, Any, T]:
 
 
 class HostedProcess(Generic[T]):
-    """Takes `main` through what `asyncio.run` does, one turn at a time."""
+    """Takes `main` through what `asyncio.run` does, one turn at a time.
+
+    ``on_end(status)`` is called when it is through, with what wait(2) is to say of the process; with None if the
+    process has died meanwhile.
+    """
 
     def __init__(
-        self, world: World, process: Process, main: Coroutine[Any, Any, T], on_end: Callable[[], None]
+        self, world: World, process: Process, main: Coroutine[Any, Any, T], on_end: Callable[[int | None], None]
     ) -> None:
         self._world = world
         self._process = process
@@ -86,8 +90,7 @@ class HostedProcess(Generic[T]):
             self._task.exception()  # it is raised where `result` is asked for: nobody need be told of it
         self.loop.report_leftovers()
         self.loop.end_turns()
-        self._world.end(self._process, self.status())
-        self._ended()
+        self._ended(self._status())
 
     def _stop_at(self, stage: asyncio.Future[Any]) -> None:
         # As in run_until_complete() of Lib/asyncio/base_events.py: what is no Exception breaks out of the loop itself.
@@ -104,10 +107,10 @@ class HostedProcess(Generic[T]):
     def _died(self) -> None:
         if not self.over:
             self.over = self._lost = True
-            self._ended()
+            self._ended(None)
 
-    def _ended(self) -> None:
-        self._on_end()
+    def _ended(self, status: int | None) -> None:
+        self._on_end(status)
         # Its generator and its loop know this object: nothing is to be left to the collector.
         self._stages = iter(())
         self.loop.on_stop = self.loop.on_break = None
@@ -118,8 +121,8 @@ class HostedProcess(Generic[T]):
         if not self._process.dead:
             self.loop.call_soon_threadsafe(self._task.cancel)
 
-    def status(self) -> int:
-        """Its status as wait(2) gives it, once it is over: as Python ends when an exception comes out of the main
+    def _status(self) -> int:
+        """Its status as wait(2) gives it: as Python ends when an exception comes out of the main
         module."""
         error = self._error
         if error is None and self._task.done() and not self._task.cancelled():

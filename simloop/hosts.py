@@ -58,24 +58,25 @@ class SimHost:
             raise WorldError(f"host {self.name!r} has no power: call restart() first")
         loop = events.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
-        scheduler = self._world.scheduler
+        world, scheduler = self._world, self._world.scheduler
+        process = world.add_process(self._host)
 
-        def on_end() -> None:
+        def on_end(status: int | None) -> None:
+            if status is not None:
+                world.end(process, status)
             # Its end is seen at a poll of whoever waits, as waitpid(2) would see it.
             scheduler.at(scheduler.clock.now, lambda: None if ended.done() else ended.set_result(None))
 
-        process: HostedProcess[T] = HostedProcess(
-            self._world, self._world.add_process(self._host), coroutine_for(main), on_end
-        )
+        running: HostedProcess[T] = HostedProcess(world, process, coroutine_for(main), on_end)
         try:
             await ended
         except asyncio.CancelledError:
-            process.interrupt()
-            if not process.over:
+            running.interrupt()
+            if not running.over:
                 ended = loop.create_future()
                 await ended
             raise
-        return process.result()
+        return running.result()
 
     def crash(self) -> None:
         """Cut its power, now. Nothing happens where it has none.

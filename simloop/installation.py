@@ -26,6 +26,7 @@ from simloop.shims import (
     processes,
     signals,
     sockets,
+    spawning,
     threads,
     xattrs,
 )  # fmt: skip
@@ -104,6 +105,7 @@ def install() -> None:
                 *polling.REPLACEMENTS,
                 *sockets.REPLACEMENTS,
                 *processes.REPLACEMENTS,
+                *spawning.REPLACEMENTS,
                 *paths.REPLACEMENTS,
                 *listing.REPLACEMENTS,
                 *descriptors.REPLACEMENTS,

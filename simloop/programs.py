@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
-from functools import cached_property
 from posixpath import basename
 from typing import Any, NoReturn
 
@@ -22,12 +21,11 @@ from simloop.kernel.process import Process
 from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.threads import DELAYS, delay
 from simloop.network.world import World
-from simloop.shims import active
+from simloop.shell import Shell
 
 # How long most programs take to get to their main function, as order of magnitude on Linux; and when else they may.
 _START_NS = MILLISECOND
-_AT_ONCE = ("at once", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS[1:]))
-STARTS = ("as usual", *_AT_ONCE, *DELAYS[1:])
+STARTS = ("as usual", "at once", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS[1:]), *DELAYS[1:])
 
 ProgramMain = Callable[["SimProcess"], Awaitable[int | None]]
 
@@ -46,13 +44,10 @@ class SimProcess:
         self._cancelled_by: int | None = None
         #: Its name and its arguments.
         self.argv = list(argv)
+        #: Its environment.
+        self.env: dict[str, str] = process.environ or {}
         #: The directory in which it was started.
         self.cwd = cwd
-
-    @cached_property
-    def env(self) -> dict[str, str]:
-        """Its environment."""
-        return {os.fsdecode(name): os.fsdecode(value) for name, value in (self._process.environ or {}).items()}
 
     @property
     def pid(self) -> int:
@@ -253,26 +248,37 @@ class Programs:
             listed = ", ".join(f"{program.pattern!r} (registered at {program.place})" for program in missing)
             raise UncalledProgramError(f"nobody has started the program {listed}")
 
-    def find(self, executable: str, argv: Sequence[str]) -> SimProgram | None:
+    def find(self, executable: str, argv: Sequence[str]) -> SimProgram | Shell | None:
         """What stands for a file: of several the one that was registered last."""
-        return next((program for program in reversed(self._programs) if program.plays(executable, argv)), None)
+        found = next((program for program in reversed(self._programs) if program.plays(executable, argv)), None)
+        return found if found is not None else Shell.for_call(executable, argv)
 
-    def start(self, process: Process, argv: list[str], program: SimProgram) -> None:
+    def is_there(self, name: str) -> bool:
+        """Whether some program has this very name, whatever its arguments."""
+        return any(program.name == name for program in self._programs)
+
+    def start(self, process: Process, argv: list[str], program: SimProgram | Shell) -> None:
         """Begin to run `program` in `process`."""
+        if isinstance(program, Shell):
+            program.start(self._world, process)
+            return
         program.calls.append(argv)
-        process.started_at = active.call_site()
         world = self._world
         assert process.calls is not None
         proc = SimProcess(process, argv, process.calls.getcwd())
-
         scheduler = world.scheduler
 
-        def begin(turns: int = 0) -> None:
-            if not process.ended:
-                main: Any = proc._run(program.main)
-                main.__name__ = main.__qualname__ = process.name.partition(":")[2]  # what reports call it
-                scheduler.favour(HostedProcess(world, process, main, lambda: None).loop, turns)
+        def on_end(status: int | None) -> None:
+            if status is not None:
+                world.end(process, status)
 
+        def begin(turns: int = 0) -> None:
+            if not process.ended and not process.dead:
+                body: Any = proc._run(program.main)
+                body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
+                scheduler.favour(HostedProcess(world, process, body, on_end).loop, turns)
+
+        # Between fork(2) and its first step it loads what it needs, which takes one process longer than another.
         answer = scheduler.choices.choose(process.name, "process.start", len(STARTS), process)
         if not answer:
             scheduler.at(scheduler.clock.now + _START_NS, begin)

@@ -30,7 +30,7 @@ from simloop.network.network import LOCALHOST
 from simloop.network.world import DEFAULT_MAX_STEPS, World
 from simloop.programs import Programs, SimProgram
 from simloop.shims import active, signals
-from simloop.tidy import end_programs, tell_children
+from simloop.tidy import tell_children
 
 T = TypeVar("T")
 
@@ -116,8 +116,6 @@ class Sim:
         and ends with `returncode`.
         """
         self._check_use()
-        if self._world.programs is None:
-            self._world.programs = Programs(self._world)
         program = SimProgram(name, arguments, stdout, stderr, returncode, takes)
         program.place = active.call_site()
         self._world.programs.add(program)
@@ -231,6 +229,7 @@ class entered:
         if limits.blocking != "ignore":
             self._world.on_block = refuse_block if limits.blocking == "fail" else warn_of_block
         self._world.signals = signals
+        self._world.programs = Programs(self._world)
         self._strict = limits.strict_programs
 
     def __enter__(self) -> World:
@@ -243,10 +242,8 @@ class entered:
     def __exit__(self, kind: object, error: object, trace: object) -> bool:
         world = self._world
         try:
-            if world.programs is not None:
-                if error is None:
-                    tell_children(world)
-                end_programs(world)
+            if error is None:
+                tell_children(world)
             _bury(world)
             if world.scheduler.loops:
                 if error is None:
@@ -254,7 +251,7 @@ class entered:
                         loop.report_leftovers()
                 for loop in _loops(world):
                     loop.abandon()
-            if error is None and self._strict and world.escape is None and world.programs is not None:
+            if error is None and self._strict and world.escape is None:
                 world.programs.check_called()
             world.close()
         finally:
@@ -268,8 +265,13 @@ class entered:
 
 
 def _bury(world: World) -> None:
-    """What was left where it was when its machine lost power is unwound now, and reaches nothing any more."""
+    """What was left where it was when its machine lost power is unwound now, and reaches nothing any more. So are
+    programs that still run, since it is not the test that left anything behind in them."""
     for process in world.processes:
+        if process.environ is not None and not process.dead and not process.ended:
+            if isinstance(process.loop, SimLoop) and process.loop in world.scheduler.loops:
+                process.loop.lose_power()
+            process.die()
         if process.dead and isinstance(process.loop, SimLoop):
             world.current = process
             process.forget_holders()

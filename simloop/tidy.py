@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import signal  # constants only
 import warnings
 import weakref
+from asyncio import base_subprocess
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,12 @@ _MIN_SCHEDULED_TIMER_HANDLES = 100
 _MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
 #: Finished tasks are dropped from the registry when it has grown to this, and then whenever it has doubled.
 REGISTRY_START = 256
+
+
+def _is_open(transport: Any) -> bool:
+    if isinstance(transport, base_subprocess.BaseSubprocessTransport):
+        return not transport._closed
+    return transport._pipe is not None
 
 
 class TidyLoop(asyncio.SelectorEventLoop):
@@ -48,7 +54,13 @@ class TidyLoop(asyncio.SelectorEventLoop):
         return weakref.WeakValueDictionary()
 
     @cached_property
-    def _pipe_transports(self) -> list[weakref.ref[Any]]:
+    def _noted_transports(self) -> list[weakref.ref[Any]]:
+        # Those of pipes and subprocesses, which asyncio does not list.
+        return []
+
+    @cached_property
+    def _told(self) -> list[int | None]:
+        """The pids of the children whose transports were left open, and told."""
         return []
 
     def _prune_registry(self) -> None:
@@ -70,13 +82,13 @@ class TidyLoop(asyncio.SelectorEventLoop):
     def _open_transports(self) -> list[Any]:
         made = self.__dict__.get("_transports")
         transports = list(made.values()) if made else []
-        for reference in self.__dict__.get("_pipe_transports", ()):
+        for reference in self.__dict__.get("_noted_transports", ()):
             transport = reference()
-            if transport is not None and transport._pipe is not None:
+            if transport is not None and _is_open(transport):
                 transports.append(transport)
         return transports
 
-    # Private ways of unix_events.py by which a loop makes the transports of pipes, which asyncio does not list.
+    # Private ways of unix_events.py by which a loop makes transports.
 
     def _make_read_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
         return self._noted(super()._make_read_pipe_transport(*args, **kwargs))  # type: ignore[misc]
@@ -84,9 +96,12 @@ class TidyLoop(asyncio.SelectorEventLoop):
     def _make_write_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
         return self._noted(super()._make_write_pipe_transport(*args, **kwargs))  # type: ignore[misc]
 
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self._noted(await super()._make_subprocess_transport(*args, **kwargs))  # type: ignore[misc]
+
     def _noted(self, transport: Any) -> Any:
-        self._pipe_transports = [reference for reference in self._pipe_transports if reference() is not None]
-        self._pipe_transports.append(weakref.ref(transport))
+        self._noted_transports = [reference for reference in self._noted_transports if reference() is not None]
+        self._noted_transports.append(weakref.ref(transport))
         return transport
 
     def _has_asyncgens(self) -> bool:
@@ -117,6 +132,7 @@ class TidyLoop(asyncio.SelectorEventLoop):
         for transport in self._open_transports():
             if not transport.is_closing():
                 warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, stacklevel=2, source=transport)
+                self._told.append(getattr(transport, "_pid", None))
         self._let_go()
 
     def call_exception_handler(self, context: Any) -> None:
@@ -165,7 +181,7 @@ class TidyLoop(asyncio.SelectorEventLoop):
     def _forget_transports(self) -> None:
         for transport in self._open_transports():
             transport._sock = transport._pipe = None
-            transport._closing = True
+            transport._closing = transport._closed = True
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """As documented; the stock version waits in a thread of its own."""
@@ -221,6 +237,8 @@ def tell_children(world: World) -> None:
         parent = process.parent
         if parent is None or parent.environ is not None or process.dead != process.ended:
             continue
+        if process.pid in getattr(parent.loop, "_told", ()):
+            continue  # by its transport
         what = (
             "has ended, and is a zombie: nobody has waited for it"
             if process.ended
@@ -231,10 +249,3 @@ def tell_children(world: World) -> None:
             ResourceWarning,
             stacklevel=2,
         )
-
-
-def end_programs(world: World) -> None:
-    """At the end of a run: what is still played is nobody's concern any more."""
-    for process in world.processes:
-        if process.environ is not None and not process.dead:
-            world.kill(process, signal.SIGKILL)

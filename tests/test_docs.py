@@ -26,14 +26,15 @@ from simloop.shims import (
     processes,
     signals,
     sockets,
+    spawning,
     threads,
     xattrs,
 )  # fmt: skip
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIMULATING = [
-    clocks, counters, descriptors, entropy, files, listing, names, paths, pipes, polling, processes, sockets, threads,
-    signals, xattrs,
+    clocks, counters, descriptors, entropy, files, listing, names, paths, pipes, polling, processes, sockets, spawning,
+    threads, signals, xattrs,
 ]  # fmt: skip
 
 #: Audit events that depend on their arguments.

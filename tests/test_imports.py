@@ -31,6 +31,7 @@ LAYERS = [
     {"simloop.cancelled"},
     {"simloop.checks"},
     {"simloop.hosted", "simloop.disks", "simloop.installation", "simloop.blocking"},
+    {"simloop.shell"},
     {"simloop.hosts", "simloop.programs"},
     {"simloop.simulation"},
     {"simloop.report"},

@@ -131,11 +131,11 @@ class Process:
     #: Whether it has ended, and its status as wait(2) gives it once that can be seen.
     ended = False
     status: int | None = None
-    #: Lets that be seen now; sooner or later it is seen anyway.
+    #: Lets it be seen, once it has ended; that happens by itself, too, sooner or later.
     notify: Callable[[], None] | None = None
     reaped = False
     #: What it was started with, if another process has started it.
-    environ: dict[bytes, bytes] | None = None
+    environ: dict[str, str] | None = None
     #: The line that started it, as ``file:line``.
     started_at = "?"
     #: Called when it dies.
@@ -195,6 +195,15 @@ class Process:
         heapq.heapify(self._free)
         self.files[fd] = file
         file.descriptors += 1
+
+    def inherit(self, fd: int, file: File) -> None:
+        """What its parent has left open for it."""
+        if fd >= FIRST_FD:
+            self.open_as(fd, file)
+        else:
+            self.files[fd] = file
+            file.descriptors += 1
+        self.inheritable.add(fd)
 
     def close(self, fd: int) -> None:
         file = self.files.pop(fd, None)

@@ -144,18 +144,20 @@ class World:
         files: dict[int, File],
         argv: list[str],
         program: Any,
-        environ: dict[bytes, bytes],
+        environ: dict[str, str],
         cwd: str | None,
+        place: str,
     ) -> Process:
-        """fork(2) and execve(2): a child of `parent` that runs `program`, with these open files."""
+        """fork(2) and execve(2): a child of `parent` that runs `program`, with these open files; `place` is the line of
+        code that wants it."""
         child = self.add_process(parent.host, posixpath.basename(argv[0])[:24])
         child.parent = parent
         parent.children.append(child)
         child.group, child.session = parent.group, parent.session
         child.environ = environ
+        child.started_at = place
         for fd, file in files.items():
-            child.files[fd] = file
-            file.descriptors += 1
+            child.inherit(fd, file)
         handlers = parent.signal_handlers.items()
         # "The dispositions of any signals that are being caught are reset to the default" (execve(2)).
         child.signal_handlers = {number: handler for number, handler in handlers if handler == _signal.SIG_IGN}
@@ -209,8 +211,9 @@ class World:
             raise ConfigurationError(f"{name!r} cannot be the name of a host")
         return self.network.hosts.get(name) or self.network.add_host(name)
 
-    def block(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
-        """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds."""
+    def block(self, done: Callable[[], bool], timeout: float | None = None, *, told: bool = True) -> bool:
+        """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds. Unless `told`,
+        nobody is to be blamed for it."""
         process = self.current
         if process.dead:
             self.stop()
@@ -225,7 +228,7 @@ class World:
             self.current = process
         if self.tracer is not None:
             self.tracer.blocked(process.name, self.scheduler.clock.now - began)
-        if self.on_block is not None and process.loop is not None and process.loop.takes_turns():
+        if told and self.on_block is not None and process.loop is not None and process.loop.takes_turns():
             self.on_block(self, self.scheduler.clock.now - began)
         return came
 
@@ -354,7 +357,8 @@ class World:
             process.loop = None
             process.calls = None
             process.forget_holders()
-            process.parent = process.notify = None
+            process.parent = None
+            process.notify = None
             process.children.clear()
             # A transport that is collected after the run closes its socket: it must find nothing to close.
             process.files.clear()

@@ -15,7 +15,6 @@ from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.tcp import Direction
 from simloop.kernel.threads import DELAYS, SimThread
 from simloop.network.links import DELIVERIES
-from simloop.network.network import LOCALHOST
 from simloop.outside import is_timeout, rivals_of, waiting_for
 from simloop.programs import STARTS
 from simloop.shims.signals import SEEN
@@ -110,11 +109,10 @@ def _raced(answer: Answer, subject: Any, name: Name) -> str:
     timer = next((found for loop in subject.scheduler.loops if (found := loop.timer_due(due)) is not None), None)
     until = _timer(timer, name) if timer is not None else "a timer"
     when = f"{'just after ' if after else ''}{until} was due"
-    late = subject.subject
-    if isinstance(late, Direction):
-        what = _packet(late)
+    if isinstance(subject.subject, Process):
+        what = _event(subject.subject, answer.point.who)
     else:
-        what = _of_process(answer.point.who, late) if isinstance(late, Process) else _job(late)
+        what = _packet(subject.subject) if isinstance(subject.subject, Direction) else _job(subject.subject)
     return f"{what} was delayed until {when}"
 
 
@@ -174,53 +172,45 @@ def _job(function: Any) -> str:
     return f"the thread of {name}(){where}"
 
 
-def _process(process: Process) -> str:
-    """A process by the program that it runs; on the test's own host that is enough."""
-    if process.name == process.host.name == LOCALHOST:
-        return "the test itself"
-    kind = "process" if process.environ is None else "child"
-    return f"{kind} {process.name.removeprefix(f'{LOCALHOST}:')}"
+def _of_process(answer: Answer, subject: Any, name: Name) -> str:
+    came = "was seen" if answer.point.kind == "process.exit" else "arrived"
+    return f"{_event(subject, answer.point.who)} {came} {DELAYS[answer.value]}"
 
 
-def _child(process: Process) -> str:
-    file, _, line = process.started_at.rpartition(":")
-    return f"{_process(process)}, started at {Place(file, int(line), '')}," if file else _process(process)
+def _event(process: Process, who: str) -> str:
+    """What becomes of a process: its end, or the signal that `who` names."""
+    what = who.removeprefix(process.name).split()
+    if what and what[0].startswith("SIG"):
+        return f"{what[0]} to {_process(process.name)}"
+    return f"the end of {_process(process.name)}"
 
 
-def _of_process(who: str, process: Process) -> str:
-    """What comes from, or to, a process after a while: its end, or a signal."""
-    name = who.removeprefix(process.name).strip(" 0123456789")
-    return f"{name} to {_process(process)}" if name else f"the end of {_process(process)}"
+def _process(name: str) -> str:
+    """A process by the program that it runs. On the test's own host that is enough."""
+    return "the test itself" if name == "localhost" else f"process {name.removeprefix('localhost:')}"
 
 
 def _started(answer: Answer, subject: Any, name: Name) -> str:
-    return f"{_child(subject)} began {STARTS[answer.value]}"
-
-
-def _ended(answer: Answer, subject: Any, name: Name) -> str:
-    return f"the end of {_child(subject)} was seen {DELAYS[answer.value]}"
-
-
-def _signalled(answer: Answer, subject: Any, name: Name) -> str:
-    return f"{_of_process(answer.point.who, subject)} arrived {DELAYS[answer.value]}"
+    file, _, line = subject.started_at.rpartition(":")
+    return f"{_process(subject.name)}, started at {Place(file, int(line), '')}, began {STARTS[answer.value]}"
 
 
 def _seen(answer: Answer, subject: Any, name: Name) -> str:
     turns = SEEN[answer.value]
     late = "one turn" if turns == 1 else f"{turns} turns"
-    return f"{_of_process(answer.point.who, subject)} was seen by its loop {late} later"
+    return f"{_event(subject, answer.point.who)} was seen by its loop {late} later"
 
 
 def _merged(answer: Answer, subject: Any, name: Name) -> str:
-    return f"{_of_process(answer.point.who, subject)} came twice before the first was seen, and so only once"
+    return f"{_event(subject, answer.point.who)} came again before the first was seen, and so only once"
 
 
 def _reused(answer: Answer, subject: Any, name: Name) -> str:
-    return f"process {answer.point.who} got pid {subject[answer.value - 1]}, which one that is gone had before"
+    return f"{_process(answer.point.who)} got pid {subject[answer.value - 1]}, which one that is gone had before"
 
 
 def _turn(answer: Answer, subject: Any, name: Name) -> str:
-    names = [_process(loop.process) for loop in subject]
+    names = [_process(loop.process.name) for loop in subject]
     streak, which = divmod(answer.value, len(names))
     others = " and ".join(name for at, name in enumerate(names) if at != which)
     how = f"for {STREAKS[streak]} turns before" if streak else "before"
@@ -269,9 +259,9 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "thread.finish": _thread,
     "process.turn": _turn,
     "process.start": _started,
-    "process.exit": _ended,
+    "process.exit": _of_process,
     "process.pid": _reused,
-    "signal": _signalled,
+    "signal": _of_process,
     "signal.seen": _seen,
     "signal.merge": _merged,
     "order.task": _step,

@@ -1,142 +1,41 @@
-"""Starting processes and waiting for them: `subprocess` over the programs that are registered in the world.
-
-`subprocess.Popen` itself is unmodified: what it calls in C, and the functions of `os`, are replaced.
+"""Waiting for processes, and their groups and sessions: the functions of `os`, and what `subprocess.Popen` has kept of
+them. How they are started is in `spawning.py`.
 """
 
 from __future__ import annotations
 
-import _posixsubprocess
 import errno
 import os
+import signal
 import subprocess
 import sys
-from asyncio.base_subprocess import BaseSubprocessTransport
-from collections.abc import Sequence
+import weakref
+from resource import struct_rusage
 from types import SimpleNamespace
 from typing import Any
 
 from simloop.kernel.errors import fail
-from simloop.kernel.process import File, Process
+from simloop.kernel.process import Process
 from simloop.kernel.processes import PidFd, find_child, reap
 from simloop.network.world import World
 from simloop.shims import active
 from simloop.shims.patch import builtin
 
-_real_fork_exec: Any = _posixsubprocess.fork_exec
 _real: dict[str, Any] = {
     name: getattr(os, name)
-    for name in ("waitpid", "wait", "pidfd_open", "setsid", "getsid", "getpgid", "getpgrp", "setpgid")
-}
-_NOTE = "simloop: no program of that name is registered; play it with @sim.program({name!r})"
-
-
-def fork_exec(
-    args: Sequence[bytes],
-    executables: Sequence[bytes],
-    close_fds: bool,
-    keep: tuple[int, ...],
-    cwd: Any,
-    env: Sequence[bytes] | None,
-    p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int, errread: int, errwrite: int,
-    errpipe_read: int, errpipe_write: int,
-    restore_signals: bool, start_new_session: bool, process_group: int,
-    *rest: Any,
-) -> int:  # fmt: skip
-    world = active.world()
-    if world is None:
-        pid: int = _real_fork_exec(
-            args, executables, close_fds, keep, cwd, env, p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite,
-            errpipe_read, errpipe_write, restore_signals, start_new_session, process_group, *rest,
-        )  # fmt: skip
-        return pid
-    if sys._getframe(1).f_globals.get("__name__") == "multiprocessing.util":
-        # What it starts is this interpreter with this program, which nobody can play.
-        raise active.escape("a process of multiprocessing", "run its work in an executor of threads, or replace it")
-    parent = world.current
-    argv = [os.fsdecode(arg) for arg in args]
-    files = _files(parent, keep, (p2cread, c2pwrite, errwrite), errpipe_write)
-    # As bytes, since few programs look at it; `os.environ` has them so, too.
-    own: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
-    environ = own.copy() if env is None else dict(pair.split(b"=", 1) for pair in env)
-    if cwd is not None:
-        try:
-            world.files().stat(os.fsdecode(cwd))
-        except OSError as error:
-            where = b":chdir" if sys.version_info >= (3, 13) else b""
-            return _failed(world, errpipe_write, error.errno or 0, b"noexec" + where)
-    program = _program(world, [os.fsdecode(path) for path in executables], argv)
-    if program is None:
-        return _failed(world, errpipe_write, errno.ENOENT, b"")
-    child = world.spawn(parent, files, argv, program, environ, None if cwd is None else os.fsdecode(cwd))
-    if start_new_session:
-        child.group = child.session = child.pid
-    elif process_group >= 0:
-        child.group = process_group or child.pid
-    return child.pid
-
-
-def _files(parent: Process, keep: Sequence[int], standard: tuple[int, int, int], errpipe: int) -> dict[int, File]:
-    """What the child has open: 0 to 2 as asked for, or its parent's, and what is passed on."""
-    files = {fd: parent.files[fd] for fd in keep if fd in parent.files and fd != errpipe}
-    for number, fd in enumerate(standard):
-        if fd == -1:
-            fd = number
-        if fd in parent.files:
-            files[number] = parent.files[fd]
-    return files
-
-
-def _program(world: World, executables: Sequence[str], argv: list[str]) -> Any:
-    if world.programs is None:
-        return None
-    for executable in executables:
-        program = world.programs.find(executable, argv)
-        if program is not None:
-            return program
-    return None
-
-
-def _failed(world: World, errpipe: int, number: int, message: bytes) -> int:
-    """The child could not begin: it says so to `subprocess` in the way that _posixsubprocess.c has, and is gone."""
-    os.write(errpipe, b"OSError:%X:%s" % (number, message))
-    # A child that has ended already, so that it can be waited for.
-    return world.stillborn(world.current).pid
-
-
-_real_execute_child: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
-
-
-def execute_child(self: Any, args: Any, executable: Any, *rest: Any) -> None:
-    world = active.world()
-    if world is not None:
-        self._sim_parent = world.current
-    try:
-        _real_execute_child(self, args, executable, *rest)
-    except FileNotFoundError as error:
-        if active.world() is not None:
-            error.add_note(_NOTE.format(name=os.fspath(error.filename or "?")))
-        raise
-
-
-def popen_del(self: Any, *args: Any, **kwargs: Any) -> None:
-    """What a run leaves is told at its end: the collector comes at no particular time, when the pid means nobody."""
-    parent = getattr(self, "_sim_parent", None)
-    world = active.world()
-    if parent is None or (world is not None and parent in world.processes):
-        _real_popen_del(self, *args, **kwargs)
-
-
-_real_popen_del: Any = subprocess.Popen.__del__
-_real_transport_del: Any = BaseSubprocessTransport.__del__
-
-
-def transport_del(self: Any) -> None:
-    """The same for asyncio's transport, which would also end its process."""
-    if getattr(self._loop, "world", None) is None or not self._loop.is_closed():
-        _real_transport_del(self)
+    for name in (
+        "waitpid", "wait", "wait3", "wait4", "waitid", "pidfd_open", "setsid", "getsid", "getpgid", "getpgrp",
+        "setpgid",
+    )
+}  # fmt: skip
 
 
 # --- waiting --------------------------------------------------------------------------------------------
+
+
+# What wait4(2) and waitid(2) may be told; __WNOTHREAD, __WALL and __WCLONE have no names in Python.
+_WAIT4 = os.WNOHANG | os.WUNTRACED | os.WCONTINUED | 0xE000_0000
+_WAITID = os.WNOHANG | os.WNOWAIT | os.WEXITED | os.WSTOPPED | os.WCONTINUED | 0xE000_0000
 
 
 def waitpid(pid: int, options: int, /) -> tuple[int, int]:
@@ -144,19 +43,27 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
     if world is None:
         found: tuple[int, int] = _real["waitpid"](pid, options)
         return found
+    if options & ~_WAIT4:
+        raise fail(errno.EINVAL)
+    child = _wait_for(world, pid, options)
+    return reap(child) if child is not None else (0, 0)
+
+
+def _wait_for(world: World, pid: int, options: int) -> Process | None:
+    """A child that has ended: now, or when there is one."""
     parent = world.current
     child = find_child(parent, pid, asked=True)
     if child is None and not options & os.WNOHANG:
         world.block(lambda: _comes_back(parent, pid))
         child = find_child(parent, pid)
-    return reap(child) if child is not None else (0, 0)
+    return child
 
 
 def _comes_back(parent: Process, pid: int) -> bool:
     try:
         return find_child(parent, pid) is not None
     except ChildProcessError:
-        return True  # somebody else was told; this call fails when it goes on
+        return True  # another thread was told; this one fails when it goes on
 
 
 def wait() -> tuple[int, int]:
@@ -166,11 +73,62 @@ def wait() -> tuple[int, int]:
     return waitpid(-1, 0)
 
 
+def wait3(options: int) -> tuple[int, int, struct_rusage]:
+    if active.world() is None:
+        found: tuple[int, int, struct_rusage] = _real["wait3"](options)
+        return found
+    return wait4(-1, options)
+
+
+def wait4(pid: int, options: int) -> tuple[int, int, struct_rusage]:
+    if active.world() is None:
+        found: tuple[int, int, struct_rusage] = _real["wait4"](pid, options)
+        return found
+    # What nobody measures here: no time was spent in real processors.
+    return *waitpid(pid, options), struct_rusage((0.0, 0.0) + (0,) * 14)
+
+
+def waitid(idtype: int, ident: int, options: int, /) -> os.waitid_result | None:
+    world = active.world()
+    if world is None:
+        found: os.waitid_result | None = _real["waitid"](idtype, ident, options)
+        return found
+    if options & ~_WAITID or not options & (os.WEXITED | os.WSTOPPED | os.WCONTINUED):
+        raise fail(errno.EINVAL)
+    child = _wait_for(world, _waited_for(world, idtype, ident), options)
+    if child is None:
+        return None
+    pid, status = child.pid, child.status
+    assert status is not None
+    if not options & os.WNOWAIT:
+        reap(child)
+    code, value = os.CLD_EXITED, status >> 8
+    if os.WIFSIGNALED(status):
+        code, value = os.CLD_KILLED, os.WTERMSIG(status)
+    return os.waitid_result((pid, world.files().credentials.uid, int(signal.SIGCHLD), value, code))
+
+
+def _waited_for(world: World, idtype: int, ident: int) -> int:
+    """As kernel_waitid_prepare() in kernel/exit.c, the same as waitpid(2) has it."""
+    if idtype == os.P_ALL:
+        return -1
+    if idtype == os.P_PIDFD:
+        file = world.current.files.get(ident)
+        if not isinstance(file, PidFd):
+            raise fail(errno.EINVAL if ident < 0 else errno.EBADF)
+        return file.process.pid
+    if idtype not in (os.P_PID, os.P_PGID) or ident < (idtype == os.P_PID):
+        raise fail(errno.EINVAL)
+    return ident if idtype == os.P_PID else -ident
+
+
 def pidfd_open(pid: int, flags: int = 0) -> int:
     world = active.world()
     if world is None:
         fd: int = _real["pidfd_open"](pid, flags)
         return fd
+    if pid <= 0 or flags & ~os.O_NONBLOCK:
+        raise fail(errno.EINVAL)
     process = _process(world, pid)
     file = PidFd(process)
     process.observers.append(file)
@@ -211,9 +169,27 @@ def setpgid(pid: int, pgrp: int, /) -> None:
     world = active.world()
     if world is None:
         _real["setpgid"](pid, pgrp)
-    else:
-        process = _process(world, pid)
-        process.group = pgrp or process.pid
+        return
+    # The order of kernel/sys.c.
+    own, group = world.current, pgrp or pid or world.current.pid
+    if group < 0:
+        raise fail(errno.EINVAL)
+    process = _process(world, pid)
+    if process is not own:
+        # All children run programs of their own by then (setpgid(2) on EACCES).
+        known = process.parent is own
+        raise fail(errno.ESRCH if not known else errno.EACCES if process.session == own.session else errno.EPERM)
+    if process.session == process.pid or not may_join(world, process, group):
+        raise fail(errno.EPERM)
+    process.group = group
+
+
+def may_join(world: World, process: Process, group: int) -> bool:
+    """Whether there is such a group in the session of `process`, or may be for it alone."""
+    return group == process.pid or any(
+        other.group == group and other.session == process.session and other.host is process.host and not other.reaped
+        for other in world.processes
+    )
 
 
 def setsid() -> None:
@@ -227,6 +203,8 @@ def setsid() -> None:
     process.group = process.session = process.pid
 
 
+# --- subprocess -----------------------------------------------------------------------------------------
+
 _real_internal_poll: Any = subprocess.Popen._internal_poll  # type: ignore[attr-defined]
 # Popen.poll() calls the waitpid that it has kept, for when it is collected while the interpreter ends.
 _kept: Any = getattr(subprocess, "_del_safe", None)
@@ -238,23 +216,31 @@ else:
 
 
 def internal_poll(self: Any, _deadstate: Any = None) -> Any:
-    world = active.world()
-    parent = getattr(self, "_sim_parent", None)
-    if parent is not None and self.returncode is None and (world is None or parent not in world.processes):
-        # `subprocess` itself keeps those that nobody has waited for, from run to run: their pid means somebody else.
-        self.returncode = _deadstate
-        return _deadstate
-    return _real_internal_poll(self, _deadstate, **_own_waitpid)
+    # What was started outside of the world, such as a server for all tests, is a real process.
+    own = _own_waitpid if hasattr(self, "_sim_kept") else {}
+    return _real_internal_poll(self, _deadstate, **own)
+
+
+class Kept:
+    """Goes with a `subprocess.Popen` and is told when its world is over, in which its process was."""
+
+    def __init__(self, popen: Any) -> None:
+        self._popen = weakref.ref(popen)
+
+    def forget(self) -> None:
+        popen = self._popen()
+        if popen is not None and popen.returncode is None:
+            # As subprocess itself does with a child that it knows nothing of: whoever has that pid later is not asked.
+            popen.returncode = sys.maxsize
+
+
+def keep(process: Process, popen: Any) -> None:
+    """Let `popen` know when the world of `process`, which has it, is over."""
+    popen._sim_kept = kept = Kept(popen)
+    process.holders[-popen.pid] = weakref.ref(kept)
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
-    (_posixsubprocess, "fork_exec", builtin(fork_exec)),
-    (subprocess, "_fork_exec", builtin(fork_exec)),
-    # It would go past fork_exec, for executables that are named by their whole path.
-    (subprocess, "_USE_POSIX_SPAWN", False),
-    (subprocess.Popen, "_execute_child", execute_child),
     (subprocess.Popen, "_internal_poll", internal_poll),
-    (subprocess.Popen, "__del__", popen_del),
-    (BaseSubprocessTransport, "__del__", transport_del),
     *((os, name, builtin(globals()[name])) for name in _real),
 ]

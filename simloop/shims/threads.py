@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import functools
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -57,8 +58,10 @@ def condition_wait(self: threading.Condition, timeout: float | None = None) -> b
     waiters.append(waiter)
     saved = self._release_save()  # type: ignore[attr-defined]
     notified = False
+    # Thread.start() waits until the thread runs: no call that could be awaited instead.
+    starts = sys._getframe(2).f_code is threading.Thread.start.__code__
     try:
-        notified = world.block(lambda: not waiter.locked(), timeout)
+        notified = world.block(lambda: not waiter.locked(), timeout, told=not starts)
         return notified
     finally:
         self._acquire_restore(saved)  # type: ignore[attr-defined]

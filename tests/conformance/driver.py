@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 # One table for each of the two kinds of modules.
 TABLES = (HERE / "exceptions.toml", HERE / "exceptions-files.toml")
 
-# The modules of test.test_asyncio that need no real process, at least in part: the table names the rest.
+# The modules of test.test_asyncio that are about what is simulated, at least in part: the table names the rest.
 ASYNCIO = (
     "test_base_events",
     "test_buffered_proto",
@@ -41,6 +41,7 @@ ASYNCIO = (
     "test_sock_lowlevel",
     "test_staggered",
     "test_streams",
+    "test_subprocess",
     "test_taskgroups",
     "test_tasks",
     "test_threads",

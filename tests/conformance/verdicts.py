@@ -22,6 +22,7 @@ import unittest
 from collections.abc import Iterator
 from typing import Any
 
+import players
 from test import support
 
 import simloop
@@ -94,7 +95,8 @@ def judge(test: unittest.TestCase, simulated: bool) -> tuple[str, str]:
     suite = unittest.TestSuite([test])
     try:
         if simulated:
-            with simloop.world(threads=True, blocking="ignore"):
+            with simloop.world(threads=True, blocking="ignore") as sim:
+                players.register(sim)
                 suite.run(recorder)
         else:
             suite.run(recorder)

@@ -12,6 +12,8 @@ import pytest
 
 import simloop
 
+PIPE = asyncio.subprocess.PIPE
+
 
 async def exits() -> None:
     """The process that ends first is taken for the one that is heard of first."""
@@ -78,14 +80,39 @@ async def starts() -> None:
     assert log == ["1", "2"]
 
 
+async def turns() -> None:
+    """Two programs that are told to go at once are taken to go in that order."""
+    log: list[str] = []
+
+    @simloop.current().program("worker")
+    async def worker(proc: simloop.SimProcess) -> None:
+        proc.stdout.write(b"ready\n")
+        await proc.stdin.readline()
+        log.append(proc.argv[1])
+
+    async def start(name: str) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec("worker", name, stdin=PIPE, stdout=PIPE)
+        assert process.stdout is not None
+        await process.stdout.readline()
+        return process
+
+    first, second = await start("1"), await start("2")
+    await asyncio.gather(first.communicate(b"go\n"), second.communicate(b"go\n"))
+    assert log == ["1", "2"]
+
+
 @pytest.mark.parametrize(
     ("main", "sentence"),
     [
-        (exits, r"the end of child quick was delayed until just after the timer of task slow\(\) at \S+ was due"),
+        (exits, r"the end of process quick was delayed until just after the timer of task slow\(\) at \S+ was due"),
         # Up to Python 3.11 a thread waits for it.
-        (late_exit, r"(the end of child tool, started at \S+:\d+, was seen|thread 'thread' was started) 20 ms later"),
-        (signals, r"SIGHUP to child daemon was seen by its loop \d turns later"),
-        (starts, r"child worker#2, started at \S+:\d+, began at once"),
+        (late_exit, r"the end of process tool was seen 20 ms later|thread 'thread' was started 20 ms later"),
+        (signals, r"SIGHUP to process daemon was seen by its loop (one turn|\d turns) later"),
+        (starts, r"process worker#2, started at \S+\.py:\d+, began at once"),
+        (
+            turns,
+            r"process worker#2 ran (for 2 turns )?before (the test itself and )?process worker( and the test itself)?",
+        ),
     ],
 )
 def test_it_is_told(main: Callable[[], Coroutine[Any, Any, None]], sentence: str) -> None:

@@ -365,7 +365,7 @@ def test_a_pid_is_not_free_while_a_group_has_it() -> None:
     async def main() -> bool:
         simloop.current().program("true")
         simloop.current().program("sleep", takes=50)
-        leader = subprocess.Popen(["true"], start_new_session=True)
+        leader = subprocess.Popen(["true"], process_group=0)
         member = subprocess.Popen(["sleep"], process_group=leader.pid)
         leader.wait()
         other = subprocess.Popen(["true"])
@@ -451,7 +451,7 @@ def test_an_orphan_goes_on_and_has_init_for_a_parent() -> None:
 
         @sim.program("parent")
         async def parent(proc: simloop.SimProcess) -> None:
-            await asyncio.create_subprocess_exec("child", stdout=subprocess.DEVNULL)
+            os.posix_spawn("/usr/bin/child", ["child"], {})
 
         @sim.program("child")
         async def child(proc: simloop.SimProcess) -> None:

@@ -122,6 +122,11 @@ class Regular(Inode):
         self.cached = True
 
     @property
+    def is_real(self) -> bool:
+        """Whether it is one of the real disk's."""
+        return self._real is not None
+
+    @property
     def contents(self) -> Contents:
         """Its bytes. Those of a real file are read now, the first time that anybody wants them."""
         if self._contents is None:

@@ -1,0 +1,370 @@
+"""Starting processes: `subprocess` and its like, over the programs that are registered in the world.
+
+`subprocess.Popen` itself is unmodified: what it calls in C, and the functions of `os`, are replaced.
+"""
+
+from __future__ import annotations
+
+import _posixsubprocess
+import errno
+import os
+import posixpath
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from stat import S_ISREG
+from typing import Any
+
+from simloop.kernel.errors import fail
+from simloop.kernel.files import Credentials, FileCalls
+from simloop.kernel.files.inodes import Regular
+from simloop.kernel.process import FIRST_FD, File, Process
+from simloop.network.world import World
+from simloop.shims import active
+from simloop.shims.patch import builtin
+from simloop.shims.paths import do
+from simloop.shims.processes import keep, may_join, waitpid
+
+_real_fork_exec: Any = _posixsubprocess.fork_exec
+_real_execute_child: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+_real_which: Any = shutil.which
+_real: dict[str, Any] = {name: getattr(os, name) for name in ("posix_spawn", "posix_spawnp", "system")}
+_NOTE = "simloop: no program of that name is registered; play it with @sim.program({name!r})"
+# Where registered programs are said to be installed, in the PATH of every Linux.
+_BIN = "/usr/bin"
+
+
+# --- what is run, and how -------------------------------------------------------------------------------
+
+
+def find_program(world: World, executables: Iterable[str], argv: Sequence[str], cwd: str) -> Any:
+    """What runs for the first of these files that can be run, for a process in `cwd`. Fails as exec_in_child() in
+    Modules/_posixsubprocess.c does: with the first reason other than that there is no such file."""
+    found = errno.ENOENT
+    for executable in executables:
+        path = posixpath.normpath(posixpath.join(cwd, executable))
+        for name in (executable, path):
+            program = world.programs.find(name, argv)
+            if program is not None:
+                return program
+        number = _why_not(world, posixpath.join(cwd, executable))
+        if found in (errno.ENOENT, errno.ENOTDIR):
+            found = number
+    raise fail(found)
+
+
+def _why_not(world: World, path: str) -> int:
+    """What execve(2) says of a file that nobody plays."""
+    calls = world.files()
+    try:
+        mode = do(world, calls.stat, path).mode
+        do(world, calls.access, path, os.X_OK)
+        if not S_ISREG(mode):
+            return errno.EACCES
+        description = do(world, calls.open, path, os.O_RDONLY)
+    except OSError as error:
+        return error.errno or errno.ENOENT
+    try:
+        inode = description.inode
+        if not isinstance(inode, Regular) or inode.is_real:
+            # What happens to be installed on the real machine must make no difference.
+            return errno.ENOENT
+        head = description.pread(4, 0)
+    finally:
+        description.close()
+    if head.startswith((b"#!", b"\x7fELF")):
+        raise active.escape(f"running the file {path!r}", f"play it with @sim.program({path!r})")
+    return errno.ENOEXEC
+
+
+def environment(process: Process) -> dict[str, str]:
+    """What children of `process` are started with, unless they are given another one."""
+    if process.environ is not None:
+        return dict(process.environ)
+    # dict(os.environ), which encodes and decodes each name twice.
+    own: Any = os.environ
+    return {own.decodekey(name): own.decodevalue(value) for name, value in own._data.items()}
+
+
+def _decoded(env: Mapping[Any, Any] | None, process: Process) -> dict[str, str]:
+    if env is None:
+        return environment(process)
+    return {_text(name): _text(value) for name, value in env.items()}
+
+
+def _text(argument: Any) -> str:
+    """PyUnicode_FSConverter(): what a path or an argument of a program must be."""
+    text = os.fsdecode(argument)
+    if "\0" in text:
+        raise ValueError("embedded null byte")
+    return text
+
+
+def _directory(world: World, cwd: str | None) -> str:
+    """Where a child begins that is told to go to `cwd`: fails as chdir(2)."""
+    own = world.files()
+    if cwd is None:
+        return own.cwd.path
+    probe = FileCalls(own.fs, world.current, own.credentials)
+    probe.cwd = own.cwd
+    do(world, probe.chdir, cwd)
+    return probe.cwd.path
+
+
+def _group(world: World, start_new_session: bool, group: int) -> int:
+    """setpgid(2) in the child: the group that it may join; 0 for one of its own, and -1 for its parent's."""
+    if group > 0 and (start_new_session or not may_join(world, world.current, group)):
+        raise fail(errno.EPERM)
+    return group
+
+
+def _become(child: Process, start_new_session: bool, group: int) -> int:
+    if start_new_session:
+        # A group of its own as well, whatever `group` says: it leads the session.
+        child.group = child.session = child.pid
+    elif group >= 0:
+        child.group = group or child.pid
+    return child.pid
+
+
+# --- subprocess -----------------------------------------------------------------------------------------
+
+
+def fork_exec(
+    args: Sequence[Any],
+    executables: Sequence[Any],
+    close_fds: bool,
+    keep: tuple[int, ...],
+    cwd: Any,
+    env: Sequence[bytes] | None,
+    p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int, errread: int, errwrite: int,
+    errpipe_read: int, errpipe_write: int,
+    restore_signals: bool, start_new_session: bool, process_group: int,
+    gid: int | None, gids: Sequence[int] | None, uid: int | None, umask: int,
+    preexec_fn: Any, *rest: Any,
+) -> int:  # fmt: skip
+    world = active.world()
+    if world is None:
+        pid: int = _real_fork_exec(
+            args, executables, close_fds, keep, cwd, env, p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite,
+            errpipe_read, errpipe_write, restore_signals, start_new_session, process_group,
+            gid, gids, uid, umask, preexec_fn, *rest,
+        )  # fmt: skip
+        return pid
+    if sys._getframe(1).f_globals.get("__name__") == "multiprocessing.util":
+        # What it starts is this interpreter with this program, which nobody can play.
+        raise active.escape("a process of multiprocessing", "run its work in an executor of threads, or replace it")
+    if preexec_fn is not None:
+        # It would run in this process, and change it instead of the child.
+        raise active.escape(
+            "preexec_fn", "use the options start_new_session, process_group, umask, user or group of subprocess"
+        )
+    paths, argv = [_text(path) for path in executables], [_text(arg) for arg in args]
+    environ = environment(world.current) if env is None else dict(_text(pair).split("=", 1) for pair in env)
+    directory = None if cwd is None else _text(cwd)
+    parent = world.current
+    # "noexec" tells subprocess that it was not the program that could not be run.
+    stage = b"noexec"
+    try:
+        files = _kept_open(parent, close_fds, keep, (p2cread, c2pwrite, errwrite), errpipe_write)
+        if directory is not None and sys.version_info >= (3, 13):
+            stage = b"noexec:chdir"
+        where = _directory(world, directory)
+        stage = b"noexec"
+        group = _group(world, start_new_session, process_group)
+        credentials = _credentials(world.files().credentials, gid, gids, uid)
+        stage = b""
+        program = find_program(world, paths, argv, where)
+    except OSError as error:
+        return _failed(world, errpipe_write, error.errno or 0, stage)
+    child = world.spawn(parent, files, argv, program, environ, directory, active.call_site())
+    assert child.calls is not None
+    child.calls.credentials = credentials
+    if umask >= 0:
+        child.calls.umask = umask
+    return _become(child, start_new_session, group)
+
+
+def _kept_open(
+    parent: Process, close_fds: bool, keep: Sequence[int], standard: tuple[int, int, int], errpipe: int
+) -> dict[int, File]:
+    """What the child has open: 0 to 2 as asked for, or its parent's, and what is passed on."""
+    files = {} if close_fds else {fd: file for fd, file in parent.files.items() if fd in parent.inheritable}
+    for fd in keep:
+        if fd == errpipe:
+            continue
+        if fd in parent.files:
+            files[fd] = parent.files[fd]
+        elif fd > 2:
+            if fd < FIRST_FD:
+                os.fstat(fd)  # a closed one is no escape
+                raise active.escape(f"passing on the real descriptor {fd}", "open the file inside the run")
+            raise fail(errno.EBADF)
+    for number, fd in enumerate(standard):
+        if fd == -1:
+            fd = number
+        if fd in parent.files:
+            files[number] = parent.files[fd]
+    return files
+
+
+def _credentials(own: Credentials, gid: int | None, gids: Sequence[int] | None, uid: int | None) -> Credentials:
+    """setgroups(2), setregid(2) and setreuid(2): nobody but root can be somebody else."""
+    if own.uid and (gids is not None or gid not in (None, own.gid) or uid not in (None, own.uid)):
+        raise fail(errno.EPERM)
+    return Credentials(
+        own.uid if uid is None else uid,
+        own.gid if gid is None else gid,
+        own.groups if gids is None else tuple(gids),
+    )
+
+
+def _failed(world: World, errpipe: int, number: int, message: bytes) -> int:
+    """The child could not begin: it says so to `subprocess` in the way that _posixsubprocess.c has, and is gone."""
+    os.write(errpipe, b"OSError:%X:%s" % (number, message))
+    # A child that has ended already, so that it can be waited for.
+    return world.stillborn(world.current).pid
+
+
+def execute_child(self: Any, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any,
+                  *rest: Any) -> None:  # fmt: skip
+    world = active.world()
+    try:
+        _real_execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, *rest)
+    except OSError as error:
+        if world is not None and error.filename is not None and error.filename is not cwd:
+            _explain(error, error.filename)
+        raise
+    if world is not None:
+        keep(world.current, self)
+
+
+def _explain(error: OSError, name: Any) -> None:
+    if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC) and not hasattr(error, "__notes__"):
+        error.add_note(_NOTE.format(name=os.fsdecode(name)))
+
+
+# --- os -------------------------------------------------------------------------------------------------
+
+
+def posix_spawn(path: Any, argv: Any, env: Any, /, **options: Any) -> int:
+    world = active.world()
+    if world is None:
+        pid: int = _real["posix_spawn"](path, argv, env, **options)
+        return pid
+    return _spawn(world, "posix_spawn", path, [_text(path)], argv, env, **options)
+
+
+def posix_spawnp(path: Any, argv: Any, env: Any, /, **options: Any) -> int:
+    world = active.world()
+    if world is None:
+        pid: int = _real["posix_spawnp"](path, argv, env, **options)
+        return pid
+    name = _text(path)
+    found = [name] if "/" in name else [posixpath.join(entry, name) for entry in os.get_exec_path()]
+    return _spawn(world, "posix_spawnp", path, found, argv, env, **options)
+
+
+def _spawn(
+    world: World,
+    function: str,
+    path: Any,
+    executables: list[str],
+    argv: Any,
+    env: Any,
+    *,
+    file_actions: Any = (),
+    setpgroup: int = -1,
+    setsid: bool = False,
+    resetids: bool = False,
+    setsigmask: Any = (),
+    setsigdef: Any = (),
+    scheduler: Any = None,
+) -> int:
+    if not isinstance(argv, (list, tuple)):
+        raise TypeError(f"{function}: argv must be a tuple or list")
+    if not argv:
+        raise ValueError(f"{function}: argv must not be empty")
+    arguments = [_text(arg) for arg in argv]
+    if not arguments[0]:
+        raise ValueError(f"{function}: argv first element cannot be empty")
+    environ = _decoded(env, world.current)
+    try:
+        group = _group(world, setsid, setpgroup)
+        files = _acted_on(world, file_actions or ())
+        program = find_program(world, executables, arguments, _directory(world, None))
+    except OSError as error:
+        error.filename = path
+        _explain(error, path)
+        raise
+    child = world.spawn(world.current, files, arguments, program, environ, None, active.call_site())
+    return _become(child, setsid, group)
+
+
+def _acted_on(world: World, actions: Iterable[tuple[Any, ...]]) -> dict[int, File]:
+    """What the child has open after these actions, and execve(2)."""
+    parent = world.current
+    files, kept = dict(parent.files), dict.fromkeys(parent.inheritable, True)
+    for kind, fd, *rest in actions:
+        if kind == os.POSIX_SPAWN_OPEN:
+            path, flags, mode = rest
+            files[fd] = do(world, world.files().open, _text(path), flags, mode)
+            kept[fd] = True
+        elif kind == os.POSIX_SPAWN_CLOSE:
+            files.pop(fd, None)
+        elif kind == os.POSIX_SPAWN_DUP2:
+            target = rest[0]
+            if fd in files:
+                files[target] = files[fd]
+                kept[target] = True
+            elif 0 <= fd <= 2:
+                files.pop(target, None)  # what the test itself has there
+            else:
+                raise fail(errno.EBADF)
+        else:  # POSIX_SPAWN_CLOSEFROM, since Python 3.13
+            files = {number: file for number, file in files.items() if number < fd}
+    return {fd: file for fd, file in files.items() if fd in kept}
+
+
+def system(command: Any) -> int:
+    world = active.world()
+    if world is None:
+        status: int = _real["system"](command)
+        return status
+    pid = posix_spawn("/bin/sh", ["sh", "-c", _text(command)], None)
+    return waitpid(pid, 0)[1]
+
+
+# --- shutil ---------------------------------------------------------------------------------------------
+
+
+def which(cmd: Any, mode: int = os.F_OK | os.X_OK, path: Any = None) -> Any:
+    """Registered programs are found as if they were installed, where their names are no patterns."""
+    world = active.world()
+    if world is not None:
+        found = _installed(world, os.fsdecode(cmd), path)
+        if found is not None:
+            return os.fsencode(found) if isinstance(cmd, bytes) else found
+    return _real_which(cmd, mode, path)
+
+
+def _installed(world: World, name: str, path: Any) -> str | None:
+    if "/" in name:
+        return name if world.programs.is_there(name) or world.programs.is_there(posixpath.basename(name)) else None
+    entries = os.fsdecode(os.environ.get("PATH", os.defpath) if path is None else path).split(os.pathsep)
+    for entry in entries:
+        if world.programs.is_there(posixpath.join(entry, name)):
+            return posixpath.join(entry, name)
+    if not world.programs.is_there(name) or entries == [""]:
+        return None
+    return posixpath.join(_BIN if _BIN in entries else entries[0], name)
+
+
+REPLACEMENTS: list[tuple[object, str, object]] = [
+    (_posixsubprocess, "fork_exec", builtin(fork_exec)),
+    (subprocess, "_fork_exec", builtin(fork_exec)),
+    (subprocess.Popen, "_execute_child", execute_child),
+    (shutil, "which", which),
+    *((os, name, builtin(globals()[name])) for name in _real),
+]
