@@ -75,6 +75,7 @@ def _replay(item: SimulatedItem, token: str, hash_seed: str | None) -> str | Non
     command += [f"--rootdir={config.rootpath}", f"--import-mode={option.importmode}"]
     command += ["--sim-cancel"] * option.sim_cancel
     command += [f"--sim-blocking={option.sim_blocking}"] * bool(option.sim_blocking)
+    command += [f"-W{warning}" for warning in option.pythonwarnings or ()]
     if config.inipath is not None:
         command += ["-c", str(config.inipath)]
     for plugin in option.plugins or ():

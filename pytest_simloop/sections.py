@@ -68,10 +68,11 @@ def _command(item: SimulatedItem, token: str, confirmation: Confirmation) -> lis
     file = os.path.relpath(item.path, item.config.invocation_params.dir)
     node = file + "::" + item.nodeid.partition("::")[2]
     words = ["pytest", shlex.quote(node), f"--sim-replay={token}"]
-    # What decides how the test runs must be the same: who else would claim it, who may be cancelled, what blocks.
+    # What decides how the test runs must be the same: who else would claim it, who may be cancelled, what is an error.
     words += [f"-p {name}" for name in option.plugins or () if name.startswith("no:") and name != "no:cacheprovider"]
     words += ["--sim-cancel"] * bool(option.sim_cancel)
     words += [f"--sim-blocking={option.sim_blocking}"] * bool(option.sim_blocking)
+    words += [shlex.quote(f"-W{warning}") for warning in option.pythonwarnings or ()]
     if confirmation.hash_seed is not None:
         words.insert(0, f"PYTHONHASHSEED={confirmation.hash_seed}")
     return words

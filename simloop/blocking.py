@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from simloop.errors import BlockingCallError, BlockingCallWarning, ConfigurationError
 from simloop.kernel.clock import MILLISECOND, SECOND
@@ -12,6 +13,8 @@ from simloop.shims import active
 ANSWERS = ("ignore", "warn", "fail")
 # Shorter ones, such as most writes to a file, are what every coroutine does.
 LONG_NS = 5 * MILLISECOND
+# What `warnings` knows of: a test whose hundred runs all block is warned once.
+_warned: dict[Any, Any] = {}
 
 
 def check_blocking(answer: str) -> str:
@@ -30,7 +33,9 @@ def warn_of_block(world: World, took_ns: int) -> None:
     """The same, as a warning at the line of the call."""
     if took_ns >= LONG_NS:
         file, _, line = active.call_site().rpartition(":")
-        warnings.warn_explicit(_told(world, took_ns), BlockingCallWarning, file or "?", int(line) if file else 0)
+        warnings.warn_explicit(
+            _told(world, took_ns), BlockingCallWarning, file or "?", int(line) if file else 0, registry=_warned
+        )
 
 
 def _told(world: World, took_ns: int) -> str:

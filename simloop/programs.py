@@ -179,6 +179,11 @@ def _is_pipe(process: Process, fd: int) -> bool:
     return isinstance(process.files.get(fd), End)
 
 
+def _is_like(text: str, pattern: str) -> bool:
+    # A text that happens to look like a pattern stands for itself, too.
+    return text == pattern or fnmatchcase(text, pattern)
+
+
 class SimProgram:
     """A registered program. ``calls`` lists the arguments of each time that it was started."""
 
@@ -215,9 +220,9 @@ class SimProgram:
         name = executable if "/" in self.name else basename(executable)
         arguments = argv[1:]
         return (
-            fnmatchcase(name, self.name)
+            _is_like(name, self.name)
             and len(arguments) >= len(self.arguments)
-            and all(fnmatchcase(argument, pattern) for argument, pattern in zip(arguments, self.arguments))  # noqa: B905
+            and all(_is_like(argument, pattern) for argument, pattern in zip(arguments, self.arguments))  # noqa: B905
         )
 
     @property

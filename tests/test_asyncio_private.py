@@ -1,5 +1,5 @@
 """What simloop relies on in asyncio beyond its documentation. A new Python that changes one of these fails
-here: read the new code, then change `simloop/loop.py`, `stock.py` or `tasks.py`, and the list of versions in them."""
+here: read the new code, then change what docs/architecture.md names as touching it, and the list of versions there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import inspect
 import textwrap
-from asyncio import base_events, events, runners, selector_events, tasks, unix_events
+from asyncio import base_events, base_subprocess, events, runners, selector_events, tasks, unix_events
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +52,15 @@ READ: list[tuple[Callable[..., Any], set[str]]] = [
     (unix_events._UnixWritePipeTransport.__del__, {"6e27c0835206"}),
     (runners.Runner.close, {"b0ae3ea2868f", "c104431018bc"}),
     (runners._cancel_all_tasks, {"61919b3b2bda"}),
+    (runners.Runner.run, {"941e99b00a46"}),
+    (runners.Runner._on_sigint, {"aba995f7ee6d"}),
+    (base_events._run_until_complete_cb, {"58dbfefd9b87"}),
+    (unix_events._UnixSelectorEventLoop.add_signal_handler, {"2624cd6ef6aa"}),
+    (unix_events._UnixSelectorEventLoop._handle_signal, {"5b61dd0b06b2"}),
+    (unix_events._UnixSelectorEventLoop._process_self_data, {"75a98622aa63"}),
+    (unix_events._UnixSelectorEventLoop._make_subprocess_transport, {"d0506263a684", "6fe4503eb93e"}),
+    (base_subprocess.BaseSubprocessTransport.__del__, {"54b681569063"}),
+    (base_subprocess.BaseSubprocessTransport.close, {"927a12875e31", "9d37b8aeadd7"}),
 ]
 
 

@@ -110,6 +110,8 @@ class Process:
     #: let in, since they are masked or the process is stopped.
     signals: tuple[int, ...] = ()
     caught_ns = 0
+    #: The turn in which its loop has seen all that it has looked at so far.
+    signals_until = 0
     pending: tuple[int, ...] = ()
     masked: frozenset[int] = frozenset()
     #: How many handlers have been called, and what the last one that raised anything has raised.

@@ -238,11 +238,13 @@ def _call(world: World, process: Process, number: int) -> None:
 
 
 def _let_see(world: World, process: Process, loop: Any, number: int) -> None:
-    # What asyncio does when it reads the number from its self-pipe.
+    # What asyncio does when it reads the number from its self-pipe, out of which they come in order.
     act = functools.partial(loop._handle_signal, number)
+    scheduler = world.scheduler
     turns = SEEN[world.choices.choose(f"{process.name} {name_of(number)}", "signal.seen", len(SEEN), process)]
-    if turns:
-        world.scheduler.after_turns(turns, lambda: None if process.dead or loop.is_closed() else act())
+    process.signals_until = until = max(scheduler.turn + turns, process.signals_until)
+    if until > scheduler.turn:
+        scheduler.after_turns(until - scheduler.turn, lambda: None if process.dead or loop.is_closed() else act())
     else:
         act()
 

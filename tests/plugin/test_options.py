@@ -84,11 +84,73 @@ def test_every_task_of_the_test_may_be_cancelled(pytester: pytest.Pytester, opti
     assert ("--sim-cancel" in result.stdout.str()) == (option == "--sim-cancel")
 
 
+BLOCKS = """
+    import asyncio, pytest, time
+    {marker}
+    async def test_it():
+        await asyncio.sleep(1)
+        time.sleep(0.25)
+"""
+
+
+def test_a_call_that_blocks_is_warned_of_by_its_line(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(BLOCKS.format(marker=""))
+    result = pytester.runpytest("--sim", "-Wdefault")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(
+        ["*BlockingCallWarning: a blocking call stopped the loop of localhost for 0.25 s: *", "*time.sleep(0.25)"]
+    )
+
+
+def test_a_warning_that_is_an_error_is_one_in_the_replay(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(BLOCKS.format(marker=""))
+    result = pytester.runpytest("--sim", "-Werror::simloop.BlockingCallWarning")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*-Werror::simloop.BlockingCallWarning*", "in a fresh process it fails in the same way"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "marker"), [("--sim-blocking=fail", ""), ("--sim", "@pytest.mark.simloop(blocking='fail')")]
+)
+def test_a_call_that_blocks_fails_where_it_shall(pytester: pytest.Pytester, option: str, marker: str) -> None:
+    pytester.makepyfile(BLOCKS.format(marker=marker))
+    result = pytester.runpytest("--sim", option)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*BlockingCallError: *.py:5: a blocking call stopped the loop of localhost for 0.25 s*",
+            "in a fresh process it*",
+        ]
+    )
+    assert ("--sim-blocking=fail" in result.stdout.str()) == (option == "--sim-blocking=fail")
+    # The command line overrides the marker.
+    pytester.runpytest("--sim", "--sim-blocking=ignore").assert_outcomes(passed=1)
+
+
+def test_programs_that_must_be_started(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.simloop(strict_programs=True)
+        async def test_it(sim):
+            sim.program("git", "push")
+        """
+    )
+    result = pytester.runpytest()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*UncalledProgramError: nobody has started the program 'git push' (registered at *.py:4)"]
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--sim-shrink-runs=0"], "it must be at least 1, not 0: say --sim-no-shrink"),
         (["--sim-shrink-runs=x"], "'x' is not a whole number"),
+        (["--sim-blocking=perhaps"], "blocking must be one of ignore, warn, fail, not 'perhaps'"),
         (["--sim-no-shrink", "--sim-shrink-runs=5"], "contradict each other"),
         (["--sim-replay=0", "--sim-runs=5"], "--sim-replay runs one schedule, and --sim-runs means nothing to it"),
         (["--sim-replay=0", "--sim-seed", "5"], "and --sim-seed means nothing"),

@@ -265,6 +265,16 @@ def test_sigcont_lets_it_go_on_and_sigkill_ends_it_all_the_same() -> None:
     assert run(main) == (4, -signal.SIGKILL)
 
 
+def test_who_waits_for_a_stopped_process_learns_why() -> None:
+    async def main() -> None:
+        child = await start(ticker)
+        child.send_signal(signal.SIGSTOP)
+        await child.wait()
+
+    with pytest.raises(simloop.DeadlockError, match="localhost:tool is stopped by a signal, until SIGCONT"):
+        run(main)
+
+
 # --- orders ---------------------------------------------------------------------------------------------
 
 
