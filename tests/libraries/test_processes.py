@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 from typing import Any
@@ -161,3 +162,18 @@ def test_other_hash_seed_same_digests(function: str) -> None:
     first, second = (digests_elsewhere("test_processes", function, hash_seed, range(8)) for hash_seed in (1, 2))
     assert len(first) == 8
     assert first == second
+
+
+@pytest.mark.parametrize("seed", range(0, 50_000, 10_000))
+def test_a_race_of_ffmpeg(seed: int) -> None:
+    """Seen in 2.0.12: where ffmpeg ends as its time is over, it is terminated without a look whether it is there."""
+
+    async def main() -> None:
+        simloop.current().program("ffmpeg", takes=0.99)
+        with contextlib.suppress(TimeoutError):
+            await FFmpeg().input("in.mp4").output("out.mp4").execute(timeout=1)
+
+    failure = simloop.explore(main, runs=200, seed=seed).failure
+    assert failure is not None
+    assert isinstance(failure.exception, ProcessLookupError)
+    assert failure.story[0].startswith("the end of process ffmpeg was delayed until the time")
