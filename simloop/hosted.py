@@ -67,6 +67,8 @@ class HostedProcess(Generic[T]):
     def _life(self) -> Iterator[asyncio.Future[Any]]:
         loop = self.loop
         yield self._task
+        if loop.is_quiet():
+            return  # as run_main() does: leave out what would find nothing to do
         pending = loop.pending_tasks()
         if pending:
             for task in pending:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import stat as _stat
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +16,7 @@ from simloop.errors import ConfigurationError, UncalledProgramError
 from simloop.hosted import HostedProcess, exit_code
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.files import Description
+from simloop.kernel.pipes import End
 from simloop.kernel.process import Process
 from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.threads import DELAYS, delay
@@ -176,7 +176,7 @@ class _Direct(asyncio.WriteTransport):
 
 
 def _is_pipe(process: Process, fd: int) -> bool:
-    return fd in process.files and _stat.S_ISFIFO(os.fstat(fd).st_mode)
+    return isinstance(process.files.get(fd), End)
 
 
 def _is_like(text: str, pattern: str) -> bool:

@@ -22,7 +22,9 @@ from simloop.network.network import LOCALHOST, Network
 
 E = TypeVar("E", bound=SimulationError)
 
-FIRST_PID = 1000
+# Above any number that the real kernel gives (PID_MAX_LIMIT), so that one that reaches a real kill or waitpid, as from
+# an object that outlives its world, hits nobody.
+FIRST_PID = 1 << 22
 #: So many of the last processes' numbers may be given out again.
 PIDS_REUSED_MAX = 2
 # RFC 1123, and underscores, which containers like to have.

@@ -80,7 +80,11 @@ def _why_not(world: World, path: str) -> int:
 
 def environment(process: Process) -> dict[str, str]:
     """What children of `process` are started with, unless they are given another one."""
-    return dict(os.environ) if process.environ is None else dict(process.environ)
+    if process.environ is not None:
+        return dict(process.environ)
+    # dict(os.environ), which encodes and decodes each name twice.
+    own: Any = os.environ
+    return {own.decodekey(name): own.decodevalue(value) for name, value in own._data.items()}
 
 
 def _decoded(env: Mapping[Any, Any] | None, process: Process) -> dict[str, str]:

@@ -24,7 +24,7 @@ from simloop.shims import active
 
 STREAMS = ("stdin", "stdout", "stderr")
 # Of `os`: what belongs to a simulated process.
-CALLS = ("PRIO_PROCESS", "close", "getpid", "getppid", "getpriority", "setpriority", "urandom")
+CALLS = ("PRIO_PROCESS", "close", "getcwd", "getpid", "getppid", "getpriority", "getsid", "setpriority", "urandom")
 # What `test.support.script_helper` passes on, and what means nothing to a few lines.
 HARMLESS = ("-E", "-X faulthandler -I", "-X faulthandler -E", "-X faulthandler")
 
@@ -98,7 +98,7 @@ class Child:
             **vars(builtins),
             "__import__": self.import_,
             "open": self.open,
-            "print": lambda *values, flush=False: print(*values, file=self.sys.stdout, flush=flush),
+            "print": lambda *values, **options: print(*values, **{"file": self.sys.stdout, **options}),
         }
         status = 0
         try:

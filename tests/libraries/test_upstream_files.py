@@ -1,4 +1,5 @@
-"""aiofiles' and anyio's own tests of files have the same verdicts in the simulation as outside.
+"""aiofiles' and anyio's own tests of files, and anyio's of subprocesses, have the same verdicts in the simulation as
+outside.
 
 The exceptions stand below, each with its reason. Tests that are no coroutines run alike on both sides.
 """
@@ -31,10 +32,18 @@ SUITES = (
             ),
         },
     ),
+    Suite(
+        "anyio",
+        ("tests/test_subprocesses.py",),
+        # Their children are played, but none that sets handlers for signals, as there is no Python of its own, nor any
+        # that writes to the descriptors of pytest itself.
+        options=("--noconftest", "-k", "not trio and not test_terminate and not inherit_stdout"),
+        simulated=("-p", "no:anyio", "-p", "upstream_players", "-o", "addopts=", "-o", "markers=anyio"),
+    ),
 )  # fmt: skip
 
 
-@pytest.fixture(params=SUITES, ids=lambda suite: suite.library)
+@pytest.fixture(params=SUITES, ids=lambda suite: f"{suite.library} {suite.paths[-1]}")
 def suite(request: pytest.FixtureRequest) -> Suite:
     found: Suite = request.param
     return found

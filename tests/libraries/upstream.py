@@ -41,7 +41,7 @@ Verdicts = Mapping[str, Verdict]
 
 @dataclass(frozen=True, eq=False)
 class Suite:
-    """The tests of a library that are about files."""
+    """The tests of a library that are about one thing, such as files."""
 
     library: str
     paths: tuple[str, ...]
