@@ -196,7 +196,10 @@ def groups(diary: Diary) -> None:
     for pid in (first, second):
         diary.tell(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     diary.tell(os.killpg, first, 0)
-    diary.tell(lambda: sorted(os.waitpid(-first, 0)[0] for _ in range(2)) == sorted((first, second)))
+    diary.tell(os.waitpid, first, 0)
+    diary.tell(os.waitid, os.P_PGID, first, os.WEXITED | os.WNOWAIT)
+    diary.tell(os.killpg, first, 0)
+    diary.tell(os.waitpid, -first, 0)
     diary.tell(os.waitpid, -first, 0)
     diary.tell(os.killpg, first, 0)
     diary.tell(os.killpg, NOBODY, signal.SIGTERM)
