@@ -178,6 +178,9 @@ def groups(diary: Diary) -> None:
     diary.tell(os.getpgrp)
     for group in (NOBODY, alone, same):
         diary.tell(subprocess.Popen, ["true"], process_group=group)
+    for group in (0, first):
+        diary.tell(subprocess.Popen, ["true"], process_group=group, start_new_session=True)
+        diary.tell(os.posix_spawn, "/bin/true", ["true"], os.environ, setpgroup=group, setsid=True)
     for pid, group in (
         (same, 0),
         (first, same),
