@@ -234,6 +234,25 @@ def test_subprocess_getoutput_and_friends() -> None:
     assert run(main) == ("a\nb\n", (2, "c"), b"d\n")
 
 
+def test_what_a_program_does_not_read_is_left_for_the_next() -> None:
+    async def main() -> tuple[bytes, ...]:
+        register_tools()
+
+        @simloop.current().program("head")
+        async def head(proc: simloop.SimProcess) -> None:
+            proc.stdout.write(os.read(0, 1))
+
+        process = await asyncio.create_subprocess_shell("say a; head; cat", stdin=PIPE, stdout=PIPE)
+        return (await process.communicate(b"input"))[0], await asyncio.to_thread(quiet)
+
+    def quiet() -> bytes:
+        # Nobody reads this, and nothing is left open.
+        return subprocess.run(["say"], input=b"input", stdout=subprocess.PIPE, check=True).stdout
+
+    for seed in range(30):
+        assert run(main, seed=seed) == (b"a\ninput", b"\n")
+
+
 # --- descriptors ----------------------------------------------------------------------------------------
 
 
