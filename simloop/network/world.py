@@ -44,13 +44,39 @@ class Signals(Protocol):
     def interrupts(self, world: World, process: Process) -> bool: ...
 
 
+def _no_programs(world: World) -> None:
+    """Nobody plays any."""
+
+
 class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_below", "_names", "_pids", "_random", "_workers", "cancel_own", "cancellations", "choices", "current",
-        "escape", "max_steps", "network", "on_block", "own_threads", "processes", "profile", "programs",
-        "reaching_out", "root", "scheduler", "signals", "steps", "threads", "tracer",
+        "_below",
+        "_names",
+        "_pids",
+        "_programs",
+        "_random",
+        "_workers",
+        "cancel_own",
+        "cancellations",
+        "choices",
+        "current",
+        "escape",
+        "max_steps",
+        "network",
+        "on_block",
+        "own_threads",
+        "processes",
+        "profile",
+        "programs_for",
+        "reaching_out",
+        "root",
+        "scheduler",
+        "signals",
+        "steps",
+        "threads",
+        "tracer",
     )  # fmt: skip
 
     def __init__(
@@ -80,8 +106,9 @@ class World:
         self._names: dict[str, int] = {}
         #: Told of each call that has stopped a loop, and for how many nanoseconds.
         self.on_block: Callable[[World, int], None] | None = None
-        #: What other executables than Python there are: set by whoever knows any (`simloop.programs`).
-        self.programs: Any = None
+        #: Makes what knows which executables there are (`simloop.programs.Programs`), for a run that asks.
+        self.programs_for: Callable[[World], Any] = _no_programs
+        self._programs: Any = None
         #: Brings signals to processes, and calls their handlers: `simloop.shims.signals`.
         self.signals: Signals | None = None
         self.processes: list[Process] = []
@@ -104,6 +131,13 @@ class World:
         if self._random is None:
             self._random = Random(self.choices.entropy.getrandbits(64))
         return self._random
+
+    @property
+    def programs(self) -> Any:
+        """What executables there are, beside Python."""
+        if self._programs is None:
+            self._programs = self.programs_for(self)
+        return self._programs
 
     def add_process(self, host: Host, program: str | None = None) -> Process:
         """A new process on `host`, which runs `program`; one of the test's own functions if that is None."""
@@ -152,7 +186,7 @@ class World:
         code that wants it."""
         child = self.add_process(parent.host, posixpath.basename(argv[0])[:24])
         child.parent = parent
-        parent.children.append(child)
+        parent.children += (child,)
         child.group, child.session = parent.group, parent.session
         child.environ = environ
         child.started_at = place
@@ -180,7 +214,8 @@ class World:
         """A child that ended before it ran anything."""
         child = self.add_process(parent.host, "?")
         child.parent = parent
-        parent.children.append(child)
+        parent.children += (child,)
+        child.environ = {}
         child.ended, child.status = True, 255 << 8
         return child
 
@@ -352,13 +387,14 @@ class World:
                 host.fs.close()
                 host.fs = None
         self.network.close()
-        self.programs = None
+        self._programs = None
         for process in self.processes:
             process.loop = None
             process.calls = None
             process.forget_holders()
-            process.parent = None
-            process.notify = None
-            process.children.clear()
+            if process.environ is not None:
+                process.parent = process.notify = None
+            if process.children:
+                process.children = ()
             # A transport that is collected after the run closes its socket: it must find nothing to close.
             process.files.clear()
