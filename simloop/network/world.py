@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from simloop.choices import Choices
-from simloop.errors import ConfigurationError, SimulationError
+from simloop.errors import ConfigurationError, EscapedSimulationError, SimulationError
 from simloop.kernel.files import Below, Credentials, FileCalls, FileSystem, real_cwd
 from simloop.kernel.process import File, Host, Process, ProcessGone
 from simloop.kernel.processes import end
@@ -275,13 +275,19 @@ class World:
             nonlocal came
             if process.dead:
                 return True
+            if process is not self.root and self._keeps_test(process):
+                return True
             if process.stopped:
                 return False
             came = done()
             return came or (bool(process.signals) and signals is not None and signals.interrupts(self, process))
 
         while True:
-            scheduler.block(process, woken, deadline_ns)
+            try:
+                scheduler.block(process, woken, deadline_ns)
+            except SimulationError as error:
+                # It concerns the whole run, not the code that happens to wait.
+                raise self.escaped(error) from None
             if process.stopped and not process.dead:
                 scheduler.block(process, lambda: process.dead or not process.stopped)
             self.current = process
@@ -292,6 +298,20 @@ class World:
                 signals.handle(self, process, at_poll=False)
             if came or (deadline_ns is not None and scheduler.clock.now >= deadline_ns):
                 return came
+
+    def _keeps_test(self, process: Process) -> bool:
+        """Whether the test's own loop has to return, and cannot, since `process` blocks above it on the stack. At the
+        end of the test that is the end of the process, too."""
+        loop = self.root.loop
+        if loop is not None and loop.is_done():
+            self.kill(process, _signal.SIGKILL)
+            return True
+        if loop is not None and loop.wants_to_return():
+            raise EscapedSimulationError(
+                f"{process.started_at}: {process.name}, started here, is in a blocking call when the test's own loop "
+                "stops, which cannot be simulated: let it await something instead"
+            )
+        return False
 
     def stop(self) -> NoReturn:
         """The code that runs now is of a process whose machine has lost power: it gets no further."""
