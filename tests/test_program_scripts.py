@@ -50,3 +50,16 @@ def test_after_its_times_it_is_not_there() -> None:
             subprocess.check_call(["git"])
 
     simloop.run(main, blocking="ignore")
+
+
+def test_a_timeout_of_subprocess_is_virtual() -> None:
+    async def main() -> tuple[float, int]:
+        sim = simloop.current()
+        sim.program("slow", takes=3600)
+        child = subprocess.Popen(["slow"])
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(60)
+        child.kill()
+        return round(sim.elapsed), child.wait()
+
+    assert simloop.run(main, blocking="ignore") == (60, -9)
