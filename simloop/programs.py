@@ -35,8 +35,6 @@ Output = bytes | str | Sequence[bytes | str]
 class SimProcess:
     """The process in which a registered program runs, as the program sees it: ``async def main(proc)``."""
 
-    #: What others write to it: an end at once where nobody can.
-    stdin: asyncio.StreamReader
     #: What it writes; the data are gone where nobody asked for them.
     stdout: asyncio.StreamWriter
     stderr: asyncio.StreamWriter
@@ -50,6 +48,16 @@ class SimProcess:
         self.env: dict[str, str] = process.environ or {}
         #: The directory in which it was started.
         self.cwd = cwd
+        self._stdin: asyncio.StreamReader | None = None
+        self._connecting: asyncio.Task[Any] | None = None
+
+    @property
+    def stdin(self) -> asyncio.StreamReader:
+        """What others write to it: an end at once where nobody can. Until it asks for this, a program takes nothing of
+        what others may read as well, and can use `os.read` instead."""
+        if self._stdin is None:
+            self._stdin = self._open_stdin()
+        return self._stdin
 
     @property
     def pid(self) -> int:
@@ -99,17 +107,20 @@ class SimProcess:
 
     async def open_streams(self) -> None:
         """Before the program begins."""
-        loop = asyncio.get_running_loop()
-        self.stdin = asyncio.StreamReader()
-        if _is_pipe(self._process, 0):
-            protocol = asyncio.StreamReaderProtocol(self.stdin)
-            await loop.connect_read_pipe(lambda: protocol, os.fdopen(0, "rb", 0, closefd=True))
-        else:
-            if isinstance(self._process.files.get(0), Description):
-                while piece := os.read(0, 1 << 16):
-                    self.stdin.feed_data(piece)
-            self.stdin.feed_eof()
         self.stdout, self.stderr = await self._writer(1), await self._writer(2)
+
+    def _open_stdin(self) -> asyncio.StreamReader:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        if _is_pipe(self._process, 0):
+            protocol = asyncio.StreamReaderProtocol(reader)
+            self._connecting = loop.create_task(loop.connect_read_pipe(lambda: protocol, os.fdopen(0, "rb", 0)))
+            return reader
+        if isinstance(self._process.files.get(0), Description):
+            while piece := os.read(0, 1 << 16):
+                reader.feed_data(piece)
+        reader.feed_eof()
+        return reader
 
     async def _writer(self, fd: int) -> asyncio.StreamWriter:
         loop = asyncio.get_running_loop()
@@ -124,6 +135,9 @@ class SimProcess:
 
     async def close_streams(self) -> None:
         """After the program has ended: what it wrote is written out, however long nobody reads it."""
+        if self._connecting is not None:
+            transport, _ = await self._connecting
+            transport.close()
         for writer in (self.stdout, self.stderr):
             writer.close()
             await writer.transport._protocol.closed  # type: ignore[attr-defined]

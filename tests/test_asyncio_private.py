@@ -50,6 +50,8 @@ READ: list[tuple[Callable[..., Any], set[str]]] = [
     (unix_events._UnixSelectorEventLoop._make_write_pipe_transport, {"9cae8bc48d91"}),
     (unix_events._UnixReadPipeTransport.__del__, {"6e27c0835206"}),
     (unix_events._UnixWritePipeTransport.__del__, {"6e27c0835206"}),
+    (unix_events._UnixSelectorEventLoop._make_subprocess_transport, {"d0506263a684", "6fe4503eb93e"}),
+    (base_subprocess.BaseSubprocessTransport.__del__, {"54b681569063"}),
     (runners.Runner.close, {"b0ae3ea2868f", "c104431018bc"}),
     (runners._cancel_all_tasks, {"61919b3b2bda"}),
     (runners.Runner.run, {"941e99b00a46"}),

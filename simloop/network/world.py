@@ -202,7 +202,7 @@ class World:
         if process.loop is not None and process.loop in self.scheduler.loops:
             process.loop.lose_power()
         process.calls = None
-        self.end(process, number)
+        self.end(process, int(number))
         process.die()
 
     def host(self, name: str) -> Host:

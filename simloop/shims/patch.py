@@ -40,7 +40,11 @@ class Patch:
         }
         self._seen: set[str] = set()
         self._modules = 0
-        self._owners = {id(vars(owner)) for owner, _, _, _ in self._replacements if isinstance(owner, ModuleType)}
+        # What is replaced by name, and so is given back.
+        self._named = {
+            (owner.__name__, name) for owner, name, _, _ in self._replacements if isinstance(owner, ModuleType)
+        }
+        self._owners = {module for module, _ in self._named}
 
     def apply(self) -> None:
         for owner, name, _, shim in self._replacements:
@@ -68,9 +72,9 @@ class Patch:
             if name.startswith("simloop") or name in _KEPT or not isinstance(module, ModuleType):
                 continue
             namespace = vars(module)
-            if id(namespace) in self._owners:
-                continue
             for key, value in list(namespace.items()):
+                if (name, key) in self._named or (name in self._owners and isinstance(value, type)):
+                    continue
                 found = shims.get(id(value))
                 if found is not None and found[0] is value:
                     namespace[key] = found[1]

@@ -128,6 +128,8 @@ def killpg(pgid: int, sig: int, /) -> None:
     world = active.world()
     if world is None:
         _real_killpg(pgid, sig)
+    elif pgid < 0:
+        raise fail(errno.EINVAL)
     else:
         kill(-pgid if pgid else 0, sig)
 

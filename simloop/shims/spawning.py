@@ -114,14 +114,14 @@ def _directory(world: World, cwd: str | None) -> str:
 
 def _group(world: World, start_new_session: bool, group: int) -> int:
     """setpgid(2) in the child: the group that it may join; 0 for one of its own, and -1 for its parent's."""
-    if group > 0 and (start_new_session or not may_join(world, world.current, group)):
+    # Who leads a session, as the child does by then, cannot go to a group, not even to its own.
+    if (group >= 0 and start_new_session) or (group > 0 and not may_join(world, world.current, group)):
         raise fail(errno.EPERM)
     return group
 
 
 def _become(child: Process, start_new_session: bool, group: int) -> int:
     if start_new_session:
-        # A group of its own as well, whatever `group` says: it leads the session.
         child.group = child.session = child.pid
     elif group >= 0:
         child.group = group or child.pid

@@ -122,12 +122,15 @@ class Child:
         return self.sys.stdin
 
     def read(self, fd: int, size: int) -> bytes:
-        return os.read(fd, size) if fd else self._wait(self._proc.stdin.read(size))
+        return os.read(fd, size) if fd else self._wait(self._read(size))
 
     def write(self, fd: int, data: bytes) -> int:
         if fd not in (1, 2):
             return os.write(fd, data)
         return self._wait(self._write(self._proc.stdout if fd == 1 else self._proc.stderr, data))
+
+    async def _read(self, size: int) -> bytes:
+        return await self._proc.stdin.read(size)
 
     @staticmethod
     async def _write(writer: asyncio.StreamWriter, data: bytes) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import io
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,6 +58,26 @@ def test_those_that_decorated_functions_enclose_are_changed(library: Any) -> Non
     assert later() is None
     patch.restore()
     assert owner.call is real
+
+
+def test_modules_that_have_a_shim_of_their_own_are_looked_through_too() -> None:
+    """`from time import monotonic as _time` stands in `subprocess` and in `threading`."""
+
+    async def main() -> float:
+        sim = simloop.current()
+        sim.program("sleep", takes=10)
+
+        def wait() -> None:
+            with pytest.raises(subprocess.TimeoutExpired):
+                subprocess.run(["sleep"], timeout=1, check=True)
+            condition = threading.Condition()
+            with condition:
+                condition.wait_for(lambda: False, 2)
+
+        await asyncio.to_thread(wait)
+        return round(sim.elapsed, 2)
+
+    assert simloop.run(main) == 3
 
 
 def test_what_the_shims_enclose_stays() -> None:
