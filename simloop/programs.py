@@ -28,6 +28,8 @@ _START_NS = MILLISECOND
 STARTS = ("as usual", "at once", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS[1:]), *DELAYS[1:])
 
 ProgramMain = Callable[["SimProcess"], Awaitable[int | None]]
+#: What a program prints: data, text in UTF-8, or lines without their ends.
+Output = bytes | str | Sequence[bytes | str]
 
 
 class SimProcess:
@@ -200,11 +202,26 @@ def _is_like(text: str, pattern: str) -> bool:
     return text == pattern or fnmatchcase(text, pattern)
 
 
+def _data(output: Output) -> bytes:
+    if isinstance(output, str):
+        return output.encode()
+    if isinstance(output, bytes):
+        return output
+    return b"".join(_data(line) + b"\n" for line in output)
+
+
 class SimProgram:
     """A registered program. ``calls`` lists the arguments of each time that it was started."""
 
     def __init__(
-        self, name: str, arguments: tuple[str, ...], stdout: bytes, stderr: bytes, returncode: int, takes: float
+        self,
+        name: str,
+        arguments: tuple[str, ...],
+        stdout: Output,
+        stderr: Output,
+        returncode: int,
+        takes: float,
+        times: int | None,
     ) -> None:
         self.name = name
         self.arguments = arguments
@@ -212,7 +229,8 @@ class SimProgram:
         self.calls: list[list[str]] = []
         #: Where it was registered, as ``file:line``.
         self.place = "?"
-        self._script = stdout, stderr, returncode, takes
+        self._times = times
+        self._script = _data(stdout), _data(stderr), returncode, takes
         self._main: ProgramMain = self._scripted
 
     def __call__(self, main: ProgramMain) -> ProgramMain:
@@ -236,7 +254,8 @@ class SimProgram:
         name = executable if "/" in self.name else basename(executable)
         arguments = argv[1:]
         return (
-            _is_like(name, self.name)
+            (self._times is None or len(self.calls) < self._times)
+            and _is_like(name, self.name)
             and len(arguments) >= len(self.arguments)
             and all(_is_like(argument, pattern) for argument, pattern in zip(arguments, self.arguments))  # noqa: B905
         )

@@ -28,7 +28,7 @@ from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
 from simloop.loop import SimLoop, Tracer
 from simloop.network.network import LOCALHOST
 from simloop.network.world import DEFAULT_MAX_STEPS, World
-from simloop.programs import Programs, SimProgram
+from simloop.programs import Output, Programs, SimProgram
 from simloop.shims import active, signals
 from simloop.tidy import tell_children
 
@@ -102,21 +102,22 @@ class Sim:
         self,
         name: str,
         *arguments: str,
-        stdout: bytes = b"",
-        stderr: bytes = b"",
+        stdout: Output = b"",
+        stderr: Output = b"",
         returncode: int = 0,
         takes: float = 0.0,
+        times: int | None = None,
     ) -> SimProgram:
         """Let the test play an executable, on all hosts. `name` is a shell pattern: of a whole path if there is a
         slash in it, else of a file's name; `arguments` are patterns of the first arguments. Of several programs that
-        match, the one that was registered last is run.
+        match, the one that was registered last is run; one with `times` is there for so many calls.
 
         As a decorator: ``async def main(proc)`` (a `SimProcess`) is run in a process of its own; what it returns is
         the exit code, None standing for 0. Without one it writes `stdout` and `stderr` after `takes` virtual seconds,
-        and ends with `returncode`.
+        and ends with `returncode`. Both are bytes, text, or a list of lines.
         """
         self._check_use()
-        program = SimProgram(name, arguments, stdout, stderr, returncode, takes)
+        program = SimProgram(name, arguments, stdout, stderr, returncode, takes, times)
         program.place = active.call_site()
         self._world.programs.add(program)
         return program

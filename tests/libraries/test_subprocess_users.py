@@ -159,7 +159,7 @@ def test_ffmpeg_that_is_terminated() -> None:
 
 @pytest.mark.parametrize("function", ["run_processes", "talk", "convert"])
 def test_other_hash_seed_same_digests(function: str) -> None:
-    first, second = (digests_elsewhere("test_processes", function, hash_seed, range(8)) for hash_seed in (1, 2))
+    first, second = (digests_elsewhere("test_subprocess_users", function, hash_seed, range(8)) for hash_seed in (1, 2))
     assert len(first) == 8
     assert first == second
 
