@@ -35,19 +35,17 @@ Output = bytes | str | Sequence[bytes | str]
 class SimProcess:
     """The process in which a registered program runs, as the program sees it: ``async def main(proc)``."""
 
-    #: What it writes; the data are gone where nobody asked for them.
-    stdout: asyncio.StreamWriter
-    stderr: asyncio.StreamWriter
-
-    def __init__(self, process: Process, argv: Sequence[str], cwd: str) -> None:
+    def __init__(self, process: Process, argv: Sequence[str]) -> None:
         self._process = process
         self._cancelled_by: int | None = None
         #: Its name and its arguments.
         self.argv = list(argv)
         #: Its environment.
         self.env: dict[str, str] = process.environ or {}
-        #: The directory in which it was started.
-        self.cwd = cwd
+        assert process.calls is not None
+        self._cwd = process.calls.cwd
+        #: Its standard output and error, once anybody has asked for them.
+        self._writers: dict[int, asyncio.StreamWriter] = {}
         self._stdin: asyncio.StreamReader | None = None
         self._connecting: asyncio.Task[Any] | None = None
 
@@ -58,6 +56,21 @@ class SimProcess:
         if self._stdin is None:
             self._stdin = self._open_stdin()
         return self._stdin
+
+    @property
+    def stdout(self) -> asyncio.StreamWriter:
+        """What it writes; the data are gone where nobody asked for them."""
+        return self._writers.get(1) or self._direct(1)
+
+    @property
+    def stderr(self) -> asyncio.StreamWriter:
+        """The same for its errors."""
+        return self._writers.get(2) or self._direct(2)
+
+    @property
+    def cwd(self) -> str:
+        """The directory in which it was started."""
+        return self._cwd.path
 
     @property
     def pid(self) -> int:
@@ -109,7 +122,11 @@ class SimProcess:
 
     async def open_streams(self) -> None:
         """Before the program begins."""
-        self.stdout, self.stderr = await self._writer(1), await self._writer(2)
+        loop = asyncio.get_running_loop()
+        for fd in (1, 2):
+            if _is_pipe(self._process, fd):
+                transport, protocol = await loop.connect_write_pipe(_Flow, os.fdopen(fd, "wb", 0))
+                self._writers[fd] = asyncio.StreamWriter(transport, protocol, None, loop)
 
     def _open_stdin(self) -> asyncio.StreamReader:
         loop = asyncio.get_running_loop()
@@ -124,23 +141,19 @@ class SimProcess:
         reader.feed_eof()
         return reader
 
-    async def _writer(self, fd: int) -> asyncio.StreamWriter:
-        loop = asyncio.get_running_loop()
-        transport: Any
-        protocol: Any
-        if _is_pipe(self._process, fd):
-            transport, protocol = await loop.connect_write_pipe(_Flow, os.fdopen(fd, "wb", 0))
-        else:
-            protocol = _Flow()
-            transport = _Direct(self._process, fd, protocol)
-        return asyncio.StreamWriter(transport, protocol, None, loop)
+    def _direct(self, fd: int) -> asyncio.StreamWriter:
+        """For what is no pipe: nothing need be awaited for that, so it is made when it is asked for."""
+        protocol = _Flow()
+        transport = _Direct(self._process, fd, protocol)
+        writer = self._writers[fd] = asyncio.StreamWriter(transport, protocol, None, asyncio.get_running_loop())
+        return writer
 
     async def close_streams(self) -> None:
         """After the program has ended: what it wrote is written out, however long nobody reads it."""
         if self._connecting is not None:
             transport, _ = await self._connecting
             transport.close()
-        for writer in (self.stdout, self.stderr):
+        for writer in self._writers.values():
             writer.close()
             await writer.transport._protocol.closed  # type: ignore[attr-defined]
 
@@ -245,8 +258,10 @@ class SimProgram:
         stdout, stderr, returncode, takes = self._script
         if takes:
             await asyncio.sleep(takes)
-        process.stdout.write(stdout)
-        process.stderr.write(stderr)
+        if stdout:
+            process.stdout.write(stdout)
+        if stderr:
+            process.stderr.write(stderr)
         return returncode
 
     def plays(self, executable: str, argv: Sequence[str]) -> bool:
@@ -304,8 +319,7 @@ class Programs:
             return
         program.calls.append(argv)
         world = self._world
-        assert process.calls is not None
-        proc = SimProcess(process, argv, process.calls.getcwd())
+        proc = SimProcess(process, argv)
         scheduler = world.scheduler
 
         def on_end(status: int | None) -> None:

@@ -6,6 +6,7 @@ import errno
 import heapq
 import os
 import weakref
+from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,6 +78,8 @@ class Host:
         self.ports = ports
         #: How many processes were started on it so far.
         self.processes = 0
+        #: The pids of those that were waited for last.
+        self.reaped: deque[int] = deque(maxlen=8)
         #: How many pipes were made on it so far.
         self.pipes = 0
         #: Its files, once anybody has asked for them.

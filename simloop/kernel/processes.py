@@ -108,6 +108,7 @@ def reap(child: Process) -> tuple[int, int]:
     child.parent.children = tuple(other for other in child.parent.children if other is not child)
     child.parent = None
     child.reaped = True
+    child.host.reaped.append(child.pid)
     return child.pid, child.status
 
 

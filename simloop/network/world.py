@@ -160,17 +160,18 @@ class World:
         return self._pids
 
     def _free_pids(self, host: Host) -> list[int]:
-        """Of the last processes that are gone. A number is not free as long as a group or a session has it."""
-        reaped = [process.pid for process in self.processes if process.reaped and process.host is host]
-        if not reaped:
-            return reaped
-        taken = {
-            number
-            for process in self.processes
-            if process.host is host and not process.reaped
-            for number in (process.pid, process.group, process.session)
-        }
-        return [pid for pid in dict.fromkeys(reversed(reaped)) if pid not in taken][:PIDS_REUSED_MAX]
+        """Of the last processes that are gone. A number that a process, a group or a session has is not free."""
+        found: list[int] = []
+        for pid in dict.fromkeys(reversed(host.reaped)):
+            if not any(
+                not process.reaped and pid in (process.pid, process.group, process.session)
+                for process in self.processes
+                if process.host is host
+            ):
+                found.append(pid)
+                if len(found) == PIDS_REUSED_MAX:
+                    break
+        return found
 
     def spawn(
         self,

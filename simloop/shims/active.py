@@ -42,13 +42,27 @@ def call_site() -> str:
     fallback = ""
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((_OURS, "<frozen")):
+        whose = _whose.get(name) or _sort(name)
+        if whose != "ours":
             where = f"{name}:{frame.f_lineno}"
-            if not name.startswith(_STDLIB) or name.startswith(_SITE):
+            if whose == "theirs":
                 return where
             fallback = fallback or where
         frame = frame.f_back
     return fallback or "?"
+
+
+_whose: dict[str, str] = {}
+
+
+def _sort(name: str) -> str:
+    """Whose a file is. Every process that is started asks for its line."""
+    if name.startswith((_OURS, "<frozen")):
+        whose = "ours"
+    else:
+        whose = "python's" if name.startswith(_STDLIB) and not name.startswith(_SITE) else "theirs"
+    _whose[name] = whose
+    return whose
 
 
 def escape(what: str, remedy: str) -> EscapedSimulationError:

@@ -82,9 +82,18 @@ def environment(process: Process) -> dict[str, str]:
     """What children of `process` are started with, unless they are given another one."""
     if process.environ is not None:
         return dict(process.environ)
-    # dict(os.environ), which encodes and decodes each name twice.
+    # dict(os.environ) encodes and decodes each name twice, and most environments stay as they are.
     own: Any = os.environ
-    return {own.decodekey(name): own.decodevalue(value) for name, value in own._data.items()}
+    if own._data != _decoded_from:
+        _decoded_from.clear()
+        _decoded_from.update(own._data)
+        _decoded_to.clear()
+        _decoded_to.update((own.decodekey(name), own.decodevalue(value)) for name, value in own._data.items())
+    return dict(_decoded_to)
+
+
+_decoded_from: dict[Any, Any] = {}
+_decoded_to: dict[str, str] = {}
 
 
 def _decoded(env: Mapping[Any, Any] | None, process: Process) -> dict[str, str]:
