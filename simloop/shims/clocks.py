@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as _datetime
-import subprocess
-import threading
 import time as _time
 from typing import Any
 
@@ -177,9 +175,6 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
             strftime, sleep,
         )
     ),
-    # Modules that have replacements of their own are not searched for references.
-    (subprocess, "_time", monotonic),
-    (threading, "_time", monotonic),
     (_datetime, "datetime", datetime),
     (_datetime, "date", date),
 ]  # fmt: skip
