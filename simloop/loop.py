@@ -81,6 +81,7 @@ class SimLoop(TurnLoop):
         self.world = world
         self.process = process
         self.last_turn = 0
+        self.thread = None  # read in each turn: an attribute of its class would be slower to find
         self.tracer: Tracer | None = world.tracer
         self.timers = self._scheduled
         self._clock = world.scheduler.clock

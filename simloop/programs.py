@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from posixpath import basename
 from typing import Any, NoReturn
 
-from simloop.errors import ConfigurationError, UncalledProgramError
+from simloop.errors import ConfigurationError, SimulationError, UncalledProgramError
 from simloop.hosted import HostedProcess, exit_code
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.files import Description
@@ -99,6 +99,8 @@ class SimProcess:
             # As every well-behaved program ends after it has tidied up.
             signal.signal(self._cancelled_by, signal.SIG_DFL)
             os.kill(os.getpid(), self._cancelled_by)
+        except SimulationError:
+            raise
         except Exception:
             self.stderr.write(traceback.format_exc().encode())
             code = 1

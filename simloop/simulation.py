@@ -230,7 +230,7 @@ class entered:
         if limits.blocking != "ignore":
             self._world.on_block = refuse_block if limits.blocking == "fail" else warn_of_block
         self._world.signals = signals
-        self._world.programs = Programs(self._world)
+        self._world.programs_for = Programs
         self._strict = limits.strict_programs
 
     def __enter__(self) -> World:
@@ -243,7 +243,7 @@ class entered:
     def __exit__(self, kind: object, error: object, trace: object) -> bool:
         world = self._world
         try:
-            if error is None:
+            if error is None and len(world.processes) > 1:
                 tell_children(world)
             _bury(world)
             if world.scheduler.loops:

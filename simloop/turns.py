@@ -73,6 +73,12 @@ class TurnLoop(TidyLoop):
         """A timer of this loop that is due just then, or None."""
         return timer_due(self._scheduled, due_ns)
 
+    def wants_to_return(self) -> bool:
+        return self._stopping and self.on_stop is None and self.takes_turns()
+
+    def is_done(self) -> bool:
+        return self.main_task is not None and self.main_task.done()
+
     def idle_arrival(self) -> bool:
         return bool(self._cancellable) and self._cancel_from_outside() != 0
 

@@ -108,7 +108,7 @@ class Process:
     wakeup_fd = -1
     #: Signals that have come, and whose handlers its main thread has still to run; and those that wait for being
     #: let in, since they are masked or the process is stopped.
-    signals: tuple[int, ...] = ()
+    signals: tuple[int, ...]
     caught_ns = 0
     #: The turn in which its loop has seen all that it has looked at so far.
     signals_until = 0
@@ -130,6 +130,7 @@ class Process:
     dead = False
     #: Who started it; None for those that nobody waits for.
     parent: Process | None = None
+    children: tuple[Process, ...] = ()
     #: Whether it has ended, and its status as wait(2) gives it once that can be seen.
     ended = False
     status: int | None = None
@@ -149,6 +150,7 @@ class Process:
         self.name = name
         self.host = host
         self.pid = pid
+        self.signals = ()
         self.files: dict[int, File] = {}
         #: Objects by the descriptor that they stand for, as long as they live.
         self.holders: dict[int, weakref.ref[Holder]] = {}
@@ -163,10 +165,6 @@ class Process:
     def signal_handlers(self) -> dict[int, Callable[..., Any] | int | None]:
         """Handlers by signal number, as `signal.signal` was given them."""
         return {}
-
-    @cached_property
-    def children(self) -> list[Process]:
-        return []
 
     @cached_property
     def observers(self) -> list[File]:

@@ -54,7 +54,7 @@ def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Pro
         # An orphan: init adopts it, and reaps it.
         child.parent = None
         child.reaped = child.status is not None
-    process.children.clear()
+    process.children = ()
 
     def notify() -> None:
         if process.status is not None:
@@ -105,7 +105,7 @@ def reap(child: Process) -> tuple[int, int]:
     """Its pid and status, told once."""
     assert child.parent is not None
     assert child.status is not None
-    child.parent.children.remove(child)
+    child.parent.children = tuple(other for other in child.parent.children if other is not child)
     child.parent = None
     child.reaped = True
     return child.pid, child.status

@@ -51,6 +51,12 @@ class Runnable(Protocol):
     def run_turn(self) -> None:
         """Run one turn, from inside somebody else's wait."""
 
+    def wants_to_return(self) -> bool:
+        """Whether whoever runs it would go on now, were it not for what is above it on the stack."""
+
+    def is_done(self) -> bool:
+        """Whether its main task is, and so all that it was made for."""
+
     def lose_power(self) -> None:
         """Its machine is off: run nothing any more."""
 

@@ -151,8 +151,11 @@ class SimThread:
             )
 
     def go_on(self) -> None:
-        """`resume`, unless its machine has lost power: then it stays where it is."""
-        if not self.process.dead:
+        """`resume`, unless its process is gone, or stopped: then it stays where it is."""
+        process = self.process
+        if process.stopped and not process.dead:
+            self.world.scheduler.when(lambda: process.dead or not process.stopped, self.go_on)
+        elif not process.dead:
             self.resume()
 
     def park(self, done: Callable[[], bool], deadline_ns: int | None) -> bool:

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from simloop.choices import Choices
-from simloop.errors import ConfigurationError, SimulationError
+from simloop.errors import ConfigurationError, EscapedSimulationError, SimulationError
 from simloop.kernel.files import Below, Credentials, FileCalls, FileSystem, real_cwd
 from simloop.kernel.process import File, Host, Process, ProcessGone
 from simloop.kernel.processes import end
@@ -44,13 +44,39 @@ class Signals(Protocol):
     def interrupts(self, world: World, process: Process) -> bool: ...
 
 
+def _no_programs(world: World) -> None:
+    """Nobody plays any."""
+
+
 class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_below", "_names", "_pids", "_random", "_workers", "cancel_own", "cancellations", "choices", "current",
-        "escape", "max_steps", "network", "on_block", "own_threads", "processes", "profile", "programs",
-        "reaching_out", "root", "scheduler", "signals", "steps", "threads", "tracer",
+        "_below",
+        "_names",
+        "_pids",
+        "_programs",
+        "_random",
+        "_workers",
+        "cancel_own",
+        "cancellations",
+        "choices",
+        "current",
+        "escape",
+        "max_steps",
+        "network",
+        "on_block",
+        "own_threads",
+        "processes",
+        "profile",
+        "programs_for",
+        "reaching_out",
+        "root",
+        "scheduler",
+        "signals",
+        "steps",
+        "threads",
+        "tracer",
     )  # fmt: skip
 
     def __init__(
@@ -80,8 +106,9 @@ class World:
         self._names: dict[str, int] = {}
         #: Told of each call that has stopped a loop, and for how many nanoseconds.
         self.on_block: Callable[[World, int], None] | None = None
-        #: What other executables than Python there are: set by whoever knows any (`simloop.programs`).
-        self.programs: Any = None
+        #: Makes what knows which executables there are (`simloop.programs.Programs`), for a run that asks.
+        self.programs_for: Callable[[World], Any] = _no_programs
+        self._programs: Any = None
         #: Brings signals to processes, and calls their handlers: `simloop.shims.signals`.
         self.signals: Signals | None = None
         self.processes: list[Process] = []
@@ -104,6 +131,13 @@ class World:
         if self._random is None:
             self._random = Random(self.choices.entropy.getrandbits(64))
         return self._random
+
+    @property
+    def programs(self) -> Any:
+        """What executables there are, beside Python."""
+        if self._programs is None:
+            self._programs = self.programs_for(self)
+        return self._programs
 
     def add_process(self, host: Host, program: str | None = None) -> Process:
         """A new process on `host`, which runs `program`; one of the test's own functions if that is None."""
@@ -152,7 +186,7 @@ class World:
         code that wants it."""
         child = self.add_process(parent.host, posixpath.basename(argv[0])[:24])
         child.parent = parent
-        parent.children.append(child)
+        parent.children += (child,)
         child.group, child.session = parent.group, parent.session
         child.environ = environ
         child.started_at = place
@@ -180,7 +214,8 @@ class World:
         """A child that ended before it ran anything."""
         child = self.add_process(parent.host, "?")
         child.parent = parent
-        parent.children.append(child)
+        parent.children += (child,)
+        child.environ = {}
         child.ended, child.status = True, 255 << 8
         return child
 
@@ -240,13 +275,19 @@ class World:
             nonlocal came
             if process.dead:
                 return True
+            if process is not self.root and self._keeps_test(process):
+                return True
             if process.stopped:
                 return False
             came = done()
             return came or (bool(process.signals) and signals is not None and signals.interrupts(self, process))
 
         while True:
-            scheduler.block(process, woken, deadline_ns)
+            try:
+                scheduler.block(process, woken, deadline_ns)
+            except SimulationError as error:
+                # It concerns the whole run, not the code that happens to wait.
+                raise self.escaped(error) from None
             if process.stopped and not process.dead:
                 scheduler.block(process, lambda: process.dead or not process.stopped)
             self.current = process
@@ -257,6 +298,20 @@ class World:
                 signals.handle(self, process, at_poll=False)
             if came or (deadline_ns is not None and scheduler.clock.now >= deadline_ns):
                 return came
+
+    def _keeps_test(self, process: Process) -> bool:
+        """Whether the test's own loop has to return, and cannot, since `process` blocks above it on the stack. At the
+        end of the test that is the end of the process, too."""
+        loop = self.root.loop
+        if loop is not None and loop.is_done():
+            self.kill(process, _signal.SIGKILL)
+            return True
+        if loop is not None and loop.wants_to_return():
+            raise EscapedSimulationError(
+                f"{process.started_at}: {process.name}, started here, is in a blocking call when the test's own loop "
+                "stops, which cannot be simulated: let it await something instead"
+            )
+        return False
 
     def stop(self) -> NoReturn:
         """The code that runs now is of a process whose machine has lost power: it gets no further."""
@@ -352,13 +407,14 @@ class World:
                 host.fs.close()
                 host.fs = None
         self.network.close()
-        self.programs = None
+        self._programs = None
         for process in self.processes:
             process.loop = None
             process.calls = None
             process.forget_holders()
-            process.parent = None
-            process.notify = None
-            process.children.clear()
+            if process.environ is not None:
+                process.parent = process.notify = None
+            if process.children:
+                process.children = ()
             # A transport that is collected after the run closes its socket: it must find nothing to close.
             process.files.clear()

@@ -443,6 +443,82 @@ def test_a_handler_that_raises_ends_a_blocking_call() -> None:
     assert run(main, blocking="ignore") == 3
 
 
+async def blocker(proc: simloop.SimProcess) -> None:
+    os.read(os.pipe()[0], 1)
+
+
+def test_a_program_that_blocks_is_killed_in_its_call() -> None:
+    async def main() -> tuple[int | None, int]:
+        simloop.current().program("tool")(blocker)
+        child = await asyncio.create_subprocess_exec("tool")
+        await asyncio.sleep(1)
+        child.kill()
+        return await child.wait(), round(simloop.current().elapsed)
+
+    assert run(main) == (-signal.SIGKILL, 1)
+
+
+def test_a_program_that_blocks_when_the_test_is_over_ends_with_it() -> None:
+    kept: list[Any] = []
+
+    async def main() -> str:
+        simloop.current().program("tool")(blocker)
+        kept.append(subprocess.Popen(["tool"]))
+        await asyncio.sleep(1)
+        return "over"
+
+    with pytest.warns(ResourceWarning, match="localhost:tool .* has ended, and is a zombie"):
+        assert run(main) == "over"
+
+
+def test_a_program_that_blocks_keeps_a_loop_from_stopping_and_so_escapes() -> None:
+    async def main() -> None:
+        simloop.current().program("tool")(blocker)
+        await asyncio.create_subprocess_exec("tool")
+        await asyncio.sleep(1)
+
+    escapes = pytest.raises(simloop.EscapedSimulationError, match=r"\.py:\d+: localhost:tool, .* is in a blocking call")
+    with escapes, simloop.world():
+        asyncio.run(main())
+
+
+def test_a_deadlock_in_a_program_is_one_of_the_run() -> None:
+    async def main() -> None:
+        simloop.current().program("tool")(blocker)
+        child = await asyncio.create_subprocess_exec("tool")
+        await child.wait()
+
+    with pytest.raises(simloop.DeadlockError, match=r"inside BaseSubprocessTransport\._wait"):
+        run(main)
+
+
+def test_threads_of_a_process_that_is_stopped_stand_still_too() -> None:
+    async def main() -> int:
+        ticks: list[int] = []
+
+        @simloop.current().program("tool")
+        async def tool(proc: simloop.SimProcess) -> None:
+            def tick() -> None:
+                while True:
+                    time.sleep(1)
+                    ticks.append(1)
+
+            await asyncio.to_thread(tick)
+
+        child = await asyncio.create_subprocess_exec("tool")
+        await asyncio.sleep(3.5)
+        child.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(10)
+        child.send_signal(signal.SIGCONT)
+        await asyncio.sleep(1.1)
+        child.kill()
+        await child.wait()
+        return len(ticks)
+
+    # The tick that was due meanwhile comes at once, and one more.
+    assert run(main) == 5
+
+
 def test_pause() -> None:
     with simloop.world() as sim:
         signal.signal(signal.SIGALRM, lambda number, frame: None)
