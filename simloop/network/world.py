@@ -161,17 +161,9 @@ class World:
 
     def _free_pids(self, host: Host) -> list[int]:
         """Of the last processes that are gone. A number that a process, a group or a session has is not free."""
-        found: list[int] = []
-        for pid in dict.fromkeys(reversed(host.reaped)):
-            if not any(
-                not process.reaped and pid in (process.pid, process.group, process.session)
-                for process in self.processes
-                if process.host is host
-            ):
-                found.append(pid)
-                if len(found) == PIDS_REUSED_MAX:
-                    break
-        return found
+        there = [process for process in self.processes if not process.reaped and process.host is host]
+        taken = {number for process in there for number in (process.pid, process.group, process.session)}
+        return [pid for pid in dict.fromkeys(reversed(host.reaped)) if pid not in taken][:PIDS_REUSED_MAX]
 
     def spawn(
         self,

@@ -39,17 +39,18 @@ def calling_frame() -> FrameType | None:
 def call_site() -> str:
     """The innermost line that is neither ours nor the standard library's, as ``file:line``."""
     frame: FrameType | None = sys._getframe(1)
-    fallback = ""
+    fallback: FrameType | None = None
     while frame is not None:
         name = frame.f_code.co_filename
         whose = _whose.get(name) or _sort(name)
-        if whose != "ours":
-            where = f"{name}:{frame.f_lineno}"
-            if whose == "theirs":
-                return where
-            fallback = fallback or where
+        if whose == "theirs":
+            break
+        if fallback is None and whose != "ours":
+            fallback = frame
         frame = frame.f_back
-    return fallback or "?"
+    else:
+        frame = fallback
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
 _whose: dict[str, str] = {}

@@ -97,7 +97,7 @@ _decoded_to: dict[str, str] = {}
 
 
 def _decoded(env: Mapping[Any, Any] | None, process: Process) -> dict[str, str]:
-    if env is None:
+    if env is None or (env is os.environ and process.environ is None):
         return environment(process)
     return {_text(name): _text(value) for name, value in env.items()}
 
