@@ -125,7 +125,7 @@ class SimProcess:
         loop = asyncio.get_running_loop()
         for fd in (1, 2):
             if _is_pipe(self._process, fd):
-                transport, protocol = await loop.connect_write_pipe(_Flow, os.fdopen(fd, "wb", 0))
+                transport, protocol = await loop.connect_write_pipe(lambda: _Flow(loop), os.fdopen(fd, "wb", 0))
                 self._writers[fd] = asyncio.StreamWriter(transport, protocol, None, loop)
 
     def _open_stdin(self) -> asyncio.StreamReader:
@@ -143,9 +143,10 @@ class SimProcess:
 
     def _direct(self, fd: int) -> asyncio.StreamWriter:
         """For what is no pipe: nothing need be awaited for that, so it is made when it is asked for."""
-        protocol = _Flow()
+        loop: Any = self._process.loop  # whatever thread it is that asks
+        protocol = _Flow(loop)
         transport = _Direct(self._process, fd, protocol)
-        writer = self._writers[fd] = asyncio.StreamWriter(transport, protocol, None, asyncio.get_running_loop())
+        writer = self._writers[fd] = asyncio.StreamWriter(transport, protocol, None, loop)
         return writer
 
     async def close_streams(self) -> None:
@@ -161,9 +162,9 @@ class SimProcess:
 class _Flow(asyncio.streams.FlowControlMixin):
     """The protocol of a stream that is only written to."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.closed: asyncio.Future[None] = loop.create_future()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)  # type: ignore[arg-type]
