@@ -279,8 +279,10 @@ class World:
             try:
                 scheduler.block(process, woken, deadline_ns)
             except SimulationError as error:
-                # It concerns the whole run, not the code that happens to wait.
-                raise self.escaped(error) from None
+                if process is not self.root:
+                    # It concerns the whole run, not the program that happens to wait.
+                    self.escaped(error)
+                raise
             if process.stopped and not process.dead:
                 scheduler.block(process, lambda: process.dead or not process.stopped)
             self.current = process
