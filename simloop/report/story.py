@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from simloop.checks.waiting import Place, caller, inner_library, stack_of, users_place
+from simloop.checks.waiting import Place, caller, inner_library, is_users, stack_of, users_place
 from simloop.choices import Answer
 from simloop.kernel.files.crash import tell as tell_loss
 from simloop.kernel.process import Process
@@ -100,7 +100,12 @@ def _timer(handle: Any, name: Name) -> str:
     if task is None:
         return f"the timer of {getattr(handle._callback, '__qualname__', 'a callback')}"
     what = "timeout" if is_timeout(handle) else "timer"
-    return f"the {what} of {name(task)} at {users_place(stack_of(task))}"
+    place = users_place(stack_of(task))
+    process: Process = task.get_loop().process  # type: ignore[attr-defined]
+    if process.environ is not None and (place is None or not is_users(place.file)):
+        # A program in one line: none of its steps is the user's.
+        return f"the {what} of {_started_process(process)}"
+    return f"the {what} of {name(task)} at {place}"
 
 
 def _raced(answer: Answer, subject: Any, name: Name) -> str:
@@ -190,9 +195,13 @@ def _process(name: str) -> str:
     return "the test itself" if name == "localhost" else f"process {name.removeprefix('localhost:')}"
 
 
+def _started_process(process: Process) -> str:
+    file, _, line = process.started_at.rpartition(":")
+    return f"{_process(process.name)}, started at {Place(file, int(line), '')},"
+
+
 def _started(answer: Answer, subject: Any, name: Name) -> str:
-    file, _, line = subject.started_at.rpartition(":")
-    return f"{_process(subject.name)}, started at {Place(file, int(line), '')}, began {STARTS[answer.value]}"
+    return f"{_started_process(subject)} began {STARTS[answer.value]}"
 
 
 def _seen(answer: Answer, subject: Any, name: Name) -> str:

@@ -103,7 +103,10 @@ async def turns() -> None:
 @pytest.mark.parametrize(
     ("main", "sentence"),
     [
-        (exits, r"the end of process quick was delayed until just after the timer of task slow\(\) at \S+ was due"),
+        (
+            exits,
+            r"the end of process quick was delayed until just after the timer of process slow, started at \S+, was due",
+        ),
         # Up to Python 3.11 a thread waits for it.
         (late_exit, r"the end of process tool was seen 20 ms later|thread 'thread' was started 20 ms later"),
         (signals, r"SIGHUP to process daemon was seen by its loop (one turn|\d turns) later"),
