@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from simloop.kernel.errors import fail
 from simloop.kernel.process import IN, File, Process
 from simloop.kernel.scheduler import Scheduler
+from simloop.kernel.signals import disposition
 from simloop.kernel.threads import later
 
 #: The process that adopts orphans.
@@ -66,7 +67,7 @@ def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Pro
         if parent is None:
             process.reaped = True
             return
-        if parent.signal_handlers.get(_signal.SIGCHLD) == _signal.SIG_IGN:
+        if disposition(parent, _signal.SIGCHLD) == _signal.SIG_IGN:
             # "the child processes become zombies" only if it is not ignored (wait(2), NOTES).
             reap(process)
         tell(parent)
