@@ -254,11 +254,13 @@ class entered:
                     loop.abandon()
             if error is None and self._strict and world.escape is None:
                 world.programs.check_called()
-            world.close()
         finally:
-            active.entered = None
-            if self._collecting:
-                gc.enable()
+            try:
+                world.close()
+            finally:
+                active.entered = None
+                if self._collecting:
+                    gc.enable()
         if error is None and world.escape is not None:
             raise world.escape
         # Who awaits a task that was cancelled for him is told so: under the option this is what should happen.

@@ -235,8 +235,10 @@ def tell_children(world: World) -> None:
     """At the end of a run: children of the test, and of what ``host.run`` has started, that nobody has waited for."""
     for process in world.processes:
         parent = process.parent
-        if parent is None or parent.environ is not None or process.dead != process.ended:
+        if parent is None or parent.environ is not None:
             continue
+        if process.dead and not process.ended:
+            continue  # it went with its machine
         if process.pid in getattr(parent.loop, "_told", ()):
             continue  # by its transport
         what = (

@@ -76,8 +76,6 @@ class Host:
         self.name = name
         self.number = number
         self.ports = ports
-        #: How many processes were started on it so far.
-        self.processes = 0
         #: The pids of those that were waited for last.
         self.reaped: deque[int] = deque(maxlen=8)
         #: How many pipes were made on it so far.

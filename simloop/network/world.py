@@ -52,31 +52,9 @@ class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_below",
-        "_names",
-        "_pids",
-        "_programs",
-        "_random",
-        "_workers",
-        "cancel_own",
-        "cancellations",
-        "choices",
-        "current",
-        "escape",
-        "max_steps",
-        "network",
-        "on_block",
-        "own_threads",
-        "processes",
-        "profile",
-        "programs_for",
-        "reaching_out",
-        "root",
-        "scheduler",
-        "signals",
-        "steps",
-        "threads",
-        "tracer",
+        "_below", "_names", "_pids", "_programs", "_random", "_workers", "cancel_own", "cancellations", "choices",
+        "current", "escape", "max_steps", "network", "on_block", "own_threads", "processes", "profile",
+        "programs_for", "reaching_out", "root", "scheduler", "signals", "steps", "threads", "tracer",
     )  # fmt: skip
 
     def __init__(
