@@ -38,6 +38,9 @@ class SimProcess:
     def __init__(self, process: Process, argv: Sequence[str]) -> None:
         self._process = process
         self._cancelled_by: int | None = None
+        #: The signals that cancel it, as long as its main function runs.
+        self._cancelling: list[int] = []
+        self._running = True
         #: Its name and its arguments.
         self.argv = list(argv)
         #: Its environment.
@@ -89,18 +92,26 @@ class SimProcess:
         assert task is not None
 
         def cancel(number: int) -> None:
-            self._cancelled_by = number
-            task.cancel()
+            if self._running:
+                self._cancelled_by = number
+                task.cancel()
 
         for number in signals:
             loop.add_signal_handler(number, cancel, number)
+            self._cancelling.append(number)
 
     async def _run(self, main: ProgramMain) -> int:
         """Its life, from the first to the last byte; returns its exit code."""
         await self.open_streams()
         code = 0
         try:
-            code = await main(self) or 0
+            try:
+                code = await main(self) or 0
+            finally:
+                # What comes from now on ends it where it stands: there is nothing left to cancel.
+                self._running = False
+                for number in self._cancelling:
+                    asyncio.get_running_loop().remove_signal_handler(number)
         except SystemExit as error:
             if isinstance(error.code, str):
                 self.stderr.write(f"{error.code}\n".encode())

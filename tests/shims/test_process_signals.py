@@ -112,6 +112,24 @@ def test_a_signal_that_cancels() -> None:
     assert run(main) == (b"tidied up", -signal.SIGTERM)
 
 
+def test_a_signal_that_cancels_may_come_too_late_for_that() -> None:
+    async def main() -> int | None:
+        @simloop.current().program("tool")
+        async def tool(proc: simloop.SimProcess) -> int:
+            proc.cancel_on(signal.SIGTERM)
+            proc.stdout.write(b"ready\n" + b"x" * 1_000_000)
+            return 3
+
+        child = await asyncio.create_subprocess_exec("tool", stdout=PIPE)
+        assert child.stdout is not None
+        await child.stdout.readline()
+        await asyncio.sleep(1)  # it has returned, and waits for somebody to read the rest
+        child.terminate()
+        return (await rest(child))[1]
+
+    assert run(main) == -signal.SIGTERM
+
+
 # --- ends -----------------------------------------------------------------------------------------------
 
 
