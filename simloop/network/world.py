@@ -224,12 +224,21 @@ class World:
         if process.dead:
             self.stop()
         deadline = None if timeout is None else self.scheduler.clock.now + max(0, round(timeout * 1e9))
+
+        def done_here() -> bool:
+            # It is asked in the middle of other processes' turns, and may look at the descriptors of its own.
+            previous, self.current = self.current, process
+            try:
+                return done()
+            finally:
+                self.current = previous
+
         thread = self.threads.get(_thread.get_ident())
         if thread is not None:
-            return thread.park(done, deadline)
+            return thread.park(done_here, deadline)
         began = self.scheduler.clock.now
         try:
-            came = self._wait(process, done, deadline)
+            came = self._wait(process, done_here, deadline)
         finally:
             self.current = process
         if self.tracer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import select
@@ -87,3 +88,27 @@ def test_a_real_descriptor_escapes() -> None:
     finally:
         os.close(read)
         os.close(write)
+
+
+def test_a_wait_looks_at_the_descriptors_of_its_own_process() -> None:
+    """Also when another one blocks meanwhile, and the world goes on inside of its call."""
+
+    async def main() -> int:
+        sim = simloop.current()
+        reading, writing = os.pipe()
+
+        def wait() -> int:
+            waiting = select.poll()
+            waiting.register(reading, select.POLLIN)
+            return len(waiting.poll())
+
+        async def other() -> None:
+            await asyncio.sleep(0.1)
+            time.sleep(0.1)
+
+        found = asyncio.create_task(asyncio.to_thread(wait))
+        await sim.host("other").run(other)
+        os.write(writing, b"x")
+        return await found
+
+    assert simloop.run(main, blocking="ignore") == 1
