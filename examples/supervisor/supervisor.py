@@ -4,7 +4,7 @@ What they print is forwarded line by line, under their names. A program that kee
 often. SIGTERM ends them all: each is asked to, has some time, and is killed if that was not enough.
 SIGHUP restarts them.
 
-Two things about processes are easy to get wrong here; `mistakes.py` has a version with each of them.
+Two things about processes are easy to get wrong here; `faulty.py` has a version with each of them.
 """
 
 from __future__ import annotations

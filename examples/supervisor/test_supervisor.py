@@ -8,7 +8,7 @@ import signal
 from collections import Counter
 
 import pytest
-from mistakes import LosesAnExit, RestartsTwice
+from faulty import LosesAnExit, RestartsTwice
 from supervisor import GRACE, Supervisor
 
 import simloop

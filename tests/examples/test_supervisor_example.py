@@ -56,7 +56,7 @@ def test_the_report_tells_the_mistake(tmp_path: Path) -> None:
     for sentence in (
         r"the thread of write_file\(\) \(supervisor\.py:\d+\) was (delayed|started|seen)",
         # Up to Python 3.11, where a thread waits for the process, it is the loop that is late.
-        r"(the end of process web was delayed until|so) the timer of task 'patrol' at\s+mistakes\.py:\d+",
+        r"(the end of process web was delayed until|so) the timer of task 'patrol' at\s+faulty\.py:\d+",
     ):
         assert re.search(sentence, child.stdout), sentence
     for token in re.findall(r"--sim-replay=(\S+)", child.stdout):
