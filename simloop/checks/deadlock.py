@@ -17,7 +17,6 @@ from simloop.checks.waiting import (
     wakes,
 )
 from simloop.errors import DeadlockError
-from simloop.kernel.process import Process
 from simloop.kernel.scheduler import Scheduler
 from simloop.loop import SimLoop
 
@@ -61,7 +60,8 @@ def describe_deadlock(scheduler: Scheduler) -> DeadlockError:
     what = "deadlock: nothing can wake any task any more"
     if not lines:
         what = "deadlock: a blocking call waits for what can never happen"
-    details += [f"{process.name} is stopped by a signal, until SIGCONT" for process in _stopped(scheduler)]
+    stopped = [loop.process for loop in scheduler.loops if loop.process.stopped]
+    details += [f"{process.name} is stopped by a signal, until SIGCONT" for process in stopped]
     shown = details[:_LINES_MAX]
     if len(shown) < len(details):
         shown.append(f"... {len(lines)} tasks in all")
@@ -69,10 +69,6 @@ def describe_deadlock(scheduler: Scheduler) -> DeadlockError:
     if cycle:
         shown.append(f"a cycle: {' waits for '.join(repr(task.get_name()) for task in cycle)}")
     return DeadlockError("\n  ".join([what, *shown]), tuple(lines), tuple(places))
-
-
-def _stopped(scheduler: Scheduler) -> list[Process]:
-    return [loop.process for loop in scheduler.loops if loop.process.stopped]
 
 
 def _history(task: asyncio.Task[Any], thing: object, touches: Touches, edges: Edges) -> list[str]:

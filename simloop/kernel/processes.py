@@ -93,6 +93,8 @@ def find_child(parent: Process, pid: int, *, asked: bool = False) -> Process | N
         for child in children:
             if child.ended and child.notify is not None:
                 child.notify()
+        # Who ignores SIGCHLD has no child any more.
+        return find_child(parent, pid)
     return next((child for child in children if child.status is not None), None)
 
 

@@ -571,6 +571,22 @@ def test_an_orphan_goes_on_and_has_init_for_a_parent() -> None:
     assert run(main) == [0, 1]
 
 
+def test_who_ignores_sigchld_and_asks_before_he_is_told_finds_no_child() -> None:
+    async def main() -> str:
+        simloop.current().program("true")
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        child = subprocess.Popen(["true"])
+        child.returncode = 0
+        while True:
+            await asyncio.sleep(0.0005)
+            try:
+                os.waitpid(child.pid, os.WNOHANG)
+            except ChildProcessError:
+                return "no child"
+
+    assert outcomes(main) == {"no child"}
+
+
 def test_children_of_a_parent_that_ignores_sigchld_are_no_zombies() -> None:
     with simloop.world() as sim:
         sim.program("true")
