@@ -50,25 +50,21 @@ class HostedProcess(Generic[T]):
         # Nothing is inherited from whoever starts a process.
         self._context = contextvars.Context()
         self._name = getattr(main, "__qualname__", "a coroutine")
+        self._stages: Iterator[asyncio.Future[Any]] | None = None
         self.over = False
         self._lost = False
         #: What ended it from outside of its main task.
         self._error: BaseException | None = None
         previous, world.current = world.current, self._process
         try:
-            self.loop = SimLoop(world, self._process)
-            self.loop.run_by_turns(self._next_stage, self._broken)
-            self._task: asyncio.Task[T] = self.loop.create_main(main, self._context)
-            self._stages = self._life()
-            self._next_stage()
+            self.loop = loop = SimLoop(world, self._process)
+            loop.run_by_turns(self._next_stage, self._broken)
+            loop.until = self._task = loop.create_main(main, self._context)
         finally:
             world.current = previous
 
-    def _life(self) -> Iterator[asyncio.Future[Any]]:
+    def _closing(self) -> Iterator[asyncio.Future[Any]]:
         loop = self.loop
-        yield self._task
-        if loop.is_quiet():
-            return  # as run_main() does: leave out what would find nothing to do
         pending = loop.pending_tasks()
         if pending:
             for task in pending:
@@ -77,32 +73,31 @@ class HostedProcess(Generic[T]):
         yield loop.create_task(loop.shutdown_asyncgens(), context=self._context)
         yield loop.create_task(loop.shutdown_default_executor(300), context=self._context)
 
-    def _next_stage(self) -> None:
-        stage = next(self._stages, None)
-        if stage is not None:
-            stage.add_done_callback(self._stop_at)
-            return
+    def _next_stage(self, quiet: bool) -> None:
+        loop = self.loop
+        # As run_main() does: leave out what would find nothing to do.
+        if not quiet and not loop.is_quiet():
+            if self._stages is None:
+                self._stages = self._closing()
+            loop.until = next(self._stages, None)
+            if loop.until is not None:
+                return
+            if self._task.done() and not self._task.cancelled():
+                self._task.exception()  # it is raised where `result` is asked for: nobody need be told of it
+            loop.report_leftovers()
         self.over = True
         self._process.on_death = None
-        if self.loop.was_interrupted(self._task):
+        if loop.was_interrupted(self._task):
             self._error = KeyboardInterrupt()
-        if self._task.done() and not self._task.cancelled():
-            self._task.exception()  # it is raised where `result` is asked for: nobody need be told of it
-        self.loop.report_leftovers()
-        self.loop.end_turns()
+        loop.end_turns()
         self._ended(self._status())
-
-    def _stop_at(self, stage: asyncio.Future[Any]) -> None:
-        # As in run_until_complete() of Lib/asyncio/base_events.py: what is no Exception breaks out of the loop itself.
-        if stage.cancelled() or not isinstance(stage.exception(), (SystemExit, KeyboardInterrupt)):
-            self.loop.stop()
 
     def _broken(self, error: BaseException) -> None:
         """`error` came out of the loop, as it would come out of `asyncio.run`, which closes everything then."""
         if self._error is not None:
             self._stages = iter(())  # out of the closing, too
         self._error = error
-        self._next_stage()
+        self._next_stage(False)
 
     def _died(self) -> None:
         if not self.over:
@@ -112,8 +107,8 @@ class HostedProcess(Generic[T]):
     def _ended(self, status: int | None) -> None:
         self._on_end(status)
         # Its generator and its loop know this object: nothing is to be left to the collector.
-        self._stages = iter(())
-        self.loop.on_stop = self.loop.on_break = None
+        self._stages = None
+        self.loop.on_stop = self.loop.on_break = self.loop.until = None
 
     def interrupt(self) -> None:
         """What Ctrl-C does under `asyncio.run`: the main task is cancelled."""

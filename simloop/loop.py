@@ -245,10 +245,11 @@ class SimLoop(TurnLoop):
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
         """Declare that the environment may cancel `task`, once, at any poll from now on."""
         if not any(entry.task is task for entry in self._cancellable):
-            self._cancellable.append(Cancellable(task))
+            self.let_cancel(Cancellable(task))
 
     def let_cancel(self, entry: Cancellable) -> None:
         self._cancellable.append(entry)
+        self._scheduler.idle_arrivals = True
 
     # --- the turn -------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import asyncio
 import heapq
 import warnings
 import weakref
-from asyncio import base_subprocess
+from asyncio import base_subprocess, events
 from functools import cached_property
 from typing import Any
 
@@ -77,7 +77,10 @@ class TidyLoop(asyncio.SelectorEventLoop):
             return False
         if len(self._asyncgens) and self._has_asyncgens():
             return False
-        return all(task.done() and not task._log_traceback for task in self._sim_tasks)
+        for task in self._sim_tasks:  # noqa: SIM110  each process that ends asks for it: any() would cost twice as much
+            if not task.done() or task._log_traceback:
+                return False
+        return True
 
     def _open_transports(self) -> list[Any]:
         made = self.__dict__.get("_transports")
@@ -111,6 +114,16 @@ class TidyLoop(asyncio.SelectorEventLoop):
             if generator.ag_frame is None:
                 self._asyncgens.discard(generator)
         return len(self._asyncgens) > 0
+
+    def _asyncgen_firstiter_hook(self, generator: Any) -> None:
+        # It may be another process's turn, in the middle of one of this loop.
+        loop = events._get_running_loop()
+        super(TidyLoop, loop if isinstance(loop, TidyLoop) else self)._asyncgen_firstiter_hook(generator)
+
+    def _asyncgen_finalizer_hook(self, generator: Any) -> None:
+        loops = [loop for loop in self.world.scheduler.loops if isinstance(loop, TidyLoop)]
+        owner = next((loop for loop in loops if generator in loop._asyncgens), self)
+        super(TidyLoop, owner)._asyncgen_finalizer_hook(generator)
 
     async def shutdown_asyncgens(self) -> None:
         self._has_asyncgens()

@@ -27,8 +27,11 @@ class TurnLoop(TidyLoop):
     _scheduler: Scheduler
     last_turn: int
     timers: Sized
-    #: Called after a turn that stopped this loop; set for loops that nobody runs with run_forever.
-    on_stop: Callable[[], None] | None = None
+    #: Called after a turn that stopped this loop; set for loops that nobody runs with run_forever. It is told True
+    #: where the loop is known to be quiet.
+    on_stop: Callable[[bool], None] | None = None
+    #: What such a loop runs for: it stops once that is done.
+    until: asyncio.Future[Any] | None = None
     #: Called with what breaks out of a turn of such a loop: a signal handler's exception, or `SystemExit`.
     on_break: Callable[[BaseException], None] | None = None
     #: The simulated thread that runs it, if it is not the process's main one.
@@ -90,21 +93,35 @@ class TurnLoop(TidyLoop):
         world = self.world
         previous, world.current = world.current, self.process
         running = events._get_running_loop()
-        hooks = sys.get_asyncgen_hooks()
-        events._set_running_loop(None)
         events._set_running_loop(self)
-        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)  # type: ignore[attr-defined]
+        # The hooks of the loop whose turn this one is in the middle of find this one. To set them has its price: the
+        # interpreter announces it to audit hooks.
+        hooks = None if type(running) is type(self) else sys.get_asyncgen_hooks()
+        if hooks is not None:
+            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         try:
             self._run_once()  # type: ignore[attr-defined]
-            if self._stopping and self.on_stop is not None:
-                self._stopping = False
-                self.on_stop()
+            if self._stopping:
+                if self.on_stop is not None:
+                    self._stopping = False
+                    self.on_stop(False)
+            elif self.until is not None and self.until.done():
+                if not self.until.cancelled():
+                    self.until.exception()  # it is raised where the result is asked for: nobody need be told of it
+                self.until = None
+                # As run_until_complete() of Lib/asyncio/base_events.py, the loop stops with its next turn, in which
+                # what is queued by now still runs.
+                self._stopping = True
+                if self.on_stop is not None and self.is_quiet():
+                    self._stopping = False
+                    self.on_stop(True)
         except BaseException as error:
             if self.on_break is None or not self._is_its_own(error):
                 raise
             self.on_break(error)
         finally:
-            sys.set_asyncgen_hooks(*hooks)
+            if hooks is not None:
+                sys.set_asyncgen_hooks(*hooks)
             events._set_running_loop(running)
             world.current = previous
 
@@ -114,14 +131,14 @@ class TurnLoop(TidyLoop):
             return error is self.process.broken_by
         return not isinstance(error, SimulationError)
 
-    def run_by_turns(self, on_stop: Callable[[], None], on_break: Callable[[BaseException], None]) -> None:
+    def run_by_turns(self, on_stop: Callable[[bool], None], on_break: Callable[[BaseException], None]) -> None:
         """Be running from now on, with turns from `run_turn` alone."""
         self._thread_id = get_ident()
         self.on_stop, self.on_break = on_stop, on_break
 
     def end_turns(self) -> None:
         self._thread_id = None
-        self.on_stop = self.on_break = None
+        self.on_stop = self.on_break = self.until = None
         self.close()
 
     def interrupt(self) -> None:

@@ -76,7 +76,9 @@ class Host:
         self.name = name
         self.number = number
         self.ports = ports
-        #: The pids of those that were waited for last.
+        #: Its processes by pid, up to when they have been waited for.
+        self.processes: dict[int, Process] = {}
+        #: The pids of those that were waited for last, and that nobody was given since.
         self.reaped: deque[int] = deque(maxlen=8)
         #: How many pipes were made on it so far.
         self.pipes = 0
@@ -137,7 +139,6 @@ class Process:
     status: int | None = None
     #: Lets it be seen, once it has ended; that happens by itself, too, sooner or later.
     notify: Callable[[], None] | None = None
-    reaped = False
     #: What it was started with, if another process has started it.
     environ: dict[str, str] | None = None
     #: The line that started it, as ``file:line``.
@@ -224,6 +225,10 @@ class Process:
         on_death, self.on_death = self.on_death, None
         if on_death is not None:
             on_death()
+
+    def vanish(self) -> None:
+        """Nobody can wait for it any more."""
+        self.host.processes.pop(self.pid, None)
 
     def forget_holders(self) -> None:
         """Nothing that still stands for a descriptor may do anything any more."""

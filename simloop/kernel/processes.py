@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal as _signal  # constants only
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from simloop.kernel.errors import fail
 from simloop.kernel.process import IN, File, Process
@@ -54,7 +54,8 @@ def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Pro
     for child in process.children:
         # An orphan: init adopts it, and reaps it.
         child.parent = None
-        child.reaped = child.status is not None
+        if child.status is not None:
+            child.vanish()
     process.children = ()
 
     def notify() -> None:
@@ -65,7 +66,7 @@ def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Pro
             observer.changed()
         parent = process.parent
         if parent is None:
-            process.reaped = True
+            process.vanish()
             return
         if disposition(parent, _signal.SIGCHLD) == _signal.SIG_IGN:
             # "the child processes become zombies" only if it is not ignored (wait(2), NOTES).
@@ -110,18 +111,14 @@ def reap(child: Process) -> tuple[int, int]:
     assert child.status is not None
     child.parent.children = tuple(other for other in child.parent.children if other is not child)
     child.parent = None
-    child.reaped = True
+    child.vanish()
     child.host.reaped.append(child.pid)
     return child.pid, child.status
 
 
-def meant(processes: Iterable[Process], sender: Process, pid: int) -> list[Process]:
+def meant(sender: Process, pid: int) -> list[Process]:
     """kill(2): the processes of the sender's host that `pid` means. ESRCH if there are none."""
-    here = [
-        process
-        for process in processes
-        if process.host is sender.host and not process.reaped and (process.ended or not process.dead)
-    ]
+    here = [process for process in sender.host.processes.values() if process.ended or not process.dead]
     if pid > 0:
         found = [process for process in here if process.pid == pid]
     elif pid == -1:

@@ -81,7 +81,7 @@ class Scheduler:
 
     __slots__ = (
         "_blocked", "_driver", "_end_ns", "_events", "_held", "_parked", "_sequence", "_streak", "_streaking",
-        "choices", "clock", "explain_deadlock", "loops", "max_stall_ns", "max_time", "turn",
+        "choices", "clock", "explain_deadlock", "idle_arrivals", "loops", "max_stall_ns", "max_time", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +107,8 @@ class Scheduler:
         self._streaking: Runnable = _NOBODY
         self._streak = 0
         self._driver: Runnable | None = None
+        #: Whether any loop has ever had something that may arrive while nothing else does.
+        self.idle_arrivals = False
         #: Builds the error for a world in which nothing can happen any more.
         self.explain_deadlock: Callable[[Scheduler], DeadlockError] = _plain_deadlock
 
@@ -234,7 +236,7 @@ class Scheduler:
                 return False
             if len(self.loops) > (poller is not None) and self._run_another(poller):
                 continue
-            if poller is not None and any(loop.idle_arrival() for loop in self._unblocked()):
+            if self.idle_arrivals and poller is not None and any(loop.idle_arrival() for loop in self._unblocked()):
                 continue
             if self._held:
                 first = min(turn for turn, _ in self._held)

@@ -124,6 +124,7 @@ class World:
         name = f"{stem}#{number}" if number > 1 else stem
         process = Process(host, self._new_pid(host, name if program else ""), name)
         self.processes.append(process)
+        host.processes[process.pid] = process
         return process
 
     def _new_pid(self, host: Host, name: str) -> int:
@@ -133,15 +134,22 @@ class World:
         if free:
             answer = self.choices.choose(name, "process.pid", 1 + len(free), free)
             if answer:
+                host.reaped.remove(free[answer - 1])
                 return free[answer - 1]
         self._pids += 1
         return self._pids
 
     def _free_pids(self, host: Host) -> list[int]:
         """Of the last processes that are gone. A number that a process, a group or a session has is not free."""
-        there = [process for process in self.processes if not process.reaped and process.host is host]
-        taken = {number for process in there for number in (process.pid, process.group, process.session)}
-        return [pid for pid in dict.fromkeys(reversed(host.reaped)) if pid not in taken][:PIDS_REUSED_MAX]
+        taken = {process.group for process in host.processes.values()}
+        taken.update([process.session for process in host.processes.values()])
+        free = []
+        for pid in reversed(host.reaped):
+            if pid not in taken:
+                free.append(pid)
+                if len(free) == PIDS_REUSED_MAX:
+                    break
+        return free
 
     def spawn(
         self,
@@ -388,6 +396,7 @@ class World:
             if host.fs is not None:
                 host.fs.close()
                 host.fs = None
+            host.processes.clear()
         self.network.close()
         self._programs = None
         for process in self.processes:

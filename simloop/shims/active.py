@@ -39,31 +39,22 @@ def calling_frame() -> FrameType | None:
 def call_site() -> str:
     """The innermost line that is neither ours nor the standard library's, as ``file:line``."""
     frame: FrameType | None = sys._getframe(1)
-    fallback: FrameType | None = None
-    while frame is not None:
-        name = frame.f_code.co_filename
-        whose = _whose.get(name) or _sort(name)
-        if whose == "theirs":
-            break
-        if fallback is None and whose != "ours":
-            fallback = frame
+    # Every process that is started asks for its line: most frames are to be skipped at once.
+    while frame is not None and ((name := frame.f_code.co_filename) in _skipped or _is_skipped(name)):
         frame = frame.f_back
-    else:
-        frame = fallback
+    if frame is None:
+        frame = calling_frame()  # of the standard library
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
-_whose: dict[str, str] = {}
+_skipped: set[str] = set()
 
 
-def _sort(name: str) -> str:
-    """Whose a file is. Every process that is started asks for its line."""
-    if name.startswith((_OURS, "<frozen")):
-        whose = "ours"
-    else:
-        whose = "python's" if name.startswith(_STDLIB) and not name.startswith(_SITE) else "theirs"
-    _whose[name] = whose
-    return whose
+def _is_skipped(name: str) -> bool:
+    if name.startswith((_OURS, "<frozen")) or (name.startswith(_STDLIB) and not name.startswith(_SITE)):
+        _skipped.add(name)
+        return True
+    return False
 
 
 def escape(what: str, remedy: str) -> EscapedSimulationError:

@@ -138,10 +138,10 @@ def pidfd_open(pid: int, flags: int = 0) -> int:
 def _process(world: World, pid: int) -> Process:
     if not pid:
         return world.current
-    for process in world.processes:
-        if process.pid == pid and process.host is world.current.host and not process.reaped:
-            return process
-    raise fail(errno.ESRCH)
+    process = world.current.host.processes.get(pid)
+    if process is None:
+        raise fail(errno.ESRCH)
+    return process
 
 
 # --- groups and sessions --------------------------------------------------------------------------------
@@ -179,16 +179,15 @@ def setpgid(pid: int, pgrp: int, /) -> None:
         # All children run programs of their own by then (setpgid(2) on EACCES).
         known = process.parent is own
         raise fail(errno.ESRCH if not known else errno.EACCES if process.session == own.session else errno.EPERM)
-    if process.session == process.pid or not may_join(world, process, group):
+    if process.session == process.pid or not may_join(process, group):
         raise fail(errno.EPERM)
     process.group = group
 
 
-def may_join(world: World, process: Process, group: int) -> bool:
+def may_join(process: Process, group: int) -> bool:
     """Whether there is such a group in the session of `process`, or may be for it alone."""
     return group == process.pid or any(
-        other.group == group and other.session == process.session and other.host is process.host and not other.reaped
-        for other in world.processes
+        other.group == group and other.session == process.session for other in process.host.processes.values()
     )
 
 

@@ -112,7 +112,7 @@ def kill(pid: int, sig: int, /) -> None:
         return
     if pid == INIT_PID:
         return  # it gets only signals that it has handlers for (kill(2))
-    targets = meant(world.processes, world.current, pid)
+    targets = meant(world.current, pid)
     if not 0 <= sig < _signal.NSIG:
         raise fail(errno.EINVAL)
     if sig == 0:

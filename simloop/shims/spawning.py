@@ -124,7 +124,7 @@ def _directory(world: World, cwd: str | None) -> str:
 def _group(world: World, start_new_session: bool, group: int) -> int:
     """setpgid(2) in the child: the group that it may join; 0 for one of its own, and -1 for its parent's."""
     # Who leads a session, as the child does by then, cannot go to a group, not even to its own.
-    if (group >= 0 and start_new_session) or (group > 0 and not may_join(world, world.current, group)):
+    if (group >= 0 and start_new_session) or (group > 0 and not may_join(world.current, group)):
         raise fail(errno.EPERM)
     return group
 
