@@ -6,7 +6,7 @@ import os
 import sys
 from _thread import get_ident
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simloop.errors import EscapedSimulationError
 
@@ -39,20 +39,24 @@ def calling_frame() -> FrameType | None:
 def call_site() -> str:
     """The innermost line that is neither ours nor the standard library's, as ``file:line``."""
     frame: FrameType | None = sys._getframe(1)
-    # Every process that is started asks for its line: most frames are to be skipped at once.
-    while frame is not None and ((name := frame.f_code.co_filename) in _skipped or _is_skipped(name)):
+    # Every process that is started asks for its line. The code of a frame would tell its file, too, but to look at it
+    # is announced to audit hooks, each time.
+    while frame is not None and ((file := frame.f_globals.get("__file__")) in _skipped or _is_skipped(file, frame)):
         frame = frame.f_back
     if frame is None:
         frame = calling_frame()  # of the standard library
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
-_skipped: set[str] = set()
+#: Files of ours and of the standard library.
+_skipped: set[Any] = set()
 
 
-def _is_skipped(name: str) -> bool:
+def _is_skipped(file: Any, frame: FrameType) -> bool:
+    name = frame.f_code.co_filename
     if name.startswith((_OURS, "<frozen")) or (name.startswith(_STDLIB) and not name.startswith(_SITE)):
-        _skipped.add(name)
+        if isinstance(file, str):
+            _skipped.add(file)
         return True
     return False
 
