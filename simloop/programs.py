@@ -14,10 +14,11 @@ from typing import Any, NoReturn
 
 from simloop.errors import ConfigurationError, SimulationError, UncalledProgramError
 from simloop.hosted import HostedProcess, exit_code
-from simloop.kernel.clock import MILLISECOND
+from simloop.kernel.clock import MILLISECOND, SECOND
 from simloop.kernel.files import Description
 from simloop.kernel.pipes import End
 from simloop.kernel.process import Process
+from simloop.kernel.processes import exit_status
 from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.threads import DELAYS, delay
 from simloop.network.world import World
@@ -255,26 +256,30 @@ class SimProgram:
         #: Where it was registered, as ``file:line``.
         self.place = "?"
         self._times = times
-        self._script = _data(stdout), _data(stderr), returncode, takes
+        self._stdout, self._stderr = _data(stdout), _data(stderr)
+        self.returncode = returncode
+        self.takes = takes
         self._main: ProgramMain = self._scripted
+        #: Whether it does nothing but take its time and end: for that it needs no loop.
+        self.is_silent = not self._stdout and not self._stderr
 
     def __call__(self, main: ProgramMain) -> ProgramMain:
         """As a decorator: ``main(proc)`` plays it."""
         self._main = main
+        self.is_silent = False
         return main
 
     def main(self, process: SimProcess) -> Awaitable[int | None]:
         return self._main(process)
 
     async def _scripted(self, process: SimProcess) -> int:
-        stdout, stderr, returncode, takes = self._script
-        if takes:
-            await asyncio.sleep(takes)
-        if stdout:
-            process.stdout.write(stdout)
-        if stderr:
-            process.stderr.write(stderr)
-        return returncode
+        if self.takes:
+            await asyncio.sleep(self.takes)
+        if self._stdout:
+            process.stdout.write(self._stdout)
+        if self._stderr:
+            process.stderr.write(self._stderr)
+        return self.returncode
 
     def plays(self, executable: str, argv: Sequence[str]) -> bool:
         """Whether it stands for this file, called with these arguments."""
@@ -331,15 +336,28 @@ class Programs:
             return
         program.calls.append(argv)
         world = self._world
-        proc = SimProcess(process, argv)
         scheduler = world.scheduler
+        if program.is_silent:
+            # Nobody handles signals there, as Python does with the one of Ctrl-C.
+            process.signal_handlers.setdefault(signal.SIGINT, signal.SIG_DFL)
+
+        def end() -> None:
+            if process.stopped and not process.dead:
+                scheduler.when(lambda: process.dead or not process.stopped, end)
+            elif not process.ended and not process.dead:
+                world.end(process, exit_status(program.returncode))
 
         def on_end(status: int | None) -> None:
             if status is not None:
                 world.end(process, status)
 
         def begin(turns: int = 0) -> None:
-            if not process.ended and not process.dead:
+            if process.ended or process.dead:
+                return
+            if program.is_silent:
+                scheduler.at(scheduler.clock.now + round(program.takes * SECOND), end)
+            else:
+                proc = SimProcess(process, argv)
                 body: Any = proc._run(program.main)
                 body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
                 scheduler.favour(HostedProcess(world, process, body, on_end).loop, turns)
