@@ -283,13 +283,15 @@ class SimProgram:
 
     def plays(self, executable: str, argv: Sequence[str]) -> bool:
         """Whether it stands for this file, called with these arguments."""
-        name = executable if "/" in self.name else basename(executable)
+        if executable != self.name and not _is_like(executable if "/" in self.name else basename(executable), self.name):
+            return False
+        if self._times is not None and len(self.calls) >= self._times:
+            return False
+        if not self.arguments:
+            return True
         arguments = argv[1:]
-        return (
-            (self._times is None or len(self.calls) < self._times)
-            and _is_like(name, self.name)
-            and len(arguments) >= len(self.arguments)
-            and all(_is_like(argument, pattern) for argument, pattern in zip(arguments, self.arguments))  # noqa: B905
+        return len(arguments) >= len(self.arguments) and all(
+            _is_like(argument, pattern) for argument, pattern in zip(arguments, self.arguments)  # noqa: B905
         )
 
     @property
@@ -322,8 +324,10 @@ class Programs:
 
     def find(self, executable: str, argv: Sequence[str]) -> SimProgram | Shell | None:
         """What stands for a file: of several the one that was registered last."""
-        found = next((program for program in reversed(self._programs) if program.plays(executable, argv)), None)
-        return found if found is not None else Shell.for_call(executable, argv)
+        for program in reversed(self._programs):
+            if program.plays(executable, argv):
+                return program
+        return Shell.for_call(executable, argv)
 
     def is_there(self, name: str) -> bool:
         """Whether some program has this very name, whatever its arguments."""
@@ -354,7 +358,9 @@ class Programs:
         def begin(turns: int = 0) -> None:
             if process.ended or process.dead:
                 return
-            if program.is_silent:
+            if program.is_silent and not program.takes:
+                end()
+            elif program.is_silent:
                 scheduler.at(scheduler.clock.now + round(program.takes * SECOND), end)
             else:
                 proc = SimProcess(process, argv)

@@ -49,8 +49,9 @@ def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Pro
     if process.ended:
         return
     process.ended = True
-    for fd in sorted(process.files):
-        process.close(fd)
+    if process.files:
+        for fd in sorted(process.files):
+            process.close(fd)
     for child in process.children:
         # An orphan: init adopts it, and reaps it.
         child.parent = None
@@ -68,10 +69,12 @@ def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Pro
         if parent is None:
             process.vanish()
             return
-        if disposition(parent, _signal.SIGCHLD) == _signal.SIG_IGN:
+        handler = disposition(parent, _signal.SIGCHLD)
+        if handler == _signal.SIG_IGN:
             # "the child processes become zombies" only if it is not ignored (wait(2), NOTES).
             reap(process)
-        tell(parent)
+        if handler != _signal.SIG_DFL or parent.masked or parent.stopped:
+            tell(parent)  # for most there is nothing to tell: by default the signal does nothing
 
     if process.parent is None:
         notify()
@@ -87,21 +90,24 @@ def find_child(parent: Process, pid: int, *, asked: bool = False) -> Process | N
     Processes are parallel: one that is over may be seen to be by who has `asked`, in the middle of a turn, before its
     parent's loop has heard of it.
     """
-    children = [child for child in parent.children if _means(parent, child, pid)]
+    children = [child for child in parent.children if child.pid == pid or (pid <= 0 and _means(parent, child, pid))]
     if not children:
         raise fail(errno.ECHILD)
     if asked:
-        for child in children:
-            if child.ended and child.notify is not None:
-                child.notify()
-        # Who ignores SIGCHLD has no child any more.
-        return find_child(parent, pid)
-    return next((child for child in children if child.status is not None), None)
+        unseen = [child for child in children if child.ended and child.status is None]
+        if unseen:
+            for child in unseen:
+                if child.notify is not None:
+                    child.notify()
+            # Who ignores SIGCHLD has no child any more.
+            return find_child(parent, pid)
+    for child in children:
+        if child.status is not None:
+            return child
+    return None
 
 
 def _means(parent: Process, child: Process, pid: int) -> bool:
-    if pid > 0:
-        return child.pid == pid
     return pid == -1 or child.group == (parent.group if pid == 0 else -pid)
 
 
@@ -109,7 +115,8 @@ def reap(child: Process) -> tuple[int, int]:
     """Its pid and status, told once."""
     assert child.parent is not None
     assert child.status is not None
-    child.parent.children = tuple(other for other in child.parent.children if other is not child)
+    children = child.parent.children
+    child.parent.children = () if len(children) == 1 else tuple(other for other in children if other is not child)
     child.parent = None
     child.vanish()
     child.host.reaped.append(child.pid)

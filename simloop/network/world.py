@@ -141,11 +141,12 @@ class World:
 
     def _free_pids(self, host: Host) -> list[int]:
         """Of the last processes that are gone. A number that a process, a group or a session has is not free."""
-        taken = {process.group for process in host.processes.values()}
-        taken.update([process.session for process in host.processes.values()])
-        free = []
+        free: list[int] = []
         for pid in reversed(host.reaped):
-            if pid not in taken:
+            for process in host.processes.values():
+                if process.group == pid or process.session == pid:
+                    break
+            else:
                 free.append(pid)
                 if len(free) == PIDS_REUSED_MAX:
                     break
@@ -171,9 +172,10 @@ class World:
         child.started_at = place
         for fd, file in files.items():
             child.inherit(fd, file)
-        handlers = parent.signal_handlers.items()
-        # "The dispositions of any signals that are being caught are reset to the default" (execve(2)).
-        child.signal_handlers = {number: handler for number, handler in handlers if handler == _signal.SIG_IGN}
+        if parent.signal_handlers:
+            handlers = parent.signal_handlers.items()
+            # "The dispositions of any signals that are being caught are reset to the default" (execve(2)).
+            child.signal_handlers = {number: handler for number, handler in handlers if handler == _signal.SIG_IGN}
         self._inherit_files(parent, child, cwd)
         self.programs.start(child, argv, program)
         return child
