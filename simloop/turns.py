@@ -35,7 +35,7 @@ class TurnLoop(TidyLoop):
     #: Called with what breaks out of a turn of such a loop: a signal handler's exception, or `SystemExit`.
     on_break: Callable[[BaseException], None] | None = None
     #: The simulated thread that runs it, if it is not the process's main one.
-    thread: SimThread | None = None
+    thread: SimThread | None
     #: How often Ctrl-C has come while its main task was there.
     interrupts = 0
 

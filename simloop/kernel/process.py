@@ -99,29 +99,30 @@ class Host:
         return f"<Host {self.name} {self.ipv4}>"
 
 
+_NONE: frozenset[int] = frozenset()
+
+
 class Process:
     """A simulated process: a host, a pid, open files, signal handlers, and its own loop."""
 
-    #: Its calls on files, once it has made one.
-    calls: FileCalls | None = None
-    loop: Runnable | None = None
-    #: How many callbacks its loop has run; and a hash of what has arrived at it, and after how many each time.
-    steps = 0
-    order = 0
+    # Slots for what each turn, start or end of a process looks at: a class's default that some instances replace is ten
+    # times as slow to find. What few processes ever have stands here.
+    __slots__ = (
+        "__dict__", "_free", "_next_fd", "calls", "children", "dead", "ended", "environ", "files", "group", "holders",
+        "host", "inheritable", "loop", "masked", "name", "notify", "observers", "on_death", "order", "parent", "pid",
+        "session", "signal_handlers", "signals", "started_at", "status", "steps", "stopped",
+    )  # fmt: skip
+
     wakeup_fd = -1
-    #: Signals that have come, and whose handlers its main thread has still to run; and those that wait for being
-    #: let in, since they are masked or the process is stopped.
-    signals: tuple[int, ...]
+    #: When a signal with a handler has come last.
     caught_ns = 0
     #: The turn in which its loop has seen all that it has looked at so far.
     signals_until = 0
+    #: Signals that wait for being let in, since they are masked or the process is stopped.
     pending: tuple[int, ...] = ()
-    masked: frozenset[int] = frozenset()
     #: How many handlers have been called, and what the last one that raised anything has raised.
     handled = 0
     broken_by: BaseException | None = None
-    #: By a signal, until SIGCONT.
-    stopped = False
     #: The processors that it may use, if it has said so.
     affinity: frozenset[int] | None = None
     nice = 0
@@ -129,49 +130,56 @@ class Process:
     temporary_names: Any = None
     #: Its interval timer, once it has set one.
     timer: Any = None
-    #: It was killed, or its machine has lost power: it never does anything again.
-    dead = False
-    #: Who started it; None for those that nobody waits for.
-    parent: Process | None = None
-    children: tuple[Process, ...] = ()
-    #: Whether it has ended, and its status as wait(2) gives it once that can be seen.
-    ended = False
-    status: int | None = None
-    #: Lets it be seen, once it has ended; that happens by itself, too, sooner or later.
-    notify: Callable[[], None] | None = None
-    #: What it was started with, if another process has started it.
-    environ: dict[str, str] | None = None
-    #: The line that started it, as ``file:line``.
-    started_at = "?"
-    #: Called when it dies.
-    on_death: Callable[[], None] | None = None
 
     def __init__(self, host: Host, pid: int, name: str) -> None:
-        # What most processes never have stands above, or is made when it is asked for: every run makes one.
         #: Tells it from the other processes of the world, in point ids and reports.
         self.name = name
         self.host = host
         self.pid = pid
-        self.signals = ()
+        #: Its process group and its session (credentials(7)).
+        self.group = self.session = pid
+        self.loop: Runnable | None = None
+        #: How many callbacks its loop has run; and a hash of what has arrived at it, and after how many each time.
+        self.steps = 0
+        self.order = 0
+
         self.files: dict[int, File] = {}
+        self._free: list[int] = []
+        self._next_fd = FIRST_FD
         #: Objects by the descriptor that they stand for, as long as they live.
         self.holders: dict[int, weakref.ref[Holder]] = {}
         #: Descriptors without FD_CLOEXEC.
         self.inheritable: set[int] = set()
-        self._free: list[int] = []
-        self._next_fd = FIRST_FD
-        #: Its process group and its session (credentials(7)).
-        self.group = self.session = pid
+        #: Its calls on files, once it has made one.
+        self.calls: FileCalls | None = None
 
-    @cached_property
-    def signal_handlers(self) -> dict[int, Callable[..., Any] | int | None]:
-        """Handlers by signal number, as `signal.signal` was given them."""
-        return {}
+        #: Signals that have come, and whose handlers its main thread has still to run.
+        self.signals: tuple[int, ...] = ()
+        #: Handlers by signal number, as `signal.signal` was given them.
+        self.signal_handlers: dict[int, Callable[..., Any] | int | None] = {}
+        self.masked: frozenset[int] = _NONE
+        #: By a signal, until SIGCONT.
+        self.stopped = False
 
-    @cached_property
-    def observers(self) -> list[File]:
-        """Descriptors that show whether it has ended."""
-        return []
+        #: Who started it; None for those that nobody waits for.
+        self.parent: Process | None = None
+        self.children: tuple[Process, ...] = ()
+        #: What it was started with, if another process has started it.
+        self.environ: dict[str, str] | None = None
+        #: The line that started it, as ``file:line``.
+        self.started_at = "?"
+
+        #: It was killed, or its machine has lost power: it never does anything again.
+        self.dead = False
+        #: Called when it dies.
+        self.on_death: Callable[[], None] | None = None
+        #: Whether it has ended, and its status as wait(2) gives it once that can be seen.
+        self.ended = False
+        self.status: int | None = None
+        #: Lets it be seen, once it has ended; that happens by itself, too, sooner or later.
+        self.notify: Callable[[], None] | None = None
+        #: Descriptors that show whether it has ended.
+        self.observers: list[File] = []
 
     def open(self, file: File) -> int:
         """A descriptor for `file`: the lowest free one, as POSIX wants it."""

@@ -44,7 +44,7 @@ def name_of(number: int) -> str:
 def disposition(process: Process, number: int) -> Any:
     """The handler of a signal, `SIG_IGN` or `SIG_DFL`."""
     default = _PYTHONS.get(number, _signal.SIG_DFL)
-    return process.signal_handlers.get(number, default) if "signal_handlers" in process.__dict__ else default
+    return process.signal_handlers.get(number, default)
 
 
 def generate(process: Process, number: int, scheduler: Scheduler, effects: Effects) -> None:
