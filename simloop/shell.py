@@ -100,6 +100,8 @@ def _plain(word: str) -> str:
 class Shell:
     """What is run for one call of ``sh -c``."""
 
+    is_silent = False
+
     def __init__(self, name: str, script: str) -> None:
         self.name = name
         self.commands = parse(script)

@@ -103,8 +103,10 @@ class TidyLoop(asyncio.SelectorEventLoop):
         return self._noted(await super()._make_subprocess_transport(*args, **kwargs))  # type: ignore[misc]
 
     def _noted(self, transport: Any) -> Any:
-        self._noted_transports = [reference for reference in self._noted_transports if reference() is not None]
-        self._noted_transports.append(weakref.ref(transport))
+        noted = self._noted_transports
+        if len(noted) > REGISTRY_START:
+            noted[:] = [reference for reference in noted if reference() is not None]
+        noted.append(weakref.ref(transport))
         return transport
 
     def _has_asyncgens(self) -> bool:

@@ -109,7 +109,7 @@ class Process:
     # times as slow to find. What few processes ever have stands here.
     __slots__ = (
         "__dict__", "_free", "_next_fd", "calls", "children", "dead", "ended", "environ", "files", "group", "holders",
-        "host", "inheritable", "loop", "masked", "name", "notify", "observers", "on_death", "order", "parent", "pid",
+        "host", "inheritable", "kept", "loop", "masked", "name", "notify", "observers", "on_death", "order", "parent", "pid",
         "session", "signal_handlers", "signals", "started_at", "status", "steps", "stopped",
     )  # fmt: skip
 
@@ -148,6 +148,8 @@ class Process:
         self._next_fd = FIRST_FD
         #: Objects by the descriptor that they stand for, as long as they live.
         self.holders: dict[int, weakref.ref[Holder]] = {}
+        #: Others who want to know when the world is over.
+        self.kept: list[Holder] = []
         #: Descriptors without FD_CLOEXEC.
         self.inheritable: set[int] = set()
         #: Its calls on files, once it has made one.
@@ -241,10 +243,13 @@ class Process:
     def forget_holders(self) -> None:
         """Nothing that still stands for a descriptor may do anything any more."""
         for reference in self.holders.values():
-            holder = reference()
-            if holder is not None:
-                holder.forget()
+            held = reference()
+            if held is not None:
+                held.forget()
         self.holders.clear()
+        for holder in self.kept:
+            holder.forget()
+        self.kept.clear()
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.name}>"

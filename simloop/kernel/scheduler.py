@@ -147,6 +147,8 @@ class Scheduler:
         Odd answers let it arrive with a timer (so that its callbacks run before the timer's in one turn), even ones
         just after the timer has fired.
         """
+        if not self.any_timers():
+            return None
         rivals = self.timers(due_ns, due_ns + slack_ns - _JUST_AFTER_NS)
         if not rivals:
             return None

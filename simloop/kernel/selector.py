@@ -70,7 +70,8 @@ class SimSelector(selectors.BaseSelector):
         key = self._keys[fd] = SelectorKey(fileobj, fd, events, data)
         interest = self._interests[fd] = _Interest(key, file, self.candidates)
         file.watchers.append(interest)
-        self.candidates[interest] = None
+        if interest.events():
+            self.candidates[interest] = None
         return key
 
     def unregister(self, fileobj: Any) -> SelectorKey:

@@ -176,7 +176,8 @@ class World:
             handlers = parent.signal_handlers.items()
             # "The dispositions of any signals that are being caught are reset to the default" (execve(2)).
             child.signal_handlers = {number: handler for number, handler in handlers if handler == _signal.SIG_IGN}
-        self._inherit_files(parent, child, cwd)
+        if not program.is_silent:
+            self._inherit_files(parent, child, cwd)
         self.programs.start(child, argv, program)
         return child
 

@@ -17,7 +17,7 @@ from typing import Any
 from simloop.kernel.errors import fail
 from simloop.kernel.process import Process
 from simloop.kernel.processes import PidFd, find_child, reap
-from simloop.network.world import World
+from simloop.network.world import FIRST_PID, World
 from simloop.shims import active
 from simloop.shims.patch import builtin
 
@@ -216,18 +216,17 @@ else:
 
 def internal_poll(self: Any, _deadstate: Any = None) -> Any:
     # What was started outside of the world, such as a server for all tests, is a real process.
-    own = _own_waitpid if hasattr(self, "_sim_kept") else {}
+    own = _own_waitpid if self.pid >= FIRST_PID else {}
     return _real_internal_poll(self, _deadstate, **own)
 
 
-class Kept:
-    """Goes with a `subprocess.Popen` and is told when its world is over, in which its process was."""
+class Kept(weakref.ref[Any]):
+    """Knows a `subprocess.Popen`, and is told when the world is over in which its process was."""
 
-    def __init__(self, popen: Any) -> None:
-        self._popen = weakref.ref(popen)
+    __slots__ = ()
 
     def forget(self) -> None:
-        popen = self._popen()
+        popen = self()
         if popen is not None and popen.returncode is None:
             # As subprocess itself does with a child that it knows nothing of: whoever has that pid later is not asked.
             popen.returncode = sys.maxsize
@@ -235,8 +234,7 @@ class Kept:
 
 def keep(process: Process, popen: Any) -> None:
     """Let `popen` know when the world of `process`, which has it, is over."""
-    popen._sim_kept = kept = Kept(popen)
-    process.holders[-popen.pid] = weakref.ref(kept)
+    process.kept.append(Kept(popen))
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [

@@ -189,10 +189,10 @@ def fork_exec(
     except OSError as error:
         return _failed(world, errpipe_write, error.errno or 0, stage)
     child = world.spawn(parent, files, argv, program, environ, directory, active.call_site())
-    assert child.calls is not None
-    child.calls.credentials = credentials
-    if umask >= 0:
-        child.calls.umask = umask
+    if child.calls is not None:
+        child.calls.credentials = credentials
+        if umask >= 0:
+            child.calls.umask = umask
     return _become(child, start_new_session, group)
 
 
@@ -211,11 +211,12 @@ def _kept_open(
                 os.fstat(fd)  # a closed one is no escape
                 raise active.escape(f"passing on the real descriptor {fd}", "open the file inside the run")
             raise fail(errno.EBADF)
-    for number, fd in enumerate(standard):
-        if fd == -1:
-            fd = number
-        if fd in parent.files:
-            files[number] = parent.files[fd]
+    if parent.files:
+        for number, fd in enumerate(standard):
+            if fd == -1:
+                fd = number
+            if fd in parent.files:
+                files[number] = parent.files[fd]
     return files
 
 
@@ -280,7 +281,7 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
     sys.audit("subprocess.Popen", argv[0], argv, None, None)
     parent = world.current
     files = _kept_open(parent, True, (), (fds[0], fds[3], fds[5]), -1)
-    popen.pid = world.spawn(parent, files, argv, program, environment(parent), None, active.call_site()).pid
+    popen.pid = world.spawn(parent, files, argv, program, environment(parent), None, active.call_site(3)).pid
     popen._child_created = True
     if fds != _NO_PIPES or hasattr(popen, "_devnull"):
         popen._close_pipe_fds(*fds)
