@@ -320,14 +320,21 @@ class SimLoop(TurnLoop):
             handle = popleft()
             if not handle._cancelled:
                 # Handle._run(), without the call.
+                args = handle._args
                 try:
-                    handle._context.run(handle._callback, *handle._args)
+                    # Most have none, or one: to unpack them costs as much as all else here.
+                    if not args:
+                        handle._context.run(handle._callback)
+                    elif len(args) == 1:
+                        handle._context.run(handle._callback, args[0])
+                    else:
+                        handle._context.run(handle._callback, *args)
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:
                     self._callback_failed(handle, error)
         # As in stock asyncio: no reference to the last handle outlives the turn.
-        handle = None
+        handle = args = None
 
     def _callback_failed(self, handle: Any, error: BaseException) -> None:
         """As Handle._run() reports it (Lib/asyncio/events.py)."""

@@ -9,12 +9,13 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from posixpath import basename
 from typing import Any, NoReturn
 
 from simloop.errors import ConfigurationError, SimulationError, UncalledProgramError
 from simloop.hosted import HostedProcess, exit_code
-from simloop.kernel.clock import MILLISECOND, SECOND
+from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.files import Description
 from simloop.kernel.pipes import End
 from simloop.kernel.process import Process
@@ -258,10 +259,10 @@ class SimProgram:
         self._times = times
         self._stdout, self._stderr = _data(stdout), _data(stderr)
         self.returncode = returncode
-        self.takes = takes
+        self._takes = takes
         self._main: ProgramMain = self._scripted
-        #: Whether it does nothing but take its time and end: for that it needs no loop.
-        self.is_silent = not self._stdout and not self._stderr
+        #: Whether it does nothing but end: for that it needs no loop.
+        self.is_silent = not self._stdout and not self._stderr and not takes
 
     def __call__(self, main: ProgramMain) -> ProgramMain:
         """As a decorator: ``main(proc)`` plays it."""
@@ -273,8 +274,8 @@ class SimProgram:
         return self._main(process)
 
     async def _scripted(self, process: SimProcess) -> int:
-        if self.takes:
-            await asyncio.sleep(self.takes)
+        if self._takes:
+            await asyncio.sleep(self._takes)
         if self._stdout:
             process.stdout.write(self._stdout)
         if self._stderr:
@@ -283,7 +284,9 @@ class SimProgram:
 
     def plays(self, executable: str, argv: Sequence[str]) -> bool:
         """Whether it stands for this file, called with these arguments."""
-        if executable != self.name and not _is_like(executable if "/" in self.name else basename(executable), self.name):
+        if executable != self.name and not _is_like(
+            executable if "/" in self.name else basename(executable), self.name
+        ):
             return False
         if self._times is not None and len(self.calls) >= self._times:
             return False
@@ -291,7 +294,8 @@ class SimProgram:
             return True
         arguments = argv[1:]
         return len(arguments) >= len(self.arguments) and all(
-            _is_like(argument, pattern) for argument, pattern in zip(arguments, self.arguments)  # noqa: B905
+            _is_like(argument, pattern)
+            for argument, pattern in zip(arguments, self.arguments)  # noqa: B905
         )
 
     @property
@@ -339,35 +343,11 @@ class Programs:
             program.start(self._world, process)
             return
         program.calls.append(argv)
-        world = self._world
-        scheduler = world.scheduler
         if program.is_silent:
             # Nobody handles signals there, as Python does with the one of Ctrl-C.
             process.signal_handlers.setdefault(signal.SIGINT, signal.SIG_DFL)
-
-        def end() -> None:
-            if process.stopped and not process.dead:
-                scheduler.when(lambda: process.dead or not process.stopped, end)
-            elif not process.ended and not process.dead:
-                world.end(process, exit_status(program.returncode))
-
-        def on_end(status: int | None) -> None:
-            if status is not None:
-                world.end(process, status)
-
-        def begin(turns: int = 0) -> None:
-            if process.ended or process.dead:
-                return
-            if program.is_silent and not program.takes:
-                end()
-            elif program.is_silent:
-                scheduler.at(scheduler.clock.now + round(program.takes * SECOND), end)
-            else:
-                proc = SimProcess(process, argv)
-                body: Any = proc._run(program.main)
-                body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
-                scheduler.favour(HostedProcess(world, process, body, on_end).loop, turns)
-
+        begin = partial(self._begin, process, argv, program)
+        scheduler = self._world.scheduler
         # Between fork(2) and its first step it loads what it needs, which takes one process longer than another.
         answer = scheduler.choices.choose(process.name, "process.start", len(STARTS), process)
         if not answer:
@@ -376,3 +356,22 @@ class Programs:
             scheduler.at(scheduler.clock.now, lambda: begin(STREAKS[answer - 1]))
         else:
             delay(scheduler, answer - len(STREAKS), _START_NS, begin)
+
+    def _begin(self, process: Process, argv: list[str], program: SimProgram, turns: int = 0) -> None:
+        if process.ended or process.dead:
+            return
+        world = self._world
+        if not program.is_silent:
+            body: Any = SimProcess(process, argv)._run(program.main)
+            body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
+            hosted = HostedProcess(world, process, body, partial(self._ended, process))
+            world.scheduler.favour(hosted.loop, turns)
+        elif process.stopped:
+            begin = partial(self._begin, process, argv, program)
+            world.scheduler.when(lambda: process.dead or not process.stopped, begin)
+        else:
+            world.end(process, exit_status(program.returncode))
+
+    def _ended(self, process: Process, status: int | None) -> None:
+        if status is not None:
+            self._world.end(process, status)

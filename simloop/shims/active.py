@@ -42,24 +42,23 @@ def call_site(depth: int = 1) -> str:
     frame: FrameType | None = sys._getframe(depth)
     # Every process that is started asks for its line. The code of a frame would tell its file, too, but to look at it
     # is announced to audit hooks, each time.
-    while frame is not None and ((file := frame.f_globals.get("__file__")) in _skipped or _is_skipped(file, frame)):
+    while frame is not None and (frame.f_globals.get("__file__") in _skipped or _is_skipped(frame)):
         frame = frame.f_back
     if frame is None:
         frame = calling_frame()  # of the standard library
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
-#: Files of ours and of the standard library.
+#: Files that are ours, or of the standard library.
 _skipped: set[Any] = set()
 
 
-def _is_skipped(file: Any, frame: FrameType) -> bool:
+def _is_skipped(frame: FrameType) -> bool:
     name = frame.f_code.co_filename
-    if name.startswith((_OURS, "<frozen")) or (name.startswith(_STDLIB) and not name.startswith(_SITE)):
-        if isinstance(file, str):
-            _skipped.add(file)
-        return True
-    return False
+    skipped = name.startswith((_OURS, "<frozen")) or (name.startswith(_STDLIB) and not name.startswith(_SITE))
+    if skipped and isinstance(file := frame.f_globals.get("__file__"), str):
+        _skipped.add(file)
+    return skipped
 
 
 def escape(what: str, remedy: str) -> EscapedSimulationError:
