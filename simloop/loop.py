@@ -261,14 +261,15 @@ class SimLoop(TurnLoop):
             self._drop_cancelled_timers()
         ready = self._ready
         # A turn costs one look at the clock, however often it looks: a loop that spins must see time pass.
-        self._clock.now += READ_NS
+        clock = self._clock
+        clock.now += READ_NS
         timeout: float | None
         if ready or self._stopping:
             timeout = 0
             if scheduled:
                 self._maybe_stall()
         elif scheduled:
-            timeout = scheduled[0]._when - self._clock.now / SECOND
+            timeout = scheduled[0]._when - clock.now / SECOND
             timeout = 0 if timeout < 0 else min(timeout, _MAXIMUM_SELECT_TIMEOUT)
         else:
             timeout = None
@@ -304,20 +305,20 @@ class SimLoop(TurnLoop):
             # Between arrivals a loop decides nothing: what arrived after how many steps is its whole order.
             process.order = hash((process.order, process.steps + queued, ntodo - queued, marks))
         process.steps += ntodo
-        world.steps += ntodo
+        world.steps = steps = world.steps + ntodo
         # Steps and time are part of the digest, folded in as `Choices.choose` does with answers.
-        choices.digest = hash((choices.digest, ntodo, self._clock.now))
-        if world.steps > world.max_steps:
+        choices.digest = hash((choices.digest, ntodo, clock.now))
+        if steps > world.max_steps:
             raise StepLimitError(
                 f"the run took more than {world.max_steps} callbacks (max_steps): raise max_steps, "
                 f"or look for what never rests; last was {self._describe_next()}"
             )
-        popleft = ready.popleft
         if self._debug or self.tracer is not None:
             self._run_batch_watched(ntodo)
             return
-        for _ in range(ntodo):
-            handle = popleft()
+        while ntodo:
+            ntodo -= 1
+            handle = ready.popleft()
             if not handle._cancelled:
                 # Handle._run(), without the call.
                 args = handle._args

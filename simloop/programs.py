@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, partial
 from posixpath import basename
 from typing import Any, NoReturn
 
@@ -24,6 +24,7 @@ from simloop.kernel.scheduler import STREAKS
 from simloop.kernel.threads import DELAYS, delay
 from simloop.network.world import World
 from simloop.shell import Shell
+from simloop.shims.spawning import environment
 
 # How long most programs take to get to their main function, as order of magnitude on Linux; and when else they may.
 _START_NS = MILLISECOND
@@ -45,14 +46,17 @@ class SimProcess:
         self._running = True
         #: Its name and its arguments.
         self.argv = list(argv)
-        #: Its environment.
-        self.env: dict[str, str] = process.environ or {}
         assert process.calls is not None
         self._cwd = process.calls.cwd
         #: Its standard output and error, once anybody has asked for them.
         self._writers: dict[int, asyncio.StreamWriter] = {}
         self._stdin: asyncio.StreamReader | None = None
         self._connecting: asyncio.Task[Any] | None = None
+
+    @cached_property
+    def env(self) -> dict[str, str]:
+        """Its environment."""
+        return environment(self._process)
 
     @property
     def stdin(self) -> asyncio.StreamReader:

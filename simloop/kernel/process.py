@@ -166,8 +166,8 @@ class Process:
         #: Who started it; None for those that nobody waits for.
         self.parent: Process | None = None
         self.children: tuple[Process, ...] = ()
-        #: What it was started with, if another process has started it.
-        self.environ: dict[str, str] | None = None
+        #: What it was started with, if another process has started it: text, or bytes as `os.environ` keeps them.
+        self.environ: dict[Any, Any] | None = None
         #: The line that started it, as ``file:line``.
         self.started_at = "?"
 

@@ -147,8 +147,6 @@ class Scheduler:
         Odd answers let it arrive with a timer (so that its callbacks run before the timer's in one turn), even ones
         just after the timer has fired.
         """
-        if not self.any_timers():
-            return None
         rivals = self.timers(due_ns, due_ns + slack_ns - _JUST_AFTER_NS)
         if not rivals:
             return None
@@ -188,13 +186,14 @@ class Scheduler:
     def poll(self, loop: Runnable, timeout: float | None) -> None:
         """The wait in the middle of a loop's turn: returns once `loop` has work or `timeout` (seconds)
         is over. Like epoll_wait(2), which counts in milliseconds, it never wakes early."""
-        self.turn += 1
-        if self._events or self._held or self._parked:
+        self.turn = turn = self.turn + 1
+        if (self._events and self._events[0][0] <= self.clock.now) or self._held or self._parked:
             self._deliver()
-        if self._driver is not None and self._driver is not loop:
+        driver = self._driver
+        if driver is not None and driver is not loop:
             return  # a nested turn, run because there is work
-        loop.last_turn = self.turn
-        if (timeout is not None and timeout <= 0) or loop.has_work():
+        loop.last_turn = turn
+        if timeout is not None and timeout <= 0:
             if len(self.loops) > 1:
                 self._share(loop)
             return

@@ -310,7 +310,9 @@ def later(
 
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
     due = scheduler.clock.now + usual_ns + _DELAYS_NS[answer]
-    raced = scheduler.race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, _RACE_NS, subject)
+    raced = None
+    if scheduler.any_timers():
+        raced = scheduler.race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, _RACE_NS, subject)
     if raced is not None:
         scheduler.at(raced, action)
     else:

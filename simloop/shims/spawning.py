@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import _posixsubprocess
+import asyncio.subprocess
 import errno
 import os
 import posixpath
@@ -82,26 +83,24 @@ def _why_not(world: World, path: str) -> int:
 
 
 def environment(process: Process) -> dict[str, str]:
-    """What children of `process` are started with, unless they are given another one."""
-    if process.environ is not None:
-        return dict(process.environ)
-    # dict(os.environ) encodes and decodes each name twice, and most environments stay as they are.
+    """What `process` was started with, and so what its children are, unless they are given something else."""
     own: Any = os.environ
-    if own._data != _decoded_from:
-        _decoded_from.clear()
-        _decoded_from.update(own._data)
-        _decoded_to.clear()
-        _decoded_to.update((own.decodekey(name), own.decodevalue(value)) for name, value in own._data.items())
-    return dict(_decoded_to)
+    environ = own._data if process.environ is None else process.environ
+    if environ and type(next(iter(environ))) is bytes:
+        return {own.decodekey(name): own.decodevalue(value) for name, value in environ.items()}
+    return dict(environ)
 
 
-_decoded_from: dict[Any, Any] = {}
-_decoded_to: dict[str, str] = {}
+def _inherited(process: Process) -> dict[Any, Any]:
+    """The same for a child that may never look at it."""
+    own: Any = os.environ
+    environ: dict[Any, Any] = own._data if process.environ is None else process.environ
+    return environ.copy()
 
 
-def _decoded(env: Mapping[Any, Any] | None, process: Process) -> dict[str, str]:
+def _decoded(env: Mapping[Any, Any] | None, process: Process) -> dict[Any, Any]:
     if env is None or (env is os.environ and process.environ is None):
-        return environment(process)
+        return _inherited(process)
     return {_text(name): _text(value) for name, value in env.items()}
 
 
@@ -171,7 +170,7 @@ def fork_exec(
             "preexec_fn", "use the options start_new_session, process_group, umask, user or group of subprocess"
         )
     paths, argv = [_text(path) for path in executables], [_text(arg) for arg in args]
-    environ = environment(world.current) if env is None else dict(_text(pair).split("=", 1) for pair in env)
+    environ = _inherited(world.current) if env is None else dict(_text(pair).split("=", 1) for pair in env)
     directory = None if cwd is None else _text(cwd)
     parent = world.current
     # "noexec" tells subprocess that it was not the program that could not be run.
@@ -281,7 +280,7 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
     sys.audit("subprocess.Popen", argv[0], argv, None, None)
     parent = world.current
     files = _kept_open(parent, True, (), (fds[0], fds[3], fds[5]), -1)
-    popen.pid = world.spawn(parent, files, argv, program, environment(parent), None, active.call_site(3)).pid
+    popen.pid = world.spawn(parent, files, argv, program, _inherited(parent), None, _place()).pid
     popen._child_created = True
     if fds != _NO_PIPES or hasattr(popen, "_devnull"):
         popen._close_pipe_fds(*fds)
@@ -289,6 +288,23 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
 
 
 _NO_PIPES = (-1,) * 6
+# How far above `_place` asyncio.create_subprocess_exec() is, when nothing but asyncio itself and this is in between.
+_ASYNCIO = 9
+
+
+def _place() -> str:
+    """The line that calls, as `active.call_site` finds it: most are found at once, as to look at each frame costs as
+    much as half of all the rest here."""
+    if _calls_asyncio(_ASYNCIO + 1):
+        return active.call_site(_ASYNCIO + 2)
+    return active.call_site(4)
+
+
+def _calls_asyncio(depth: int) -> bool:
+    try:
+        return sys._getframe(depth).f_globals is asyncio.subprocess.__dict__
+    except ValueError:  # there are not so many
+        return False
 
 
 def _explain(error: OSError, name: Any) -> None:
