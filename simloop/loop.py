@@ -249,7 +249,7 @@ class SimLoop(TurnLoop):
 
     def let_cancel(self, entry: Cancellable) -> None:
         self._cancellable.append(entry)
-        self._scheduler.idle_arrivals = True
+        self.world.scheduler.idle_arrivals = True
 
     # --- the turn -------------------------------------------------------------------------------------
 

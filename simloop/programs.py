@@ -21,7 +21,7 @@ from simloop.kernel.pipes import End
 from simloop.kernel.process import Process
 from simloop.kernel.processes import exit_status
 from simloop.kernel.scheduler import STREAKS
-from simloop.kernel.threads import DELAYS, delay
+from simloop.kernel.threads import DELAYS, RACE_NS, delay
 from simloop.network.world import World
 from simloop.shell import Shell
 from simloop.shims.spawning import environment
@@ -355,7 +355,10 @@ class Programs:
         # Between fork(2) and its first step it loads what it needs, which takes one process longer than another.
         answer = scheduler.choices.choose(process.name, "process.start", len(STARTS), process)
         if not answer:
-            scheduler.at(scheduler.clock.now + _START_NS, begin)
+            due = scheduler.clock.now + _START_NS
+            if program.is_silent and scheduler.any_timers():
+                due = scheduler.race(f"{process.name} ", 1, "thread.race", due, RACE_NS, process) or due
+            scheduler.at(due, begin)
         elif answer <= len(STREAKS):
             scheduler.at(scheduler.clock.now, lambda: begin(STREAKS[answer - 1]))
         else:
@@ -374,7 +377,8 @@ class Programs:
             begin = partial(self._begin, process, argv, program)
             world.scheduler.when(lambda: process.dead or not process.stopped, begin)
         else:
-            world.end(process, exit_status(program.returncode))
+            # When it began was a choice, and so is when it has ended.
+            world.end(process, exit_status(program.returncode), at_once=True)
 
     def _ended(self, process: Process, status: int | None) -> None:
         if status is not None:

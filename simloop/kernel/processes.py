@@ -40,9 +40,12 @@ class PidFd(File):
         self.process.observers.remove(self)
 
 
-def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Process], None]) -> None:
+def end(
+    process: Process, status: int, scheduler: Scheduler, tell: Callable[[Process], None], *, at_once: bool = False
+) -> None:
     """`process` is over. As do_exit() in kernel/exit.c: what it had open is closed first, so that others may see the
-    end of its pipes before they see its own; its parent hears of it after that, whenever the kernel comes to it.
+    end of its pipes before they see its own; its parent hears of it after that, whenever the kernel comes to it; or
+    `at_once`, for a process whose end itself comes when a choice says.
 
     ``tell(parent)`` is called when the parent is to get its SIGCHLD.
     """
@@ -76,7 +79,7 @@ def end(process: Process, status: int, scheduler: Scheduler, tell: Callable[[Pro
         if handler != _signal.SIG_DFL or parent.masked or parent.stopped:
             tell(parent)  # for most there is nothing to tell: by default the signal does nothing
 
-    if process.parent is None:
+    if at_once or process.parent is None:
         notify()
     else:
         process.notify = notify

@@ -54,7 +54,7 @@ class SimSelector(selectors.BaseSelector):
         self.loop: Runnable | None = None
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-        fd = _descriptor(fileobj)
+        fd = fileobj if type(fileobj) is int and fileobj >= 0 else _descriptor(fileobj)
         if not events or events & ~(EVENT_READ | EVENT_WRITE):
             raise ValueError(f"Invalid events: {events!r}")
         if fd in self._keys:
@@ -115,7 +115,10 @@ class SimSelector(selectors.BaseSelector):
         return self._scheduler.choices.choose(str(file), "poll.order", len(later) + 1, file)
 
     def has_ready(self) -> bool:
-        return any(interest.events() for interest in self.candidates)
+        for interest in self.candidates:  # noqa: SIM110  asked before each wait: any() would cost twice as much
+            if interest.events():
+                return True
+        return False
 
     def get_key(self, fileobj: Any) -> SelectorKey:
         return self._keys[self._lookup(fileobj)]

@@ -40,7 +40,7 @@ _DELAYS_NS = (0, 0, 0, 0, MILLISECOND, 20 * MILLISECOND, 0, 0, 0, 0)
 # Thread creation and hand-over, as order of magnitude on Linux.
 _SWITCH_NS = 20 * MICROSECOND
 # How late a thread may be for a timer's sake: as late as it may be at all.
-_RACE_NS = 20 * MILLISECOND
+RACE_NS = 20 * MILLISECOND
 # A thread that does not come back for so long (real seconds) waits for something that will never be.
 _REAL_PATIENCE = 30.0
 
@@ -312,7 +312,7 @@ def later(
     due = scheduler.clock.now + usual_ns + _DELAYS_NS[answer]
     raced = None
     if scheduler.any_timers():
-        raced = scheduler.race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, _RACE_NS, subject)
+        raced = scheduler.race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, RACE_NS, subject)
     if raced is not None:
         scheduler.at(raced, action)
     else:

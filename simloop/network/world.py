@@ -201,10 +201,10 @@ class World:
         child.ended, child.status = True, 255 << 8
         return child
 
-    def end(self, process: Process, status: int) -> None:
+    def end(self, process: Process, status: int, *, at_once: bool = False) -> None:
         """`process` has ended, by itself or not."""
         if process is not self.root:
-            end(process, status, self.scheduler, self._child_ended)
+            end(process, status, self.scheduler, self._child_ended, at_once=at_once)
             # Threads that it has left stay where they are.
             process.dead = True
 

@@ -271,8 +271,11 @@ _USUAL = (None, None, None, False, None, True, (), (None, None, None, -1, False,
 def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ...]) -> bool:
     """What `_execute_child` comes to for most calls, in a fourth of its steps. Returns False, with nothing done, where
     it would come to anything else, such as an error."""
-    if not argv or not all(type(arg) is str and "\0" not in arg for arg in argv) or not argv[0]:
+    if not argv or not argv[0]:
         return False
+    for arg in argv:
+        if type(arg) is not str or "\0" in arg:
+            return False
     try:
         program = find_program(world, _on_path(argv[0]), argv)
     except OSError:

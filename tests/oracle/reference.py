@@ -62,6 +62,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
     deadline_ns = SimLoop.deadline_ns
     idle_arrival = SimLoop.idle_arrival
     may_cancel = SimLoop.may_cancel
+    let_cancel = SimLoop.let_cancel
     _cancel_from_outside = SimLoop._cancel_from_outside
     _drop_cancelled_timers = SimLoop._drop_cancelled_timers
     _maybe_stall = SimLoop._maybe_stall
