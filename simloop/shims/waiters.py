@@ -103,7 +103,7 @@ class Waiter:
         process, child = self._process, self.child
         if process.stopped or process.dead:
             return process.dead
-        return child is None or child.status is not None or child.parent is not process
+        return child is None or child.status is not None
 
     def _run(self) -> None:
         """What a thread would do, seen from inside as from a thread of its own: by its name, by what runs in it, and by

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import _thread
 import asyncio
-import logging
 import os
 import signal
+import subprocess
 import threading
 import warnings
 from asyncio import unix_events
@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 import simloop
+from simloop.choices import Choices
+from simloop.kernel.threads import DELAYS
+from simloop.simulation import Limits, execute
 
 Watcher: Any = unix_events.ThreadedChildWatcher  # type: ignore[attr-defined]
 Use = Callable[[Any], Any]
@@ -53,17 +56,18 @@ def thread_of(watcher: Any) -> threading.Thread:
 
 
 def test_no_thread_is_started(watcher: Any) -> None:
-    async def main() -> tuple[int, int]:
+    async def main() -> list[threading.Thread]:
         simloop.current().program("tool", takes=0.1, returncode=3)
         before = _thread._count()
         processes = [await asyncio.create_subprocess_exec("tool") for _ in range(5)]
-        assert len(watcher._threads) == 5
+        threads = list(watcher._threads.values())
+        assert len(threads) == 5
         assert _thread._count() == before
-        codes = {await process.wait() for process in processes}
+        assert [await process.wait() for process in processes] == [3] * 5
         assert not watcher._threads
-        return codes.pop(), len(codes)
+        return threads
 
-    assert simloop.run(main) == (3, 0)
+    assert not any(thread.is_alive() for thread in simloop.run(main))
 
 
 def test_starting_it_stops_nobody(watcher: Any) -> None:
@@ -145,7 +149,6 @@ def test_it_is_another_context_and_no_loop_runs(watcher: Any) -> None:
             return queue(*args)
 
         loop.call_soon_threadsafe = spy  # type: ignore[method-assign, assignment]
-        var.set("the task's")
         simloop.current().program("tool", takes=1)
         done = asyncio.Event()
 
@@ -159,7 +162,9 @@ def test_it_is_another_context_and_no_loop_runs(watcher: Any) -> None:
         transport.close()
         assert threading.current_thread() is threading.main_thread()
 
+    token = var.set("the program's")
     simloop.run(main)
+    var.reset(token)
     assert (*seen[:2], seen[-1]) == ("asyncio-waitpid-0", None, "empty")
 
 
@@ -225,6 +230,32 @@ def test_it_stops_with_its_process(watcher: Any) -> None:
     assert simloop.run(main) == 40
 
 
+def test_it_does_not_start_while_its_process_is_stopped(watcher: Any) -> None:
+    async def main() -> None:
+        sim = simloop.current()
+        sim.program("tool")
+        pids: list[int] = []
+        codes: list[int] = []
+
+        @sim.program("parent")
+        async def parent(proc: simloop.SimProcess) -> None:
+            tool = subprocess.Popen(["tool"])
+            await asyncio.sleep(0.1)
+            pids.append(tool.pid)
+            watcher.add_child_handler(tool.pid, lambda pid, code: codes.append(code))
+            os.kill(os.getpid(), signal.SIGSTOP)
+            await asyncio.sleep(0.1)
+            tool.returncode = codes.pop()
+
+        process = await asyncio.create_subprocess_exec("parent")
+        await asyncio.sleep(2)
+        os.kill(pids[0], 0)  # a zombie
+        process.send_signal(signal.SIGCONT)
+        assert await process.wait() == 0
+
+    simloop.run(main, blocking="ignore")
+
+
 def test_it_dies_with_its_process(watcher: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> int:
         sim = simloop.current()
@@ -263,6 +294,21 @@ def test_a_watcher_of_the_users_own_gets_its_thread(use: Use) -> None:
 
     assert simloop.run(main, threads=True) == 7
     assert watcher.where != threading.get_ident()
+
+
+def test_so_does_a_thread_of_the_users_own(watcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(threading.Thread):
+        pass
+
+    async def main() -> int:
+        simloop.current().program("tool", takes=1, returncode=7)
+        before = _thread._count()
+        process = await asyncio.create_subprocess_exec("tool")
+        assert _thread._count() == before + 1
+        return await process.wait()
+
+    monkeypatch.setattr(threading, "Thread", Own)
+    assert simloop.run(main) == 7
 
 
 def test_so_does_a_thread_that_is_not_only_asyncios(watcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,21 +359,104 @@ def test_so_does_one_that_waits_in_another_way(watcher: Any, monkeypatch: pytest
     assert asked != [threading.get_ident()]
 
 
-def test_it_may_be_late(watcher: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """So late that somebody else has waited, which takes nobody's time but its own."""
+@pytest.mark.parametrize("pid", [0, -1, None])
+def test_so_does_one_that_waits_for_nobody(watcher: Any, pid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: raised.append(args.exc_type))
 
     async def main() -> None:
-        simloop.current().program("tool", takes=0.01)
+        simloop.current().program("tool", takes=1)
         process = await asyncio.create_subprocess_exec("tool")
-        await asyncio.sleep(0.015)
-        try:
-            os.waitpid(process.pid, os.WNOHANG)
-        except ChildProcessError:
-            return
-        assert await process.wait() != 255
+        watcher.add_child_handler(pid, print)
+        await asyncio.sleep(0.1)
+        assert raised == [TypeError if pid is None else AssertionError]
+        assert await process.wait() == 0
 
-    caplog.set_level(logging.CRITICAL)
-    failure = simloop.explore(main, runs=300).failure
-    assert failure is not None
-    (sentence,) = failure.story
-    assert sentence.startswith(("the thread that waits for process tool was", "the end of process tool was"))
+    simloop.run(main)
+    watcher._threads.clear()  # as in stock asyncio, where it stays
+
+
+# --- orders -------------------------------------------------------------------------------------------------
+
+
+def decided(answers: dict[str, int], main: Callable[[], Any]) -> Any:
+    """A run in which points of these kinds have these answers."""
+    choices = Choices(0, lambda who, kind, number, n: min(answers.get(kind, 0), n - 1))
+    outcome = execute(main, choices, Limits())
+    if outcome.exception is not None:
+        raise outcome.exception
+    return outcome
+
+
+def test_who_asks_may_be_the_first_to_see_an_end(watcher: Any) -> None:
+    async def main() -> tuple[list[str], list[str]]:
+        seen: list[str] = []
+        simloop.current().program("tool", takes=1)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, seen.append, "SIGCHLD")
+        process = subprocess.Popen(["tool"])
+        await asyncio.sleep(1.01)
+        before = list(seen)
+        watcher.add_child_handler(process.pid, lambda pid, code: seen.append("exit"))
+        await asyncio.sleep(0.003)
+        process.returncode = 0
+        return before, seen
+
+    late = DELAYS.index("20 ms later")
+    assert decided({}, main).value == (["SIGCHLD"], ["SIGCHLD", "exit"])
+    before, seen = decided({"process.exit": late}, main).value
+    assert not before
+    assert set(seen) == {"SIGCHLD", "exit"}
+
+
+def test_it_may_be_late_and_is_told_so(watcher: Any) -> None:
+    async def main() -> None:
+        sim = simloop.current()
+        sim.program("tool", takes=0.01)
+        process = await asyncio.create_subprocess_exec("tool")
+        await process.wait()
+        assert sim.elapsed < 0.018
+
+    explored = [simloop.explore(main, runs=100, seed=seed).failure for seed in range(20)]
+    stories = [sentence for failure in explored if failure is not None for sentence in failure.story]
+    assert "the thread that waits for process tool was started 20 ms later" in stories
+
+
+def test_how_late_makes_no_difference_that_nobody_sees(watcher: Any) -> None:
+    async def main() -> None:
+        simloop.current().program("tool", takes=1)
+        process = await asyncio.create_subprocess_exec("tool")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await process.wait()
+
+    prints = {decided({"thread.start": late}, main).fingerprint for late in range(4)}
+    assert len(prints) == 1
+
+
+def test_so_late_that_another_child_has_the_pid(
+    watcher: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older one's thread waits for the younger one, as in production, and takes its status."""
+
+    async def main() -> list[tuple[str, int]]:
+        sim = simloop.current()
+        sim.program("old")
+        sim.program("young", takes=1, returncode=7)
+        codes: list[tuple[str, int]] = []
+        old = subprocess.Popen(["old"])
+        await asyncio.sleep(0.1)
+        watcher.add_child_handler(old.pid, lambda pid, code: codes.append(("old", code)))
+        assert old.wait() == 0
+        young = subprocess.Popen(["young"])
+        assert young.pid == old.pid
+        await asyncio.sleep(0.5)
+        watcher.add_child_handler(young.pid, lambda pid, code: codes.append(("young", code)))
+        await asyncio.sleep(2)
+        young.returncode = 0
+        return codes
+
+    reported: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    codes = decided({"thread.start": DELAYS.index("20 ms later"), "process.pid": 1}, main).value
+    assert codes == [("old", 7), ("young", 255)]
+    assert len(caplog.records) == len(reported) == 1
