@@ -1,9 +1,11 @@
 """Threads of asyncio's own that do nothing but wait for a child, without a thread.
 
 ThreadedChildWatcher, which is what asyncio has up to Python 3.11, starts one for each subprocess. What that thread runs
-has no effect before its waitpid(2) comes back, and calls nothing of the program's after it. So nobody can tell who runs
-it: it is run in one go by whoever runs the world, once waitpid would not block. A real thread and its hand-overs would
-cost more than all the rest of a simulated process.
+has no effect before its waitpid(2) comes back, and calls nothing of the program's after it but handlers of `logging`.
+So nobody can tell who runs it: it is run in one go by whoever runs the world, once waitpid would not block. A real
+thread and its hand-overs would cost more than all the rest of a simulated process.
+
+Such threads are not among those of `threading.enumerate`. A handler of `logging` that blocks stops the loop.
 """
 
 from __future__ import annotations
