@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import inspect
 import textwrap
+import threading
 from asyncio import base_events, base_subprocess, events, runners, selector_events, tasks, unix_events
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 import simloop
 from simloop import stock
+from simloop.shims import threads
 
 
 def shape(function: Callable[..., Any]) -> str:
@@ -64,12 +66,28 @@ READ: list[tuple[Callable[..., Any], set[str]]] = [
     (base_subprocess.BaseSubprocessTransport.__del__, {"54b681569063"}),
     (base_subprocess.BaseSubprocessTransport.close, {"927a12875e31", "9d37b8aeadd7"}),
 ]
+# What simloop/shims/waiters.py stands in for: in asyncio, the same from Python 3.11 to 3.13, and in threading.
+Watcher: Any = unix_events.ThreadedChildWatcher  # type: ignore[attr-defined]
+Thread: Any = threading.Thread
+READ += [
+    (Watcher.add_child_handler, {"560e10217734"}),
+    (Watcher._do_waitpid, {"5d2ea1b16e30"}),
+    (Watcher.__del__, {"306b0ddeffaf"}),
+    (Thread.start, {"94f6fb046931", "339b3f579c52"}),
+    (Thread.run, {"2070a8433590"}),
+    (Thread._bootstrap_inner, {"431647542717", "6d0afb830811"}),
+    (threads._real_join, {"e2e4013edfe5", "27385742ef48"}),
+    (threads._real_is_alive, {"17655b8d8ff2", "5a83a3733425"}),
+    (Thread.__repr__, {"5b3dce708727", "185bcb2f8c28"}),
+]
+if hasattr(Thread, "_wait_for_tstate_lock"):  # up to Python 3.12
+    READ += [(Thread._wait_for_tstate_lock, {"5d5ae8806f94"}), (Thread._stop, {"c97ad313c689"})]
 
 
 @pytest.mark.parametrize(("function", "known"), READ, ids=lambda value: getattr(value, "__qualname__", ""))
 def test_the_code_that_was_read_is_the_code_that_runs(function: Callable[..., Any], known: set[str]) -> None:
     assert shape(function) in known, (
-        f"{function.__qualname__} has changed: read it, adapt simloop/loop.py, and add its shape {shape(function)!r}"
+        f"{function.__qualname__} has changed: read it, adapt what repeats it, and add its shape {shape(function)!r}"
     )
 
 
@@ -97,6 +115,11 @@ def test_a_fresh_loop_has_the_attributes_that_stock_asyncio_sets() -> None:
 def test_what_is_touched_is_there() -> None:
     for name in ("_enter_task", "_leave_task", "current_task"):
         assert hasattr(tasks, name)
+    for name in ("_active", "_limbo"):
+        assert isinstance(getattr(threading, name), dict)
+    for name in ("_ident", "_started", "_target", "_args", "_kwargs", "_invoke_excepthook"):
+        assert hasattr(threading.Thread(), name)
+    assert hasattr(threading.Thread(), "_handle") or hasattr(threading.Thread(), "_tstate_lock")
     assert hasattr(unix_events, "SelectorEventLoop")
 
     async def main() -> None:

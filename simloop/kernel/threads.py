@@ -299,13 +299,16 @@ def later(
     subject: object,
     act: Callable[[], None],
     usual_ns: int = _SWITCH_NS,
+    *,
+    shares: bool = True,
 ) -> None:
     """Let a thread of `process` do ``act()`` after the time that it usually takes, or when the environment would rather
-    have it."""
+    have it. Unless it `shares` memory with the program, nothing of it shows but what arrives at a loop."""
 
     def action() -> None:
         # What threads do is no arrival at a loop, but may meet its steps in shared memory.
-        scheduler.choices.note(f"{kind} {who}", process.steps)
+        if shares:
+            scheduler.choices.note(f"{kind} {who}", process.steps)
         act()
 
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)

@@ -18,6 +18,7 @@ from simloop.network.links import DELIVERIES
 from simloop.outside import is_timeout, rivals_of, waiting_for
 from simloop.programs import STARTS
 from simloop.shims.signals import SEEN
+from simloop.shims.waiters import Waiter
 from simloop.tasks import SimTask, task_of
 
 Name = Callable[[asyncio.Task[Any]], str]
@@ -167,6 +168,8 @@ def _job(function: Any) -> str:
     """What a thread runs, as its author wrote it."""
     if isinstance(function, SimThread):
         return f"thread {function.name!r}"
+    if isinstance(function, Waiter):
+        return f"the thread that waits for {_process(function.child.name) if function.child else 'a process'}"
     while isinstance(function, functools.partial):
         # asyncio.to_thread() runs it in a copy of its context.
         into_context = getattr(function.func, "__name__", "") == "run" and function.args

@@ -13,6 +13,7 @@ from typing import Any
 
 from simloop.kernel.threads import SimThread
 from simloop.shims import active
+from simloop.shims.waiters import Waiter, only_waits
 
 _real_submit = ThreadPoolExecutor.submit
 _real_shutdown = ThreadPoolExecutor.shutdown
@@ -84,12 +85,14 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
     world = active.world()
     if world is None:
         return start(work)
+    owner = getattr(function, "__self__", None)
+    if only_waits(function):
+        return Waiter(world, owner).start()
     if not world.own_threads and not _waits_for_child(function):
         raise active.escape(
             "a thread of its own", "use loop.run_in_executor or asyncio.to_thread, or allow it with threads=True"
         )
     thread = SimThread(world, world.current, "thread")
-    owner = getattr(function, "__self__", None)
     if isinstance(owner, threading.Thread):  # which starts a method of its own
         owner._sim_thread = thread  # type: ignore[attr-defined]
         report = owner._invoke_excepthook  # type: ignore[attr-defined]

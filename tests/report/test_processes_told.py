@@ -108,7 +108,7 @@ async def turns() -> None:
             r"the end of process quick was delayed until just after the timer of process slow, started at \S+, was due",
         ),
         # Up to Python 3.11 a thread waits for it.
-        (late_exit, r"the end of process tool was seen 20 ms later|thread 'thread' was started 20 ms later"),
+        (late_exit, r"the (end of|thread that waits for) process tool was (seen|started) 20 ms later"),
         (signals, r"SIGHUP to process daemon was seen by its loop (one turn|\d turns) later"),
         (starts, r"process worker#2, started at \S+\.py:\d+, began at once"),
         (turns, r"process worker(#2)?(, started at \S+,)? (ran|began) .*"),
