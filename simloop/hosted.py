@@ -59,7 +59,8 @@ class HostedProcess(Generic[T]):
         try:
             self.loop = loop = SimLoop(world, self._process)
             loop.run_by_turns(self._next_stage, self._broken)
-            loop.until = self._task = loop.create_main(main, self._context)
+            self._task: asyncio.Task[T] = loop.create_main(main, self._context)
+            loop.until = self._task
         finally:
             world.current = previous
 

@@ -30,6 +30,8 @@ from simloop.shims.spawning import environment
 _START_NS = MILLISECOND
 STARTS = ("as usual", "at once", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS[1:]), *DELAYS[1:])
 
+_NO_HANDLER: dict[int, Any] = {signal.SIGINT: signal.SIG_DFL}
+
 ProgramMain = Callable[["SimProcess"], Awaitable[int | None]]
 #: What a program prints: data, text in UTF-8, or lines without their ends.
 Output = bytes | str | Sequence[bytes | str]
@@ -349,7 +351,9 @@ class Programs:
         program.calls.append(argv)
         if program.is_silent:
             # Nobody handles signals there, as Python does with the one of Ctrl-C.
-            process.signal_handlers.setdefault(signal.SIGINT, signal.SIG_DFL)
+            process.signal_handlers = (
+                {**_NO_HANDLER, **process.signal_handlers} if process.signal_handlers else _NO_HANDLER
+            )
         begin = partial(self._begin, process, argv, program)
         scheduler = self._world.scheduler
         # Between fork(2) and its first step it loads what it needs, which takes one process longer than another.

@@ -7,13 +7,14 @@ import asyncio
 import heapq
 import warnings
 import weakref
-from asyncio import base_subprocess, events
+from asyncio import base_subprocess, events, unix_events
 from functools import cached_property
 from typing import Any
 
 from simloop.kernel.process import Process
 from simloop.kernel.selector import SimSelector
 from simloop.network.world import World
+from simloop.stock import usual_watcher
 from simloop.stopped import keep as keep_for_good
 from simloop.tasks import OrderedWeakSet, SimTask, close_coroutine
 
@@ -59,6 +60,11 @@ class TidyLoop(asyncio.SelectorEventLoop):
         return []
 
     @cached_property
+    def _guests(self) -> dict[int, TidyLoop]:
+        """The loops of the async generators that were begun in other processes' turns, by address."""
+        return {}
+
+    @cached_property
     def _told(self) -> list[int | None]:
         """The pids of the children whose transports were left open, and told."""
         return []
@@ -99,8 +105,44 @@ class TidyLoop(asyncio.SelectorEventLoop):
     def _make_write_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
         return self._noted(super()._make_write_pipe_transport(*args, **kwargs))  # type: ignore[misc]
 
-    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
-        return self._noted(await super()._make_subprocess_transport(*args, **kwargs))  # type: ignore[misc]
+    async def _make_subprocess_transport(
+        self,
+        protocol: Any,
+        args: Any,
+        shell: Any,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: Any,
+        extra: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        watcher = usual_watcher()
+        if watcher is None:
+            transport = await super()._make_subprocess_transport(  # type: ignore[misc]
+                protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs
+            )
+            return self._noted(transport)
+        # As in unix_events.py, from where it has its watcher.
+        with watcher:
+            if not watcher.is_active():
+                raise RuntimeError("asyncio.get_child_watcher() is not activated, subprocess support is not installed.")
+            waiter = self.create_future()
+            make: Any = unix_events._UnixSubprocessTransport  # type: ignore[attr-defined]
+            transport = make(
+                self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
+            )
+            notify = self._child_watcher_callback  # type: ignore[attr-defined]
+            watcher.add_child_handler(transport.get_pid(), notify, transport)
+            try:
+                await waiter
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException:
+                transport.close()
+                await transport._wait()
+                raise
+        return self._noted(transport)
 
     def _noted(self, transport: Any) -> Any:
         noted = self._noted_transports
@@ -117,15 +159,24 @@ class TidyLoop(asyncio.SelectorEventLoop):
                 self._asyncgens.discard(generator)
         return len(self._asyncgens) > 0
 
+    # The interpreter has one pair of these hooks. A generator keeps the one for its end from when it was begun.
+
     def _asyncgen_firstiter_hook(self, generator: Any) -> None:
         # It may be another process's turn, in the middle of one of this loop.
-        loop = events._get_running_loop()
-        super(TidyLoop, loop if isinstance(loop, TidyLoop) else self)._asyncgen_firstiter_hook(generator)
+        loop: Any = events._get_running_loop()
+        if isinstance(loop, TidyLoop) and loop is not self:
+            self._guests[id(generator)] = loop
+        else:
+            loop = self
+            if "_guests" in self.__dict__:
+                self._guests.pop(id(generator), None)  # of one that had this address
+        asyncio.BaseEventLoop._asyncgen_firstiter_hook(loop, generator)  # type: ignore[attr-defined]
 
     def _asyncgen_finalizer_hook(self, generator: Any) -> None:
-        loops = [loop for loop in self.world.scheduler.loops if isinstance(loop, TidyLoop)]
-        owner = next((loop for loop in loops if generator in loop._asyncgens), self)
-        super(TidyLoop, owner)._asyncgen_finalizer_hook(generator)
+        loop: Any = self
+        if "_guests" in self.__dict__:
+            loop = self._guests.pop(id(generator), self)
+        asyncio.BaseEventLoop._asyncgen_finalizer_hook(loop, generator)  # type: ignore[attr-defined]
 
     async def shutdown_asyncgens(self) -> None:
         self._has_asyncgens()

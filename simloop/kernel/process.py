@@ -109,8 +109,8 @@ class Process:
     # times as slow to find. What few processes ever have stands here.
     __slots__ = (
         "__dict__", "_free", "_next_fd", "calls", "children", "dead", "ended", "environ", "files", "group", "holders",
-        "host", "inheritable", "kept", "loop", "masked", "name", "notify", "observers", "on_death", "order", "parent", "pid",
-        "session", "signal_handlers", "signals", "started_at", "status", "steps", "stopped",
+        "host", "inheritable", "kept", "loop", "masked", "name", "notify", "observers", "on_death", "order", "parent",
+        "pid", "session", "signal_handlers", "signals", "started_at", "status", "steps", "stopped",
     )  # fmt: skip
 
     wakeup_fd = -1

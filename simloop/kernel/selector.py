@@ -75,7 +75,7 @@ class SimSelector(selectors.BaseSelector):
         return key
 
     def unregister(self, fileobj: Any) -> SelectorKey:
-        fd = self._lookup(fileobj)
+        fd = fileobj if fileobj in self._keys else self._lookup(fileobj)
         interest = self._interests.pop(fd)
         interest.file.watchers.remove(interest)
         self.candidates.pop(interest, None)
@@ -132,7 +132,7 @@ class SimSelector(selectors.BaseSelector):
                 self.unregister(fd)
 
     def _lookup(self, fileobj: Any) -> int:
-        fd = fileobj if isinstance(fileobj, int) else _descriptor(fileobj, self._keys)
+        fd: int = fileobj if isinstance(fileobj, int) else _descriptor(fileobj, self._keys)
         if fd not in self._keys:
             raise KeyError(f"{fileobj!r} is not registered")
         return fd

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import posixpath
 import re
 import signal as _signal  # constants only
 from collections.abc import Callable
@@ -130,7 +129,7 @@ class World:
     def _new_pid(self, host: Host, name: str) -> int:
         """A number that nobody has; for a named program perhaps one that somebody had. Such numbers come up again once
         all have been used (pid_max in proc(5)), and whether they have been is not the program's to know."""
-        free = self._free_pids(host) if name else ()
+        free = self._free_pids(host) if name and host.reaped else ()
         if free:
             answer = self.choices.choose(name, "process.pid", 1 + len(free), free)
             if answer:
@@ -164,7 +163,7 @@ class World:
     ) -> Process:
         """fork(2) and execve(2): a child of `parent` that runs `program`, with these open files; `place` is the line of
         code that wants it."""
-        child = self.add_process(parent.host, posixpath.basename(argv[0])[:24])
+        child = self.add_process(parent.host, argv[0].rpartition("/")[2][:24])
         child.parent = parent
         parent.children += (child,)
         child.group, child.session = parent.group, parent.session

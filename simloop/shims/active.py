@@ -36,10 +36,10 @@ def calling_frame() -> FrameType | None:
     return frame
 
 
-def call_site(depth: int = 1) -> str:
-    """The innermost line that is neither ours nor the standard library's, as ``file:line``, of the calls that are at
-    least `depth` above."""
-    frame: FrameType | None = sys._getframe(depth)
+def call_site(above: FrameType | None = None) -> str:
+    """The innermost line that is neither ours nor the standard library's, as ``file:line``, of all calls or of that one
+    and those above it."""
+    frame: FrameType | None = above or sys._getframe(1)
     # Every process that is started asks for its line. The code of a frame would tell its file, too, but to look at it
     # is announced to audit hooks, each time.
     while frame is not None and (frame.f_globals.get("__file__") in _skipped or _is_skipped(frame)):

@@ -52,6 +52,9 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
 def _wait_for(world: World, pid: int, options: int) -> Process | None:
     """A child that has ended: now, or when there is one."""
     parent = world.current
+    child = parent.host.processes.get(pid)
+    if child is not None and child.status is not None and child.parent is parent:
+        return child  # the one that is meant by most
     child = find_child(parent, pid, asked=True)
     if child is None and not options & os.WNOHANG:
         world.block(lambda: _comes_back(parent, pid))

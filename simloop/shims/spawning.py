@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from stat import S_ISREG
+from types import FrameType
 from typing import Any
 
 from simloop.kernel.errors import fail
@@ -276,14 +277,17 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
     for arg in argv:
         if type(arg) is not str or "\0" in arg:
             return False
-    try:
-        program = find_program(world, _on_path(argv[0]), argv)
-    except OSError:
-        return False
+    program = world.programs.find(argv[0], argv) if "/" in argv[0] else None
+    if program is None:
+        try:
+            program = find_program(world, _on_path(argv[0]), argv)
+        except OSError:
+            return False
     sys.audit("subprocess.Popen", argv[0], argv, None, None)
     parent = world.current
-    files = _kept_open(parent, True, (), (fds[0], fds[3], fds[5]), -1)
-    popen.pid = world.spawn(parent, files, argv, program, _inherited(parent), None, _place()).pid
+    files = _kept_open(parent, True, (), (fds[0], fds[3], fds[5]), -1) if parent.files else {}
+    environ = {} if program.is_silent else _inherited(parent)
+    popen.pid = world.spawn(parent, files, argv, program, environ, None, _place()).pid
     popen._child_created = True
     if fds != _NO_PIPES or hasattr(popen, "_devnull"):
         popen._close_pipe_fds(*fds)
@@ -291,23 +295,24 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
 
 
 _NO_PIPES = (-1,) * 6
-# How far above `_place` asyncio.create_subprocess_exec() is, when nothing but asyncio itself and this is in between.
-_ASYNCIO = 9
+# How far above `_place` asyncio.create_subprocess_exec() is, when nothing but asyncio itself and this is in between: at
+# least.
+_ASYNCIO = 8
+_ASYNCIOS = vars(asyncio.subprocess)
 
 
 def _place() -> str:
     """The line that calls, as `active.call_site` finds it: most are found at once, as to look at each frame costs as
     much as half of all the rest here."""
-    if _calls_asyncio(_ASYNCIO + 1):
-        return active.call_site(_ASYNCIO + 2)
-    return active.call_site(4)
-
-
-def _calls_asyncio(depth: int) -> bool:
     try:
-        return sys._getframe(depth).f_globals is asyncio.subprocess.__dict__
+        frame: FrameType | None = sys._getframe(_ASYNCIO)
     except ValueError:  # there are not so many
-        return False
+        return active.call_site()
+    if frame is not None and frame.f_globals is not _ASYNCIOS:
+        frame = frame.f_back
+    if frame is not None and frame.f_globals is _ASYNCIOS:
+        return active.call_site(frame.f_back)
+    return active.call_site()
 
 
 def _explain(error: OSError, name: Any) -> None:
