@@ -45,19 +45,35 @@ async def start_and_wait(times: int, *command: str, **pipes: Any) -> None:
         await (process.communicate() if pipes else process.wait())
 
 
-def simulated(times: int, *command: str, **pipes: Any) -> None:
+def scripted() -> None:
+    simloop.current().program("/bin/true")
+
+
+def played() -> None:
+    @simloop.current().program("/bin/true")
+    async def main(proc: simloop.SimProcess) -> int:
+        return 0
+
+
+def echo() -> None:
+    simloop.current().program("/bin/echo", stdout=b"hello\n")
+
+
+def simulated(register: Callable[[], None], times: int, *command: str, **pipes: Any) -> None:
     async def main() -> None:
-        simloop.current().program(command[0], stdout=b"hello\n" if pipes else b"")
+        register()
         await start_and_wait(times, *command, **pipes)
 
     simloop.run(main)
 
 
-def one_process(what: str, repetitions: int, times: int, *command: str, **pipes: Any) -> None:
+def one_process(
+    what: str, register: Callable[[], None], repetitions: int, times: int, *command: str, **pipes: Any
+) -> None:
     pairs = []
     for _ in range(repetitions):
         real = seconds(lambda: asyncio.run(start_and_wait(times, *command, **pipes))) / times
-        pairs.append((real, seconds(lambda: simulated(times, *command, **pipes)) / times))
+        pairs.append((real, seconds(lambda: simulated(register, times, *command, **pipes)) / times))
     real, ours = (statistics.median(pair[side] for pair in pairs) * 1e6 for side in (0, 1))
     ratio = statistics.median(real / ours for real, ours in pairs)
     print(f"{what:<50}{real:>8.0f}{ours:>10.0f}{ratio:>8.1f}")
@@ -98,11 +114,12 @@ def no_process(what: str, call: Callable[[], None], repetitions: int = 51, times
     print(f"{what:<50}{statistics.median(without):>8.1f}{statistics.median(having):>10.1f}{added:>8.1f}{'< 1':>8}")
 
 
-def main(repetitions: int = 15, times: int = 50) -> None:
+def main(repetitions: int = 15, times: int = 200) -> None:
     print(f"Python {platform.python_version()}, {platform.machine()}, {time.strftime('%Y-%m-%d')}\n")
     print(f"{'one process, us':<50}{'real':>8}{'simulated':>10}{'ratio':>8}")
-    one_process("/bin/true, wait()", repetitions, times, "/bin/true")
-    one_process("/bin/echo, its output, communicate()", repetitions, times, "/bin/echo", "hello", stdout=PIPE)
+    one_process("/bin/true, wait()", scripted, repetitions, times, "/bin/true")
+    one_process("/bin/true played by a main function, wait()", played, repetitions, times, "/bin/true")
+    one_process("/bin/echo, its output, communicate()", echo, repetitions, times, "/bin/echo", "hello", stdout=PIPE)
     print(f"\n{'a run without any, us':<50}{'without':>8}{'with':>10}{'added':>8}{'wanted':>8}")
     no_process("entering and leaving a world", enter)
     no_process("a fresh 3-task race", race)

@@ -120,19 +120,19 @@ class HostedProcess(Generic[T]):
     def _status(self) -> int:
         """Its status as wait(2) gives it: as Python ends when an exception comes out of the main
         module."""
-        error = self._error
-        if error is None and self._task.done() and not self._task.cancelled():
-            error = self._task.exception()
+        error, task = self._error, self._task
+        if error is None and task.done() and not task.cancelled():
+            error = task.exception()
+            if error is None:
+                # What a program returns; nobody waits for the processes of `SimHost.run`.
+                value = task.result()
+                return exit_status(value) if isinstance(value, int) else 0
         if isinstance(error, KeyboardInterrupt):
             # "kills itself with SIGINT" (exit_sigint in Modules/main.c).
             return int(signal.SIGINT)
         if isinstance(error, SystemExit):
             return exit_status(exit_code(error))
-        if error is not None or self._task.cancelled():
-            return exit_status(1)
-        # What a program returns; nobody waits for the processes of `SimHost.run`.
-        value = self._task.result()
-        return exit_status(value if isinstance(value, int) else 0)
+        return exit_status(1)
 
     def result(self) -> T:
         if self._lost and self._process.status is None:

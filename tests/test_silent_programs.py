@@ -136,6 +136,21 @@ def test_its_end_may_meet_any_timer_of_the_next_milliseconds(silent: bool, wante
     assert len(failure.schedule.deviations) == 1
 
 
+@both
+def test_its_end_may_come_just_as_a_timer_is_due(silent: bool) -> None:
+    async def main() -> None:
+        register(silent)
+        timer = asyncio.create_task(asyncio.sleep(0.0105))
+        process = await asyncio.create_subprocess_exec("tool")
+        await process.wait()
+        assert abs(simloop.current().elapsed - 0.0105) > 0.001
+        await timer
+
+    failure = simloop.explore(main, runs=200, max_stall=0).failure
+    assert failure is not None
+    assert len(failure.schedule.deviations) == 1
+
+
 # --- what belongs to the process whose turn it is --------------------------------------------------------
 
 

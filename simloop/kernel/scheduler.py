@@ -273,11 +273,7 @@ class Scheduler:
     def _unblocked(self) -> list[Runnable]:
         if len(self.loops) == 1 and not self._blocked:
             return self.loops
-        return [
-            loop
-            for loop in self.loops
-            if loop.takes_turns() and not loop.process.stopped and loop.process not in self._blocked
-        ]
+        return [loop for loop in self.loops if self._may_run(loop)]
 
     def _share(self, loop: Runnable) -> None:
         """`loop` has work, and so may other processes: let them have their turns first, those that have
@@ -298,10 +294,16 @@ class Scheduler:
             self._driver = before
 
     def _run_another(self, poller: Runnable | None) -> bool:
-        waiting = [loop for loop in self._unblocked() if loop is not poller and loop.has_work()]
+        only = len(self.loops) == 1 and not self._blocked
+        waiting = [
+            loop for loop in self.loops if loop is not poller and loop.has_work() and (only or self._may_run(loop))
+        ]
         if waiting:
             self._turn_of(self._choose(waiting))
         return bool(waiting)
+
+    def _may_run(self, loop: Runnable) -> bool:
+        return loop.takes_turns() and not loop.process.stopped and loop.process not in self._blocked
 
     def _choose(self, waiting: list[Runnable]) -> Runnable:
         if self._streak and self._streaking in waiting:
