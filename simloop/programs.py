@@ -359,30 +359,39 @@ class Programs:
         # Between fork(2) and its first step it loads what it needs, which takes one process longer than another.
         answer = scheduler.choices.choose(process.name, "process.start", len(STARTS), process)
         if not answer:
-            due = scheduler.clock.now + _START_NS
-            if program.is_silent and scheduler.any_timers():
-                due = scheduler.race(f"{process.name} ", 1, "thread.race", due, RACE_NS, process) or due
-            scheduler.at(due, begin)
+            scheduler.at(scheduler.clock.now + _START_NS, begin)
         elif answer <= len(STREAKS):
             scheduler.at(scheduler.clock.now, lambda: begin(STREAKS[answer - 1]))
         else:
             delay(scheduler, answer - len(STREAKS), _START_NS, begin)
 
     def _begin(self, process: Process, argv: list[str], program: SimProgram, turns: int = 0) -> None:
-        if process.ended or process.dead:
-            return
-        world = self._world
-        if not program.is_silent:
+        if program.is_silent:
+            self._end(process, program.returncode)
+        elif not process.ended and not process.dead:
+            world = self._world
             body: Any = SimProcess(process, argv)._run(program.main)
             body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
             hosted = HostedProcess(world, process, body, partial(self._ended, process))
             world.scheduler.favour(hosted.loop, turns)
-        elif process.stopped:
-            begin = partial(self._begin, process, argv, program)
-            world.scheduler.when(lambda: process.dead or not process.stopped, begin)
-        else:
-            # When it began was a choice, and so is when it has ended.
-            world.end(process, exit_status(program.returncode), at_once=True)
+
+    def _end(self, process: Process, returncode: int, raced: bool = False) -> None:
+        """A silent program has nothing to do but to end. When it has begun was a choice, and so that is now; or with a
+        timer, if it has not `raced` one already."""
+        if process.ended or process.dead:
+            return
+        world = self._world
+        scheduler = world.scheduler
+        if process.stopped:
+            end = partial(self._end, process, returncode, raced)
+            scheduler.when(lambda: process.dead or not process.stopped, end)
+            return
+        if not raced and scheduler.any_timers():
+            due = scheduler.race(f"{process.name} ", 0, "thread.race", scheduler.clock.now, RACE_NS, process)
+            if due is not None:
+                scheduler.at(due, partial(self._end, process, returncode, True))
+                return
+        world.end(process, exit_status(returncode), at_once=True)
 
     def _ended(self, process: Process, status: int | None) -> None:
         if status is not None:
