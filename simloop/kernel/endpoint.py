@@ -199,6 +199,11 @@ class Endpoint(File):
         self.queue.append(child)
         self.changed()
         tx.push(SYN_ACK)
+        # A socket that was shut down before it listened (ENOTCONN) has taken note, and so have its connections.
+        child.read_shut, child.write_shut = self.read_shut, self.write_shut
+        if child.write_shut:
+            child._send_fin()
+            child._note_refusal()
 
     def _retry_connect(self, tx: Direction, target: Host | None, attempt: int) -> None:
         """The SYN got no answer: send it again, ever later, then give up (tcp(7), tcp_syn_retries)."""

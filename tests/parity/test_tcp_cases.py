@@ -324,3 +324,26 @@ def test_buffer_sizes_are_doubled_and_bounded_from_below(bench: Bench, option: i
     assert sock.getsockopt(SOL, option) == 20_000
     sock.setsockopt(SOL, option, 1)
     assert sock.getsockopt(SOL, option) == {socket.SO_SNDBUF: 4_608, socket.SO_RCVBUF: 2_304}[option]
+
+
+@pytest.mark.parametrize(
+    ("how", "at_client", "at_server", "received"),
+    [
+        (socket.SHUT_RD, OUT, IN | OUT, ("returned", b"yo")),
+        (socket.SHUT_WR, IN | OUT, OUT, ("returned", b"yo")),
+        (socket.SHUT_RDWR, IN | OUT, IN | OUT | HUP, raised(errno.ECONNRESET)),
+    ],
+)
+def test_connections_are_shut_down_as_their_listener_was_before_it_listened(
+    bench: Bench, how: int, at_client: int, at_server: int, received: Any
+) -> None:
+    listener = bench.socket()
+    listener.bind((HOST, 0))
+    assert outcome(lambda: listener.shutdown(how)) == raised(errno.ENOTCONN)
+    listener.listen(5)
+    client = bench.client(listener)
+    assert bench.mask(client, at_client) == at_client
+    server = bench.accept(listener)
+    assert bench.mask(server, at_server) == at_server
+    assert client.send(b"yo") == 2
+    assert settled(lambda: outcome(lambda: server.recv(5)), received) == received
