@@ -264,7 +264,9 @@ class SimProgram:
         self.place = "?"
         self._times = times
         self._stdout, self._stderr = _data(stdout), _data(stderr)
-        self.returncode = returncode
+        self._returncode = returncode
+        #: How wait(2) tells of its end.
+        self.status = exit_status(returncode)
         self._takes = takes
         self._main: ProgramMain = self._scripted
         #: Whether it does nothing but end: for that it needs no loop.
@@ -286,7 +288,7 @@ class SimProgram:
             process.stdout.write(self._stdout)
         if self._stderr:
             process.stderr.write(self._stderr)
-        return self.returncode
+        return self._returncode
 
     def plays(self, executable: str, argv: Sequence[str]) -> bool:
         """Whether it stands for this file, called with these arguments."""
@@ -367,7 +369,7 @@ class Programs:
 
     def _begin(self, process: Process, argv: list[str], program: SimProgram, turns: int = 0) -> None:
         if program.is_silent:
-            self._end(process, program.returncode)
+            self._end(process, program.status)
         elif not process.ended and not process.dead:
             world = self._world
             body: Any = SimProcess(process, argv)._run(program.main)
@@ -375,7 +377,7 @@ class Programs:
             hosted = HostedProcess(world, process, body, partial(self._ended, process))
             world.scheduler.favour(hosted.loop, turns)
 
-    def _end(self, process: Process, returncode: int, raced: bool = False) -> None:
+    def _end(self, process: Process, status: int, raced: bool = False) -> None:
         """A silent program has nothing to do but to end. When it has begun was a choice, and so that is now; or with a
         timer, if it has not `raced` one already."""
         if process.ended or process.dead:
@@ -383,15 +385,15 @@ class Programs:
         world = self._world
         scheduler = world.scheduler
         if process.stopped:
-            end = partial(self._end, process, returncode, raced)
+            end = partial(self._end, process, status, raced)
             scheduler.when(lambda: process.dead or not process.stopped, end)
             return
         if not raced and scheduler.any_timers():
             due = scheduler.race(f"{process.name} ", 0, "thread.race", scheduler.clock.now, RACE_NS, process)
             if due is not None:
-                scheduler.at(due, partial(self._end, process, returncode, True))
+                scheduler.at(due, partial(self._end, process, status, True))
                 return
-        world.end(process, exit_status(returncode), at_once=True)
+        world.end(process, status, at_once=True)
 
     def _ended(self, process: Process, status: int | None) -> None:
         if status is not None:

@@ -235,11 +235,6 @@ class Kept(weakref.ref[Any]):
             popen.returncode = sys.maxsize
 
 
-def keep(process: Process, popen: Any) -> None:
-    """Let `popen` know when the world of `process`, which has it, is over."""
-    process.kept.append(Kept(popen))
-
-
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (subprocess.Popen, "_internal_poll", internal_poll),
     *((os, name, builtin(globals()[name])) for name in _real),

@@ -26,7 +26,7 @@ from simloop.network.world import World
 from simloop.shims import active
 from simloop.shims.patch import builtin
 from simloop.shims.paths import do
-from simloop.shims.processes import keep, may_join, waitpid
+from simloop.shims.processes import Kept, may_join, waitpid
 
 _real_fork_exec: Any = _posixsubprocess.fork_exec
 _real_execute_child: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
@@ -249,7 +249,7 @@ def execute_child(self: Any, args: Any, executable: Any, preexec_fn: Any, close_
         and type(args) in (list, tuple)
         and _start_plainly(world, self, [*args], (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite))
     ):
-        keep(world.current, self)
+        world.current.kept.append(Kept(self))
         return
     try:
         _real_execute_child(
@@ -261,7 +261,7 @@ def execute_child(self: Any, args: Any, executable: Any, preexec_fn: Any, close_
             _explain(error, error.filename)
         raise
     if world is not None:
-        keep(world.current, self)
+        world.current.kept.append(Kept(self))
 
 
 # cwd, env, executable, shell, preexec_fn, close_fds, pass_fds; gid, gids, uid, umask, start_new_session, process_group:
