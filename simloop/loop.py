@@ -59,6 +59,14 @@ class Tracer(Protocol):
     def changed(self, what: Any) -> None: ...
 
 
+# What `SimLoop.__init__` sets.
+_OWN = (
+    "world", "process", "last_turn", "thread", "tracer", "timers", "_clock", "_sim_numbers", "_sim_tasks",
+    "_sim_task_limit", "_sim_task_count", "_sim_orphans", "_cancellable", "_prefix", "_timer_names", "may_cancel_new",
+    "_shuffles", "_asyncgens", "_scheduler", "_selector", "_candidates",
+)  # fmt: skip
+
+
 class SimLoop(TurnLoop):
     """The stock selector event loop of one simulated process."""
 
@@ -77,7 +85,7 @@ class SimLoop(TurnLoop):
     _signal_handlers: dict[int, Any]
 
     def __init__(self, world: World, process: Process) -> None:
-        set_up_stock(self)
+        set_up_stock(self, _OWN)
         self.world = world
         self.process = process
         self.last_turn = 0
