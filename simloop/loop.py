@@ -159,6 +159,16 @@ class SimLoop(TurnLoop):
         self._ready.append(handle)
         return handle
 
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> events.Handle:
+        if self._debug or self._closed:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        # Nobody waits in a real poll, to be woken.
+        handle = SimHandle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
     def _call_soon_watched(
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> events.Handle:

@@ -7,6 +7,7 @@ import ast
 import asyncio
 import hashlib
 import inspect
+import subprocess
 import textwrap
 import threading
 from asyncio import base_events, base_subprocess, events, runners, selector_events, tasks, unix_events
@@ -17,7 +18,7 @@ import pytest
 
 import simloop
 from simloop import stock
-from simloop.shims import threads
+from simloop.shims import spawning, threads
 
 
 def shape(function: Callable[..., Any]) -> str:
@@ -39,6 +40,14 @@ def shape(function: Callable[..., Any]) -> str:
 READ: list[tuple[Callable[..., Any], set[str]]] = [
     (base_events.BaseEventLoop._run_once, {"6eca0b247c65", "9d223d3e9633"}),
     (base_events.BaseEventLoop.call_soon, {"7b62aac20a42"}),
+    (base_events.BaseEventLoop.call_soon_threadsafe, {"d1a708daecb3"}),
+    (base_events.BaseEventLoop._asyncgen_firstiter_hook, {"86df51af147d"}),
+    (base_events.BaseEventLoop._asyncgen_finalizer_hook, {"2685890d68ce"}),
+    (events.get_child_watcher, {"05f8e1fb0658"}),  # type: ignore[attr-defined]
+    (stock._get_watcher, {"3e81d764aea7", "91005722a935"}),
+    # What `_start_plainly` in simloop/shims/spawning.py stands in for.
+    (spawning._real_execute_child, {"d688e06d8265", "b3cfba1c57f0"}),
+    (subprocess.Popen._close_pipe_fds, {"e3f55653927c"}),  # type: ignore[attr-defined]
     (base_events.BaseEventLoop.create_task, {"9df830ae5be1", "fcea94522aa1"}),
     (base_events.BaseEventLoop.run_until_complete, {"57b04c11ae52"}),
     (base_events.BaseEventLoop.shutdown_default_executor, {"22ce233a20d7", "6612c81da164", "2f57a586de27"}),

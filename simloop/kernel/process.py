@@ -80,6 +80,8 @@ class Host:
         self.processes: dict[int, Process] = {}
         #: The pids of those that were waited for last, and that nobody was given since.
         self.reaped: deque[int] = deque(maxlen=8)
+        #: Whether any of its processes has ever led a group other than that of the process that began it all.
+        self.has_groups = False
         #: How many pipes were made on it so far.
         self.pipes = 0
         #: Its files, once anybody has asked for them.

@@ -7,6 +7,7 @@ import contextlib
 import re
 import signal as _signal  # constants only
 from collections.abc import Callable
+from itertools import islice
 from random import Random
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -140,6 +141,8 @@ class World:
 
     def _free_pids(self, host: Host) -> list[int]:
         """Of the last processes that are gone. A number that a process, a group or a session has is not free."""
+        if not host.has_groups:
+            return list(islice(reversed(host.reaped), PIDS_REUSED_MAX))
         free: list[int] = []
         for pid in reversed(host.reaped):
             for process in host.processes.values():

@@ -185,6 +185,7 @@ def setpgid(pid: int, pgrp: int, /) -> None:
     if process.session == process.pid or not may_join(process, group):
         raise fail(errno.EPERM)
     process.group = group
+    process.host.has_groups = True
 
 
 def may_join(process: Process, group: int) -> bool:
@@ -203,6 +204,7 @@ def setsid() -> None:
     if process.group == process.pid:
         raise fail(errno.EPERM)
     process.group = process.session = process.pid
+    process.host.has_groups = True
 
 
 # --- subprocess -----------------------------------------------------------------------------------------

@@ -133,8 +133,10 @@ def _group(world: World, start_new_session: bool, group: int) -> int:
 def _become(child: Process, start_new_session: bool, group: int) -> int:
     if start_new_session:
         child.group = child.session = child.pid
+        child.host.has_groups = True
     elif group >= 0:
         child.group = group or child.pid
+        child.host.has_groups = True
     return child.pid
 
 
