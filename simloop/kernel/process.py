@@ -182,8 +182,8 @@ class Process:
         self.status: int | None = None
         #: Lets it be seen, once it has ended; that happens by itself, too, sooner or later.
         self.notify: Callable[[], None] | None = None
-        #: Descriptors that show whether it has ended.
-        self.observers: list[File] = []
+        #: Who is to hear that it has ended.
+        self.observers: list[Watcher] = []
 
     def open(self, file: File) -> int:
         """A descriptor for `file`: the lowest free one, as POSIX wants it."""

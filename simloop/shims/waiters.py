@@ -85,11 +85,19 @@ class Waiter:
         process = self._process
         if process.dead:
             return  # it stays where it is
-        if process.stopped or self._blocks():
-            self.child = self._find()
-            self._world.scheduler.when(self._may_go_on, self._ask)
+        if process.stopped:
+            self._world.scheduler.when(lambda: process.dead or not process.stopped, self._ask)
+        elif self._blocks():
+            self.child = child = self._find()
+            assert child is not None
+            child.observers.append(self)
         else:
             self._run()
+
+    def changed(self) -> None:
+        """The child can be waited for, by whoever comes first."""
+        scheduler = self._world.scheduler
+        scheduler.at(scheduler.clock.now, self._ask)
 
     def _blocks(self) -> bool:
         previous, self._world.current = self._world.current, self._process
@@ -99,13 +107,6 @@ class Waiter:
             return False
         finally:
             self._world.current = previous
-
-    def _may_go_on(self) -> bool:
-        # Asked at every poll of the world.
-        process, child = self._process, self.child
-        if process.stopped or process.dead:
-            return process.dead
-        return child is None or child.status is not None
 
     def _run(self) -> None:
         """What a thread would do, seen from inside as from a thread of its own: by its name, by what runs in it, and by
