@@ -68,7 +68,7 @@ def simulated(register: Callable[[], None], times: int, *command: str, **pipes: 
 
 
 def one_process(
-    what: str, register: Callable[[], None], repetitions: int, times: int, *command: str, **pipes: Any
+    what: str, wanted: str, register: Callable[[], None], repetitions: int, times: int, *command: str, **pipes: Any
 ) -> None:
     pairs = []
     for _ in range(repetitions):
@@ -76,7 +76,7 @@ def one_process(
         pairs.append((real, seconds(lambda: simulated(register, times, *command, **pipes)) / times))
     real, ours = (statistics.median(pair[side] for pair in pairs) * 1e6 for side in (0, 1))
     ratio = statistics.median(real / ours for real, ours in pairs)
-    print(f"{what:<50}{real:>8.0f}{ours:>10.0f}{ratio:>8.1f}")
+    print(f"{what:<50}{real:>8.0f}{ours:>10.0f}{ratio:>8.1f}{wanted:>8}")
 
 
 # --- none -----------------------------------------------------------------------------------------------
@@ -116,10 +116,10 @@ def no_process(what: str, call: Callable[[], None], repetitions: int = 51, times
 
 def main(repetitions: int = 15, times: int = 200) -> None:
     print(f"Python {platform.python_version()}, {platform.machine()}, {time.strftime('%Y-%m-%d')}\n")
-    print(f"{'one process, us':<50}{'real':>8}{'simulated':>10}{'ratio':>8}")
-    one_process("/bin/true, wait()", scripted, repetitions, times, "/bin/true")
-    one_process("/bin/true played by a main function, wait()", played, repetitions, times, "/bin/true")
-    one_process("/bin/echo, its output, communicate()", echo, repetitions, times, "/bin/echo", "hello", stdout=PIPE)
+    print(f"{'one process, us':<50}{'real':>8}{'simulated':>10}{'ratio':>8}{'wanted':>8}")
+    one_process("/bin/true, wait()", "10", scripted, repetitions, times, "/bin/true")
+    one_process("/bin/true played by a main function, wait()", "", played, repetitions, times, "/bin/true")
+    one_process("/bin/echo, its output, communicate()", "", echo, repetitions, times, "/bin/echo", "hello", stdout=PIPE)
     print(f"\n{'a run without any, us':<50}{'without':>8}{'with':>10}{'added':>8}{'wanted':>8}")
     no_process("entering and leaving a world", enter)
     no_process("a fresh 3-task race", race)
