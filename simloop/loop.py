@@ -163,7 +163,10 @@ class SimLoop(TurnLoop):
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> events.Handle:
         if self._debug or self._closed:
-            return super().call_soon_threadsafe(callback, *args, context=context)
+            debugged = super().call_soon_threadsafe(callback, *args, context=context)
+            if debugged._source_traceback:  # type: ignore[attr-defined]
+                del debugged._source_traceback[-1]  # type: ignore[attr-defined]
+            return debugged
         # Nobody waits in a real poll, to be woken.
         handle = SimHandle(callback, args, self, context)
         self._ready.append(handle)

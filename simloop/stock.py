@@ -71,8 +71,9 @@ def set_up_stock(loop: asyncio.SelectorEventLoop, own: Iterable[str]) -> None:
     loop.__dict__ = state
 
 
-_Policy: Any = unix_events._UnixDefaultEventLoopPolicy
-_get_watcher = _Policy.get_child_watcher
+# Python 3.14 has neither.
+_Policy: Any = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)
+_get_watcher = getattr(_Policy, "get_child_watcher", None)
 _Loop: Any = unix_events._UnixSelectorEventLoop
 _make_transport = _Loop._make_subprocess_transport
 # Of Python 3.12 and 3.13, as it was read.

@@ -28,7 +28,7 @@ from simloop.shims import active, processes
 # As they are before anybody puts something of his own there, which would run in the thread, too.
 _Thread: Any = threading.Thread
 _run, _bootstrap = _Thread.run, _Thread._bootstrap
-_do_waitpid = unix_events.ThreadedChildWatcher._do_waitpid  # type: ignore[attr-defined]
+_do_waitpid = getattr(getattr(unix_events, "ThreadedChildWatcher", None), "_do_waitpid", None)  # up to Python 3.13
 _waitpid = next(shim for owner, name, shim in processes.REPLACEMENTS if owner is os and name == "waitpid")
 _threading: Any = threading
 
@@ -36,7 +36,7 @@ _threading: Any = threading
 def only_waits(function: Any) -> bool:
     """Whether `function` is how a thread begins that is all asyncio's own, and waits for a child."""
     thread: Any = getattr(function, "__self__", None)
-    if type(thread) is not _Thread or getattr(thread._target, "__func__", None) is not _do_waitpid:
+    if type(thread) is not _Thread or getattr(thread._target, "__func__", thread) is not _do_waitpid:
         return False
     if function.__func__ is not _bootstrap or getattr(thread.run, "__func__", None) is not _run:
         return False
