@@ -88,14 +88,18 @@ class Observer(Protocol):
 class Choices:
     """Answers every choice point of one run, records the answers, and hashes them as they come."""
 
-    __slots__ = ("_counters", "_decide", "_entropy", "digest", "observer", "orders", "recorded", "seed")
+    __slots__ = ("_answered", "_counters", "_decide", "_entropy", "observer", "orders", "recorded", "seed", "trail")
 
     def __init__(self, seed: int = 0, decide: Decide | None = None) -> None:
         self.seed = seed
         self._decide = decide
         self._counters: dict[tuple[str, str], list[int]] = {}
         self.recorded: list[tuple[str, str, int, int, int]] = []
-        self.digest = 0
+        # A hash of the answers so far.
+        self._answered = 0
+        #: How many callbacks had been run after each turn, and when something arrived, summed up: other turns make
+        #: another sum. Each turn adds to it, and a hash would cost the turn twice as much.
+        self.trail = 0
         #: A hash of what shows in no loop's arrivals and still makes runs differ, see `note`.
         self.orders = 0
         self._entropy: random.Random | None = None
@@ -107,6 +111,11 @@ class Choices:
         if self._entropy is None:
             self._entropy = random.Random(self.seed)
         return self._entropy
+
+    @property
+    def digest(self) -> int:
+        """A hash of all answers, and of the turns that the run has taken: equal where two runs went the same way."""
+        return hash((self._answered, self.trail))
 
     def choose(self, who: str, kind: str, n: int, subject: object = None) -> int:
         """The environment's answer, in ``range(n)``, at this point. `subject` is what the report may
@@ -126,7 +135,7 @@ class Choices:
                     self.observer.deviated(Answer(Point(who, kind, number), n, value), subject)
         self.recorded.append((who, kind, number, n, value))
         # A tuple of ints hashes alike in every process; a string would not.
-        self.digest = hash((self.digest, counter[0], number, value))
+        self._answered = hash((self._answered, counter[0], number, value))
         return value
 
     def order(self, who: str, kind: str, n: int, subject: object = None) -> int:

@@ -351,31 +351,34 @@ class Programs:
             program.start(self._world, process)
             return
         program.calls.append(argv)
+        scheduler = self._world.scheduler
+        # Between fork(2) and its first step it loads what it needs, which takes one process longer than another.
+        answer = scheduler.choices.choose(process.name, "process.start", len(STARTS), process)
+        at_once = 0 < answer <= len(STREAKS)
+        begin: Callable[[], None]
         if program.is_silent:
             # Nobody handles signals there, as Python does with the one of Ctrl-C.
             process.signal_handlers = (
                 {**_NO_HANDLER, **process.signal_handlers} if process.signal_handlers else _NO_HANDLER
             )
-        begin = partial(self._begin, process, argv, program)
-        scheduler = self._world.scheduler
-        # Between fork(2) and its first step it loads what it needs, which takes one process longer than another.
-        answer = scheduler.choices.choose(process.name, "process.start", len(STARTS), process)
+            begin = partial(self._end, process, program.status)
+        else:
+            begin = partial(self._begin, process, argv, program, STREAKS[answer - 1] if at_once else 0)
         if not answer:
             scheduler.at(scheduler.clock.now + _START_NS, begin)
-        elif answer <= len(STREAKS):
-            scheduler.at(scheduler.clock.now, lambda: begin(STREAKS[answer - 1]))
+        elif at_once:
+            scheduler.at(scheduler.clock.now, begin)
         else:
             delay(scheduler, answer - len(STREAKS), _START_NS, begin)
 
-    def _begin(self, process: Process, argv: list[str], program: SimProgram, turns: int = 0) -> None:
-        if program.is_silent:
-            self._end(process, program.status)
-        elif not process.ended and not process.dead:
-            world = self._world
-            body: Any = SimProcess(process, argv)._run(program.main)
-            body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
-            hosted = HostedProcess(world, process, body, partial(self._ended, process))
-            world.scheduler.favour(hosted.loop, turns)
+    def _begin(self, process: Process, argv: list[str], program: SimProgram, turns: int) -> None:
+        if process.ended or process.dead:
+            return
+        world = self._world
+        body: Any = SimProcess(process, argv)._run(program.main)
+        body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
+        hosted = HostedProcess(world, process, body, partial(self._ended, process))
+        world.scheduler.favour(hosted.loop, turns)
 
     def _end(self, process: Process, status: int, raced: bool = False) -> None:
         """A silent program has nothing to do but to end. When it has begun was a choice, and so that is now; or with a

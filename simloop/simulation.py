@@ -345,6 +345,8 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
         escape = outcome.world.escape
         outcome.exception = escape if escape is not None and not isinstance(error, type(escape)) else error
     assert outcome is not None
+    # A run that has looked at the clock once more than another, and no more came of it, has gone another way, too.
+    choices.trail += outcome.world.scheduler.clock.now
     return outcome
 
 

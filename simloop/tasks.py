@@ -54,24 +54,16 @@ SimTask.__name__ = SimTask.__qualname__ = "Task"
 
 
 class SimHandle(events.Handle):
-    """A handle outside of debug mode, made in one call (Lib/asyncio/events.py, Handle.__init__)."""
+    """A handle outside of debug mode. `SimLoop.call_soon` sets all that the stock ``__init__`` would (Lib/asyncio/
+    events.py) without calling any: a call costs as much as all the rest."""
 
     __slots__ = ()
 
-    def __init__(
-        self,
-        callback: Callable[..., Any],
-        args: tuple[Any, ...],
-        loop: asyncio.AbstractEventLoop,
-        context: contextvars.Context | None,
-    ) -> None:
-        self._context = contextvars.copy_context() if context is None else context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
+    _context: contextvars.Context
+    _loop: asyncio.AbstractEventLoop
+    _callback: Callable[..., Any]
+    _repr: str | None
+    _source_traceback: None
 
 
 SimHandle.__name__ = SimHandle.__qualname__ = "Handle"

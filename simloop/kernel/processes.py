@@ -6,6 +6,7 @@ import errno
 import os
 import signal as _signal  # constants only
 from collections.abc import Callable
+from functools import partial
 
 from simloop.kernel.errors import fail
 from simloop.kernel.process import IN, File, Process
@@ -61,29 +62,29 @@ def end(
         if child.status is not None:
             child.vanish()
     process.children = ()
-
-    def notify() -> None:
-        if process.status is not None:
-            return
-        process.status = status
-        for observer in process.observers:
-            observer.changed()
-        parent = process.parent
-        if parent is None:
-            process.vanish()
-            return
-        handler = disposition(parent, _signal.SIGCHLD)
-        if handler == _signal.SIG_IGN:
-            # "the child processes become zombies" only if it is not ignored (wait(2), NOTES).
-            reap(process)
-        if handler != _signal.SIG_DFL or parent.masked or parent.stopped:
-            tell(parent)  # for most there is nothing to tell: by default the signal does nothing
-
     if at_once or process.parent is None:
-        notify()
+        _notify(process, status, tell)
     else:
-        process.notify = notify
+        process.notify = notify = partial(_notify, process, status, tell)
         later(process, scheduler, "process.exit", process.name, process, notify, 0)
+
+
+def _notify(process: Process, status: int, tell: Callable[[Process], None]) -> None:
+    if process.status is not None:
+        return
+    process.status = status
+    for observer in process.observers:
+        observer.changed()
+    parent = process.parent
+    if parent is None:
+        process.vanish()
+        return
+    handler = disposition(parent, _signal.SIGCHLD)
+    if handler == _signal.SIG_IGN:
+        # "the child processes become zombies" only if it is not ignored (wait(2), NOTES).
+        reap(process)
+    if handler != _signal.SIG_DFL or parent.masked or parent.stopped:
+        tell(parent)  # for most there is nothing to tell: by default the signal does nothing
 
 
 def find_child(parent: Process, pid: int, *, asked: bool = False) -> Process | None:

@@ -80,8 +80,8 @@ class Scheduler:
     """Runs the turns of one world, and moves its clock."""
 
     __slots__ = (
-        "_blocked", "_driver", "_end_ns", "_events", "_held", "_parked", "_sequence", "_streak", "_streaking",
-        "choices", "clock", "explain_deadlock", "idle_arrivals", "loops", "max_stall_ns", "max_time", "turn",
+        "_blocked", "_driver", "_end_ns", "_sequence", "_streak", "_streaking", "arrivals", "choices", "clock",
+        "explain_deadlock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -98,9 +98,11 @@ class Scheduler:
         self._end_ns = self.clock.now + int(max_time * SECOND)
         self.turn = 0
         self.loops: list[Runnable] = []
-        self._events: list[tuple[int, int, Callable[[], None]]] = []
-        self._held: list[tuple[int, Callable[[], None]]] = []
-        self._parked: list[tuple[Callable[[], bool], Callable[[], None]]] = []
+        #: What is to be done when: a heap.
+        self.arrivals: list[tuple[int, int, Callable[[], None]]] = []
+        #: What is to be done at a turn, or when something holds.
+        self.held: list[tuple[int, Callable[[], None]]] = []
+        self.parked: list[tuple[Callable[[], bool], Callable[[], None]]] = []
         self._blocked: list[Process] = []
         self._sequence = count()
         # Which process runs some turns in a row, and how many of them are left.
@@ -116,15 +118,15 @@ class Scheduler:
 
     def at(self, due_ns: int, action: Callable[[], None]) -> None:
         """Do `action` at the first poll at or after `due_ns`."""
-        heapq.heappush(self._events, (due_ns, next(self._sequence), action))
+        heapq.heappush(self.arrivals, (due_ns, next(self._sequence), action))
 
     def after_turns(self, turns: int, action: Callable[[], None]) -> None:
         """Do `action` that many turns from now, or as soon as nothing else can happen."""
-        self._held.append((self.turn + turns, action))
+        self.held.append((self.turn + turns, action))
 
     def when(self, ready: Callable[[], bool], action: Callable[[], None]) -> None:
         """Do `action` once, at the first poll at which ``ready()`` holds."""
-        self._parked.append((ready, action))
+        self.parked.append((ready, action))
 
     def any_timers(self) -> bool:
         """Whether any timer is armed: asked for every packet, so that most need not ask more."""
@@ -159,24 +161,24 @@ class Scheduler:
 
     def _deliver(self) -> None:
         now = self.clock.now
-        while self._events and self._events[0][0] <= now:
-            heapq.heappop(self._events)[2]()
-        if self._held:
+        while self.arrivals and self.arrivals[0][0] <= now:
+            heapq.heappop(self.arrivals)[2]()
+        if self.held:
             self._release(lambda turn: turn <= self.turn)
-        if self._parked:
+        if self.parked:
             self._wake_parked()
 
     def _release(self, due: Callable[[int], bool]) -> None:
-        released = [action for turn, action in self._held if due(turn)]
+        released = [action for turn, action in self.held if due(turn)]
         if released:
-            self._held = [entry for entry in self._held if not due(entry[0])]
+            self.held = [entry for entry in self.held if not due(entry[0])]
             for action in released:
                 action()
 
     def _wake_parked(self) -> bool:
-        for entry in self._parked:
+        for entry in self.parked:
             if entry[0]():
-                self._parked.remove(entry)
+                self.parked.remove(entry)
                 entry[1]()
                 return True
         return False
@@ -187,7 +189,7 @@ class Scheduler:
         """The wait in the middle of a loop's turn: returns once `loop` has work or `timeout` (seconds)
         is over. Like epoll_wait(2), which counts in milliseconds, it never wakes early."""
         self.turn = turn = self.turn + 1
-        if (self._events and self._events[0][0] <= self.clock.now) or self._held or self._parked:
+        if (self.arrivals and self.arrivals[0][0] <= self.clock.now) or self.held or self.parked:
             self._deliver()
         driver = self._driver
         if driver is not None and driver is not loop:
@@ -239,18 +241,18 @@ class Scheduler:
                 continue
             if self.idle_arrivals and poller is not None and any(loop.idle_arrival() for loop in self._unblocked()):
                 continue
-            if self._held:
-                first = min(turn for turn, _ in self._held)
+            if self.held:
+                first = min(turn for turn, _ in self.held)
                 self._release(lambda turn, first=first: turn <= first)  # type: ignore[misc]
                 continue
-            if self._parked and self._wake_parked():
+            if self.parked and self._wake_parked():
                 continue
             self._advance(deadline_ns, poller)
 
     def _advance(self, deadline_ns: int | None, poller: Runnable | None) -> None:
         due = deadline_ns
-        if self._events and (due is None or self._events[0][0] < due):
-            due = self._events[0][0]
+        if self.arrivals and (due is None or self.arrivals[0][0] < due):
+            due = self.arrivals[0][0]
         if len(self.loops) > (poller is not None):
             for loop in self._unblocked():
                 other = loop.deadline_ns()
@@ -287,7 +289,7 @@ class Scheduler:
                 if chosen is loop:
                     return
                 self._turn_of(chosen)
-                if self._events:
+                if self.arrivals:
                     # What it has done may be seen in the poll that goes on here, as may its end.
                     self._deliver()
         finally:

@@ -7,7 +7,6 @@ import contextlib
 import re
 import signal as _signal  # constants only
 from collections.abc import Callable
-from itertools import islice
 from random import Random
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -130,29 +129,20 @@ class World:
     def _new_pid(self, host: Host, name: str) -> int:
         """A number that nobody has; for a named program perhaps one that somebody had. Such numbers come up again once
         all have been used (pid_max in proc(5)), and whether they have been is not the program's to know."""
-        free = self._free_pids(host) if name and host.reaped else ()
-        if free:
-            answer = self.choices.choose(name, "process.pid", 1 + len(free), free)
-            if answer:
-                host.reaped.remove(free[answer - 1])
-                return free[answer - 1]
+        if name and host.reaped:
+            free = self._free_pids(host) if host.has_groups else host.reaped
+            count = min(len(free), PIDS_REUSED_MAX)
+            if count and (answer := self.choices.choose(name, "process.pid", 1 + count, free)):
+                pid = free[-answer]
+                host.reaped.remove(pid)
+                return pid
         self._pids += 1
         return self._pids
 
     def _free_pids(self, host: Host) -> list[int]:
         """Of the last processes that are gone. A number that a process, a group or a session has is not free."""
-        if not host.has_groups:
-            return list(islice(reversed(host.reaped), PIDS_REUSED_MAX))
-        free: list[int] = []
-        for pid in reversed(host.reaped):
-            for process in host.processes.values():
-                if process.group == pid or process.session == pid:
-                    break
-            else:
-                free.append(pid)
-                if len(free) == PIDS_REUSED_MAX:
-                    break
-        return free
+        taken = {number for process in host.processes.values() for number in (process.group, process.session)}
+        return [pid for pid in host.reaped if pid not in taken]
 
     def spawn(
         self,

@@ -218,7 +218,7 @@ def _merged(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _reused(answer: Answer, subject: Any, name: Name) -> str:
-    return f"{_process(answer.point.who)} got pid {subject[answer.value - 1]}, which one that is gone had before"
+    return f"{_process(answer.point.who)} got pid {subject[-answer.value]}, which one that is gone had before"
 
 
 def _turn(answer: Answer, subject: Any, name: Name) -> str:

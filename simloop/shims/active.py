@@ -42,22 +42,25 @@ def call_site(above: FrameType | None = None) -> str:
     frame: FrameType | None = above or sys._getframe(1)
     # Every process that is started asks for its line. The code of a frame would tell its file, too, but to look at it
     # is announced to audit hooks, each time.
-    while frame is not None and (frame.f_globals.get("__file__") in _skipped or _is_skipped(frame)):
+    while frame is not None:
+        skipped = _skipped.get(frame.f_globals.get("__file__"))
+        if not (_is_skipped(frame) if skipped is None else skipped):
+            break
         frame = frame.f_back
     if frame is None:
         frame = calling_frame()  # of the standard library
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
-#: Files that are ours, or of the standard library.
-_skipped: set[Any] = set()
+#: Whether a file is ours, or of the standard library.
+_skipped: dict[Any, bool] = {}
 
 
 def _is_skipped(frame: FrameType) -> bool:
     name = frame.f_code.co_filename
     skipped = name.startswith((_OURS, "<frozen")) or (name.startswith(_STDLIB) and not name.startswith(_SITE))
-    if skipped and isinstance(file := frame.f_globals.get("__file__"), str):
-        _skipped.add(file)
+    if isinstance(file := frame.f_globals.get("__file__"), str):
+        _skipped[file] = skipped
     return skipped
 
 

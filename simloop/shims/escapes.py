@@ -53,8 +53,12 @@ def _imports() -> bool:
     return frame.f_code.co_filename.startswith("<frozen importlib")
 
 
+# Most events are others: they come with every look at a frame.
+_WATCHED = frozenset({*AUDITED, *CHANGING, "open", "mmap.__new__", "sqlite3.connect"})
+
+
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if active.entered is None or active.entered.reaching_out:
+    if event not in _WATCHED or active.entered is None or active.entered.reaching_out:
         return
     if event in AUDITED:
         if active.world() is not None:

@@ -156,11 +156,21 @@ class RecordingLoop(SimLoop):
             return found
 
         self._selector.collect = collected  # type: ignore[method-assign]
-        poll = self._scheduler.poll
+        scheduler = self._scheduler
 
         class Recorder:
+            """The scheduler; sees the polls that the loop's turn makes by a call, and those that it does itself."""
+
+            def __getattr__(_, name: str) -> Any:
+                return getattr(scheduler, name)
+
+            def __setattr__(_, name: str, value: Any) -> None:
+                assert name == "turn"
+                scheduler.turn = value
+                self.script.append((self._clock.now, ()))
+
             def poll(_, loop: Any, timeout: float | None) -> None:
-                poll(loop, timeout)
+                scheduler.poll(loop, timeout)
                 self.script.append((self._clock.now, ()))
 
         self._scheduler = Recorder()  # type: ignore[assignment]
