@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
+
+from simloop.choices import Choices, seeded
+from simloop.simulation import Limits, execute
 
 PROGRAM = """
 import asyncio, random, sys, uuid
@@ -65,9 +72,6 @@ def test_processes_and_hash_seeds_agree() -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("profile", ["cpython", "portable", "hostile"])
 def test_one_process_agrees_with_itself(profile: str) -> None:
-    from simloop.choices import Choices, seeded
-    from simloop.simulation import Limits, execute
-
     namespace: dict[str, object] = {}
     exec(PROGRAM.split("for seed")[0], namespace)
     for seed in range(20):
@@ -77,3 +81,40 @@ def test_one_process_agrees_with_itself(profile: str) -> None:
         ]
         assert runs[0].choices.digest == runs[1].choices.digest
         assert runs[0].value == runs[1].value
+
+
+def digest_of(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    outcome = execute(main, Choices(), Limits())
+    assert outcome.exception is None
+    return outcome.choices.digest
+
+
+@pytest.mark.parametrize(("one", "other"), [((2, 1), (1, 2)), ((1, 2, 1), (2, 1, 1)), ((1, 1), (1,)), ((0, 3), (3, 0))])
+def test_the_digest_tells_turns_from_others_that_ran_as_many_callbacks(
+    one: tuple[int, ...], other: tuple[int, ...]
+) -> None:
+    def program(batches: tuple[int, ...]) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def main() -> None:
+            for size in batches:
+                for _ in range(size):
+                    asyncio.get_running_loop().call_soon(int)
+                await asyncio.sleep(0)
+
+        return main
+
+    assert digest_of(program(one)) == digest_of(program(one))
+    assert digest_of(program(one)) != digest_of(program(other))
+
+
+def test_the_digest_tells_how_often_the_clock_was_read_and_when_timers_fired() -> None:
+    def program(reads: int, *delays: float) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def main() -> None:
+            for delay in delays:
+                await asyncio.sleep(delay)
+            for _ in range(reads):
+                time.monotonic()
+
+        return main
+
+    digests = {digest_of(program(reads, *delays)) for reads in (1, 2) for delays in ((1.0, 2.0), (2.0, 1.0), (3.0, 1.0))}
+    assert len(digests) == 6
