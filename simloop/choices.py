@@ -16,6 +16,7 @@ import random
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import NamedTuple, Protocol, TypeVar
 
 from simloop.errors import ConfigurationError, NondeterminismError, OtherTestError, TokenError
@@ -86,17 +87,15 @@ class Observer(Protocol):
 
 
 class Choices:
-    """Answers every choice point of one run, records the answers, and hashes them as they come."""
+    """Answers every choice point of one run, and records the answers."""
 
-    __slots__ = ("_answered", "_counters", "_decide", "_entropy", "observer", "orders", "recorded", "seed", "trail")
+    __slots__ = ("_counters", "_decide", "_entropy", "observer", "orders", "recorded", "seed", "trail")
 
     def __init__(self, seed: int = 0, decide: Decide | None = None) -> None:
         self.seed = seed
         self._decide = decide
-        self._counters: dict[tuple[str, str], list[int]] = {}
+        self._counters: dict[tuple[str, str], int] = {}
         self.recorded: list[tuple[str, str, int, int, int]] = []
-        # A hash of the answers so far.
-        self._answered = 0
         #: How many callbacks had been run after each turn, and when something arrived, summed up: other turns make
         #: another sum. Each turn adds to it, and a hash would cost the turn twice as much.
         self.trail = 0
@@ -114,18 +113,16 @@ class Choices:
 
     @property
     def digest(self) -> int:
-        """A hash of all answers, and of the turns that the run has taken: equal where two runs went the same way."""
-        return hash((self._answered, self.trail))
+        """A hash of all answers, and of the turns that the run has taken: equal where two runs went the same way, in
+        whatever processes. It is made when somebody asks: few runs of a campaign are compared with another."""
+        text = repr((self.recorded, self.trail))
+        return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
     def choose(self, who: str, kind: str, n: int, subject: object = None) -> int:
         """The environment's answer, in ``range(n)``, at this point. `subject` is what the report may
         speak of (a task, a connection); it decides nothing."""
         key = (who, kind)
-        counter = self._counters.get(key)
-        if counter is None:
-            # crc32 and not hash(): the digest must not depend on PYTHONHASHSEED.
-            counter = self._counters[key] = [zlib.crc32(f"{who} {kind}".encode()), 0]
-        counter[1] = number = counter[1] + 1
+        self._counters[key] = number = self._counters.get(key, 0) + 1
         value = 0
         if self._decide is not None:
             value = self._decide(who, kind, number, n)
@@ -134,8 +131,6 @@ class Choices:
                 if self.observer is not None:
                     self.observer.deviated(Answer(Point(who, kind, number), n, value), subject)
         self.recorded.append((who, kind, number, n, value))
-        # A tuple of ints hashes alike in every process; a string would not.
-        self._answered = hash((self._answered, counter[0], number, value))
         return value
 
     def order(self, who: str, kind: str, n: int, subject: object = None) -> int:
@@ -147,6 +142,7 @@ class Choices:
 
     def note(self, what: str, number: int) -> None:
         """Fold something that has happened into `orders`: runs that differ in it are never equivalent."""
+        # crc32 and not hash(), which would depend on PYTHONHASHSEED.
         self.orders = hash((self.orders, zlib.crc32(what.encode()), number))
 
     @property
