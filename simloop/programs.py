@@ -110,7 +110,8 @@ class SimProcess:
 
     async def _run(self, main: ProgramMain) -> int:
         """Its life, from the first to the last byte; returns its exit code."""
-        await self.open_streams()
+        if self._process.files:
+            await self.open_streams()
         code = 0
         try:
             try:
@@ -136,7 +137,8 @@ class SimProcess:
         except Exception:
             self.stderr.write(traceback.format_exc().encode())
             code = 1
-        await self.close_streams()
+        if self._writers or self._connecting is not None:
+            await self.close_streams()
         return code
 
     async def open_streams(self) -> None:

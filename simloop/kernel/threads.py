@@ -15,8 +15,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Protocol
 
+from simloop.choices import Choices
 from simloop.errors import EscapedSimulationError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND
 from simloop.kernel.process import Process
@@ -305,12 +307,7 @@ def later(
     """Let a thread of `process` do ``act()`` after the time that it usually takes, or when the environment would rather
     have it. Unless it `shares` memory with the program, nothing of it shows but what arrives at a loop."""
 
-    def action() -> None:
-        # What threads do is no arrival at a loop, but may meet its steps in shared memory.
-        if shares:
-            scheduler.choices.note(f"{kind} {who}", process.steps)
-        act()
-
+    action = partial(_act, process, scheduler.choices, f"{kind} {who}", act) if shares else act
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
     due = scheduler.clock.now + usual_ns + _DELAYS_NS[answer]
     raced = None
@@ -322,10 +319,16 @@ def later(
         delay(scheduler, answer, usual_ns, action)
 
 
+def _act(process: Process, choices: Choices, what: str, act: Callable[[], None]) -> None:
+    # What threads do is no arrival at a loop, but may meet its steps in shared memory.
+    choices.note(what, process.steps)
+    act()
+
+
 def delay(scheduler: Scheduler, which: int, usual_ns: int, action: Callable[[], None]) -> None:
     """Do `action` after the usual time, and as much later as ``DELAYS[which]`` says."""
     due = scheduler.clock.now + usual_ns + _DELAYS_NS[which]
     if _DELAYS_TURNS[which]:
-        scheduler.at(due, lambda: scheduler.after_turns(_DELAYS_TURNS[which], action))
+        scheduler.at(due, partial(scheduler.after_turns, _DELAYS_TURNS[which], action))
     else:
         scheduler.at(due, action)
