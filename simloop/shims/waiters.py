@@ -88,7 +88,9 @@ class Waiter:
         if process.stopped:
             self._world.scheduler.when(lambda: process.dead or not process.stopped, self._ask)
         elif self._blocks():
-            self.child = child = self._find()
+            child = self.child
+            if child is None or child.parent is not process:
+                self.child = child = self._find()
             assert child is not None
             child.observers.append(self)
         else:
@@ -100,6 +102,9 @@ class Waiter:
         scheduler.at(scheduler.clock.now, self._ask)
 
     def _blocks(self) -> bool:
+        child = self.child
+        if child is not None and child.parent is self._process and (not child.ended or child.status is not None):
+            return child.status is None  # as it is for most
         previous, self._world.current = self._world.current, self._process
         try:
             return find_child(self._process, self._pid, asked=True) is None
