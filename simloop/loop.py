@@ -19,7 +19,6 @@ import sys
 from _thread import get_ident
 from asyncio import base_events, events, format_helpers, tasks
 from collections.abc import Callable, Coroutine, Sized
-from itertools import count
 from typing import Any, Protocol
 
 from simloop.errors import StepLimitError
@@ -94,7 +93,7 @@ class SimLoop(TurnLoop):
         self.tracer: Tracer | None = world.tracer
         self.timers = self._scheduled
         self._clock = world.scheduler.clock
-        self._sim_numbers = count(1)
+        self._sim_numbers = 0
         self._sim_tasks = []
         self._sim_task_limit = REGISTRY_START
         self._sim_task_count = 0

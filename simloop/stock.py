@@ -9,8 +9,6 @@ from asyncio import events, unix_events
 from collections.abc import Callable, Sized
 from typing import Any
 
-from simloop.tasks import OrderedWeakSet
-
 # time.get_clock_info("monotonic").resolution on Linux.
 CLOCK_RESOLUTION = 1e-9
 
@@ -60,8 +58,8 @@ def set_up_stock(loop: asyncio.SelectorEventLoop) -> None:
             else:
                 _constants[name] = value
         _constants["_clock_resolution"] = CLOCK_RESOLUTION
-        _containers["_asyncgens"] = OrderedWeakSet
-        del _containers["_transports"], _constants["_selector"]
+        # Made by loops that need them, and by their own __init__.
+        del _containers["_asyncgens"], _containers["_transports"], _constants["_selector"]
         stock.close()
         # A dictionary that has room for all of them, and is copied whole, is made in half the time of one that grows.
         _constants.update(dict.fromkeys(_containers))

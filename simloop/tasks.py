@@ -23,7 +23,8 @@ class SimFuture(asyncio.Future):  # type: ignore[type-arg]
         try:
             return self._sim_number
         except AttributeError:
-            self._sim_number = next(self.get_loop()._sim_numbers)  # type: ignore[attr-defined]
+            loop: Any = self.get_loop()
+            self._sim_number = loop._sim_numbers = loop._sim_numbers + 1
             return self._sim_number
 
 

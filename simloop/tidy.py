@@ -35,7 +35,6 @@ class TidyLoop(asyncio.SelectorEventLoop):
     """A loop that knows its tasks, transports and async generators, and can end them."""
 
     _ready: Any
-    _asyncgens: OrderedWeakSet
     _selector: SimSelector
     _default_executor: Any
     _scheduled: list[Any]
@@ -48,6 +47,10 @@ class TidyLoop(asyncio.SelectorEventLoop):
     main_task: asyncio.Task[Any] | None = None
     _sim_tasks: list[SimTask]
     _sim_task_limit: int
+
+    @cached_property
+    def _asyncgens(self) -> OrderedWeakSet:
+        return OrderedWeakSet()
 
     @cached_property
     def _transports(self) -> weakref.WeakValueDictionary[int, Any]:
@@ -81,7 +84,7 @@ class TidyLoop(asyncio.SelectorEventLoop):
         """Nothing is left of the run: nothing that a few more turns could change, and nothing to report."""
         if self._ready or self._open_transports() or self._default_executor is not None or self._selector.get_map():
             return False
-        if len(self._asyncgens) and self._has_asyncgens():
+        if "_asyncgens" in self.__dict__ and self._has_asyncgens():
             return False
         for task in self._sim_tasks:  # noqa: SIM110  each process that ends asks for it: any() would cost twice as much
             if not task.done() or task._log_traceback:

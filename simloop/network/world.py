@@ -174,13 +174,9 @@ class World:
         return child
 
     def _inherit_files(self, parent: Process, child: Process, cwd: str | None) -> None:
-        previous, self.current = self.current, parent
-        try:
-            theirs = self.files()
-            child.calls = FileCalls(theirs.fs, child, theirs.credentials)
-            child.calls.cwd, child.calls.umask = theirs.cwd, theirs.umask
-        finally:
-            self.current = previous
+        theirs = self.files(parent)
+        child.calls = FileCalls(theirs.fs, child, theirs.credentials)
+        child.calls.cwd, child.calls.umask = theirs.cwd, theirs.umask
         if cwd is not None:
             child.calls.chdir(cwd)
 
@@ -333,10 +329,10 @@ class World:
 
         self.fs(host).on_change = ask
 
-    def files(self) -> FileCalls:
-        """The calls on files of the process that runs now. It begins where the real process is, with the rights of the
-        real user and the umask that most programs are started with."""
-        process = self.current
+    def files(self, process: Process | None = None) -> FileCalls:
+        """The calls on files of that process, or of the one that runs now. It begins where the real process is, with
+        the rights of the real user and the umask that most programs are started with."""
+        process = process or self.current
         if process.calls is None:
             if process.dead:
                 self.stop()

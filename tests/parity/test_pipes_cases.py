@@ -77,7 +77,7 @@ def kind() -> list[Any]:
     found += [os.get_blocking(r), os.set_blocking(r, False), os.get_blocking(r), os.get_blocking(w)]
     found += [os.get_inheritable(fd) for fd in (*os.pipe2(0), *os.pipe2(os.O_CLOEXEC), r, w)]
     found += [fcntl.fcntl(w, fcntl.F_GETFD), os.fpathconf(r, "PC_PIPE_BUF"), os.fchmod(w, 0o640)]
-    found += [stat.filemode(os.fstat(r).st_mode), w - r, tried(os.pipe2, os.O_APPEND)]
+    found += [stat.filemode(os.fstat(r).st_mode), w > r, tried(os.pipe2, os.O_APPEND)]
     for fd in (r, w):
         found += [
             tried(os.lseek, fd, 0, 0), tried(os.pread, fd, 1, 0), tried(os.pwrite, fd, b"", 0), tried(os.fsync, fd),
