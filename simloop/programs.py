@@ -20,7 +20,7 @@ from simloop.kernel.files import Description
 from simloop.kernel.pipes import End
 from simloop.kernel.process import Process
 from simloop.kernel.processes import exit_status
-from simloop.kernel.scheduler import STREAKS
+from simloop.kernel.scheduler import STREAKS, Runnable
 from simloop.kernel.threads import DELAYS, RACE_NS, delay
 from simloop.network.world import World
 from simloop.shell import Shell
@@ -53,6 +53,7 @@ class SimProcess:
         #: Its standard output and error, once anybody has asked for them.
         self._writers: dict[int, asyncio.StreamWriter] = {}
         self._stdin: asyncio.StreamReader | None = None
+        self._loop: Runnable | None = None
         self._connecting: asyncio.Task[Any] | None = None
 
     @cached_property
@@ -110,6 +111,7 @@ class SimProcess:
 
     async def _run(self, main: ProgramMain) -> int:
         """Its life, from the first to the last byte; returns its exit code."""
+        self._loop = self._process.loop
         if self._process.files:
             await self.open_streams()
         code = 0
@@ -164,7 +166,7 @@ class SimProcess:
 
     def _direct(self, fd: int) -> asyncio.StreamWriter:
         """For what is no pipe: nothing need be awaited for that, so it is made when it is asked for."""
-        loop: Any = self._process.loop  # whatever thread it is that asks
+        loop: Any = self._loop  # whatever thread it is that asks
         protocol = _Flow(loop)
         transport = _Direct(self._process, fd, protocol)
         writer = self._writers[fd] = asyncio.StreamWriter(transport, protocol, None, loop)
@@ -403,3 +405,5 @@ class Programs:
     def _ended(self, process: Process, status: int | None) -> None:
         if status is not None:
             self._world.end(process, status)
+            # Until somebody waits for it, and after that, nobody needs more of it than its status.
+            process.loop = process.calls = None

@@ -73,6 +73,7 @@ def _notify(process: Process, status: int, tell: Callable[[Process], None]) -> N
     if process.status is not None:
         return
     process.status = status
+    process.notify = None
     for observer in process.observers:
         observer.changed()
     parent = process.parent

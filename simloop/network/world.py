@@ -24,6 +24,8 @@ E = TypeVar("E", bound=SimulationError)
 # Above any number that the real kernel gives (PID_MAX_LIMIT), so that one that reaches a real kill or waitpid, as from
 # an object that outlives its world, hits nobody.
 FIRST_PID = 1 << 22
+#: So many processes are known before those that are gone are forgotten for the first time.
+PROCESSES_START = 64
 #: So many of the last processes' numbers may be given out again.
 PIDS_REUSED_MAX = 2
 # RFC 1123, and underscores, which containers like to have.
@@ -51,9 +53,10 @@ class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_below", "_names", "_pids", "_programs", "_random", "_workers", "cancel_own", "cancellations", "choices",
-        "current", "escape", "max_steps", "network", "on_block", "own_threads", "processes", "profile",
-        "programs_for", "reaching_out", "root", "scheduler", "signals", "steps", "threads", "tracer",
+        "_below", "_gone", "_names", "_pids", "_processes_limit", "_programs", "_random", "_workers", "cancel_own",
+        "cancellations", "choices", "current", "escape", "max_steps", "network", "on_block", "own_threads",
+        "processes", "profile", "programs_for", "reaching_out", "root", "scheduler", "signals", "steps", "threads",
+        "tracer",
     )  # fmt: skip
 
     def __init__(
@@ -88,7 +91,11 @@ class World:
         self._programs: Any = None
         #: Brings signals to processes, and calls their handlers: `simloop.shims.signals`.
         self.signals: Signals | None = None
+        #: In order of creation, but for those that nobody can know of any more (`_forget_gone`).
         self.processes: list[Process] = []
+        self._processes_limit = PROCESSES_START
+        # A hash of what those have seen that are forgotten.
+        self._gone = 0
         self.root = self.add_process(self.network.add_host(LOCALHOST))
         #: The process whose code runs now; everything that asks "where am I" asks this.
         self.current: Process = self.root
@@ -122,9 +129,24 @@ class World:
         self._names[stem] = number = self._names.get(stem, 0) + 1
         name = f"{stem}#{number}" if number > 1 else stem
         process = Process(host, self._new_pid(host, name if program else ""), name)
+        if len(self.processes) >= self._processes_limit:
+            self._forget_gone()
         self.processes.append(process)
         host.processes[process.pid] = process
         return process
+
+    def _forget_gone(self) -> None:
+        """Drop the programs that have ended and that nobody can wait for, so that a run may start any number of them
+        in little memory, most of it still in the processor's cache."""
+        kept = []
+        for process in self.processes:
+            left = process.parent or process.loop or process.children or process.holders or process.kept
+            if process.status is None or left:
+                kept.append(process)
+            else:
+                self._gone = hash((self._gone, process.pid, process.order))
+        self.processes = kept
+        self._processes_limit = max(PROCESSES_START, 2 * len(kept))
 
     def _new_pid(self, host: Host, name: str) -> int:
         """A number that nobody has; for a named program perhaps one that somebody had. Such numbers come up again once
@@ -376,7 +398,7 @@ class World:
         share it differ in nothing but the times at which the same things happened."""
         choices = self.choices
         seed = choices.seed if choices.drew_entropy else -1
-        return hash((seed, choices.orders, *[process.order for process in self.processes]))
+        return hash((seed, choices.orders, self._gone, *[process.order for process in self.processes]))
 
     def close(self) -> None:
         """Unwind the threads that are still parked, and let go of what would keep itself alive."""
