@@ -36,9 +36,6 @@ class _Interest:
     def changed(self) -> None:
         self.candidates[self] = None
 
-    def events(self) -> int:
-        return _EVENTS[self.file.mask()] & self.wanted
-
 
 class SimSelector(selectors.BaseSelector):
     """The selector of one simulated process."""
@@ -70,7 +67,7 @@ class SimSelector(selectors.BaseSelector):
         key = self._keys[fd] = SelectorKey(fileobj, fd, events, data)
         interest = self._interests[fd] = _Interest(key, file, self.candidates)
         file.watchers.append(interest)
-        if interest.events():
+        if _EVENTS[file.mask()] & events:
             self.candidates[interest] = None
         return key
 
@@ -99,7 +96,7 @@ class SimSelector(selectors.BaseSelector):
         found: list[tuple[SelectorKey, int]] = []
         stale: list[_Interest] = []
         for interest in self.candidates:
-            events = interest.events()
+            events = _EVENTS[interest.file.mask()] & interest.wanted
             if events:
                 found.append((interest.key, events))
             else:
@@ -116,7 +113,7 @@ class SimSelector(selectors.BaseSelector):
 
     def has_ready(self) -> bool:
         for interest in self.candidates:  # noqa: SIM110  asked before each wait: any() would cost twice as much
-            if interest.events():
+            if _EVENTS[interest.file.mask()] & interest.wanted:
                 return True
         return False
 
