@@ -63,7 +63,7 @@ class Tracer(Protocol):
 class SimLoop(TurnLoop):
     """The stock selector event loop of one simulated process."""
 
-    # What each turn looks at is found faster in slots, and they are not to be filled with what is replaced at once.
+    # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
         "_cancellable", "_candidates", "_clock", "_prefix", "_scheduler", "_selector", "_shuffles", "_sim_numbers",
         "_sim_orphans", "_sim_task_count", "_sim_task_limit", "_sim_tasks", "_timer_names", "last_turn",

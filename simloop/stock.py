@@ -47,8 +47,7 @@ _containers: dict[str, Callable[[], Any]] = {}
 
 def set_up_stock(loop: asyncio.SelectorEventLoop) -> None:
     """Give `loop` the attributes that the stock ``__init__`` sets, without its cost: a third of a short
-    run. They are read off one stock loop; empty containers are made anew for each.
-    """
+    run. They are read off one stock loop; empty containers are made anew for each."""
     if not _constants:
         stock = _StockLoop(_NoSelector())  # type: ignore[arg-type]
         for name, value in vars(stock).items():

@@ -48,7 +48,7 @@ class TurnLoop(TidyLoop):
 
     def _poll_in_thread(self, thread: SimThread, timeout: float | None) -> None:
         """A loop that a thread runs waits as the thread does: the others go on meanwhile."""
-        deadline = None if timeout is None else self._scheduler.poll_deadline(timeout)
+        deadline = self._scheduler.poll_deadline(timeout)
         thread.pause()
         thread.park(self.has_work, deadline)
 

@@ -199,7 +199,7 @@ class Scheduler:
             if len(self.loops) > 1:
                 self._share(loop)
             return
-        deadline = None if timeout is None else self.poll_deadline(timeout)
+        deadline = self.poll_deadline(timeout)
         before, self._driver = self._driver, loop
         try:
             has_work = self._pass_time(loop.has_work, deadline, loop)
@@ -209,10 +209,10 @@ class Scheduler:
             # It was woken, and is not yet running.
             self._share(loop)
 
-    def poll_deadline(self, timeout: float) -> int:
+    def poll_deadline(self, timeout: float | None) -> int | None:
         """When a poll that begins now gives up. selectors.EpollSelector rounds up to a millisecond, "to wait at
         least timeout seconds"."""
-        return self.clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
+        return None if timeout is None else self.clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
 
     def block(self, process: Process, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
         """A blocking call of `process`: it stands still, and nobody else does. Returns ``done()``."""

@@ -59,7 +59,9 @@ _skipped: dict[Any, bool] = {}
 def _is_skipped(frame: FrameType) -> bool:
     name = frame.f_code.co_filename
     skipped = name.startswith((_OURS, "<frozen")) or (name.startswith(_STDLIB) and not name.startswith(_SITE))
-    if isinstance(file := frame.f_globals.get("__file__"), str):
+    file = frame.f_globals.get("__file__")
+    # Generated code has the globals of one file and the name of another, or of none: it says nothing of the file.
+    if isinstance(file, str) and (skipped or name == file):
         _skipped[file] = skipped
     return skipped
 

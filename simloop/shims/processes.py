@@ -45,16 +45,16 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
         return found
     if options & ~_WAIT4:
         raise fail(errno.EINVAL)
-    child = world.current.host.processes.get(pid)
-    if child is None or child.status is None or child.parent is not world.current:
-        # It is not the one that is meant by most.
-        child = _wait_for(world, pid, options)
+    child = _wait_for(world, pid, options)
     return reap(child) if child is not None else (0, 0)
 
 
 def _wait_for(world: World, pid: int, options: int) -> Process | None:
     """A child that has ended: now, or when there is one."""
     parent = world.current
+    child = parent.host.processes.get(pid)
+    if child is not None and child.status is not None and child.parent is parent:
+        return child  # the one that is meant by most
     child = find_child(parent, pid, asked=True)
     if child is None and not options & os.WNOHANG:
         world.block(lambda: _comes_back(parent, pid))
