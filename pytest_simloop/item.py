@@ -21,8 +21,8 @@ from simloop.choices import Choices
 from simloop.errors import SimulationError
 from simloop.explore.campaign import Report
 from simloop.loop import SimLoop, Tracer
-from simloop.network.world import World
 from simloop.simulation import Outcome, Sim, entered, finish
+from simloop.world.world import World
 
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.
 _VERDICTS = (pytest.skip.Exception, pytest.exit.Exception, XFailed, KeyboardInterrupt)

@@ -13,7 +13,7 @@ from typing import Union
 from simloop.errors import ConfigurationError
 from simloop.kernel.files import Credentials, DiskTiming, Effect, Fault, FileCalls, FileSystem, real_cwd
 from simloop.kernel.process import Host, Process
-from simloop.network.world import World
+from simloop.world.world import World
 
 Tree = Mapping[str, Union[str, bytes, "Tree"]]
 """Names and what is in them: text, bytes, or for a directory another such mapping."""

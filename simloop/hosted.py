@@ -15,7 +15,7 @@ from simloop.kernel.process import Process
 from simloop.kernel.processes import exit_status
 from simloop.kernel.signals import name_of
 from simloop.loop import SimLoop
-from simloop.network.world import World
+from simloop.world.world import World
 
 T = TypeVar("T")
 Main = Callable[[], Coroutine[Any, Any, T]]

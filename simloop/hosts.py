@@ -10,7 +10,7 @@ from simloop.disks import SimFiles
 from simloop.errors import WorldError
 from simloop.hosted import HostedProcess, Main, coroutine_for
 from simloop.kernel.process import Host
-from simloop.network.world import World
+from simloop.world.world import World
 
 T = TypeVar("T")
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from simloop.loop import SimLoop
 from simloop.shims import (
-    active,
     clocks,
     counters,
     descriptors,
@@ -29,8 +28,9 @@ from simloop.shims import (
     spawning,
     threads,
     xattrs,
-)  # fmt: skip
+)
 from simloop.shims.patch import Patch
+from simloop.world import active
 
 _real_new_event_loop = events.new_event_loop
 _RealLoop = asyncio.SelectorEventLoop
@@ -89,7 +89,7 @@ _installed = False
 
 def install() -> None:
     """Put the shims in place. They stay: outside of a world each of them goes to the real function, so
-    that a run is switched on and off by one assignment (`active.entered`)."""
+    that a run is switched on and off by one assignment (`active.world_entered`)."""
     global _patch, _installed
     if _patch is None:
         escapes.install_audit_hook()

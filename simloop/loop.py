@@ -25,14 +25,14 @@ from simloop.errors import StepLimitError
 from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.process import Process
 from simloop.kernel.selector import SimSelector
-from simloop.network.world import World
 from simloop.outside import Cancellable, MadeByTest, SimTimerHandle, TimerNames, rivals_of
 from simloop.profiles import order_timers, shuffle_batch, swap_handlers
-from simloop.shims import active
 from simloop.stock import CLOCK_RESOLUTION, set_up_stock
 from simloop.tasks import SimFuture, SimHandle, SimTask, task_of
 from simloop.tidy import REGISTRY_START
 from simloop.turns import TurnLoop
+from simloop.world import active
+from simloop.world.world import World
 
 _new: Any = object.__new__
 _copy_context = contextvars.copy_context

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import sys
 import zlib
 from asyncio import events
@@ -14,10 +13,9 @@ from typing import Any
 from simloop.choices import Choices
 from simloop.kernel.clock import SECOND
 from simloop.kernel.scheduler import RIVALS
+from simloop.sources import is_ours, is_stdlib
 from simloop.tasks import innermost, path_of, task_of
 
-_STDLIB = os.path.dirname(os.__file__) + os.sep
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 #: How far into a heap of timers it is worth looking for the next few.
 _TIMERS_LOOKED_AT = 32
 
@@ -94,7 +92,7 @@ class MadeByTest:
                 self.main_is(coro)
             return False
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith((_STDLIB, _OURS)):
+        while frame is not None and (is_ours(file := frame.f_code.co_filename) or is_stdlib(file)):
             # asyncio.wait_for() of Python 3.11 runs what it waits for in a task that nobody else can know.
             if frame.f_code.co_name == "wait_for":
                 return False

@@ -22,9 +22,9 @@ from simloop.kernel.process import Process
 from simloop.kernel.processes import exit_status
 from simloop.kernel.scheduler import STREAKS, Runnable
 from simloop.kernel.threads import DELAYS, RACE_NS, delay
-from simloop.network.world import World
 from simloop.shell import Shell
 from simloop.shims.spawning import environment
+from simloop.world.world import World
 
 # How long most programs take to get to their main function, as order of magnitude on Linux; and when else they may.
 _START_NS = MILLISECOND

@@ -18,9 +18,9 @@ from typing import Any, NoReturn
 
 from simloop.hosted import HostedProcess
 from simloop.kernel.process import Process
-from simloop.network.world import World
-from simloop.shims import active
 from simloop.shims.spawning import environment, find_program
+from simloop.world import active
+from simloop.world.world import World
 
 # A part of a word that stands for itself: quoted, or without a meaning to the shell. "~" and "#" have one where a word
 # begins, and behind "=" and ":".

@@ -27,10 +27,12 @@ from simloop.installation import install, installed
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
 from simloop.loop import SimLoop, Tracer
 from simloop.network.network import LOCALHOST
-from simloop.network.world import DEFAULT_MAX_STEPS, World
 from simloop.programs import Output, Programs, SimProgram
-from simloop.shims import active, signals
+from simloop.shims import signals
+from simloop.sources import call_site
 from simloop.tidy import tell_children
+from simloop.world import active
+from simloop.world.world import DEFAULT_MAX_STEPS, World
 
 T = TypeVar("T")
 
@@ -118,7 +120,7 @@ class Sim:
         """
         self._check_use()
         program = SimProgram(name, arguments, stdout, stderr, returncode, takes, times)
-        program.place = active.call_site()
+        program.place = call_site()
         self._world.programs.add(program)
         return program
 
@@ -205,7 +207,7 @@ def current() -> Sim:
 class entered:
     """Make a world and be in it: the shims answer for it until the block ends."""
 
-    __slots__ = ("_collecting", "_strict", "_world")
+    __slots__ = ("_collecting", "_entered", "_strict", "_world")
 
     def __init__(self, choices: Choices, limits: Limits) -> None:
         if active.entered is not None:
@@ -226,6 +228,7 @@ class entered:
             own_threads=limits.threads,
             cancel_own=limits.cancel,
         )
+        self._entered = active.world_entered(self._world)
         self._world.scheduler.explain_deadlock = describe_deadlock
         if limits.blocking != "ignore":
             self._world.on_block = refuse_block if limits.blocking == "fail" else warn_of_block
@@ -237,7 +240,7 @@ class entered:
         # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
         self._collecting = gc.isenabled()
         gc.disable()
-        active.entered = self._world
+        self._entered.__enter__()
         return self._world
 
     def __exit__(self, kind: object, error: object, trace: object) -> bool:
@@ -258,7 +261,7 @@ class entered:
             try:
                 world.close()
             finally:
-                active.entered = None
+                self._entered.__exit__()
                 if self._collecting:
                     gc.enable()
         if error is None and world.escape is not None:

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from simloop.choices import Choices
-from simloop.network.world import World
-from simloop.shims import active
 from simloop.tasks import close_coroutine
+from simloop.world import active
+from simloop.world.world import World
 
 KEPT_MAX = 1000
 
@@ -38,17 +38,15 @@ def close(left: int) -> None:
         return
     nowhere = World(Choices())
     nowhere.root.dead = True
-    before, active.entered = active.entered, nowhere
     hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     try:
         # What was left open is no news.
-        with warnings.catch_warnings():
+        with active.world_entered(nowhere), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             while len(_kept) > left:
                 close_coroutine(_kept.popleft())
     finally:
         sys.unraisablehook = hook
-        active.entered = before
         nowhere.close()
     if not left:
         atexit.unregister(close)

@@ -13,10 +13,10 @@ from typing import Any
 
 from simloop.kernel.process import Process
 from simloop.kernel.selector import SimSelector
-from simloop.network.world import World
 from simloop.stock import usual_watcher
 from simloop.stopped import keep as keep_for_good
 from simloop.tasks import OrderedWeakSet, SimTask, close_coroutine
+from simloop.world.world import World
 
 # Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
 _MIN_SCHEDULED_TIMER_HANDLES = 100

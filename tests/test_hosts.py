@@ -15,9 +15,9 @@ import pytest
 import simloop
 from simloop import stopped
 from simloop.choices import Choices, Schedule
-from simloop.network.world import World
 from simloop.simulation import Limits, execute
 from simloop.stopped import KEPT_MAX
+from simloop.world.world import World
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 

@@ -10,7 +10,7 @@ import pytest
 
 import simloop
 from simloop.choices import Choices
-from simloop.network.world import PROCESSES_START, World
+from simloop.world.world import PROCESSES_START, World
 
 MANY = 4 * PROCESSES_START
 

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from simloop.checks.waiting import Place, caller, inner_library, is_users, stack_of, users_place
+from simloop.checks.waiting import inner_library, stack_of, users_place
 from simloop.choices import Answer
 from simloop.kernel.files.crash import tell as tell_loss
 from simloop.kernel.process import Process
@@ -19,6 +19,7 @@ from simloop.outside import is_timeout, rivals_of, waiting_for
 from simloop.programs import STARTS
 from simloop.shims.signals import SEEN
 from simloop.shims.waiters import Waiter
+from simloop.sources import Place, is_users, users_caller
 from simloop.tasks import SimTask, task_of
 
 Name = Callable[[asyncio.Task[Any]], str]
@@ -143,14 +144,14 @@ def _on_disk(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _crashed(answer: Answer, subject: Any, name: Name) -> str:
-    place = caller()
+    place = users_caller()
     where = f" ({place})" if place is not None else ""
     return f"the power of {answer.point.who.partition(':')[0]} was cut right {subject}{where}"
 
 
 def _disk_fault(answer: Answer, subject: Any, name: Name) -> str:
     operation, _, path = answer.point.who.partition(":")[2].partition(" ")
-    place = caller()
+    place = users_caller()
     where = f" ({place})" if place is not None else ""
     return f"{operation} of {path}{where} {subject[answer.value - 1]}, which was injected"
 

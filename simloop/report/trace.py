@@ -13,17 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simloop.checks.touches import Touches
-from simloop.checks.waiting import (
-    Place,
-    caller,
-    inner_library,
-    is_inner,
-    is_users,
-    name_of,
-    stack_of,
-    users_place,
-    wakes,
-)
+from simloop.checks.waiting import inner_library, name_of, stack_of, users_place, wakes
 from simloop.choices import Answer
 from simloop.kernel.files.crash import lost
 from simloop.kernel.files.inodes import Inode
@@ -31,6 +21,7 @@ from simloop.kernel.files.journal import Change
 from simloop.loop import SimLoop
 from simloop.outside import Cancellable, is_timeout, waiting_for
 from simloop.report.story import tell, tell_cancelled
+from simloop.sources import Place, is_inner, is_users, users_caller
 from simloop.tasks import SimTask, coroutine_of, path_of, task_of
 
 #: After so many steps a run is no longer recorded: nobody reads that far.
@@ -138,13 +129,13 @@ class Trace:
         self._running: list[tuple[_Cause, Step | None]] = []
 
     def changed(self, what: Inode | Change) -> None:
-        place = caller()
+        place = users_caller()
         if place is not None:
             self._changed_at[what.fs.name, what.ino if isinstance(what, Inode) else what.subject] = place
 
     def blocked(self, process: str, took_ns: int) -> None:
         if not self.over:
-            self.stalls.setdefault(process, {}).setdefault(caller(), []).append(took_ns)
+            self.stalls.setdefault(process, {}).setdefault(users_caller(), []).append(took_ns)
 
     @property
     def sentences(self) -> list[str]:
@@ -175,14 +166,14 @@ class Trace:
         if self._running:
             cause, step = self._running[-1]
             if step is not None:
-                place = caller()
+                place = users_caller()
                 cause = _Cause("", step, place)
                 # Until the step ends, this is the furthest that it is known to have come.
                 step.end = place or step.end
             self._causes[id(handle)] = (handle, cause)
 
     def created(self, task: SimTask) -> None:
-        place = caller()
+        place = users_caller()
         if place is not None:
             self._made_at[task] = place
 

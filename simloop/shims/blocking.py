@@ -11,7 +11,7 @@ from typing import TypeVar
 from simloop.kernel.pipes import End
 from simloop.kernel.process import File
 from simloop.kernel.unseekable import Unseekable
-from simloop.network.world import World
+from simloop.world.world import World
 
 T = TypeVar("T")
 

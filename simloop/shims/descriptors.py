@@ -16,12 +16,12 @@ from simloop.kernel.files import Description
 from simloop.kernel.pipes import End
 from simloop.kernel.process import FIRST_FD, File
 from simloop.kernel.unseekable import Unseekable
-from simloop.network.world import World
-from simloop.shims import active
 from simloop.shims.blocking import read_from, wait_for, write_to
 from simloop.shims.patch import builtin
 from simloop.shims.paths import declare_support, do, inside, only_path, ours, pathconf, pay, result_of, stat
 from simloop.shims.pipes import control
+from simloop.world import active
+from simloop.world.world import World
 
 _NAMES = (
     "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fpathconf", "fstat",

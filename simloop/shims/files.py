@@ -25,13 +25,13 @@ from simloop.kernel.files import Description
 from simloop.kernel.pipes import PAGE
 from simloop.kernel.process import ProcessGone
 from simloop.kernel.unseekable import Unseekable
-from simloop.network.world import World
-from simloop.shims import active
 from simloop.shims.blocking import read_unless_empty, write_unless_full
 from simloop.shims.descriptors import view_of
 from simloop.shims.patch import builtin
 from simloop.shims.paths import inside, named, ours, pay
 from simloop.shims.paths import open as open_path
+from simloop.world import active
+from simloop.world.world import World
 
 real_open = io.open
 real_FileIO = io.FileIO

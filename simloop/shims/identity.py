@@ -12,7 +12,7 @@ import sys
 import weakref
 from typing import Any
 
-from simloop.shims import active
+from simloop.world import active
 
 # anyio tells the scopes within a cancelled one in the order of a set (CancelScope._deliver_cancellation).
 _KNOWN = (("anyio._backends._asyncio", "CancelScope"),)

@@ -17,9 +17,9 @@ from typing import Any
 from simloop.kernel.errors import fail
 from simloop.kernel.process import Process
 from simloop.kernel.processes import PidFd, find_child, reap
-from simloop.network.world import FIRST_PID, World
-from simloop.shims import active
 from simloop.shims.patch import builtin
+from simloop.world import active
+from simloop.world.world import FIRST_PID, World
 
 _real: dict[str, Any] = {
     name: getattr(os, name)

@@ -22,8 +22,9 @@ from simloop.kernel.process import Process
 from simloop.kernel.processes import INIT_PID, meant
 from simloop.kernel.signals import Effects, disposition, generate, name_of, set_mask
 from simloop.kernel.threads import later
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.sources import calling_frame
+from simloop.world import active
+from simloop.world.world import World
 
 _real_signal = _signal.signal
 _real_getsignal = _signal.getsignal
@@ -233,7 +234,7 @@ def _call(world: World, process: Process, number: int) -> None:
         if handler is _signal.default_int_handler and getattr(loop, "main_task", None) is not None:
             loop.interrupt()
         elif callable(handler):
-            handler(number, active.calling_frame())
+            handler(number, calling_frame())
     except BaseException as error:
         process.broken_by = error
         raise

@@ -13,10 +13,10 @@ from simloop.errors import WorldError
 from simloop.kernel.clock import SECOND
 from simloop.kernel.process import HUP, IN, OUT, Process
 from simloop.kernel.tcp import TcpSocket, fail
-from simloop.network.world import World
-from simloop.shims import active
 from simloop.shims.names import addresses, sockaddr
 from simloop.shims.patch import builtin
+from simloop.world import active
+from simloop.world.world import World
 
 real_socket = _socket.socket
 

@@ -22,11 +22,12 @@ from simloop.kernel.errors import fail
 from simloop.kernel.files import Credentials, FileCalls
 from simloop.kernel.files.inodes import Regular
 from simloop.kernel.process import FIRST_FD, File, Process
-from simloop.network.world import World
-from simloop.shims import active
 from simloop.shims.patch import builtin
 from simloop.shims.paths import do
 from simloop.shims.processes import Kept, may_join, waitpid
+from simloop.sources import call_site
+from simloop.world import active
+from simloop.world.world import World
 
 _real_fork_exec: Any = _posixsubprocess.fork_exec
 _real_execute_child: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
@@ -190,7 +191,7 @@ def fork_exec(
         program = find_program(world, paths, argv, where)
     except OSError as error:
         return _failed(world, errpipe_write, error.errno or 0, stage)
-    child = world.spawn(parent, files, argv, program, environ, directory, active.call_site())
+    child = world.spawn(parent, files, argv, program, environ, directory, call_site())
     if child.calls is not None:
         child.calls.credentials = credentials
         if umask >= 0:
@@ -304,17 +305,17 @@ _ASYNCIOS = vars(asyncio.subprocess)
 
 
 def _place() -> str:
-    """The line that calls, as `active.call_site` finds it: most are found at once, as to look at each frame costs as
+    """The line that calls, as `call_site` finds it: most are found at once, as to look at each frame costs as
     much as half of all the rest here."""
     try:
         frame: FrameType | None = sys._getframe(_ASYNCIO)
     except ValueError:  # there are not so many
-        return active.call_site()
+        return call_site()
     if frame is not None and frame.f_globals is not _ASYNCIOS:
         frame = frame.f_back
     if frame is not None and frame.f_globals is _ASYNCIOS:
-        return active.call_site(frame.f_back)
-    return active.call_site()
+        return call_site(frame.f_back)
+    return call_site()
 
 
 def _explain(error: OSError, name: Any) -> None:
@@ -378,7 +379,7 @@ def _spawn(
         error.filename = path
         _explain(error, path)
         raise
-    child = world.spawn(world.current, files, arguments, program, environ, None, active.call_site())
+    child = world.spawn(world.current, files, arguments, program, environ, None, call_site())
     return _become(child, setsid, group)
 
 

@@ -12,8 +12,8 @@ from concurrent.futures.thread import ThreadPoolExecutor
 from typing import Any
 
 from simloop.kernel.threads import SimThread
-from simloop.shims import active
 from simloop.shims.waiters import Waiter, only_waits
+from simloop.world import active
 
 _real_submit = ThreadPoolExecutor.submit
 _real_shutdown = ThreadPoolExecutor.shutdown

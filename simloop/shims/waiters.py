@@ -22,8 +22,9 @@ from simloop.errors import SimulationError
 from simloop.kernel.process import Process, ProcessGone
 from simloop.kernel.processes import find_child
 from simloop.kernel.threads import later
-from simloop.network.world import World
-from simloop.shims import active, processes
+from simloop.shims import processes
+from simloop.world import active
+from simloop.world.world import World
 
 # As they are before anybody puts something of his own there, which would run in the thread, too.
 _Thread: Any = threading.Thread

@@ -34,7 +34,7 @@ from simloop.choices import Choices
 from simloop.kernel.clock import Clock
 from simloop.kernel.files import FileCalls, FileSystem
 from simloop.kernel.process import FIRST_FD, Process
-from simloop.shims import active
+from simloop.world import active
 
 
 def inside(function: Callable[[], Any], **options: Any) -> Any:
@@ -83,12 +83,9 @@ def test_what_was_seen_stays_though_the_real_file_changes(root: Path) -> None:
     def body() -> None:
         assert (root / "a").read_bytes() == b"alpha"
         assert not (root / "later").exists()
-        world, active.entered = active.entered, None
-        try:
+        with active.world_entered(None):
             (root / "a").write_bytes(b"beta")
             (root / "later").write_bytes(b"")
-        finally:
-            active.entered = world
         assert (root / "a").read_bytes() == b"alpha"
         assert not (root / "later").exists()
 
