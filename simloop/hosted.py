@@ -11,9 +11,9 @@ from types import CoroutineType
 from typing import Any, Generic, TypeVar
 
 from simloop.errors import ConfigurationError, HostCrashedError, ProcessEndedError
-from simloop.kernel.process import Process
-from simloop.kernel.processes import exit_status
-from simloop.kernel.signals import name_of
+from simloop.kernel.process.exits import exit_status
+from simloop.kernel.process.process import Process
+from simloop.kernel.process.signals import name_of
 from simloop.loop import SimLoop
 from simloop.world.world import World
 
@@ -45,7 +45,7 @@ class HostedProcess(Generic[T]):
     ) -> None:
         self._world = world
         self._process = process
-        self._process.on_death = self._died
+        self._process.on_kill = self._died
         self._on_end = on_end
         # Nothing is inherited from whoever starts a process.
         self._context = contextvars.Context()
@@ -87,7 +87,7 @@ class HostedProcess(Generic[T]):
                 self._task.exception()  # it is raised where `result` is asked for: nobody need be told of it
             loop.report_leftovers()
         self.over = True
-        self._process.on_death = None
+        self._process.on_kill = None
         if loop.was_interrupted(self._task):
             self._error = KeyboardInterrupt()
         loop.end_turns()
@@ -114,7 +114,7 @@ class HostedProcess(Generic[T]):
     def interrupt(self) -> None:
         """What Ctrl-C does under `asyncio.run`: the main task is cancelled."""
         # Through the queue, so that it wakes the loop and happens in a turn of its own process.
-        if not self._process.dead:
+        if self._process.alive:
             self.loop.call_soon_threadsafe(self._task.cancel)
 
     def _status(self) -> int:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from simloop.disks import SimFiles
 from simloop.errors import WorldError
 from simloop.hosted import HostedProcess, Main, coroutine_for
-from simloop.kernel.process import Host
+from simloop.kernel.host import Host
 from simloop.world.world import World
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ class SimHost:
         self._check_not_ours()
         if self._host.up:
             self._world.crash(self._host)
-            if self._world.current.dead:
+            if not self._world.current.alive:
                 self._world.stop()
 
     def may_crash(self) -> None:

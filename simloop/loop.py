@@ -23,8 +23,8 @@ from typing import Any, Protocol
 
 from simloop.errors import StepLimitError
 from simloop.kernel.clock import READ_NS, SECOND
-from simloop.kernel.process import Process
-from simloop.kernel.selector import SimSelector
+from simloop.kernel.epoll import SimSelector
+from simloop.kernel.process.process import Process
 from simloop.outside import Cancellable, MadeByTest, SimTimerHandle, TimerNames, rivals_of
 from simloop.profiles import order_timers, shuffle_batch, swap_handlers
 from simloop.stock import CLOCK_RESOLUTION, set_up_stock

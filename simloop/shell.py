@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from simloop.hosted import HostedProcess
-from simloop.kernel.process import Process
+from simloop.kernel.process.process import Process
 from simloop.shims.spawning import environment, find_program
 from simloop.world import active
 from simloop.world.world import World

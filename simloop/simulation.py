@@ -155,7 +155,7 @@ class Sim:
         if not started:
             raise WorldError(f"nothing was run on host {name!r} that a signal could be sent to")
         for process in started:
-            if not process.ended and not process.dead:
+            if process.alive:
                 signals.send_later(self._world, process, number)
 
     def _check_use(self) -> None:
@@ -274,11 +274,11 @@ def _bury(world: World) -> None:
     """What was left where it was when its machine lost power is unwound now, and reaches nothing any more. So are
     programs that still run, since it is not the test that left anything behind in them."""
     for process in world.processes:
-        if process.environ is not None and not process.dead and not process.ended:
+        if process.environ is not None and process.alive:
             if isinstance(process.loop, SimLoop) and process.loop in world.scheduler.loops:
                 process.loop.lose_power()
-            process.die()
-        if process.dead and isinstance(process.loop, SimLoop):
+            process.lose_power()
+        if not process.alive and isinstance(process.loop, SimLoop):
             world.current = process
             process.forget_holders()
             process.loop.bury()

@@ -37,7 +37,7 @@ def close(left: int) -> None:
     if len(_kept) <= left:
         return
     nowhere = World(Choices())
-    nowhere.root.dead = True
+    nowhere.root.lose_power()
     hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     try:
         # What was left open is no news.

@@ -11,8 +11,8 @@ from asyncio import base_subprocess, events, unix_events
 from functools import cached_property
 from typing import Any
 
-from simloop.kernel.process import Process
-from simloop.kernel.selector import SimSelector
+from simloop.kernel.epoll import SimSelector
+from simloop.kernel.process.process import Process, State
 from simloop.stock import usual_watcher
 from simloop.stopped import keep as keep_for_good
 from simloop.tasks import OrderedWeakSet, SimTask, close_coroutine
@@ -205,7 +205,7 @@ class TidyLoop(asyncio.SelectorEventLoop):
         self._let_go()
 
     def call_exception_handler(self, context: Any) -> None:
-        if not self.process.dead:
+        if self.process.alive:
             super().call_exception_handler(context)
 
     def lose_power(self) -> None:
@@ -306,13 +306,13 @@ def tell_children(world: World) -> None:
         parent = process.parent
         if parent is None or parent.environ is not None:
             continue
-        if process.dead and not process.ended:
+        if process.state is State.POWERED_OFF:
             continue  # it went with its machine
         if process.pid in getattr(parent.loop, "_told", ()):
             continue  # by its transport
         what = (
             "has ended, and is a zombie: nobody has waited for it"
-            if process.ended
+            if process.exited
             else "is still running, and nobody has waited for it"
         )
         warnings.warn(

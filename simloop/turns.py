@@ -11,8 +11,8 @@ from typing import Any
 
 from simloop.errors import SimulationError
 from simloop.kernel.clock import SECOND, Clock
+from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import Scheduler
-from simloop.kernel.threads import SimThread
 from simloop.outside import due_until, timer_due
 from simloop.tidy import TidyLoop
 

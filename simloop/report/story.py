@@ -9,14 +9,15 @@ from typing import Any
 
 from simloop.checks.waiting import inner_library, stack_of, users_place
 from simloop.choices import Answer
-from simloop.kernel.files.crash import tell as tell_loss
-from simloop.kernel.process import Process
+from simloop.kernel.net.stream import Direction
+from simloop.kernel.process.delays import DELAYS
+from simloop.kernel.process.process import Process
+from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import STREAKS
-from simloop.kernel.tcp import Direction
-from simloop.kernel.threads import DELAYS, SimThread
 from simloop.network.links import DELIVERIES
 from simloop.outside import is_timeout, rivals_of, waiting_for
 from simloop.programs import STARTS
+from simloop.report.losses import tell as tell_loss
 from simloop.shims.signals import SEEN
 from simloop.shims.waiters import Waiter
 from simloop.sources import Place, is_users, users_caller

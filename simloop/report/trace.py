@@ -15,11 +15,11 @@ from typing import Any
 from simloop.checks.touches import Touches
 from simloop.checks.waiting import inner_library, name_of, stack_of, users_place, wakes
 from simloop.choices import Answer
-from simloop.kernel.files.crash import lost
 from simloop.kernel.files.inodes import Inode
 from simloop.kernel.files.journal import Change
 from simloop.loop import SimLoop
 from simloop.outside import Cancellable, is_timeout, waiting_for
+from simloop.report.losses import lost
 from simloop.report.story import tell, tell_cancelled
 from simloop.sources import Place, is_inner, is_users, users_caller
 from simloop.tasks import SimTask, coroutine_of, path_of, task_of

@@ -8,8 +8,8 @@ import time
 from typing import Any, TypeVar
 
 from simloop.kernel.clock import BOOT_NS, SECOND, WALL_NS
-from simloop.kernel.counters import EventFd, TimerFd
 from simloop.kernel.errors import fail
+from simloop.kernel.ipc.counters import EventFd, TimerFd
 from simloop.shims.blocking import wait_for
 from simloop.shims.patch import builtin
 from simloop.world import active

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from simloop.kernel.descriptors import File
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
-from simloop.kernel.pipes import PAGE, End, insert, make_pipe, splice_pipes
-from simloop.kernel.process import File
-from simloop.kernel.tcp import TcpSocket
-from simloop.kernel.unseekable import Unseekable
+from simloop.kernel.ipc.pipes import PAGE, End, insert, make_pipe, splice_pipes
+from simloop.kernel.ipc.unseekable import Unseekable
+from simloop.kernel.net.tcp import TcpSocket
 from simloop.shims.blocking import wait
 from simloop.shims.patch import builtin
 from simloop.shims.paths import do, inside, ours

@@ -18,10 +18,11 @@ from stat import S_ISREG
 from types import FrameType
 from typing import Any
 
+from simloop.kernel.descriptors import FIRST_FD, File
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Credentials, FileCalls
 from simloop.kernel.files.inodes import Regular
-from simloop.kernel.process import FIRST_FD, File, Process
+from simloop.kernel.process.process import Process
 from simloop.shims.patch import builtin
 from simloop.shims.paths import do
 from simloop.shims.processes import Kept, may_join, waitpid
@@ -134,10 +135,10 @@ def _group(world: World, start_new_session: bool, group: int) -> int:
 def _become(child: Process, start_new_session: bool, group: int) -> int:
     if start_new_session:
         child.group = child.session = child.pid
-        child.host.has_groups = True
+        child.table.has_groups = True
     elif group >= 0:
         child.group = group or child.pid
-        child.host.has_groups = True
+        child.table.has_groups = True
     return child.pid
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from concurrent.futures.thread import ThreadPoolExecutor
 from typing import Any
 
-from simloop.kernel.threads import SimThread
+from simloop.kernel.process.threads import SimThread
 from simloop.shims.waiters import Waiter, only_waits
 from simloop.world import active
 

@@ -19,9 +19,9 @@ from contextvars import Context
 from typing import Any
 
 from simloop.errors import SimulationError
-from simloop.kernel.process import Process, ProcessGone
-from simloop.kernel.processes import find_child
-from simloop.kernel.threads import later
+from simloop.kernel.process.delays import later
+from simloop.kernel.process.exits import find_child
+from simloop.kernel.process.process import Process, ProcessGone
 from simloop.shims import processes
 from simloop.world import active
 from simloop.world.world import World
@@ -84,10 +84,10 @@ class Waiter:
     def _ask(self) -> None:
         """The thread calls waitpid: now if that does not block, else once it does not."""
         process = self._process
-        if process.dead:
+        if not process.alive:
             return  # it stays where it is
         if process.stopped:
-            self._world.scheduler.when(lambda: process.dead or not process.stopped, self._ask)
+            self._world.scheduler.when(lambda: not process.stopped, self._ask)
         elif self._blocks():
             child = self.child
             if child is None or child.parent is not process:
@@ -104,7 +104,7 @@ class Waiter:
 
     def _blocks(self) -> bool:
         child = self.child
-        if child is not None and child.parent is self._process and (not child.ended or child.status is not None):
+        if child is not None and child.parent is self._process and (not child.exited or child.status is not None):
             return child.status is None  # as it is for most
         previous, self._world.current = self._world.current, self._process
         try:

@@ -12,22 +12,19 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from simloop.choices import Choices
 from simloop.errors import ConfigurationError, EscapedSimulationError, SimulationError
+from simloop.kernel.descriptors import File
 from simloop.kernel.files import Below, Credentials, FileCalls, FileSystem, real_cwd
-from simloop.kernel.process import File, Host, Process, ProcessGone
-from simloop.kernel.processes import end
+from simloop.kernel.files.crash import lose_power
+from simloop.kernel.host import Host
+from simloop.kernel.process.exits import end
+from simloop.kernel.process.process import Process, ProcessGone, State
+from simloop.kernel.process.table import ProcessTable
+from simloop.kernel.process.threads import SimThread, Workers
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
-from simloop.kernel.threads import SimThread, Workers
 from simloop.network.network import LOCALHOST, Network
 
 E = TypeVar("E", bound=SimulationError)
 
-# Above any number that the real kernel gives (PID_MAX_LIMIT), so that one that reaches a real kill or waitpid, as from
-# an object that outlives its world, hits nobody.
-FIRST_PID = 1 << 22
-#: So many processes are known before those that are gone are forgotten for the first time.
-PROCESSES_START = 64
-#: So many of the last processes' numbers may be given out again.
-PIDS_REUSED_MAX = 2
 # RFC 1123, and underscores, which containers like to have.
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 DEFAULT_MAX_STEPS = 1_000_000
@@ -53,7 +50,7 @@ class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_below", "_gone", "_names", "_pids", "_processes_limit", "_programs", "_random", "_workers", "cancel_own",
+        "_below", "_programs", "_random", "_workers", "cancel_own",
         "cancellations", "choices", "current", "escape", "max_steps", "network", "on_block", "own_threads",
         "processes", "profile", "programs_for", "reaching_out", "root", "scheduler", "signals", "steps", "threads",
         "tracer",
@@ -82,8 +79,6 @@ class World:
         self.steps = 0
         self.scheduler = Scheduler(choices, max_time=max_time, max_stall=max_stall)
         self.network = Network(self.scheduler)
-        self._pids = FIRST_PID
-        self._names: dict[str, int] = {}
         #: Told of each call that has stopped a loop, and for how many nanoseconds.
         self.on_block: Callable[[World, int], None] | None = None
         #: Makes what knows which executables there are (`simloop.programs.Programs`), for a run that asks.
@@ -91,11 +86,7 @@ class World:
         self._programs: Any = None
         #: Brings signals to processes, and calls their handlers: `simloop.shims.signals`.
         self.signals: Signals | None = None
-        #: In order of creation, but for those that nobody can know of any more (`_forget_gone`).
-        self.processes: list[Process] = []
-        self._processes_limit = PROCESSES_START
-        # A hash of what those have seen that are forgotten.
-        self._gone = 0
+        self.processes = ProcessTable(choices)
         self.root = self.add_process(self.network.add_host(LOCALHOST))
         #: The process whose code runs now; everything that asks "where am I" asks this.
         self.current: Process = self.root
@@ -125,46 +116,7 @@ class World:
 
     def add_process(self, host: Host, program: str | None = None) -> Process:
         """A new process on `host`, which runs `program`; one of the test's own functions if that is None."""
-        stem = host.name if program is None else f"{host.name}:{program}"
-        self._names[stem] = number = self._names.get(stem, 0) + 1
-        name = f"{stem}#{number}" if number > 1 else stem
-        process = Process(host, self._new_pid(host, name if program else ""), name)
-        if len(self.processes) >= self._processes_limit:
-            self._forget_gone()
-        self.processes.append(process)
-        host.processes[process.pid] = process
-        return process
-
-    def _forget_gone(self) -> None:
-        """Drop the programs that have ended and that nobody can wait for, so that a run may start any number of them
-        in little memory, most of it still in the processor's cache."""
-        kept = []
-        for process in self.processes:
-            left = process.parent or process.loop or process.children or process.holders or process.kept
-            if process.status is None or left:
-                kept.append(process)
-            else:
-                self._gone = hash((self._gone, process.pid, process.order))
-        self.processes = kept
-        self._processes_limit = max(PROCESSES_START, 2 * len(kept))
-
-    def _new_pid(self, host: Host, name: str) -> int:
-        """A number that nobody has; for a named program perhaps one that somebody had. Such numbers come up again once
-        all have been used (pid_max in proc(5)), and whether they have been is not the program's to know."""
-        if name and host.reaped:
-            free = self._free_pids(host) if host.has_groups else host.reaped
-            count = min(len(free), PIDS_REUSED_MAX)
-            if count and (answer := self.choices.choose(name, "process.pid", 1 + count, free)):
-                pid = free[-answer]
-                host.reaped.remove(pid)
-                return pid
-        self._pids += 1
-        return self._pids
-
-    def _free_pids(self, host: Host) -> list[int]:
-        """Of the last processes that are gone. A number that a process, a group or a session has is not free."""
-        taken = {number for process in host.processes.values() for number in (process.group, process.session)}
-        return [pid for pid in host.reaped if pid not in taken]
+        return self.processes.add(host, program)
 
     def spawn(
         self,
@@ -208,15 +160,14 @@ class World:
         child.parent = parent
         parent.children += (child,)
         child.environ = {}
-        child.ended, child.status = True, 255 << 8
+        child.enter(State.ZOMBIE)
+        child.status = 255 << 8
         return child
 
     def end(self, process: Process, status: int, *, at_once: bool = False) -> None:
         """`process` has ended, by itself or not."""
         if process is not self.root:
             end(process, status, self.scheduler, self._child_ended, at_once=at_once)
-            # Threads that it has left stay where they are.
-            process.dead = True
 
     def _child_ended(self, parent: Process) -> None:
         if self.signals is not None:
@@ -224,13 +175,17 @@ class World:
 
     def kill(self, process: Process, number: int) -> None:
         """`process` ends at once, where it is, by signal `number`."""
-        if process.ended:
+        if process.exited:
             return
+        self._halt(process)
+        self.end(process, int(number))
+        process.killed()
+
+    def _halt(self, process: Process) -> None:
+        """Run nothing more of `process`."""
         if process.loop is not None and process.loop in self.scheduler.loops:
             process.loop.lose_power()
         process.calls = None
-        self.end(process, int(number))
-        process.die()
 
     def host(self, name: str) -> Host:
         """The host of that name, made if there is none yet."""
@@ -242,7 +197,7 @@ class World:
         """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds. Unless `told`,
         nobody is to be blamed for it."""
         process = self.current
-        if process.dead:
+        if not process.alive:
             self.stop()
         deadline = None if timeout is None else self.scheduler.clock.now + max(0, round(timeout * 1e9))
 
@@ -274,7 +229,7 @@ class World:
 
         def woken() -> bool:
             nonlocal came
-            if process.dead:
+            if not process.alive:
                 return True
             if process is not self.root and self._keeps_test(process):
                 return True
@@ -291,10 +246,10 @@ class World:
                     # It concerns the whole run, not the program that happens to wait.
                     self.escaped(error)
                 raise
-            if process.stopped and not process.dead:
-                scheduler.block(process, lambda: process.dead or not process.stopped)
+            if process.stopped:
+                scheduler.block(process, lambda: not process.stopped)
             self.current = process
-            if process.dead:
+            if not process.alive:
                 raise ProcessGone
             if process.signals and signals is not None:
                 # A handler that raises ends the call; after any other it goes on (PEP 475).
@@ -327,14 +282,12 @@ class World:
         """Cut the power of `host`. Its processes stop where they are, and its disk keeps what it has by then."""
         host.up = False
         for process in self.processes:
-            if process.host is host and not process.dead:
-                if process.loop is not None and process.loop in self.scheduler.loops:
-                    process.loop.lose_power()
-                process.calls = None
-                process.die()
+            if process.host is host and process.alive:
+                self._halt(process)
+                process.lose_power()
         host.ports.lose_power()
         if host.fs is not None:
-            host.fs.crash(self.choices)
+            lose_power(host.fs, self.choices)
 
     def let_crash(self, host: Host) -> None:
         """The environment may cut the power of `host`, once, right before any change that a process makes to its files.
@@ -356,7 +309,7 @@ class World:
         the rights of the real user and the umask that most programs are started with."""
         process = process or self.current
         if process.calls is None:
-            if process.dead:
+            if not process.alive:
                 self.stop()
             process.calls = FileCalls(self.fs(process.host), process, Credentials.real())
             with contextlib.suppress(OSError):
@@ -398,7 +351,7 @@ class World:
         share it differ in nothing but the times at which the same things happened."""
         choices = self.choices
         seed = choices.seed if choices.drew_entropy else -1
-        return hash((seed, choices.orders, self._gone, *[process.order for process in self.processes]))
+        return hash((seed, choices.orders, self.processes.forgotten, *[process.order for process in self.processes]))
 
     def close(self) -> None:
         """Unwind the threads that are still parked, and let go of what would keep itself alive."""
@@ -409,8 +362,8 @@ class World:
             if host.fs is not None:
                 host.fs.close()
                 host.fs = None
-            host.processes.clear()
         self.network.close()
+        self.processes.close()
         self._programs = None
         for process in self.processes:
             process.loop = None

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from simloop.kernel.clock import READ_NS, SECOND
-from simloop.kernel.selector import SimSelector
+from simloop.kernel.epoll import SimSelector
 from simloop.loop import SimLoop
 from simloop.world.world import World
 

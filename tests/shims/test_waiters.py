@@ -18,7 +18,7 @@ import pytest
 
 import simloop
 from simloop.choices import Choices
-from simloop.kernel.threads import DELAYS
+from simloop.kernel.process.delays import DELAYS
 from simloop.simulation import Limits, execute
 
 Watcher: Any = unix_events.ThreadedChildWatcher  # type: ignore[attr-defined]

@@ -15,34 +15,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
 from typing import Any, Protocol
 
-from simloop.choices import Choices
 from simloop.errors import EscapedSimulationError
-from simloop.kernel.clock import MICROSECOND, MILLISECOND
-from simloop.kernel.process import Process
+from simloop.kernel.process.delays import later
+from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import Scheduler
 
-# What the answers at a thread point mean: how much later than usual it happens.
-DELAYS = (
-    "at once",
-    "one turn later",
-    "two turns later",
-    "three turns later",
-    "1 ms later",
-    "20 ms later",
-    "five turns later",
-    "eight turns later",
-    "thirteen turns later",
-    "twenty-one turns later",
-)
-_DELAYS_TURNS = (0, 1, 2, 3, 0, 0, 5, 8, 13, 21)
-_DELAYS_NS = (0, 0, 0, 0, MILLISECOND, 20 * MILLISECOND, 0, 0, 0, 0)
-# Thread creation and hand-over, as order of magnitude on Linux.
-_SWITCH_NS = 20 * MICROSECOND
-# How late a thread may be for a timer's sake: as late as it may be at all.
-RACE_NS = 20 * MILLISECOND
 # A thread that does not come back for so long (real seconds) waits for something that will never be.
 _REAL_PATIENCE = 30.0
 
@@ -155,9 +134,9 @@ class SimThread:
     def go_on(self) -> None:
         """`resume`, unless its process is gone, or stopped: then it stays where it is."""
         process = self.process
-        if process.stopped and not process.dead:
-            self.world.scheduler.when(lambda: process.dead or not process.stopped, self.go_on)
-        elif not process.dead:
+        if process.stopped:
+            self.world.scheduler.when(lambda: not process.stopped, self.go_on)
+        elif process.alive:
             self.resume()
 
     def park(self, done: Callable[[], bool], deadline_ns: int | None) -> bool:
@@ -189,7 +168,7 @@ class SimThread:
 
         if deadline_ns is not None:
             scheduler.at(deadline_ns, wake)
-        scheduler.when(lambda: ended or self.process.dead or done(), wake)
+        scheduler.when(lambda: ended or not self.process.alive or done(), wake)
         self._back.release()
         self._go.acquire()
 
@@ -259,7 +238,7 @@ class Workers:
         )
 
     def _run(self, thread: SimThread, who: str, future: Future[Any], function: Callable[[], Any]) -> None:
-        if self._process.dead:
+        if not self._process.alive:
             return
         if not future.set_running_or_notify_cancel():
             self._finished(thread, lambda: None)
@@ -291,44 +270,3 @@ class Workers:
         self.active -= 1
         settle()
         self._start_next()
-
-
-def later(
-    process: Process,
-    scheduler: Scheduler,
-    kind: str,
-    who: str,
-    subject: object,
-    act: Callable[[], None],
-    usual_ns: int = _SWITCH_NS,
-    *,
-    shares: bool = True,
-) -> None:
-    """Let a thread of `process` do ``act()`` after the time that it usually takes, or when the environment would rather
-    have it. Unless it `shares` memory with the program, nothing of it shows but what arrives at a loop."""
-
-    action = partial(_act, process, scheduler.choices, f"{kind} {who}", act) if shares else act
-    answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
-    due = scheduler.clock.now + usual_ns + _DELAYS_NS[answer]
-    raced = None
-    if scheduler.any_timers():
-        raced = scheduler.race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, RACE_NS, subject)
-    if raced is not None:
-        scheduler.at(raced, action)
-    else:
-        delay(scheduler, answer, usual_ns, action)
-
-
-def _act(process: Process, choices: Choices, what: str, act: Callable[[], None]) -> None:
-    # What threads do is no arrival at a loop, but may meet its steps in shared memory.
-    choices.note(what, process.steps)
-    act()
-
-
-def delay(scheduler: Scheduler, which: int, usual_ns: int, action: Callable[[], None]) -> None:
-    """Do `action` after the usual time, and as much later as ``DELAYS[which]`` says."""
-    due = scheduler.clock.now + usual_ns + _DELAYS_NS[which]
-    if _DELAYS_TURNS[which]:
-        scheduler.at(due, partial(scheduler.after_turns, _DELAYS_TURNS[which], action))
-    else:
-        scheduler.at(due, action)

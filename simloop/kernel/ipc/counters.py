@@ -6,10 +6,10 @@ import errno
 import os
 import sys
 
+from simloop.kernel.descriptors import IN, OUT
 from simloop.kernel.errors import fail
-from simloop.kernel.process import IN, OUT
+from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.kernel.scheduler import Scheduler
-from simloop.kernel.unseekable import Unseekable
 
 # How much is read or written at once: a uint64_t.
 _SIZE = 8

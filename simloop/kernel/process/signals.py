@@ -10,7 +10,7 @@ import signal as _signal  # constants only
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from simloop.kernel.process import Process
+from simloop.kernel.process.process import Process, State
 from simloop.kernel.scheduler import Scheduler
 
 #: Those whose default action is to be ignored, or to go on.
@@ -49,12 +49,12 @@ def disposition(process: Process, number: int) -> Any:
 
 def generate(process: Process, number: int, scheduler: Scheduler, effects: Effects) -> None:
     """A signal comes to `process`, as at the end of kill(2). See prepare_signal() in kernel/signal.c of Linux."""
-    if process.ended or process.dead:
+    if not process.alive:
         return  # a zombie takes everything
     if number == _signal.SIGCONT:
         process.pending = tuple(other for other in process.pending if other not in STOPPING)
         if process.stopped:
-            process.stopped = False
+            process.enter(State.RUNNING)
             effects.go_on(process)
             _let_in(process, scheduler, effects)
     elif number in STOPPING:
@@ -97,7 +97,7 @@ def _is_ignored(process: Process, number: int) -> bool:
 
 def _let_in(process: Process, scheduler: Scheduler, effects: Effects) -> None:
     """Signals that had to wait, and need not any more. The lowest comes first (dequeue_signal() in kernel/signal.c)."""
-    while not process.stopped and not process.ended:
+    while process.state is State.RUNNING:
         number = next((number for number in sorted(process.pending) if number not in process.masked), None)
         if number is None:
             return

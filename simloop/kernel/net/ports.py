@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Sized
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from simloop.kernel.addresses import is_any, is_mapped, unmapped
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
-
-if TYPE_CHECKING:
-    from simloop.kernel.endpoint import Endpoint
-    from simloop.kernel.scheduler import Scheduler
+from simloop.kernel.net.addresses import Address, is_any, is_mapped, unmapped
+from simloop.kernel.scheduler import Scheduler
 
 EPHEMERAL = range(32_768, 61_000)  # net.ipv4.ip_local_port_range
 TIME_WAIT_NS = 60 * SECOND
-
-
-class HasScheduler(Protocol):
-    scheduler: Scheduler
 
 
 class Claim(NamedTuple):
@@ -63,18 +57,44 @@ class Claim(NamedTuple):
         return unmapped(self.ip) if not self.v6 or is_mapped(self.ip) or is_any(self.ip) else "127.0.0.6"
 
 
-class Ports:
-    """Who holds which port of a host."""
+class Bound(Protocol):
+    """A socket, as the table of ports sees it."""
 
-    def __init__(self, net: HasScheduler) -> None:
-        self._net = net
-        self._holders: dict[int, list[Endpoint]] = {}
-        self._listeners: dict[int, list[Endpoint]] = {}
+    ip: str
+    #: The port that it holds; and the one that it tells, which outlives it.
+    port: int
+    shown_port: int
+    peer: Address | None
+    state: str
+    #: When the port is free although the connection has not ended, in nanoseconds.
+    held_until_ns: int | None
+
+    @property
+    def queue(self) -> Sized:
+        """The connections that nobody has accepted yet."""
+
+    def claim(self) -> Claim:
+        """What it takes of its port."""
+
+    def lose_power(self) -> None:
+        """The machine is off: it says nothing more."""
+
+
+S = TypeVar("S", bound=Bound)
+
+
+class Ports(Generic[S]):
+    """The TCP ports of one host: holders, listeners, and those that cool down."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._holders: dict[int, list[S]] = {}
+        self._listeners: dict[int, list[S]] = {}
         #: What sockets in TIME_WAIT hold, and until when.
         self._cooling: dict[int, dict[Claim, int]] = {}
         self._next = EPHEMERAL.start
 
-    def claim(self, sock: Endpoint, port: int) -> int:
+    def claim(self, sock: S, port: int) -> int:
         """Take `port` for the socket, or any free one for 0."""
         if port == 0:
             port = self._free_port()
@@ -83,9 +103,9 @@ class Ports:
         self._holders.setdefault(port, []).append(sock)
         return port
 
-    def _check(self, sock: Endpoint, port: int) -> None:
+    def _check(self, sock: S, port: int) -> None:
         wanted = sock.claim()
-        now = self._net.scheduler.clock.now
+        now = self._scheduler.clock.now
         for other in self._holders.get(port, ()):
             lapsed = other.held_until_ns is not None and other.held_until_ns <= now
             if other is not sock and not lapsed and wanted.conflicts(other.claim()):
@@ -101,19 +121,19 @@ class Ports:
                 return port
         raise fail(errno.EADDRINUSE)
 
-    def listen(self, sock: Endpoint) -> None:
+    def listen(self, sock: S) -> None:
         """The socket, which holds its port, wants connections to it."""
         # Looked at again: bound side by side with SO_REUSEADDR, only one may listen.
         self._check(sock, sock.port)
         self._listeners.setdefault(sock.port, []).append(sock)
 
-    def unlisten(self, sock: Endpoint) -> None:
+    def unlisten(self, sock: S) -> None:
         listeners = self._listeners[sock.port]
         listeners.remove(sock)
         if not listeners:
             del self._listeners[sock.port]
 
-    def listener(self, ip: str, port: int) -> Endpoint | None:
+    def listener(self, ip: str, port: int) -> S | None:
         """Who takes a connection to this literal address: an exact binding before a wildcard."""
         fitting = [sock for sock in self._listeners.get(port, ()) if sock.claim().covers(ip)]
         best = [sock for sock in fitting if not is_any(sock.ip)] or fitting
@@ -127,7 +147,7 @@ class Ports:
             sock.peer == peer and sock.ip == ip and sock.state != "CLOSED" for sock in self._holders.get(port, ())
         )
 
-    def adopt(self, child: Endpoint) -> None:
+    def adopt(self, child: S) -> None:
         """A connection holds the port of its listener as well."""
         self._holders.setdefault(child.port, []).append(child)
 
@@ -142,22 +162,22 @@ class Ports:
         self._listeners.clear()
         self._cooling.clear()
 
-    def release(self, sock: Endpoint) -> None:
+    def release(self, sock: S) -> None:
         holders = self._holders[sock.port]
         holders.remove(sock)
         if not holders:
             del self._holders[sock.port]
 
-    def cool_down(self, sock: Endpoint) -> None:
+    def cool_down(self, sock: S) -> None:
         """The end that closes first stays in TIME_WAIT for a while."""
         claims = self._cooling.setdefault(sock.shown_port, {})
-        claims[sock.claim()] = self._net.scheduler.clock.now + TIME_WAIT_NS
+        claims[sock.claim()] = self._scheduler.clock.now + TIME_WAIT_NS
 
     def _cooling_at(self, port: int) -> list[Claim]:
         claims = self._cooling.get(port)
         if not claims:
             return []
-        now = self._net.scheduler.clock.now
+        now = self._scheduler.clock.now
         for claim in [claim for claim, until in claims.items() if until <= now]:
             del claims[claim]
         if not claims:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from typing import NoReturn
 
+from simloop.kernel.descriptors import File
 from simloop.kernel.errors import fail
-from simloop.kernel.process import File
 
 
 class Unseekable(File):

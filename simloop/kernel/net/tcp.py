@@ -9,16 +9,11 @@ from __future__ import annotations
 import errno
 import socket as _socket  # constants only
 
-from simloop.kernel.addresses import Address, any_ip, is_any, is_mapped, unmapped
-from simloop.kernel.endpoint import Endpoint, Net
+from simloop.kernel.descriptors import ERR, HUP, IN, OUT
 from simloop.kernel.errors import fail
-from simloop.kernel.options import IPPROTO_IPV6, SOL_SOCKET
-from simloop.kernel.ports import Ports
-from simloop.kernel.process import ERR, HUP, IN, OUT
-from simloop.kernel.stream import Direction
-
-# Those who use sockets find here what goes with them.
-__all__ = ["Direction", "Net", "Ports", "TcpSocket", "fail"]
+from simloop.kernel.net.addresses import Address, any_ip, is_any, is_mapped, unmapped
+from simloop.kernel.net.endpoint import Endpoint
+from simloop.kernel.net.options import IPPROTO_IPV6, SOL_SOCKET
 
 SOMAXCONN = 4096
 

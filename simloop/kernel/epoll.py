@@ -14,8 +14,9 @@ from typing import Any
 
 from simloop.choices import permute
 from simloop.errors import EscapedSimulationError
+from simloop.kernel.descriptors import HUP, IN, OUT, File
 from simloop.kernel.errors import fail
-from simloop.kernel.process import HUP, IN, OUT, File, Process
+from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import Runnable, Scheduler
 
 # By mask, as selectors.EpollSelector has it: errors and hang-ups are both readable and writable.

@@ -8,11 +8,12 @@ import signal as _signal  # constants only
 from collections.abc import Callable
 from functools import partial
 
+from simloop.kernel.descriptors import IN, File
 from simloop.kernel.errors import fail
-from simloop.kernel.process import IN, File, Process
+from simloop.kernel.process.delays import later
+from simloop.kernel.process.process import Process, State
+from simloop.kernel.process.signals import disposition
 from simloop.kernel.scheduler import Scheduler
-from simloop.kernel.signals import disposition
-from simloop.kernel.threads import later
 
 #: The process that adopts orphans.
 INIT_PID = 1
@@ -50,9 +51,9 @@ def end(
 
     ``tell(parent)`` is called when the parent is to get its SIGCHLD.
     """
-    if process.ended:
+    if process.exited:
         return
-    process.ended = True
+    process.enter(State.ZOMBIE)
     if process.files:
         for fd in sorted(process.files):
             process.close(fd)
@@ -60,7 +61,7 @@ def end(
         # An orphan: init adopts it, and reaps it.
         child.parent = None
         if child.status is not None:
-            child.vanish()
+            child.release()
     process.children = ()
     if at_once or process.parent is None:
         _notify(process, status, tell)
@@ -78,7 +79,7 @@ def _notify(process: Process, status: int, tell: Callable[[Process], None]) -> N
         observer.changed()
     parent = process.parent
     if parent is None:
-        process.vanish()
+        process.release()
         return
     handler = disposition(parent, _signal.SIGCHLD)
     if handler == _signal.SIG_IGN:
@@ -99,7 +100,7 @@ def find_child(parent: Process, pid: int, *, asked: bool = False) -> Process | N
     if not children:
         raise fail(errno.ECHILD)
     if asked:
-        unseen = [child for child in children if child.ended and child.status is None]
+        unseen = [child for child in children if child.exited and child.status is None]
         if unseen:
             for child in unseen:
                 if child.notify is not None:
@@ -123,14 +124,14 @@ def reap(child: Process) -> tuple[int, int]:
     children = child.parent.children
     child.parent.children = () if len(children) == 1 else tuple(other for other in children if other is not child)
     child.parent = None
-    child.vanish()
-    child.host.reaped.append(child.pid)
+    child.release()
+    child.table.reaped.append(child.pid)
     return child.pid, child.status
 
 
 def meant(sender: Process, pid: int) -> list[Process]:
     """kill(2): the processes of the sender's host that `pid` means. ESRCH if there are none."""
-    here = [process for process in sender.host.processes.values() if process.ended or not process.dead]
+    here = [process for process in sender.table.values() if process.state is not State.POWERED_OFF]
     if pid > 0:
         found = [process for process in here if process.pid == pid]
     elif pid == -1:

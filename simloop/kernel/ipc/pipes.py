@@ -17,14 +17,11 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from simloop.kernel.descriptors import ERR, HUP, IN, OUT
 from simloop.kernel.errors import fail
-from simloop.kernel.process import ERR, HUP, IN, OUT
-from simloop.kernel.unseekable import Unseekable
-
-if TYPE_CHECKING:
-    from simloop.kernel.files.inodes import Special
+from simloop.kernel.ipc.unseekable import Unseekable
 
 # What one slot holds; and "PIPE_BUF is 4096 bytes" (pipe(7)): so much fits into one slot, and is written whole.
 PAGE = 4096
@@ -54,6 +51,14 @@ class Slot:
         return len(self.data) - self.start
 
 
+class Times(Protocol):
+    """The inode of a pipe, which keeps the times of its last use and change."""
+
+    def used(self) -> None: ...
+
+    def modified(self) -> None: ...
+
+
 class Pipe:
     """What is between the ends: struct pipe_inode_info."""
 
@@ -67,7 +72,7 @@ class Pipe:
         self.readers = self.writers = 0
         self.ever_read = self.ever_written = 0
         #: What fstat(2) shows, once anybody has asked; a fifo's is its own.
-        self.inode: Special | None = None
+        self.inode: Times | None = None
 
     def changed(self) -> None:
         for end in self.ends:

@@ -10,39 +10,23 @@ import errno
 import socket as _socket  # constants only
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
 
-from simloop.kernel.addresses import Address, any_ip, is_any, is_loopback, is_mapped, mapped, reached, unmapped
 from simloop.kernel.clock import SECOND
+from simloop.kernel.descriptors import File
 from simloop.kernel.errors import fail
-from simloop.kernel.options import IPPROTO_IPV6, SOL_SOCKET, Options
-from simloop.kernel.ports import TIME_WAIT_NS, Claim
-from simloop.kernel.process import File, Host
-from simloop.kernel.stream import FIN, RST, SYN_ACK, Direction
-
-if TYPE_CHECKING:
-    from simloop.kernel.scheduler import Scheduler
-    from simloop.network.links import Link
+from simloop.kernel.net.addresses import Address, any_ip, is_any, is_loopback, is_mapped, mapped, reached, unmapped
+from simloop.kernel.net.options import IPPROTO_IPV6, SOL_SOCKET, Options
+from simloop.kernel.net.ports import TIME_WAIT_NS, Claim
+from simloop.kernel.net.stream import FIN, RST, SYN_ACK, Direction
+from simloop.kernel.net.wire import Machine, Net
 
 SYN_RETRIES_NS = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16, 32, 64))  # tcp_syn_retries = 6
-
-
-class Net(Protocol):
-    """The network, as the kernel calls it."""
-
-    scheduler: Scheduler
-
-    def owner(self, address: str, asking: Host) -> Host | None: ...
-
-    def link(self, a: Host, b: Host) -> Link: ...
-
-    def label(self, client: Host, server: Host, port: int) -> str: ...
 
 
 class Endpoint(File):
     """A TCP socket without its calls: the state that packets and calls change together."""
 
-    def __init__(self, net: Net, host: Host, family: int) -> None:
+    def __init__(self, net: Net, host: Machine, family: int) -> None:
         super().__init__()
         self.net = net
         self.host = host
@@ -127,7 +111,7 @@ class Endpoint(File):
             self._send_syn(self.tx, target, 0)
         self.changed()
 
-    def _source(self, ip: str, target: Host | None) -> str:
+    def _source(self, ip: str, target: Machine | None) -> str:
         """The address that a connection to `ip` comes from, if that way exists (as tcp_v6_connect())."""
         if not is_any(self.ip) or is_mapped(self.ip):
             if is_mapped(self.ip) and not is_mapped(ip):
@@ -147,7 +131,7 @@ class Endpoint(File):
             return self.host.ipv6
         return mapped(self.host.ipv4, self.v6)
 
-    def _send_syn(self, tx: Direction, target: Host, attempt: int) -> None:
+    def _send_syn(self, tx: Direction, target: Machine, attempt: int) -> None:
         self._carry_connect(tx, ">", lambda: self._syn_arrived(tx, target, attempt))
 
     def _carry_connect(self, tx: Direction, way: str, arrive: Callable[[], None]) -> None:
@@ -155,7 +139,7 @@ class Endpoint(File):
         raced = tx.link.race(self.net.scheduler, self.label + way, 0, tx)
         tx.link.carry(self.net.scheduler, answer, raced, 1, arrive)
 
-    def _syn_arrived(self, tx: Direction, target: Host, attempt: int) -> None:
+    def _syn_arrived(self, tx: Direction, target: Machine, attempt: int) -> None:
         if self.tx is not tx or self.state != "SYN_SENT":
             return
         assert self.peer is not None
@@ -205,7 +189,7 @@ class Endpoint(File):
             child._send_fin()
             child._note_refusal()
 
-    def _retry_connect(self, tx: Direction, target: Host | None, attempt: int) -> None:
+    def _retry_connect(self, tx: Direction, target: Machine | None, attempt: int) -> None:
         """The SYN got no answer: send it again, ever later, then give up (tcp(7), tcp_syn_retries)."""
 
         def again() -> None:
