@@ -28,9 +28,10 @@ from pytest_simloop import internals
 from pytest_simloop.confirm import NEVER, UNKNOWN
 from pytest_simloop.item import SimFunction
 from pytest_simloop.trial import Trial
-from simloop.choices import Choices, Schedule
+from simloop.choices.choices import Choices
+from simloop.choices.schedule import Schedule
 from simloop.errors import ReplayDriftWarning, SimulationError
-from simloop.explore.campaign import Failure, Report
+from simloop.explore.result import Failure, Report
 from simloop.loop import Tracer
 from simloop.simulation import Outcome
 from simloop.world import active

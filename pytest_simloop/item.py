@@ -17,9 +17,9 @@ from pytest_simloop.breakpoints import Breakpoints, note_time
 from pytest_simloop.confirm import confirming
 from pytest_simloop.settings import Settings, settings_of, test_name
 from pytest_simloop.trial import Trial
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.errors import SimulationError
-from simloop.explore.campaign import Report
+from simloop.explore.result import Report
 from simloop.loop import SimLoop, Tracer
 from simloop.simulation import Outcome, Sim, entered, finish
 from simloop.world.world import World

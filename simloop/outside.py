@@ -10,7 +10,7 @@ from asyncio import events
 from types import CodeType, FrameType
 from typing import Any
 
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.kernel.clock import SECOND
 from simloop.kernel.scheduler import RIVALS
 from simloop.sources import is_ours, is_stdlib

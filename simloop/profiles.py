@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
-from simloop.choices import permute
+from simloop.choices.choices import permute
 from simloop.stock import CLOCK_RESOLUTION
 from simloop.tasks import path_of, task_of
 

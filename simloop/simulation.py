@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from simloop.blocking import check_blocking, refuse_block, warn_of_block
 from simloop.cancelled import CancelledSomewhere
 from simloop.checks.deadlock import describe_deadlock
-from simloop.choices import Choices, check_profile, check_seed, seeded
+from simloop.choices.choices import Choices, check_profile, check_seed
+from simloop.choices.draws import seeded
 from simloop.disks import SimFiles
 from simloop.errors import ConfigurationError, ProcessEndedError, WorldError
 from simloop.hosted import Main, coroutine_for

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.tasks import close_coroutine
 from simloop.world import active
 from simloop.world.world import World

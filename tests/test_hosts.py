@@ -14,7 +14,8 @@ import pytest
 
 import simloop
 from simloop import stopped
-from simloop.choices import Choices, Schedule
+from simloop.choices.choices import Choices
+from simloop.choices.schedule import Schedule
 from simloop.simulation import Limits, execute
 from simloop.stopped import KEPT_MAX
 from simloop.world.world import World

@@ -14,7 +14,7 @@ import simloop
 # From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = [
     {"simloop.errors"},
-    {"simloop.choices"},
+    {"simloop.choices.choices"},
     {"simloop.kernel"},
     {"simloop.network"},
     {
@@ -35,7 +35,7 @@ LAYERS = [
     {"simloop.hosts", "simloop.programs"},
     {"simloop.simulation"},
     {"simloop.report"},
-    {"simloop.explore", "simloop.hookspecs"},
+    {"simloop.explore", "simloop.explore.hookspecs"},
     {"simloop"},
     {"pytest_simloop"},
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.kernel.process.table import PROCESSES_START
 from simloop.world.world import World
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import Any
 
-from simloop.choices import permute
+from simloop.choices.choices import permute
 from simloop.errors import EscapedSimulationError
 from simloop.kernel.descriptors import HUP, IN, OUT, File
 from simloop.kernel.errors import fail

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sized
 from itertools import count
 from typing import NamedTuple, Protocol
 
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.errors import DeadlockError, TimeLimitError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, Clock
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from simloop.choices import Point
+from simloop.choices.choices import Point
 from simloop.errors import DeadlockError
 from simloop.kernel.clock import MILLISECOND
 from simloop.report.trace import Actor, Step, Trace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simloop.choices import Answer
+from simloop.choices.choices import Answer
 from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.crash import PAGE_ANSWERS, SECTOR
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from simloop.checks.waiting import inner_library, stack_of, users_place
-from simloop.choices import Answer
+from simloop.choices.choices import Answer
 from simloop.kernel.net.stream import Direction
 from simloop.kernel.process.delays import DELAYS
 from simloop.kernel.process.process import Process

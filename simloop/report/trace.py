@@ -14,7 +14,7 @@ from typing import Any
 
 from simloop.checks.touches import Touches
 from simloop.checks.waiting import inner_library, name_of, stack_of, users_place, wakes
-from simloop.choices import Answer
+from simloop.choices.choices import Answer
 from simloop.kernel.files.inodes import Inode
 from simloop.kernel.files.journal import Change
 from simloop.loop import SimLoop
@@ -106,7 +106,7 @@ class _Cause:
 
 @dataclass(repr=False)
 class Trace:
-    """Observer and tracer of one run (`simloop.choices.Observer`, `simloop.loop.Tracer`)."""
+    """Observer and tracer of one run (`simloop.choices.choices.Observer`, `simloop.loop.Tracer`)."""
 
     steps: list[Step] = field(default_factory=list)
     deviations: list[Deviation] = field(default_factory=list)

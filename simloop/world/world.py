@@ -10,7 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.errors import ConfigurationError, EscapedSimulationError, SimulationError
 from simloop.kernel.descriptors import File
 from simloop.kernel.files import Below, Credentials, FileCalls, FileSystem, real_cwd

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from simloop.choices import KINDS, Answer, Choices
+from simloop.choices.choices import KINDS, Answer, Choices
 from simloop.errors import ConfigurationError
 from simloop.kernel.clock import SECOND, Clock
 from simloop.kernel.descriptors import DescriptorTable

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.kernel.net.tcp import TcpSocket
 from simloop.kernel.scheduler import Scheduler
 from simloop.network.network import Network

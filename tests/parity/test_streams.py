@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simloop
-from simloop.choices import Choices, random_walk
+from simloop.choices.choices import Choices
+from simloop.choices.draws import random_walk
 from simloop.kernel.net.stream import Direction
 from simloop.kernel.net.tcp import TcpSocket
 from simloop.kernel.scheduler import Scheduler

@@ -30,7 +30,7 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.kernel.clock import Clock
 from simloop.kernel.descriptors import FIRST_FD, DescriptorTable
 from simloop.kernel.files import FileCalls, FileSystem

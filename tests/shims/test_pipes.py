@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Choices, Schedule, seeded
+from simloop.choices.choices import Choices
+from simloop.choices.draws import seeded
+from simloop.choices.schedule import Schedule
 from simloop.simulation import Limits, execute
 from simloop.world import active
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.kernel.process.delays import DELAYS
 from simloop.simulation import Limits, execute
 

@@ -2,7 +2,7 @@
 
 Callable from a plain script, and clock-free but for the time that it is told:
 
->>> from simloop.choices import Choices
+>>> from simloop.choices.choices import Choices
 >>> from simloop.kernel.clock import Clock
 >>> from simloop.kernel.descriptors import DescriptorTable
 >>> fs = FileSystem(Clock())

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.kernel.files.contents import PAGE, Contents, pages
 from simloop.kernel.files.disk import COMMIT_NS, WRITEBACK_NS
 from simloop.kernel.files.filesystem import FileSystem

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.kernel.clock import MICROSECOND, MILLISECOND
 from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import Scheduler

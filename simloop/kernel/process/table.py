@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.kernel.host import Host
 from simloop.kernel.process.pids import PidTable
 from simloop.kernel.process.process import Process

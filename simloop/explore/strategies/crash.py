@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from simloop.choices import Choices, Decide, Point, drawer, shuffler
-from simloop.explore.strategies import Plan
+from simloop.choices.choices import Choices, Decide, Point
+from simloop.choices.draws import drawer, shuffler
+from simloop.explore.strategies.base import Plan
 
 CRASH = "host.crash"
 DATA, NAMES = "disk.crash", "disk.journal"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from simloop.explore.campaign import Failure
-    from simloop.explore.strategies import Strategy
+    from simloop.explore.result import Failure
+    from simloop.explore.strategies.base import Strategy
     from simloop.simulation import Outcome
 
 PROJECT = "simloop"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from simloop.choices import Choices, Point, Schedule
-from simloop.explore.strategies import Plan
+from simloop.choices.choices import Choices, Point
+from simloop.choices.schedule import Schedule
+from simloop.explore.strategies.base import Plan
 
 Deviations = tuple[tuple[Point, int], ...]
 

@@ -1,0 +1,58 @@
+"""Results of a campaign: the failure that it found, and the report on all its runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from simloop.choices.schedule import Schedule
+from simloop.report.explanation import Explanation
+from simloop.report.text import Line, command, failure_text
+
+
+@dataclass
+class Failure:
+    """What a campaign found."""
+
+    #: The schedule as one line; `simloop.replay` takes it.
+    token: str
+    #: What the test raised, in the last replay of the token.
+    exception: BaseException
+    #: In which run of the campaign it was found first; the canonical run is number 1.
+    runs: int
+    #: Which strategy found it.
+    strategy: str
+    schedule: Schedule
+    #: What happened, for a person to read.
+    explanation: Explanation = field(repr=False)
+    #: How many deviations the run had in which it was found.
+    deviations_found: int = 0
+
+    @property
+    def story(self) -> list[str]:
+        """One sentence for each deviation of the schedule, in the order of their happening."""
+        return self.explanation.sentences
+
+    def describe(self) -> str:
+        """The report as text, at most 100 columns by 60 lines: what made it fail, the steps of the failing and of a
+        passing run, whether it can happen on stock asyncio, and the token."""
+        head = f"failed in run {self.runs} ({self.strategy})"
+        lines = failure_text(head, self.explanation, [Line(""), *command(["token:", self.token])])
+        return "\n".join(line.text for line in lines)
+
+
+@dataclass
+class Report:
+    """What came of a campaign: ``failure`` is None when every run passed."""
+
+    failure: Failure | None = None
+    #: How many schedules were run.
+    runs: int = 0
+    #: How many of the runs differed from all before them in more than the times at which the same things happened.
+    distinct: int = 0
+    #: How many schedules there are, when all were run; else 0.
+    complete: int = 0
+    #: Whether the environment could decide anything at all in the canonical run.
+    has_choices: bool = False
+
+    def __bool__(self) -> bool:
+        return self.failure is None
