@@ -32,7 +32,7 @@ from simloop.choices.choices import Choices
 from simloop.choices.schedule import Schedule
 from simloop.errors import ReplayDriftWarning, SimulationError
 from simloop.explore.result import Failure, Report
-from simloop.loop import Tracer
+from simloop.loop.tracer import Tracer
 from simloop.simulation import Outcome
 from simloop.world import active
 

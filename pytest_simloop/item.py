@@ -20,8 +20,10 @@ from pytest_simloop.trial import Trial
 from simloop.choices.choices import Choices
 from simloop.errors import SimulationError
 from simloop.explore.result import Report
-from simloop.loop import SimLoop, Tracer
-from simloop.simulation import Outcome, Sim, entered, finish
+from simloop.loop.loop import SimLoop
+from simloop.loop.runner import finish
+from simloop.loop.tracer import Tracer
+from simloop.simulation import Outcome, Sim, entered
 from simloop.world.world import World
 
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.

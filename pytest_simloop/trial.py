@@ -22,7 +22,7 @@ from simloop.explore.campaign import Campaign
 from simloop.explore.plugins import Hooks, PluginManager
 from simloop.explore.result import Failure, Report
 from simloop.explore.store import DIRECTORY, Saved, Store
-from simloop.loop import Tracer
+from simloop.loop.tracer import Tracer
 from simloop.simulation import Outcome
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from simloop.disks import SimFiles
 from simloop.errors import WorldError
-from simloop.hosted import HostedProcess, Main, coroutine_for
 from simloop.kernel.host import Host
+from simloop.loop.runner import HostedProcess, Main, coroutine_for
 from simloop.world.world import World
 
 T = TypeVar("T")

@@ -14,7 +14,6 @@ from posixpath import basename
 from typing import Any, NoReturn
 
 from simloop.errors import ConfigurationError, SimulationError, UncalledProgramError
-from simloop.hosted import HostedProcess, exit_code
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.files import Description
 from simloop.kernel.ipc.pipes import End
@@ -22,6 +21,7 @@ from simloop.kernel.process.delays import DELAYS, RACE_NS, delay
 from simloop.kernel.process.exits import exit_status
 from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import STREAKS, Runnable
+from simloop.loop.runner import HostedProcess, exit_code
 from simloop.shell import Shell
 from simloop.shims.spawning import environment
 from simloop.world.world import World

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from simloop.hosted import HostedProcess
 from simloop.kernel.process.process import Process
+from simloop.loop.runner import HostedProcess
 from simloop.shims.spawning import environment, find_program
 from simloop.world import active
 from simloop.world.world import World

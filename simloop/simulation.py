@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import gc
 import signal
 from asyncio import events
@@ -21,17 +20,18 @@ from simloop.checks.deadlock import describe_deadlock
 from simloop.choices.choices import Choices, check_profile, check_seed
 from simloop.choices.draws import seeded
 from simloop.disks import SimFiles
-from simloop.errors import ConfigurationError, ProcessEndedError, WorldError
-from simloop.hosted import Main, coroutine_for
+from simloop.errors import ConfigurationError, WorldError
 from simloop.hosts import SimHost
 from simloop.installation import install, installed
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
-from simloop.loop import SimLoop, Tracer
+from simloop.loop.cleanup import tell_children
+from simloop.loop.loop import SimLoop
+from simloop.loop.runner import Main, run_main
+from simloop.loop.tracer import Tracer
 from simloop.network.network import LOCALHOST
 from simloop.programs import Output, Programs, SimProgram
 from simloop.shims import signals
 from simloop.sources import call_site
-from simloop.tidy import tell_children
 from simloop.world import active
 from simloop.world.world import DEFAULT_MAX_STEPS, World
 
@@ -352,45 +352,6 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
     # A run that has looked at the clock once more than another, and no more came of it, has gone another way, too.
     choices.trail += outcome.world.scheduler.clock.now
     return outcome
-
-
-def run_main(loop: SimLoop, main: Main[T]) -> T:
-    """`asyncio.run`, step by step (Lib/asyncio/runners.py), leaving out what would find nothing to do."""
-    task = loop.create_main(coroutine_for(main), contextvars.copy_context())
-    try:
-        value: T = loop.run_to_end(task)
-    except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        if loop.was_interrupted(task) or (error is loop.process.broken_by and isinstance(error, KeyboardInterrupt)):
-            raise ProcessEndedError("SIGINT has ended the test itself", -signal.SIGINT) from error
-        raise
-    finally:
-        quiet = loop.is_quiet()
-        if not quiet:
-            finish(loop)
-    if not quiet:
-        loop.report_leftovers()
-    loop.close()
-    return value
-
-
-def finish(loop: SimLoop) -> None:
-    """What `asyncio.Runner.close` does before it closes the loop."""
-    pending = loop.pending_tasks()
-    if pending:
-        for task in pending:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
-        for task in pending:
-            if not task.cancelled() and task.exception() is not None:
-                loop.call_exception_handler(
-                    {
-                        "message": "unhandled exception during asyncio.run() shutdown",
-                        "exception": task.exception(),
-                        "task": task,
-                    }
-                )
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(loop.shutdown_default_executor(300))
 
 
 def make_limits(options: dict[str, Any]) -> Limits:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop import stock
+from simloop.loop import stock_state as stock
 from simloop.shims import spawning, threads
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from types import CodeType, FrameType
 from typing import Any
 
+from simloop.loop.tasks import coroutine_of
 from simloop.sources import PACKAGE, STDLIB, Place, is_library, is_users
-from simloop.tasks import coroutine_of
 
 
 def name_of(task: asyncio.Task[Any]) -> str:

@@ -24,7 +24,7 @@ from simloop.explore.strategies.enumeration import Enumeration
 from simloop.explore.strategies.saved import Saved
 from simloop.explore.strategies.timeout import TimeoutSweep
 from simloop.explore.strategies.walk import Walk
-from simloop.loop import Tracer
+from simloop.loop.tracer import Tracer
 from simloop.report.explanation import Explanation
 from simloop.report.trace import Trace
 from simloop.simulation import Outcome

@@ -12,8 +12,8 @@ from simloop.errors import ConfigurationError
 from simloop.explore.campaign import DEFAULT_RUNS, Campaign, Execute
 from simloop.explore.plugins import Hooks, installed_plugins
 from simloop.explore.result import Report
-from simloop.hosted import Main
-from simloop.loop import Tracer
+from simloop.loop.runner import Main
+from simloop.loop.tracer import Tracer
 from simloop.simulation import Limits, Outcome, T, execute, make_limits
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -14,14 +14,14 @@ from simloop.kernel.process.delays import DELAYS
 from simloop.kernel.process.process import Process
 from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import STREAKS
+from simloop.loop.tasks import SimTask, task_of
+from simloop.loop.timers import is_timeout, rivals_of, waiting_for
 from simloop.network.links import DELIVERIES
-from simloop.outside import is_timeout, rivals_of, waiting_for
 from simloop.programs import STARTS
 from simloop.report.losses import tell as tell_loss
 from simloop.shims.signals import SEEN
 from simloop.shims.waiters import Waiter
 from simloop.sources import Place, is_users, users_caller
-from simloop.tasks import SimTask, task_of
 
 Name = Callable[[asyncio.Task[Any]], str]
 """How tasks are named."""

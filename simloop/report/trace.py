@@ -17,12 +17,13 @@ from simloop.checks.waiting import inner_library, name_of, stack_of, users_place
 from simloop.choices.choices import Answer
 from simloop.kernel.files.inodes import Inode
 from simloop.kernel.files.journal import Change
-from simloop.loop import SimLoop
-from simloop.outside import Cancellable, is_timeout, waiting_for
+from simloop.loop.cancellation import Cancellable
+from simloop.loop.loop import SimLoop
+from simloop.loop.tasks import SimTask, coroutine_of, path_of, task_of
+from simloop.loop.timers import is_timeout, waiting_for
 from simloop.report.losses import lost
 from simloop.report.story import tell, tell_cancelled
 from simloop.sources import Place, is_inner, is_users, users_caller
-from simloop.tasks import SimTask, coroutine_of, path_of, task_of
 
 #: After so many steps a run is no longer recorded: nobody reads that far.
 MAX_STEPS = 100_000
@@ -106,7 +107,7 @@ class _Cause:
 
 @dataclass(repr=False)
 class Trace:
-    """Observer and tracer of one run (`simloop.choices.choices.Observer`, `simloop.loop.Tracer`)."""
+    """Observer and tracer of one run (`simloop.choices.choices.Observer`, `simloop.loop.loop.Tracer`)."""
 
     steps: list[Step] = field(default_factory=list)
     deviations: list[Deviation] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """Sets of a library's own objects: they iterate by address, which no seed decides.
 
-Tasks and futures have numbers for hashes (see `simloop.loop`). So have the few classes of libraries that are
+Tasks and futures have numbers for hashes (see `simloop.loop.loop`). So have the few classes of libraries that are
 known to sit in sets whose order shows in a run.
 """
 

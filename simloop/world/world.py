@@ -92,7 +92,7 @@ class World:
         self.current: Process = self.root
         self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
         self.reaching_out = False
-        #: Watches the loops of this world, if anybody does (`simloop.loop.Tracer`).
+        #: Watches the loops of this world, if anybody does (`simloop.loop.loop.Tracer`).
         self.tracer: Any = None
         self._random: Random | None = None
         self._below: Below | None = None

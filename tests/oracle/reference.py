@@ -14,7 +14,7 @@ from typing import Any
 
 from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.epoll import SimSelector
-from simloop.loop import SimLoop
+from simloop.loop.loop import SimLoop
 from simloop.world.world import World
 
 Poll = tuple[int, tuple[tuple[int, int], ...]]

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simloop
-from simloop import stock
 from simloop.errors import EscapedSimulationError
+from simloop.loop import stock_state as stock
 from simloop.shims import spawning
 from simloop.simulation import run
 

@@ -13,8 +13,8 @@ from itertools import groupby
 from typing import Any
 
 from simloop.choices.choices import permute
-from simloop.stock import CLOCK_RESOLUTION
-from simloop.tasks import path_of, task_of
+from simloop.loop.stock_state import CLOCK_RESOLUTION
+from simloop.loop.tasks import path_of, task_of
 
 Ask = Callable[[str, str, int, object], int]
 """``ask(who, kind, n, subject)``: `Choices.order`."""

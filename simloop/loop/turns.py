@@ -13,8 +13,8 @@ from simloop.errors import SimulationError
 from simloop.kernel.clock import SECOND, Clock
 from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import Scheduler
-from simloop.outside import due_until, timer_due
-from simloop.tidy import TidyLoop
+from simloop.loop.cleanup import TidyLoop
+from simloop.loop.timers import due_until, timer_due
 
 
 class TurnLoop(TidyLoop):

@@ -14,7 +14,7 @@ from simloop.errors import ConfigurationError, HostCrashedError, ProcessEndedErr
 from simloop.kernel.process.exits import exit_status
 from simloop.kernel.process.process import Process
 from simloop.kernel.process.signals import name_of
-from simloop.loop import SimLoop
+from simloop.loop.loop import SimLoop
 from simloop.world.world import World
 
 T = TypeVar("T")
@@ -152,3 +152,42 @@ def exit_code(error: SystemExit) -> int:
     if error.code is None:
         return 0
     return error.code if isinstance(error.code, int) else 1
+
+
+def run_main(loop: SimLoop, main: Main[T]) -> T:
+    """`asyncio.run`, step by step (Lib/asyncio/runners.py), leaving out what would find nothing to do."""
+    task = loop.create_main(coroutine_for(main), contextvars.copy_context())
+    try:
+        value: T = loop.run_to_end(task)
+    except (asyncio.CancelledError, KeyboardInterrupt) as error:
+        if loop.was_interrupted(task) or (error is loop.process.broken_by and isinstance(error, KeyboardInterrupt)):
+            raise ProcessEndedError("SIGINT has ended the test itself", -signal.SIGINT) from error
+        raise
+    finally:
+        quiet = loop.is_quiet()
+        if not quiet:
+            finish(loop)
+    if not quiet:
+        loop.report_leftovers()
+    loop.close()
+    return value
+
+
+def finish(loop: SimLoop) -> None:
+    """What `asyncio.Runner.close` does before it closes the loop."""
+    pending = loop.pending_tasks()
+    if pending:
+        for task in pending:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        for task in pending:
+            if not task.cancelled() and task.exception() is not None:
+                loop.call_exception_handler(
+                    {
+                        "message": "unhandled exception during asyncio.run() shutdown",
+                        "exception": task.exception(),
+                        "task": task,
+                    }
+                )
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor(300))

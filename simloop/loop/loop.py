@@ -19,18 +19,20 @@ import sys
 from _thread import get_ident
 from asyncio import base_events, events, format_helpers, tasks
 from collections.abc import Callable, Coroutine, Sized
-from typing import Any, Protocol
+from typing import Any
 
 from simloop.errors import StepLimitError
 from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.epoll import SimSelector
 from simloop.kernel.process.process import Process
-from simloop.outside import Cancellable, MadeByTest, SimTimerHandle, TimerNames, rivals_of
-from simloop.profiles import order_timers, shuffle_batch, swap_handlers
-from simloop.stock import CLOCK_RESOLUTION, set_up_stock
-from simloop.tasks import SimFuture, SimHandle, SimTask, task_of
-from simloop.tidy import REGISTRY_START
-from simloop.turns import TurnLoop
+from simloop.loop.cancellation import Cancellable, MadeByTest
+from simloop.loop.cleanup import REGISTRY_START
+from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
+from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
+from simloop.loop.tasks import SimFuture, SimHandle, SimTask, task_of
+from simloop.loop.timers import SimTimerHandle, TimerNames, rivals_of
+from simloop.loop.tracer import Tracer
+from simloop.loop.turns import TurnLoop
 from simloop.world import active
 from simloop.world.world import World
 
@@ -38,26 +40,6 @@ _new: Any = object.__new__
 _copy_context = contextvars.copy_context
 _MAXIMUM_SELECT_TIMEOUT = 24 * 3600
 _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
-
-
-class Tracer(Protocol):
-    """Sees what a traced run does: each callback when the program queues it, and before and after it runs; each
-    task that is created."""
-
-    #: Set when the program is over, and only its world is being taken apart.
-    over: bool
-
-    def created(self, task: SimTask) -> None: ...
-
-    def queued(self, handle: events.Handle) -> None: ...
-
-    def before(self, loop: SimLoop, handle: events.Handle) -> None: ...
-
-    def after(self, loop: SimLoop, handle: events.Handle) -> None: ...
-
-    def blocked(self, process: str, took_ns: int) -> None: ...
-
-    def changed(self, what: Any) -> None: ...
 
 
 class SimLoop(TurnLoop):

@@ -13,9 +13,9 @@ from typing import Any
 
 from simloop.kernel.epoll import SimSelector
 from simloop.kernel.process.process import Process, State
-from simloop.stock import usual_watcher
-from simloop.stopped import keep as keep_for_good
-from simloop.tasks import OrderedWeakSet, SimTask, close_coroutine
+from simloop.loop.crashed_tasks import keep as keep_for_good
+from simloop.loop.stock_state import usual_watcher
+from simloop.loop.tasks import OrderedWeakSet, SimTask, close_coroutine
 from simloop.world.world import World
 
 # Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.

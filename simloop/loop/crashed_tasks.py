@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from simloop.choices.choices import Choices
-from simloop.tasks import close_coroutine
+from simloop.loop.tasks import close_coroutine
 from simloop.world import active
 from simloop.world.world import World
 
