@@ -9,7 +9,7 @@ from typing import TypeVar
 from simloop.disks import SimFiles
 from simloop.errors import WorldError
 from simloop.kernel.host import Host
-from simloop.loop.runner import HostedProcess, Main, coroutine_for
+from simloop.loop.runner import Main, ProcessRunner, coroutine_for
 from simloop.world.world import World
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class SimHost:
             # Its end is seen at a poll of whoever waits, as waitpid(2) would see it.
             scheduler.at(scheduler.clock.now, lambda: None if ended.done() else ended.set_result(None))
 
-        running: HostedProcess[T] = HostedProcess(world, process, coroutine_for(main), on_end)
+        running: ProcessRunner[T] = ProcessRunner(world, process, coroutine_for(main), on_end)
         try:
             await ended
         except asyncio.CancelledError:

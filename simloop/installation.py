@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from simloop.loop.factory import _loop_replacements
 from simloop.shims import (
+    child_watcher,
     clocks,
     counters,
     descriptors,
@@ -51,6 +52,7 @@ def install() -> None:
                 *sockets.REPLACEMENTS,
                 *processes.REPLACEMENTS,
                 *spawning.REPLACEMENTS,
+                *child_watcher.REPLACEMENTS,
                 *paths.REPLACEMENTS,
                 *listing.REPLACEMENTS,
                 *descriptors.REPLACEMENTS,

@@ -21,7 +21,7 @@ from simloop.kernel.process.delays import DELAYS, RACE_NS, delay
 from simloop.kernel.process.exits import exit_status
 from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import STREAKS, Runnable
-from simloop.loop.runner import HostedProcess, exit_code
+from simloop.loop.runner import ProcessRunner, exit_code
 from simloop.shell import Shell
 from simloop.shims.spawning import environment
 from simloop.world.world import World
@@ -381,7 +381,7 @@ class Programs:
         world = self._world
         body: Any = SimProcess(process, argv)._run(program.main)
         body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
-        hosted = HostedProcess(world, process, body, partial(self._ended, process))
+        hosted = ProcessRunner(world, process, body, partial(self._ended, process))
         world.scheduler.favour(hosted.loop, turns)
 
     def _end(self, process: Process, status: int, raced: bool = False) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from simloop.kernel.process.process import Process
-from simloop.loop.runner import HostedProcess
+from simloop.loop.runner import ProcessRunner
 from simloop.shims.spawning import environment, find_program
 from simloop.world import active
 from simloop.world.world import World
@@ -117,7 +117,7 @@ class Shell:
 
     def start(self, world: World, process: Process) -> None:
         call = _Call(self, world, process)
-        HostedProcess(world, process, call.main(), call.ended)
+        ProcessRunner(world, process, call.main(), call.ended)
 
 
 class _Call:

@@ -24,7 +24,7 @@ from simloop.errors import ConfigurationError, WorldError
 from simloop.hosts import SimHost
 from simloop.installation import install, installed
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
-from simloop.loop.cleanup import tell_children
+from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
 from simloop.loop.loop import SimLoop
 from simloop.loop.runner import Main, run_main
 from simloop.loop.tracer import Tracer
@@ -248,14 +248,14 @@ class entered:
         world = self._world
         try:
             if error is None and len(world.processes) > 1:
-                tell_children(world)
+                report_children(world)
             _bury(world)
             if world.scheduler.loops:
                 if error is None:
                     for loop in _loops(world):
-                        loop.report_leftovers()
+                        report_leftovers(loop)
                 for loop in _loops(world):
-                    loop.abandon()
+                    abandon(loop)
             if error is None and self._strict and world.escape is None:
                 world.programs.check_called()
         finally:
@@ -282,7 +282,7 @@ def _bury(world: World) -> None:
         if not process.alive and isinstance(process.loop, SimLoop):
             world.current = process
             process.forget_holders()
-            process.loop.bury()
+            discard_crashed(process.loop)
     world.current = world.root
 
 

@@ -32,7 +32,7 @@ def describe_deadlock(scheduler: Scheduler) -> DeadlockError:
         touches: Touches | None = getattr(tracer, "touches", None)
         if tracer is not None:
             tracer.over = True  # what follows is the end of the world, not of the program
-        for task in loop.pending_tasks():
+        for task in loop.resources.pending_tasks():
             stack = stack_of(task)
             place = users_place(stack)
             who = f"{name_of(task)}{where} waits at {place or '?'}"

@@ -16,9 +16,12 @@ import asyncio
 import contextvars
 import heapq
 import sys
+import warnings
+import weakref
 from _thread import get_ident
 from asyncio import base_events, events, format_helpers, tasks
 from collections.abc import Callable, Coroutine, Sized
+from functools import cached_property
 from typing import Any
 
 from simloop.errors import StepLimitError
@@ -26,30 +29,33 @@ from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.epoll import SimSelector
 from simloop.kernel.process.process import Process
 from simloop.loop.cancellation import Cancellable, MadeByTest
-from simloop.loop.cleanup import REGISTRY_START
+from simloop.loop.registry import ResourceRegistry
 from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
-from simloop.loop.tasks import SimFuture, SimHandle, SimTask, task_of
+from simloop.loop.tasks import OrderedWeakSet, SimFuture, SimHandle, SimTask, task_of
 from simloop.loop.timers import SimTimerHandle, TimerNames, rivals_of
 from simloop.loop.tracer import Tracer
-from simloop.loop.turns import TurnLoop
+from simloop.loop.turns import SteppedLoop
 from simloop.world import active
 from simloop.world.world import World
 
 _new: Any = object.__new__
 _copy_context = contextvars.copy_context
 _MAXIMUM_SELECT_TIMEOUT = 24 * 3600
+# Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
+_MIN_SCHEDULED_TIMER_HANDLES = 100
+_MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
 _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
 
 
-class SimLoop(TurnLoop):
+class SimLoop(SteppedLoop):
     """The stock selector event loop of one simulated process."""
 
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
-        "_cancellable", "_candidates", "_clock", "_prefix", "_scheduler", "_selector", "_shuffles", "_sim_numbers",
-        "_sim_orphans", "_sim_task_count", "_sim_task_limit", "_sim_tasks", "_timer_names", "last_turn",
-        "may_cancel_new", "process", "thread", "timers", "tracer", "world",
+        "_cancellable", "_candidates", "_clock", "_orphans", "_prefix", "_scheduler", "_selector", "_shuffles",
+        "_sim_numbers", "_task_count", "_timer_names", "last_turn", "may_cancel_new", "process", "resources", "thread",
+        "timers", "tracer", "world",
     )  # fmt: skip
 
     # What the base classes set and the stubs do not know.
@@ -76,10 +82,10 @@ class SimLoop(TurnLoop):
         self.timers = self._scheduled
         self._clock = world.scheduler.clock
         self._sim_numbers = 0
-        self._sim_tasks = []
-        self._sim_task_limit = REGISTRY_START
-        self._sim_task_count = 0
-        self._sim_orphans: list[str] = []
+        self.resources = ResourceRegistry()
+        self._task_count = 0
+        # The functions of the tasks that no task has created.
+        self._orphans: list[str] = []
         self._cancellable: list[Cancellable] = []
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._timer_names = TimerNames(self._prefix)
@@ -116,7 +122,7 @@ class SimLoop(TurnLoop):
             self.world.scheduler.loops.remove(self)
             self._selector.loop = None
             # Tasks know their loop: a registry that outlives it would leave both to the collector.
-            self._sim_tasks.clear()
+            self.resources.tasks.clear()
             self.main_task = None
             if self._default_executor is None and not self._signal_handlers and not self._debug:
                 # What the stock close() does, through three classes, where it finds nothing else to do.
@@ -198,7 +204,7 @@ class SimLoop(TurnLoop):
             kwargs["eager_start"] = True
         if self._closed:
             self._check_closed()  # type: ignore[attr-defined]
-        self._sim_task_count = number = self._sim_task_count + 1
+        self._task_count = number = self._task_count + 1
         task = SimTask.__new__(SimTask)
         task.sim_number = number
         task.sim_children = None
@@ -209,7 +215,7 @@ class SimLoop(TurnLoop):
                 siblings = parent.sim_children = []
             task.sim_origin = (parent.sim_origin, siblings, len(siblings), self._prefix)
         else:
-            siblings = self._sim_orphans
+            siblings = self._orphans
             task.sim_origin = (None, siblings, len(siblings), self._prefix)
         siblings.append(getattr(coro, "__name__", "?"))
         if name is None:
@@ -226,27 +232,119 @@ class SimLoop(TurnLoop):
             self.tracer.created(task)
         if self.may_cancel_new is not None and self.may_cancel_new(task):
             self.may_cancel(task)
-        self._sim_tasks.append(task)
-        if len(self._sim_tasks) >= self._sim_task_limit:
-            self._prune_registry()
+        self.resources.add_task(task)
         return task
 
     def create_main(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
         """The main task, whose path is ``0``."""
         task = self.create_task(coro, context=context)
         assert isinstance(task, SimTask)
-        self._sim_orphans.pop()
+        self._orphans.pop()
         task.sim_origin = (None, [], -1, self._prefix)
         self.main_task = task
         if self.may_cancel_new is not None:
             self.may_cancel_new.main_is(coro)
         return task
 
-    def abandon(self) -> None:
-        """The world ends, and this loop with it, in the middle of whatever it does."""
-        self._let_go()
+    # --- transports and async generators --------------------------------------------------------------
+
+    @cached_property
+    def _asyncgens(self) -> OrderedWeakSet:
+        self.resources.asyncgens = found = OrderedWeakSet()
+        return found
+
+    @cached_property
+    def _transports(self) -> weakref.WeakValueDictionary[int, Any]:
+        # As in selector_events.py, but made by the runs that have any.
+        found: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.resources.transports = found
+        return found
+
+    def _make_read_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self.resources.add_transport(super()._make_read_pipe_transport(*args, **kwargs))  # type: ignore[misc]
+
+    def _make_write_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self.resources.add_transport(super()._make_write_pipe_transport(*args, **kwargs))  # type: ignore[misc]
+
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self.resources.add_transport(
+            await super()._make_subprocess_transport(*args, **kwargs)  # type: ignore[misc]
+        )
+
+    @cached_property
+    def _guests(self) -> dict[int, SimLoop]:
+        """The loops of the async generators that were begun in other processes' turns, by address."""
+        return {}
+
+    # The interpreter has one pair of these hooks. A generator keeps the one for its end from when it was begun.
+
+    def _set_asyncgen_hooks(self) -> None:
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+
+    def _asyncgen_firstiter_hook(self, generator: Any) -> None:
+        # It may be another process's turn, in the middle of one of this loop.
+        loop: Any = events._get_running_loop()
+        if isinstance(loop, SimLoop) and loop is not self:
+            self._guests[id(generator)] = loop
+        else:
+            loop = self
+            if "_guests" in self.__dict__:
+                self._guests.pop(id(generator), None)  # of one that had this address
+        asyncio.BaseEventLoop._asyncgen_firstiter_hook(loop, generator)  # type: ignore[attr-defined]
+
+    def _asyncgen_finalizer_hook(self, generator: Any) -> None:
+        loop: Any = self
+        if "_guests" in self.__dict__:
+            loop = self._guests.pop(id(generator), self)
+        asyncio.BaseEventLoop._asyncgen_finalizer_hook(loop, generator)  # type: ignore[attr-defined]
+
+    async def shutdown_asyncgens(self) -> None:
+        self.resources.has_asyncgens()
+        await super().shutdown_asyncgens()
+
+    def call_exception_handler(self, context: Any) -> None:
+        if self.process.alive:
+            super().call_exception_handler(context)
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """As documented; the stock version waits in a thread of its own."""
+        self._executor_shutdown_called = True
+        executor = self._default_executor
+        if executor is None:
+            return
+        executor.shutdown(wait=False)
+        workers = self.world.workers(executor, 1, "asyncio")
+        if not workers.active:
+            return
+        idle = self.create_future()
+        self.world.scheduler.when(
+            lambda: not workers.active,
+            lambda: None if idle.done() else idle.set_result(None),
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                await idle
+        except TimeoutError:
+            warnings.warn(
+                f"The executor did not finishing joining its threads within {timeout} seconds.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def stop_running(self) -> None:
+        """Be idle from now on, whoever ran it."""
         self._thread_id = None
-        self.close()
+
+    def discard(self) -> None:
+        """Close it after a power cut: nothing of it is told to anybody."""
+        self.main_task = None
+        self._ready.clear()
+        self._selector.loop = None
+        self._closed = True
+
+    # --- cancellations from outside -------------------------------------------------------------------
 
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
         """Declare that the environment may cancel `task`, once, at any poll from now on."""
@@ -365,7 +463,7 @@ class SimLoop(TurnLoop):
         and the one in which the stock loop would be told to stop."""
         hooks = sys.get_asyncgen_hooks()
         self._thread_id = get_ident()
-        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+        self._set_asyncgen_hooks()
         events._set_running_loop(self)
         try:
             while not task.done():
@@ -396,6 +494,28 @@ class SimLoop(TurnLoop):
         if len(due) > 1:
             due = order_timers(due, self.world.profile, self._timer_names, self.world.choices.order)
         self._ready.extend(due)
+
+    def _drop_cancelled_timers(self) -> None:
+        scheduled = self._scheduled
+        size = len(scheduled)
+        if (
+            size > _MIN_SCHEDULED_TIMER_HANDLES
+            and self._timer_cancelled_count / size > _MIN_CANCELLED_TIMER_HANDLES_FRACTION
+        ):
+            kept = []
+            for handle in scheduled:
+                if handle._cancelled:
+                    handle._scheduled = False
+                else:
+                    kept.append(handle)
+            heapq.heapify(kept)
+            # In place: the turn holds on to the list.
+            scheduled[:] = kept
+            self._timer_cancelled_count = 0
+        else:
+            while scheduled and scheduled[0]._cancelled:
+                self._timer_cancelled_count -= 1
+                heapq.heappop(scheduled)._scheduled = False
 
     def _maybe_stall(self) -> None:
         """While callbacks are ready time may pass, as in a slow step: until one of the next timers is due."""

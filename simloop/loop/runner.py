@@ -1,4 +1,5 @@
-"""A process that `SimHost.run` starts: its loop is run turn by turn, in other processes' waits."""
+"""`asyncio.run` for simulated processes: in one go for the test itself, as a state machine for those that run turn by
+turn in other processes' waits."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from simloop.errors import ConfigurationError, HostCrashedError, ProcessEndedErr
 from simloop.kernel.process.exits import exit_status
 from simloop.kernel.process.process import Process
 from simloop.kernel.process.signals import name_of
+from simloop.loop.cleanup import report_leftovers
 from simloop.loop.loop import SimLoop
 from simloop.world.world import World
 
@@ -33,8 +35,8 @@ def coroutine_for(main: Main[T]) -> Coroutine[Any, Any, T]:
     return coro
 
 
-class HostedProcess(Generic[T]):
-    """Takes `main` through what `asyncio.run` does, one turn at a time.
+class ProcessRunner(Generic[T]):
+    """`asyncio.run` as a state machine: takes the main coroutine of a process through its stages, one turn at a time.
 
     ``on_end(status)`` is called when it is through, with what wait(2) is to say of the process; with None if the
     process has died meanwhile.
@@ -64,28 +66,18 @@ class HostedProcess(Generic[T]):
         finally:
             world.current = previous
 
-    def _closing(self) -> Iterator[asyncio.Future[Any]]:
-        loop = self.loop
-        pending = loop.pending_tasks()
-        if pending:
-            for task in pending:
-                task.cancel()
-            yield asyncio.gather(*pending, return_exceptions=True)
-        yield loop.create_task(loop.shutdown_asyncgens(), context=self._context)
-        yield loop.create_task(loop.shutdown_default_executor(300), context=self._context)
-
     def _next_stage(self, quiet: bool) -> None:
         loop = self.loop
-        # As run_main() does: leave out what would find nothing to do.
+        # As shut_down() does: leave out what would find nothing to do.
         if not quiet and not loop.is_quiet():
             if self._stages is None:
-                self._stages = self._closing()
+                self._stages = shutdown_stages(loop, self._context)
             loop.until = next(self._stages, None)
             if loop.until is not None:
                 return
             if self._task.done() and not self._task.cancelled():
                 self._task.exception()  # it is raised where `result` is asked for: nobody need be told of it
-            loop.report_leftovers()
+            report_leftovers(loop)
         self.over = True
         self._process.on_kill = None
         if loop.was_interrupted(self._task):
@@ -155,7 +147,7 @@ def exit_code(error: SystemExit) -> int:
 
 
 def run_main(loop: SimLoop, main: Main[T]) -> T:
-    """`asyncio.run`, step by step (Lib/asyncio/runners.py), leaving out what would find nothing to do."""
+    """`asyncio.run`, from the main task to the closing of the loop, for the process that the run itself is."""
     task = loop.create_main(coroutine_for(main), contextvars.copy_context())
     try:
         value: T = loop.run_to_end(task)
@@ -164,22 +156,30 @@ def run_main(loop: SimLoop, main: Main[T]) -> T:
             raise ProcessEndedError("SIGINT has ended the test itself", -signal.SIGINT) from error
         raise
     finally:
-        quiet = loop.is_quiet()
-        if not quiet:
-            finish(loop)
-    if not quiet:
-        loop.report_leftovers()
+        was_quiet = shut_down(loop)
+    if not was_quiet:
+        report_leftovers(loop)
     loop.close()
     return value
 
 
-def finish(loop: SimLoop) -> None:
-    """What `asyncio.Runner.close` does before it closes the loop."""
-    pending = loop.pending_tasks()
+def shut_down(loop: SimLoop) -> bool:
+    """Take an idle loop through `shutdown_stages`; True if nothing was left to be done."""
+    if loop.is_quiet():
+        return True
+    for stage in shutdown_stages(loop):
+        loop.run_until_complete(stage)
+    return False
+
+
+def shutdown_stages(loop: SimLoop, context: contextvars.Context | None = None) -> Iterator[asyncio.Future[Any]]:
+    """What `asyncio.Runner.close` does before it closes the loop (Lib/asyncio/runners.py): the futures to be run until
+    they are done, one after another."""
+    pending = loop.resources.pending_tasks()
     if pending:
         for task in pending:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        yield asyncio.gather(*pending, return_exceptions=True)
         for task in pending:
             if not task.cancelled() and task.exception() is not None:
                 loop.call_exception_handler(
@@ -189,5 +189,5 @@ def finish(loop: SimLoop) -> None:
                         "task": task,
                     }
                 )
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(loop.shutdown_default_executor(300))
+    yield loop.create_task(loop.shutdown_asyncgens(), context=context)
+    yield loop.create_task(loop.shutdown_default_executor(300), context=context)

@@ -1,11 +1,9 @@
-"""What the stock loop's ``__init__`` sets up, without running it for every world; and what it asks its policy for."""
+"""Cached template of the state that the stock loop's ``__init__`` sets up: to run it for every world costs too much."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-import zlib
-from asyncio import events, unix_events
 from collections.abc import Callable, Sized
 from typing import Any
 
@@ -66,27 +64,3 @@ def set_up_stock(loop: asyncio.SelectorEventLoop) -> None:
     for name, make in _containers.items():
         state[name] = make()
     loop.__dict__ = state
-
-
-# Python 3.14 has neither.
-_Policy: Any = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)
-_get_watcher = getattr(_Policy, "get_child_watcher", None)
-_Loop: Any = unix_events._UnixSelectorEventLoop
-_make_transport = _Loop._make_subprocess_transport
-# Of Python 3.12 and 3.13, as it was read.
-_IS_AS_READ = zlib.crc32(_make_transport.__code__.co_code) in (3842129106, 3394813908)
-
-
-def usual_watcher() -> Any:
-    """What the stock loop asks for at each start of a process: the child watcher of asyncio's own policy. It is said to
-    be deprecated, and asyncio silences that by changing the filters of `warnings` and back, which is a tenth of all
-    that a simulated process costs. None where there is none yet, or anything is not as it was read."""
-    policy: Any = events.get_event_loop_policy()
-    if (
-        _IS_AS_READ
-        and type(policy) is _Policy
-        and _Policy.get_child_watcher is _get_watcher
-        and _Loop._make_subprocess_transport is _make_transport
-    ):
-        return policy._watcher
-    return None

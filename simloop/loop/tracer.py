@@ -5,8 +5,8 @@ from __future__ import annotations
 from asyncio import events
 from typing import Any, Protocol
 
-from simloop.loop.loop import SimLoop
 from simloop.loop.tasks import SimTask
+from simloop.loop.turns import SteppedLoop
 
 
 class Tracer(Protocol):
@@ -20,9 +20,9 @@ class Tracer(Protocol):
 
     def queued(self, handle: events.Handle) -> None: ...
 
-    def before(self, loop: SimLoop, handle: events.Handle) -> None: ...
+    def before(self, loop: SteppedLoop, handle: events.Handle) -> None: ...
 
-    def after(self, loop: SimLoop, handle: events.Handle) -> None: ...
+    def after(self, loop: SteppedLoop, handle: events.Handle) -> None: ...
 
     def blocked(self, process: str, took_ns: int) -> None: ...
 

@@ -11,14 +11,30 @@ from typing import Any
 
 from simloop.errors import SimulationError
 from simloop.kernel.clock import SECOND, Clock
+from simloop.kernel.epoll import SimSelector
+from simloop.kernel.process.process import Process
 from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import Scheduler
-from simloop.loop.cleanup import TidyLoop
+from simloop.loop.registry import ResourceRegistry
 from simloop.loop.timers import due_until, timer_due
+from simloop.world.world import World
 
 
-class TurnLoop(TidyLoop):
-    """A loop that others may run, turn by turn, and that takes Ctrl-C as `asyncio.run` does."""
+class SteppedLoop(asyncio.SelectorEventLoop):
+    """A selector loop that the scheduler can step: one turn at a time, in the middle of other processes' waits. It
+    takes Ctrl-C as `asyncio.run` does."""
+
+    world: World
+    process: Process
+    resources: ResourceRegistry
+    #: What `asyncio.run` would call its main task.
+    main_task: asyncio.Task[Any] | None = None
+    _ready: Any
+    _selector: SimSelector
+    _default_executor: Any
+    _scheduled: list[Any]
+    _cancellable: list[Any]
+    _closed: bool
 
     _stopping: bool
     _thread_id: int | None
@@ -88,6 +104,27 @@ class TurnLoop(TidyLoop):
     def _cancel_from_outside(self) -> int:
         raise NotImplementedError
 
+    def _set_asyncgen_hooks(self) -> None:
+        raise NotImplementedError
+
+    def _drop_cancelled_timers(self) -> None:
+        raise NotImplementedError
+
+    def is_quiet(self) -> bool:
+        """True when nothing is left of the run: nothing that a few more turns could change, and nothing to report."""
+        if self._ready or self._default_executor is not None or self._selector.get_map():
+            return False
+        return self.resources.is_empty()
+
+    def lose_power(self) -> None:
+        # The turn that may be going on, further down the stack, still takes its batch from the queue.
+        for handle in self._ready:
+            handle._cancelled = True
+        self._scheduled.clear()
+        self._cancellable.clear()
+        self.resources.forget_transports()
+        self.world.scheduler.loops.remove(self)
+
     def run_turn(self) -> None:
         """One turn in the middle of another process's wait."""
         world = self.world
@@ -98,7 +135,7 @@ class TurnLoop(TidyLoop):
         # interpreter announces it to audit hooks.
         hooks = None if type(running) is type(self) else sys.get_asyncgen_hooks()
         if hooks is not None:
-            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+            self._set_asyncgen_hooks()
         try:
             self._run_once()  # type: ignore[attr-defined]
             if self._stopping:

@@ -20,7 +20,6 @@ from simloop.network.links import DELIVERIES
 from simloop.programs import STARTS
 from simloop.report.losses import tell as tell_loss
 from simloop.shims.signals import SEEN
-from simloop.shims.waiters import Waiter
 from simloop.sources import Place, is_users, users_caller
 
 Name = Callable[[asyncio.Task[Any]], str]
@@ -170,8 +169,6 @@ def _job(function: Any) -> str:
     """What a thread runs, as its author wrote it."""
     if isinstance(function, SimThread):
         return f"thread {function.name!r}"
-    if isinstance(function, Waiter):
-        return f"the thread that waits for {_process(function.child.name) if function.child else 'a process'}"
     while isinstance(function, functools.partial):
         # asyncio.to_thread() runs it in a copy of its context.
         into_context = getattr(function.func, "__name__", "") == "run" and function.args

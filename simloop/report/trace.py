@@ -18,9 +18,9 @@ from simloop.choices.choices import Answer
 from simloop.kernel.files.inodes import Inode
 from simloop.kernel.files.journal import Change
 from simloop.loop.cancellation import Cancellable
-from simloop.loop.loop import SimLoop
 from simloop.loop.tasks import SimTask, coroutine_of, path_of, task_of
 from simloop.loop.timers import is_timeout, waiting_for
+from simloop.loop.turns import SteppedLoop
 from simloop.report.losses import lost
 from simloop.report.story import tell, tell_cancelled
 from simloop.sources import Place, is_inner, is_users, users_caller
@@ -191,7 +191,7 @@ class Trace:
         """How sentences name a task: always alike."""
         return f"task {self.actor(task).name}"
 
-    def before(self, loop: SimLoop, handle: events.Handle) -> None:
+    def before(self, loop: SteppedLoop, handle: events.Handle) -> None:
         known = self._causes.pop(id(handle), None)
         cause = known[1] if known is not None else _arrival(handle)
         task = task_of(handle)
@@ -239,7 +239,7 @@ class Trace:
             if deviation.answer.point.kind == "cancel" and deviation.actor == step.actor:
                 self.deviations[at] = replace(deviation, sentence=sentence)
 
-    def after(self, loop: SimLoop, handle: events.Handle) -> None:
+    def after(self, loop: SteppedLoop, handle: events.Handle) -> None:
         _, step = self._running.pop()
         task = task_of(handle)
         if step is None or task is None:

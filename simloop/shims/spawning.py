@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import _posixsubprocess
-import asyncio.subprocess
 import errno
 import os
 import posixpath
@@ -15,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from stat import S_ISREG
-from types import FrameType
 from typing import Any
 
 from simloop.kernel.descriptors import FIRST_FD, File
@@ -291,7 +289,7 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
     parent = world.current
     files = _kept_open(parent, True, (), (fds[0], fds[3], fds[5]), -1) if parent.files else {}
     environ = {} if program.is_silent else _inherited(parent)
-    popen.pid = world.spawn(parent, files, argv, program, environ, None, _place()).pid
+    popen.pid = world.spawn(parent, files, argv, program, environ, None, call_site()).pid
     popen._child_created = True
     if fds != _NO_PIPES or hasattr(popen, "_devnull"):
         popen._close_pipe_fds(*fds)
@@ -299,24 +297,6 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
 
 
 _NO_PIPES = (-1,) * 6
-# How far above `_place` asyncio.create_subprocess_exec() is, when nothing but asyncio itself and this is in between: at
-# least.
-_ASYNCIO = 8
-_ASYNCIOS = vars(asyncio.subprocess)
-
-
-def _place() -> str:
-    """The line that calls, as `call_site` finds it: most are found at once, as to look at each frame costs as
-    much as half of all the rest here."""
-    try:
-        frame: FrameType | None = sys._getframe(_ASYNCIO)
-    except ValueError:  # there are not so many
-        return call_site()
-    if frame is not None and frame.f_globals is not _ASYNCIOS:
-        frame = frame.f_back
-    if frame is not None and frame.f_globals is _ASYNCIOS:
-        return call_site(frame.f_back)
-    return call_site()
 
 
 def _explain(error: OSError, name: Any) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import os
 import subprocess
-import sys
 from asyncio import unix_events
 from pathlib import Path
 from types import FrameType
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 
 import simloop
 from simloop.errors import EscapedSimulationError
-from simloop.loop import stock_state as stock
 from simloop.shims import spawning
 from simloop.simulation import run
 
@@ -175,11 +173,3 @@ def test_a_policy_of_the_users_own_is_asked_for_its_watcher(monkeypatch: pytest.
     finally:
         asyncio.set_event_loop_policy(None)
     assert asked == ["watcher", "watcher"]
-
-
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.11 asks for its watcher without more ado")
-def test_the_code_of_asyncio_is_the_one_that_was_read() -> None:
-    assert stock._IS_AS_READ
-    asyncio.run(asyncio.sleep(0))
-    run(start_and_wait)
-    assert stock.usual_watcher() is not None

@@ -39,13 +39,10 @@ def later(
     subject: object,
     act: Callable[[], None],
     usual_ns: int = _SWITCH_NS,
-    *,
-    shares: bool = True,
 ) -> None:
     """Let a thread of `process` do ``act()`` after the time that it usually takes, or when the environment would rather
-    have it. Unless it `shares` memory with the program, nothing of it shows but what arrives at a loop."""
-
-    action = partial(_act, process, scheduler.choices, f"{kind} {who}", act) if shares else act
+    have it."""
+    action = partial(_act, process, scheduler.choices, f"{kind} {who}", act)
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
     due = scheduler.clock.now + usual_ns + _DELAYS_NS[answer]
     raced = None
