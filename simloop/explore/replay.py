@@ -14,7 +14,8 @@ from simloop.explore.plugins import Hooks, installed_plugins
 from simloop.explore.result import Report
 from simloop.loop.runner import Main
 from simloop.loop.tracer import Tracer
-from simloop.simulation import Limits, Outcome, T, execute, make_limits
+from simloop.simulation.limits import Limits, make_limits
+from simloop.simulation.run import Outcome, T, execute
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ATTRIBUTE = "_simloop_pinned"
@@ -104,7 +105,7 @@ def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **optio
     ...     task = asyncio.create_task(work())
     ...     current().may_cancel(task)
     ...     await task
-    >>> from simloop.simulation import current
+    >>> from simloop.simulation.run import current
     >>> report = explore(main)
     >>> type(report.failure.exception).__name__
     'CancelledError'
