@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.loop.loop import stock_state as stock
+from simloop.loop import stock_state as stock
 from simloop.shims import subprocess as spawning
 from simloop.shims import threading as threads
 

@@ -15,8 +15,8 @@ import pytest
 import simloop
 from simloop.choices.choices import Choices
 from simloop.choices.schedule import Schedule
+from simloop.loop import crashed_tasks as stopped
 from simloop.loop.crashed_tasks import KEPT_MAX
-from simloop.loop.loop import crashed_tasks as stopped
 from simloop.simulation.limits import Limits
 from simloop.simulation.run import execute
 from simloop.world.world import World
