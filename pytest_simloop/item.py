@@ -105,8 +105,8 @@ class SimulatedItem(pytest.Function):
         if report is not None and not report.has_choices:
             hint = "; --sim-profile=hostile also reorders task steps"
             parts.append(f"1 run: nothing to explore{hint * (self._settings.limits.profile != 'hostile')}")
-        elif report is not None and report.complete:
-            parts.append(f"complete: {report.complete} schedule{'s' * (report.complete != 1)}")
+        elif report is not None and report.schedules_in_all:
+            parts.append(f"complete: {report.schedules_in_all} schedule{'s' * (report.schedules_in_all != 1)}")
         elif report is not None:
             parts.append(f"{report.runs} runs, {report.distinct} distinct")
         return "; ".join(parts)
