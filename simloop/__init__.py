@@ -1,6 +1,8 @@
 """Runs unmodified asyncio programs in a simulated world, in which a seed chooses every order that the
 real environment could choose."""
 
+from importlib.metadata import version
+
 from simloop.cancelled import CancelledSomewhere
 from simloop.disks import InjectedFault, SimFiles
 from simloop.errors import (
@@ -32,6 +34,9 @@ from simloop.hosts import SimHost
 from simloop.kernel.files import DiskTiming, is_injected
 from simloop.programs import SimProcess, SimProgram
 from simloop.simulation import Sim, current, run, world
+
+#: Version of the distribution, as in ``pip show pytest-simloop``.
+__version__ = version("pytest-simloop")
 
 __all__ = [
     "BlockingCallError",

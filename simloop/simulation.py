@@ -73,14 +73,14 @@ class Limits:
 
 
 class Sim:
-    """The handle on the world that is running, ``sim``."""
+    """Handle on the world that is running: the fixture ``sim``, or `simloop.current`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     @property
     def seed(self) -> int:
-        """The seed of this world."""
+        """Seed of this world."""
         return self._world.choices.seed
 
     @property
@@ -89,13 +89,13 @@ class Sim:
         return self._world.scheduler.clock.elapsed
 
     def host(self, name: str) -> SimHost:
-        """The machine of that name, made on first use. ``"localhost"`` is where the test itself runs."""
+        """Return the machine of that name, made on first use. ``"localhost"`` is where the test itself runs."""
         self._check_use()
         return SimHost(self._world, self._world.host(name))
 
     @property
     def fs(self) -> SimFiles:
-        """The files of the host on which the test itself runs: short for ``sim.host("localhost").fs``."""
+        """Handle on the files of the host on which the test itself runs: short for ``sim.host("localhost").fs``."""
         return self.host(LOCALHOST).fs
 
     def program(
@@ -115,6 +115,16 @@ class Sim:
         As a decorator: ``async def main(proc)`` (a `SimProcess`) is run in a process of its own; what it returns is
         the exit code, None standing for 0. Without one it writes `stdout` and `stderr` after `takes` virtual seconds,
         and ends with `returncode`. Both are bytes, text, or a list of lines.
+
+        Returns the program; its ``calls`` list the arguments of each start. Raises `ConfigurationError` for an empty
+        name.
+
+        >>> import subprocess
+        >>> async def main():
+        ...     current().program("git", "branch", stdout=b"main")
+        ...     return subprocess.check_output(["git", "branch"])
+        >>> run(main, blocking="ignore")
+        b'main'
         """
         self._check_use()
         program = SimProgram(name, arguments, stdout, stderr, returncode, takes, times)
@@ -195,7 +205,7 @@ class Sim:
 
 
 def current() -> Sim:
-    """The handle of the run that the calling code is in. Raises `WorldError` outside of one."""
+    """Return the handle on the run that the calling code is in. Raises `WorldError` outside of one."""
     world = active.world()
     if world is None:
         raise WorldError("simloop.current() was called outside of a run")
@@ -291,9 +301,9 @@ def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
     """Enter a world from plain synchronous code.
 
     Inside, ``asyncio.run``, ``asyncio.Runner`` and ``asyncio.new_event_loop`` make loops of that world,
-    and clocks, sockets and entropy are simulated. On leaving, everything is as before. Options: those of
-    `Limits`. Raises `WorldError` when a world is entered already, and `EscapedSimulationError` when
-    anything in it reached for the real world.
+    and clocks, sockets, files, processes and entropy are simulated. On leaving, everything is as before. Options:
+    those of `simloop.run`. Raises `ConfigurationError` for a bad option, `WorldError` when a world is entered already,
+    and `EscapedSimulationError` when anything in it reached for the real world.
 
     >>> with world(seed=1) as sim:
     ...     asyncio.run(asyncio.sleep(3600))
@@ -401,10 +411,22 @@ def make_limits(options: dict[str, Any]) -> Limits:
 def run(main: Main[T], *, seed: int = 0, **options: Any) -> T:
     """Run ``main()`` once in a fresh simulated world, as `asyncio.run` would.
 
-    Seed 0 is the canonical run, in which nothing unusual happens; any other seed decides every order that
-    the real environment could have chosen, the same way each time. Options: those of `Limits`.
-    Returns main's value or raises its exception; also `DeadlockError`, `StepLimitError`,
-    `TimeLimitError` and `EscapedSimulationError`.
+    Seed 0 is the canonical run, in which nothing unusual happens; any other seed, up to 2**64 - 1, decides every order
+    that the real environment could have chosen, the same way each time. Options, all of which may be left out:
+
+    - `profile`: the orders that count as legal, ``"cpython"`` (the default), ``"portable"`` or ``"hostile"``;
+    - `max_steps`: callbacks after which the run is given up (1,000,000);
+    - `max_time`: virtual seconds after which it is given up (86,400);
+    - `max_stall`: virtual seconds for which one slow step may keep a loop from its timers (0.05);
+    - `threads`: simulate threads that the program starts itself (False); executors need no leave;
+    - `cancel`: the environment may cancel any task that ``main()`` itself creates (False);
+    - `blocking`: what becomes of calls that block in a coroutine for 5 virtual milliseconds or more, ``"warn"`` (the
+      default), ``"fail"`` or ``"ignore"``;
+    - `strict_programs`: fail if a program that was registered is never started (False).
+
+    Returns main's value or raises its exception; also `ConfigurationError` for a bad option, and `DeadlockError`,
+    `StepLimitError`, `TimeLimitError`, `EscapedSimulationError`, `BlockingCallError` and `UncalledProgramError`, which
+    end a run.
 
     >>> async def main():
     ...     await asyncio.sleep(3600)

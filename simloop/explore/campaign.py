@@ -55,30 +55,31 @@ class Execute(Protocol):
 
 @dataclass
 class Failure:
-    """What a campaign found."""
+    """Failing schedule that a campaign found, made small, with what a person is told of it."""
 
     #: The schedule as one line; `simloop.replay` takes it.
     token: str
-    #: What the test raised, in the last replay of the token.
+    #: Exception that the test raised, in the last replay of the token.
     exception: BaseException
-    #: In which run of the campaign it was found first; the canonical run is number 1.
+    #: Number of the run of the campaign in which it was found; the canonical run is number 1.
     runs: int
-    #: Which strategy found it.
+    #: Name of the strategy that found it.
     strategy: str
+    #: Profile, seed and deviations: what the token is the text of.
     schedule: Schedule
-    #: What happened, for a person to read.
+    #: Failing run beside the nearest passing one, as the report tells them.
     explanation: Explanation = field(repr=False)
-    #: How many deviations the run had in which it was found.
+    #: Number of deviations of the run in which it was found, before it was made small.
     deviations_found: int = 0
 
     @property
     def story(self) -> list[str]:
-        """One sentence for each deviation of the schedule, in the order of their happening."""
+        """Sentences, one for each deviation of the schedule, in the order of their happening."""
         return self.explanation.sentences
 
     def describe(self) -> str:
-        """The report as text, at most 100 columns by 60 lines: what made it fail, the steps of the failing and of a
-        passing run, whether it can happen on stock asyncio, and the token."""
+        """Return the report as text, at most 100 columns by 60 lines: what made it fail, the steps of the failing and
+        of a passing run, whether it can happen on stock asyncio, and the token."""
         head = f"failed in run {self.runs} ({self.strategy})"
         lines = failure_text(head, self.explanation, [Line(""), *command(["token:", self.token])])
         return "\n".join(line.text for line in lines)
@@ -86,16 +87,17 @@ class Failure:
 
 @dataclass
 class Report:
-    """What came of a campaign: ``failure`` is None when every run passed."""
+    """Result of a campaign. It is true when every run passed."""
 
+    #: The failure that ended the campaign; None when every run passed.
     failure: Failure | None = None
-    #: How many schedules were run.
+    #: Number of schedules that were run.
     runs: int = 0
-    #: How many of the runs differed from all before them in more than the times at which the same things happened.
+    #: Number of runs that differed from all before them in more than the times at which the same things happened.
     distinct: int = 0
-    #: How many schedules there are, when all were run; else 0.
+    #: Number of schedules that there are, when all were run; else 0.
     complete: int = 0
-    #: Whether the environment could decide anything at all in the canonical run.
+    #: True if the environment could decide anything at all in the canonical run.
     has_choices: bool = False
 
     def __bool__(self) -> bool:
@@ -356,17 +358,16 @@ def _executor(main: Main[Any], limits: Limits) -> Execute:
 def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **options: Any) -> Report:
     """Run ``main()`` under up to `runs` schedules, beginning with the canonical one, until one fails.
 
-    The failure is made small before it is reported: its token replays it with `replay`, always. Options:
-    those of `simloop.run`. Raises `NondeterminismError` when the seed does not decide everything.
+    `runs` is at least 1; `seed`, from 0 to 2**64 - 1, is where exploring starts. The failure is made small before it
+    is reported: its token replays it with `replay`, always. Options: those of `simloop.run`. Raises
+    `ConfigurationError` for a bad option, `NondeterminismError` when the seed does not decide everything, and
+    `PluginError` when a plugin fails; what ``main()`` raises is in the report.
 
-    >>> import asyncio
+    >>> import asyncio, simloop
     >>> async def main():
-    ...     async def work():
-    ...         await asyncio.sleep(1)
-    ...     task = asyncio.create_task(work())
-    ...     current().may_cancel(task)
+    ...     task = asyncio.create_task(asyncio.sleep(1))
+    ...     simloop.current().may_cancel(task)
     ...     await task
-    >>> from simloop.simulation import current
     >>> report = explore(main)
     >>> type(report.failure.exception).__name__
     'CancelledError'

@@ -20,7 +20,7 @@ def replay(main: Main[T], token: str | int, **options: Any) -> T: ...
 @overload
 def replay(main: str) -> Callable[[F], F]: ...
 def replay(main: Main[Any] | str, token: str | int | None = None, **options: Any) -> Any:
-    """Run ``main()`` once as a token, or a plain seed, says; or pin a token to a test, as a decorator.
+    """Run ``main()`` once as a token, or a plain seed, says; or, as a decorator, pin a token to a test.
 
     ``replay(main, token)`` returns what ``main()`` returns or raises what it raises. Raises `TokenError` for what
     is not a token and `OtherTestError` for one of another function. Options: those of `simloop.run`; the profile
@@ -31,8 +31,6 @@ def replay(main: Main[Any] | str, token: str | int | None = None, **options: Any
 
     >>> @replay("sl1:AAAAAAcAALcm")
     ... async def test_it(): ...
-    >>> pinned(test_it)
-    ('sl1:AAAAAAcAALcm',)
     """
     if isinstance(main, str):
         if token is not None or options:

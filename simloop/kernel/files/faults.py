@@ -45,7 +45,7 @@ class Effect(NamedTuple):
 
 
 def is_injected(error: BaseException) -> bool:
-    """Whether it comes from a fault that was set up, and not from what the program did."""
+    """Return True for an error that an injected fault has raised, and that is not the program's own doing."""
     return _NOTE in getattr(error, "__notes__", ())
 
 
