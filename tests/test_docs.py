@@ -1,4 +1,4 @@
-"""docs/simulated.md says what the code does."""
+"""docs/reference/simulated.md says what the code does."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def qualified(owner: object, name: str) -> str:
 
 def calls_in(section: str) -> set[str]:
     """The names in code spans of the second column of the section's table."""
-    text = (DOCS / "simulated.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
+    text = (DOCS / "reference/simulated.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")][2:]
     return {call for row in rows for call in re.findall(r"`([^`]+)`", row[2])}
 
@@ -60,9 +60,11 @@ def test_every_shim_is_in_the_table_of_what_is_simulated() -> None:
     shimmed = {qualified(owner, name) for module in SIMULATING for owner, name, _ in module.REPLACEMENTS}
     shimmed |= {qualified(owner, name) for owner, name, _ in installation._loop_replacements()}
     known = calls_in("Simulated")
-    assert shimmed - known == set(), "missing from docs/simulated.md"
+    assert shimmed - known == set(), "missing from docs/reference/simulated.md"
     # Some calls exist in some Pythons only.
-    assert {call for call in known if exists(call)} - shimmed == set(), "in docs/simulated.md, but not in the code"
+    assert {call for call in known if exists(call)} - shimmed == set(), (
+        "in docs/reference/simulated.md, but not in the code"
+    )
 
 
 def test_every_escape_is_in_its_table() -> None:
@@ -70,7 +72,7 @@ def test_every_escape_is_in_its_table() -> None:
     known = calls_in("Escapes")
     assert refused | set(escapes.AUDITED) | set(escapes.CHANGING) | OF_THEIR_OWN <= known
     extra = known - refused - set(escapes.AUDITED) - set(escapes.CHANGING) - OF_THEIR_OWN
-    assert not {call for call in extra if exists(call)}, "in docs/simulated.md, but not in the code"
+    assert not {call for call in extra if exists(call)}, "in docs/reference/simulated.md, but not in the code"
 
 
 def exists(call: str) -> bool:
