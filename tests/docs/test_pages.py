@@ -32,7 +32,6 @@ def test_python_of_all_pages(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", *options, "--continue-on-collection-errors", *modules]
     child = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert child.returncode == 0, child.stdout + child.stderr
-    assert len(modules) > 10
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
