@@ -93,7 +93,7 @@ class SimHost:
         Its processes stop where they are: no ``finally``, no ``except``, no goodbye to anybody. Peers of its
         connections see what they would see on Linux: nothing, until they send something; then `TimeoutError` after
         15 minutes, or a reset once the host is up again. Of what its disk was not told to keep, each page of data
-        and each name is kept or lost by choice, as the disk's profile (`SimFiles.profile`) allows; in the canonical
+        and each name is kept or lost by choice, as the disk model (`SimFiles.profile`) allows; in the canonical
         run all is kept.
 
         A process that is in the middle of a blocking call is unwound by an exception that is no `Exception`; whatever
