@@ -1,7 +1,7 @@
 """Code of the documentation's pages: found by the Markdown parser that the site is built with, and run as a reader
 would run it.
 
-In a page, an HTML comment right before a block says what it is, where that is not plain:
+In a page, an HTML comment before a block says what the block is, where that is not plain:
 
 - ``<!-- file: NAME -->``: the block is the file of that name, for the commands further down;
 - ``<!-- not run: REASON -->``: nobody runs it;
@@ -27,7 +27,7 @@ from typing import NamedTuple
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: What every page may use without showing an import.
 IMPORTS = "import asyncio, contextlib, errno, os, signal, sys, time, pytest, simloop"
@@ -64,7 +64,7 @@ def blocks_of(markdown: str) -> list[Block]:
             continue
         first = token.map[0] + 2
         if token.type == "html_block":
-            note = _NOTE.match(token.content)
+            note = _NOTE.match(token.content) or note
             if token.content.startswith(_SET_UP):
                 code = token.content.removeprefix(_SET_UP).partition("-->")[0]
                 found.append(Block(first, "python", code, ""))
@@ -73,8 +73,6 @@ def blocks_of(markdown: str) -> list[Block]:
             language = token.info.strip()
             if kind != "not run" and (language in _RUN or kind == "file"):
                 found.append(Block(first, language, token.content, note.group(2) if note else ""))
-            note = None
-        else:
             note = None
     return found
 
