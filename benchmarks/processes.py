@@ -18,7 +18,8 @@ from typing import Any
 
 import simloop
 from simloop import installation
-from simloop.choices import Choices, seeded
+from simloop.choices.choices import Choices
+from simloop.choices.draws import seeded
 from simloop.shims import processes
 from simloop.simulation import Limits, entered
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from simloop.kernel.clock import Clock
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.world import active
+from simloop.world.world import World
 
 
 class Breakpoints:
@@ -80,15 +80,16 @@ def at_the_time_of(error: BaseException | None) -> Iterator[None]:
         yield
         return
     clock = world.scheduler.clock
-    before = (active.entered, world.reaching_out, clock.now)
-    active.entered, world.reaching_out = world, True
-    clock.now = before[2] if now is None else now
+    before = (world.reaching_out, clock.now)
+    world.reaching_out = True
+    clock.now = clock.now if now is None else now
     clock.__class__ = _StillClock
     try:
-        yield
+        with active.world_entered(world):
+            yield
     finally:
         clock.__class__ = Clock
-        active.entered, world.reaching_out, clock.now = before
+        world.reaching_out, clock.now = before
 
 
 #: What is being looked at after its death, if anything.

@@ -18,7 +18,7 @@ from simloop.explore.signature import signature_of
 
 if TYPE_CHECKING:
     from pytest_simloop.item import SimulatedItem
-    from simloop.explore.campaign import Failure
+    from simloop.explore.result import Failure
 
 # Names the file into which a confirming child process writes how its replay failed.
 _SIGNATURE_FILE = "SIMLOOP_SIGNATURE_FILE"

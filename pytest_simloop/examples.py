@@ -28,12 +28,13 @@ from pytest_simloop import internals
 from pytest_simloop.confirm import NEVER, UNKNOWN
 from pytest_simloop.item import SimFunction
 from pytest_simloop.trial import Trial
-from simloop.choices import Choices, Schedule
+from simloop.choices.choices import Choices
+from simloop.choices.schedule import Schedule
 from simloop.errors import ReplayDriftWarning, SimulationError
-from simloop.explore.campaign import Failure, Report
-from simloop.loop import Tracer
-from simloop.shims import active
+from simloop.explore.result import Failure, Report
+from simloop.loop.tracer import Tracer
 from simloop.simulation import Outcome
+from simloop.world import active
 
 #: An example gets this part of the runs that a test without examples gets.
 SHARE = 10
@@ -300,22 +301,12 @@ class Draws(DataObject):
         self.count += 1
         if number == len(values):
             # Hypothesis looks at the clock while it draws, which would cost virtual time in the first run only.
-            with _outside():
+            with active.world_entered(None):
                 values.append(self._drawn.draw(strategy, label))
         else:
             name = "" if label is None else f" ({label})"
             hypothesis.note(f"Draw {self.count}{name}: {values[number]!r}")
         return _copied(values[number])
-
-
-@contextlib.contextmanager
-def _outside() -> Iterator[None]:
-    """In the real world, in the middle of a run."""
-    world, active.entered = active.entered, None
-    try:
-        yield
-    finally:
-        active.entered = world
 
 
 def _copied(value: Any) -> Any:

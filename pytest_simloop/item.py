@@ -17,12 +17,15 @@ from pytest_simloop.breakpoints import Breakpoints, note_time
 from pytest_simloop.confirm import confirming
 from pytest_simloop.settings import Settings, settings_of, test_name
 from pytest_simloop.trial import Trial
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.errors import SimulationError
-from simloop.explore.campaign import Report
-from simloop.loop import SimLoop, Tracer
-from simloop.network.world import World
-from simloop.simulation import Outcome, Sim, entered, finish
+from simloop.explore.result import Report
+from simloop.loop.cleanup import report_leftovers
+from simloop.loop.loop import SimLoop
+from simloop.loop.runner import shut_down
+from simloop.loop.tracer import Tracer
+from simloop.simulation import Outcome, Sim, entered
+from simloop.world.world import World
 
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.
 _VERDICTS = (pytest.skip.Exception, pytest.exit.Exception, XFailed, KeyboardInterrupt)
@@ -214,15 +217,14 @@ class SimFunction(SimulatedItem):
             numbers.clear()
             numbers.update(first)
         try:
-            if not self._loop.is_quiet():
-                finish(self._loop)
+            shut_down(self._loop)
         except BaseException as error:
             errors.append(error)
         for later in errors[1:]:
             errors[0].add_note(f"then, while tearing down: {type(later).__name__}: {later}")
         if errors:
             raise errors[0]
-        self._loop.report_leftovers()
+        report_leftovers(self._loop)
         self._loop.close()
 
     def start(self, fixtures: dict[str, Any]) -> Coroutine[Any, Any, Any]:

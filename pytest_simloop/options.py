@@ -99,7 +99,8 @@ def _checked(option: str) -> Callable[[str], Any]:
 
 def _parse(option: str, text: str) -> Any:
     from simloop.blocking import check_blocking
-    from simloop.choices import check_profile, check_seed, decode
+    from simloop.choices.choices import check_profile, check_seed
+    from simloop.choices.tokens import decode
     from simloop.errors import ConfigurationError
     from simloop.explore.campaign import check_runs
 

@@ -50,7 +50,7 @@ def _wants_simulation(function: pytest.Function) -> bool:
 
 def _pinned(function: pytest.Function) -> tuple[str, ...]:
     """The tokens of `@simloop.replay` above the test, or below its `@given`."""
-    pin = sys.modules.get("simloop.explore.pin")
+    pin = sys.modules.get("simloop.explore.replay")
     if pin is None:
         return ()
     inner = getattr(getattr(function.function, "hypothesis", None), "inner_test", None)
@@ -122,7 +122,7 @@ def _assign_pins(items: list[Any]) -> None:
     if not simulated:
         return
     from pytest_simloop.settings import test_name
-    from simloop.choices import decode
+    from simloop.choices.tokens import decode
     from simloop.errors import OtherTestError
 
     def made_for(item: pytest.Item, token: str) -> bool:
@@ -174,7 +174,7 @@ def _pick_by_token(config: pytest.Config, items: list[pytest.Item]) -> None:
     if token is None or token.isdigit():
         return
     from pytest_simloop.settings import test_name
-    from simloop.choices import decode
+    from simloop.choices.tokens import decode
     from simloop.errors import OtherTestError
 
     chosen: list[pytest.Item] = []

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from pytest_simloop.confirm import NEVER, SAME, Confirmation
-from simloop.choices import Schedule
+from simloop.choices.schedule import Schedule
 from simloop.report.text import Line, command, failure_text, paragraph
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_simloop.item import SimulatedItem
     from pytest_simloop.settings import Settings
-    from simloop.explore.campaign import Failure, Report
+    from simloop.explore.result import Failure, Report
     from simloop.report.explanation import Explanation
 
 # How the roles of lines look, as select graphic rendition codes of ECMA-48: pytest's own colours for the same things.

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from simloop.choices import check_seed, decode
+from simloop.choices.choices import check_seed
+from simloop.choices.tokens import decode
 from simloop.errors import SimulationError
 from simloop.explore.campaign import DEFAULT_RUNS, check_runs, check_shrink_runs
 from simloop.explore.shrink import DEFAULT_BUDGET

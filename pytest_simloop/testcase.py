@@ -10,7 +10,7 @@ from _pytest.unittest import TestCaseFunction
 
 from pytest_simloop.breakpoints import note_time
 from pytest_simloop.item import SimulatedItem
-from simloop.network.world import World
+from simloop.world.world import World
 
 
 class Recorder(unittest.TestResult):

@@ -13,12 +13,16 @@ import pytest
 from pytest_simloop.confirm import UNKNOWN, Confirmation, confirm, note_signature
 from pytest_simloop.sections import describe_failure, describe_replay
 from pytest_simloop.settings import Settings, test_name
-from simloop.choices import Choices, Schedule, decode, seeded
+from simloop.choices.choices import Choices
+from simloop.choices.draws import seeded
+from simloop.choices.schedule import Schedule
+from simloop.choices.tokens import decode
 from simloop.errors import StoreWarning
-from simloop.explore.campaign import Campaign, Failure, Report
+from simloop.explore.campaign import Campaign
 from simloop.explore.plugins import Hooks, PluginManager
+from simloop.explore.result import Failure, Report
 from simloop.explore.store import DIRECTORY, Saved, Store
-from simloop.loop import Tracer
+from simloop.loop.tracer import Tracer
 from simloop.simulation import Outcome
 
 if TYPE_CHECKING:

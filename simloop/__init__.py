@@ -26,10 +26,10 @@ from simloop.errors import (
     UncalledProgramError,
     WorldError,
 )
-from simloop.explore.campaign import Failure, Report, explore
-from simloop.explore.pin import replay
-from simloop.explore.strategies import Plan, Strategy
-from simloop.hookspecs import hookimpl
+from simloop.explore.hookspecs import hookimpl
+from simloop.explore.replay import explore, replay
+from simloop.explore.result import Failure, Report
+from simloop.explore.strategies.base import Plan, Strategy
 from simloop.hosts import SimHost
 from simloop.kernel.files import DiskTiming, is_injected
 from simloop.programs import SimProcess, SimProgram

@@ -7,8 +7,8 @@ from typing import Any
 
 from simloop.errors import BlockingCallError, BlockingCallWarning, ConfigurationError
 from simloop.kernel.clock import MILLISECOND, SECOND
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.sources import call_site
+from simloop.world.world import World
 
 ANSWERS = ("ignore", "warn", "fail")
 # Shorter ones, such as most writes to a file, are what every coroutine does.
@@ -26,13 +26,13 @@ def check_blocking(answer: str) -> str:
 def refuse_block(world: World, took_ns: int) -> None:
     """A call has stopped the current process's loop for so long: the run fails."""
     if took_ns >= LONG_NS:
-        raise world.escaped(BlockingCallError(f"{active.call_site()}: {_told(world, took_ns)}"))
+        raise world.escaped(BlockingCallError(f"{call_site()}: {_told(world, took_ns)}"))
 
 
 def warn_of_block(world: World, took_ns: int) -> None:
     """The same, as a warning at the line of the call."""
     if took_ns >= LONG_NS:
-        file, _, line = active.call_site().rpartition(":")
+        file, _, line = call_site().rpartition(":")
         warnings.warn_explicit(
             _told(world, took_ns), BlockingCallWarning, file or "?", int(line) if file else 0, registry=_warned
         )

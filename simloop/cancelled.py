@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from simloop.errors import WorldError
-from simloop.loop import SimLoop
-from simloop.outside import Cancellable
+from simloop.loop.cancellation import Cancellable
+from simloop.loop.loop import SimLoop
 
 
 class CancelledSomewhere:

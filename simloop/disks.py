@@ -11,9 +11,10 @@ from posixpath import dirname, join, normpath, relpath
 from typing import Union
 
 from simloop.errors import ConfigurationError
+from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files import Credentials, DiskTiming, Effect, Fault, FileCalls, FileSystem, real_cwd
-from simloop.kernel.process import Host, Process
-from simloop.network.world import World
+from simloop.kernel.host import Host
+from simloop.world.world import World
 
 Tree = Mapping[str, Union[str, bytes, "Tree"]]
 """Names and what is in them: text, bytes, or for a directory another such mapping."""
@@ -65,7 +66,7 @@ class SimFiles:
 
     def __init__(self, world: World, host: Host) -> None:
         self._fs = world.fs(host)
-        self._calls = FileCalls(self._fs, Process(host, 1, "test"), Credentials())
+        self._calls = FileCalls(self._fs, DescriptorTable(), Credentials())
         with contextlib.suppress(OSError):
             self._calls.chdir(real_cwd())
 

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from simloop.disks import SimFiles
 from simloop.errors import WorldError
-from simloop.hosted import HostedProcess, Main, coroutine_for
-from simloop.kernel.process import Host
-from simloop.network.world import World
+from simloop.kernel.host import Host
+from simloop.loop.runner import Main, ProcessRunner, coroutine_for
+from simloop.world.world import World
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class SimHost:
             # Its end is seen at a poll of whoever waits, as waitpid(2) would see it.
             scheduler.at(scheduler.clock.now, lambda: None if ended.done() else ended.set_result(None))
 
-        running: HostedProcess[T] = HostedProcess(world, process, coroutine_for(main), on_end)
+        running: ProcessRunner[T] = ProcessRunner(world, process, coroutine_for(main), on_end)
         try:
             await ended
         except asyncio.CancelledError:
@@ -119,7 +119,7 @@ class SimHost:
         self._check_not_ours()
         if self._host.up:
             self._world.crash(self._host)
-            if self._world.current.dead:
+            if not self._world.current.alive:
                 self._world.stop()
 
     def may_crash(self) -> None:

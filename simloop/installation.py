@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from asyncio import events, unix_events
 from collections.abc import Iterator
-from typing import Any
 
-from simloop.loop import SimLoop
+from simloop.loop.factory import _loop_replacements
 from simloop.shims import (
-    active,
+    child_watcher,
     clocks,
     counters,
     descriptors,
@@ -29,59 +26,8 @@ from simloop.shims import (
     spawning,
     threads,
     xattrs,
-)  # fmt: skip
+)
 from simloop.shims.patch import Patch
-
-_real_new_event_loop = events.new_event_loop
-_RealLoop = asyncio.SelectorEventLoop
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Every new loop inside a world is a loop of that world, unless the program's own policy makes another."""
-    world = active.world()
-    return _real_new_event_loop() if world is None or _has_own_policy() else SimLoop(world, world.current)
-
-
-def _has_own_policy() -> bool:
-    # Policies go away with Python 3.16: nothing here needs them. uvloop's would reach for the real world.
-    policy = getattr(events, "_event_loop_policy", None)
-    return policy is not None and not type(policy).__module__.startswith(("asyncio.", "uvloop"))
-
-
-class _Chooses(type):
-    """Makes ``asyncio.SelectorEventLoop()`` a loop of the world that is entered."""
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        world = active.world()
-        if cls is not SelectorEventLoop:
-            return super().__call__(*args, **kwargs)
-        return _RealLoop(*args, **kwargs) if world is None else SimLoop(world, world.current)
-
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, _RealLoop)
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, _RealLoop)
-
-
-class SelectorEventLoop(_RealLoop, metaclass=_Chooses):
-    """What `asyncio.SelectorEventLoop` is while a world is entered."""
-
-
-def _loop_replacements() -> list[tuple[object, str, object]]:
-    found: list[tuple[object, str, object]] = [
-        (asyncio, "new_event_loop", new_event_loop),
-        (events, "new_event_loop", new_event_loop),
-        (asyncio, "SelectorEventLoop", SelectorEventLoop),
-        (unix_events, "SelectorEventLoop", SelectorEventLoop),
-    ]
-    if hasattr(asyncio, "EventLoop"):  # 3.13
-        found += [(asyncio, "EventLoop", SelectorEventLoop), (unix_events, "EventLoop", SelectorEventLoop)]
-    policy = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)  # gone in 3.16, deprecated in 3.14
-    if policy is not None:
-        found.append((policy, "_loop_factory", SelectorEventLoop))
-    return found
-
 
 _patch: Patch | None = None
 _installed = False
@@ -89,7 +35,7 @@ _installed = False
 
 def install() -> None:
     """Put the shims in place. They stay: outside of a world each of them goes to the real function, so
-    that a run is switched on and off by one assignment (`active.entered`)."""
+    that a run is switched on and off by one assignment (`active.world_entered`)."""
     global _patch, _installed
     if _patch is None:
         escapes.install_audit_hook()
@@ -106,6 +52,7 @@ def install() -> None:
                 *sockets.REPLACEMENTS,
                 *processes.REPLACEMENTS,
                 *spawning.REPLACEMENTS,
+                *child_watcher.REPLACEMENTS,
                 *paths.REPLACEMENTS,
                 *listing.REPLACEMENTS,
                 *descriptors.REPLACEMENTS,

@@ -14,17 +14,17 @@ from posixpath import basename
 from typing import Any, NoReturn
 
 from simloop.errors import ConfigurationError, SimulationError, UncalledProgramError
-from simloop.hosted import HostedProcess, exit_code
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.files import Description
-from simloop.kernel.pipes import End
-from simloop.kernel.process import Process
-from simloop.kernel.processes import exit_status
+from simloop.kernel.ipc.pipes import End
+from simloop.kernel.process.delays import DELAYS, RACE_NS, delay
+from simloop.kernel.process.exits import exit_status
+from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import STREAKS, Runnable
-from simloop.kernel.threads import DELAYS, RACE_NS, delay
-from simloop.network.world import World
+from simloop.loop.runner import ProcessRunner, exit_code
 from simloop.shell import Shell
 from simloop.shims.spawning import environment
+from simloop.world.world import World
 
 # How long most programs take to get to their main function, as order of magnitude on Linux; and when else they may.
 _START_NS = MILLISECOND
@@ -219,7 +219,7 @@ class _Direct(asyncio.WriteTransport):
             stream.write(bytes(data).decode(errors="backslashreplace"))
 
     def is_closing(self) -> bool:
-        return self._closing or self._process.ended
+        return self._closing or self._process.exited
 
     def close(self) -> None:
         if not self._closing:
@@ -376,24 +376,24 @@ class Programs:
             delay(scheduler, answer - len(STREAKS), _START_NS, begin)
 
     def _begin(self, process: Process, argv: list[str], program: SimProgram, turns: int) -> None:
-        if process.ended or process.dead:
+        if not process.alive:
             return
         world = self._world
         body: Any = SimProcess(process, argv)._run(program.main)
         body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
-        hosted = HostedProcess(world, process, body, partial(self._ended, process))
+        hosted = ProcessRunner(world, process, body, partial(self._ended, process))
         world.scheduler.favour(hosted.loop, turns)
 
     def _end(self, process: Process, status: int, raced: bool = False) -> None:
         """A silent program has nothing to do but to end. When it has begun was a choice, and so that is now; or with a
         timer, if it has not `raced` one already."""
-        if process.ended or process.dead:
+        if not process.alive:
             return
         world = self._world
         scheduler = world.scheduler
         if process.stopped:
             end = partial(self._end, process, status, raced)
-            scheduler.when(lambda: process.dead or not process.stopped, end)
+            scheduler.when(lambda: not process.stopped, end)
             return
         if not raced and scheduler.any_timers():
             due = scheduler.race(f"{process.name} ", 0, "thread.race", scheduler.clock.now, RACE_NS, process)

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from simloop.hosted import HostedProcess
-from simloop.kernel.process import Process
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.kernel.process.process import Process
+from simloop.loop.runner import ProcessRunner
 from simloop.shims.spawning import environment, find_program
+from simloop.world import active
+from simloop.world.world import World
 
 # A part of a word that stands for itself: quoted, or without a meaning to the shell. "~" and "#" have one where a word
 # begins, and behind "=" and ":".
@@ -117,7 +117,7 @@ class Shell:
 
     def start(self, world: World, process: Process) -> None:
         call = _Call(self, world, process)
-        HostedProcess(world, process, call.main(), call.ended)
+        ProcessRunner(world, process, call.main(), call.ended)
 
 
 class _Call:

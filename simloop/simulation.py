@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import gc
 import signal
 from asyncio import events
@@ -18,19 +17,23 @@ from typing import Any, TypeVar
 from simloop.blocking import check_blocking, refuse_block, warn_of_block
 from simloop.cancelled import CancelledSomewhere
 from simloop.checks.deadlock import describe_deadlock
-from simloop.choices import Choices, check_profile, check_seed, seeded
+from simloop.choices.choices import Choices, check_profile, check_seed
+from simloop.choices.draws import seeded
 from simloop.disks import SimFiles
-from simloop.errors import ConfigurationError, ProcessEndedError, WorldError
-from simloop.hosted import Main, coroutine_for
+from simloop.errors import ConfigurationError, WorldError
 from simloop.hosts import SimHost
 from simloop.installation import install, installed
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
-from simloop.loop import SimLoop, Tracer
+from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
+from simloop.loop.loop import SimLoop
+from simloop.loop.runner import Main, run_main
+from simloop.loop.tracer import Tracer
 from simloop.network.network import LOCALHOST
-from simloop.network.world import DEFAULT_MAX_STEPS, World
 from simloop.programs import Output, Programs, SimProgram
-from simloop.shims import active, signals
-from simloop.tidy import tell_children
+from simloop.shims import signals
+from simloop.sources import call_site
+from simloop.world import active
+from simloop.world.world import DEFAULT_MAX_STEPS, World
 
 T = TypeVar("T")
 
@@ -128,7 +131,7 @@ class Sim:
         """
         self._check_use()
         program = SimProgram(name, arguments, stdout, stderr, returncode, takes, times)
-        program.place = active.call_site()
+        program.place = call_site()
         self._world.programs.add(program)
         return program
 
@@ -163,7 +166,7 @@ class Sim:
         if not started:
             raise WorldError(f"nothing was run on host {name!r} that a signal could be sent to")
         for process in started:
-            if not process.ended and not process.dead:
+            if process.alive:
                 signals.send_later(self._world, process, number)
 
     def _check_use(self) -> None:
@@ -215,7 +218,7 @@ def current() -> Sim:
 class entered:
     """Make a world and be in it: the shims answer for it until the block ends."""
 
-    __slots__ = ("_collecting", "_strict", "_world")
+    __slots__ = ("_collecting", "_entered", "_strict", "_world")
 
     def __init__(self, choices: Choices, limits: Limits) -> None:
         if active.entered is not None:
@@ -236,6 +239,7 @@ class entered:
             own_threads=limits.threads,
             cancel_own=limits.cancel,
         )
+        self._entered = active.world_entered(self._world)
         self._world.scheduler.explain_deadlock = describe_deadlock
         if limits.blocking != "ignore":
             self._world.on_block = refuse_block if limits.blocking == "fail" else warn_of_block
@@ -247,28 +251,28 @@ class entered:
         # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
         self._collecting = gc.isenabled()
         gc.disable()
-        active.entered = self._world
+        self._entered.__enter__()
         return self._world
 
     def __exit__(self, kind: object, error: object, trace: object) -> bool:
         world = self._world
         try:
             if error is None and len(world.processes) > 1:
-                tell_children(world)
+                report_children(world)
             _bury(world)
             if world.scheduler.loops:
                 if error is None:
                     for loop in _loops(world):
-                        loop.report_leftovers()
+                        report_leftovers(loop)
                 for loop in _loops(world):
-                    loop.abandon()
+                    abandon(loop)
             if error is None and self._strict and world.escape is None:
                 world.programs.check_called()
         finally:
             try:
                 world.close()
             finally:
-                active.entered = None
+                self._entered.__exit__()
                 if self._collecting:
                     gc.enable()
         if error is None and world.escape is not None:
@@ -281,14 +285,14 @@ def _bury(world: World) -> None:
     """What was left where it was when its machine lost power is unwound now, and reaches nothing any more. So are
     programs that still run, since it is not the test that left anything behind in them."""
     for process in world.processes:
-        if process.environ is not None and not process.dead and not process.ended:
+        if process.environ is not None and process.alive:
             if isinstance(process.loop, SimLoop) and process.loop in world.scheduler.loops:
                 process.loop.lose_power()
-            process.die()
-        if process.dead and isinstance(process.loop, SimLoop):
+            process.lose_power()
+        if not process.alive and isinstance(process.loop, SimLoop):
             world.current = process
             process.forget_holders()
-            process.loop.bury()
+            discard_crashed(process.loop)
     world.current = world.root
 
 
@@ -358,45 +362,6 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
     # A run that has looked at the clock once more than another, and no more came of it, has gone another way, too.
     choices.trail += outcome.world.scheduler.clock.now
     return outcome
-
-
-def run_main(loop: SimLoop, main: Main[T]) -> T:
-    """`asyncio.run`, step by step (Lib/asyncio/runners.py), leaving out what would find nothing to do."""
-    task = loop.create_main(coroutine_for(main), contextvars.copy_context())
-    try:
-        value: T = loop.run_to_end(task)
-    except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        if loop.was_interrupted(task) or (error is loop.process.broken_by and isinstance(error, KeyboardInterrupt)):
-            raise ProcessEndedError("SIGINT has ended the test itself", -signal.SIGINT) from error
-        raise
-    finally:
-        quiet = loop.is_quiet()
-        if not quiet:
-            finish(loop)
-    if not quiet:
-        loop.report_leftovers()
-    loop.close()
-    return value
-
-
-def finish(loop: SimLoop) -> None:
-    """What `asyncio.Runner.close` does before it closes the loop."""
-    pending = loop.pending_tasks()
-    if pending:
-        for task in pending:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
-        for task in pending:
-            if not task.cancelled() and task.exception() is not None:
-                loop.call_exception_handler(
-                    {
-                        "message": "unhandled exception during asyncio.run() shutdown",
-                        "exception": task.exception(),
-                        "task": task,
-                    }
-                )
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(loop.shutdown_default_executor(300))
 
 
 def make_limits(options: dict[str, Any]) -> Limits:

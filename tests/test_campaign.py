@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 import simloop
-from simloop.choices import decode
+from simloop.choices.tokens import decode
 from simloop.explore.campaign import Campaign
 from simloop.simulation import Limits, execute
 

@@ -6,18 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simloop.choices import (
-    KINDS,
-    PROFILES,
-    Choices,
-    Point,
-    Schedule,
-    decode,
-    encode,
-    mixed_seed,
-    permute,
-    random_walk,
-)
+from simloop.choices.choices import KINDS, PROFILES, Choices, Point, permute
+from simloop.choices.draws import mixed_seed, random_walk
+from simloop.choices.schedule import Schedule
+from simloop.choices.tokens import decode, encode
 from simloop.errors import ConfigurationError, OtherTestError, TokenError
 
 POINTS = st.builds(

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from simloop.choices import Choices, seeded
+from simloop.choices.choices import Choices
+from simloop.choices.draws import seeded
 from simloop.simulation import Limits, execute
 
 PROGRAM = """

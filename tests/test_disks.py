@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.simulation import Limits, execute
 
 Main = Callable[[], Coroutine[Any, Any, Any]]

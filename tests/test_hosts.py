@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop import stopped
-from simloop.choices import Choices, Schedule
-from simloop.network.world import World
+from simloop.choices.choices import Choices
+from simloop.choices.schedule import Schedule
+from simloop.loop import crashed_tasks as stopped
+from simloop.loop.crashed_tasks import KEPT_MAX
 from simloop.simulation import Limits, execute
-from simloop.stopped import KEPT_MAX
+from simloop.world.world import World
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Choices
-from simloop.network.world import PROCESSES_START, World
+from simloop.choices.choices import Choices
+from simloop.kernel.process.table import PROCESSES_START
+from simloop.world.world import World
 
 MANY = 4 * PROCESSES_START
 
@@ -82,8 +83,8 @@ def test_what_the_forgotten_have_seen_stays_in_the_fingerprint() -> None:
             process.status, process.order = 0, order + number
         orphan = world.add_process(world.root.host, "runs")
         if forgets:
-            world._forget_gone()
-            assert world.processes == [world.root, orphan]
+            world.processes._forget_reaped()
+            assert list(world.processes) == [world.root, orphan]
         return world.fingerprint()
 
     assert fingerprint(1, True) == fingerprint(1, True)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import simloop
-from simloop.choices import Schedule, encode
+from simloop.choices.schedule import Schedule
+from simloop.choices.tokens import encode
 from simloop.explore.store import KEPT_MAX, Saved, Store
 
 TEST = "tests/test_bank.py::TestBank::test_transfer[50-eur/usd]"

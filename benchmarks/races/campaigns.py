@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from simloop.explore.campaign import Campaign, Report
+from simloop.explore.campaign import Campaign
+from simloop.explore.result import Report
 
 # Where simloop keeps failures, to try them first the next time. Here, each campaign is to find its own.
 KEPT = Path(__file__).resolve().parent / ".simloop"

@@ -6,19 +6,11 @@ import asyncio
 from typing import Any
 
 from simloop.checks.touches import Touch, Touches
-from simloop.checks.waiting import (
-    Place,
-    name_of,
-    named,
-    stack_of,
-    users_place,
-    waited_tasks,
-    waited_thing,
-    wakes,
-)
+from simloop.checks.waiting import name_of, named, stack_of, users_place, waited_tasks, waited_thing, wakes
 from simloop.errors import DeadlockError
 from simloop.kernel.scheduler import Scheduler
-from simloop.loop import SimLoop
+from simloop.loop.loop import SimLoop
+from simloop.sources import Place
 
 #: So many lines tell what there is to know; of more tasks the number is told.
 _LINES_MAX = 24
@@ -40,7 +32,7 @@ def describe_deadlock(scheduler: Scheduler) -> DeadlockError:
         touches: Touches | None = getattr(tracer, "touches", None)
         if tracer is not None:
             tracer.over = True  # what follows is the end of the world, not of the program
-        for task in loop.pending_tasks():
+        for task in loop.resources.pending_tasks():
             stack = stack_of(task)
             place = users_place(stack)
             who = f"{name_of(task)}{where} waits at {place or '?'}"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from simloop.checks.waiting import Place, caller
+from simloop.sources import Place, users_caller
 
 # What counts as touching: the methods by which one task can let another go on, or keep it waiting.
 _TOUCHES: list[tuple[type, str, str]] = [
@@ -73,7 +73,7 @@ class Touches:
                 setattr(owner, name, original)
 
     def _note(self, thing: object, what: str) -> Touch:
-        touch = Touch(_current_task(), what, caller())
+        touch = Touch(_current_task(), what, users_caller())
         self._last[id(thing)] = (thing, touch)
         return touch
 

@@ -3,78 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import linecache
-import os
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
 
-from simloop.kernel.files import real_cwd
-from simloop.tasks import coroutine_of
-
-_STDLIB = os.path.dirname(os.__file__) + os.sep
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_OUR_PLUGIN = os.path.join(os.path.dirname(_OURS.rstrip(os.sep)), "pytest_simloop") + os.sep
-
-
-@dataclass(frozen=True)
-class Place:
-    """A line of source."""
-
-    file: str
-    line: int
-    function: str
-
-    def __str__(self) -> str:
-        return f"{shown_path(self.file)}:{self.line}"
-
-
-def source_of(place: Place) -> str:
-    """The text of the line; empty where the source is not to be had."""
-    return linecache.getline(place.file, place.line).strip()
-
-
-def shown_path(file: str) -> str:
-    """Relative to the working directory where that is shorter to read."""
-    if is_librarys(file):
-        return file.rpartition("site-packages" + os.sep)[2]
-    if file.startswith(_STDLIB):
-        return file[len(_STDLIB) :]
-    here = real_cwd() + os.sep
-    return file.removeprefix(here)
-
-
-def is_users(file: str) -> bool:
-    """Neither ours, nor the standard library's, nor an installed package's."""
-    return not file.startswith((_STDLIB, _OURS, _OUR_PLUGIN, "<")) and not is_librarys(file)
-
-
-def is_inner(place: Place) -> bool:
-    """Whether a task that begins there is simloop's own, or one that asyncio runs for itself."""
-    private = place.function.rpartition(".")[2].startswith("_")
-    return place.file.startswith((_OURS, _OUR_PLUGIN)) or (private and place.file.startswith(_STDLIB))
-
-
-def is_stdlib(file: str) -> bool:
-    """Of Python itself."""
-    return file.startswith(_STDLIB) and not is_librarys(file)
-
-
-def is_librarys(file: str) -> bool:
-    """Of an installed package."""
-    return f"{os.sep}site-packages{os.sep}" in file
-
-
-def caller() -> Place | None:
-    """The line of the user's code that is running now, in the callback that a watched loop runs."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != "_run_batch_watched":
-        if is_users(frame.f_code.co_filename):
-            return Place(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_qualname)
-        frame = frame.f_back
-    return None
+from simloop.loop.tasks import coroutine_of
+from simloop.sources import PACKAGE, STDLIB, Place, is_library, is_users
 
 
 def name_of(task: asyncio.Task[Any]) -> str:
@@ -112,7 +46,7 @@ def _parts(awaitable: Any) -> tuple[CodeType | None, FrameType | None, Any]:
 
 def users_place(places: list[Place]) -> Place | None:
     """The innermost of the user's own lines; where there is none, of a library's; else of all."""
-    for wanted in (is_users, is_librarys):
+    for wanted in (is_users, is_library):
         for place in reversed(places):
             if wanted(place.file):
                 return place
@@ -121,7 +55,7 @@ def users_place(places: list[Place]) -> Place | None:
 
 def inner_library(places: list[Place]) -> Place | None:
     """The innermost line of an installed package, below a line of the user's own."""
-    libraries = [place for place in places if is_librarys(place.file)]
+    libraries = [place for place in places if is_library(place.file)]
     return libraries[-1] if libraries and users_place(places) != libraries[-1] else None
 
 
@@ -160,7 +94,7 @@ def waited_thing(task: asyncio.Task[Any]) -> Any:
         code, frame, inner = _parts(awaitable)
         if code is None:
             return None
-        if frame is not None and code.co_filename.startswith(_STDLIB):
+        if frame is not None and code.co_filename.startswith(STDLIB):
             own = frame.f_locals.get("self")
             if own is not None and code.co_qualname.partition(".")[0] in _THINGS:
                 return own
@@ -178,7 +112,7 @@ def named(task: asyncio.Task[Any], thing: object) -> str:
         code, frame, inner = _parts(awaitable)
         if code is None:
             break
-        if frame is not None and not code.co_filename.startswith((_STDLIB, _OURS)):
+        if frame is not None and not code.co_filename.startswith((STDLIB, PACKAGE)):
             found = _name_in(frame.f_locals, thing) or found
         awaitable = inner
     return found
@@ -209,7 +143,7 @@ def _waited_by_wait(task: asyncio.Task[Any]) -> Any:
         code, frame, inner = _parts(awaitable)
         if code is None:
             break
-        if code.co_qualname == "_wait" and code.co_filename.startswith(_STDLIB) and frame is not None:
+        if code.co_qualname == "_wait" and code.co_filename.startswith(STDLIB) and frame is not None:
             return frame.f_locals.get("fs", ())
         awaitable = inner
     return ()

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from simloop.choices import (
-    Choices,
-    Point,
-    Schedule,
-    check_seed,
-    decode,
-    encode,
-    first_difference,
-    seeded,
-)
-from simloop.errors import ConfigurationError, NondeterminismError, OtherTestError, ReplayDriftWarning
-from simloop.explore.crashes import CrashSweep
-from simloop.explore.enumeration import Enumeration
-from simloop.explore.plugins import Hooks, installed_plugins
+from simloop.choices.choices import Choices, Point, check_seed
+from simloop.choices.draws import seeded
+from simloop.choices.schedule import Schedule, first_difference
+from simloop.choices.tokens import decode, encode
+from simloop.errors import ConfigurationError, OtherTestError, ReplayDriftWarning
+from simloop.explore.result import Failure, Report
 from simloop.explore.shrink import DEFAULT_BUDGET, Shrinker
 from simloop.explore.signature import signature_of
-from simloop.explore.strategies import Canonical, Plan, Saved, Strategy, Walk
-from simloop.explore.sweeps import CancelSweep, DelaySweep, TimeoutSweep
-from simloop.hosted import Main
-from simloop.loop import Tracer
+from simloop.explore.strategies.base import Canonical, Plan, Strategy
+from simloop.explore.strategies.cancel import CancelSweep
+from simloop.explore.strategies.crash import CrashSweep
+from simloop.explore.strategies.delay import DelaySweep
+from simloop.explore.strategies.enumeration import Enumeration
+from simloop.explore.strategies.saved import Saved
+from simloop.explore.strategies.timeout import TimeoutSweep
+from simloop.explore.strategies.walk import Walk
+from simloop.loop.tracer import Tracer
 from simloop.report.explanation import Explanation
-from simloop.report.text import Line, command, failure_text
 from simloop.report.trace import Trace
-from simloop.simulation import Limits, Outcome, T, execute, make_limits
+from simloop.simulation import Outcome
 
 DEFAULT_RUNS = 100
 
@@ -51,57 +45,6 @@ class Execute(Protocol):
         profile: str | None = None,
         final: bool = False,
     ) -> Outcome: ...
-
-
-@dataclass
-class Failure:
-    """Failing schedule that a campaign found, made small, with what a person is told of it."""
-
-    #: The schedule as one line; `simloop.replay` takes it.
-    token: str
-    #: Exception that the test raised, in the last replay of the token.
-    exception: BaseException
-    #: Number of the run of the campaign in which it was found; the canonical run is number 1.
-    runs: int
-    #: Name of the strategy that found it.
-    strategy: str
-    #: Profile, seed and deviations: what the token is the text of.
-    schedule: Schedule
-    #: Failing run beside the nearest passing one, as the report tells them.
-    explanation: Explanation = field(repr=False)
-    #: Number of deviations of the run in which it was found, before it was made small.
-    deviations_found: int = 0
-
-    @property
-    def story(self) -> list[str]:
-        """Sentences, one for each deviation of the schedule, in the order of their happening."""
-        return self.explanation.sentences
-
-    def describe(self) -> str:
-        """Return the report as text, at most 100 columns by 60 lines: what made it fail, the steps of the failing and
-        of a passing run, whether it can happen on stock asyncio, and the token."""
-        head = f"failed in run {self.runs} ({self.strategy})"
-        lines = failure_text(head, self.explanation, [Line(""), *command(["token:", self.token])])
-        return "\n".join(line.text for line in lines)
-
-
-@dataclass
-class Report:
-    """Result of a campaign. It is true when every run passed."""
-
-    #: The failure that ended the campaign; None when every run passed.
-    failure: Failure | None = None
-    #: Number of schedules that were run.
-    runs: int = 0
-    #: Number of runs that differed from all before them in more than the times at which the same things happened.
-    distinct: int = 0
-    #: Number of schedules that there are, when all were run; else 0.
-    complete: int = 0
-    #: True if the environment could decide anything at all in the canonical run.
-    has_choices: bool = False
-
-    def __bool__(self) -> bool:
-        return self.failure is None
 
 
 # Up to which part of a campaign's runs each sweep may go on: what one leaves, the next may have. The rest is for the
@@ -339,69 +282,3 @@ def check_shrink_runs(runs: int) -> int:
     if isinstance(runs, bool) or not isinstance(runs, int) or runs < 0:
         raise ConfigurationError(f"shrink_runs must be a whole number of at least 0, not {runs!r}")
     return runs
-
-
-def _name_of(main: Callable[..., Any]) -> str:
-    return str(getattr(main, "__qualname__", type(main).__qualname__))
-
-
-def _executor(main: Main[Any], limits: Limits) -> Execute:
-    def execute_main(
-        choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
-    ) -> Outcome:
-        own = limits if profile is None else dataclasses.replace(limits, profile=profile)
-        return execute(main, choices, own, tracer)
-
-    return execute_main
-
-
-def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **options: Any) -> Report:
-    """Run ``main()`` under up to `runs` schedules, beginning with the canonical one, until one fails.
-
-    `runs` is at least 1; `seed`, from 0 to 2**64 - 1, is where exploring starts. The failure is made small before it
-    is reported: its token replays it with `replay`, always. Options: those of `simloop.run`. Raises
-    `ConfigurationError` for a bad option, `NondeterminismError` when the seed does not decide everything, and
-    `PluginError` when a plugin fails; what ``main()`` raises is in the report.
-
-    >>> import asyncio, simloop
-    >>> async def main():
-    ...     task = asyncio.create_task(asyncio.sleep(1))
-    ...     simloop.current().may_cancel(task)
-    ...     await task
-    >>> report = explore(main)
-    >>> type(report.failure.exception).__name__
-    'CancelledError'
-    """
-    limits = make_limits(options)
-    name = _name_of(main)
-
-    hooks = Hooks(installed_plugins(), name)
-    return Campaign(
-        _executor(main, limits),
-        name,
-        runs=runs,
-        seed=seed,
-        profile=limits.profile,
-        strategies=hooks.strategies(seed, limits.profile),
-        observe=hooks.observer(),
-    ).explore()
-
-
-def replay(main: Main[T], token: str | int, **options: Any) -> T:
-    """Run ``main()`` once as a token, or a plain seed, says. Returns what it returns or raises what it raises.
-
-    Raises `TokenError` for what is not a token and `OtherTestError` for one of another function. Options:
-    those of `simloop.run`; the profile is the token's.
-    """
-    if isinstance(token, str) and not token.strip().isdigit():
-        options.setdefault("profile", decode(token).profile)
-    limits = make_limits(options)
-
-    outcome, _, _ = Campaign(_executor(main, limits), _name_of(main), profile=limits.profile).replay(token)
-    if outcome.exception is not None:
-        raise outcome.exception
-    value: T = outcome.value
-    return value
-
-
-__all__ = ["Campaign", "Execute", "Failure", "Limits", "NondeterminismError", "Report", "explore", "replay"]

@@ -1,4 +1,4 @@
-"""Third parties in a campaign: finds the plugins that implement `simloop.hookspecs`, and calls them."""
+"""Third parties in a campaign: finds the plugins that implement `simloop.explore.hookspecs`, and calls them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-import simloop.hookspecs as hookspecs
+import simloop.explore.hookspecs as hookspecs
 from simloop.errors import PluginError
 
 if TYPE_CHECKING:
-    from simloop.explore.campaign import Failure
-    from simloop.explore.strategies import Strategy
+    from simloop.explore.result import Failure
+    from simloop.explore.strategies.base import Strategy
     from simloop.simulation import Outcome
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from simloop.choices import Choices, Point, Schedule
+from simloop.choices.choices import Choices, Point
+from simloop.choices.schedule import Schedule
 
 #: Runs a schedule: whether it failed in the same way, and what it recorded.
 StillFails = Callable[[Schedule], tuple[bool, Choices]]

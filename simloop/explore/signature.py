@@ -5,8 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import NamedTuple
 
-from simloop.checks.waiting import is_users
 from simloop.errors import DeadlockError
+from simloop.sources import is_users
 
 
 class Signature(NamedTuple):

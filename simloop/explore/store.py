@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simloop.choices import Schedule, decode
+from simloop.choices.schedule import Schedule
+from simloop.choices.tokens import decode
 from simloop.errors import CorruptStoreWarning, StoreWarning, TokenError
 
 DIRECTORY = ".simloop"

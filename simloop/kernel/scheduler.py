@@ -11,10 +11,9 @@ from collections.abc import Callable, Sized
 from itertools import count
 from typing import NamedTuple, Protocol
 
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.errors import DeadlockError, TimeLimitError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, Clock
-from simloop.kernel.process import Process
 
 DEFAULT_MAX_TIME = 86_400.0
 DEFAULT_MAX_STALL = 0.05
@@ -27,10 +26,27 @@ RIVALS = 8
 STREAKS = (1, 2, 4, 8, 16)
 
 
+class Task(Protocol):
+    """A process, as the scheduler sees it (task_struct in include/linux/sched.h)."""
+
+    name: str
+
+    @property
+    def loop(self) -> Runnable | None:
+        """Its event loop, if it has one."""
+
+    @property
+    def stopped(self) -> bool:
+        """True while a signal keeps it from running."""
+
+
 class Runnable(Protocol):
     """A process's event loop, as the scheduler sees it."""
 
-    process: Process
+    @property
+    def process(self) -> Task:
+        """The process that it is of."""
+
     last_turn: int
     #: Its timers, of which there may be none; what they are is its own affair.
     timers: Sized
@@ -103,7 +119,7 @@ class Scheduler:
         #: What is to be done at a turn, or when something holds.
         self.held: list[tuple[int, Callable[[], None]]] = []
         self.parked: list[tuple[Callable[[], bool], Callable[[], None]]] = []
-        self._blocked: list[Process] = []
+        self._blocked: list[Task] = []
         self._sequence = count()
         # Which process runs some turns in a row, and how many of them are left.
         self._streaking: Runnable = _NOBODY
@@ -214,7 +230,7 @@ class Scheduler:
         least timeout seconds"."""
         return None if timeout is None else self.clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
 
-    def block(self, process: Process, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
+    def block(self, process: Task, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
         """A blocking call of `process`: it stands still, and nobody else does. Returns ``done()``."""
         if done():
             return True

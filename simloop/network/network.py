@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from simloop.kernel.addresses import is_any, is_loopback
-from simloop.kernel.process import Host
+from simloop.kernel.host import Host
+from simloop.kernel.net.addresses import is_any, is_loopback
+from simloop.kernel.net.ports import Ports
+from simloop.kernel.net.wire import Machine
 from simloop.kernel.scheduler import Scheduler
-from simloop.kernel.tcp import Ports
 from simloop.network.links import LAN, LOOPBACK, Link
 
 LOCALHOST = "localhost"
@@ -22,7 +23,7 @@ class Network:
         self._connections: dict[str, int] = {}
 
     def add_host(self, name: str) -> Host:
-        self.hosts[name] = host = Host(name, len(self.hosts) + 1, Ports(self))
+        self.hosts[name] = host = Host(name, len(self.hosts) + 1, Ports(self.scheduler))
         return host
 
     def close(self) -> None:
@@ -33,14 +34,14 @@ class Network:
     def _at(self, address: str) -> Host | None:
         return next((host for host in self.hosts.values() if address in (host.ipv4, host.ipv6)), None)
 
-    def owner(self, address: str, asking: Host) -> Host | None:
+    def owner(self, address: str, asking: Machine) -> Machine | None:
         """The host that `address` (a literal) leads to, as seen from `asking`."""
         return asking if is_loopback(address) or is_any(address) else self._at(address)
 
-    def link(self, a: Host, b: Host) -> Link:
+    def link(self, a: Machine, b: Machine) -> Link:
         return LOOPBACK if a is b else LAN
 
-    def label(self, client: Host, server: Host, port: int) -> str:
+    def label(self, client: Machine, server: Machine, port: int) -> str:
         """A name for a new connection that only connections of the same two ends can renumber."""
         ends = server.name if client is server else f"{client.name}>{server.name}"
         stem = f"{ends}:{port}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from simloop.checks.waiting import Place, is_stdlib, source_of
-from simloop.choices import Point
+from simloop.choices.choices import Point
 from simloop.errors import DeadlockError
 from simloop.kernel.clock import MILLISECOND
 from simloop.report.trace import Actor, Step, Trace
+from simloop.sources import Place, is_stdlib, source_of
 
 _SOURCE_MAX = 8
 _FEW_LINES = 4

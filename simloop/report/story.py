@@ -7,19 +7,20 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from simloop.checks.waiting import Place, caller, inner_library, is_users, stack_of, users_place
-from simloop.choices import Answer
-from simloop.kernel.files.crash import tell as tell_loss
-from simloop.kernel.process import Process
+from simloop.checks.waiting import inner_library, stack_of, users_place
+from simloop.choices.choices import Answer
+from simloop.kernel.net.stream import Direction
+from simloop.kernel.process.delays import DELAYS
+from simloop.kernel.process.process import Process
+from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import STREAKS
-from simloop.kernel.tcp import Direction
-from simloop.kernel.threads import DELAYS, SimThread
+from simloop.loop.tasks import SimTask, task_of
+from simloop.loop.timers import is_timeout, rivals_of, waiting_for
 from simloop.network.links import DELIVERIES
-from simloop.outside import is_timeout, rivals_of, waiting_for
 from simloop.programs import STARTS
+from simloop.report.losses import tell as tell_loss
 from simloop.shims.signals import SEEN
-from simloop.shims.waiters import Waiter
-from simloop.tasks import SimTask, task_of
+from simloop.sources import Place, is_users, users_caller
 
 Name = Callable[[asyncio.Task[Any]], str]
 """How tasks are named."""
@@ -143,14 +144,14 @@ def _on_disk(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _crashed(answer: Answer, subject: Any, name: Name) -> str:
-    place = caller()
+    place = users_caller()
     where = f" ({place})" if place is not None else ""
     return f"the power of {answer.point.who.partition(':')[0]} was cut right {subject}{where}"
 
 
 def _disk_fault(answer: Answer, subject: Any, name: Name) -> str:
     operation, _, path = answer.point.who.partition(":")[2].partition(" ")
-    place = caller()
+    place = users_caller()
     where = f" ({place})" if place is not None else ""
     return f"{operation} of {path}{where} {subject[answer.value - 1]}, which was injected"
 
@@ -168,8 +169,6 @@ def _job(function: Any) -> str:
     """What a thread runs, as its author wrote it."""
     if isinstance(function, SimThread):
         return f"thread {function.name!r}"
-    if isinstance(function, Waiter):
-        return f"the thread that waits for {_process(function.child.name) if function.child else 'a process'}"
     while isinstance(function, functools.partial):
         # asyncio.to_thread() runs it in a copy of its context.
         into_context = getattr(function.func, "__name__", "") == "run" and function.args

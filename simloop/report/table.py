@@ -6,9 +6,9 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-from simloop.checks.waiting import Place, shown_path
 from simloop.report.explanation import Explanation
 from simloop.report.trace import Actor, Step, Trace
+from simloop.sources import Place, shown_path
 
 _TIME = 8
 _GAP = " "

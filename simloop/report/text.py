@@ -8,9 +8,9 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-from simloop.checks.waiting import source_of
 from simloop.report.explanation import Explanation
 from simloop.report.table import cut, table, whole_table
+from simloop.sources import source_of
 
 WIDTH = 100
 HEIGHT = 60

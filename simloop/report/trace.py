@@ -13,25 +13,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simloop.checks.touches import Touches
-from simloop.checks.waiting import (
-    Place,
-    caller,
-    inner_library,
-    is_inner,
-    is_users,
-    name_of,
-    stack_of,
-    users_place,
-    wakes,
-)
-from simloop.choices import Answer
-from simloop.kernel.files.crash import lost
+from simloop.checks.waiting import inner_library, name_of, stack_of, users_place, wakes
+from simloop.choices.choices import Answer
 from simloop.kernel.files.inodes import Inode
 from simloop.kernel.files.journal import Change
-from simloop.loop import SimLoop
-from simloop.outside import Cancellable, is_timeout, waiting_for
+from simloop.loop.cancellation import Cancellable
+from simloop.loop.tasks import SimTask, coroutine_of, path_of, task_of
+from simloop.loop.timers import is_timeout, waiting_for
+from simloop.loop.turns import SteppedLoop
+from simloop.report.losses import lost
 from simloop.report.story import tell, tell_cancelled
-from simloop.tasks import SimTask, coroutine_of, path_of, task_of
+from simloop.sources import Place, is_inner, is_users, users_caller
 
 #: After so many steps a run is no longer recorded: nobody reads that far.
 MAX_STEPS = 100_000
@@ -115,7 +107,7 @@ class _Cause:
 
 @dataclass(repr=False)
 class Trace:
-    """Observer and tracer of one run (`simloop.choices.Observer`, `simloop.loop.Tracer`)."""
+    """Observer and tracer of one run (`simloop.choices.choices.Observer`, `simloop.loop.loop.Tracer`)."""
 
     steps: list[Step] = field(default_factory=list)
     deviations: list[Deviation] = field(default_factory=list)
@@ -138,13 +130,13 @@ class Trace:
         self._running: list[tuple[_Cause, Step | None]] = []
 
     def changed(self, what: Inode | Change) -> None:
-        place = caller()
+        place = users_caller()
         if place is not None:
             self._changed_at[what.fs.name, what.ino if isinstance(what, Inode) else what.subject] = place
 
     def blocked(self, process: str, took_ns: int) -> None:
         if not self.over:
-            self.stalls.setdefault(process, {}).setdefault(caller(), []).append(took_ns)
+            self.stalls.setdefault(process, {}).setdefault(users_caller(), []).append(took_ns)
 
     @property
     def sentences(self) -> list[str]:
@@ -175,14 +167,14 @@ class Trace:
         if self._running:
             cause, step = self._running[-1]
             if step is not None:
-                place = caller()
+                place = users_caller()
                 cause = _Cause("", step, place)
                 # Until the step ends, this is the furthest that it is known to have come.
                 step.end = place or step.end
             self._causes[id(handle)] = (handle, cause)
 
     def created(self, task: SimTask) -> None:
-        place = caller()
+        place = users_caller()
         if place is not None:
             self._made_at[task] = place
 
@@ -199,7 +191,7 @@ class Trace:
         """How sentences name a task: always alike."""
         return f"task {self.actor(task).name}"
 
-    def before(self, loop: SimLoop, handle: events.Handle) -> None:
+    def before(self, loop: SteppedLoop, handle: events.Handle) -> None:
         known = self._causes.pop(id(handle), None)
         cause = known[1] if known is not None else _arrival(handle)
         task = task_of(handle)
@@ -247,7 +239,7 @@ class Trace:
             if deviation.answer.point.kind == "cancel" and deviation.actor == step.actor:
                 self.deviations[at] = replace(deviation, sentence=sentence)
 
-    def after(self, loop: SimLoop, handle: events.Handle) -> None:
+    def after(self, loop: SteppedLoop, handle: events.Handle) -> None:
         _, step = self._running.pop()
         task = task_of(handle)
         if step is None or task is None:

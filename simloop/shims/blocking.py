@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from simloop.kernel.pipes import End
-from simloop.kernel.process import File
-from simloop.kernel.unseekable import Unseekable
-from simloop.network.world import World
+from simloop.kernel.descriptors import File
+from simloop.kernel.ipc.pipes import End
+from simloop.kernel.ipc.unseekable import Unseekable
+from simloop.world.world import World
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import time as _time
 from typing import Any
 
 from simloop.kernel.clock import SECOND
-from simloop.shims import active
+from simloop.world import active
 
 real_datetime = _datetime.datetime
 real_date = _datetime.date

@@ -8,12 +8,12 @@ import time
 from typing import Any, TypeVar
 
 from simloop.kernel.clock import BOOT_NS, SECOND, WALL_NS
-from simloop.kernel.counters import EventFd, TimerFd
 from simloop.kernel.errors import fail
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.kernel.ipc.counters import EventFd, TimerFd
 from simloop.shims.blocking import wait_for
 from simloop.shims.patch import builtin
+from simloop.world import active
+from simloop.world.world import World
 
 _NAMES = (
     "eventfd", "eventfd_read", "eventfd_write",

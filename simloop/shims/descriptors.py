@@ -11,17 +11,17 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from simloop.kernel.descriptors import FIRST_FD, File
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
-from simloop.kernel.pipes import End
-from simloop.kernel.process import FIRST_FD, File
-from simloop.kernel.unseekable import Unseekable
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.kernel.ipc.pipes import End
+from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.shims.blocking import read_from, wait_for, write_to
 from simloop.shims.patch import builtin
 from simloop.shims.paths import declare_support, do, inside, only_path, ours, pathconf, pay, result_of, stat
 from simloop.shims.pipes import control
+from simloop.world import active
+from simloop.world.world import World
 
 _NAMES = (
     "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fpathconf", "fstat",
@@ -168,7 +168,7 @@ def read(fd: int, length: int, /) -> bytes:
             assert world is not None
             return read_from(world, file, length)
         return _read_other(fd, length)  # type: ignore[no-any-return]
-    fs = file.inode.fs
+    fs = file.fs
     # As `do`, on a hot path: nothing here has a name to put into an error.
     try:
         return file.read(length)
@@ -185,7 +185,7 @@ def write(fd: int, data: Any, /) -> int:
             assert world is not None
             return write_to(world, file, view_of(data))
         return _write_other(fd, data)  # type: ignore[no-any-return]
-    fs = file.inode.fs
+    fs = file.fs
     try:
         return file.write(view_of(data))
     finally:

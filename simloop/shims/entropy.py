@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from simloop.kernel.errors import fail
-from simloop.network.world import CPU_COUNT, World
-from simloop.shims import active
+from simloop.world import active
+from simloop.world.world import CPU_COUNT, World
 
 _real_urandom = os.urandom
 _real_getrandom = os.getrandom

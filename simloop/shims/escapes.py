@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from simloop.shims import active
+from simloop.world import active
 
 _MOCK = "replace it in the test"
 _THREAD = "use loop.run_in_executor or asyncio.to_thread, or allow it with threads=True"

@@ -22,16 +22,16 @@ from typing import Any
 from simloop.errors import WorldError
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
-from simloop.kernel.pipes import PAGE
-from simloop.kernel.process import ProcessGone
-from simloop.kernel.unseekable import Unseekable
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.kernel.ipc.pipes import PAGE
+from simloop.kernel.ipc.unseekable import Unseekable
+from simloop.kernel.process.process import ProcessGone
 from simloop.shims.blocking import read_unless_empty, write_unless_full
 from simloop.shims.descriptors import view_of
 from simloop.shims.patch import builtin
 from simloop.shims.paths import inside, named, ours, pay
 from simloop.shims.paths import open as open_path
+from simloop.world import active
+from simloop.world.world import World
 
 real_open = io.open
 real_FileIO = io.FileIO
@@ -140,7 +140,7 @@ class SimFileIO(real_FileIO):
         if self._fd < 0:
             raise ValueError("I/O operation on closed file")
         found = self._process.files.get(self._fd)
-        if self._process.dead:
+        if not self._process.alive:
             raise ProcessGone
         if isinstance(found, Description):
             self._file = found
@@ -302,7 +302,7 @@ class SimFileIO(real_FileIO):
             super().close()
         finally:
             # A finished world has closed everything, and its descriptors mean nothing any more.
-            if fd >= 0 and self._closefd and active.entered is self._world and not self._process.dead:
+            if fd >= 0 and self._closefd and active.entered is self._world and self._process.alive:
                 self._process.close(fd)
 
     def forget(self) -> None:
@@ -312,7 +312,7 @@ class SimFileIO(real_FileIO):
 
     def _dealloc_warn(self, source: Any) -> None:
         # io's buffers call this when they are collected without having been closed.
-        if self._fd >= 0 and self._closefd and active.entered is self._world and not self._process.dead:
+        if self._fd >= 0 and self._closefd and active.entered is self._world and self._process.alive:
             warnings.warn(f"unclosed file {source!r}", ResourceWarning, stacklevel=2, source=source)
 
     def __del__(self) -> None:

@@ -1,6 +1,6 @@
 """Sets of a library's own objects: they iterate by address, which no seed decides.
 
-Tasks and futures have numbers for hashes (see `simloop.loop`). So have the few classes of libraries that are
+Tasks and futures have numbers for hashes (see `simloop.loop.loop`). So have the few classes of libraries that are
 known to sit in sets whose order shows in a run.
 """
 
@@ -12,7 +12,7 @@ import sys
 import weakref
 from typing import Any
 
-from simloop.shims import active
+from simloop.world import active
 
 # anyio tells the scopes within a cancelled one in the order of a set (CancelScope._deliver_cancellation).
 _KNOWN = (("anyio._backends._asyncio", "CancelScope"),)

@@ -6,8 +6,8 @@ import ipaddress
 import socket
 from typing import Any
 
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.world import active
+from simloop.world.world import World
 
 _real_getaddrinfo = socket.getaddrinfo
 _real_getnameinfo = socket.getnameinfo

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from stat import S_IFIFO, S_ISLNK
 from typing import Any
 
+from simloop.kernel.descriptors import FIRST_FD
 from simloop.kernel.files import Description, FileSystem, Stat, UnsimulatedFileError
-from simloop.kernel.pipes import End
-from simloop.kernel.process import FIRST_FD
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.kernel.ipc.pipes import End
 from simloop.shims.blocking import wait_for_partner
 from simloop.shims.patch import builtin
+from simloop.world import active
+from simloop.world.world import World
 
 _real = {
     name: getattr(os, name)

@@ -11,17 +11,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from simloop.kernel.descriptors import File
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
-from simloop.kernel.pipes import PAGE, End, insert, make_pipe, splice_pipes
-from simloop.kernel.process import File
-from simloop.kernel.tcp import TcpSocket
-from simloop.kernel.unseekable import Unseekable
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.kernel.ipc.pipes import PAGE, End, insert, make_pipe, splice_pipes
+from simloop.kernel.ipc.unseekable import Unseekable
+from simloop.kernel.net.tcp import TcpSocket
 from simloop.shims.blocking import wait
 from simloop.shims.patch import builtin
 from simloop.shims.paths import do, inside, ours
+from simloop.world import active
+from simloop.world.world import World
 
 _real: dict[str, Any] = {name: getattr(os, name) for name in ("pipe", "pipe2", "sendfile", "splice")}
 _real_ioctl = _fcntl.ioctl

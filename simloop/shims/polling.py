@@ -12,10 +12,10 @@ import selectors
 from collections.abc import Iterable
 from typing import Any
 
-from simloop.kernel.process import ERR, FIRST_FD, HUP, IN, OUT
-from simloop.kernel.tcp import fail
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.kernel.descriptors import ERR, FIRST_FD, HUP, IN, OUT
+from simloop.kernel.errors import fail
+from simloop.world import active
+from simloop.world.world import World
 
 _real_select = _select.select
 _real_poll = _select.poll

@@ -15,11 +15,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from simloop.kernel.errors import fail
-from simloop.kernel.process import Process
-from simloop.kernel.processes import PidFd, find_child, reap
-from simloop.network.world import FIRST_PID, World
-from simloop.shims import active
+from simloop.kernel.process.exits import PidFd, find_child, reap
+from simloop.kernel.process.process import Process
+from simloop.kernel.process.table import FIRST_PID
 from simloop.shims.patch import builtin
+from simloop.world import active
+from simloop.world.world import World
 
 _real: dict[str, Any] = {
     name: getattr(os, name)
@@ -52,7 +53,7 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
 def _wait_for(world: World, pid: int, options: int) -> Process | None:
     """A child that has ended: now, or when there is one."""
     parent = world.current
-    child = parent.host.processes.get(pid)
+    child = parent.table.get(pid)
     if child is not None and child.status is not None and child.parent is parent:
         return child  # the one that is meant by most
     child = find_child(parent, pid, asked=True)
@@ -141,7 +142,7 @@ def pidfd_open(pid: int, flags: int = 0) -> int:
 def _process(world: World, pid: int) -> Process:
     if not pid:
         return world.current
-    process = world.current.host.processes.get(pid)
+    process = world.current.table.get(pid)
     if process is None:
         raise fail(errno.ESRCH)
     return process
@@ -185,13 +186,13 @@ def setpgid(pid: int, pgrp: int, /) -> None:
     if process.session == process.pid or not may_join(process, group):
         raise fail(errno.EPERM)
     process.group = group
-    process.host.has_groups = True
+    process.table.has_groups = True
 
 
 def may_join(process: Process, group: int) -> bool:
     """Whether there is such a group in the session of `process`, or may be for it alone."""
     return group == process.pid or any(
-        other.group == group and other.session == process.session for other in process.host.processes.values()
+        other.group == group and other.session == process.session for other in process.table.values()
     )
 
 
@@ -204,7 +205,7 @@ def setsid() -> None:
     if process.group == process.pid:
         raise fail(errno.EPERM)
     process.group = process.session = process.pid
-    process.host.has_groups = True
+    process.table.has_groups = True
 
 
 # --- subprocess -----------------------------------------------------------------------------------------

@@ -17,13 +17,14 @@ from typing import Any
 
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
-from simloop.kernel.pipes import End
-from simloop.kernel.process import Process
-from simloop.kernel.processes import INIT_PID, meant
-from simloop.kernel.signals import Effects, disposition, generate, name_of, set_mask
-from simloop.kernel.threads import later
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.kernel.ipc.pipes import End
+from simloop.kernel.process.delays import later
+from simloop.kernel.process.exits import INIT_PID, meant
+from simloop.kernel.process.process import Process, State
+from simloop.kernel.process.signals import Effects, disposition, generate, name_of, set_mask
+from simloop.sources import calling_frame
+from simloop.world import active
+from simloop.world.world import World
 
 _real_signal = _signal.signal
 _real_getsignal = _signal.getsignal
@@ -152,7 +153,8 @@ def _effects(world: World) -> Effects:
 
     def stop(process: Process, number: int) -> None:
         _keep_test(world, process, number, "stop")
-        process.stopped = True
+        if process.state is State.RUNNING:
+            process.enter(State.STOPPED)
         tell_parent(process)
 
     def tell_parent(process: Process) -> None:
@@ -182,7 +184,7 @@ def _catch(process: Process, number: int) -> None:
 def _meet(world: World) -> None:
     """After a signal that the current process may have sent to itself: "between two instructions" is now."""
     process = world.current
-    if process.dead:
+    if not process.alive:
         world.stop()
     if process.stopped:
         world.block(lambda: True)
@@ -233,7 +235,7 @@ def _call(world: World, process: Process, number: int) -> None:
         if handler is _signal.default_int_handler and getattr(loop, "main_task", None) is not None:
             loop.interrupt()
         elif callable(handler):
-            handler(number, active.calling_frame())
+            handler(number, calling_frame())
     except BaseException as error:
         process.broken_by = error
         raise
@@ -246,7 +248,7 @@ def _let_see(world: World, process: Process, loop: Any, number: int) -> None:
     turns = SEEN[world.choices.choose(f"{process.name} {name_of(number)}", "signal.seen", len(SEEN), process)]
     process.signals_until = until = max(scheduler.turn + turns, process.signals_until)
     if until > scheduler.turn:
-        scheduler.after_turns(until - scheduler.turn, lambda: None if process.dead or loop.is_closed() else act())
+        scheduler.after_turns(until - scheduler.turn, lambda: None if not process.alive or loop.is_closed() else act())
     else:
         act()
 

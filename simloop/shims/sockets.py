@@ -11,12 +11,14 @@ from typing import Any
 
 from simloop.errors import WorldError
 from simloop.kernel.clock import SECOND
-from simloop.kernel.process import HUP, IN, OUT, Process
-from simloop.kernel.tcp import TcpSocket, fail
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.kernel.descriptors import HUP, IN, OUT
+from simloop.kernel.errors import fail
+from simloop.kernel.net.tcp import TcpSocket
+from simloop.kernel.process.process import Process
 from simloop.shims.names import addresses, sockaddr
 from simloop.shims.patch import builtin
+from simloop.world import active
+from simloop.world.world import World
 
 real_socket = _socket.socket
 

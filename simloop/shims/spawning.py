@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import _posixsubprocess
-import asyncio.subprocess
 import errno
 import os
 import posixpath
@@ -15,18 +14,19 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from stat import S_ISREG
-from types import FrameType
 from typing import Any
 
+from simloop.kernel.descriptors import FIRST_FD, File
 from simloop.kernel.errors import fail
 from simloop.kernel.files import Credentials, FileCalls
 from simloop.kernel.files.inodes import Regular
-from simloop.kernel.process import FIRST_FD, File, Process
-from simloop.network.world import World
-from simloop.shims import active
+from simloop.kernel.process.process import Process
 from simloop.shims.patch import builtin
 from simloop.shims.paths import do
 from simloop.shims.processes import Kept, may_join, waitpid
+from simloop.sources import call_site
+from simloop.world import active
+from simloop.world.world import World
 
 _real_fork_exec: Any = _posixsubprocess.fork_exec
 _real_execute_child: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
@@ -133,10 +133,10 @@ def _group(world: World, start_new_session: bool, group: int) -> int:
 def _become(child: Process, start_new_session: bool, group: int) -> int:
     if start_new_session:
         child.group = child.session = child.pid
-        child.host.has_groups = True
+        child.table.has_groups = True
     elif group >= 0:
         child.group = group or child.pid
-        child.host.has_groups = True
+        child.table.has_groups = True
     return child.pid
 
 
@@ -190,7 +190,7 @@ def fork_exec(
         program = find_program(world, paths, argv, where)
     except OSError as error:
         return _failed(world, errpipe_write, error.errno or 0, stage)
-    child = world.spawn(parent, files, argv, program, environ, directory, active.call_site())
+    child = world.spawn(parent, files, argv, program, environ, directory, call_site())
     if child.calls is not None:
         child.calls.credentials = credentials
         if umask >= 0:
@@ -289,7 +289,7 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
     parent = world.current
     files = _kept_open(parent, True, (), (fds[0], fds[3], fds[5]), -1) if parent.files else {}
     environ = {} if program.is_silent else _inherited(parent)
-    popen.pid = world.spawn(parent, files, argv, program, environ, None, _place()).pid
+    popen.pid = world.spawn(parent, files, argv, program, environ, None, call_site()).pid
     popen._child_created = True
     if fds != _NO_PIPES or hasattr(popen, "_devnull"):
         popen._close_pipe_fds(*fds)
@@ -297,24 +297,6 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
 
 
 _NO_PIPES = (-1,) * 6
-# How far above `_place` asyncio.create_subprocess_exec() is, when nothing but asyncio itself and this is in between: at
-# least.
-_ASYNCIO = 8
-_ASYNCIOS = vars(asyncio.subprocess)
-
-
-def _place() -> str:
-    """The line that calls, as `active.call_site` finds it: most are found at once, as to look at each frame costs as
-    much as half of all the rest here."""
-    try:
-        frame: FrameType | None = sys._getframe(_ASYNCIO)
-    except ValueError:  # there are not so many
-        return active.call_site()
-    if frame is not None and frame.f_globals is not _ASYNCIOS:
-        frame = frame.f_back
-    if frame is not None and frame.f_globals is _ASYNCIOS:
-        return active.call_site(frame.f_back)
-    return active.call_site()
 
 
 def _explain(error: OSError, name: Any) -> None:
@@ -378,7 +360,7 @@ def _spawn(
         error.filename = path
         _explain(error, path)
         raise
-    child = world.spawn(world.current, files, arguments, program, environ, None, active.call_site())
+    child = world.spawn(world.current, files, arguments, program, environ, None, call_site())
     return _become(child, setsid, group)
 
 

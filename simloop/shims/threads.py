@@ -11,9 +11,8 @@ from concurrent.futures import Future
 from concurrent.futures.thread import ThreadPoolExecutor
 from typing import Any
 
-from simloop.kernel.threads import SimThread
-from simloop.shims import active
-from simloop.shims.waiters import Waiter, only_waits
+from simloop.kernel.process.threads import SimThread
+from simloop.world import active
 
 _real_submit = ThreadPoolExecutor.submit
 _real_shutdown = ThreadPoolExecutor.shutdown
@@ -86,8 +85,6 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
     if world is None:
         return start(work)
     owner = getattr(function, "__self__", None)
-    if only_waits(function):
-        return Waiter(world, owner).start()
     if not world.own_threads and not _waits_for_child(function):
         raise active.escape(
             "a thread of its own", "use loop.run_in_executor or asyncio.to_thread, or allow it with threads=True"

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import simloop
-from simloop.shims import active
+from simloop.world import active
 
 STREAMS = ("stdin", "stdout", "stderr")
 # Of `os`: what belongs to a simulated process.

@@ -11,8 +11,8 @@ import pytest
 from pages import ROOT, run
 
 import simloop
-from simloop import hookspecs
-from simloop.choices import KINDS
+from simloop.choices.choices import KINDS
+from simloop.explore import hookspecs
 
 REFERENCE = ROOT / "docs" / "reference"
 

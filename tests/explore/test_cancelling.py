@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Choices, Decide
+from simloop.choices.choices import Choices, Decide
 from simloop.simulation import Limits, execute
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Choices, Point
-from simloop.explore.crashes import CrashSweep
+from simloop.choices.choices import Choices, Point
+from simloop.explore.strategies.crash import CrashSweep
 from simloop.simulation import Limits, execute
 
 Main = Callable[[], Coroutine[Any, Any, Any]]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simloop
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.explore.campaign import Campaign
 from simloop.simulation import Limits, Outcome, execute
 

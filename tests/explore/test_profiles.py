@@ -7,7 +7,8 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import simloop
-from simloop.choices import Choices, Point, Schedule
+from simloop.choices.choices import Choices, Point
+from simloop.choices.schedule import Schedule
 from simloop.explore.campaign import Campaign
 from simloop.simulation import Limits, Outcome, execute
 

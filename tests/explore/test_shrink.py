@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import simloop
-from simloop.choices import Choices, Decide, Schedule, decode, encode, random_walk
+from simloop.choices.choices import Choices, Decide
+from simloop.choices.draws import random_walk
+from simloop.choices.schedule import Schedule
+from simloop.choices.tokens import decode, encode
 from simloop.explore.shrink import Shrinker
 from simloop.explore.signature import Signature, signature_of
 from simloop.simulation import Limits, Outcome, execute

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Choices, Schedule
+from simloop.choices.choices import Choices
+from simloop.choices.schedule import Schedule
 from simloop.explore.campaign import Campaign
-from simloop.explore.strategies import Plan
-from simloop.explore.sweeps import CancelSweep, TimeoutSweep
+from simloop.explore.strategies.base import Plan
+from simloop.explore.strategies.cancel import CancelSweep
+from simloop.explore.strategies.timeout import TimeoutSweep
 from simloop.simulation import Limits, execute
 
 LIMITS = Limits()

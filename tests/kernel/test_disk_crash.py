@@ -9,13 +9,14 @@ from itertools import pairwise
 
 import pytest
 
-from simloop.choices import KINDS, Answer, Choices
+from simloop.choices.choices import KINDS, Answer, Choices
 from simloop.errors import ConfigurationError
 from simloop.kernel.clock import SECOND, Clock
+from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files import Description, Disk, Effect, Fault, FileCalls, FileSystem
 from simloop.kernel.files.contents import PAGE
-from simloop.kernel.files.crash import COMMIT_NS, PAGE_ANSWERS, PAGES_MAX, SECTOR, WRITEBACK_NS, tell, torn
-from simloop.kernel.process import Process
+from simloop.kernel.files.crash import COMMIT_NS, PAGE_ANSWERS, PAGES_MAX, SECTOR, WRITEBACK_NS, lose_power, torn
+from simloop.report.losses import tell
 
 EXT4, POSIX = "ext4-ordered", "posix"
 KEPT, DROPPED = 0, 1
@@ -32,7 +33,7 @@ class Machine:
         self.boot()
 
     def boot(self) -> None:
-        self.calls = FileCalls(self.fs, Process(None, 1, "test"))  # type: ignore[arg-type]
+        self.calls = FileCalls(self.fs, DescriptorTable())
 
     def open(self, path: str, flags: int = os.O_RDWR | os.O_CREAT) -> Description:
         return self.calls.open(path, flags)
@@ -70,7 +71,7 @@ class Machine:
             self.asked[who] = n
             return answers.get(who, 0)
 
-        self.fs.crash(Choices(0, decide))
+        lose_power(self.fs, Choices(0, decide))
         missing = set(answers) - set(self.asked)
         assert not missing, f"{missing} was not asked, but {self.asked}"
         self.boot()
@@ -524,7 +525,7 @@ def test_losses_are_told(profile: str, answers: dict[str, int], told: str) -> No
 
     choices = Choices(0, lambda who, kind, number, n: answers.get(who, 0))
     choices.observer = Listener()
-    machine.fs.crash(choices)
+    lose_power(machine.fs, choices)
     assert sentences == [f"the power cut of db {told}"]
 
 

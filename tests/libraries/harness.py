@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import simloop
-from simloop.choices import Choices, seeded
+from simloop.choices.choices import Choices
+from simloop.choices.draws import seeded
 from simloop.simulation import Limits, Outcome, execute
 
 Main = Callable[[], Coroutine[Any, Any, Any]]

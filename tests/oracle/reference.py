@@ -13,9 +13,9 @@ import sys
 from typing import Any
 
 from simloop.kernel.clock import READ_NS, SECOND
-from simloop.kernel.selector import SimSelector
-from simloop.loop import SimLoop
-from simloop.network.world import World
+from simloop.kernel.epoll import SimSelector
+from simloop.loop.loop import SimLoop
+from simloop.world.world import World
 
 Poll = tuple[int, tuple[tuple[int, int], ...]]
 """When a poll returned, and the descriptors and events that it returned."""

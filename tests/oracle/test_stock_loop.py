@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from programs import PROGRAMS, Machine
 from reference import Poll, RecordingLoop, ReferenceLoop
 
-from simloop.choices import Choices, Decide, Schedule
+from simloop.choices.choices import Choices, Decide
+from simloop.choices.schedule import Schedule
 from simloop.errors import DeadlockError
 from simloop.simulation import Limits, entered
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from simloop.kernel.clock import Clock
+from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files import Below, Credentials, Description, FileCalls, FileSystem
-from simloop.kernel.process import Process
 
 Outcome = tuple[Any, ...]
 
@@ -195,19 +195,19 @@ class SimSide:
 
     def __init__(self, root: Path, credentials: Credentials) -> None:
         self.fs = FileSystem(Clock(), Below())
-        self.process = Process(None, 1, "test")  # type: ignore[arg-type]
-        self.calls = FileCalls(self.fs, self.process, credentials)
-        self.base = self.process.open(self.calls.open(str(root / "base"), os.O_RDONLY | os.O_DIRECTORY))
+        self.descriptors = DescriptorTable()
+        self.calls = FileCalls(self.fs, self.descriptors, credentials)
+        self.base = self.descriptors.open(self.calls.open(str(root / "base"), os.O_RDONLY | os.O_DIRECTORY))
 
     def finish(self) -> None:
-        for fd in list(self.process.files):
-            self.process.close(fd)
+        for fd in list(self.descriptors.files):
+            self.descriptors.close(fd)
 
     def _file(self, fd: int) -> Description:
         return self.calls.description(fd)
 
     def open(self, path: str, flags: int, mode: int) -> int:
-        return self.process.open(self.calls.open(path, flags, mode, self.base))
+        return self.descriptors.open(self.calls.open(path, flags, mode, self.base))
 
     def stat(self, path: str, follow: bool) -> Any:
         return facts(self.calls.stat(path, dir_fd=self.base, follow=follow))
@@ -262,7 +262,7 @@ class SimSide:
         try:
             return self.calls.listdir(fd)
         finally:
-            self.process.close(fd)
+            self.descriptors.close(fd)
 
     def listdir_fd(self, fd: int) -> list[str]:
         return self.calls.listdir(fd)
@@ -298,10 +298,10 @@ class SimSide:
         self._file(fd).sync(data_only=True)
 
     def dup(self, fd: int) -> int:
-        return self.process.open(self._file(fd))
+        return self.descriptors.open(self._file(fd))
 
     def close(self, fd: int) -> None:
-        self.process.close(fd)
+        self.descriptors.close(fd)
 
     def flock(self, fd: int, operation: int) -> None:
         self._file(fd).flock(operation)

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
+from simloop.kernel.net.tcp import TcpSocket
 from simloop.kernel.scheduler import Scheduler
-from simloop.kernel.tcp import TcpSocket
 from simloop.network.network import Network
 
 #: How long the real kernel may take until what was sent over loopback has arrived. Only a failing

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from simloop.kernel.clock import Clock
+from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files import Credentials, FileCalls, FileSystem
-from simloop.kernel.pipes import End, make_pipe, splice_pipes
-from simloop.kernel.process import Process
+from simloop.kernel.ipc.pipes import End, make_pipe, splice_pipes
 
 MASK_BITS = select.POLLIN | select.POLLOUT | select.POLLERR | select.POLLHUP
 #: F_GETFL says it of files opened by a path on 64 bits (force_o_largefile()); the simulated kernel has one kind.
@@ -98,33 +98,33 @@ class SimPipes:
     """One process of a simulated host, without a world."""
 
     def __init__(self) -> None:
-        self.process = Process(None, 1, "test")  # type: ignore[arg-type]
-        self.calls = FileCalls(FileSystem(Clock()), self.process, Credentials(os.geteuid(), os.getegid()))
+        self.descriptors = DescriptorTable()
+        self.calls = FileCalls(FileSystem(Clock()), self.descriptors, Credentials(os.geteuid(), os.getegid()))
         self.calls.set_umask(0o022)
         self.calls.mknod("/fifo", 0o010666)
 
     def finish(self) -> None:
-        for fd in list(self.process.files):
-            self.process.close(fd)
+        for fd in list(self.descriptors.files):
+            self.descriptors.close(fd)
         assert not self.calls.fs.pipes
 
     def file(self, fd: int) -> End:
-        found = self.process.files[fd]
+        found = self.descriptors.files[fd]
         assert isinstance(found, End)
         return found
 
     def pipe(self, flags: int) -> tuple[int, int]:
         read_end, write_end = make_pipe(flags)
-        return self.process.open(read_end), self.process.open(write_end)
+        return self.descriptors.open(read_end), self.descriptors.open(write_end)
 
     def open_fifo(self, flags: int) -> int:
-        return self.process.open(self.calls.open("/fifo", flags | os.O_NONBLOCK))
+        return self.descriptors.open(self.calls.open("/fifo", flags | os.O_NONBLOCK))
 
     def dup(self, fd: int) -> int:
-        return self.process.open(self.file(fd))
+        return self.descriptors.open(self.file(fd))
 
     def close(self, fd: int) -> None:
-        self.process.close(fd)
+        self.descriptors.close(fd)
 
     def set_size(self, fd: int, size: int) -> int:
         return self.file(fd).pipe.resize(size)

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simloop
-from simloop.choices import Choices, random_walk
+from simloop.choices.choices import Choices
+from simloop.choices.draws import random_walk
+from simloop.kernel.net.stream import Direction
+from simloop.kernel.net.tcp import TcpSocket
 from simloop.kernel.scheduler import Scheduler
-from simloop.kernel.stream import Direction
-from simloop.kernel.tcp import TcpSocket
 from simloop.network.network import Network
 
 SEEDS = st.integers(0, 2**32)
@@ -168,9 +169,10 @@ def test_no_order_of_calls_and_arrivals_loses_or_swaps_a_byte(
     listener.bind(("0.0.0.0", 1234))
     listener.listen(1)
 
-    from simloop.kernel.process import Process
+    from simloop.kernel.process.pids import PidTable
+    from simloop.kernel.process.process import Process
 
-    process = Process(here, 1, "here")
+    process = Process(here, PidTable(), 1, "here")
 
     def wait(done: Any, patience_ns: int = 10**10) -> None:
         scheduler.at(scheduler.clock.now + patience_ns, lambda: None)

@@ -45,7 +45,7 @@ def test_what_is_said_of_tests_that_pass(pytester: pytest.Pytester) -> None:
 
 
 def deviations(result: pytest.RunResult) -> int:
-    from simloop.choices import decode
+    from simloop.choices.tokens import decode
 
     text = result.stdout.str()
     return len(decode(text.partition("--sim-replay=")[2].split()[0]).deviations)

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Point, Schedule, encode
-from simloop.explore.pin import pinned
+from simloop.choices.choices import Point
+from simloop.choices.schedule import Schedule
+from simloop.choices.tokens import encode
+from simloop.explore.replay import pinned
 
 RACE = """
     import asyncio, pytest, simloop

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import simloop
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.explore.campaign import Campaign
 from simloop.report.text import HEIGHT, WIDTH, Line, command, failure_text
 from simloop.simulation import Limits, Outcome, execute

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.shims import active
+from simloop import sources
+from simloop.sources import call_site
 
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(active, "_skipped", {})
+    monkeypatch.setattr(sources, "_skipped", {})
 
 
 def line() -> str:
@@ -30,9 +31,9 @@ def test_it_is_the_innermost_line_of_the_program_each_time() -> None:
         places = []
         for _ in range(2):
             subprocess.Popen(["tool"]).wait()
-            places.append((simloop.current()._world.processes[-1].started_at, line()))
+            places.append((list(simloop.current()._world.processes)[-1].started_at, line()))
             process = await asyncio.create_subprocess_exec("tool")
-            places.append((simloop.current()._world.processes[-1].started_at, line()))
+            places.append((list(simloop.current()._world.processes)[-1].started_at, line()))
             await process.wait()
         for place, after in places:
             assert place == before(after)
@@ -42,7 +43,7 @@ def test_it_is_the_innermost_line_of_the_program_each_time() -> None:
 
 def test_generated_code_says_nothing_of_the_file_whose_globals_it_has() -> None:
     places: list[str] = []
-    namespace: Any = {"__file__": timeit.__file__, "ask": active.call_site, "places": places}
+    namespace: Any = {"__file__": timeit.__file__, "ask": call_site, "places": places}
     generated = compile("places.append(ask())", "<made>", "exec")
     of_the_library = compile("places.append(ask())", timeit.__file__, "exec")
     exec(generated, namespace)

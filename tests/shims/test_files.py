@@ -30,11 +30,12 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Choices
+from simloop.choices.choices import Choices
 from simloop.kernel.clock import Clock
+from simloop.kernel.descriptors import FIRST_FD, DescriptorTable
 from simloop.kernel.files import FileCalls, FileSystem
-from simloop.kernel.process import FIRST_FD, Process
-from simloop.shims import active
+from simloop.kernel.files.crash import lose_power
+from simloop.world import active
 
 
 def inside(function: Callable[[], Any], **options: Any) -> Any:
@@ -83,12 +84,9 @@ def test_what_was_seen_stays_though_the_real_file_changes(root: Path) -> None:
     def body() -> None:
         assert (root / "a").read_bytes() == b"alpha"
         assert not (root / "later").exists()
-        world, active.entered = active.entered, None
-        try:
+        with active.world_entered(None):
             (root / "a").write_bytes(b"beta")
             (root / "later").write_bytes(b"")
-        finally:
-            active.entered = world
         assert (root / "a").read_bytes() == b"alpha"
         assert not (root / "later").exists()
 
@@ -662,12 +660,12 @@ def test_extended_attributes_go_with_a_power_cut() -> None:
 
     def left(answer: int) -> bytes:
         fs = FileSystem(Clock())
-        calls = FileCalls(fs, Process(None, 1, "test"))  # type: ignore[arg-type]
+        calls = FileCalls(fs, DescriptorTable())
         file = calls.open("/f", os.O_RDWR | os.O_CREAT)
         calls.setxattr("/f", "user.a", b"1")
         file.sync()
         calls.setxattr("/f", "user.a", b"2")
-        fs.crash(Choices(0, lambda *_: answer))
+        lose_power(fs, Choices(0, lambda *_: answer))
         return calls.getxattr("/f", "user.a")
 
     assert [left(0), left(1)] == [b"2", b"1"]

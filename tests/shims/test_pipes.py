@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.choices import Choices, Schedule, seeded
-from simloop.shims import active
+from simloop.choices.choices import Choices
+from simloop.choices.draws import seeded
+from simloop.choices.schedule import Schedule
 from simloop.simulation import Limits, execute
+from simloop.world import active
 
 Program = Callable[[], Awaitable[list[Any]]]
 
@@ -400,16 +402,13 @@ def test_outside_of_a_world_pipes_are_real() -> None:
     with simloop.world():
         r, w = os.pipe()
         assert r >= 1 << 20
-        world, active.entered = active.entered, None
-        try:
+        with active.world_entered(None):
             ends = os.pipe()
             assert max(ends) < 1 << 20
             assert os.write(ends[1], b"real") == 4
             assert os.read(ends[0], 9) == b"real"
             for end in ends:
                 os.close(end)
-        finally:
-            active.entered = world
         os.close(r)
         os.close(w)
 

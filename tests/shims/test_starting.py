@@ -152,11 +152,11 @@ def test_umask_of_a_child() -> None:
         async def tool(proc: simloop.SimProcess) -> None:
             os.close(os.open(proc.argv[1], os.O_CREAT | os.O_WRONLY))
 
-        simloop.current().fs.write_tree({"/work": {}})
+        simloop.current().fs.write_tree({"/nowhere": {}})
         os.umask(0o022)
-        subprocess.run(["tool", "/work/a"], check=True)
-        subprocess.run(["tool", "/work/b"], check=True, umask=0o077)
-        return tuple(oct(os.stat(f"/work/{name}").st_mode & 0o777) for name in "ab")
+        subprocess.run(["tool", "/nowhere/a"], check=True)
+        subprocess.run(["tool", "/nowhere/b"], check=True, umask=0o077)
+        return tuple(oct(os.stat(f"/nowhere/{name}").st_mode & 0o777) for name in "ab")
 
     assert run(main, blocking="ignore") == ("0o755", "0o700")
 

@@ -2,15 +2,15 @@
 
 Callable from a plain script, and clock-free but for the time that it is told:
 
->>> from simloop.choices import Choices
+>>> from simloop.choices.choices import Choices
 >>> from simloop.kernel.clock import Clock
->>> from simloop.kernel.process import Process
+>>> from simloop.kernel.descriptors import DescriptorTable
 >>> fs = FileSystem(Clock())
->>> calls = FileCalls(fs, Process(None, 1, "test"))
+>>> calls = FileCalls(fs, DescriptorTable())
 >>> file = calls.open("/a", os.O_RDWR | os.O_CREAT)
 >>> file.write(memoryview(b"hello")), calls.listdir("/")
 (5, ['a'])
->>> fs.crash(Choices())  # whatever can be lost is lost by choice, and 0 loses nothing
+>>> lose_power(fs, Choices())  # whatever can be lost is lost by choice, and 0 loses nothing
 >>> calls.stat("/a").size
 5
 """
@@ -21,6 +21,7 @@ import os
 
 from simloop.kernel.files.below import Below, real_cwd
 from simloop.kernel.files.calls import Entry, FileCalls
+from simloop.kernel.files.crash import lose_power
 from simloop.kernel.files.description import Description, Stat
 from simloop.kernel.files.devices import UnsimulatedFileError
 from simloop.kernel.files.disk import Disk, DiskTiming
@@ -42,6 +43,7 @@ __all__ = [
     "Stat",
     "UnsimulatedFileError",
     "is_injected",
+    "lose_power",
     "os",
     "real_cwd",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from posixpath import normpath
 from typing import NamedTuple
 
+from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.errors import fail
 from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.description import Description, Stat, stat_of
@@ -17,8 +18,7 @@ from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
 from simloop.kernel.files.journal import AttributeChange
 from simloop.kernel.files.resolve import MAY_WRITE, NAME_MAX, Credentials, Walk
-from simloop.kernel.pipes import End
-from simloop.kernel.process import Process
+from simloop.kernel.ipc.pipes import End
 
 # What most programs are started with.
 DEFAULT_UMASK = 0o022
@@ -46,9 +46,9 @@ class StatVfs(NamedTuple):
 class AttributeCalls:
     """A process's root, working directory, umask and credentials, and what needs no more than an inode."""
 
-    def __init__(self, fs: FileSystem, process: Process, credentials: Credentials | None = None) -> None:
+    def __init__(self, fs: FileSystem, descriptors: DescriptorTable, credentials: Credentials | None = None) -> None:
         self.fs = fs
-        self._process = process
+        self._descriptors = descriptors
         self.credentials = credentials or Credentials()
         self.cwd: Directory = fs.root
         self.umask = DEFAULT_UMASK
@@ -73,22 +73,23 @@ class AttributeCalls:
 
     def description(self, fd: int) -> Description:
         """The open file behind a descriptor of this process; EBADF if it is none."""
-        file = self._process.files.get(fd)
+        file = self._descriptors.files.get(fd)
         if not isinstance(file, Description):
             raise fail(errno.EBADF)
         return file
 
     def opened(self, fd: int) -> Inode:
         """What an open file, fifo or pipe is."""
-        file = self._process.files.get(fd)
+        file = self._descriptors.files.get(fd)
         if not isinstance(file, End):
             return self.description(fd).inode
         pipe = file.pipe
         if pipe.inode is None:
             # get_pipe_inode() in fs/pipe.c, but for the times, which begin when somebody looks.
-            pipe.inode = Special(self.fs, _stat.S_IFIFO | 0o600, _PIPE_DEVICE)
-            pipe.inode.nlink = 1
-            pipe.inode.uid, pipe.inode.gid = self.credentials.uid, self.credentials.gid
+            pipe.inode = made = Special(self.fs, _stat.S_IFIFO | 0o600, _PIPE_DEVICE)
+            made.nlink = 1
+            made.uid, made.gid = self.credentials.uid, self.credentials.gid
+        assert isinstance(pipe.inode, Inode)
         return pipe.inode
 
     def _check(self, operation: str, path: str, dir_fd: int | None) -> None:
@@ -101,7 +102,7 @@ class AttributeCalls:
     def _inode(self, operation: str, path: str | int, dir_fd: int | None, follow: bool) -> Inode:
         """What `path` means, or what stands behind a descriptor."""
         if isinstance(path, int):
-            if isinstance(self._process.files.get(path), End):
+            if isinstance(self._descriptors.files.get(path), End):
                 return self.opened(path)
             description = self.description(path)
             self.fs.disk.check(operation, description.path)
@@ -140,7 +141,7 @@ class AttributeCalls:
     def chmod(self, path: str | int, mode: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
         """fchmodat(2), or fchmod(2)."""
         inode = self._inode("chmod", path, dir_fd, follow)
-        file = self._process.files.get(path) if isinstance(path, int) else None
+        file = self._descriptors.files.get(path) if isinstance(path, int) else None
         if isinstance(file, Description) and file.flags & os.O_PATH:
             raise fail(errno.EBADF)
         if isinstance(inode, Symlink):

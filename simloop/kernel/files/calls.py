@@ -60,11 +60,11 @@ class FileCalls(XattrCalls):
             if not making:
                 raise fail(errno.ENOENT)
             made = self._make(last, Regular(self.fs, _stat.S_IFREG | (mode & 0o7777 & ~self.umask), last.directory.dev))
-            return opened(made, flags, made.path, self.credentials)
+            return opened(self.fs, made, flags, made.path, self.credentials)
         if making and flags & os.O_EXCL:
             raise fail(errno.EEXIST)
         self._may_open(inode, flags, must_be_directory=last.slash or bool(flags & os.O_DIRECTORY))
-        description = opened(inode, flags, inode.path, self.credentials)
+        description = opened(self.fs, inode, flags, inode.path, self.credentials)
         if isinstance(inode, Regular) and not flags & os.O_PATH:
             try:
                 if flags & os.O_TRUNC:
@@ -83,7 +83,7 @@ class FileCalls(XattrCalls):
             raise fail(errno.EINVAL)
         inode = Regular(self.fs, _stat.S_IFREG | 0o777, self.fs.root.dev)
         inode.uid, inode.gid = self.credentials.uid, self.credentials.gid
-        return Description(inode, os.O_RDWR, f"/memfd:{name} (deleted)", self.credentials)
+        return Description(self.fs, inode, os.O_RDWR, f"/memfd:{name} (deleted)", self.credentials)
 
     def _may_open(self, inode: Inode, flags: int, *, must_be_directory: bool) -> None:
         """do_open() and may_open()."""

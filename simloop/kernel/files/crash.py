@@ -19,16 +19,13 @@ profile's affair:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
-from simloop.choices import Answer, Choices
-from simloop.kernel.clock import SECOND
+from simloop.choices.choices import Choices
 from simloop.kernel.files.contents import PAGE, Contents, pages
+from simloop.kernel.files.disk import COMMIT_NS, WRITEBACK_NS
+from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.inodes import Directory, Regular
 from simloop.kernel.files.journal import Change, EntryChange, SizeChange
-
-if TYPE_CHECKING:
-    from simloop.kernel.files.filesystem import FileSystem
 
 # How much a drive writes whole. Pages are torn at multiples of it.
 SECTOR = 512
@@ -37,11 +34,6 @@ _SECTORS = PAGE // SECTOR
 PAGE_ANSWERS = 2 * _SECTORS
 # More pages than that share answers with their neighbours.
 PAGES_MAX = 4096
-# A transaction of the journal is committed after five seconds (the mount option commit=); some slack is added.
-COMMIT_NS = 6 * SECOND
-# Dirty data are written after 30 seconds, which is looked at every 5 (vm.dirty_expire_centisecs and
-# dirty_writeback_centisecs), and their sizes committed with the transaction then.
-WRITEBACK_NS = 36 * SECOND + COMMIT_NS
 
 
 def torn(old: bytes, new: bytes, answer: int) -> bytes:
@@ -54,37 +46,7 @@ def torn(old: bytes, new: bytes, answer: int) -> bytes:
     return old[:cut] + new[cut:]
 
 
-def tell(who: str, kind: str, answer: int, subject: object) -> str:
-    """What a deviation at a point of this module means, in words. Call it while the choice is made."""
-    host, _, rest = who.partition(":")
-    path, _, what = rest.rpartition(":")
-    if kind == "disk.journal":
-        if not rest:
-            lost = subject.journal.operations[-answer:]  # type: ignore[attr-defined]
-            more = f", nor the {len(lost) - 1} after it" if len(lost) > 1 else ""
-            return f"the power cut of {host} came before {lost[0]} was on disk{more}"
-        whose = {"cut": f"the new size of {path}", "mode": f"attributes of {path}"}
-        return f"the power cut of {host} came before {whose.get(what, f'the name {rest}')} was on disk"
-    if what == "end":
-        return f"the power cut of {host} took the last {'page' if answer == 1 else f'{answer} pages'} of {path}"
-    if what == "size":
-        return f"the power cut of {host} came before the size of {path} was on disk"
-    if answer == 1:
-        return f"the power cut of {host} came before page {what} of {path} was on disk"
-    part = f"first {answer - 1}" if answer <= _SECTORS else f"last {PAGE_ANSWERS - answer}"
-    return f"the power cut of {host} tore page {what} of {path}: only its {part} sectors were on disk"
-
-
-def lost(answer: Answer, subject: Any) -> tuple[str, int | str]:
-    """The host, and the file (by inode number) or path, that a deviation at a point of this module is about, or is
-    about first. Call it while the choice is made."""
-    host, _, path = answer.point.who.partition(":")
-    if answer.point.kind == "disk.crash":
-        return host, subject.ino
-    return host, path or subject.journal.operations[-answer.value].changes[-1].subject
-
-
-def crash(fs: FileSystem, choices: Choices) -> None:
+def lose_power(fs: FileSystem, choices: Choices) -> None:
     """Cut the power: afterwards `fs` is what its disk held, and everything in it is durable.
 
     Descriptors of it must not be used any more; their processes are gone.

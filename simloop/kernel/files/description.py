@@ -6,13 +6,14 @@ import errno
 import os
 from typing import NamedTuple
 
+from simloop.kernel.descriptors import IN, OUT, DescriptorTable, File
 from simloop.kernel.errors import fail
 from simloop.kernel.files.contents import PAGE
+from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.inodes import Directory, Inode, Regular
 from simloop.kernel.files.journal import SizeChange
 from simloop.kernel.files.locks import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, Locks
 from simloop.kernel.files.resolve import Credentials
-from simloop.kernel.process import IN, OUT, File, Process
 
 # The most that one read or write moves (MAX_RW_COUNT in include/linux/fs.h).
 COUNT_MAX = 0x7FFF_F000
@@ -65,8 +66,9 @@ class Description(File):
     #: epoll(7) refuses regular files and directories with EPERM; poll(2) always finds them ready.
     pollable = False
 
-    def __init__(self, inode: Inode, flags: int, path: str, credentials: Credentials) -> None:
+    def __init__(self, fs: FileSystem, inode: Inode, flags: int, path: str, credentials: Credentials) -> None:
         super().__init__()
+        self.fs = fs
         self.inode = inode
         self._credentials = credentials
         self.flags = kept_flags(flags)
@@ -92,11 +94,11 @@ class Description(File):
         if isinstance(inode, Regular):
             inode.opens -= 1
             if not inode.opens and inode.nlink <= 0:
-                inode.fs.released(inode)
+                self.fs.released(inode)
 
-    def left(self, process: Process) -> None:
+    def descriptor_closed(self, table: DescriptorTable) -> None:
         if self.inode.locks is not None:
-            self.inode.locks.left(process)
+            self.inode.locks.descriptor_closed(table)
 
     def __repr__(self) -> str:
         return f"<Description {self.path} {self.flags:#o}>"
@@ -144,7 +146,7 @@ class Description(File):
         file = self._regular()
         if self.flags & _DIRECT:
             self._check_direct(start, count)
-        fs = file.fs
+        fs = self.fs
         disk = fs.disk
         count = disk.limit("read", self.path, count if count < COUNT_MAX else COUNT_MAX)
         moved = file.contents.size - start
@@ -191,7 +193,7 @@ class Description(File):
             self._check_direct(start, count)
         if not count:
             return 0
-        fs = file.fs
+        fs = self.fs
         disk = fs.disk
         count = disk.limit("write", self.path, count if count < COUNT_MAX else COUNT_MAX)
         if start + count > SIZE_MAX:
@@ -215,7 +217,7 @@ class Description(File):
         if not self.writable or not isinstance(self.inode, Regular):
             raise fail(errno.EINVAL)
         self._credentials.strip(self.inode)
-        self.inode.fs.truncate(self.inode, size, self.path)
+        self.fs.truncate(self.inode, size, self.path)
 
     def allocate(self, start: int, length: int) -> None:
         """posix_fallocate(3): room for these bytes, and the file at least as long."""
@@ -227,7 +229,7 @@ class Description(File):
             raise fail(errno.EBADF)
         if not isinstance(self.inode, Regular):
             raise fail(errno.ENODEV)
-        file, fs = self.inode, self.inode.fs
+        file, fs = self.inode, self.fs
         end = start + length
         if end > SIZE_MAX:
             raise fail(errno.EFBIG)
@@ -246,7 +248,7 @@ class Description(File):
         """fsync(2), or fdatasync(2). A failure that some other call has met is told here, too, once."""
         if self.flags & _PATH:
             raise fail(errno.EBADF)
-        inode, fs = self.inode, self.inode.fs
+        inode, fs = self.inode, self.fs
         fs.disk.owed_ns += fs.disk.timing.call_ns
         try:
             fs.disk.check("fsync", self.path)
@@ -309,7 +311,7 @@ class Description(File):
 
     def stat(self) -> Stat:
         """fstat(2)."""
-        self.inode.fs.disk.check("stat", self.path)
+        self.fs.disk.check("stat", self.path)
         return stat_of(self.inode)
 
     # --- arguments ------------------------------------------------------------------------------------

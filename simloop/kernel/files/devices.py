@@ -10,9 +10,10 @@ import stat as _stat
 
 from simloop.kernel.errors import fail
 from simloop.kernel.files.description import COUNT_MAX, Description, kept_flags
+from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.inodes import Inode, Special
 from simloop.kernel.files.resolve import Credentials
-from simloop.kernel.pipes import End, Pipe
+from simloop.kernel.ipc.pipes import End, Pipe
 
 _NULL, _ZERO, _FULL, _RANDOM, _URANDOM = (os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 _KNOWN = (_NULL, _ZERO, _FULL, _RANDOM, _URANDOM)
@@ -37,12 +38,12 @@ class Device(Description):
             raise fail(errno.EBADF)
         if count < 0:
             raise fail(errno.EINVAL)
-        self.inode.fs.disk.limit("read", self.path, count)
+        self.fs.disk.limit("read", self.path, count)
         kind = self.inode.rdev
         if kind == _NULL:
             return b""
         count = min(count, COUNT_MAX)
-        return bytes(count) if kind in (_ZERO, _FULL) else self.inode.fs.entropy(count)
+        return bytes(count) if kind in (_ZERO, _FULL) else self.fs.entropy(count)
 
     def _read_into(self, start: int, view: memoryview) -> int:
         data = self._read(start, len(view))
@@ -55,7 +56,7 @@ class Device(Description):
     def _write(self, start: int, data: memoryview) -> int:
         if not self.writable:
             raise fail(errno.EBADF)
-        self.inode.fs.disk.limit("write", self.path, len(data))
+        self.fs.disk.limit("write", self.path, len(data))
         if self.inode.rdev == _FULL and len(data):
             raise fail(errno.ENOSPC)
         return min(len(data), COUNT_MAX)
@@ -72,9 +73,9 @@ class Device(Description):
 class Fifo(End):
     """An open fifo: a pipe that is found by a name (fifo(7)). What is in it is gone with the last descriptor."""
 
-    def __init__(self, inode: Special, flags: int) -> None:
+    def __init__(self, fs: FileSystem, inode: Special, flags: int) -> None:
         self.inode = inode
-        self._pipes = inode.fs.pipes
+        self._pipes = fs.pipes
         pipe = self._pipes.get(inode.ino)
         if pipe is None:
             pipe = Pipe(inode.path)
@@ -95,14 +96,14 @@ class Fifo(End):
             self._pipes.pop(self.inode.ino, None)
 
 
-def opened(inode: Inode, flags: int, path: str, credentials: Credentials) -> Description | Fifo:
+def opened(fs: FileSystem, inode: Inode, flags: int, path: str, credentials: Credentials) -> Description | Fifo:
     """The description for an inode, whatever it is."""
     if isinstance(inode, Special) and not flags & os.O_PATH:
         if _stat.S_ISSOCK(inode.mode) or (_stat.S_ISCHR(inode.mode) and inode.rdev == _TTY):
             raise fail(errno.ENXIO)  # open(2)
         if _stat.S_ISFIFO(inode.mode) and not inode.real:
-            return Fifo(inode, flags)
+            return Fifo(fs, inode, flags)
         if not _stat.S_ISCHR(inode.mode) or inode.rdev not in _KNOWN:
             raise UnsimulatedFileError
-        return Device(inode, flags, path, credentials)
-    return Description(inode, flags, path, credentials)
+        return Device(fs, inode, flags, path, credentials)
+    return Description(fs, inode, flags, path, credentials)

@@ -15,6 +15,12 @@ from simloop.kernel.files.faults import Effect, Fault
 #: (https://docs.kernel.org/admin-guide/ext4.html). `posix`: whatever fsync(2) does not rule out.
 PROFILES = ("ext4-ordered", "posix")
 
+# A transaction of the journal is committed after five seconds (the mount option commit=); some slack is added.
+COMMIT_NS = 6 * SECOND
+# Dirty data are written after 30 seconds, which is looked at every 5 (vm.dirty_expire_centisecs and
+# dirty_writeback_centisecs), and their sizes committed with the transaction then.
+WRITEBACK_NS = 36 * SECOND + COMMIT_NS
+
 #: What statvfs(3) says of a disk without a limit.
 NOMINAL_CAPACITY = 64 << 30
 

@@ -7,16 +7,14 @@ import os
 import stat as _stat
 from collections.abc import Callable
 
-from simloop.choices import Choices
 from simloop.kernel.clock import BOOT_NS, WALL_NS, Clock
 from simloop.kernel.errors import fail
 from simloop.kernel.files.below import Below
 from simloop.kernel.files.contents import PAGE, pages
-from simloop.kernel.files.crash import WRITEBACK_NS, crash
-from simloop.kernel.files.disk import Disk
+from simloop.kernel.files.disk import WRITEBACK_NS, Disk
 from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
 from simloop.kernel.files.journal import Change, Forced, Journal, Operation, SizeChange
-from simloop.kernel.pipes import Pipe
+from simloop.kernel.ipc.pipes import Pipe
 
 # The first partition of the first disk, as Linux numbers them (8 is sd in its devices.txt).
 _FIRST_DEVICE = os.makedev(8, 1)
@@ -274,10 +272,6 @@ class FileSystem:
         self.journal.commit()
         self._prune()
         self.disk.owed_ns += timing.call_ns + timing.flush_latency_ns + timing.transfer_ns(waiting)
-
-    def crash(self, choices: Choices) -> None:
-        """Cut the power. Afterwards this is what the disk held; descriptors of it must not be used any more."""
-        crash(self, choices)
 
     def close(self) -> None:
         """The world is over: let go of everything, so that it is freed at once and not by the collector."""

@@ -7,19 +7,42 @@ there as well as that nothing is, counts for the rest of the run.
 from __future__ import annotations
 
 import stat as _stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from simloop.kernel.files.contents import PAGE, Contents, pages
 from simloop.kernel.files.pending import Pending
 
 if TYPE_CHECKING:
-    from simloop.kernel.files.filesystem import FileSystem
     from simloop.kernel.files.locks import Locks
 
 # What one block of an ext4 file system holds; that is how large a directory starts.
 DIRECTORY_SIZE = PAGE
 _SECTORS = PAGE // 512
 _NO_XATTRS: dict[str, bytes] = {}
+
+
+class Volume(Protocol):
+    """The file system that inodes are of, as they see it."""
+
+    name: str
+
+    def next_ino(self) -> int:
+        """The next inode number: by the order in which inodes are made or first seen."""
+
+    def now(self) -> int:
+        """Wall clock nanoseconds."""
+
+    def encode(self, name: str) -> bytes:
+        """A name as the disk has it."""
+
+    def below_contents(self, path: str) -> bytes:
+        """The contents of a real file."""
+
+    def below_names(self, path: str) -> list[str]:
+        """The names in a real directory."""
+
+    def from_below(self, directory: Directory, name: str, path: str) -> Inode | None:
+        """The inode for a real file that nobody has looked at before; None where there is nothing."""
 
 
 class Inode:
@@ -42,7 +65,7 @@ class Inode:
         "xattrs",
     )
 
-    def __init__(self, fs: FileSystem, mode: int, dev: int) -> None:
+    def __init__(self, fs: Volume, mode: int, dev: int) -> None:
         self.fs = fs
         self.ino = fs.next_ino()
         self.dev = dev
@@ -106,7 +129,7 @@ class Regular(Inode):
 
     __slots__ = ("_contents", "_real", "_sectors", "_size", "cached", "errors", "opens", "pending")
 
-    def __init__(self, fs: FileSystem, mode: int, dev: int, real: str | None = None, size: int = 0) -> None:
+    def __init__(self, fs: Volume, mode: int, dev: int, real: str | None = None, size: int = 0) -> None:
         super().__init__(fs, mode, dev)
         self._real = real
         self._size = size
@@ -149,7 +172,7 @@ class Symlink(Inode):
 
     __slots__ = ("target",)
 
-    def __init__(self, fs: FileSystem, mode: int, dev: int, target: str) -> None:
+    def __init__(self, fs: Volume, mode: int, dev: int, target: str) -> None:
         super().__init__(fs, mode, dev)
         self.target = target
 
@@ -163,7 +186,7 @@ class Special(Inode):
 
     __slots__ = ("real",)
 
-    def __init__(self, fs: FileSystem, mode: int, dev: int, *, real: bool = False) -> None:
+    def __init__(self, fs: Volume, mode: int, dev: int, *, real: bool = False) -> None:
         super().__init__(fs, mode, dev)
         #: Whether it is one of the real machine's, which somebody outside may have open.
         self.real = real
@@ -174,7 +197,7 @@ class Directory(Inode):
 
     __slots__ = ("_complete", "_entries", "_real", "dead", "parent")
 
-    def __init__(self, fs: FileSystem, mode: int, dev: int, parent: Directory | None, real: str | None = None) -> None:
+    def __init__(self, fs: Volume, mode: int, dev: int, parent: Directory | None, real: str | None = None) -> None:
         super().__init__(fs, mode, dev)
         self.parent = self if parent is None else parent
         self._real = real

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from simloop.kernel.files.contents import PAGE, pages
-from simloop.kernel.files.inodes import Directory, Inode, Regular
+from simloop.kernel.files.inodes import Directory, Inode, Regular, Volume
 from simloop.kernel.files.intervals import Intervals
-
-if TYPE_CHECKING:
-    from simloop.kernel.files.filesystem import FileSystem
 
 # A bound on memory: beyond it the oldest operations count as written, as they are on a busy disk.
 OPERATIONS_MAX = 20_000
@@ -26,7 +23,7 @@ class Change:
         self.inode = inode
 
     @property
-    def fs(self) -> FileSystem:
+    def fs(self) -> Volume:
         return self.inode.fs
 
     @property

@@ -87,7 +87,7 @@ class Locks:
         """The last descriptor of it is gone."""
         self._flocks.pop(description, None)
 
-    def left(self, owner: object) -> None:
+    def descriptor_closed(self, owner: object) -> None:
         """The process has closed a descriptor of this file, no matter which: all its record locks are released
         (fcntl(2), "Advisory record locking")."""
         self._records = [record for record in self._records if record.owner is not owner]

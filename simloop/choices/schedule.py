@@ -1,0 +1,55 @@
+"""Schedules: the deviations of a run, from which it can be run again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from simloop.choices.choices import Choices, Decide, Point
+from simloop.errors import NondeterminismError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What it takes to run again: a profile, the seed of the program's own entropy, the deviations."""
+
+    profile: str = "cpython"
+    seed: int = 0
+    deviations: dict[Point, int] = field(default_factory=dict)
+
+    def decider(self) -> Decide:
+        """Answers as this schedule says, and 0 everywhere else. A deviation that asks for more than
+        the point offers by now gets the most that it offers."""
+        wanted = {tuple(point): value for point, value in self.deviations.items()}
+
+        def decide(who: str, kind: str, number: int, n: int) -> int:
+            value = wanted.get((who, kind, number), 0)
+            return value if value < n else n - 1
+
+        return decide
+
+    def applied(self, choices: Choices) -> int:
+        """How many of the deviations took place in the run that `choices` recorded."""
+        taken = choices.deviations()
+        return sum(point in taken for point in self.deviations)
+
+
+def first_difference(expected: Choices, actual: Choices, what: str) -> NondeterminismError:
+    """The error for two runs of one schedule that went two ways."""
+    for left, right in zip(expected.answers(), actual.answers(), strict=False):
+        if left != right:
+            detail = (
+                f"first at {left.point}: expected {left.value} of {left.n}, "
+                f"got {right.value} of {right.n} at {right.point}"
+            )
+            break
+    else:
+        a, b = len(expected.recorded), len(actual.recorded)
+        if a == b:
+            detail = "every choice was the same, but callbacks ran at other times or in other numbers"
+        else:
+            longer = (expected if a > b else actual).answers()[min(a, b)]
+            detail = f"first at {longer.point}, which only the {'first' if a > b else 'second'} run reached"
+    return NondeterminismError(
+        f"two runs of {what} with the same schedule differ: {detail}. "
+        "Look for module-level state, iteration over sets, or a clock that the simulation does not cover"
+    )

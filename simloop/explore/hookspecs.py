@@ -1,0 +1,72 @@
+"""The hooks by which other packages take part in exploring (https://pluggy.readthedocs.io).
+
+A plugin is a module or an object with functions of these names, each marked ``@simloop.hookimpl``. It is found by
+the entry-point group ``simloop``, and under pytest in any ``conftest.py``, for the tests of its directory, and in any
+pytest plugin. A function takes those of the arguments that it needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from simloop.explore.result import Failure
+    from simloop.explore.strategies.base import Strategy
+    from simloop.simulation import Outcome
+
+PROJECT = "simloop"
+hookspec = pluggy.HookspecMarker(PROJECT)
+#: Marks a function as the implementation of a hook.
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def simloop_strategies(test: str, seed: int, profile: str) -> Strategy | list[Strategy] | None:
+    """Return strategies for the campaign of `test`, made anew for each campaign. They share its budget with those that
+    simloop brings. All that they draw must come from `seed`, or the campaign is not the same the next time.
+
+    ::
+
+        class LastSeeds:
+            name = "last seeds"
+
+            def __init__(self, seed):
+                self.seeds = iter(range(seed + 1000, seed + 1010))
+
+            def plan(self):
+                seed = next(self.seeds, None)
+                return None if seed is None else simloop.Plan(seed, decide=None)
+
+            def observe(self, choices, failed):
+                pass
+
+        @simloop.hookimpl
+        def simloop_strategies(seed):
+            return LastSeeds(seed)
+    """
+
+
+@hookspec
+def simloop_observe_run(test: str, outcome: Outcome) -> None:
+    """Hear of each run that explores, after its end; of those that check, shrink or replay a failure you do not.
+
+    ::
+
+        @simloop.hookimpl
+        def simloop_observe_run(test, outcome):
+            lengths[test].append(outcome.world.steps)
+    """
+
+
+@hookspec
+def simloop_report_section(test: str, failure: Failure) -> tuple[str, str] | None:
+    """Return a title and a text to put under the report of a failure, or None.
+
+    ::
+
+        @simloop.hookimpl
+        def simloop_report_section(failure):
+            return "tickets", tickets.find(type(failure.exception).__name__)
+    """

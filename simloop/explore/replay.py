@@ -1,0 +1,121 @@
+"""`replay`: a token run once, or pinned to a test so that it is run each time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from simloop.choices.choices import Choices
+from simloop.choices.tokens import decode
+from simloop.errors import ConfigurationError
+from simloop.explore.campaign import DEFAULT_RUNS, Campaign, Execute
+from simloop.explore.plugins import Hooks, installed_plugins
+from simloop.explore.result import Report
+from simloop.loop.runner import Main
+from simloop.loop.tracer import Tracer
+from simloop.simulation import Limits, Outcome, T, execute, make_limits
+
+F = TypeVar("F", bound=Callable[..., Any])
+_ATTRIBUTE = "_simloop_pinned"
+
+
+@overload
+def replay(main: Main[T], token: str | int, **options: Any) -> T: ...
+@overload
+def replay(main: str) -> Callable[[F], F]: ...
+def replay(main: Main[Any] | str, token: str | int | None = None, **options: Any) -> Any:
+    """Run ``main()`` once as a token, or a plain seed, says; or, as a decorator, pin a token to a test.
+
+    ``replay(main, token)`` returns what ``main()`` returns or raises what it raises. Raises `TokenError` for what
+    is not a token and `OtherTestError` for one of another function. Options: those of `simloop.run`; the profile
+    is the token's.
+
+    ``@replay(token)`` above an async test makes the token's schedule part of the test, as a regression test: pytest
+    runs it first, with or without ``--sim``. It may be repeated. Raises `TokenError` at once for what is no token.
+
+    >>> @replay("sl1:AAAAAAcAALcm")
+    ... async def test_it(): ...
+    """
+    if isinstance(main, str):
+        if token is not None or options:
+            raise ConfigurationError("@simloop.replay takes one token and nothing else")
+        return _pinning(main.strip())
+    if token is None:
+        raise ConfigurationError("simloop.replay(main, token) needs a token, or a plain seed")
+    return _run_token(main, token, options)
+
+
+def _run_token(main: Main[T], token: str | int, options: dict[str, Any]) -> T:
+    if isinstance(token, str) and not token.strip().isdigit():
+        options.setdefault("profile", decode(token).profile)
+    limits = make_limits(options)
+    outcome, _, _ = Campaign(_executor(main, limits), _name_of(main), profile=limits.profile).replay(token)
+    if outcome.exception is not None:
+        raise outcome.exception
+    value: T = outcome.value
+    return value
+
+
+def _pinning(token: str) -> Callable[[F], F]:
+    decode(token)
+
+    def pin(function: F) -> F:
+        if not callable(function) or isinstance(function, type):
+            raise ConfigurationError(f"@simloop.replay goes on an async test function, not on {function!r}")
+        setattr(function, _ATTRIBUTE, (token, *pinned(function)))
+        return function
+
+    return pin
+
+
+def pinned(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The tokens that are pinned to a test function, in the order in which its decorators are read."""
+    tokens: tuple[str, ...] = getattr(function, _ATTRIBUTE, ())
+    return tokens
+
+
+def _name_of(main: Callable[..., Any]) -> str:
+    return str(getattr(main, "__qualname__", type(main).__qualname__))
+
+
+def _executor(main: Main[Any], limits: Limits) -> Execute:
+    def execute_main(
+        choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+    ) -> Outcome:
+        own = limits if profile is None else dataclasses.replace(limits, profile=profile)
+        return execute(main, choices, own, tracer)
+
+    return execute_main
+
+
+def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **options: Any) -> Report:
+    """Run ``main()`` under up to `runs` schedules, beginning with the canonical one, until one fails.
+
+    `runs` is at least 1; `seed`, from 0 to 2**64 - 1, is where exploring starts. The failure is made small before it
+    is reported: its token replays it with `replay`, always. Options: those of `simloop.run`. Raises
+    `ConfigurationError` for a bad option, `NondeterminismError` when the seed does not decide everything, and
+    `PluginError` when a plugin fails; what ``main()`` raises is in the report.
+
+    >>> import asyncio, simloop
+    >>> async def main():
+    ...     task = asyncio.create_task(asyncio.sleep(1))
+    ...     simloop.current().may_cancel(task)
+    ...     await task
+    >>> report = explore(main)
+    >>> type(report.failure.exception).__name__
+    'CancelledError'
+    """
+    limits = make_limits(options)
+    name = _name_of(main)
+
+    hooks = Hooks(installed_plugins(), name)
+    return Campaign(
+        _executor(main, limits),
+        name,
+        runs=runs,
+        seed=seed,
+        profile=limits.profile,
+        strategies=hooks.strategies(seed, limits.profile),
+        observe=hooks.observer(),
+    ).explore()

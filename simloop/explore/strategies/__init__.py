@@ -1,0 +1,1 @@
+"""Strategies: how the next schedule to try is picked, one file each."""

@@ -1,0 +1,52 @@
+"""How the next schedule to try is picked.
+
+A strategy is one method to say what to run next and one to hear what came of it; the campaign knows nothing
+else of it. Here are the general ones; the sweeps are in `sweeps.py`, and enumeration in `enumeration.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from simloop.choices.choices import Choices, Decide
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Proposal of a run to make."""
+
+    #: Seed of the program's own entropy.
+    seed: int
+    #: Answers the choice points: ``decide(who, kind, number, n)`` returns a value in ``range(n)``. None for the
+    #: canonical run, in which all answers are 0.
+    decide: Decide | None
+
+
+class Strategy(Protocol):
+    """Protocol of a strategy, which proposes runs one after another."""
+
+    #: Name that the report calls it by.
+    name: str
+
+    def plan(self) -> Plan | None:
+        """Return the next run to make, or None when this strategy has nothing more to try."""
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        """Hear what a run of the campaign recorded, whichever strategy proposed it, and if it failed."""
+
+
+class Canonical:
+    """The one run in which nothing unusual happens. Every campaign begins with it."""
+
+    name = "canonical run"
+
+    def __init__(self, seed: int) -> None:
+        self._plan: Plan | None = Plan(seed, None)
+
+    def plan(self) -> Plan | None:
+        plan, self._plan = self._plan, None
+        return plan
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        pass

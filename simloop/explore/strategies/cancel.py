@@ -1,0 +1,33 @@
+"""The cancel sweep: an outside cancellation at each poll of each task that may be cancelled."""
+
+from __future__ import annotations
+
+from simloop.choices.choices import Choices, Point
+from simloop.explore.strategies.sweep import Groups, Sweep
+
+
+class CancelSweep(Sweep):
+    """Cancels each task that may be cancelled at the polls of its life, those around its wake-ups first.
+
+    What wakes a task runs in the turn before the last of its wait. So the last poll but one of each wait is
+    where a cancellation meets the wake-up (it comes after the I/O that resolves the future, and before the
+    task has run), and the last poll is where it comes right after the step.
+    """
+
+    name = "cancel sweep"
+
+    def rank(self, choices: Choices) -> list[Groups]:
+        waits: dict[str, list[Point]] = {}
+        for who, kind, number, n, _ in choices.recorded:
+            if kind == "cancel" and n > 1:
+                waits.setdefault(who, []).append(Point(who, kind, number))
+        classes: list[Groups] = [{}, {}, {}, {}, {}]
+        for who, points in waits.items():
+            task = who.partition("~")[0]
+            woken, after, began, before, rest = (groups.setdefault(task, []) for groups in classes)
+            after.append((points[-1], 1))
+            woken += [(point, 1) for point in points[-2:-1]]
+            began += [(point, 1) for point in points[:1] if len(points) > 2]
+            before += [(point, 1) for point in points[-3:-2] if len(points) > 3]
+            rest += [(point, 1) for point in points[1:-3]]
+        return classes

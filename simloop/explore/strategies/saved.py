@@ -1,0 +1,82 @@
+"""Failures of earlier campaigns, and schedules in their neighbourhood."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from simloop.choices.choices import Choices, Point
+from simloop.choices.schedule import Schedule
+from simloop.explore.strategies.base import Plan
+
+# The numbers in the name of a point: the how-manieth task, wait, connection or packet of that name.
+_NUMBERS = re.compile(r"(?<=[#<>])\d+")
+
+
+class Saved:
+    """Failures of earlier campaigns. An edit may have moved one: where a schedule no longer applies in full, or
+    passes, the points that look like its own are tried too."""
+
+    name = "saved failure"
+
+    #: How many neighbours of one saved failure are tried.
+    NEIGHBOURS = 24
+
+    def __init__(self, schedules: Sequence[Schedule]) -> None:
+        self._waiting = list(schedules)
+        self._running: Schedule | None = None
+        self._neighbours: list[Schedule] = []
+
+    def plan(self) -> Plan | None:
+        self._running = None
+        if self._neighbours:
+            schedule = self._neighbours.pop(0)
+        elif self._waiting:
+            schedule = self._running = self._waiting.pop(0)
+        else:
+            return None
+        return Plan(schedule.seed, schedule.decider())
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        if self._running is not None and not failed:
+            self._neighbours = neighbours(self._running, choices)[: self.NEIGHBOURS]
+
+
+def neighbours(schedule: Schedule, choices: Choices) -> list[Schedule]:
+    """`schedule` with one deviation moved to another point of the same kind whose name differs in numbers
+    alone, or in the number of the point, or with another answer (which timer an arrival meets is a number too); the
+    nearest first. `choices` is a run of it."""
+    offered = [answer for answer in choices.answers() if answer.n > 1]
+    moved: list[tuple[int, Schedule]] = []
+    for point, value in schedule.deviations.items():
+        rest = {other: answer for other, answer in schedule.deviations.items() if other != point}
+        for candidate in offered:
+            if candidate.point in rest:
+                continue
+            distance = 0 if candidate.point == point else _distance(point, candidate.point)
+            if not distance and candidate.point != point:
+                continue
+            for answer in range(1, candidate.n):
+                if candidate.point != point or answer != value:
+                    deviations = {**rest, candidate.point: answer}
+                    moved.append(
+                        (distance + abs(answer - value), Schedule(schedule.profile, schedule.seed, deviations))
+                    )
+    moved.sort(key=lambda entry: entry[0])
+    return [candidate for _, candidate in moved]
+
+
+def _distance(left: Point, right: Point) -> int:
+    """How far apart the numbers of two points are whose names agree otherwise; 0 for other points."""
+    if left.kind != right.kind or _bare(left.who) != _bare(right.who):
+        return 0
+    distance = abs(left.number - right.number)
+    a, b = (_NUMBERS.findall(point.who) for point in (left, right))
+    for one, other in zip_longest(a, b, fillvalue="1"):
+        distance += 2 * abs(int(one) - int(other))
+    return distance
+
+
+def _bare(who: str) -> str:
+    return _NUMBERS.sub("", who).replace("#", "")

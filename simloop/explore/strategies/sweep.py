@@ -1,0 +1,63 @@
+"""Sweeps: strategies that enumerate one kind of deviation, one at a time, the likeliest to matter first.
+
+Most asyncio bugs that a lucky order shows need one thing only: a cancellation or a timeout in one of the one
+or two turns around a wake-up. A sweep goes there directly (design, section 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+
+from simloop.choices.choices import Choices, Point
+from simloop.choices.draws import shuffler
+from simloop.choices.schedule import Schedule
+from simloop.explore.strategies.base import Plan
+
+Candidate = tuple[Point, int]
+Groups = dict[str, list[Candidate]]
+"""Candidates by what they are about: each of those gets its turn."""
+
+
+class Sweep:
+    """Tries one deviation from the canonical run after another: those that `rank` puts first. `left` says how many
+    runs it may have."""
+
+    name = "sweep"
+
+    def __init__(self, seed: int, left: Callable[[], int]) -> None:
+        self._seed = seed
+        self._left = left
+        self._ranked: list[Groups] | None = None
+        self._candidates: Iterator[Candidate] | None = None
+
+    def rank(self, choices: Choices) -> list[Groups]:
+        """The deviations to try, in classes of falling value."""
+        raise NotImplementedError
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        if self._ranked is None and choices.seed == self._seed and not choices.deviations():
+            self._ranked = self.rank(choices)
+
+    def plan(self) -> Plan | None:
+        if self._candidates is None:
+            # Only now it is known what the strategies before have left.
+            self._candidates = self._ordered(self._ranked or [], self._left())
+        found = next(self._candidates, None)
+        if found is None:
+            return None
+        point, value = found
+        return Plan(self._seed, Schedule(seed=self._seed, deviations={point: value}).decider())
+
+    def _ordered(self, classes: list[Groups], left: int) -> Iterator[Candidate]:
+        shuffled = shuffler(self._seed)
+        for groups in classes:
+            members = list(groups.values())
+            size = sum(map(len, members))
+            if size > left:
+                # In order where there is time for all; else a fair sample of each group, since a long run's
+                # beginning is mostly connecting.
+                members = [shuffled(group) for group in members]
+            left -= size
+            for round in zip_longest(*members):
+                yield from (candidate for candidate in round if candidate is not None)

@@ -1,0 +1,128 @@
+"""Open file descriptions, and the table by which one process numbers them."""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import weakref
+from typing import Protocol
+
+# Above any number that the real kernel hands out (fs.nr_open is 2**20 by default), so that a simulated
+# descriptor that reaches a real system call fails instead of hitting somebody else's file.
+FIRST_FD = 1 << 20
+
+IN, OUT, ERR, HUP = 0x1, 0x4, 0x8, 0x10  # POLLIN and so on, as in poll(2)
+
+
+class Watcher(Protocol):
+    """Observer that is told when a file's mask may have changed."""
+
+    def changed(self) -> None: ...
+
+
+class Holder(Protocol):
+    """An object of the program's that owns a descriptor, such as a socket object."""
+
+    def forget(self) -> None:
+        """The world is over: what is still to be done when it is collected shall not be done."""
+
+
+class File:
+    """An open file description (open(2)): what descriptor numbers stand for."""
+
+    #: Whether epoll(7) takes it.
+    pollable = True
+
+    def __init__(self) -> None:
+        self.watchers: list[Watcher] = []
+        #: How many descriptors stand for it.
+        self.descriptors = 0
+
+    def mask(self) -> int:
+        """What poll(2) would say: `IN`, `OUT`, `ERR`, `HUP`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """The last descriptor is gone."""
+        raise NotImplementedError
+
+    def descriptor_closed(self, table: DescriptorTable) -> None:
+        """One of the descriptors of it in `table` was closed; there may be others."""
+
+    def changed(self) -> None:
+        """Tell whoever watches that the mask may be another."""
+        for watcher in self.watchers:
+            watcher.changed()
+
+
+class DescriptorTable:
+    """The descriptors of one process (files_struct in include/linux/fdtable.h): the owner of its record locks, too."""
+
+    __slots__ = ("_free", "_next_fd", "files", "holders", "inheritable", "kept")
+
+    def __init__(self) -> None:
+        self.files: dict[int, File] = {}
+        self._free: list[int] = []
+        self._next_fd = FIRST_FD
+        #: Objects by the descriptor that they own, as long as they live.
+        self.holders: dict[int, weakref.ref[Holder]] = {}
+        #: Others that are told when the world is over.
+        self.kept: list[Holder] = []
+        #: Descriptors without FD_CLOEXEC.
+        self.inheritable: set[int] = set()
+
+    def open(self, file: File) -> int:
+        """A descriptor for `file`: the lowest free one, as POSIX wants it."""
+        if self._free:
+            fd = heapq.heappop(self._free)
+        else:
+            fd = self._next_fd
+            self._next_fd += 1
+        self.files[fd] = file
+        file.descriptors += 1
+        return fd
+
+    def open_as(self, fd: int, file: File) -> None:
+        """Let `fd` stand for `file`, whatever it stood for before: dup2(2)."""
+        if fd in self.files:
+            self.close(fd)
+        for number in range(self._next_fd, fd + 1):
+            heapq.heappush(self._free, number)
+        self._next_fd = max(self._next_fd, fd + 1)
+        self._free.remove(fd)
+        heapq.heapify(self._free)
+        self.files[fd] = file
+        file.descriptors += 1
+
+    def inherit(self, fd: int, file: File) -> None:
+        """Take over a descriptor from the parent process, with its number."""
+        if fd >= FIRST_FD:
+            self.open_as(fd, file)
+        else:
+            self.files[fd] = file
+            file.descriptors += 1
+        self.inheritable.add(fd)
+
+    def close(self, fd: int) -> None:
+        """close(2). Raises `OSError` (EBADF) for a number that stands for nothing."""
+        file = self.files.pop(fd, None)
+        if file is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        heapq.heappush(self._free, fd)
+        self.inheritable.discard(fd)
+        file.descriptors -= 1
+        file.descriptor_closed(self)
+        if not file.descriptors:
+            file.close()
+
+    def forget_holders(self) -> None:
+        """Make the program's objects that own descriptors harmless: what they do when they are collected is void."""
+        for reference in self.holders.values():
+            held = reference()
+            if held is not None:
+                held.forget()
+        self.holders.clear()
+        for holder in self.kept:
+            holder.forget()
+        self.kept.clear()

@@ -1,0 +1,35 @@
+"""A simulated machine: its addresses, ports and files. What runs on it is kept by `process.table`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from simloop.kernel.files.filesystem import FileSystem
+from simloop.kernel.net.ports import Ports
+
+
+class Host:
+    """A simulated machine: a name, two addresses, its TCP ports, its files."""
+
+    def __init__(self, name: str, number: int, ports: Ports[Any]) -> None:
+        self.name = name
+        self.number = number
+        self.ports = ports
+        #: How many pipes were made on it so far.
+        self.pipes = 0
+        #: Its files, once anybody has asked for them.
+        self.fs: FileSystem | None = None
+        #: True while it has power.
+        self.up = True
+
+    @cached_property
+    def ipv4(self) -> str:
+        return f"10.0.{self.number >> 8}.{self.number & 255}"
+
+    @cached_property
+    def ipv6(self) -> str:
+        return f"fd00::{self.number:x}"
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name} {self.ipv4}>"

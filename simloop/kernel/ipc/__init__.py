@@ -1,0 +1,1 @@
+"""Pipes, eventfds and timerfds: descriptors that data pass through, without a position."""

@@ -1,0 +1,126 @@
+"""Descriptors that count: eventfd(2), and timerfd_create(2), which counts how often a timer has expired."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from simloop.kernel.descriptors import IN, OUT
+from simloop.kernel.errors import fail
+from simloop.kernel.ipc.unseekable import Unseekable
+from simloop.kernel.scheduler import Scheduler
+
+# How much is read or written at once: a uint64_t.
+_SIZE = 8
+# "The maximum value that may be stored in the counter" (eventfd(2)).
+_EVENTS_MAX = (1 << 64) - 2
+
+
+class Counter(Unseekable):
+    """What both have in common."""
+
+    def __init__(self, *, nonblocking: bool) -> None:
+        super().__init__(os.O_RDWR | (os.O_NONBLOCK if nonblocking else 0))
+
+    def take(self) -> int:
+        """The count, which begins anew."""
+        raise NotImplementedError
+
+    def read(self, count: int) -> bytes:
+        if count < _SIZE:
+            raise fail(errno.EINVAL)
+        return self.take().to_bytes(_SIZE, sys.byteorder)
+
+    def write(self, data: memoryview) -> int:
+        raise fail(errno.EINVAL)
+
+    def close(self) -> None:
+        pass
+
+
+class EventFd(Counter):
+    """eventfd(2)."""
+
+    def __init__(self, value: int, *, semaphore: bool, nonblocking: bool) -> None:
+        super().__init__(nonblocking=nonblocking)
+        self._value = value
+        self._semaphore = semaphore
+
+    def mask(self) -> int:
+        return (IN if self._value else 0) | (OUT if self._value < _EVENTS_MAX else 0)
+
+    def take(self) -> int:
+        if not self._value:
+            raise fail(errno.EAGAIN)
+        taken = 1 if self._semaphore else self._value
+        self._value -= taken
+        self.changed()
+        return taken
+
+    def add(self, value: int) -> None:
+        if value > _EVENTS_MAX:
+            raise fail(errno.EINVAL)
+        if self._value + value > _EVENTS_MAX:
+            raise fail(errno.EAGAIN)
+        self._value += value
+        self.changed()
+
+    def write(self, data: memoryview) -> int:
+        if len(data) < _SIZE:
+            raise fail(errno.EINVAL)
+        self.add(int.from_bytes(data[:_SIZE], sys.byteorder))
+        return _SIZE
+
+    def __str__(self) -> str:
+        return "an eventfd"
+
+
+class TimerFd(Counter):
+    """timerfd_create(2). All times are nanoseconds; those at which it expires, of the world's clock."""
+
+    def __init__(self, scheduler: Scheduler, *, nonblocking: bool) -> None:
+        super().__init__(nonblocking=nonblocking)
+        self._scheduler = scheduler
+        #: The next expiration that nobody has read; None if there will be none.
+        self._due_ns: int | None = None
+        self._interval_ns = 0
+
+    def mask(self) -> int:
+        return IN if self._due_ns is not None and self._due_ns <= self._scheduler.clock.now else 0
+
+    def set(self, due_ns: int | None, interval_ns: int) -> None:
+        """timerfd_settime(2). `due_ns` of None disarms it."""
+        self._interval_ns = interval_ns
+        self._arm(due_ns)
+
+    def _arm(self, due_ns: int | None) -> None:
+        self._due_ns = due_ns
+        if due_ns is not None:
+            self._scheduler.at(due_ns, self.changed)
+        self.changed()
+
+    def left_ns(self) -> tuple[int, int]:
+        """timerfd_gettime(2): until it expires next, and its interval."""
+        now, due, interval = self._scheduler.clock.now, self._due_ns, self._interval_ns
+        if due is not None and due <= now:
+            due = due + (self._passed(due) * interval) if interval else None
+        return 0 if due is None else due - now, interval
+
+    def _passed(self, due_ns: int) -> int:
+        """How often it has expired."""
+        return 1 + (self._scheduler.clock.now - due_ns) // self._interval_ns if self._interval_ns else 1
+
+    def take(self) -> int:
+        due = self._due_ns
+        if due is None or due > self._scheduler.clock.now:
+            raise fail(errno.EAGAIN)
+        passed = self._passed(due)
+        self._arm(due + passed * self._interval_ns if self._interval_ns else None)
+        return passed
+
+    def close(self) -> None:
+        self._due_ns = None
+
+    def __str__(self) -> str:
+        return "a timerfd"

@@ -1,0 +1,45 @@
+"""What can be read and written, but has no position: pipes, and descriptors that count."""
+
+from __future__ import annotations
+
+import errno
+from typing import NoReturn
+
+from simloop.kernel.descriptors import File
+from simloop.kernel.errors import fail
+
+
+class Unseekable(File):
+    """Where Linux would wait, `read` and `write` fail with EAGAIN: to wait is the caller's affair."""
+
+    def __init__(self, flags: int) -> None:
+        super().__init__()
+        #: As F_GETFL gives them.
+        self.flags = flags
+
+    def read(self, count: int) -> bytes:
+        raise NotImplementedError
+
+    def write(self, data: memoryview) -> int:
+        raise NotImplementedError
+
+    # What files can do and these cannot.
+
+    def pread(self, count: int, offset: int) -> NoReturn:
+        # ksys_pread64() looks at the offset first.
+        raise fail(errno.EINVAL if offset < 0 else errno.ESPIPE)
+
+    def pwrite(self, data: memoryview, offset: int) -> NoReturn:
+        raise fail(errno.EINVAL if offset < 0 else errno.ESPIPE)
+
+    def lseek(self, offset: int, whence: int) -> NoReturn:
+        raise fail(errno.ESPIPE)
+
+    def allocate(self, start: int, length: int) -> NoReturn:
+        raise fail(errno.EINVAL if start < 0 or length <= 0 else errno.ESPIPE)
+
+    def truncate(self, size: int) -> NoReturn:
+        raise fail(errno.EINVAL)
+
+    def sync(self, *, data_only: bool = False) -> NoReturn:
+        raise fail(errno.EINVAL)

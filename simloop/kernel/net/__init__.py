@@ -1,0 +1,1 @@
+"""Sockets of one host, as Linux shows them to a program."""

@@ -1,0 +1,360 @@
+"""One end of a TCP connection: how it comes about and ends, whatever the program calls meanwhile.
+
+States, ports and errors follow net/ipv4/tcp_input.c and tcp.c of Linux 6, whose functions the comments
+name. The calls that a program makes are in `tcp`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket as _socket  # constants only
+from collections import deque
+from collections.abc import Callable
+
+from simloop.kernel.clock import SECOND
+from simloop.kernel.descriptors import File
+from simloop.kernel.errors import fail
+from simloop.kernel.net.addresses import Address, any_ip, is_any, is_loopback, is_mapped, mapped, reached, unmapped
+from simloop.kernel.net.options import IPPROTO_IPV6, SOL_SOCKET, Options
+from simloop.kernel.net.ports import TIME_WAIT_NS, Claim
+from simloop.kernel.net.stream import FIN, RST, SYN_ACK, Direction
+from simloop.kernel.net.wire import Machine, Net
+
+SYN_RETRIES_NS = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16, 32, 64))  # tcp_syn_retries = 6
+
+
+class Endpoint(File):
+    """A TCP socket without its calls: the state that packets and calls change together."""
+
+    def __init__(self, net: Net, host: Machine, family: int) -> None:
+        super().__init__()
+        self.net = net
+        self.host = host
+        self.family = family
+        self.v6 = family == _socket.AF_INET6
+        self.options = Options(self.v6)
+        #: As in RFC 9293, but FIN_WAIT stands for both of its kinds (see `_fin_acked`), and TIME_WAIT is a
+        #: matter of the port alone: the socket is CLOSED then.
+        self.state = "CLOSED"
+        #: How far the program is with connecting (enum socket_state); the connection may be further.
+        self.stage = "UNCONNECTED"
+        self.error = 0
+        self.read_shut = False  # our own shutdown, or the peer's FIN
+        self.write_shut = False
+        #: The peer's FIN was seen (SOCK_DONE): reading ends without an error, whatever comes later.
+        self.done = False
+        self.closed = False
+        self.ip = any_ip(self.v6)
+        #: The port that is held, and the one that getsockname tells, which outlives it.
+        self.port = self.shown_port = 0
+        # What the program has chosen itself stays when a connection ends.
+        self._ip_locked = self._port_locked = False
+        #: When the port is free although there has been no end, of a connection that nobody owns any more.
+        self.held_until_ns: int | None = None
+        self.peer: Address | None = None
+        self.rx: Direction | None = None
+        self.tx: Direction | None = None
+        self._fin_acked = False
+        self.backlog = 0
+        self.queue: deque[Endpoint] = deque()
+        self.label = ""
+
+    def __str__(self) -> str:
+        return self.label or f"{self.host.name}:{self.shown_port or '?'}"
+
+    def connected(self) -> bool:
+        """Whether it has a peer to speak of."""
+        return self.peer is not None and self.state not in ("CLOSED", "SYN_SENT")
+
+    def claim(self) -> Claim:
+        """What it takes of its port."""
+        flag = self.options.flag
+        return Claim(
+            ip=self.ip,
+            v6=self.v6,
+            v6only=flag(IPPROTO_IPV6, _socket.IPV6_V6ONLY),
+            reuse_address=flag(SOL_SOCKET, _socket.SO_REUSEADDR),
+            reuse_port=flag(SOL_SOCKET, _socket.SO_REUSEPORT),
+            listening=self.state == "LISTEN",
+        )
+
+    def _release_port(self) -> None:
+        if self.port:
+            self.host.ports.release(self)
+            self.port = 0
+
+    def take_error(self) -> int:
+        """As sock_error(): an error is told once."""
+        number, self.error = self.error, 0
+        return number
+
+    # --- establishing ---------------------------------------------------------------------------------
+
+    def _start_connect(self, ip: str, port: int) -> None:
+        ip = reached(ip, self.ip)
+        target = self.net.owner(unmapped(ip), self.host)
+        source = self._source(ip, target)
+        if self.port and self.host.ports.connected(source, self.port, (ip, port)):
+            raise fail(errno.EADDRNOTAVAIL)
+        self.ip = source
+        if not self.port:
+            self.port = self.shown_port = self.host.ports.claim(self, 0)
+        self.peer = (ip, port)
+        self.state = "SYN_SENT"
+        server = target if target is not None else self.host
+        self.label = self.net.label(self.host, server, port)
+        self.rx = None
+        self.tx = Direction(self.net.scheduler, self.net.link(self.host, server), self.label + ">", self)
+        if target is None:
+            self._retry_connect(self.tx, None, 0)
+        else:
+            self._send_syn(self.tx, target, 0)
+        self.changed()
+
+    def _source(self, ip: str, target: Machine | None) -> str:
+        """The address that a connection to `ip` comes from, if that way exists (as tcp_v6_connect())."""
+        if not is_any(self.ip) or is_mapped(self.ip):
+            if is_mapped(self.ip) and not is_mapped(ip):
+                raise fail(errno.EAFNOSUPPORT)
+            if is_mapped(ip) and not is_mapped(self.ip) and self.v6:
+                raise fail(errno.ENETUNREACH)
+            if is_loopback(self.ip) and not is_loopback(ip) and target is not self.host:
+                raise fail(errno.EINVAL)
+            if not is_any(self.ip):
+                return self.ip
+        if is_mapped(ip) and self.options.flag(IPPROTO_IPV6, _socket.IPV6_V6ONLY):
+            raise fail(errno.ENETUNREACH)
+        if target is self.host:
+            # The route to 127.0.0.0/8 has 127.0.0.1 as its source; one's other addresses answer themselves.
+            return mapped("127.0.0.1", self.v6) if unmapped(ip).startswith("127.") else ip
+        if self.v6 and not is_mapped(ip):
+            return self.host.ipv6
+        return mapped(self.host.ipv4, self.v6)
+
+    def _send_syn(self, tx: Direction, target: Machine, attempt: int) -> None:
+        self._carry_connect(tx, ">", lambda: self._syn_arrived(tx, target, attempt))
+
+    def _carry_connect(self, tx: Direction, way: str, arrive: Callable[[], None]) -> None:
+        answer = tx.link.ask(self.net.scheduler, self.label + way, "net.connect", 1, tx)
+        raced = tx.link.race(self.net.scheduler, self.label + way, 0, tx)
+        tx.link.carry(self.net.scheduler, answer, raced, 1, arrive)
+
+    def _syn_arrived(self, tx: Direction, target: Machine, attempt: int) -> None:
+        if self.tx is not tx or self.state != "SYN_SENT":
+            return
+        assert self.peer is not None
+        if not target.up:
+            self._retry_connect(tx, target, attempt)
+            return
+        listener = target.ports.listener(unmapped(self.peer[0]), self.peer[1])
+        if listener is not None:
+            # Linux holds one more than the backlog says (sk_acceptq_is_full()).
+            if len(listener.queue) > listener.backlog:
+                self._retry_connect(tx, target, attempt)
+            else:
+                listener._welcome(self, tx)
+        elif target is self.host and self.peer == (self.ip, self.port):
+            # "Simultaneous open" (RFC 9293, 3.5) with itself, which can happen to a client of a free port.
+            tx.receiver, tx.reverse = self, tx
+            self.rx = tx
+            tx.push(SYN_ACK)
+        else:
+            self._carry_connect(tx, "<", lambda: self._connect_failed(tx, errno.ECONNREFUSED))
+
+    def _welcome(self, client: Endpoint, rx: Direction) -> None:
+        """A SYN has come to this listener: make the other end of the connection."""
+        assert client.peer is not None
+        child = type(self)(self.net, self.host, self.family)
+        child.label = client.label
+        child.state = "ESTABLISHED"
+        child.stage = "CONNECTED"
+        child.options = self.options.inherited(child.v6)
+        child.options.grow()
+        child.ip = mapped(client.peer[0], child.v6)
+        child.port = child.shown_port = client.peer[1]
+        child.peer = (mapped(client.ip, child.v6), client.port)
+        child._ip_locked = self._ip_locked
+        tx = Direction(self.net.scheduler, rx.link, client.label + "<", child)
+        child.rx, child.tx = rx, tx
+        rx.receiver, rx.reverse = child, tx
+        tx.receiver, tx.reverse = client, rx
+        client.rx = tx
+        self.host.ports.adopt(child)
+        self.queue.append(child)
+        self.changed()
+        tx.push(SYN_ACK)
+        # A socket that was shut down before it listened (ENOTCONN) has taken note, and so have its connections.
+        child.read_shut, child.write_shut = self.read_shut, self.write_shut
+        if child.write_shut:
+            child._send_fin()
+            child._note_refusal()
+
+    def _retry_connect(self, tx: Direction, target: Machine | None, attempt: int) -> None:
+        """The SYN got no answer: send it again, ever later, then give up (tcp(7), tcp_syn_retries)."""
+
+        def again() -> None:
+            if self.tx is not tx or self.state != "SYN_SENT":
+                return
+            if attempt + 1 == len(SYN_RETRIES_NS):
+                self._connect_failed(tx, errno.ETIMEDOUT)
+            elif target is None:
+                self._retry_connect(tx, None, attempt + 1)
+            else:
+                self._send_syn(tx, target, attempt + 1)
+
+        self.net.scheduler.at(self.net.scheduler.clock.now + SYN_RETRIES_NS[attempt], again)
+
+    def _connect_failed(self, tx: Direction, number: int) -> None:
+        if self.tx is tx and self.state == "SYN_SENT":
+            self._abandon(number)
+
+    # --- ending ---------------------------------------------------------------------------------------
+
+    def control_arrived(self, what: str, direction: Direction) -> None:
+        """A packet without data came in."""
+        if direction is not self.rx or self.state == "CLOSED":
+            # Of a connection that nobody here knows any more.
+            assert direction.reverse is not None
+            if what != RST:
+                direction.reverse.reset()
+        elif what == SYN_ACK:
+            self.state = "ESTABLISHED"
+            self.options.grow()
+            if self.write_shut and direction is self.tx:
+                self._send_fin()  # as tcp_rcv_state_process() does in SYN_RECV, which only this kind passes
+            self.changed()
+        elif what == FIN:
+            self._fin_arrived(direction)
+        else:
+            # tcp_reset(): to one whose peer had already said FIN it is a broken pipe.
+            self._abandon(errno.EPIPE if self.state == "CLOSE_WAIT" else errno.ECONNRESET)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether its machine has power, so that packets for it are answered."""
+        return self.host.up
+
+    def lose_power(self) -> None:
+        """It is forgotten, and says nothing more. What comes for it when its machine is up again gets a reset."""
+        for waiting in self.queue:
+            waiting.lose_power()
+        self.queue.clear()
+        if self.tx is not None:
+            self.tx.unsent.clear()
+            self.tx.unsent_size = 0
+        if self.rx is not None:
+            self.rx.refused = True
+            self.rx.discard()
+        self.state, self.stage, self.closed = "CLOSED", "UNCONNECTED", True
+        self.read_shut = self.write_shut = True
+        self.port = 0
+
+    def timed_out(self) -> None:
+        """Nobody has acknowledged what it sent, for too long. As tcp_write_err()."""
+        if self.state != "CLOSED":
+            self._abandon(errno.ETIMEDOUT)
+
+    def refuse(self, direction: Direction) -> None:
+        """Bytes came for which nobody is there any more: the connection is reset, at both ends."""
+        assert direction.reverse is not None
+        direction.reverse.reset()
+        if self.rx is direction and self.state != "CLOSED":
+            self._end(errno.ECONNRESET)
+
+    def _send_fin(self) -> None:
+        if self.state in ("ESTABLISHED", "CLOSE_WAIT"):
+            assert self.tx is not None
+            self.state = "FIN_WAIT" if self.state == "ESTABLISHED" else "LAST_ACK"
+            self.write_shut = True
+            self.tx.push(FIN)
+
+    def _fin_arrived(self, direction: Direction) -> None:
+        self.read_shut = self.done = True
+        if self.state == "ESTABLISHED":
+            self.state = "CLOSE_WAIT"
+        elif self._fin_acked:
+            self._time_wait()
+        else:
+            self.state = "CLOSING"
+        self.changed()
+        sender = direction.sender
+        assert isinstance(sender, Endpoint)
+        sender._fin_acknowledged(direction)
+
+    def _fin_acknowledged(self, direction: Direction) -> None:
+        # As soon as it has arrived: a program can hardly tell whether the way back takes its time.
+        if self.tx is not direction:
+            return
+        self._fin_acked = True
+        if self.state == "CLOSING":
+            self._time_wait()
+        elif self.state == "LAST_ACK":
+            self._enter_closed()
+            self.changed()
+        else:
+            self._settle_orphan()
+
+    def _time_wait(self) -> None:
+        """Both ends have said FIN, this one first."""
+        self.host.ports.cool_down(self)
+        self._enter_closed()
+
+    def _settle_orphan(self) -> None:
+        # One that only waits for the peer's FIN does so for the time of a TIME_WAIT (__tcp_close()).
+        if self.closed and self._fin_acked and self.state == "FIN_WAIT":
+            self.held_until_ns = self.net.scheduler.clock.now + TIME_WAIT_NS
+
+    def _note_refusal(self) -> None:
+        # tcp_rcv_state_process(): only one that has sent its FIN resets a peer that goes on sending.
+        if self.rx is not None:
+            self.rx.refused = self.state == "CLOSED" or (self.read_shut and self.state == "FIN_WAIT")
+
+    def _enter_closed(self) -> None:
+        """As tcp_set_state(TCP_CLOSE): a port that the program did not choose is given back."""
+        self.state = "CLOSED"
+        if self.closed or not self._port_locked:
+            self._release_port()
+        self._note_refusal()
+
+    def _end(self, number: int) -> None:
+        """The connection is over, for a reason or for none. As tcp_done()."""
+        self.error = number
+        self.read_shut = self.write_shut = True
+        self._enter_closed()
+        self.changed()
+
+    def _abandon(self, number: int) -> None:
+        """It is over, and so is what we had to say."""
+        if self.tx is not None:
+            self.tx.drop()
+        self._end(number)
+
+    def _disconnect(self) -> None:
+        """As tcp_disconnect(): back to a socket that can be used again; a peer is told by a reset."""
+        before = self.state
+        if before == "LISTEN":
+            self._stop_listening()
+        elif before != "CLOSED":
+            assert self.tx is not None
+            # When both ends have said FIN, only what was left unsent is worth a reset.
+            if before in ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT") or self.tx.unsent:
+                self.tx.reset()
+            self.error = errno.ECONNRESET
+        if before != "CLOSED":
+            self._enter_closed()
+        if self.rx is not None:
+            self.rx.refused = True
+            self.rx.discard()
+        self.rx = self.tx = self.peer = None
+        if not self._ip_locked:
+            self.ip = any_ip(self.v6)
+        self.read_shut = self.write_shut = self.done = self._fin_acked = False
+
+    def _stop_listening(self) -> None:
+        self.host.ports.unlisten(self)
+        waiting = list(self.queue)
+        self.queue.clear()
+        for child in waiting:
+            child.closed = True
+            child._disconnect()
+            child._release_port()

@@ -1,0 +1,185 @@
+"""The TCP ports of one host: who holds which, who listens, and which still cool down after use."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sized
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from simloop.kernel.clock import SECOND
+from simloop.kernel.errors import fail
+from simloop.kernel.net.addresses import Address, is_any, is_mapped, unmapped
+from simloop.kernel.scheduler import Scheduler
+
+EPHEMERAL = range(32_768, 61_000)  # net.ipv4.ip_local_port_range
+TIME_WAIT_NS = 60 * SECOND
+
+
+class Claim(NamedTuple):
+    """What matters of a socket when another one wants the same port."""
+
+    ip: str
+    v6: bool
+    v6only: bool
+    reuse_address: bool
+    reuse_port: bool
+    listening: bool = False
+
+    def covers(self, ip: str) -> bool:
+        """Whether packets for the literal `ip` are for it."""
+        if ":" in ip:
+            return self.v6 and self.ip in ("::", ip)
+        if self.v6:
+            return not self.v6only and (is_any(self.ip) or unmapped(self.ip) == ip)
+        return self.ip in ("0.0.0.0", ip)
+
+    def conflicts(self, other: Claim) -> bool:
+        """As inet_bind_conflict() in net/ipv4/inet_connection_sock.c."""
+        if self.reuse_port and other.reuse_port:
+            return False
+        if self.reuse_address and other.reuse_address and not other.listening:
+            return False
+        return self._overlaps(other)
+
+    def _overlaps(self, other: Claim) -> bool:
+        """As inet_rcv_saddr_equal(), which is not quite symmetric."""
+        if not self.v6 or (is_mapped(self.ip) and (is_mapped(other.ip) or not other.v6)):
+            mine, theirs = self._as_ipv4(), other._as_ipv4()
+            return not other.v6only and (mine == theirs or is_any(mine) or is_any(theirs))
+        if self.ip == "::":
+            return other.ip == "::" or not (self.v6only and (is_mapped(other.ip) or not other.v6))
+        if other.ip == "::":
+            return not (other.v6only and is_mapped(self.ip))
+        return self.ip == other.ip
+
+    def _as_ipv4(self) -> str:
+        # LOOPBACK4_IPV6 in include/net/ipv6.h: a stand-in that collides with the IPv4 any-address only.
+        return unmapped(self.ip) if not self.v6 or is_mapped(self.ip) or is_any(self.ip) else "127.0.0.6"
+
+
+class Bound(Protocol):
+    """A socket, as the table of ports sees it."""
+
+    ip: str
+    #: The port that it holds; and the one that it tells, which outlives it.
+    port: int
+    shown_port: int
+    peer: Address | None
+    state: str
+    #: When the port is free although the connection has not ended, in nanoseconds.
+    held_until_ns: int | None
+
+    @property
+    def queue(self) -> Sized:
+        """The connections that nobody has accepted yet."""
+
+    def claim(self) -> Claim:
+        """What it takes of its port."""
+
+    def lose_power(self) -> None:
+        """The machine is off: it says nothing more."""
+
+
+S = TypeVar("S", bound=Bound)
+
+
+class Ports(Generic[S]):
+    """The TCP ports of one host: holders, listeners, and those that cool down."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._holders: dict[int, list[S]] = {}
+        self._listeners: dict[int, list[S]] = {}
+        #: What sockets in TIME_WAIT hold, and until when.
+        self._cooling: dict[int, dict[Claim, int]] = {}
+        self._next = EPHEMERAL.start
+
+    def claim(self, sock: S, port: int) -> int:
+        """Take `port` for the socket, or any free one for 0."""
+        if port == 0:
+            port = self._free_port()
+        else:
+            self._check(sock, port)
+        self._holders.setdefault(port, []).append(sock)
+        return port
+
+    def _check(self, sock: S, port: int) -> None:
+        wanted = sock.claim()
+        now = self._scheduler.clock.now
+        for other in self._holders.get(port, ()):
+            lapsed = other.held_until_ns is not None and other.held_until_ns <= now
+            if other is not sock and not lapsed and wanted.conflicts(other.claim()):
+                raise fail(errno.EADDRINUSE)
+        if any(wanted.conflicts(claim) for claim in self._cooling_at(port)):
+            raise fail(errno.EADDRINUSE)
+
+    def _free_port(self) -> int:
+        for _ in EPHEMERAL:
+            port = self._next
+            self._next = port + 1 if port + 1 in EPHEMERAL else EPHEMERAL.start
+            if port not in self._holders and not self._cooling_at(port):
+                return port
+        raise fail(errno.EADDRINUSE)
+
+    def listen(self, sock: S) -> None:
+        """The socket, which holds its port, wants connections to it."""
+        # Looked at again: bound side by side with SO_REUSEADDR, only one may listen.
+        self._check(sock, sock.port)
+        self._listeners.setdefault(sock.port, []).append(sock)
+
+    def unlisten(self, sock: S) -> None:
+        listeners = self._listeners[sock.port]
+        listeners.remove(sock)
+        if not listeners:
+            del self._listeners[sock.port]
+
+    def listener(self, ip: str, port: int) -> S | None:
+        """Who takes a connection to this literal address: an exact binding before a wildcard."""
+        fitting = [sock for sock in self._listeners.get(port, ()) if sock.claim().covers(ip)]
+        best = [sock for sock in fitting if not is_any(sock.ip)] or fitting
+        if len(best) > 1:  # SO_REUSEPORT: the shortest queue stands in for the kernel's hash
+            return min(best, key=lambda sock: len(sock.queue))
+        return best[0] if best else None
+
+    def connected(self, ip: str, port: int, peer: tuple[str, int]) -> bool:
+        """Whether there is a connection between these two ends already."""
+        return any(
+            sock.peer == peer and sock.ip == ip and sock.state != "CLOSED" for sock in self._holders.get(port, ())
+        )
+
+    def adopt(self, child: S) -> None:
+        """A connection holds the port of its listener as well."""
+        self._holders.setdefault(child.port, []).append(child)
+
+    def in_use(self) -> bool:
+        return bool(self._holders)
+
+    def lose_power(self) -> None:
+        """The machine is off: connections are forgotten, without a word to their peers."""
+        for sock in [sock for holders in self._holders.values() for sock in holders]:
+            sock.lose_power()
+        self._holders.clear()
+        self._listeners.clear()
+        self._cooling.clear()
+
+    def release(self, sock: S) -> None:
+        holders = self._holders[sock.port]
+        holders.remove(sock)
+        if not holders:
+            del self._holders[sock.port]
+
+    def cool_down(self, sock: S) -> None:
+        """The end that closes first stays in TIME_WAIT for a while."""
+        claims = self._cooling.setdefault(sock.shown_port, {})
+        claims[sock.claim()] = self._scheduler.clock.now + TIME_WAIT_NS
+
+    def _cooling_at(self, port: int) -> list[Claim]:
+        claims = self._cooling.get(port)
+        if not claims:
+            return []
+        now = self._scheduler.clock.now
+        for claim in [claim for claim, until in claims.items() if until <= now]:
+            del claims[claim]
+        if not claims:
+            del self._cooling[port]
+        return list(claims)

@@ -1,0 +1,267 @@
+"""One direction of a connection: a first-in first-out way for bytes, with a buffer at either end.
+
+There are no sequence numbers and nothing is lost, because that is all that a program can see of TCP. The
+order of bytes and of the end of a direction is fixed; when each packet arrives is asked of the link.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from simloop.kernel.clock import MILLISECOND, SECOND
+from simloop.kernel.net.options import Options
+from simloop.kernel.net.wire import Link
+from simloop.kernel.scheduler import Scheduler
+
+# When what nobody acknowledges is sent again: after TCP_RTO_MIN, then twice as long each time, up to TCP_RTO_MAX; after
+# net.ipv4.tcp_retries2 = 15 times, 924.6 seconds in all, the connection has failed (tcp(7), ip-sysctl.rst).
+RETRIES_NS = tuple(min(200 * MILLISECOND << number, 120 * SECOND) for number in range(16))
+
+# What travels besides bytes.
+FIN, RST, SYN_ACK = "FIN", "RST", "SYN-ACK"
+
+# How the rest of a packet arrives that was cut: "two turns later", after a poll that sees the first piece alone.
+_APART = 2
+
+
+class End(Protocol):
+    """A socket, as the directions that begin and end at it see it."""
+
+    options: Options
+
+    @property
+    def reachable(self) -> bool:
+        """Whether its machine has power."""
+
+    def timed_out(self) -> None:
+        """What it sent was never acknowledged."""
+
+    def changed(self) -> None: ...
+
+    def refuse(self, direction: Direction) -> None:
+        """Bytes came in a direction that is `refused`."""
+
+    def control_arrived(self, what: str, direction: Direction) -> None:
+        """A packet without data came in."""
+
+
+class Packet:
+    """Bytes, or the end, on their way. One that lands before an earlier one waits for it, as TCP does."""
+
+    __slots__ = ("direction", "item", "landed", "retried")
+
+    def __init__(self, direction: Direction, item: bytes | str) -> None:
+        self.direction = direction
+        self.item = item
+        self.landed = False
+        self.retried = False
+
+    def land(self) -> None:
+        self.landed = True
+        flight = self.direction.flight
+        if flight and flight[0] is self:
+            self.direction.arrived()
+
+
+class Direction:
+    """One direction of a connection: the sender's queue, what is on its way, the receiver's buffer.
+
+    Every byte that was pushed is in exactly one of them, until it is read or a reset drops it.
+    """
+
+    __slots__ = (
+        "chunks", "cut", "dropped", "flight", "flight_size", "label", "leaving", "link", "packets", "receiver",
+        "refused", "reverse", "scheduler", "sender", "size", "unsent", "unsent_size",
+    )  # fmt: skip
+
+    def __init__(self, scheduler: Scheduler, link: Link, label: str, sender: End) -> None:
+        self.scheduler = scheduler
+        self.link = link
+        self.label = label
+        self.sender = sender
+        self.receiver: End | None = None
+        #: What is being sent just now, for whoever tells of it.
+        self.leaving: bytes | str = b""
+        #: How many packets were sent.
+        self.packets = 0
+        #: Whether the link has cut the last packet in two: what comes next is the rest of it.
+        self.cut = False
+        #: The other direction of the same connection.
+        self.reverse: Direction | None = None
+        self.unsent: deque[bytes | str] = deque()
+        self.unsent_size = 0
+        self.flight: deque[Packet] = deque()
+        self.flight_size = 0
+        self.chunks: deque[bytes] = deque()
+        self.size = 0
+        #: A reset ended it: nothing more leaves.
+        self.dropped = False
+        #: The receiver takes no more bytes: they are answered by a reset.
+        self.refused = False
+
+    def __str__(self) -> str:
+        return self.label
+
+    def push(self, item: bytes | str) -> None:
+        """Queue bytes, or the end, behind all that was queued before."""
+        if self.dropped:
+            return
+        if not isinstance(item, str):
+            size = len(item)
+            receiver = self.receiver
+            assert receiver is not None
+            if not self.unsent and size <= receiver.options.rcvbuf - self.size - self.flight_size:
+                # Nearly always: nothing waits, and all of it may leave.
+                travelling = self._send(item)
+                if travelling == size or self.dropped:
+                    return
+                item = item[travelling:]
+            self.unsent_size += len(item)
+        self.unsent.append(item)
+        self.transmit()
+
+    def transmit(self) -> None:
+        """Put on the way what the receiver's window takes."""
+        unsent = self.unsent
+        receiver = self.receiver
+        assert receiver is not None
+        while unsent:
+            item = unsent[0]
+            if isinstance(item, str):
+                unsent.popleft()
+                self._send_control(item)
+                continue
+            window = receiver.options.rcvbuf - self.size - self.flight_size
+            if window <= 0:
+                return
+            size = len(item)
+            # Out of the queue before it is sent: an arrival may answer with a reset, which drops the rest.
+            unsent.popleft()
+            self.unsent_size -= size
+            travelling = self._send(item if size <= window else item[:window])
+            if travelling < size and not self.dropped:
+                unsent.appendleft(item[travelling:])
+                self.unsent_size += size - travelling
+
+    def _send(self, piece: bytes) -> int:
+        """Returns how much of it is on its way."""
+        size = len(piece)
+        link, flight = self.link, self.flight
+        self.leaving = piece
+        answer = link.ask(self.scheduler, self.label, "net.deliver", size, self)
+        if self.cut and not answer:
+            answer = _APART
+        self.packets += 1
+        scheduler = self.scheduler
+        raced = link.race(scheduler, self.label, self.packets, self) if scheduler.any_timers() else None
+        if answer == 0 and raced is None and not flight and not link.latency_ns:
+            self._receive(piece)  # nearly always: nothing is on its way, and this arrives at once
+            return size
+        # In flight before it is carried, since it may land at once; cut to what travelled after.
+        packet = Packet(self, piece)
+        flight.append(packet)
+        self.flight_size += size
+        travelling = link.carry(self.scheduler, answer, raced, size, packet.land)
+        self.cut = travelling < size
+        if travelling < size:
+            packet.item = piece[:travelling]
+            self.flight_size -= size - travelling
+        return travelling
+
+    def _send_control(self, what: str) -> None:
+        self.leaving = what
+        answer = self.link.ask(self.scheduler, self.label, "net.deliver", 1, self)
+        self.packets += 1
+        scheduler = self.scheduler
+        raced = self.link.race(scheduler, self.label, self.packets, self) if scheduler.any_timers() else None
+        packet = Packet(self, what)
+        self.flight.append(packet)
+        self.link.carry(self.scheduler, answer, raced, 1, packet.land)
+
+    def arrived(self) -> None:
+        """The first packet under way has landed: it arrives, and with it those behind it that have too."""
+        flight = self.flight
+        assert self.receiver is not None
+        if flight and not self.receiver.reachable:
+            self._retry(flight[0], 0)
+            return
+        while flight and flight[0].landed:
+            item = flight.popleft().item
+            if not isinstance(item, str):
+                if (self.unsent_size + self.flight_size) * 3 > self.sender.options.sndbuf * 2:
+                    self.sender.changed()  # it was not writable, and may be so now
+                self.flight_size -= len(item)
+            self._receive(item)
+
+    def _retry(self, first: Packet, attempt: int) -> None:
+        """The receiver's machine is off: all that was sent stays on its way, until it is up again or the sender's
+        patience ends."""
+        if first.retried and not attempt:
+            return  # those behind it go with it
+        first.retried = True
+
+        def again() -> None:
+            if not self.flight or self.flight[0] is not first:
+                return
+            assert self.receiver is not None
+            if self.receiver.reachable:
+                self.arrived()
+            elif attempt + 1 == len(RETRIES_NS):
+                self.sender.timed_out()
+            else:
+                self._retry(first, attempt + 1)
+
+        self.scheduler.at(self.scheduler.clock.now + RETRIES_NS[attempt], again)
+
+    def _receive(self, item: bytes | str) -> None:
+        receiver = self.receiver
+        assert receiver is not None
+        if isinstance(item, str):
+            receiver.control_arrived(item, self)
+        elif self.refused:
+            receiver.refuse(self)
+        else:
+            self.chunks.append(item)
+            self.size += len(item)
+            receiver.changed()
+
+    def read(self, limit: int) -> bytes:
+        """Take up to `limit` bytes that have arrived, and let the sender go on."""
+        chunks = self.chunks
+        data = chunks.popleft()
+        if chunks and len(data) < limit:
+            data += b"".join(chunks)
+            chunks.clear()
+        if len(data) > limit:
+            chunks.appendleft(data[limit:])
+            data = data[:limit]
+        self.size -= len(data)
+        if self.unsent:
+            self.transmit()
+            self.sender.changed()
+        return data
+
+    def peek(self, limit: int) -> bytes:
+        return b"".join(self.chunks)[:limit]
+
+    def discard(self) -> None:
+        """What has arrived is not wanted."""
+        self.chunks.clear()
+        self.size = 0
+
+    def reset(self) -> None:
+        """End it at once: what has not left never will, and the reset follows what is under way."""
+        if not self.dropped:
+            self.unsent.clear()
+            self.unsent_size = 0
+            self.dropped = True
+            if self.receiver is not None:
+                self._send_control(RST)
+
+    def drop(self) -> None:
+        """The receiver is gone: whatever is queued or under way is for nobody."""
+        self.unsent.clear()
+        self.flight.clear()
+        self.unsent_size = self.flight_size = 0
+        self.dropped = True

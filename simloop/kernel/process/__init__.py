@@ -1,0 +1,1 @@
+"""Processes of a host: their life, signals, threads and ends."""

@@ -1,0 +1,69 @@
+"""How late the environment may let something happen that a thread, a signal or a new process does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from simloop.choices.choices import Choices
+from simloop.kernel.clock import MICROSECOND, MILLISECOND
+from simloop.kernel.process.process import Process
+from simloop.kernel.scheduler import Scheduler
+
+# What the answers at a thread point mean: how much later than usual it happens.
+DELAYS = (
+    "at once",
+    "one turn later",
+    "two turns later",
+    "three turns later",
+    "1 ms later",
+    "20 ms later",
+    "five turns later",
+    "eight turns later",
+    "thirteen turns later",
+    "twenty-one turns later",
+)
+_DELAYS_TURNS = (0, 1, 2, 3, 0, 0, 5, 8, 13, 21)
+_DELAYS_NS = (0, 0, 0, 0, MILLISECOND, 20 * MILLISECOND, 0, 0, 0, 0)
+# Thread creation and hand-over, as order of magnitude on Linux.
+_SWITCH_NS = 20 * MICROSECOND
+# How late a thread may be for a timer's sake: as late as it may be at all.
+RACE_NS = 20 * MILLISECOND
+
+
+def later(
+    process: Process,
+    scheduler: Scheduler,
+    kind: str,
+    who: str,
+    subject: object,
+    act: Callable[[], None],
+    usual_ns: int = _SWITCH_NS,
+) -> None:
+    """Let a thread of `process` do ``act()`` after the time that it usually takes, or when the environment would rather
+    have it."""
+    action = partial(_act, process, scheduler.choices, f"{kind} {who}", act)
+    answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
+    due = scheduler.clock.now + usual_ns + _DELAYS_NS[answer]
+    raced = None
+    if scheduler.any_timers():
+        raced = scheduler.race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, RACE_NS, subject)
+    if raced is not None:
+        scheduler.at(raced, action)
+    else:
+        delay(scheduler, answer, usual_ns, action)
+
+
+def _act(process: Process, choices: Choices, what: str, act: Callable[[], None]) -> None:
+    # What threads do is no arrival at a loop, but may meet its steps in shared memory.
+    choices.note(what, process.steps)
+    act()
+
+
+def delay(scheduler: Scheduler, which: int, usual_ns: int, action: Callable[[], None]) -> None:
+    """Do `action` after the usual time, and as much later as ``DELAYS[which]`` says."""
+    due = scheduler.clock.now + usual_ns + _DELAYS_NS[which]
+    if _DELAYS_TURNS[which]:
+        scheduler.at(due, partial(scheduler.after_turns, _DELAYS_TURNS[which], action))
+    else:
+        scheduler.at(due, action)

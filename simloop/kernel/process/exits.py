@@ -1,0 +1,143 @@
+"""How processes end, and how others hear of it: exit(2), kill(2), wait(2), pidfd_open(2)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal as _signal  # constants only
+from collections.abc import Callable
+from functools import partial
+
+from simloop.kernel.descriptors import IN, File
+from simloop.kernel.errors import fail
+from simloop.kernel.process.delays import later
+from simloop.kernel.process.process import Process, State
+from simloop.kernel.process.signals import disposition
+from simloop.kernel.scheduler import Scheduler
+
+#: The process that adopts orphans.
+INIT_PID = 1
+
+
+def exit_status(code: int) -> int:
+    """As wait(2) tells of a process that has ended by itself."""
+    return (code & 0xFF) << 8
+
+
+class PidFd(File):
+    """A descriptor of a process: readable once it has ended (pidfd_open(2))."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        self.process = process
+        self.flags = os.O_RDWR
+
+    def __str__(self) -> str:
+        return f"the pidfd of {self.process.name}"
+
+    def mask(self) -> int:
+        return IN if self.process.status is not None else 0
+
+    def close(self) -> None:
+        self.process.observers.remove(self)
+
+
+def end(
+    process: Process, status: int, scheduler: Scheduler, tell: Callable[[Process], None], *, at_once: bool = False
+) -> None:
+    """`process` is over. As do_exit() in kernel/exit.c: what it had open is closed first, so that others may see the
+    end of its pipes before they see its own; its parent hears of it after that, whenever the kernel comes to it; or
+    `at_once`, for a process whose end itself comes when a choice says.
+
+    ``tell(parent)`` is called when the parent is to get its SIGCHLD.
+    """
+    if process.exited:
+        return
+    process.enter(State.ZOMBIE)
+    if process.files:
+        for fd in sorted(process.files):
+            process.close(fd)
+    for child in process.children:
+        # An orphan: init adopts it, and reaps it.
+        child.parent = None
+        if child.status is not None:
+            child.release()
+    process.children = ()
+    if at_once or process.parent is None:
+        _notify(process, status, tell)
+    else:
+        process.notify = notify = partial(_notify, process, status, tell)
+        later(process, scheduler, "process.exit", process.name, process, notify, 0)
+
+
+def _notify(process: Process, status: int, tell: Callable[[Process], None]) -> None:
+    if process.status is not None:
+        return
+    process.status = status
+    process.notify = None
+    for observer in process.observers:
+        observer.changed()
+    parent = process.parent
+    if parent is None:
+        process.release()
+        return
+    handler = disposition(parent, _signal.SIGCHLD)
+    if handler == _signal.SIG_IGN:
+        # "the child processes become zombies" only if it is not ignored (wait(2), NOTES).
+        reap(process)
+    if handler != _signal.SIG_DFL or parent.masked or parent.stopped:
+        tell(parent)  # for most there is nothing to tell: by default the signal does nothing
+
+
+def find_child(parent: Process, pid: int, *, asked: bool = False) -> Process | None:
+    """waitpid(2): a child that has ended and that `pid` means. None if there is none yet; ECHILD if there never
+    will be one.
+
+    Processes are parallel: one that is over may be seen to be by who has `asked`, in the middle of a turn, before its
+    parent's loop has heard of it.
+    """
+    children = [child for child in parent.children if child.pid == pid or (pid <= 0 and _means(parent, child, pid))]
+    if not children:
+        raise fail(errno.ECHILD)
+    if asked:
+        unseen = [child for child in children if child.exited and child.status is None]
+        if unseen:
+            for child in unseen:
+                if child.notify is not None:
+                    child.notify()
+            # Who ignores SIGCHLD has no child any more.
+            return find_child(parent, pid)
+    for child in children:
+        if child.status is not None:
+            return child
+    return None
+
+
+def _means(parent: Process, child: Process, pid: int) -> bool:
+    return pid == -1 or child.group == (parent.group if pid == 0 else -pid)
+
+
+def reap(child: Process) -> tuple[int, int]:
+    """Its pid and status, told once."""
+    assert child.parent is not None
+    assert child.status is not None
+    children = child.parent.children
+    child.parent.children = () if len(children) == 1 else tuple(other for other in children if other is not child)
+    child.parent = None
+    child.release()
+    child.table.reaped.append(child.pid)
+    return child.pid, child.status
+
+
+def meant(sender: Process, pid: int) -> list[Process]:
+    """kill(2): the processes of the sender's host that `pid` means. ESRCH if there are none."""
+    here = [process for process in sender.table.values() if process.state is not State.POWERED_OFF]
+    if pid > 0:
+        found = [process for process in here if process.pid == pid]
+    elif pid == -1:
+        found = [process for process in here if process is not sender]
+    else:
+        found = [process for process in here if process.group == (sender.group if pid == 0 else -pid)]
+    if not found:
+        raise fail(errno.ESRCH)
+    return found

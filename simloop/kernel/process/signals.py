@@ -1,0 +1,111 @@
+"""signal(7): what a signal does to a process, and which of them find a handler.
+
+A signal is let in at once, or waits while it is masked or its process is stopped. What has a handler is *caught*: its
+handler runs when the main thread of the process next has a turn, or out of its blocking call.
+"""
+
+from __future__ import annotations
+
+import signal as _signal  # constants only
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from simloop.kernel.process.process import Process, State
+from simloop.kernel.scheduler import Scheduler
+
+#: Those whose default action is to be ignored, or to go on.
+IGNORED = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH)
+#: And those whose default action is to stop the process.
+STOPPING = (_signal.SIGSTOP, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
+#: What Python itself does about some at its start (init_signals in Python/pylifecycle.c, Modules/signalmodule.c).
+_PYTHONS: dict[int, Any] = {
+    _signal.SIGINT: _signal.default_int_handler,
+    _signal.SIGPIPE: _signal.SIG_IGN,
+    _signal.SIGXFSZ: _signal.SIG_IGN,
+}
+
+
+class Effects(NamedTuple):
+    """What the kernel does to a process when a signal finds no handler, and when it does."""
+
+    end: Callable[[Process, int], None]
+    stop: Callable[[Process, int], None]
+    go_on: Callable[[Process], None]
+    catch: Callable[[Process, int], None]
+
+
+def name_of(number: int) -> str:
+    try:
+        return _signal.Signals(number).name
+    except ValueError:  # a real-time one
+        return f"signal {number}"
+
+
+def disposition(process: Process, number: int) -> Any:
+    """The handler of a signal, `SIG_IGN` or `SIG_DFL`."""
+    default = _PYTHONS.get(number, _signal.SIG_DFL)
+    return process.signal_handlers.get(number, default)
+
+
+def generate(process: Process, number: int, scheduler: Scheduler, effects: Effects) -> None:
+    """A signal comes to `process`, as at the end of kill(2). See prepare_signal() in kernel/signal.c of Linux."""
+    if not process.alive:
+        return  # a zombie takes everything
+    if number == _signal.SIGCONT:
+        process.pending = tuple(other for other in process.pending if other not in STOPPING)
+        if process.stopped:
+            process.enter(State.RUNNING)
+            effects.go_on(process)
+            _let_in(process, scheduler, effects)
+    elif number in STOPPING:
+        process.pending = tuple(other for other in process.pending if other != _signal.SIGCONT)
+    if number == _signal.SIGKILL:
+        effects.end(process, number)
+    elif number == _signal.SIGSTOP:
+        effects.stop(process, number)
+    elif number in process.masked or (process.stopped and not _is_ignored(process, number)):
+        # "Standard signals do not queue."
+        if number not in process.pending:
+            process.pending += (number,)
+    else:
+        _act(process, number, scheduler, effects)
+
+
+def _act(process: Process, number: int, scheduler: Scheduler, effects: Effects) -> None:
+    if _is_ignored(process, number):
+        return
+    if disposition(process, number) == _signal.SIG_DFL:
+        (effects.stop if number in STOPPING else effects.end)(process, number)
+    elif not _merges(process, number, scheduler):
+        process.caught_ns = scheduler.clock.now
+        effects.catch(process, number)
+
+
+def _merges(process: Process, number: int, scheduler: Scheduler) -> bool:
+    """Whether the same signal has come a moment ago, and the processor not yet to the process: then they are one."""
+    return (
+        number in process.signals
+        and scheduler.clock.now - process.caught_ns <= scheduler.max_stall_ns
+        and scheduler.choices.choose(f"{process.name} {name_of(number)}", "signal.merge", 2, process) == 1
+    )
+
+
+def _is_ignored(process: Process, number: int) -> bool:
+    handler = disposition(process, number)
+    return bool(handler == _signal.SIG_IGN or (handler == _signal.SIG_DFL and number in IGNORED))
+
+
+def _let_in(process: Process, scheduler: Scheduler, effects: Effects) -> None:
+    """Signals that had to wait, and need not any more. The lowest comes first (dequeue_signal() in kernel/signal.c)."""
+    while process.state is State.RUNNING:
+        number = next((number for number in sorted(process.pending) if number not in process.masked), None)
+        if number is None:
+            return
+        process.pending = tuple(other for other in process.pending if other != number)
+        _act(process, number, scheduler, effects)
+
+
+def set_mask(process: Process, masked: frozenset[int], scheduler: Scheduler, effects: Effects) -> None:
+    """sigprocmask(2)."""
+    process.masked = masked - {_signal.SIGKILL, _signal.SIGSTOP}
+    _let_in(process, scheduler, effects)

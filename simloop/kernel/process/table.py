@@ -1,0 +1,91 @@
+"""The processes of one world: their creation, their names and numbers, and the memory of those that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simloop.choices.choices import Choices
+from simloop.kernel.host import Host
+from simloop.kernel.process.pids import PidTable
+from simloop.kernel.process.process import Process
+
+# Above any number that the real kernel gives (PID_MAX_LIMIT), so that one that reaches a real kill or waitpid, as from
+# an object that outlives its world, hits nobody.
+FIRST_PID = 1 << 22
+#: So many processes are known before reaped ones are forgotten for the first time.
+PROCESSES_START = 64
+#: So many of the last processes' numbers may be given out again.
+PIDS_REUSED_MAX = 2
+
+
+class ProcessTable:
+    """All processes of a world in order of creation, but for those that nobody can know of any more.
+
+    Numbers are unique in the world, unless a choice gives one out again; names are what point ids and reports call a
+    process.
+    """
+
+    __slots__ = ("_by_host", "_choices", "_limit", "_names", "_pids", "_processes", "forgotten")
+
+    def __init__(self, choices: Choices) -> None:
+        self._choices = choices
+        self._processes: list[Process] = []
+        self._by_host: dict[Host, PidTable[Process]] = {}
+        self._names: dict[str, int] = {}
+        self._pids = FIRST_PID
+        self._limit = PROCESSES_START
+        #: A hash of what the forgotten ones have seen, for the fingerprint of the run.
+        self.forgotten = 0
+
+    def __iter__(self) -> Iterator[Process]:
+        return iter(self._processes)
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    def add(self, host: Host, program: str | None = None) -> Process:
+        """A new process on `host`, which runs `program`; one of the test's own functions if that is None."""
+        stem = host.name if program is None else f"{host.name}:{program}"
+        self._names[stem] = number = self._names.get(stem, 0) + 1
+        name = f"{stem}#{number}" if number > 1 else stem
+        table = self._by_host.get(host)
+        if table is None:
+            table = self._by_host[host] = PidTable()
+        process = Process(host, table, self._new_pid(table, name if program else ""), name)
+        if len(self._processes) >= self._limit:
+            self._forget_reaped()
+        self._processes.append(process)
+        table[process.pid] = process
+        return process
+
+    def _new_pid(self, table: PidTable[Process], name: str) -> int:
+        """A number that nobody has; for a named program perhaps one that somebody had. Such numbers come up again once
+        all have been used (pid_max in proc(5)), and whether they have been is not the program's to know."""
+        if name and table.reaped:
+            free = table.free()
+            count = min(len(free), PIDS_REUSED_MAX)
+            if count and (answer := self._choices.choose(name, "process.pid", 1 + count, free)):
+                pid = free[-answer]
+                table.reaped.remove(pid)
+                return pid
+        self._pids += 1
+        return self._pids
+
+    def _forget_reaped(self) -> None:
+        """Drop the programs that have ended and that nobody can wait for, so that a run may start any number of them
+        in little memory, most of it still in the processor's cache."""
+        kept = []
+        for process in self._processes:
+            left = process.parent or process.loop or process.children or process.holders or process.kept
+            if process.status is None or left:
+                kept.append(process)
+            else:
+                self.forgotten = hash((self.forgotten, process.pid, process.order))
+        self._processes = kept
+        self._limit = max(PROCESSES_START, 2 * len(kept))
+
+    def close(self) -> None:
+        """Let go of the tables by number, which hold on to processes."""
+        for table in self._by_host.values():
+            table.clear()
+        self._by_host.clear()

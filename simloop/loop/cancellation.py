@@ -1,0 +1,99 @@
+"""What reaches a loop from outside of asyncio and is no I/O: cancellations and the passing of time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import zlib
+from asyncio import events
+from types import CodeType, FrameType
+from typing import Any
+
+from simloop.choices.choices import Choices
+from simloop.loop.tasks import innermost, path_of
+from simloop.loop.timers import SimTimerHandle
+from simloop.sources import is_ours, is_stdlib
+
+
+class Cancellable:
+    """A task that the environment may cancel, and where in its life it is."""
+
+    __slots__ = ("_counts", "_waiter", "_who", "_withdrawn", "handle", "path", "sent", "task")
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.task = task
+        self.path = path_of(task)
+        #: The cancellation, once it is queued.
+        self.handle: events.Handle | None = None
+        #: Whether the cancellation has reached the task.
+        self.sent = False
+        self._withdrawn = False
+        self._waiter: object = self
+        self._who = ""
+        self._counts: dict[str, int] = {}
+
+    def over(self) -> bool:
+        """Whether there is nothing left to cancel."""
+        return self._withdrawn or self.task.done()
+
+    def withdraw(self) -> None:
+        """Cancel it no more, not even where that is queued already."""
+        self._withdrawn = True
+        if self.handle is not None:
+            self.handle.cancel()
+
+    def who(self) -> str:
+        """The task, the function in which it waits, and the how-manieth of its waits there: neither turns
+        of other tasks nor waits elsewhere change it."""
+        waiter = self.task._fut_waiter  # type: ignore[attr-defined]
+        if waiter is not self._waiter:
+            self._waiter = waiter
+            where = innermost(self.task)
+            self._counts[where] = number = self._counts.get(where, 0) + 1
+            self._who = f"{self.path}~{where}{f'#{number}' if number > 1 else ''}"
+        return self._who
+
+    def ask(self, choices: Choices) -> bool:
+        """Is it cancelled at this poll? If so, `handle` is what does it."""
+        if not choices.choose(self.who(), "cancel", 2, self.task):
+            return False
+        self.handle = events.Handle(self._cancel, (), self.task.get_loop(), contextvars.Context())
+        return True
+
+    def _cancel(self) -> None:
+        self.sent = self.task.cancel()
+
+    def mark(self) -> int:
+        """A number for the task that is the same in every process."""
+        return zlib.crc32(self.path.encode())
+
+
+class MadeByTest:
+    """Tells the tasks that the test function itself creates, also by way of asyncio's own functions, from those of
+    fixtures and of the libraries that it calls."""
+
+    def __init__(self) -> None:
+        self._code: CodeType | None = None
+
+    def main_is(self, coro: Any) -> None:
+        """The test function is the one that this coroutine runs."""
+        self._code = getattr(coro, "cr_code", None)
+
+    def __call__(self, task: asyncio.Task[Any]) -> bool:
+        if not task.get_loop().is_running():
+            # unittest runs the methods of a test case one after another: set-up, test, clean-up.
+            coro = task.get_coro()
+            if getattr(coro, "__name__", "").startswith("test"):
+                self.main_is(coro)
+            return False
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and (is_ours(file := frame.f_code.co_filename) or is_stdlib(file)):
+            # asyncio.wait_for() of Python 3.11 runs what it waits for in a task that nobody else can know.
+            if frame.f_code.co_name == "wait_for":
+                return False
+            frame = frame.f_back
+        return frame is not None and frame.f_code is self._code
+
+
+SimTimerHandle.__name__ = SimTimerHandle.__qualname__ = "TimerHandle"

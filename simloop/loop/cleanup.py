@@ -1,0 +1,67 @@
+"""End-of-run cleanup, and leak detection that does not depend on the garbage collector."""
+
+from __future__ import annotations
+
+import warnings
+
+from simloop.kernel.process.process import State
+from simloop.loop.crashed_tasks import keep
+from simloop.loop.loop import SimLoop
+from simloop.world.world import World
+
+
+def report_leftovers(loop: SimLoop) -> None:
+    """Say what asyncio says when the collector finds it: exceptions that nobody looked at, tasks that never ended,
+    open transports. Afterwards the loop has let go of them."""
+    resources = loop.resources
+    for task in resources.tasks:
+        if not task.done():
+            loop.call_exception_handler({"task": task, "message": "Task was destroyed but it is pending!"})
+        elif task._log_traceback:
+            loop.call_exception_handler(
+                {
+                    "message": f"{type(task).__name__} exception was never retrieved",
+                    "exception": task.exception(),
+                    "future": task,
+                }
+            )
+    for transport in resources.open_transports():
+        if not transport.is_closing():
+            warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, stacklevel=2, source=transport)
+            resources.reported.append(getattr(transport, "_pid", None))
+    resources.release()
+
+
+def abandon(loop: SimLoop) -> None:
+    """Close a loop in the middle of whatever it does: its world ends."""
+    loop.resources.release()
+    loop.stop_running()
+    loop.close()
+
+
+def discard_crashed(loop: SimLoop) -> None:
+    """Take apart the loop of a process that was cut off, without a ``finally``: its world ends."""
+    if loop.is_closed():
+        return  # its process had ended before
+    keep(loop.resources.silence())
+    loop.discard()
+
+
+def report_children(world: World) -> None:
+    """Warn of children of the test, and of what ``host.run`` has started, that nobody has waited for."""
+    for process in world.processes:
+        parent = process.parent
+        if parent is None or parent.environ is not None or process.state is State.POWERED_OFF:
+            continue
+        if isinstance(parent.loop, SimLoop) and process.pid in parent.loop.resources.reported:
+            continue  # by its transport
+        what = (
+            "has ended, and is a zombie: nobody has waited for it"
+            if process.exited
+            else "is still running, and nobody has waited for it"
+        )
+        warnings.warn(
+            f"child {process.name} (pid {process.pid}), started at {process.started_at}, {what}",
+            ResourceWarning,
+            stacklevel=2,
+        )

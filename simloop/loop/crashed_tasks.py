@@ -1,0 +1,52 @@
+"""Coroutines that a power cut has stopped for good.
+
+To let go of a suspended coroutine is to close it, and that runs its ``finally``, which no power cut does. So they are
+kept, up to a number, and beyond it closed in a world in which every call fails: not even what runs late then reaches
+anything.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import warnings
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from simloop.choices.choices import Choices
+from simloop.loop.tasks import close_coroutine
+from simloop.world import active
+from simloop.world.world import World
+
+KEPT_MAX = 1000
+
+_kept: deque[Any] = deque()
+
+
+def keep(coroutines: Iterable[Any]) -> None:
+    """They are never resumed. Call it in or after the run that they belong to."""
+    if not _kept:
+        atexit.register(close, 0)
+    _kept.extend(coroutines)
+    close(KEPT_MAX)
+
+
+def close(left: int) -> None:
+    """Close the oldest ones, but for so many."""
+    if len(_kept) <= left:
+        return
+    nowhere = World(Choices())
+    nowhere.root.lose_power()
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        # What was left open is no news.
+        with active.world_entered(nowhere), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            while len(_kept) > left:
+                close_coroutine(_kept.popleft())
+    finally:
+        sys.unraisablehook = hook
+        nowhere.close()
+    if not left:
+        atexit.unregister(close)

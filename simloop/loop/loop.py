@@ -1,0 +1,579 @@
+"""The asyncio loop over the simulated selector.
+
+This is the one module that touches private parts of asyncio. What it relies on was read in CPython 3.11.7,
+3.12.1 and 3.13.0 (Lib/asyncio/base_events.py, selector_events.py, unix_events.py), and
+`tests/test_asyncio_private.py` fails when one of them changes.
+
+The turn is stock asyncio's: poll, append the callbacks of ready I/O, append due timers, run exactly the
+batch that is queued then. Nothing from outside enters at any other place. What the environment may choose
+is which arrivals a poll sees, their order, and how time passes; profile ``portable`` adds orders that the
+documentation of asyncio leaves open, and ``hostile`` lets any ready task step run next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import sys
+import warnings
+import weakref
+from _thread import get_ident
+from asyncio import base_events, events, format_helpers, tasks
+from collections.abc import Callable, Coroutine, Sized
+from functools import cached_property
+from typing import Any
+
+from simloop.errors import StepLimitError
+from simloop.kernel.clock import READ_NS, SECOND
+from simloop.kernel.epoll import SimSelector
+from simloop.kernel.process.process import Process
+from simloop.loop.cancellation import Cancellable, MadeByTest
+from simloop.loop.registry import ResourceRegistry
+from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
+from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
+from simloop.loop.tasks import OrderedWeakSet, SimFuture, SimHandle, SimTask, task_of
+from simloop.loop.timers import SimTimerHandle, TimerNames, rivals_of
+from simloop.loop.tracer import Tracer
+from simloop.loop.turns import SteppedLoop
+from simloop.world import active
+from simloop.world.world import World
+
+_new: Any = object.__new__
+_copy_context = contextvars.copy_context
+_MAXIMUM_SELECT_TIMEOUT = 24 * 3600
+# Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
+_MIN_SCHEDULED_TIMER_HANDLES = 100
+_MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
+_eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
+
+
+class SimLoop(SteppedLoop):
+    """The stock selector event loop of one simulated process."""
+
+    # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
+    __slots__ = (
+        "_cancellable", "_candidates", "_clock", "_orphans", "_prefix", "_scheduler", "_selector", "_shuffles",
+        "_sim_numbers", "_task_count", "_timer_names", "last_turn", "may_cancel_new", "process", "resources", "thread",
+        "timers", "tracer", "world",
+    )  # fmt: skip
+
+    # What the base classes set and the stubs do not know.
+    _ready: Any
+    _scheduled: list[Any]
+    timers: Sized
+    _selector: SimSelector
+    _stopping: bool
+    _closed: bool
+    _debug: bool
+    _timer_cancelled_count: int
+    _default_executor: Any
+    _task_factory: Any
+    _thread_id: int | None
+    _signal_handlers: dict[int, Any]
+
+    def __init__(self, world: World, process: Process) -> None:
+        set_up_stock(self)
+        self.world = world
+        self.process = process
+        self.last_turn = 0
+        self.thread = None  # read in each turn: an attribute of its class would be slower to find
+        self.tracer: Tracer | None = world.tracer
+        self.timers = self._scheduled
+        self._clock = world.scheduler.clock
+        self._sim_numbers = 0
+        self.resources = ResourceRegistry()
+        self._task_count = 0
+        # The functions of the tasks that no task has created.
+        self._orphans: list[str] = []
+        self._cancellable: list[Cancellable] = []
+        self._prefix = "" if process is world.root else f"{process.name}/"
+        self._timer_names = TimerNames(self._prefix)
+        #: Decides which new tasks the environment may cancel, beside those that are declared.
+        self.may_cancel_new = MadeByTest() if world.cancel_own else None
+        self._shuffles = world.profile != "cpython"
+        self._scheduler = world.scheduler
+        self._selector = selector = SimSelector(world.scheduler, process)
+        self._candidates = selector.candidates
+        if self.tracer is not None:
+            # Only a watched loop pays for being watched.
+            self.call_soon = self._call_soon_watched  # type: ignore[method-assign]
+        selector.loop = self
+        process.loop = self
+        world.scheduler.loops.append(self)
+
+    # --- below asyncio --------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """Virtual seconds since the simulated machine booted."""
+        return self._clock.read() / SECOND
+
+    def _close_self_pipe(self) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> Any:
+        raise active.escape("TLS", "TLS is not simulated yet; connect without it")
+
+    def close(self) -> None:
+        if not self._closed and self._thread_id is None:
+            self.world.scheduler.loops.remove(self)
+            self._selector.loop = None
+            # Tasks know their loop: a registry that outlives it would leave both to the collector.
+            self.resources.tasks.clear()
+            self.main_task = None
+            if self._default_executor is None and not self._signal_handlers and not self._debug:
+                # What the stock close() does, through three classes, where it finds nothing else to do.
+                self._closed = self._executor_shutdown_called = True
+                self._ready.clear()
+                self._scheduled.clear()
+                self._selector.close()
+                self._selector = None  # type: ignore[assignment]
+                return
+        super().close()
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> events.Handle:
+        if self._debug or self._closed:
+            debugged = super().call_soon(callback, *args, context=context)
+            if debugged._source_traceback:  # type: ignore[attr-defined]
+                del debugged._source_traceback[-1]  # type: ignore[attr-defined]
+            return debugged
+        handle: SimHandle = _new(SimHandle)
+        handle._context = _copy_context() if context is None else context
+        handle._loop = self
+        handle._callback = callback
+        handle._args = args
+        handle._cancelled = False
+        handle._repr = handle._source_traceback = None
+        self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> events.Handle:
+        if not self._debug:
+            # Nobody waits in a real poll, to be woken.
+            return SimLoop.call_soon(self, callback, *args, context=context)
+        debugged = super().call_soon_threadsafe(callback, *args, context=context)
+        if debugged._source_traceback:  # type: ignore[attr-defined]
+            del debugged._source_traceback[-1]  # type: ignore[attr-defined]
+        return debugged
+
+    def _call_soon_watched(
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> events.Handle:
+        handle = SimLoop.call_soon(self, callback, *args, context=context)
+        if self.tracer is not None:
+            self.tracer.queued(handle)
+        return handle
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> events.TimerHandle:
+        if self._debug or self._closed or when is None:
+            debugged_timer = super().call_at(when, callback, *args, context=context)
+            if debugged_timer._source_traceback:  # type: ignore[attr-defined]
+                del debugged_timer._source_traceback[-1]  # type: ignore[attr-defined]
+            return debugged_timer
+        timer = SimTimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
+
+    # --- tasks and futures ----------------------------------------------------------------------------
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return SimFuture(loop=self)
+
+    def create_task(  # type: ignore[override]
+        self,
+        coro: Any,
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+        **kwargs: Any,
+    ) -> asyncio.Task[Any]:
+        factory = self._task_factory
+        if factory is not None:
+            if factory is not _eager_task_factory:
+                return super().create_task(coro, name=name, context=context, **kwargs)
+            kwargs["eager_start"] = True
+        if self._closed:
+            self._check_closed()  # type: ignore[attr-defined]
+        self._task_count = number = self._task_count + 1
+        task = SimTask.__new__(SimTask)
+        task.sim_number = number
+        task.sim_children = None
+        parent = tasks.current_task(self)
+        if type(parent) is SimTask:
+            siblings = parent.sim_children
+            if siblings is None:
+                siblings = parent.sim_children = []
+            task.sim_origin = (parent.sim_origin, siblings, len(siblings), self._prefix)
+        else:
+            siblings = self._orphans
+            task.sim_origin = (None, siblings, len(siblings), self._prefix)
+        siblings.append(getattr(coro, "__name__", "?"))
+        if name is None:
+            # Named per run: asyncio's own counter goes on from run to run.
+            name = f"Task-{number}"
+        if kwargs:
+            task.__init__(coro, loop=self, name=name, context=context, **kwargs)  # type: ignore[misc]
+        else:
+            task.__init__(coro, loop=self, name=name, context=context)  # type: ignore[misc]
+        if self._debug and task._source_traceback:  # type: ignore[attr-defined]
+            # As in stock asyncio: it ends with the line that called here.
+            del task._source_traceback[-1]  # type: ignore[attr-defined]
+        if self.tracer is not None:
+            self.tracer.created(task)
+        if self.may_cancel_new is not None and self.may_cancel_new(task):
+            self.may_cancel(task)
+        self.resources.add_task(task)
+        return task
+
+    def create_main(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
+        """The main task, whose path is ``0``."""
+        task = self.create_task(coro, context=context)
+        assert isinstance(task, SimTask)
+        self._orphans.pop()
+        task.sim_origin = (None, [], -1, self._prefix)
+        self.main_task = task
+        if self.may_cancel_new is not None:
+            self.may_cancel_new.main_is(coro)
+        return task
+
+    # --- transports and async generators --------------------------------------------------------------
+
+    @cached_property
+    def _asyncgens(self) -> OrderedWeakSet:
+        self.resources.asyncgens = found = OrderedWeakSet()
+        return found
+
+    @cached_property
+    def _transports(self) -> weakref.WeakValueDictionary[int, Any]:
+        # As in selector_events.py, but made by the runs that have any.
+        found: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.resources.transports = found
+        return found
+
+    def _make_read_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self.resources.add_transport(super()._make_read_pipe_transport(*args, **kwargs))  # type: ignore[misc]
+
+    def _make_write_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self.resources.add_transport(super()._make_write_pipe_transport(*args, **kwargs))  # type: ignore[misc]
+
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self.resources.add_transport(
+            await super()._make_subprocess_transport(*args, **kwargs)  # type: ignore[misc]
+        )
+
+    @cached_property
+    def _guests(self) -> dict[int, SimLoop]:
+        """The loops of the async generators that were begun in other processes' turns, by address."""
+        return {}
+
+    # The interpreter has one pair of these hooks. A generator keeps the one for its end from when it was begun.
+
+    def _set_asyncgen_hooks(self) -> None:
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+
+    def _asyncgen_firstiter_hook(self, generator: Any) -> None:
+        # It may be another process's turn, in the middle of one of this loop.
+        loop: Any = events._get_running_loop()
+        if isinstance(loop, SimLoop) and loop is not self:
+            self._guests[id(generator)] = loop
+        else:
+            loop = self
+            if "_guests" in self.__dict__:
+                self._guests.pop(id(generator), None)  # of one that had this address
+        asyncio.BaseEventLoop._asyncgen_firstiter_hook(loop, generator)  # type: ignore[attr-defined]
+
+    def _asyncgen_finalizer_hook(self, generator: Any) -> None:
+        loop: Any = self
+        if "_guests" in self.__dict__:
+            loop = self._guests.pop(id(generator), self)
+        asyncio.BaseEventLoop._asyncgen_finalizer_hook(loop, generator)  # type: ignore[attr-defined]
+
+    async def shutdown_asyncgens(self) -> None:
+        self.resources.has_asyncgens()
+        await super().shutdown_asyncgens()
+
+    def call_exception_handler(self, context: Any) -> None:
+        if self.process.alive:
+            super().call_exception_handler(context)
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """As documented; the stock version waits in a thread of its own."""
+        self._executor_shutdown_called = True
+        executor = self._default_executor
+        if executor is None:
+            return
+        executor.shutdown(wait=False)
+        workers = self.world.workers(executor, 1, "asyncio")
+        if not workers.active:
+            return
+        idle = self.create_future()
+        self.world.scheduler.when(
+            lambda: not workers.active,
+            lambda: None if idle.done() else idle.set_result(None),
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                await idle
+        except TimeoutError:
+            warnings.warn(
+                f"The executor did not finishing joining its threads within {timeout} seconds.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def stop_running(self) -> None:
+        """Be idle from now on, whoever ran it."""
+        self._thread_id = None
+
+    def discard(self) -> None:
+        """Close it after a power cut: nothing of it is told to anybody."""
+        self.main_task = None
+        self._ready.clear()
+        self._selector.loop = None
+        self._closed = True
+
+    # --- cancellations from outside -------------------------------------------------------------------
+
+    def may_cancel(self, task: asyncio.Task[Any]) -> None:
+        """Declare that the environment may cancel `task`, once, at any poll from now on."""
+        if not any(entry.task is task for entry in self._cancellable):
+            self.let_cancel(Cancellable(task))
+
+    def let_cancel(self, entry: Cancellable) -> None:
+        self._cancellable.append(entry)
+        self.world.scheduler.idle_arrivals = True
+
+    # --- the turn -------------------------------------------------------------------------------------
+
+    def _run_once(self) -> None:
+        # The hot path of every run: measure before you change it (benchmarks/), and see that the oracle
+        # still agrees (tests/oracle/).
+        scheduled = self._scheduled
+        if scheduled:
+            self._drop_cancelled_timers()
+        ready = self._ready
+        # A turn costs one look at the clock, however often it looks: a loop that spins must see time pass.
+        clock = self._clock
+        clock.now += READ_NS
+        timeout: float | None
+        if ready or self._stopping:
+            timeout = 0
+            if scheduled:
+                self._maybe_stall()
+        elif scheduled:
+            timeout = scheduled[0]._when - clock.now / SECOND
+            timeout = 0 if timeout < 0 else min(timeout, _MAXIMUM_SELECT_TIMEOUT)
+        else:
+            timeout = None
+        queued = len(ready)
+        world = self.world
+        process = self.process
+        choices = world.choices
+        marks = 0
+        scheduler = self._scheduler
+        arrivals = scheduler.arrivals
+        if self.thread is not None:
+            self._poll_in_thread(self.thread, timeout)
+        elif (
+            timeout == 0
+            and not (arrivals and arrivals[0][0] <= clock.now)
+            and not scheduler.held
+            and not scheduler.parked
+            and len(scheduler.loops) == 1
+        ):
+            # All that poll() would do: in most turns of most runs nothing arrives, and there is nobody else.
+            scheduler.turn = self.last_turn = scheduler.turn + 1
+        else:
+            scheduler.poll(self, timeout)
+        if process.signals and self.thread is None and world.signals is not None:
+            world.signals.handle(world, process, at_poll=True)
+        if self._candidates and (found := self._selector.collect()):
+            if self._shuffles:
+                for event in found:
+                    before = len(ready)
+                    self._process_events([event])  # type: ignore[attr-defined]
+                    swap_handlers(ready, before, self.process.name, choices.order)
+            else:
+                self._process_events(found)  # type: ignore[attr-defined]
+            for key, mask in found:
+                marks = hash((marks, key.fd, mask))
+        if self._cancellable:
+            marks += self._cancel_from_outside()
+        if scheduled:
+            self._collect_due_timers()
+        if self._shuffles:
+            shuffle_batch(ready, queued, world.profile, self.process.name, choices.order)
+        ntodo = len(ready)
+        if ntodo > queued:
+            # Between arrivals a loop decides nothing: what arrived after how many steps is its whole order.
+            process.order = hash((process.order, process.steps + queued, ntodo - queued, marks))
+            choices.trail += clock.now
+        process.steps += ntodo
+        world.steps = steps = world.steps + ntodo
+        choices.trail += steps
+        if steps > world.max_steps:
+            raise StepLimitError(
+                f"the run took more than {world.max_steps} callbacks (max_steps): raise max_steps, "
+                f"or look for what never rests; last was {self._describe_next()}"
+            )
+        if self._debug or self.tracer is not None:
+            self._run_batch_watched(ntodo)
+            return
+        while ntodo:
+            ntodo -= 1
+            handle = ready.popleft()
+            if not handle._cancelled:
+                # Handle._run(), without the call.
+                args = handle._args
+                try:
+                    # Most have none, or one: to unpack them costs as much as all else here.
+                    if not args:
+                        handle._context.run(handle._callback)
+                    elif len(args) == 1:
+                        handle._context.run(handle._callback, args[0])
+                    else:
+                        handle._context.run(handle._callback, *args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self._callback_failed(handle, error)
+        # As in stock asyncio: no reference to the last handle outlives the turn.
+        handle = args = None
+
+    def _callback_failed(self, handle: Any, error: BaseException) -> None:
+        """As Handle._run() reports it (Lib/asyncio/events.py)."""
+        callback = format_helpers._format_callback_source(handle._callback, handle._args)
+        message = f"Exception in callback {callback}"
+        self.call_exception_handler({"message": message, "exception": error, "handle": handle})
+
+    def run_to_end(self, task: asyncio.Task[Any]) -> Any:
+        """``run_until_complete(task)`` for a task of this loop, in fewer steps: turns until it is done,
+        and the one in which the stock loop would be told to stop."""
+        hooks = sys.get_asyncgen_hooks()
+        self._thread_id = get_ident()
+        self._set_asyncgen_hooks()
+        events._set_running_loop(self)
+        try:
+            while not task.done():
+                self._run_once()
+                if self._stopping:
+                    break
+            if not task.done():
+                raise RuntimeError("Event loop stopped before Future completed.")
+            self._stopping = True  # so that the poll of the last turn does not wait
+            self._run_once()
+        finally:
+            self._stopping = False
+            self._thread_id = None
+            events._set_running_loop(None)
+            sys.set_asyncgen_hooks(*hooks)
+        return task.result()
+
+    def _collect_due_timers(self) -> None:
+        scheduled = self._scheduled
+        end_time = self._clock.now / SECOND + CLOCK_RESOLUTION
+        if not scheduled or scheduled[0]._when >= end_time:
+            return
+        due = []
+        while scheduled and scheduled[0]._when < end_time:
+            handle = heapq.heappop(scheduled)
+            handle._scheduled = False
+            due.append(handle)
+        if len(due) > 1:
+            due = order_timers(due, self.world.profile, self._timer_names, self.world.choices.order)
+        self._ready.extend(due)
+
+    def _drop_cancelled_timers(self) -> None:
+        scheduled = self._scheduled
+        size = len(scheduled)
+        if (
+            size > _MIN_SCHEDULED_TIMER_HANDLES
+            and self._timer_cancelled_count / size > _MIN_CANCELLED_TIMER_HANDLES_FRACTION
+        ):
+            kept = []
+            for handle in scheduled:
+                if handle._cancelled:
+                    handle._scheduled = False
+                else:
+                    kept.append(handle)
+            heapq.heapify(kept)
+            # In place: the turn holds on to the list.
+            scheduled[:] = kept
+            self._timer_cancelled_count = 0
+        else:
+            while scheduled and scheduled[0]._cancelled:
+                self._timer_cancelled_count -= 1
+                heapq.heappop(scheduled)._scheduled = False
+
+    def _maybe_stall(self) -> None:
+        """While callbacks are ready time may pass, as in a slow step: until one of the next timers is due."""
+        scheduler = self.world.scheduler
+        timer = self._scheduled[0]
+        gap = int(timer._when * SECOND) + 1 - self._clock.now
+        if 0 < gap <= scheduler.max_stall_ns:
+            rivals = rivals_of(self._scheduled, self._clock.now, scheduler.max_stall_ns)
+            answer = self.world.choices.choose(self._timer_names(timer), "cpu.stall", 1 + len(rivals), self)
+            if answer:
+                self._clock.now = rivals[answer - 1] + 1
+
+    def _cancel_from_outside(self) -> int:
+        """An outside cancellation is an arrival: it is queued at the poll like a ready callback. Returns a
+        number for what was cancelled, 0 for nothing."""
+        marks = 0
+        for entry in list(self._cancellable):
+            if entry.over():
+                self._cancellable.remove(entry)
+            elif entry.ask(self.world.choices):
+                self._cancellable.remove(entry)
+                self._ready.append(entry.handle)
+                self.world.cancellations += 1
+                marks += 1 + entry.mark()
+        return marks
+
+    def _run_batch_watched(self, ntodo: int) -> None:
+        """The same batch with asyncio's debug checks, or with somebody watching."""
+        tracer = self.tracer
+        for _ in range(ntodo):
+            handle = self._ready.popleft()
+            if handle._cancelled:
+                continue
+            if tracer is not None:
+                tracer.before(self, handle)
+            try:
+                self._current_handle = handle
+                if self._debug:
+                    began = self.time()
+                    handle._run()
+                    self._warn_of_slow(handle, self.time() - began)
+                else:  # a watched run must not look at the clock, which would move it
+                    handle._run()
+            finally:
+                self._current_handle = None
+            if tracer is not None:
+                tracer.after(self, handle)
+        # As in stock asyncio: a traceback may keep this frame, and must not keep the handle with it.
+        handle = None
+
+    def _warn_of_slow(self, handle: Any, took: float) -> None:
+        """asyncio's warning about a callback that blocks its loop, in virtual time."""
+        if took >= self.slow_callback_duration:
+            task = task_of(handle)
+            what = repr(task) if task is not None else str(handle)
+            # The module's own name for it, which is what tests replace.
+            base_events.logger.warning("Executing %s took %.3f seconds", what, took)  # type: ignore[attr-defined]
+
+    def _describe_next(self) -> str:
+        task = next((step for handle in self._ready if (step := task_of(handle)) is not None), None)
+        return f"task {task.get_name()!r}" if task is not None else "a plain callback"

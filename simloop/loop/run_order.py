@@ -1,0 +1,79 @@
+"""The orders that a profile adds to those which stock asyncio can have (design, section 4).
+
+``portable``: what asyncio's documentation leaves open. ``hostile``: any ready task step may run next, which
+no loop does today, for tests whose I/O is mocked away. ``cpython`` adds nothing; only the order of timers
+with one deadline, which is undefined there too, is decided here for all three.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+from simloop.choices.choices import permute
+from simloop.loop.stock_state import CLOCK_RESOLUTION
+from simloop.loop.tasks import path_of, task_of
+
+Ask = Callable[[str, str, int, object], int]
+"""``ask(who, kind, n, subject)``: `Choices.order`."""
+
+# A coarser clock than Linux's cannot tell timers apart that are due within this many seconds.
+_COARSE_CLOCK = 1e-3
+
+
+def order_timers(due: list[Any], profile: str, who: Callable[[Any], str], ask: Ask) -> list[Any]:
+    """Due timers in an order of the environment: those with one deadline in any; `portable` also permutes
+    those within a millisecond."""
+    span, kind = (CLOCK_RESOLUTION, "timer.tie") if profile == "cpython" else (_COARSE_CLOCK, "order.timer")
+    ordered: list[Any] = []
+    start = 0
+    for end in range(1, len(due) + 1):
+        if end == len(due) or due[end]._when - due[start]._when > span:
+            group = due[start:end]
+            ordered += (
+                permute(group, lambda handle, later: ask(who(handle), kind, len(later) + 1, handle))
+                if len(group) > 1
+                else group
+            )
+            start = end
+    return ordered
+
+
+def swap_handlers(ready: deque[Any], before: int, who: str, ask: Ask) -> None:
+    """portable: of the two callbacks of one descriptor that a poll has appended to the `before` others, the
+    writer's may come before the reader's."""
+    if len(ready) - before == 2 and ask(who, "order.fd", 2, ready[-1]):
+        ready[-1], ready[-2] = ready[-2], ready[-1]
+
+
+def shuffle_batch(ready: deque[Any], queued: int, profile: str, who: str, ask: Ask) -> None:
+    """portable: what arrived at the poll may come before what was queued. hostile: task steps in any order, also
+    before the program's own plain callbacks, which keep theirs. asyncio's own callbacks nothing overtakes:
+    `sock_connect` clears its writer in one, and would fail where no program is at fault."""
+    if 0 < queued < len(ready) and ask(who, "order.arrival", 2, None):
+        ready.rotate(-queued)
+    if profile != "hostile":
+        return
+    shuffled: list[Any] = []
+    for fixed, handles in groupby(ready, _is_asyncios):
+        group = list(handles)
+        shuffled += group if fixed or len(group) < 2 else permute(group, lambda handle, later: _ask(handle, later, ask))
+    ready.clear()
+    ready.extend(shuffled)
+
+
+def _ask(handle: Any, later: list[Any], ask: Ask) -> int:
+    """By how many of the `later` ones is this one overtaken?"""
+    task = task_of(handle)
+    if task is not None:
+        return ask(path_of(task), "order.task", len(later) + 1, (handle, later))
+    steps = next((at for at, other in enumerate(later) if task_of(other) is None), len(later))
+    name = getattr(handle._callback, "__name__", "callback")
+    return ask(f"@{name}", "order.task", steps + 1, (handle, later)) if steps else 0
+
+
+def _is_asyncios(handle: Any) -> bool:
+    module = getattr(handle._callback, "__module__", None) or ""
+    return task_of(handle) is None and module.partition(".")[0] in ("asyncio", "_asyncio", "simloop")

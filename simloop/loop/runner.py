@@ -1,0 +1,193 @@
+"""`asyncio.run` for simulated processes: in one go for the test itself, as a state machine for those that run turn by
+turn in other processes' waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal  # constants only
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from types import CoroutineType
+from typing import Any, Generic, TypeVar
+
+from simloop.errors import ConfigurationError, HostCrashedError, ProcessEndedError
+from simloop.kernel.process.exits import exit_status
+from simloop.kernel.process.process import Process
+from simloop.kernel.process.signals import name_of
+from simloop.loop.cleanup import report_leftovers
+from simloop.loop.loop import SimLoop
+from simloop.world.world import World
+
+T = TypeVar("T")
+Main = Callable[[], Coroutine[Any, Any, T]]
+
+
+def coroutine_for(main: Main[T]) -> Coroutine[Any, Any, T]:
+    """What ``main()`` returns, if it is an async function; else `ConfigurationError`."""
+    if not callable(main):
+        raise ConfigurationError(f"expected an async function of no arguments, not {main!r}")
+    coro = main()
+    if type(coro) is not CoroutineType and not asyncio.iscoroutine(coro):
+        if isinstance(coro, Awaitable) and hasattr(coro, "close"):
+            coro.close()
+        raise ConfigurationError(f"expected an async function, but {main!r} returned {type(coro).__name__}")
+    return coro
+
+
+class ProcessRunner(Generic[T]):
+    """`asyncio.run` as a state machine: takes the main coroutine of a process through its stages, one turn at a time.
+
+    ``on_end(status)`` is called when it is through, with what wait(2) is to say of the process; with None if the
+    process has died meanwhile.
+    """
+
+    def __init__(
+        self, world: World, process: Process, main: Coroutine[Any, Any, T], on_end: Callable[[int | None], None]
+    ) -> None:
+        self._world = world
+        self._process = process
+        self._process.on_kill = self._died
+        self._on_end = on_end
+        # Nothing is inherited from whoever starts a process.
+        self._context = contextvars.Context()
+        self._name = getattr(main, "__qualname__", "a coroutine")
+        self._stages: Iterator[asyncio.Future[Any]] | None = None
+        self.over = False
+        self._lost = False
+        #: What ended it from outside of its main task.
+        self._error: BaseException | None = None
+        previous, world.current = world.current, self._process
+        try:
+            self.loop = loop = SimLoop(world, self._process)
+            loop.run_by_turns(self._next_stage, self._broken)
+            self._task: asyncio.Task[T] = loop.create_main(main, self._context)
+            loop.until = self._task
+        finally:
+            world.current = previous
+
+    def _next_stage(self, quiet: bool) -> None:
+        loop = self.loop
+        # As shut_down() does: leave out what would find nothing to do.
+        if not quiet and not loop.is_quiet():
+            if self._stages is None:
+                self._stages = shutdown_stages(loop, self._context)
+            loop.until = next(self._stages, None)
+            if loop.until is not None:
+                return
+            if self._task.done() and not self._task.cancelled():
+                self._task.exception()  # it is raised where `result` is asked for: nobody need be told of it
+            report_leftovers(loop)
+        self.over = True
+        self._process.on_kill = None
+        if loop.was_interrupted(self._task):
+            self._error = KeyboardInterrupt()
+        loop.end_turns()
+        self._ended(self._status())
+
+    def _broken(self, error: BaseException) -> None:
+        """`error` came out of the loop, as it would come out of `asyncio.run`, which closes everything then."""
+        if self._error is not None:
+            self._stages = iter(())  # out of the closing, too
+        self._error = error
+        self._next_stage(False)
+
+    def _died(self) -> None:
+        if not self.over:
+            self.over = self._lost = True
+            self._ended(None)
+
+    def _ended(self, status: int | None) -> None:
+        self._on_end(status)
+        # Its generator and its loop know this object: nothing is to be left to the collector.
+        self._stages = None
+        self.loop.on_stop = self.loop.on_break = self.loop.until = None
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does under `asyncio.run`: the main task is cancelled."""
+        # Through the queue, so that it wakes the loop and happens in a turn of its own process.
+        if self._process.alive:
+            self.loop.call_soon_threadsafe(self._task.cancel)
+
+    def _status(self) -> int:
+        """Its status as wait(2) gives it: as Python ends when an exception comes out of the main
+        module."""
+        error, task = self._error, self._task
+        if error is None and task.done() and not task.cancelled():
+            error = task.exception()
+            if error is None:
+                # What a program returns; nobody waits for the processes of `SimHost.run`.
+                value = task.result()
+                return exit_status(value) if isinstance(value, int) else 0
+        if isinstance(error, KeyboardInterrupt):
+            # "kills itself with SIGINT" (exit_sigint in Modules/main.c).
+            return int(signal.SIGINT)
+        if isinstance(error, SystemExit):
+            return exit_status(exit_code(error))
+        return exit_status(1)
+
+    def result(self) -> T:
+        if self._lost and self._process.status is None:
+            host = self._process.host.name
+            raise HostCrashedError(f"host {host!r} lost power while it ran {self._name}()")
+        returncode = os.waitstatus_to_exitcode(self._process.status or 0)
+        if self._lost or isinstance(self._error, (KeyboardInterrupt, SystemExit)):
+            how = f"exit code {returncode}" if returncode >= 0 else name_of(-returncode)
+            raise ProcessEndedError(f"{self._process.name} was ended by {how} while it ran {self._name}()", returncode)
+        if self._error is not None:
+            raise self._error
+        return self._task.result()
+
+
+def exit_code(error: SystemExit) -> int:
+    """The exit code that `sys.exit` asks for (handle_system_exit in Python/pythonrun.c)."""
+    if error.code is None:
+        return 0
+    return error.code if isinstance(error.code, int) else 1
+
+
+def run_main(loop: SimLoop, main: Main[T]) -> T:
+    """`asyncio.run`, from the main task to the closing of the loop, for the process that the run itself is."""
+    task = loop.create_main(coroutine_for(main), contextvars.copy_context())
+    try:
+        value: T = loop.run_to_end(task)
+    except (asyncio.CancelledError, KeyboardInterrupt) as error:
+        if loop.was_interrupted(task) or (error is loop.process.broken_by and isinstance(error, KeyboardInterrupt)):
+            raise ProcessEndedError("SIGINT has ended the test itself", -signal.SIGINT) from error
+        raise
+    finally:
+        was_quiet = shut_down(loop)
+    if not was_quiet:
+        report_leftovers(loop)
+    loop.close()
+    return value
+
+
+def shut_down(loop: SimLoop) -> bool:
+    """Take an idle loop through `shutdown_stages`; True if nothing was left to be done."""
+    if loop.is_quiet():
+        return True
+    for stage in shutdown_stages(loop):
+        loop.run_until_complete(stage)
+    return False
+
+
+def shutdown_stages(loop: SimLoop, context: contextvars.Context | None = None) -> Iterator[asyncio.Future[Any]]:
+    """What `asyncio.Runner.close` does before it closes the loop (Lib/asyncio/runners.py): the futures to be run until
+    they are done, one after another."""
+    pending = loop.resources.pending_tasks()
+    if pending:
+        for task in pending:
+            task.cancel()
+        yield asyncio.gather(*pending, return_exceptions=True)
+        for task in pending:
+            if not task.cancelled() and task.exception() is not None:
+                loop.call_exception_handler(
+                    {
+                        "message": "unhandled exception during asyncio.run() shutdown",
+                        "exception": task.exception(),
+                        "task": task,
+                    }
+                )
+    yield loop.create_task(loop.shutdown_asyncgens(), context=context)
+    yield loop.create_task(loop.shutdown_default_executor(300), context=context)

@@ -1,0 +1,98 @@
+"""Timers of one loop: their names for point ids, and the deadlines that arrivals may race."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import events
+from typing import Any
+
+from simloop.kernel.clock import SECOND
+from simloop.kernel.scheduler import RIVALS
+from simloop.loop.tasks import innermost, path_of, task_of
+
+#: How far into a heap of timers it is worth looking for the next few.
+_TIMERS_LOOKED_AT = 32
+
+
+class SimTimerHandle(events.TimerHandle):
+    """A timer that can be told from others by who waits for it."""
+
+    __slots__ = ("sim_who",)
+
+    sim_who: str
+
+
+class TimerNames:
+    """Names the timers of one loop for point ids: by the task that waits, and a number per such name."""
+
+    __slots__ = ("_counts", "_prefix")
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._counts: dict[str, int] = {}
+
+    def __call__(self, handle: Any) -> str:
+        try:
+            who: str = handle.sim_who
+        except AttributeError:
+            owner = self._owner(handle)
+            self._counts[owner] = number = self._counts.get(owner, 0) + 1
+            who = f"{owner}{f'#{number}' if number > 1 else ''}"
+            if isinstance(handle, SimTimerHandle):
+                handle.sim_who = who
+        return who
+
+    def _owner(self, handle: Any) -> str:
+        task = waiting_for(handle)
+        if task is not None:
+            return f"{path_of(task)}~{innermost(task)}"
+        return f"{self._prefix}@{getattr(handle._callback, '__name__', 'timer')}"
+
+
+def waiting_for(handle: Any) -> asyncio.Task[Any] | None:
+    """The task that a timer wakes or cancels, if it is known."""
+    if is_timeout(handle):
+        owner = handle._callback.__self__
+        task = getattr(owner, "_task", None) or getattr(owner, "_host_task", None)
+        return task if isinstance(task, asyncio.Task) else None
+    for argument in handle._args or ():
+        if isinstance(argument, asyncio.Future):
+            for callback, _ in argument._callbacks or ():
+                task = getattr(callback, "__self__", None)
+                if isinstance(task, asyncio.Task):
+                    return task
+    return task_of(handle)
+
+
+def is_timeout(handle: Any) -> bool:
+    """Is this the timer of an `asyncio.timeout` block, or of an anyio scope, which cancels its task?"""
+    owner = getattr(handle._callback, "__self__", None)
+    return isinstance(owner, asyncio.Timeout) or hasattr(owner, "_host_task")
+
+
+def due_until(heap: list[Any], limit_ns: int) -> list[int]:
+    """When the timers of a heap are due that are due by then; not all of them where they are many."""
+    limit = limit_ns / SECOND
+    found: list[int] = []
+    todo = [0]
+    while todo and len(found) < _TIMERS_LOOKED_AT:
+        index = todo.pop(0)
+        if index < len(heap) and heap[index]._when <= limit:
+            if not heap[index]._cancelled:
+                found.append(-int(-heap[index]._when * SECOND // 1))
+            # What lies below a late timer is later still.
+            todo += (2 * index + 1, 2 * index + 2)
+    return found
+
+
+def rivals_of(heap: list[Any], now_ns: int, slack_ns: int) -> list[int]:
+    """The next few times at which timers of a heap become due, within `slack_ns`."""
+    return sorted({due for due in due_until(heap, now_ns + slack_ns) if due > now_ns})[:RIVALS]
+
+
+def timer_due(heap: list[Any], due_ns: int) -> Any:
+    """A timer of a heap that is due just then, or None."""
+    return next(
+        (timer for timer in heap if not timer._cancelled and -int(-timer._when * SECOND // 1) == due_ns),
+        None,
+    )

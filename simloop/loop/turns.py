@@ -1,0 +1,191 @@
+"""A loop as the scheduler sees it: what it waits for, and single turns in the middle of other processes' waits."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from _thread import get_ident
+from asyncio import events
+from collections.abc import Callable, Sized
+from typing import Any
+
+from simloop.errors import SimulationError
+from simloop.kernel.clock import SECOND, Clock
+from simloop.kernel.epoll import SimSelector
+from simloop.kernel.process.process import Process
+from simloop.kernel.process.threads import SimThread
+from simloop.kernel.scheduler import Scheduler
+from simloop.loop.registry import ResourceRegistry
+from simloop.loop.timers import due_until, timer_due
+from simloop.world.world import World
+
+
+class SteppedLoop(asyncio.SelectorEventLoop):
+    """A selector loop that the scheduler can step: one turn at a time, in the middle of other processes' waits. It
+    takes Ctrl-C as `asyncio.run` does."""
+
+    world: World
+    process: Process
+    resources: ResourceRegistry
+    #: What `asyncio.run` would call its main task.
+    main_task: asyncio.Task[Any] | None = None
+    _ready: Any
+    _selector: SimSelector
+    _default_executor: Any
+    _scheduled: list[Any]
+    _cancellable: list[Any]
+    _closed: bool
+
+    _stopping: bool
+    _thread_id: int | None
+    _candidates: Any
+    _clock: Clock
+    _scheduler: Scheduler
+    last_turn: int
+    timers: Sized
+    #: Called after a turn that stopped this loop; set for loops that nobody runs with run_forever. It is told True
+    #: where the loop is known to be quiet.
+    on_stop: Callable[[bool], None] | None = None
+    #: What such a loop runs for: it stops once that is done.
+    until: asyncio.Future[Any] | None = None
+    #: Called with what breaks out of a turn of such a loop: a signal handler's exception, or `SystemExit`.
+    on_break: Callable[[BaseException], None] | None = None
+    #: The simulated thread that runs it, if it is not the process's main one.
+    thread: SimThread | None
+    #: How often Ctrl-C has come while its main task was there.
+    interrupts = 0
+
+    def run_forever(self) -> None:
+        self.thread = self.world.threads.get(get_ident())
+        try:
+            super().run_forever()
+        finally:
+            self.thread = None
+
+    def _poll_in_thread(self, thread: SimThread, timeout: float | None) -> None:
+        """A loop that a thread runs waits as the thread does: the others go on meanwhile."""
+        deadline = self._scheduler.poll_deadline(timeout)
+        thread.pause()
+        thread.park(self.has_work, deadline)
+
+    def takes_turns(self) -> bool:
+        return self._thread_id is not None and self.thread is None
+
+    def has_work(self) -> bool:
+        if self._ready or self._stopping or (self._candidates and self._selector.has_ready()):
+            return True
+        if self.process.signals:
+            return True
+        if not self._scheduled:
+            return False
+        due = self.deadline_ns()
+        return due is not None and due <= self._clock.now
+
+    def deadline_ns(self) -> int | None:
+        self._drop_cancelled_timers()
+        return -int(-self._scheduled[0]._when * SECOND // 1) if self._scheduled else None
+
+    def deadlines_until(self, limit_ns: int) -> list[int]:
+        return due_until(self._scheduled, limit_ns) if self._scheduled else []
+
+    def timer_due(self, due_ns: int) -> Any:
+        """A timer of this loop that is due just then, or None."""
+        return timer_due(self._scheduled, due_ns)
+
+    def wants_to_return(self) -> bool:
+        return self._stopping and self.on_stop is None and self.takes_turns()
+
+    def is_done(self) -> bool:
+        return self.main_task is not None and self.main_task.done()
+
+    def idle_arrival(self) -> bool:
+        return bool(self._cancellable) and self._cancel_from_outside() != 0
+
+    def _cancel_from_outside(self) -> int:
+        raise NotImplementedError
+
+    def _set_asyncgen_hooks(self) -> None:
+        raise NotImplementedError
+
+    def _drop_cancelled_timers(self) -> None:
+        raise NotImplementedError
+
+    def is_quiet(self) -> bool:
+        """True when nothing is left of the run: nothing that a few more turns could change, and nothing to report."""
+        if self._ready or self._default_executor is not None or self._selector.get_map():
+            return False
+        return self.resources.is_empty()
+
+    def lose_power(self) -> None:
+        # The turn that may be going on, further down the stack, still takes its batch from the queue.
+        for handle in self._ready:
+            handle._cancelled = True
+        self._scheduled.clear()
+        self._cancellable.clear()
+        self.resources.forget_transports()
+        self.world.scheduler.loops.remove(self)
+
+    def run_turn(self) -> None:
+        """One turn in the middle of another process's wait."""
+        world = self.world
+        previous, world.current = world.current, self.process
+        running = events._get_running_loop()
+        events._set_running_loop(self)
+        # The hooks of the loop whose turn this one is in the middle of find this one. To set them has its price: the
+        # interpreter announces it to audit hooks.
+        hooks = None if type(running) is type(self) else sys.get_asyncgen_hooks()
+        if hooks is not None:
+            self._set_asyncgen_hooks()
+        try:
+            self._run_once()  # type: ignore[attr-defined]
+            if self._stopping:
+                if self.on_stop is not None:
+                    self._stopping = False
+                    self.on_stop(False)
+            elif self.until is not None and self.until.done():
+                if not self.until.cancelled():
+                    self.until.exception()  # it is raised where the result is asked for: nobody need be told of it
+                self.until = None
+                # As run_until_complete() of Lib/asyncio/base_events.py, the loop stops with its next turn, in which
+                # what is queued by now still runs.
+                self._stopping = True
+                if self.on_stop is not None and self.is_quiet():
+                    self._stopping = False
+                    self.on_stop(True)
+        except BaseException as error:
+            if self.on_break is None or not self._is_its_own(error):
+                raise
+            self.on_break(error)
+        finally:
+            if hooks is not None:
+                sys.set_asyncgen_hooks(*hooks)
+            events._set_running_loop(running)
+            world.current = previous
+
+    def _is_its_own(self, error: BaseException) -> bool:
+        """Whether `error` concerns this process alone, and not the run, or the person at the keyboard."""
+        if isinstance(error, KeyboardInterrupt):
+            return error is self.process.broken_by
+        return not isinstance(error, SimulationError)
+
+    def run_by_turns(self, on_stop: Callable[[bool], None], on_break: Callable[[BaseException], None]) -> None:
+        """Be running from now on, with turns from `run_turn` alone."""
+        self._thread_id = get_ident()
+        self.on_stop, self.on_break = on_stop, on_break
+
+    def end_turns(self) -> None:
+        self._thread_id = None
+        self.on_stop = self.on_break = self.until = None
+        self.close()
+
+    def interrupt(self) -> None:
+        """SIGINT where the program has no handler for it: as Runner._on_sigint() takes it (Lib/asyncio/runners.py)."""
+        self.interrupts += 1
+        task = self.main_task
+        if self.interrupts > 1 or task is None or task.done():
+            raise KeyboardInterrupt
+        task.cancel()
+
+    def was_interrupted(self, task: asyncio.Task[Any]) -> bool:
+        """Whether it is Ctrl-C that has cancelled the main task, and nobody else."""
+        return self.interrupts > 0 and task.cancelled() and task.uncancel() == 0

@@ -1,0 +1,41 @@
+"""Words for what a power cut took: the deviations at the points of `simloop.kernel.files.crash`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simloop.choices.choices import Answer
+from simloop.kernel.files.contents import PAGE
+from simloop.kernel.files.crash import PAGE_ANSWERS, SECTOR
+
+_PAGE_SECTORS = PAGE // SECTOR
+
+
+def tell(who: str, kind: str, answer: int, subject: object) -> str:
+    """What a deviation at a point of a power cut means, in words. Call it while the choice is made."""
+    host, _, rest = who.partition(":")
+    path, _, what = rest.rpartition(":")
+    if kind == "disk.journal":
+        if not rest:
+            lost = subject.journal.operations[-answer:]  # type: ignore[attr-defined]
+            more = f", nor the {len(lost) - 1} after it" if len(lost) > 1 else ""
+            return f"the power cut of {host} came before {lost[0]} was on disk{more}"
+        whose = {"cut": f"the new size of {path}", "mode": f"attributes of {path}"}
+        return f"the power cut of {host} came before {whose.get(what, f'the name {rest}')} was on disk"
+    if what == "end":
+        return f"the power cut of {host} took the last {'page' if answer == 1 else f'{answer} pages'} of {path}"
+    if what == "size":
+        return f"the power cut of {host} came before the size of {path} was on disk"
+    if answer == 1:
+        return f"the power cut of {host} came before page {what} of {path} was on disk"
+    part = f"first {answer - 1}" if answer <= _PAGE_SECTORS else f"last {PAGE_ANSWERS - answer}"
+    return f"the power cut of {host} tore page {what} of {path}: only its {part} sectors were on disk"
+
+
+def lost(answer: Answer, subject: Any) -> tuple[str, int | str]:
+    """The host, and the file (by inode number) or path, that a deviation at a point of a power cut is about, or is
+    about first. Call it while the choice is made."""
+    host, _, path = answer.point.who.partition(":")
+    if answer.point.kind == "disk.crash":
+        return host, subject.ino
+    return host, path or subject.journal.operations[-answer.value].changes[-1].subject

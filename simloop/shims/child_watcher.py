@@ -1,0 +1,46 @@
+"""`asyncio.get_child_watcher` of Python 3.11: inside a world it is stock asyncio's `PidfdChildWatcher`.
+
+Python 3.12 chooses that one itself wherever pidfds work; up to 3.11 the default is a thread for each child. What the
+program has chosen by `set_child_watcher` stays. From 3.12 on nothing here is used (Lib/asyncio/unix_events.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from asyncio import events, unix_events
+from typing import Any
+
+from simloop.world import active
+
+# Python 3.14 has neither policies of its own nor watchers.
+_Policy: Any = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)
+_real_get = getattr(_Policy, "get_child_watcher", None)
+_real_set = getattr(_Policy, "set_child_watcher", None)
+# The attributes under which a policy keeps that its watcher was chosen, and a loop its own watcher.
+_CHOSEN = "_simloop_watcher_chosen"
+_OF_LOOP = "_simloop_child_watcher"
+
+
+def get_child_watcher(self: Any) -> Any:
+    assert _real_get is not None
+    loop = events._get_running_loop()
+    if active.world() is None or loop is None or getattr(self, _CHOSEN, False):
+        return _real_get(self)
+    watcher = loop.__dict__.get(_OF_LOOP)
+    if watcher is None:
+        watcher = loop.__dict__[_OF_LOOP] = unix_events.PidfdChildWatcher()
+        watcher.attach_loop(loop)
+    return watcher
+
+
+def set_child_watcher(self: Any, watcher: Any) -> None:
+    assert _real_set is not None
+    _real_set(self, watcher)
+    setattr(self, _CHOSEN, watcher is not None)
+
+
+REPLACEMENTS: list[tuple[object, str, object]] = (
+    [(_Policy, "get_child_watcher", get_child_watcher), (_Policy, "set_child_watcher", set_child_watcher)]
+    if sys.version_info < (3, 12)
+    else []
+)

@@ -1,0 +1,1 @@
+"""One simulated world, and which one the calling thread is in."""

@@ -1,0 +1,47 @@
+"""Which world is active, and for whom."""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from typing import TYPE_CHECKING
+
+from simloop.errors import EscapedSimulationError
+from simloop.sources import call_site
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
+
+#: The world that is entered, if any. Only `world_entered` assigns it.
+entered: World | None = None
+
+
+def world() -> World | None:
+    """The world that the calling thread is inside of."""
+    if entered is not None and get_ident() in entered.threads:
+        return entered
+    return None
+
+
+class world_entered:
+    """Context manager in which `world` is the one that is entered; with None its body runs in the real world."""
+
+    __slots__ = ("_before", "_world")
+
+    def __init__(self, world: World | None) -> None:
+        self._world = world
+
+    def __enter__(self) -> None:
+        global entered
+        self._before, entered = entered, self._world
+
+    def __exit__(self, *_: object) -> None:
+        global entered
+        entered = self._before
+
+
+def escape(what: str, remedy: str) -> EscapedSimulationError:
+    """The error for code that reaches for the real world. The run is marked, whoever swallows it."""
+    error = EscapedSimulationError(f"{call_site()}: {what} is outside of the simulation: {remedy}")
+    if entered is not None:
+        entered.escaped(error)
+    return error

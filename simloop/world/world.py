@@ -1,0 +1,377 @@
+"""One simulated world: its hosts and processes, what runs in it now, and how to wait in it."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import re
+import signal as _signal  # constants only
+from collections.abc import Callable
+from random import Random
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from simloop.choices.choices import Choices
+from simloop.errors import ConfigurationError, EscapedSimulationError, SimulationError
+from simloop.kernel.descriptors import File
+from simloop.kernel.files import Below, Credentials, FileCalls, FileSystem, real_cwd
+from simloop.kernel.files.crash import lose_power
+from simloop.kernel.host import Host
+from simloop.kernel.process.exits import end
+from simloop.kernel.process.process import Process, ProcessGone, State
+from simloop.kernel.process.table import ProcessTable
+from simloop.kernel.process.threads import SimThread, Workers
+from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
+from simloop.network.network import LOCALHOST, Network
+
+E = TypeVar("E", bound=SimulationError)
+
+# RFC 1123, and underscores, which containers like to have.
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+DEFAULT_MAX_STEPS = 1_000_000
+#: What `os.cpu_count` says in every world, so that pool sizes do not depend on the machine.
+CPU_COUNT = 4
+
+
+class Signals(Protocol):
+    """How signals reach Python."""
+
+    def send(self, world: World, process: Process, number: int) -> None: ...
+
+    def handle(self, world: World, process: Process, at_poll: bool) -> None: ...
+
+    def interrupts(self, world: World, process: Process) -> bool: ...
+
+
+def _no_programs(world: World) -> None:
+    """Nobody plays any."""
+
+
+class World:
+    """Everything below the event loops of one run."""
+
+    __slots__ = (
+        "_below", "_programs", "_random", "_workers", "cancel_own",
+        "cancellations", "choices", "current", "escape", "max_steps", "network", "on_block", "own_threads",
+        "processes", "profile", "programs_for", "reaching_out", "root", "scheduler", "signals", "steps", "threads",
+        "tracer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        choices: Choices,
+        *,
+        profile: str = "cpython",
+        max_steps: int = DEFAULT_MAX_STEPS,
+        max_time: float = DEFAULT_MAX_TIME,
+        max_stall: float = DEFAULT_MAX_STALL,
+        own_threads: bool = False,
+        cancel_own: bool = False,
+    ) -> None:
+        self.choices = choices
+        self.profile = profile
+        self.max_steps = max_steps
+        #: Whether threads that the program starts itself are simulated; else they escape.
+        self.own_threads = own_threads
+        #: Whether the tasks that the main function itself creates may all be cancelled from outside.
+        self.cancel_own = cancel_own
+        #: How many tasks were cancelled from outside so far.
+        self.cancellations = 0
+        self.steps = 0
+        self.scheduler = Scheduler(choices, max_time=max_time, max_stall=max_stall)
+        self.network = Network(self.scheduler)
+        #: Told of each call that has stopped a loop, and for how many nanoseconds.
+        self.on_block: Callable[[World, int], None] | None = None
+        #: Makes what knows which executables there are (`simloop.programs.Programs`), for a run that asks.
+        self.programs_for: Callable[[World], Any] = _no_programs
+        self._programs: Any = None
+        #: Brings signals to processes, and calls their handlers: `simloop.shims.signals`.
+        self.signals: Signals | None = None
+        self.processes = ProcessTable(choices)
+        self.root = self.add_process(self.network.add_host(LOCALHOST))
+        #: The process whose code runs now; everything that asks "where am I" asks this.
+        self.current: Process = self.root
+        self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
+        self.reaching_out = False
+        #: Watches the loops of this world, if anybody does (`simloop.loop.loop.Tracer`).
+        self.tracer: Any = None
+        self._random: Random | None = None
+        self._below: Below | None = None
+        self._workers: dict[int, tuple[object, Workers]] = {}
+        #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
+        self.escape: SimulationError | None = None
+
+    @property
+    def random(self) -> Random:
+        """What stands behind the functions of the module `random`."""
+        if self._random is None:
+            self._random = Random(self.choices.entropy.getrandbits(64))
+        return self._random
+
+    @property
+    def programs(self) -> Any:
+        """What executables there are, beside Python."""
+        if self._programs is None:
+            self._programs = self.programs_for(self)
+        return self._programs
+
+    def add_process(self, host: Host, program: str | None = None) -> Process:
+        """A new process on `host`, which runs `program`; one of the test's own functions if that is None."""
+        return self.processes.add(host, program)
+
+    def spawn(
+        self,
+        parent: Process,
+        files: dict[int, File],
+        argv: list[str],
+        program: Any,
+        environ: dict[str, str],
+        cwd: str | None,
+        place: str,
+    ) -> Process:
+        """fork(2) and execve(2): a child of `parent` that runs `program`, with these open files; `place` is the line of
+        code that wants it."""
+        child = self.add_process(parent.host, argv[0].rpartition("/")[2][:24])
+        child.parent = parent
+        parent.children += (child,)
+        child.group, child.session = parent.group, parent.session
+        child.environ = environ
+        child.started_at = place
+        for fd, file in files.items():
+            child.inherit(fd, file)
+        if parent.signal_handlers:
+            handlers = parent.signal_handlers.items()
+            # "The dispositions of any signals that are being caught are reset to the default" (execve(2)).
+            child.signal_handlers = {number: handler for number, handler in handlers if handler == _signal.SIG_IGN}
+        if not program.is_silent:
+            self._inherit_files(parent, child, cwd)
+        self.programs.start(child, argv, program)
+        return child
+
+    def _inherit_files(self, parent: Process, child: Process, cwd: str | None) -> None:
+        theirs = self.files(parent)
+        child.calls = FileCalls(theirs.fs, child, theirs.credentials)
+        child.calls.cwd, child.calls.umask = theirs.cwd, theirs.umask
+        if cwd is not None:
+            child.calls.chdir(cwd)
+
+    def stillborn(self, parent: Process) -> Process:
+        """A child that ended before it ran anything."""
+        child = self.add_process(parent.host, "?")
+        child.parent = parent
+        parent.children += (child,)
+        child.environ = {}
+        child.enter(State.ZOMBIE)
+        child.status = 255 << 8
+        return child
+
+    def end(self, process: Process, status: int, *, at_once: bool = False) -> None:
+        """`process` has ended, by itself or not."""
+        if process is not self.root:
+            end(process, status, self.scheduler, self._child_ended, at_once=at_once)
+
+    def _child_ended(self, parent: Process) -> None:
+        if self.signals is not None:
+            self.signals.send(self, parent, _signal.SIGCHLD)
+
+    def kill(self, process: Process, number: int) -> None:
+        """`process` ends at once, where it is, by signal `number`."""
+        if process.exited:
+            return
+        self._halt(process)
+        self.end(process, int(number))
+        process.killed()
+
+    def _halt(self, process: Process) -> None:
+        """Run nothing more of `process`."""
+        if process.loop is not None and process.loop in self.scheduler.loops:
+            process.loop.lose_power()
+        process.calls = None
+
+    def host(self, name: str) -> Host:
+        """The host of that name, made if there is none yet."""
+        if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
+            raise ConfigurationError(f"{name!r} cannot be the name of a host")
+        return self.network.hosts.get(name) or self.network.add_host(name)
+
+    def block(self, done: Callable[[], bool], timeout: float | None = None, *, told: bool = True) -> bool:
+        """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds. Unless `told`,
+        nobody is to be blamed for it."""
+        process = self.current
+        if not process.alive:
+            self.stop()
+        deadline = None if timeout is None else self.scheduler.clock.now + max(0, round(timeout * 1e9))
+
+        def done_here() -> bool:
+            # It is asked in the middle of other processes' turns, and may look at the descriptors of its own.
+            previous, self.current = self.current, process
+            try:
+                return done()
+            finally:
+                self.current = previous
+
+        thread = self.threads.get(_thread.get_ident())
+        if thread is not None:
+            return thread.park(done_here, deadline)
+        began = self.scheduler.clock.now
+        try:
+            came = self._wait(process, done_here, deadline)
+        finally:
+            self.current = process
+        if self.tracer is not None:
+            self.tracer.blocked(process.name, self.scheduler.clock.now - began)
+        if told and self.on_block is not None and process.loop is not None and process.loop.takes_turns():
+            self.on_block(self, self.scheduler.clock.now - began)
+        return came
+
+    def _wait(self, process: Process, done: Callable[[], bool], deadline_ns: int | None) -> bool:
+        scheduler, signals = self.scheduler, self.signals
+        came = False
+
+        def woken() -> bool:
+            nonlocal came
+            if not process.alive:
+                return True
+            if process is not self.root and self._keeps_test(process):
+                return True
+            if process.stopped:
+                return False
+            came = done()
+            return came or (bool(process.signals) and signals is not None and signals.interrupts(self, process))
+
+        while True:
+            try:
+                scheduler.block(process, woken, deadline_ns)
+            except SimulationError as error:
+                if process is not self.root:
+                    # It concerns the whole run, not the program that happens to wait.
+                    self.escaped(error)
+                raise
+            if process.stopped:
+                scheduler.block(process, lambda: not process.stopped)
+            self.current = process
+            if not process.alive:
+                raise ProcessGone
+            if process.signals and signals is not None:
+                # A handler that raises ends the call; after any other it goes on (PEP 475).
+                signals.handle(self, process, at_poll=False)
+            if came or (deadline_ns is not None and scheduler.clock.now >= deadline_ns):
+                return came
+
+    def _keeps_test(self, process: Process) -> bool:
+        """Whether the test's own loop has to return, and cannot, since `process` blocks above it on the stack. At the
+        end of the test that is the end of the process, too."""
+        loop = self.root.loop
+        if loop is not None and loop.is_done():
+            self.kill(process, _signal.SIGKILL)
+            return True
+        if loop is not None and loop.wants_to_return():
+            raise EscapedSimulationError(
+                f"{process.started_at}: {process.name}, started here, is in a blocking call when the test's own loop "
+                "stops, which cannot be simulated: let it await something instead"
+            )
+        return False
+
+    def stop(self) -> NoReturn:
+        """The code that runs now is of a process whose machine has lost power: it gets no further."""
+        thread = self.threads.get(_thread.get_ident())
+        if thread is not None:
+            thread.park(lambda: False, None)
+        raise ProcessGone
+
+    def crash(self, host: Host) -> None:
+        """Cut the power of `host`. Its processes stop where they are, and its disk keeps what it has by then."""
+        host.up = False
+        for process in self.processes:
+            if process.host is host and process.alive:
+                self._halt(process)
+                process.lose_power()
+        host.ports.lose_power()
+        if host.fs is not None:
+            lose_power(host.fs, self.choices)
+
+    def let_crash(self, host: Host) -> None:
+        """The environment may cut the power of `host`, once, right before any change that a process makes to its files.
+        What follows a change may also be something that others hear of; so where there are connections, after it, too.
+        """
+
+        def ask(what: str, after: bool) -> None:
+            if self.current.host is not host or (after and not host.ports.in_use()):
+                return
+            when = f"{'after' if after else 'before'} {what}"
+            if self.choices.order(f"{host.name}:{when}", "host.crash", 2, when):
+                self.crash(host)
+                self.stop()
+
+        self.fs(host).on_change = ask
+
+    def files(self, process: Process | None = None) -> FileCalls:
+        """The calls on files of that process, or of the one that runs now. It begins where the real process is, with
+        the rights of the real user and the umask that most programs are started with."""
+        process = process or self.current
+        if process.calls is None:
+            if not process.alive:
+                self.stop()
+            process.calls = FileCalls(self.fs(process.host), process, Credentials.real())
+            with contextlib.suppress(OSError):
+                process.calls.chdir(real_cwd())
+        return process.calls
+
+    def fs(self, host: Host) -> FileSystem:
+        """The files of `host`."""
+        if host.fs is None:
+            if self._below is None:
+                self._below = Below()
+            clock, choices = self.scheduler.clock, self.choices
+            host.fs = FileSystem(
+                clock, self._below, name=host.name, entropy=lambda size: choices.entropy.randbytes(size)
+            )
+            if self.tracer is not None:
+                host.fs.witness = self.tracer.changed
+            host.fs.disk.ask = lambda who, effects: choices.order(
+                f"{host.name}:{who}", "disk.fault", 1 + len(effects), effects
+            )
+        return host.fs
+
+    def workers(self, executor: object, limit: int, name: str) -> Workers:
+        """The simulated threads that stand in for those of `executor`."""
+        entry = self._workers.get(id(executor))
+        if entry is None:
+            # The executor is kept alive with its workers: its id must stay its own.
+            entry = self._workers[id(executor)] = (executor, Workers(self, self.current, limit, name))
+        return entry[1]
+
+    def escaped(self, error: E) -> E:
+        """Remember `error`, and give it back to be raised."""
+        if self.escape is None:
+            self.escape = error
+        return error
+
+    def fingerprint(self) -> int:
+        """A hash of the run's order of events: what each process saw arrive, after how many of its steps. Runs that
+        share it differ in nothing but the times at which the same things happened."""
+        choices = self.choices
+        seed = choices.seed if choices.drew_entropy else -1
+        return hash((seed, choices.orders, self.processes.forgotten, *[process.order for process in self.processes]))
+
+    def close(self) -> None:
+        """Unwind the threads that are still parked, and let go of what would keep itself alive."""
+        for thread in list(self.threads.values()):
+            if thread is not None:
+                thread.kill()
+        for host in self.network.hosts.values():
+            if host.fs is not None:
+                host.fs.close()
+                host.fs = None
+        self.network.close()
+        self.processes.close()
+        self._programs = None
+        for process in self.processes:
+            process.loop = None
+            process.calls = None
+            process.forget_holders()
+            if process.environ is not None:
+                process.parent = process.notify = None
+            if process.children:
+                process.children = ()
+            # A transport that is collected after the run closes its socket: it must find nothing to close.
+            process.files.clear()
