@@ -20,11 +20,13 @@ from collections.abc import Callable
 from typing import Any
 
 import simloop
-from simloop import installation
 from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
-from simloop.shims import descriptors, files, listing, paths
-from simloop.simulation import Limits, entered
+from simloop.shims import io as files
+from simloop.shims.os import descriptors, listing, paths
+from simloop.simulation import install as installation
+from simloop.simulation.context import WorldContext
+from simloop.simulation.limits import Limits
 
 # Held in a list: simloop changes references that modules hold by name to its own clocks.
 CLOCK: list[Callable[[], float]] = [time.process_time]
@@ -47,12 +49,12 @@ def seconds(call: Callable[[], object], times: int = 1) -> float:
 
 
 def enter() -> None:
-    with entered(Choices(0, seeded(0)), Limits()):
+    with WorldContext(Choices(0, seeded(0)), Limits()):
         pass
 
 
 def enter_and_look() -> None:
-    with entered(Choices(0, seeded(0)), Limits()):
+    with WorldContext(Choices(0, seeded(0)), Limits()):
         os.stat("/")
 
 

@@ -17,11 +17,12 @@ from collections.abc import Callable
 from typing import Any
 
 import simloop
-from simloop import installation
 from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
-from simloop.shims import processes
-from simloop.simulation import Limits, entered
+from simloop.shims.os import processes
+from simloop.simulation import install as installation
+from simloop.simulation.context import WorldContext
+from simloop.simulation.limits import Limits
 
 # Held in a list: simloop changes references that modules hold by name to its own clocks.
 CLOCK: list[Callable[[], float]] = [time.perf_counter]
@@ -84,7 +85,7 @@ def one_process(
 
 
 def enter() -> None:
-    with entered(Choices(0, seeded(0)), Limits()):
+    with WorldContext(Choices(0, seeded(0)), Limits()):
         pass
 
 

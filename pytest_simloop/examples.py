@@ -33,7 +33,7 @@ from simloop.choices.schedule import Schedule
 from simloop.errors import ReplayDriftWarning, SimulationError
 from simloop.explore.result import Failure, Report
 from simloop.loop.tracer import Tracer
-from simloop.simulation import Outcome
+from simloop.simulation.run import Outcome
 from simloop.world import active
 
 #: An example gets this part of the runs that a test without examples gets.

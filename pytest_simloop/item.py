@@ -24,7 +24,9 @@ from simloop.loop.cleanup import report_leftovers
 from simloop.loop.loop import SimLoop
 from simloop.loop.runner import shut_down
 from simloop.loop.tracer import Tracer
-from simloop.simulation import Outcome, Sim, entered
+from simloop.simulation.context import WorldContext
+from simloop.simulation.handle import Sim
+from simloop.simulation.run import Outcome
 from simloop.world.world import World
 
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.
@@ -144,7 +146,7 @@ class SimulatedItem(pytest.Function):
         if final and not confirming():
             self.breakpoints.restore()
         try:
-            with entered(choices, limits) as world:
+            with WorldContext(choices, limits) as world:
                 world.tracer = tracer
                 outcome = Outcome(world)
                 self.sim = Sim(world)

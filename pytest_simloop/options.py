@@ -98,11 +98,11 @@ def _checked(option: str) -> Callable[[str], Any]:
 
 
 def _parse(option: str, text: str) -> Any:
-    from simloop.blocking import check_blocking
     from simloop.choices.choices import check_profile, check_seed
     from simloop.choices.tokens import decode
     from simloop.errors import ConfigurationError
     from simloop.explore.campaign import check_runs
+    from simloop.simulation.blocking import check_blocking
 
     if option == "runs":
         return check_runs(int(text))

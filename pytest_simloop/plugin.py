@@ -16,7 +16,7 @@ import pytest
 from pytest_simloop.options import add_options, refuse_contradictions
 
 if TYPE_CHECKING:
-    from simloop.simulation import Sim
+    from simloop.simulation.handle import Sim
 
 # Markers by which other plugins claim async tests, and the names of those plugins.
 _CLAIMS = {"anyio": "anyio", "trio": "trio", "asyncio": "asyncio", "twisted": "twisted", "tornado": "tornado"}
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure() -> None:
     """Take the shims away with the plugin: a later session in this interpreter may import simloop anew."""
-    installation = sys.modules.get("simloop.installation")
+    installation = sys.modules.get("simloop.simulation.install")
     if installation is not None:
         installation.uninstall()
 

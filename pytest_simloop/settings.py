@@ -13,7 +13,7 @@ from simloop.choices.tokens import decode
 from simloop.errors import SimulationError
 from simloop.explore.campaign import DEFAULT_RUNS, check_runs, check_shrink_runs
 from simloop.explore.shrink import DEFAULT_BUDGET
-from simloop.simulation import Limits
+from simloop.simulation.limits import Limits
 
 MARKER = "simloop"
 _OF_CAMPAIGN = ("runs", "seed", "shrink_runs")

@@ -23,7 +23,7 @@ from simloop.explore.plugins import Hooks, PluginManager
 from simloop.explore.result import Failure, Report
 from simloop.explore.store import DIRECTORY, Saved, Store
 from simloop.loop.tracer import Tracer
-from simloop.simulation import Outcome
+from simloop.simulation.run import Outcome
 
 if TYPE_CHECKING:
     from pytest_simloop.item import SimulatedItem

@@ -3,8 +3,6 @@ real environment could choose."""
 
 from importlib.metadata import version
 
-from simloop.cancelled import CancelledSomewhere
-from simloop.disks import InjectedFault, SimFiles
 from simloop.errors import (
     BlockingCallError,
     BlockingCallWarning,
@@ -30,10 +28,13 @@ from simloop.explore.hookspecs import hookimpl
 from simloop.explore.replay import explore, replay
 from simloop.explore.result import Failure, Report
 from simloop.explore.strategies.base import Plan, Strategy
-from simloop.hosts import SimHost
 from simloop.kernel.files import DiskTiming, is_injected
-from simloop.programs import SimProcess, SimProgram
-from simloop.simulation import Sim, current, run, world
+from simloop.simulation.cancelled import CancelledSomewhere
+from simloop.simulation.files import InjectedFault, SimFiles
+from simloop.simulation.handle import Sim, current
+from simloop.simulation.hosts import SimHost
+from simloop.simulation.programs import SimProcess, SimProgram
+from simloop.simulation.run import run, world
 
 #: Version of the distribution, as in ``pip show pytest-simloop``.
 __version__ = version("pytest-simloop")

@@ -18,7 +18,8 @@ import pytest
 
 import simloop
 from simloop.loop import stock_state as stock
-from simloop.shims import spawning, threads
+from simloop.shims import subprocess as spawning
+from simloop.shims import threading as threads
 
 
 def shape(function: Callable[..., Any]) -> str:
@@ -43,7 +44,7 @@ READ: list[tuple[Callable[..., Any], set[str]]] = [
     (base_events.BaseEventLoop.call_soon_threadsafe, {"d1a708daecb3"}),
     (base_events.BaseEventLoop._asyncgen_firstiter_hook, {"86df51af147d"}),
     (base_events.BaseEventLoop._asyncgen_finalizer_hook, {"2685890d68ce"}),
-    # What `_start_plainly` in simloop/shims/spawning.py stands in for.
+    # What `_start_plainly` in simloop/shims/subprocess.py stands in for.
     (spawning._real_execute_child, {"d688e06d8265", "b3cfba1c57f0"}),
     (subprocess.Popen._close_pipe_fds, {"e3f55653927c"}),  # type: ignore[attr-defined]
     (base_events.BaseEventLoop.create_task, {"9df830ae5be1", "fcea94522aa1"}),

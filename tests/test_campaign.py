@@ -10,7 +10,8 @@ import pytest
 import simloop
 from simloop.choices.tokens import decode
 from simloop.explore.campaign import Campaign
-from simloop.simulation import Limits, execute
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import execute
 
 
 async def loses_an_update() -> None:

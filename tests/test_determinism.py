@@ -14,7 +14,8 @@ import pytest
 
 from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
-from simloop.simulation import Limits, execute
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import execute
 
 PROGRAM = """
 import asyncio, random, sys, uuid

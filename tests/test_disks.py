@@ -13,7 +13,8 @@ import pytest
 
 import simloop
 from simloop.choices.choices import Choices
-from simloop.simulation import Limits, execute
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import execute
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 

@@ -17,7 +17,8 @@ from simloop.choices.choices import Choices
 from simloop.choices.schedule import Schedule
 from simloop.loop import crashed_tasks as stopped
 from simloop.loop.crashed_tasks import KEPT_MAX
-from simloop.simulation import Limits, execute
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import execute
 from simloop.world.world import World
 
 Main = Callable[[], Coroutine[Any, Any, Any]]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.simulation import run
+from simloop.simulation.run import run
 
 
 def register(silent: bool, returncode: int = 0) -> None:

@@ -21,7 +21,7 @@ import pytest
 from freezegun import freeze_time
 
 import simloop
-from simloop.shims import clocks
+from simloop.shims import time as clocks
 
 WATCHED: list[tuple[Any, str]] = [
     (time, "time"), (time, "monotonic"), (time, "sleep"), (datetime, "datetime"), (socket, "socket"),
@@ -35,7 +35,7 @@ def standing() -> list[object]:
 
 
 def test_leaving_a_world_leaves_everything_as_before() -> None:
-    from simloop import installation
+    from simloop.simulation import install as installation
 
     installation.uninstall()
     before = standing()

@@ -27,7 +27,7 @@ from simloop.explore.strategies.walk import Walk
 from simloop.loop.tracer import Tracer
 from simloop.report.explanation import Explanation
 from simloop.report.trace import Trace
-from simloop.simulation import Outcome
+from simloop.simulation.run import Outcome
 
 DEFAULT_RUNS = 100
 

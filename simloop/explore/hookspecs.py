@@ -14,7 +14,7 @@ import pluggy
 if TYPE_CHECKING:
     from simloop.explore.result import Failure
     from simloop.explore.strategies.base import Strategy
-    from simloop.simulation import Outcome
+    from simloop.simulation.run import Outcome
 
 PROJECT = "simloop"
 hookspec = pluggy.HookspecMarker(PROJECT)

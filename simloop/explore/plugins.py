@@ -16,7 +16,7 @@ from simloop.errors import PluginError
 if TYPE_CHECKING:
     from simloop.explore.result import Failure
     from simloop.explore.strategies.base import Strategy
-    from simloop.simulation import Outcome
+    from simloop.simulation.run import Outcome
 
 
 class PluginManager(pluggy.PluginManager):

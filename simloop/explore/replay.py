@@ -14,7 +14,8 @@ from simloop.explore.plugins import Hooks, installed_plugins
 from simloop.explore.result import Report
 from simloop.loop.runner import Main
 from simloop.loop.tracer import Tracer
-from simloop.simulation import Limits, Outcome, T, execute, make_limits
+from simloop.simulation.limits import Limits, make_limits
+from simloop.simulation.run import Outcome, T, execute
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ATTRIBUTE = "_simloop_pinned"
@@ -34,7 +35,8 @@ def replay(main: Main[Any] | str, token: str | int | None = None, **options: Any
     ``@replay(token)`` above an async test makes the token's schedule part of the test, as a regression test: pytest
     runs it first, with or without ``--sim``. It may be repeated. Raises `TokenError` at once for what is no token.
 
-    >>> @replay("sl1:AAAAAAcAALcm")
+    >>> import simloop
+    >>> @simloop.replay("sl1:AAAAAAcAALcm")
     ... async def test_it(): ...
     """
     if isinstance(main, str):
@@ -102,7 +104,7 @@ def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **optio
     ...     task = asyncio.create_task(asyncio.sleep(1))
     ...     simloop.current().may_cancel(task)
     ...     await task
-    >>> report = explore(main)
+    >>> report = simloop.explore(main)
     >>> type(report.failure.exception).__name__
     'CancelledError'
     """

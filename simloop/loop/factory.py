@@ -45,7 +45,7 @@ class SelectorEventLoop(_RealLoop, metaclass=_Chooses):
     """What `asyncio.SelectorEventLoop` is while a world is entered."""
 
 
-def _loop_replacements() -> list[tuple[object, str, object]]:
+def _replacements() -> list[tuple[object, str, object]]:
     found: list[tuple[object, str, object]] = [
         (asyncio, "new_event_loop", new_event_loop),
         (events, "new_event_loop", new_event_loop),
@@ -58,3 +58,7 @@ def _loop_replacements() -> list[tuple[object, str, object]]:
     if policy is not None:
         found.append((policy, "_loop_factory", SelectorEventLoop))
     return found
+
+
+#: As those of a shim (`simloop.shims`).
+REPLACEMENTS = _replacements()

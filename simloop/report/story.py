@@ -17,9 +17,9 @@ from simloop.kernel.scheduler import STREAKS
 from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import is_timeout, rivals_of, waiting_for
 from simloop.network.links import DELIVERIES
-from simloop.programs import STARTS
 from simloop.report.losses import tell as tell_loss
-from simloop.shims.signals import SEEN
+from simloop.shims.signal import SEEN
+from simloop.simulation.programs import STARTS
 from simloop.sources import Place, is_users, users_caller
 
 Name = Callable[[asyncio.Task[Any]], str]

@@ -1,5 +1,21 @@
-"""The patch by which unmodified Python reaches the simulated kernel.
+"""Shims: what unmodified Python calls instead of the standard library, translated into calls of the kernel.
 
-Every shim is a thin translation: it asks `active.world()` whether the calling thread is inside a world,
-and goes to the kernel if so and to the real function if not. Behaviour belongs into `kernel`, not here.
+Each is named after the module that it mirrors, keeps that module's behaviour to the letter, and goes to the real
+function outside of a world. What the simulation does not cover escapes loudly. Shims are siblings of the loop: neither
+imports the other.
+
+A shim is a module with `REPLACEMENTS`: the owner of an attribute, its name, and what stands there while shims are
+installed; and, where that takes more, a function ``install``. A new one is added to `SHIMS`, which is all that
+`simloop.simulation.install` and the tests of the documentation know of.
 """
+
+from __future__ import annotations
+
+from simloop.shims import child_watcher, escapes, io, random, select, signal, subprocess, threading, time
+from simloop.shims.os import counters, descriptors, listing, paths, pipes, processes, xattrs
+from simloop.shims.socket import names, sockets
+
+SHIMS = (
+    time, random, names, select, sockets, processes, subprocess, child_watcher, paths, listing, descriptors, pipes,
+    counters, xattrs, io, threading, signal, escapes,
+)  # fmt: skip

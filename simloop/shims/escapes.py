@@ -137,7 +137,7 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
 _hooked = False
 
 
-def install_audit_hook() -> None:
+def install() -> None:
     """Once per interpreter: an audit hook cannot be taken away again. Outside of a world it does nothing."""
     global _hooked
     if not _hooked:

@@ -81,10 +81,10 @@ class World:
         self.network = Network(self.scheduler)
         #: Told of each call that has stopped a loop, and for how many nanoseconds.
         self.on_block: Callable[[World, int], None] | None = None
-        #: Makes what knows which executables there are (`simloop.programs.Programs`), for a run that asks.
+        #: Makes what knows which executables there are (`simloop.simulation.programs.Programs`), for a run that asks.
         self.programs_for: Callable[[World], Any] = _no_programs
         self._programs: Any = None
-        #: Brings signals to processes, and calls their handlers: `simloop.shims.signals`.
+        #: Brings signals to processes, and calls their handlers: `simloop.shims.signal`.
         self.signals: Signals | None = None
         self.processes = ProcessTable(choices)
         self.root = self.add_process(self.network.add_host(LOCALHOST))

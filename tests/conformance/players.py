@@ -29,7 +29,7 @@ CALLS = ("PRIO_PROCESS", "close", "getcwd", "getpid", "getppid", "getpriority", 
 HARMLESS = ("-E", "-X faulthandler -I", "-X faulthandler -E", "-X faulthandler")
 
 
-def register(sim: simloop.simulation.Sim) -> None:
+def register(sim: simloop.simulation.run.Sim) -> None:
     for python in dict.fromkeys((sys.executable, sys._base_executable)):  # type: ignore[attr-defined]
         for options in ("", *HARMLESS):
             sim.program(python, *options.split(), "-c")(run_code)

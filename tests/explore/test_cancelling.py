@@ -9,7 +9,8 @@ import pytest
 
 import simloop
 from simloop.choices.choices import Choices, Decide
-from simloop.simulation import Limits, execute
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import execute
 
 
 def at_poll(wanted: int) -> Decide:

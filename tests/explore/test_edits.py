@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import simloop
 from simloop.choices.choices import Choices
 from simloop.explore.campaign import Campaign
-from simloop.simulation import Limits, Outcome, execute
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import Outcome, execute
 
 Body = Callable[[], Awaitable[None]]
 

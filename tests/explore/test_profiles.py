@@ -10,7 +10,8 @@ import simloop
 from simloop.choices.choices import Choices, Point
 from simloop.choices.schedule import Schedule
 from simloop.explore.campaign import Campaign
-from simloop.simulation import Limits, Outcome, execute
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import Outcome, execute
 
 
 async def mocked_away() -> None:

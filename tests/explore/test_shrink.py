@@ -17,7 +17,8 @@ from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import decode, encode
 from simloop.explore.shrink import Shrinker
 from simloop.explore.signature import Signature, signature_of
-from simloop.simulation import Limits, Outcome, execute
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import Outcome, execute
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 LIMITS = Limits()

@@ -15,7 +15,8 @@ from simloop.explore.campaign import Campaign
 from simloop.explore.strategies.base import Plan
 from simloop.explore.strategies.cancel import CancelSweep
 from simloop.explore.strategies.timeout import TimeoutSweep
-from simloop.simulation import Limits, execute
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import execute
 
 LIMITS = Limits()
 

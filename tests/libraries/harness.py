@@ -12,7 +12,8 @@ from typing import Any
 import simloop
 from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
-from simloop.simulation import Limits, Outcome, execute
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import Outcome, execute
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 SEEDS = range(50)

@@ -17,7 +17,8 @@ from reference import Poll, RecordingLoop, ReferenceLoop
 from simloop.choices.choices import Choices, Decide
 from simloop.choices.schedule import Schedule
 from simloop.errors import DeadlockError
-from simloop.simulation import Limits, entered
+from simloop.simulation.context import WorldContext
+from simloop.simulation.limits import Limits
 
 
 def restless(seed: int) -> Decide:
@@ -42,7 +43,7 @@ def run_on(loop: Any, machine: Machine) -> str:
 def test_the_same_arrivals_give_the_same_steps_on_stock_asyncio(program: Any, seed: int) -> None:
     choices = Choices(seed, restless(seed))
     ours = Machine(program)
-    with entered(choices, Limits()) as world:
+    with WorldContext(choices, Limits()) as world:
         recording = RecordingLoop(world, world.root)
         outcome = run_on(recording, ours)
         script: list[Poll] = recording.script
@@ -52,7 +53,7 @@ def test_the_same_arrivals_give_the_same_steps_on_stock_asyncio(program: Any, se
     schedule = Schedule("cpython", seed, choices.deviations())
     again = Choices(seed, schedule.decider())
     theirs = Machine(program)
-    with entered(again, Limits()) as world:
+    with WorldContext(again, Limits()) as world:
         reference = ReferenceLoop(world, script)
         assert run_on(reference, theirs).partition(":")[0] == outcome.partition(":")[0]
         batches_of_reference = list(reference.batches)

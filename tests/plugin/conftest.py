@@ -5,5 +5,3 @@ of executors must not be imported twice, so it is imported here.
 """
 
 from __future__ import annotations
-
-import simloop.installation  # noqa: F401

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import simloop
-from simloop.shims.identity import number_hashes
+from simloop.shims.set_order import number_hashes
 
 
 class Scope:

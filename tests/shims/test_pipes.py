@@ -18,7 +18,8 @@ import simloop
 from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule
-from simloop.simulation import Limits, execute
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import execute
 from simloop.world import active
 
 Program = Callable[[], Awaitable[list[Any]]]

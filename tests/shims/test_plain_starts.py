@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import simloop
 from simloop.errors import EscapedSimulationError
-from simloop.shims import spawning
-from simloop.simulation import run
+from simloop.shims import subprocess as spawning
+from simloop.simulation.run import run
 
 PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
 

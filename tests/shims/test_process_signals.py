@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import simloop
-from simloop.simulation import run
+from simloop.simulation.run import run
 
 PIPE = asyncio.subprocess.PIPE
 Main = Callable[[], Coroutine[Any, Any, Any]]

@@ -130,7 +130,7 @@ def test_a_raw_file_is_what_libraries_know_as_one(tmp_path: Path) -> None:
 
 def test_a_raw_file_uses_nothing_of_the_real_one() -> None:
     """Whose descriptor is not set: each of its methods would fail, or do something else."""
-    from simloop.shims.files import SimFileIO, real_FileIO
+    from simloop.shims.io import SimFileIO, real_FileIO
 
     # The object itself, what no file can do, and how attributes are found, which Python 3.11 lists.
     kept = {"__new__", "__reduce__", "__reduce_ex__", "__getattribute__"}

@@ -14,7 +14,7 @@ from starting_tools import PIPE, register_tools, shell
 
 import simloop
 from simloop.errors import EscapedSimulationError
-from simloop.simulation import run
+from simloop.simulation.run import run
 
 
 # As dash 0.5.12 answers.

@@ -20,7 +20,7 @@ from starting_tools import call, register_tools, shell
 import simloop
 from simloop.errors import EscapedSimulationError
 from simloop.kernel.files import Credentials
-from simloop.simulation import run
+from simloop.simulation.run import run
 
 # --- descriptors ----------------------------------------------------------------------------------------
 

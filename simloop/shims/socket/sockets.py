@@ -15,8 +15,8 @@ from simloop.kernel.descriptors import HUP, IN, OUT
 from simloop.kernel.errors import fail
 from simloop.kernel.net.tcp import TcpSocket
 from simloop.kernel.process.process import Process
-from simloop.shims.names import addresses, sockaddr
 from simloop.shims.patch import builtin
+from simloop.shims.socket.names import addresses, sockaddr
 from simloop.world import active
 from simloop.world.world import World
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from simloop.kernel.clock import BOOT_NS, SECOND, WALL_NS
 from simloop.kernel.errors import fail
 from simloop.kernel.ipc.counters import EventFd, TimerFd
-from simloop.shims.blocking import wait_for
 from simloop.shims.patch import builtin
+from simloop.shims.waiting import wait_for
 from simloop.world import active
 from simloop.world.world import World
 

@@ -10,8 +10,8 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any
 
 from simloop.kernel.files import Entry
+from simloop.shims.os.paths import declare_support, do, inside, is_real, lstat, named, plain, stat
 from simloop.shims.patch import builtin
-from simloop.shims.paths import declare_support, do, inside, is_real, lstat, named, plain, stat
 
 _real_listdir = os.listdir
 _real_scandir = os.scandir

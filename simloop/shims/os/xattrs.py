@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from simloop.shims.os.paths import declare_support, do, inside, is_real, named
 from simloop.shims.patch import builtin
-from simloop.shims.paths import declare_support, do, inside, is_real, named
 
 _NAMES = ("getxattr", "listxattr", "removexattr", "setxattr")
 _real = {name: getattr(os, name) for name in _NAMES}

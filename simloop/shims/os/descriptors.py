@@ -16,10 +16,10 @@ from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
 from simloop.kernel.ipc.pipes import End
 from simloop.kernel.ipc.unseekable import Unseekable
-from simloop.shims.blocking import read_from, wait_for, write_to
+from simloop.shims.os.paths import declare_support, do, inside, only_path, ours, pathconf, pay, result_of, stat
+from simloop.shims.os.pipes import control
 from simloop.shims.patch import builtin
-from simloop.shims.paths import declare_support, do, inside, only_path, ours, pathconf, pay, result_of, stat
-from simloop.shims.pipes import control
+from simloop.shims.waiting import read_from, wait_for, write_to
 from simloop.world import active
 from simloop.world.world import World
 

@@ -25,11 +25,11 @@ from simloop.kernel.files import Description
 from simloop.kernel.ipc.pipes import PAGE
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.kernel.process.process import ProcessGone
-from simloop.shims.blocking import read_unless_empty, write_unless_full
-from simloop.shims.descriptors import view_of
+from simloop.shims.os.descriptors import view_of
+from simloop.shims.os.paths import inside, named, ours, pay
+from simloop.shims.os.paths import open as open_path
 from simloop.shims.patch import builtin
-from simloop.shims.paths import inside, named, ours, pay
-from simloop.shims.paths import open as open_path
+from simloop.shims.waiting import read_unless_empty, write_unless_full
 from simloop.world import active
 from simloop.world.world import World
 

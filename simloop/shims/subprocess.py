@@ -21,9 +21,9 @@ from simloop.kernel.errors import fail
 from simloop.kernel.files import Credentials, FileCalls
 from simloop.kernel.files.inodes import Regular
 from simloop.kernel.process.process import Process
+from simloop.shims.os.paths import do
+from simloop.shims.os.processes import Kept, may_join, waitpid
 from simloop.shims.patch import builtin
-from simloop.shims.paths import do
-from simloop.shims.processes import Kept, may_join, waitpid
 from simloop.sources import call_site
 from simloop.world import active
 from simloop.world.world import World

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from simloop.kernel.process.process import Process
 from simloop.loop.runner import ProcessRunner
-from simloop.shims.spawning import environment, find_program
+from simloop.shims.subprocess import environment, find_program
 from simloop.world import active
 from simloop.world.world import World
 

@@ -22,8 +22,8 @@ from simloop.kernel.process.exits import exit_status
 from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import STREAKS, Runnable
 from simloop.loop.runner import ProcessRunner, exit_code
-from simloop.shell import Shell
-from simloop.shims.spawning import environment
+from simloop.shims.subprocess import environment
+from simloop.simulation.shell import Shell
 from simloop.world.world import World
 
 # How long most programs take to get to their main function, as order of magnitude on Linux; and when else they may.

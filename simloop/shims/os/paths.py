@@ -18,8 +18,8 @@ from typing import Any
 from simloop.kernel.descriptors import FIRST_FD
 from simloop.kernel.files import Description, FileSystem, Stat, UnsimulatedFileError
 from simloop.kernel.ipc.pipes import End
-from simloop.shims.blocking import wait_for_partner
 from simloop.shims.patch import builtin
+from simloop.shims.waiting import wait_for_partner
 from simloop.world import active
 from simloop.world.world import World
 

@@ -6,10 +6,10 @@ import asyncio
 from asyncio import events
 from typing import TypeVar
 
-from simloop.disks import SimFiles
 from simloop.errors import WorldError
 from simloop.kernel.host import Host
 from simloop.loop.runner import Main, ProcessRunner, coroutine_for
+from simloop.simulation.files import SimFiles
 from simloop.world.world import World
 
 T = TypeVar("T")

@@ -17,9 +17,9 @@ from simloop.kernel.files import Description
 from simloop.kernel.ipc.pipes import PAGE, End, insert, make_pipe, splice_pipes
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.kernel.net.tcp import TcpSocket
-from simloop.shims.blocking import wait
+from simloop.shims.os.paths import do, inside, ours
 from simloop.shims.patch import builtin
-from simloop.shims.paths import do, inside, ours
+from simloop.shims.waiting import wait
 from simloop.world import active
 from simloop.world.world import World
 

@@ -1,0 +1,1 @@
+"""Runs in fresh worlds, and the handles by which a test prepares and steers one."""

@@ -1,0 +1,105 @@
+"""The context of one run: a world is made, entered, left, and taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from asyncio import events
+
+from simloop.checks.deadlock import describe_deadlock
+from simloop.choices.choices import Choices
+from simloop.errors import WorldError
+from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
+from simloop.loop.loop import SimLoop
+from simloop.shims import signal as signals
+from simloop.simulation.blocking import refuse_block, warn_of_block
+from simloop.simulation.install import install
+from simloop.simulation.limits import Limits
+from simloop.simulation.programs import Programs
+from simloop.world import active
+from simloop.world.world import World
+
+
+class WorldContext:
+    """Context manager that makes a world and enters it: the shims answer for that world until the block ends."""
+
+    __slots__ = ("_collecting", "_entered", "_strict", "_world")
+
+    def __init__(self, choices: Choices, limits: Limits) -> None:
+        if active.entered is not None:
+            raise WorldError(
+                "a world is already entered in this thread: leave it before entering another"
+                if active.world() is not None
+                else "another thread is inside of a world: use one world at a time, or one process for each"
+            )
+        if events._get_running_loop() is not None:
+            raise WorldError("a world cannot be entered from a running event loop: enter it from synchronous code")
+        install()
+        self._world = World(
+            choices,
+            profile=limits.profile,
+            max_steps=limits.max_steps,
+            max_time=limits.max_time,
+            max_stall=limits.max_stall,
+            own_threads=limits.threads,
+            cancel_own=limits.cancel,
+        )
+        self._entered = active.world_entered(self._world)
+        self._world.scheduler.explain_deadlock = describe_deadlock
+        if limits.blocking != "ignore":
+            self._world.on_block = refuse_block if limits.blocking == "fail" else warn_of_block
+        self._world.signals = signals
+        self._world.programs_for = Programs
+        self._strict = limits.strict_programs
+
+    def __enter__(self) -> World:
+        # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
+        self._collecting = gc.isenabled()
+        gc.disable()
+        self._entered.__enter__()
+        return self._world
+
+    def __exit__(self, kind: object, error: object, trace: object) -> bool:
+        world = self._world
+        try:
+            if error is None and len(world.processes) > 1:
+                report_children(world)
+            _bury(world)
+            if world.scheduler.loops:
+                if error is None:
+                    for loop in _loops(world):
+                        report_leftovers(loop)
+                for loop in _loops(world):
+                    abandon(loop)
+            if error is None and self._strict and world.escape is None:
+                world.programs.check_called()
+        finally:
+            try:
+                world.close()
+            finally:
+                self._entered.__exit__()
+                if self._collecting:
+                    gc.enable()
+        if error is None and world.escape is not None:
+            raise world.escape
+        # Who awaits a task that was cancelled for him is told so: under the option this is what should happen.
+        return isinstance(error, asyncio.CancelledError) and world.cancel_own and world.cancellations > 0
+
+
+def _bury(world: World) -> None:
+    """What was left where it was when its machine lost power is unwound now, and reaches nothing any more. So are
+    programs that still run, since it is not the test that left anything behind in them."""
+    for process in world.processes:
+        if process.environ is not None and process.alive:
+            if isinstance(process.loop, SimLoop) and process.loop in world.scheduler.loops:
+                process.loop.lose_power()
+            process.lose_power()
+        if not process.alive and isinstance(process.loop, SimLoop):
+            world.current = process
+            process.forget_holders()
+            discard_crashed(process.loop)
+    world.current = world.root
+
+
+def _loops(world: World) -> list[SimLoop]:
+    return [loop for loop in world.scheduler.loops if isinstance(loop, SimLoop)]

@@ -1,0 +1,162 @@
+"""The handle `sim` on the world that is running."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+from simloop.errors import ConfigurationError, WorldError
+from simloop.loop.loop import SimLoop
+from simloop.network.network import LOCALHOST
+from simloop.shims import signal as signals
+from simloop.simulation.cancelled import CancelledSomewhere
+from simloop.simulation.files import SimFiles
+from simloop.simulation.hosts import SimHost
+from simloop.simulation.programs import Output, SimProgram
+from simloop.sources import call_site
+from simloop.world import active
+from simloop.world.world import World
+
+
+class Sim:
+    """Handle on the world that is running: the fixture ``sim``, or `simloop.current`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    def seed(self) -> int:
+        """Seed of this world."""
+        return self._world.choices.seed
+
+    @property
+    def elapsed(self) -> float:
+        """Virtual seconds since the world began. Looking at it costs no virtual time."""
+        return self._world.scheduler.clock.elapsed
+
+    def host(self, name: str) -> SimHost:
+        """Return the machine of that name, made on first use. ``"localhost"`` is where the test itself runs."""
+        self._check_use()
+        return SimHost(self._world, self._world.host(name))
+
+    @property
+    def fs(self) -> SimFiles:
+        """Handle on the files of the host on which the test itself runs: short for ``sim.host("localhost").fs``."""
+        return self.host(LOCALHOST).fs
+
+    def program(
+        self,
+        name: str,
+        *arguments: str,
+        stdout: Output = b"",
+        stderr: Output = b"",
+        returncode: int = 0,
+        takes: float = 0.0,
+        times: int | None = None,
+    ) -> SimProgram:
+        """Let the test play an executable, on all hosts. `name` is a shell pattern: of a whole path if there is a
+        slash in it, else of a file's name; `arguments` are patterns of the first arguments. Of several programs that
+        match, the one that was registered last is run; one with `times` is there for so many calls.
+
+        As a decorator: ``async def main(proc)`` (a `SimProcess`) is run in a process of its own; what it returns is
+        the exit code, None standing for 0. Without one it writes `stdout` and `stderr` after `takes` virtual seconds,
+        and ends with `returncode`. Both are bytes, text, or a list of lines.
+
+        Returns the program; its ``calls`` list the arguments of each start. Raises `ConfigurationError` for an empty
+        name.
+
+        >>> import asyncio, simloop
+        >>> async def main():
+        ...     simloop.current().program("git", "branch", stdout="main")
+        ...     child = await asyncio.create_subprocess_exec("git", "branch", stdout=asyncio.subprocess.PIPE)
+        ...     return await child.communicate()
+        >>> simloop.run(main)
+        (b'main', None)
+        """
+        self._check_use()
+        program = SimProgram(name, arguments, stdout, stderr, returncode, takes, times)
+        program.place = call_site()
+        self._world.programs.add(program)
+        return program
+
+    def signal(self, host: str | SimHost, number: int) -> None:
+        """Send a signal to what runs on a host, as its operator would (``kill``, ``docker stop``, Ctrl-C): to each
+        process that ``host.run`` has started there, and on ``"localhost"`` to the test itself. Children of theirs get
+        what their parents send them.
+
+        It arrives at a later poll, which a choice picks; in the canonical run at the next one. Nothing happens to
+        processes that have ended by then. Raises `WorldError` where nothing was ever run.
+
+        >>> import asyncio, signal, simloop
+        >>> async def serve():
+        ...     stop = asyncio.Event()
+        ...     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        ...     await stop.wait()
+        ...     return "stopped"
+        >>> async def main():
+        ...     sim = simloop.current()
+        ...     asyncio.get_running_loop().call_later(5, sim.signal, "web", signal.SIGTERM)
+        ...     return await sim.host("web").run(serve)
+        >>> simloop.run(main)
+        'stopped'
+        """
+        self._check_use()
+        name = host.name if isinstance(host, SimHost) else self._world.host(host).name
+        if not isinstance(number, int) or not 0 < number < signal.NSIG:
+            raise ConfigurationError(f"{number!r} is no signal")
+        started = [
+            process for process in self._world.processes if process.host.name == name and process.environ is None
+        ]
+        if not started:
+            raise WorldError(f"nothing was run on host {name!r} that a signal could be sent to")
+        for process in started:
+            if process.alive:
+                signals.send_later(self._world, process, number)
+
+    def _check_use(self) -> None:
+        if active.world() is not self._world:
+            raise WorldError(
+                "this handle was used from another thread than its world's: hand the work to the loop instead"
+                if active.entered is self._world
+                else "this handle belongs to a run that is over: ask simloop.current() for the one that is going on"
+            )
+
+    def may_cancel(self, task: asyncio.Task[Any]) -> None:
+        """Declare that the environment may cancel `task`: its client hangs up, its user's timeout fires.
+
+        The cancellation comes at most once, at any poll of the loop from now on until the task is done. Raises
+        `WorldError` for what is no task of this run.
+        """
+        self._check_use()
+        loop = task.get_loop() if isinstance(task, asyncio.Task) else None
+        if not isinstance(loop, SimLoop):
+            raise WorldError(f"sim.may_cancel() takes a task of this run, not {task!r}")
+        loop.may_cancel(task)
+
+    def cancelled_somewhere(self) -> CancelledSomewhere:
+        """``async with sim.cancelled_somewhere() as outcome:`` lets the environment cancel the current task at
+        any poll inside of the block, once: a client that hangs up. The cancellation ends with the block;
+        ``outcome.cancelled`` says whether it came through.
+
+        >>> import asyncio, simloop
+        >>> async def main():
+        ...     async with simloop.current().cancelled_somewhere() as outcome:
+        ...         await asyncio.sleep(1)
+        ...     return outcome.cancelled
+        >>> simloop.run(main)
+        False
+        """
+        self._check_use()
+        return CancelledSomewhere()
+
+    def __repr__(self) -> str:
+        return f"<Sim seed={self.seed} at {self.elapsed:.6f} s>"
+
+
+def current() -> Sim:
+    """Return the handle on the run that the calling code is in. Raises `WorldError` outside of one."""
+    world = active.world()
+    if world is None:
+        raise WorldError("simloop.current() was called outside of a run")
+    return Sim(world)

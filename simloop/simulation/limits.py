@@ -1,0 +1,61 @@
+"""Limits and options of one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from simloop.choices.choices import check_profile
+from simloop.errors import ConfigurationError
+from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
+from simloop.simulation.blocking import check_blocking
+from simloop.world.world import DEFAULT_MAX_STEPS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What bounds a run, and which orders count as legal in it.
+
+    `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may
+    go on, and how long one slow step may keep a loop from its timers. `threads` simulates threads that
+    the program starts itself; without it they escape, because a bare `threading.Lock` between two of them
+    still blocks for real. Executors need no leave. `cancel` lets the environment cancel any task that the
+    main function itself creates; a run that ends with that cancellation counts as passed. `blocking` says what
+    becomes of calls that block in a coroutine for 5 virtual milliseconds or more: ``warn`` (`BlockingCallWarning`),
+    ``fail`` (`BlockingCallError`) or ``ignore``. `strict_programs` lets a run that would have passed fail with
+    `UncalledProgramError` if a program that it registered was never started.
+    """
+
+    profile: str = "cpython"
+    max_steps: int = DEFAULT_MAX_STEPS
+    max_time: float = DEFAULT_MAX_TIME
+    max_stall: float = DEFAULT_MAX_STALL
+    threads: bool = False
+    cancel: bool = False
+    blocking: str = "warn"
+    strict_programs: bool = False
+
+    def __post_init__(self) -> None:
+        check_profile(self.profile)
+        if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < 1:
+            raise ConfigurationError(f"max_steps must be a whole number of at least 1, not {self.max_steps!r}")
+        for name in ("threads", "cancel", "strict_programs"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        check_blocking(self.blocking)
+        for name in ("max_time", "max_stall"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+                raise ConfigurationError(f"{name} must be a number of virtual seconds, not {value!r}")
+
+
+_DEFAULT_LIMITS = Limits()
+
+
+def make_limits(options: dict[str, Any]) -> Limits:
+    unknown = set(options) - set(Limits.__dataclass_fields__)
+    if unknown:
+        raise ConfigurationError(
+            f"unknown option {sorted(unknown)[0]!r}: use one of {', '.join(Limits.__dataclass_fields__)}"
+        )
+    return Limits(**options) if options else _DEFAULT_LIMITS

@@ -1,0 +1,121 @@
+"""One run: a world, a loop in it, and what came of it.
+
+`run` is what a user calls; `execute` is the same with the world kept for whoever wants to look at it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from simloop.choices.choices import Choices, check_seed
+from simloop.choices.draws import seeded
+from simloop.loop.loop import SimLoop
+from simloop.loop.runner import Main, run_main
+from simloop.loop.tracer import Tracer
+from simloop.simulation.context import WorldContext
+from simloop.simulation.handle import Sim
+from simloop.simulation.install import installed
+from simloop.simulation.limits import Limits, make_limits
+from simloop.world.world import World
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
+    """Enter a world from plain synchronous code.
+
+    Inside, ``asyncio.run``, ``asyncio.Runner`` and ``asyncio.new_event_loop`` make loops of that world,
+    and clocks, sockets, files, processes and entropy are simulated. On leaving, everything is as before. Options:
+    those of `simloop.run`. Raises `ConfigurationError` for a bad option, `WorldError` when a world is entered already,
+    and `EscapedSimulationError` when anything in it reached for the real world.
+
+    >>> import asyncio, simloop
+    >>> with simloop.world(seed=1) as sim:
+    ...     asyncio.run(asyncio.sleep(3600))
+    ...     round(sim.elapsed)
+    3600
+    """
+    limits = make_limits(options)
+    choices = Choices(check_seed(seed), seeded(seed))
+    with installed(), WorldContext(choices, limits) as entered:
+        yield Sim(entered)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one run."""
+
+    world: World
+    value: Any = None
+    exception: BaseException | None = None
+
+    @property
+    def choices(self) -> Choices:
+        return self.world.choices
+
+    @property
+    def fingerprint(self) -> int:
+        """Equal for runs that differ in nothing but the times at which the same things happened."""
+        return self.world.fingerprint()
+
+
+def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | None = None) -> Outcome:
+    """One run of ``main()`` as `asyncio.run` would have it; its exception is kept, not raised, unless it
+    is Ctrl-C."""
+    outcome: Outcome | None = None
+    try:
+        with WorldContext(choices, limits) as world:
+            outcome = Outcome(world)
+            world.tracer = tracer
+            loop = SimLoop(world, world.root)
+            outcome.value = run_main(loop, main)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if outcome is None:
+            raise
+        escape = outcome.world.escape
+        outcome.exception = escape if escape is not None and not isinstance(error, type(escape)) else error
+    assert outcome is not None
+    # A run that has looked at the clock once more than another, and no more came of it, has gone another way, too.
+    choices.trail += outcome.world.scheduler.clock.now
+    return outcome
+
+
+def run(main: Main[T], *, seed: int = 0, **options: Any) -> T:
+    """Run ``main()`` once in a fresh simulated world, as `asyncio.run` would.
+
+    Seed 0 is the canonical run, in which nothing unusual happens; any other seed, up to 2**64 - 1, decides every order
+    that the real environment could have chosen, the same way each time. Options, all of which may be left out:
+
+    - `profile`: the orders that count as legal, ``"cpython"`` (the default), ``"portable"`` or ``"hostile"``;
+    - `max_steps`: callbacks after which the run is given up (1,000,000);
+    - `max_time`: virtual seconds after which it is given up (86,400);
+    - `max_stall`: virtual seconds for which one slow step may keep a loop from its timers (0.05);
+    - `threads`: simulate threads that the program starts itself (False); executors need no leave;
+    - `cancel`: the environment may cancel any task that ``main()`` itself creates (False);
+    - `blocking`: what becomes of calls that block in a coroutine for 5 virtual milliseconds or more, ``"warn"`` (the
+      default), ``"fail"`` or ``"ignore"``;
+    - `strict_programs`: fail if a program that was registered is never started (False).
+
+    Returns main's value or raises its exception; also `ConfigurationError` for a bad option, and `DeadlockError`,
+    `StepLimitError`, `TimeLimitError`, `EscapedSimulationError`, `BlockingCallError` and `UncalledProgramError`, which
+    end a run.
+
+    >>> import asyncio, simloop
+    >>> async def main():
+    ...     await asyncio.sleep(3600)
+    ...     return "an hour later, at once"
+    >>> simloop.run(main)
+    'an hour later, at once'
+    """
+    choices = Choices(check_seed(seed), seeded(seed))
+    outcome = execute(main, choices, make_limits(options))
+    if outcome.exception is not None:
+        raise outcome.exception
+    value: T = outcome.value
+    return value
