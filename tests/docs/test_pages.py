@@ -18,6 +18,11 @@ LINK = re.compile(
     r"https://github\.com/simloop/pytest-simloop/(?:blob|tree)/main/([^)#\s>]+)|\]\((?!https?:|#)([^)#\s]+)"
 )
 
+#: Files of the project in a page's text, from its root or from that of the library.
+NAMED = re.compile(
+    r"`((?:simloop|pytest_simloop|tests|docs|benchmarks|examples|kernel|shims|loop|explore|report)/[\w./-]+)`"
+)
+
 
 def test_python_of_all_pages(tmp_path: Path) -> None:
     """In one session, which costs more than what is in it. A line of `docs/x.py` is that of `docs/x.md`."""
@@ -44,6 +49,13 @@ def test_links_into_the_repository(page: Path) -> None:
     for absolute, relative in LINK.findall(page.read_text()):
         target = ROOT / absolute if absolute else page.parent / relative
         assert target.exists(), f"{name_of(page)} links to {absolute or relative}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_that_a_page_names(page: Path) -> None:
+    for path in NAMED.findall(page.read_text()):
+        found = [ROOT / path, ROOT / "simloop" / path, page.parent / path]
+        assert any(each.exists() for each in found), f"{name_of(page)} names {path}"
 
 
 # --- the machinery can fail ---------------------------------------------------------------------------
