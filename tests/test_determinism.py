@@ -20,8 +20,10 @@ from simloop.simulation.run import execute
 PROGRAM = """
 import asyncio, random, sys, uuid
 import simloop
-from simloop.choices import Choices, seeded
-from simloop.simulation import Limits, execute
+from simloop.choices.choices import Choices
+from simloop.choices.draws import seeded
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import execute
 
 async def main():
     seen = []

@@ -35,7 +35,7 @@ def standing() -> list[object]:
 
 
 def test_leaving_a_world_leaves_everything_as_before() -> None:
-    from simloop.simulation import install as installation
+    from simloop.simulation.run import install as installation
 
     installation.uninstall()
     before = standing()

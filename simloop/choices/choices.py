@@ -54,7 +54,8 @@ KINDS = (
 
 class Point(NamedTuple):
     """A choice point. Its identity survives edits elsewhere in the program, because `number` counts
-    only the points of the same `who` and `kind`, never the steps of the run."""
+    only the points of the same `who` and `kind`, never the steps of the run. `who` is text to the letter, which
+    `simloop.choices.who.Who` takes apart."""
 
     who: str
     kind: str

@@ -96,13 +96,14 @@ class Scheduler:
     """Runs the turns of one world, and moves its clock."""
 
     __slots__ = (
-        "_blocked", "_driver", "_end_ns", "_sequence", "_streak", "_streaking", "arrivals", "choices", "clock",
-        "explain_deadlock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "turn",
+        "_blocked", "_driver", "_end_ns", "_explain_deadlock", "_sequence", "_streak", "_streaking", "arrivals",
+        "choices", "clock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "turn",
     )  # fmt: skip
 
     def __init__(
         self,
         choices: Choices,
+        explain_deadlock: Callable[[Scheduler], DeadlockError] | None = None,
         *,
         max_time: float = DEFAULT_MAX_TIME,
         max_stall: float = DEFAULT_MAX_STALL,
@@ -127,8 +128,7 @@ class Scheduler:
         self._driver: Runnable | None = None
         #: Whether any loop has ever had something that may arrive while nothing else does.
         self.idle_arrivals = False
-        #: Builds the error for a world in which nothing can happen any more.
-        self.explain_deadlock: Callable[[Scheduler], DeadlockError] = _plain_deadlock
+        self._explain_deadlock = explain_deadlock or plain_deadlock
 
     # --- arrivals -------------------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ class Scheduler:
                 if loop is not poller and other is not None and (due is None or other < due):
                     due = other
         if due is None:
-            raise self.explain_deadlock(self)
+            raise self._explain_deadlock(self)
         clock = self.clock
         if due > clock.now:
             if due > self._end_ns:
@@ -347,7 +347,8 @@ class Scheduler:
         loop.last_turn = self.turn
 
 
-def _plain_deadlock(scheduler: Scheduler) -> DeadlockError:
+def plain_deadlock(scheduler: Scheduler) -> DeadlockError:
+    """The error for a world of which nobody knows more."""
     return DeadlockError("deadlock: nothing can happen any more")
 
 

@@ -11,6 +11,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from simloop.choices.choices import Choices
+from simloop.choices.who import nth
 from simloop.loop.tasks import innermost, path_of
 from simloop.loop.timers import SimTimerHandle
 from simloop.sources import is_ours, is_stdlib
@@ -51,7 +52,7 @@ class Cancellable:
             self._waiter = waiter
             where = innermost(self.task)
             self._counts[where] = number = self._counts.get(where, 0) + 1
-            self._who = f"{self.path}~{where}{f'#{number}' if number > 1 else ''}"
+            self._who = nth(f"{self.path}~{where}", number)
         return self._who
 
     def ask(self, choices: Choices) -> bool:

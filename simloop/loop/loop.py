@@ -397,8 +397,8 @@ class SimLoop(SteppedLoop):
             scheduler.turn = self.last_turn = scheduler.turn + 1
         else:
             scheduler.poll(self, timeout)
-        if process.signals and self.thread is None and world.signals is not None:
-            world.signals.handle(world, process, at_poll=True)
+        if process.signals and self.thread is None:
+            world.userland.handle(world, process, at_poll=True)
         if self._candidates and (found := self._selector.collect()):
             if self._shuffles:
                 for event in found:

@@ -9,6 +9,8 @@ from asyncio import events
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from simloop.choices.who import nth
+
 #: How many times a coroutine that awaits while it is being closed is asked to end.
 _CLOSE_ATTEMPTS = 20
 
@@ -120,7 +122,7 @@ def _path(origin: Origin) -> str:
         if index >= 0:
             label = siblings[index][:LABEL]
             number = sum(other[:LABEL] == label for other in siblings[: index + 1])
-            labels.append(f"{'' if parent else '@'}{label}{f'#{number}' if number > 1 else ''}")
+            labels.append(f"{'' if parent else '@'}{nth(label, number)}")
         node = parent
     return prefix + (".".join(reversed(labels)) or "0")
 

@@ -6,6 +6,7 @@ import asyncio
 from asyncio import events
 from typing import Any
 
+from simloop.choices.who import nth
 from simloop.kernel.clock import SECOND
 from simloop.kernel.scheduler import RIVALS
 from simloop.loop.tasks import innermost, path_of, task_of
@@ -37,7 +38,7 @@ class TimerNames:
         except AttributeError:
             owner = self._owner(handle)
             self._counts[owner] = number = self._counts.get(owner, 0) + 1
-            who = f"{owner}{f'#{number}' if number > 1 else ''}"
+            who = nth(owner, number)
             if isinstance(handle, SimTimerHandle):
                 handle.sim_who = who
         return who

@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from simloop.choices.choices import Answer
+from simloop.choices.who import Who
 from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.crash import PAGE_ANSWERS, SECTOR
 
 _PAGE_SECTORS = PAGE // SECTOR
 
 
-def tell(who: str, kind: str, answer: int, subject: object) -> str:
-    """What a deviation at a point of a power cut means, in words. Call it while the choice is made."""
-    host, _, rest = who.partition(":")
-    path, _, what = rest.rpartition(":")
+def tell(asked: str, kind: str, answer: int, subject: object) -> str:
+    """The words for a deviation at a point of a power cut. Call it while the choice is made."""
+    who = Who(asked)
+    host, path, what = who.host, who.path, who.part
     if kind == "disk.journal":
-        if not rest:
+        if not who.place:
             lost = subject.journal.operations[-answer:]  # type: ignore[attr-defined]
             more = f", nor the {len(lost) - 1} after it" if len(lost) > 1 else ""
             return f"the power cut of {host} came before {lost[0]} was on disk{more}"
         whose = {"cut": f"the new size of {path}", "mode": f"attributes of {path}"}
-        return f"the power cut of {host} came before {whose.get(what, f'the name {rest}')} was on disk"
+        return f"the power cut of {host} came before {whose.get(what, f'the name {who.place}')} was on disk"
     if what == "end":
         return f"the power cut of {host} took the last {'page' if answer == 1 else f'{answer} pages'} of {path}"
     if what == "size":
@@ -35,7 +36,7 @@ def tell(who: str, kind: str, answer: int, subject: object) -> str:
 def lost(answer: Answer, subject: Any) -> tuple[str, int | str]:
     """The host, and the file (by inode number) or path, that a deviation at a point of a power cut is about, or is
     about first. Call it while the choice is made."""
-    host, _, path = answer.point.who.partition(":")
+    who = Who(answer.point.who)
     if answer.point.kind == "disk.crash":
-        return host, subject.ino
-    return host, path or subject.journal.operations[-answer.value].changes[-1].subject
+        return who.host, subject.ino
+    return who.host, who.place or subject.journal.operations[-answer.value].changes[-1].subject

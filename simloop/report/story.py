@@ -9,8 +9,9 @@ from typing import Any
 
 from simloop.checks.waiting import inner_library, stack_of, users_place
 from simloop.choices.choices import Answer
+from simloop.choices.who import Who
 from simloop.kernel.net.stream import Direction
-from simloop.kernel.process.delays import DELAYS
+from simloop.kernel.process.delays import DELAYS, SEEN, STARTS
 from simloop.kernel.process.process import Process
 from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import STREAKS
@@ -18,8 +19,6 @@ from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import is_timeout, rivals_of, waiting_for
 from simloop.network.links import DELIVERIES
 from simloop.report.losses import tell as tell_loss
-from simloop.shims.signal import SEEN
-from simloop.simulation.programs import STARTS
 from simloop.sources import Place, is_users, users_caller
 
 Name = Callable[[asyncio.Task[Any]], str]
@@ -146,11 +145,11 @@ def _on_disk(answer: Answer, subject: Any, name: Name) -> str:
 def _crashed(answer: Answer, subject: Any, name: Name) -> str:
     place = users_caller()
     where = f" ({place})" if place is not None else ""
-    return f"the power of {answer.point.who.partition(':')[0]} was cut right {subject}{where}"
+    return f"the power of {Who(answer.point.who).host} was cut right {subject}{where}"
 
 
 def _disk_fault(answer: Answer, subject: Any, name: Name) -> str:
-    operation, _, path = answer.point.who.partition(":")[2].partition(" ")
+    operation, path = Who(answer.point.who).operation
     place = users_caller()
     where = f" ({place})" if place is not None else ""
     return f"{operation} of {path}{where} {subject[answer.value - 1]}, which was injected"

@@ -18,7 +18,7 @@ from typing import Any
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
 from simloop.kernel.ipc.pipes import End
-from simloop.kernel.process.delays import later
+from simloop.kernel.process.delays import SEEN, later
 from simloop.kernel.process.exits import INIT_PID, meant
 from simloop.kernel.process.process import Process, State
 from simloop.kernel.process.signals import Effects, disposition, generate, name_of, set_mask
@@ -44,10 +44,6 @@ _real_pause = _signal.pause
 _real_interrupt_main = _thread.interrupt_main
 _real_kill = os.kill
 _real_killpg = os.killpg
-
-# How many turns after it came a loop may see a signal for which it has a handler of its own (the number goes through
-# its self-pipe, and a poll need not see that at once).
-SEEN = (0, 1, 2, 3, 5, 8)
 
 
 def signal(signalnum: int, handler: Any) -> Any:

@@ -61,7 +61,7 @@ def condition_wait(self: threading.Condition, timeout: float | None = None) -> b
     # Thread.start() waits until the thread runs: no call that could be awaited instead.
     starts = sys._getframe(2).f_code is threading.Thread.start.__code__
     try:
-        notified = world.block(lambda: not waiter.locked(), timeout, told=not starts)
+        notified = world.block(lambda: not waiter.locked(), timeout, warn=not starts)
         return notified
     finally:
         self._acquire_restore(saved)  # type: ignore[attr-defined]

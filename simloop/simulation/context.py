@@ -6,16 +6,13 @@ import asyncio
 import gc
 from asyncio import events
 
-from simloop.checks.deadlock import describe_deadlock
 from simloop.choices.choices import Choices
 from simloop.errors import WorldError
 from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
 from simloop.loop.loop import SimLoop
-from simloop.shims import signal as signals
-from simloop.simulation.blocking import refuse_block, warn_of_block
 from simloop.simulation.install import install
 from simloop.simulation.limits import Limits
-from simloop.simulation.programs import Programs
+from simloop.simulation.userland import USERLANDS
 from simloop.world import active
 from simloop.world.world import World
 
@@ -37,6 +34,7 @@ class WorldContext:
         install()
         self._world = World(
             choices,
+            USERLANDS[limits.blocking],
             profile=limits.profile,
             max_steps=limits.max_steps,
             max_time=limits.max_time,
@@ -45,11 +43,6 @@ class WorldContext:
             cancel_own=limits.cancel,
         )
         self._entered = active.world_entered(self._world)
-        self._world.scheduler.explain_deadlock = describe_deadlock
-        if limits.blocking != "ignore":
-            self._world.on_block = refuse_block if limits.blocking == "fail" else warn_of_block
-        self._world.signals = signals
-        self._world.programs_for = Programs
         self._strict = limits.strict_programs
 
     def __enter__(self) -> World:

@@ -17,7 +17,7 @@ from simloop.errors import ConfigurationError, SimulationError, UncalledProgramE
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.files import Description
 from simloop.kernel.ipc.pipes import End
-from simloop.kernel.process.delays import DELAYS, RACE_NS, delay
+from simloop.kernel.process.delays import RACE_NS, STARTS, delay
 from simloop.kernel.process.exits import exit_status
 from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import STREAKS, Runnable
@@ -26,9 +26,8 @@ from simloop.shims.subprocess import environment
 from simloop.simulation.shell import Shell
 from simloop.world.world import World
 
-# How long most programs take to get to their main function, as order of magnitude on Linux; and when else they may.
+# How long most programs take to get to their main function, as order of magnitude on Linux.
 _START_NS = MILLISECOND
-STARTS = ("as usual", "at once", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS[1:]), *DELAYS[1:])
 
 _NO_HANDLER: dict[int, Any] = {signal.SIGINT: signal.SIG_DFL}
 

@@ -8,7 +8,7 @@ import re
 import signal as _signal  # constants only
 from collections.abc import Callable
 from random import Random
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from simloop.choices.choices import Choices
 from simloop.errors import ConfigurationError, EscapedSimulationError, SimulationError
@@ -22,6 +22,7 @@ from simloop.kernel.process.table import ProcessTable
 from simloop.kernel.process.threads import SimThread, Workers
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
 from simloop.network.network import LOCALHOST, Network
+from simloop.world.userland import NoUserland, Userland
 
 E = TypeVar("E", bound=SimulationError)
 
@@ -30,35 +31,22 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 DEFAULT_MAX_STEPS = 1_000_000
 #: What `os.cpu_count` says in every world, so that pool sizes do not depend on the machine.
 CPU_COUNT = 4
-
-
-class Signals(Protocol):
-    """How signals reach Python."""
-
-    def send(self, world: World, process: Process, number: int) -> None: ...
-
-    def handle(self, world: World, process: Process, at_poll: bool) -> None: ...
-
-    def interrupts(self, world: World, process: Process) -> bool: ...
-
-
-def _no_programs(world: World) -> None:
-    """Nobody plays any."""
+_BARE = NoUserland()
 
 
 class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_below", "_programs", "_random", "_workers", "cancel_own",
-        "cancellations", "choices", "current", "escape", "max_steps", "network", "on_block", "own_threads",
-        "processes", "profile", "programs_for", "reaching_out", "root", "scheduler", "signals", "steps", "threads",
-        "tracer",
+        "_below", "_programs", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape",
+        "max_steps", "network", "own_threads", "processes", "profile", "reaching_out", "root", "scheduler", "steps",
+        "threads", "tracer", "userland",
     )  # fmt: skip
 
     def __init__(
         self,
         choices: Choices,
+        userland: Userland = _BARE,
         *,
         profile: str = "cpython",
         max_steps: int = DEFAULT_MAX_STEPS,
@@ -77,15 +65,10 @@ class World:
         #: How many tasks were cancelled from outside so far.
         self.cancellations = 0
         self.steps = 0
-        self.scheduler = Scheduler(choices, max_time=max_time, max_stall=max_stall)
+        self.scheduler = Scheduler(choices, userland.deadlock, max_time=max_time, max_stall=max_stall)
         self.network = Network(self.scheduler)
-        #: Told of each call that has stopped a loop, and for how many nanoseconds.
-        self.on_block: Callable[[World, int], None] | None = None
-        #: Makes what knows which executables there are (`simloop.simulation.programs.Programs`), for a run that asks.
-        self.programs_for: Callable[[World], Any] = _no_programs
+        self.userland = userland
         self._programs: Any = None
-        #: Brings signals to processes, and calls their handlers: `simloop.shims.signal`.
-        self.signals: Signals | None = None
         self.processes = ProcessTable(choices)
         self.root = self.add_process(self.network.add_host(LOCALHOST))
         #: The process whose code runs now; everything that asks "where am I" asks this.
@@ -111,7 +94,7 @@ class World:
     def programs(self) -> Any:
         """What executables there are, beside Python."""
         if self._programs is None:
-            self._programs = self.programs_for(self)
+            self._programs = self.userland.programs(self)
         return self._programs
 
     def add_process(self, host: Host, program: str | None = None) -> Process:
@@ -170,8 +153,7 @@ class World:
             end(process, status, self.scheduler, self._child_ended, at_once=at_once)
 
     def _child_ended(self, parent: Process) -> None:
-        if self.signals is not None:
-            self.signals.send(self, parent, _signal.SIGCHLD)
+        self.userland.send(self, parent, _signal.SIGCHLD)
 
     def kill(self, process: Process, number: int) -> None:
         """`process` ends at once, where it is, by signal `number`."""
@@ -193,9 +175,9 @@ class World:
             raise ConfigurationError(f"{name!r} cannot be the name of a host")
         return self.network.hosts.get(name) or self.network.add_host(name)
 
-    def block(self, done: Callable[[], bool], timeout: float | None = None, *, told: bool = True) -> bool:
-        """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds. Unless `told`,
-        nobody is to be blamed for it."""
+    def block(self, done: Callable[[], bool], timeout: float | None = None, *, warn: bool = True) -> bool:
+        """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds. Unless `warn`,
+        it is no call that could be awaited instead."""
         process = self.current
         if not process.alive:
             self.stop()
@@ -219,12 +201,12 @@ class World:
             self.current = process
         if self.tracer is not None:
             self.tracer.blocked(process.name, self.scheduler.clock.now - began)
-        if told and self.on_block is not None and process.loop is not None and process.loop.takes_turns():
-            self.on_block(self, self.scheduler.clock.now - began)
+        if warn and process.loop is not None and process.loop.takes_turns():
+            self.userland.blocked(self, self.scheduler.clock.now - began)
         return came
 
     def _wait(self, process: Process, done: Callable[[], bool], deadline_ns: int | None) -> bool:
-        scheduler, signals = self.scheduler, self.signals
+        scheduler, userland = self.scheduler, self.userland
         came = False
 
         def woken() -> bool:
@@ -236,7 +218,7 @@ class World:
             if process.stopped:
                 return False
             came = done()
-            return came or (bool(process.signals) and signals is not None and signals.interrupts(self, process))
+            return came or (bool(process.signals) and userland.interrupts(self, process))
 
         while True:
             try:
@@ -251,9 +233,9 @@ class World:
             self.current = process
             if not process.alive:
                 raise ProcessGone
-            if process.signals and signals is not None:
+            if process.signals:
                 # A handler that raises ends the call; after any other it goes on (PEP 475).
-                signals.handle(self, process, at_poll=False)
+                userland.handle(self, process, at_poll=False)
             if came or (deadline_ns is not None and scheduler.clock.now >= deadline_ns):
                 return came
 

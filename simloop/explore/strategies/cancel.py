@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simloop.choices.choices import Choices, Point
+from simloop.choices.who import Who
 from simloop.explore.strategies.sweep import Groups, Sweep
 
 
@@ -23,7 +24,7 @@ class CancelSweep(Sweep):
                 waits.setdefault(who, []).append(Point(who, kind, number))
         classes: list[Groups] = [{}, {}, {}, {}, {}]
         for who, points in waits.items():
-            task = who.partition("~")[0]
+            task = Who(who).task
             woken, after, began, before, rest = (groups.setdefault(task, []) for groups in classes)
             after.append((points[-1], 1))
             woken += [(point, 1) for point in points[-2:-1]]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from simloop.choices.choices import Choices, Decide, Point
 from simloop.choices.draws import drawer, shuffler
+from simloop.choices.who import Who
 from simloop.explore.strategies.base import Plan
 
 CRASH = "host.crash"
@@ -24,7 +25,7 @@ Lose = Callable[[str, str, int], int]
 
 def _worst(who: str, kind: str, n: int) -> int:
     # Of a page the answers after 1 mean that a part is there; of all others a higher one means that more is lost.
-    is_page = kind == DATA and who.rpartition(":")[2].isdigit()
+    is_page = kind == DATA and Who(who).part.isdigit()
     return 1 if is_page else n - 1
 
 
@@ -38,7 +39,7 @@ def _names(who: str, kind: str, n: int) -> int:
 
 def _pages(who: str, kind: str, n: int) -> int:
     """Data, but the file stays as long as it was."""
-    return 0 if who.endswith((":size", ":end")) else _data(who, kind, n)
+    return 0 if Who(who).part in ("size", "end") else _data(who, kind, n)
 
 
 _PATTERNS: tuple[Lose, ...] = (_data, _names, _pages, _worst)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import zip_longest
 
 from simloop.choices.choices import Choices, Point
 from simloop.choices.schedule import Schedule
+from simloop.choices.who import Who
 from simloop.explore.strategies.base import Plan
-
-# The numbers in the name of a point: the how-manieth task, wait, connection or packet of that name.
-_NUMBERS = re.compile(r"(?<=[#<>])\d+")
 
 
 class Saved:
@@ -69,14 +66,10 @@ def neighbours(schedule: Schedule, choices: Choices) -> list[Schedule]:
 
 def _distance(left: Point, right: Point) -> int:
     """How far apart the numbers of two points are whose names agree otherwise; 0 for other points."""
-    if left.kind != right.kind or _bare(left.who) != _bare(right.who):
+    one, other = Who(left.who), Who(right.who)
+    if left.kind != right.kind or one.name != other.name:
         return 0
     distance = abs(left.number - right.number)
-    a, b = (_NUMBERS.findall(point.who) for point in (left, right))
-    for one, other in zip_longest(a, b, fillvalue="1"):
-        distance += 2 * abs(int(one) - int(other))
+    for mine, theirs in zip_longest(one.numbers, other.numbers, fillvalue=1):
+        distance += 2 * abs(mine - theirs)
     return distance
-
-
-def _bare(who: str) -> str:
-    return _NUMBERS.sub("", who).replace("#", "")

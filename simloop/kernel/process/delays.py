@@ -8,7 +8,7 @@ from functools import partial
 from simloop.choices.choices import Choices
 from simloop.kernel.clock import MICROSECOND, MILLISECOND
 from simloop.kernel.process.process import Process
-from simloop.kernel.scheduler import Scheduler
+from simloop.kernel.scheduler import STREAKS, Scheduler
 
 # What the answers at a thread point mean: how much later than usual it happens.
 DELAYS = (
@@ -29,6 +29,13 @@ _DELAYS_NS = (0, 0, 0, 0, MILLISECOND, 20 * MILLISECOND, 0, 0, 0, 0)
 _SWITCH_NS = 20 * MICROSECOND
 # How late a thread may be for a timer's sake: as late as it may be at all.
 RACE_NS = 20 * MILLISECOND
+
+# What the answers at `process.start` mean: when a program begins after it was started. Those after the first run so
+# many turns in a row, as `scheduler.STREAKS` has them.
+STARTS = ("as usual", "at once", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS[1:]), *DELAYS[1:])
+# What the answers at `signal.seen` mean: how many turns after it came a loop may see a signal for which it has a
+# handler of its own (the number goes through its self-pipe, and a poll need not see that at once).
+SEEN = (0, 1, 2, 3, 5, 8)
 
 
 def later(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from simloop.choices.choices import Choices
+from simloop.choices.who import nth
 from simloop.kernel.host import Host
 from simloop.kernel.process.pids import PidTable
 from simloop.kernel.process.process import Process
@@ -47,7 +48,7 @@ class ProcessTable:
         """A new process on `host`, which runs `program`; one of the test's own functions if that is None."""
         stem = host.name if program is None else f"{host.name}:{program}"
         self._names[stem] = number = self._names.get(stem, 0) + 1
-        name = f"{stem}#{number}" if number > 1 else stem
+        name = nth(stem, number)
         table = self._by_host.get(host)
         if table is None:
             table = self._by_host[host] = PidTable()

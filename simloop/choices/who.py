@@ -1,0 +1,82 @@
+"""Names of those who ask at choice points: how they are written, and how they are read.
+
+Tokens hold these names to the letter, so they are text everywhere; whoever looks into one does it by `Who`. The forms:
+
+==========================  =================================================================================
+``serve.read#2~recv#3``     a task by its path, the function in which it waits, the nth of its waits there
+``client>db:5432#1>``       a connection: its ends, the port, the nth between them; the direction of a packet
+``db:/var/log:3``           something on a host: a path, and a page or a part (``size``, ``end``, ``cut``, ``mode``)
+``db:write /var/log``       an operation on a host's disk
+``localhost:git SIGTERM``   a signal to a process
+==========================  =================================================================================
+"""
+
+from __future__ import annotations
+
+import re
+
+# The numbers in a name: the nth task, wait, connection or packet of that name.
+_NUMBERS = re.compile(r"(?<=[#<>])\d+")
+
+
+def nth(name: str, number: int) -> str:
+    """A name for the `number`-th of several: the first one needs no number.
+
+    >>> nth("read", 1), nth("read", 2)
+    ('read', 'read#2')
+    """
+    return f"{name}#{number}" if number > 1 else name
+
+
+class Who(str):
+    """Who asks at a choice point, with its parts.
+
+    >>> who = Who("db:/var/log:3")
+    >>> who.host, who.place, who.path, who.part
+    ('db', '/var/log:3', '/var/log', '3')
+    >>> Who("serve.read#2~recv#3").task
+    'serve.read#2'
+    """
+
+    __slots__ = ()
+
+    @property
+    def task(self) -> str:
+        """The path of the task, where a task asks."""
+        return self.partition("~")[0]
+
+    @property
+    def host(self) -> str:
+        """The host, where something on a host asks."""
+        return self.partition(":")[0]
+
+    @property
+    def place(self) -> str:
+        """What follows the host."""
+        return self.partition(":")[2]
+
+    @property
+    def path(self) -> str:
+        """The place without its part."""
+        return self.place.rpartition(":")[0]
+
+    @property
+    def part(self) -> str:
+        """The part of the file at that path: the number of a page, or a word."""
+        return self.place.rpartition(":")[2]
+
+    @property
+    def operation(self) -> tuple[str, str]:
+        """The operation on a disk, and the path that it is on."""
+        operation, _, path = self.place.partition(" ")
+        return operation, path
+
+    @property
+    def numbers(self) -> list[int]:
+        """All numbers that tell it from others of its name."""
+        return [int(number) for number in _NUMBERS.findall(self)]
+
+    @property
+    def name(self) -> str:
+        """The name without numbers."""
+        return _NUMBERS.sub("", self).replace("#", "")

@@ -1,0 +1,36 @@
+"""Userland of a run: signals by the shim, programs that the test plays, and what is said of blocking and deadlocks."""
+
+from __future__ import annotations
+
+from simloop.checks.deadlock import describe_deadlock
+from simloop.errors import DeadlockError
+from simloop.kernel.scheduler import Scheduler
+from simloop.shims import signal
+from simloop.simulation.blocking import refuse_block, warn_of_block
+from simloop.simulation.programs import Programs
+from simloop.world.world import World
+
+_ANSWERS = {"ignore": lambda world, took_ns: None, "warn": warn_of_block, "fail": refuse_block}
+
+
+class RunUserland:
+    """`simloop.world.userland.Userland` for runs whose option ``blocking`` has the given value."""
+
+    send = staticmethod(signal.send)
+    handle = staticmethod(signal.handle)
+    interrupts = staticmethod(signal.interrupts)
+
+    def __init__(self, blocking: str) -> None:
+        self._blocked = _ANSWERS[blocking]
+
+    def programs(self, world: World) -> Programs:
+        return Programs(world)
+
+    def blocked(self, world: World, took_ns: int) -> None:
+        self._blocked(world, took_ns)
+
+    def deadlock(self, scheduler: Scheduler) -> DeadlockError:
+        return describe_deadlock(scheduler)
+
+
+USERLANDS = {blocking: RunUserland(blocking) for blocking in _ANSWERS}
