@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 import simloop
-from simloop.loop.loop import factory
+from simloop.loop import factory
 from simloop.shims import SHIMS, escapes
 
 DOCS = Path(__file__).parents[1] / "docs"
