@@ -71,7 +71,7 @@ def test_a_command_that_prints_something_else_is_found(tmp_path: Path) -> None:
 def test_a_block_is_run_unless_it_says_why_not() -> None:
     page = "# Title\n\n```python\nassert False\n```\n"
     assert module_of(page).splitlines()[3] == "assert False"
-    assert module_of(page.replace("```python", "<!-- not run: it fails -->\n```python")) == ""
+    assert blocks_of(page.replace("```python", "<!-- not run: it fails -->\n```python")) == []
     assert module_of(page.replace("```python", "<!-- not run -->\n```python")) != ""
 
 
