@@ -43,7 +43,15 @@ class Failure:
 
 @dataclass
 class Report:
-    """Result of a campaign. It is true when every run passed."""
+    """Result of a campaign. It is true when every run passed.
+
+    >>> import asyncio, simloop
+    >>> async def main():
+    ...     await asyncio.gather(*(asyncio.to_thread(int) for _ in range(2)))
+    >>> report = simloop.explore(main, runs=20)
+    >>> bool(report), report.runs, report.failure
+    (True, 20, None)
+    """
 
     #: The failure that ended the campaign; None when every run passed.
     failure: Failure | None = None

@@ -255,7 +255,17 @@ class SimFiles:
     ) -> InjectedFault:
         """Let the environment decide at which calls an operation goes wrong, `times` at most. In the canonical run it
         never does. Without `error`, `short`, `delay` and `corrupt` it also decides how: by what is usual for the
-        operation, such as ENOSPC, EIO or a short write."""
+        operation, such as ENOSPC, EIO or a short write.
+
+        >>> import simloop
+        >>> async def main():
+        ...     simloop.current().fs.may_fault("write")
+        ...     with open("/tmp/state", "w") as file:
+        ...         file.write("hello")
+        >>> simloop.run(main)
+        >>> type(simloop.explore(main).failure.exception).__name__
+        'OSError'
+        """
         effects: tuple[Effect, ...] = ()
         if error or short is not None or delay or corrupt:
             effects = (_effect(error, short, delay, corrupt),)

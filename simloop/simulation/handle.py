@@ -127,6 +127,15 @@ class Sim:
 
         The cancellation comes at most once, at any poll of the loop from now on until the task is done. Raises
         `WorldError` for what is no task of this run.
+
+        >>> import asyncio, simloop
+        >>> async def main():
+        ...     request = asyncio.create_task(asyncio.sleep(1))
+        ...     simloop.current().may_cancel(request)
+        ...     await asyncio.wait([request])
+        ...     assert not request.cancelled()
+        >>> simloop.explore(main).failure.strategy
+        'cancel sweep'
         """
         self._check_use()
         loop = task.get_loop() if isinstance(task, asyncio.Task) else None
@@ -155,7 +164,15 @@ class Sim:
 
 
 def current() -> Sim:
-    """Return the handle on the run that the calling code is in. Raises `WorldError` outside of one."""
+    """Return the handle on the run that the calling code is in. Raises `WorldError` outside of one.
+
+    >>> import asyncio, simloop
+    >>> async def main():
+    ...     await asyncio.sleep(3600)
+    ...     return round(simloop.current().elapsed)
+    >>> simloop.run(main)
+    3600
+    """
     world = active.world()
     if world is None:
         raise WorldError("simloop.current() was called outside of a run")

@@ -37,7 +37,22 @@ Output = bytes | str | Sequence[bytes | str]
 
 
 class SimProcess:
-    """Process in which a registered program runs, as the program sees it: ``async def main(proc)``."""
+    """Process in which a registered program runs, as the program sees it: ``async def main(proc)``.
+
+    >>> import asyncio, simloop
+    >>> async def main():
+    ...     @simloop.current().program("wc")
+    ...     async def wc(proc):
+    ...         text = await proc.stdin.read()
+    ...         proc.stdout.write(b"%d\\n" % len(text))
+    ...         return 0 if text else 1
+    ...
+    ...     wc = await asyncio.create_subprocess_exec("wc", "-c", stdin=-1, stdout=-1)
+    ...     output, _ = await wc.communicate(b"hello")
+    ...     return output, wc.returncode
+    >>> simloop.run(main)
+    (b'5\\n', 0)
+    """
 
     def __init__(self, process: Process, argv: Sequence[str]) -> None:
         self._process = process

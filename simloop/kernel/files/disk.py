@@ -32,6 +32,16 @@ class DiskTiming:
 
     Calls that only look, and reading what nobody wrote in this world, take no time: programs load such files once, in
     their first run, and a later run in the same process must not go another way for it.
+
+    >>> import os, simloop
+    >>> async def main():
+    ...     sim = simloop.current()
+    ...     sim.fs.timing = simloop.DiskTiming(flush_latency_ns=30_000_000)
+    ...     with open("/tmp/slow", "w") as file:
+    ...         os.fsync(file.fileno())
+    ...     return round(sim.elapsed, 3)
+    >>> simloop.run(main, blocking="ignore")
+    0.03
     """
 
     #: Duration of a system call that finds everything in memory.
