@@ -1,6 +1,8 @@
 """Runs unmodified asyncio programs in a simulated world, in which a seed chooses every order that the
 real environment could choose."""
 
+from importlib.metadata import version
+
 from simloop.errors import (
     BlockingCallError,
     BlockingCallWarning,
@@ -33,6 +35,9 @@ from simloop.simulation.handle import Sim, current
 from simloop.simulation.hosts import SimHost
 from simloop.simulation.programs import SimProcess, SimProgram
 from simloop.simulation.run import run, world
+
+#: Version of the distribution, as in ``pip show pytest-simloop``.
+__version__ = version("pytest-simloop")
 
 __all__ = [
     "BlockingCallError",

@@ -9,38 +9,38 @@ from __future__ import annotations
 
 
 class SimulationError(Exception):
-    """Base of all errors of simloop: catch this one to catch them all."""
+    """Base class of all errors of simloop: catch this one to catch them all."""
 
 
 class ConfigurationError(SimulationError, ValueError):
-    """An option has a value that means nothing. The message names the option and what it accepts."""
+    """Raised for an option whose value means nothing. The message names the option and what it accepts."""
 
 
 class WorldError(SimulationError, RuntimeError):
-    """A world was used where it cannot be: nested in another one, from a second thread, or outside
+    """Raised for a world that is used where it cannot be: nested in another one, from a second thread, or outside
     of a run. Leave the first world, or run the second one in another process."""
 
 
 class EscapedSimulationError(SimulationError, RuntimeError):
-    """Code inside a run reached for the real world. The message names the line and the remedy.
+    """Raised when code inside a run reaches for the real world. The message names the line and the remedy.
 
     Swallowing it does not help: a run during which something escaped fails at its end with this error.
     """
 
 
 class BlockingCallWarning(UserWarning):
-    """A coroutine made a call that blocks, such as ``time.sleep``, and its loop stood still meanwhile. The message
+    """Warning of a call in a coroutine that blocks, such as ``time.sleep``: its loop stood still meanwhile. The message
     names the line and the virtual time. Await something instead, or run the call in an executor; the option
     ``blocking`` says what becomes of such calls."""
 
 
 class BlockingCallError(SimulationError):
-    """What `BlockingCallWarning` says, where the option ``blocking="fail"`` makes it an error. The run fails with it
+    """Error form of `BlockingCallWarning`, by the option ``blocking="fail"``. The run fails with it
     even if it is swallowed."""
 
 
 class NondeterminismError(SimulationError):
-    """The same schedule was run twice and took two ways.
+    """Raised when one schedule was run twice and the two runs differ.
 
     Something decides that the seed does not cover: state kept in a module global between runs, the
     iteration order of a set of strings or of plain objects, a real clock. The message names the first
@@ -49,7 +49,7 @@ class NondeterminismError(SimulationError):
 
 
 class DeadlockError(SimulationError):
-    """Nothing can ever happen again, and the run is not finished.
+    """Raised for a deadlock: nothing can ever happen again, and the run is not finished.
 
     ``tasks`` holds one line for each blocked task: its name, where it waits, and what would wake it;
     ``places`` the lines of code at which they wait.
@@ -62,12 +62,12 @@ class DeadlockError(SimulationError):
 
 
 class HostCrashedError(SimulationError):
-    """A host lost its power while ``host.run`` waited for a process on it. In a test of crashes this is what should
-    happen: catch it, and go on with ``host.restart()``."""
+    """Raised when a host loses its power while ``host.run`` waits for a process on it. In a test of crashes this is
+    what should happen: catch it, and go on with ``host.restart()``."""
 
 
 class ProcessEndedError(SimulationError):
-    """A process ended before the main function that it ran had returned: a signal ended it, or `sys.exit`. It is raised
+    """Raised for a process that ends before its main function has returned, by a signal or by `sys.exit`. It is raised
     where ``host.run`` waits for it, or by the run if it is the test itself that was interrupted. ``returncode`` is as
     `subprocess` has it: an exit code, or minus the number of a signal."""
 
@@ -77,41 +77,43 @@ class ProcessEndedError(SimulationError):
 
 
 class UncalledProgramError(SimulationError):
-    """With ``strict_programs=True`` a run has ended and a program that the test registered was never started. Take the
-    program away, or find out who should have called it: the message names the lines."""
+    """Raised with ``strict_programs=True`` when a run ends and a program that the test registered was never started.
+    Take the program away, or find out who should have called it: the message names the lines."""
 
 
 class StepLimitError(SimulationError):
-    """The run took more than ``max_steps`` callbacks. It is a livelock, or the limit is too small."""
+    """Raised after ``max_steps`` callbacks of a run. It is a livelock, or the limit is too small."""
 
 
 class TimeLimitError(SimulationError):
-    """The run passed ``max_time`` virtual seconds. Something waits for ever while a timer ticks on,
+    """Raised after ``max_time`` virtual seconds of a run. Something waits for ever while a timer ticks on,
     or the limit is too small."""
 
 
 class TokenError(SimulationError, ValueError):
-    """A token cannot be read: cut off, mistyped, or written by a newer simloop. Copy it again, whole."""
+    """Raised for a token that cannot be read: cut off, mistyped, or written by a newer simloop. Copy it again,
+    whole."""
 
 
 class OtherTestError(TokenError):
-    """The token belongs to another test. Give it to the test that it was printed for."""
+    """Raised for a token that belongs to another test. Give it to the test that it was printed for."""
 
 
 class PluginError(SimulationError):
-    """A plugin of simloop cannot be loaded, has a hook that does not exist, or failed in one. The message names
-    it: mend it, or take it out of the environment."""
+    """Raised for a plugin of simloop that cannot be loaded, has a hook that does not exist, or failed in one. The
+    message names it: mend it, or take it out of the environment."""
 
 
 class ReplayDriftWarning(UserWarning):
-    """Some deviations of a replayed token no longer occur, because the program has changed since."""
+    """Warning of a replayed token of which some deviations no longer occur, because the program has changed since.
+    Look for the failure again with ``--sim``; the message says how many still applied."""
 
 
 class StoreWarning(UserWarning):
-    """The directory `.simloop/`, in which failures are kept, cannot be used. Nothing is lost but the head start:
-    exploring goes on without saved failures. Make the directory writable, or delete it."""
+    """Warning of a directory `.simloop/`, in which failures are kept, that cannot be used. Nothing is lost but the head
+    start: exploring goes on without saved failures. Make the directory writable, or delete it."""
 
 
 class CorruptStoreWarning(StoreWarning):
-    """A file of saved failures is damaged. It was renamed, and nobody reads it any more: delete it, or take out of
-    it what tokens are left and replay those."""
+    """Warning of a file of saved failures that is damaged. It was renamed, and nobody reads it any more: delete it, or
+    take out of it what tokens are left and replay those."""

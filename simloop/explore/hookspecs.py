@@ -24,7 +24,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def simloop_strategies(test: str, seed: int, profile: str) -> Strategy | list[Strategy] | None:
-    """Strategies for the campaign of `test`, made anew for each campaign. They share its budget with those that
+    """Return strategies for the campaign of `test`, made anew for each campaign. They share its budget with those that
     simloop brings. All that they draw must come from `seed`, or the campaign is not the same the next time.
 
     ::
@@ -62,7 +62,7 @@ def simloop_observe_run(test: str, outcome: Outcome) -> None:
 
 @hookspec
 def simloop_report_section(test: str, failure: Failure) -> tuple[str, str] | None:
-    """A title and a text to put under the report of a failure.
+    """Return a title and a text to put under the report of a failure, or None.
 
     ::
 

@@ -26,7 +26,7 @@ def replay(main: Main[T], token: str | int, **options: Any) -> T: ...
 @overload
 def replay(main: str) -> Callable[[F], F]: ...
 def replay(main: Main[Any] | str, token: str | int | None = None, **options: Any) -> Any:
-    """Run ``main()`` once as a token, or a plain seed, says; or pin a token to a test, as a decorator.
+    """Run ``main()`` once as a token, or a plain seed, says; or, as a decorator, pin a token to a test.
 
     ``replay(main, token)`` returns what ``main()`` returns or raises what it raises. Raises `TokenError` for what
     is not a token and `OtherTestError` for one of another function. Options: those of `simloop.run`; the profile
@@ -35,10 +35,9 @@ def replay(main: Main[Any] | str, token: str | int | None = None, **options: Any
     ``@replay(token)`` above an async test makes the token's schedule part of the test, as a regression test: pytest
     runs it first, with or without ``--sim``. It may be repeated. Raises `TokenError` at once for what is no token.
 
-    >>> @replay("sl1:AAAAAAcAALcm")
+    >>> import simloop
+    >>> @simloop.replay("sl1:AAAAAAcAALcm")
     ... async def test_it(): ...
-    >>> pinned(test_it)
-    ('sl1:AAAAAAcAALcm',)
     """
     if isinstance(main, str):
         if token is not None or options:
@@ -95,18 +94,17 @@ def _executor(main: Main[Any], limits: Limits) -> Execute:
 def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **options: Any) -> Report:
     """Run ``main()`` under up to `runs` schedules, beginning with the canonical one, until one fails.
 
-    The failure is made small before it is reported: its token replays it with `replay`, always. Options:
-    those of `simloop.run`. Raises `NondeterminismError` when the seed does not decide everything.
+    `runs` is at least 1; `seed`, from 0 to 2**64 - 1, is where exploring starts. The failure is made small before it
+    is reported: its token replays it with `replay`, always. Options: those of `simloop.run`. Raises
+    `ConfigurationError` for a bad option, `NondeterminismError` when the seed does not decide everything, and
+    `PluginError` when a plugin fails; what ``main()`` raises is in the report.
 
-    >>> import asyncio
+    >>> import asyncio, simloop
     >>> async def main():
-    ...     async def work():
-    ...         await asyncio.sleep(1)
-    ...     task = asyncio.create_task(work())
-    ...     current().may_cancel(task)
+    ...     task = asyncio.create_task(asyncio.sleep(1))
+    ...     simloop.current().may_cancel(task)
     ...     await task
-    >>> from simloop.simulation.run import current
-    >>> report = explore(main)
+    >>> report = simloop.explore(main)
     >>> type(report.failure.exception).__name__
     'CancelledError'
     """

@@ -10,9 +10,10 @@ from simloop.loop.loop import SimLoop
 
 
 class CancelledSomewhere:
-    """What became of the block: `cancelled` is True once an outside cancellation has ended it."""
+    """Outcome of a block that may be cancelled from outside, ``async with sim.cancelled_somewhere() as outcome:``."""
 
     def __init__(self) -> None:
+        #: True once an outside cancellation has ended the block.
         self.cancelled = False
         self._entry: Cancellable | None = None
 

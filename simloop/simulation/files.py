@@ -21,8 +21,8 @@ Tree = Mapping[str, Union[str, bytes, "Tree"]]
 
 
 class InjectedFault:
-    """A fault that `SimFiles.fault` or `SimFiles.may_fault` has set up. It holds until `stop`, or for the length of a
-    ``with`` block."""
+    """Fault that `SimFiles.fault` or `SimFiles.may_fault` has injected. It holds until `stop`, or for the length of
+    a ``with`` block."""
 
     def __init__(self, fs: FileSystem, fault: Fault) -> None:
         self._fs = fs
@@ -30,11 +30,11 @@ class InjectedFault:
 
     @property
     def struck(self) -> int:
-        """How often it has struck so far."""
+        """Number of calls that it has struck so far."""
         return self._fault.struck
 
     def stop(self) -> None:
-        """From now on it never strikes again."""
+        """End the fault: from now on it never strikes again."""
         if self._fault in self._fs.disk.faults:
             self._fs.disk.faults.remove(self._fault)
 
@@ -49,7 +49,7 @@ class InjectedFault:
 
 
 class SimFiles:
-    """The files of one host, and the disk that keeps them.
+    """Handle on the files of one host, and on the disk that keeps them.
 
     What a test does by this handle takes no virtual time and meets no fault. Relative paths begin where the real
     process is, as those of programs do.
@@ -74,8 +74,8 @@ class SimFiles:
 
     @property
     def profile(self) -> str:
-        """What a power cut may leave of what was not synced: ``ext4-ordered`` (the default) as ext4 does with its own
-        defaults, ``posix`` whatever fsync(2) does not rule out."""
+        """Disk model, by which a power cut loses what was not synced: ``ext4-ordered`` (the default) as ext4 does with
+        its own defaults, ``posix`` whatever fsync(2) does not rule out."""
         return self._fs.disk.profile
 
     @profile.setter
@@ -84,7 +84,7 @@ class SimFiles:
 
     @property
     def capacity(self) -> int | None:
-        """How many bytes can be written before the disk is full (ENOSPC); None for no limit. What is on the real disk
+        """Size of the disk in bytes, beyond which writes fail with ENOSPC; None for no limit. What is on the real disk
         does not count until it is changed."""
         return self._fs.disk.capacity
 
@@ -96,7 +96,7 @@ class SimFiles:
 
     @property
     def timing(self) -> DiskTiming:
-        """How long its operations take, in virtual nanoseconds: as an NVMe drive, unless another is assigned."""
+        """Latency and throughput of the disk: those of an NVMe drive, unless others are assigned."""
         return self._fs.disk.timing
 
     @timing.setter
@@ -138,7 +138,7 @@ class SimFiles:
             self._calls.mkdir(path, 0o777)
 
     def read_bytes(self, path: str | os.PathLike[str]) -> bytes:
-        """What is in a file. Raises `OSError` as ``open`` does."""
+        """Return the contents of a file. Raises `OSError` as ``open`` does."""
         with self._quietly():
             try:
                 file = self._calls.open(os.fspath(path), os.O_RDONLY)
@@ -151,11 +151,11 @@ class SimFiles:
                 raise
 
     def read_text(self, path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
-        """What is in a file, as text."""
+        """Return the contents of a file as text. Raises `OSError` and `UnicodeDecodeError`."""
         return self.read_bytes(path).decode(encoding)
 
     def tree(self, root: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
-        """All files below the directory `root` by their path from there, sorted, those of the real disk as well.
+        """Return all files below the directory `root` by their path from there, sorted, those of the real disk as well.
         Symbolic links are followed where they lead to files; an empty directory shows as its name with a slash, and
         empty contents. Without `root`: the files that were written in this world, by absolute path."""
         with self._quietly():
@@ -255,7 +255,17 @@ class SimFiles:
     ) -> InjectedFault:
         """Let the environment decide at which calls an operation goes wrong, `times` at most. In the canonical run it
         never does. Without `error`, `short`, `delay` and `corrupt` it also decides how: by what is usual for the
-        operation, such as ENOSPC, EIO or a short write."""
+        operation, such as ENOSPC, EIO or a short write.
+
+        >>> import simloop
+        >>> async def main():
+        ...     simloop.current().fs.may_fault("write")
+        ...     with open("/tmp/state", "w") as file:
+        ...         file.write("hello")
+        >>> simloop.run(main)
+        >>> type(simloop.explore(main).failure.exception).__name__
+        'OSError'
+        """
         effects: tuple[Effect, ...] = ()
         if error or short is not None or delay or corrupt:
             effects = (_effect(error, short, delay, corrupt),)

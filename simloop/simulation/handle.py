@@ -20,14 +20,14 @@ from simloop.world.world import World
 
 
 class Sim:
-    """The handle on the world that is running, ``sim``."""
+    """Handle on the world that is running: the fixture ``sim``, or `simloop.current`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     @property
     def seed(self) -> int:
-        """The seed of this world."""
+        """Seed of this world."""
         return self._world.choices.seed
 
     @property
@@ -36,13 +36,13 @@ class Sim:
         return self._world.scheduler.clock.elapsed
 
     def host(self, name: str) -> SimHost:
-        """The machine of that name, made on first use. ``"localhost"`` is where the test itself runs."""
+        """Return the machine of that name, made on first use. ``"localhost"`` is where the test itself runs."""
         self._check_use()
         return SimHost(self._world, self._world.host(name))
 
     @property
     def fs(self) -> SimFiles:
-        """The files of the host on which the test itself runs: short for ``sim.host("localhost").fs``."""
+        """Handle on the files of the host on which the test itself runs: short for ``sim.host("localhost").fs``."""
         return self.host(LOCALHOST).fs
 
     def program(
@@ -62,6 +62,17 @@ class Sim:
         As a decorator: ``async def main(proc)`` (a `SimProcess`) is run in a process of its own; what it returns is
         the exit code, None standing for 0. Without one it writes `stdout` and `stderr` after `takes` virtual seconds,
         and ends with `returncode`. Both are bytes, text, or a list of lines.
+
+        Returns the program; its ``calls`` list the arguments of each start. Raises `ConfigurationError` for an empty
+        name.
+
+        >>> import asyncio, simloop
+        >>> async def main():
+        ...     simloop.current().program("git", "branch", stdout="main")
+        ...     child = await asyncio.create_subprocess_exec("git", "branch", stdout=asyncio.subprocess.PIPE)
+        ...     return await child.communicate()
+        >>> simloop.run(main)
+        (b'main', None)
         """
         self._check_use()
         program = SimProgram(name, arguments, stdout, stderr, returncode, takes, times)
@@ -77,17 +88,17 @@ class Sim:
         It arrives at a later poll, which a choice picks; in the canonical run at the next one. Nothing happens to
         processes that have ended by then. Raises `WorldError` where nothing was ever run.
 
-        >>> import signal
+        >>> import asyncio, signal, simloop
         >>> async def serve():
         ...     stop = asyncio.Event()
         ...     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         ...     await stop.wait()
         ...     return "stopped"
         >>> async def main():
-        ...     sim = current()
+        ...     sim = simloop.current()
         ...     asyncio.get_running_loop().call_later(5, sim.signal, "web", signal.SIGTERM)
         ...     return await sim.host("web").run(serve)
-        >>> run(main)
+        >>> simloop.run(main)
         'stopped'
         """
         self._check_use()
@@ -114,7 +125,17 @@ class Sim:
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
         """Declare that the environment may cancel `task`: its client hangs up, its user's timeout fires.
 
-        The cancellation comes at most once, at any poll of the loop from now on until the task is done.
+        The cancellation comes at most once, at any poll of the loop from now on until the task is done. Raises
+        `WorldError` for what is no task of this run.
+
+        >>> import asyncio, simloop
+        >>> async def main():
+        ...     request = asyncio.create_task(asyncio.sleep(1))
+        ...     simloop.current().may_cancel(request)
+        ...     await asyncio.wait([request])
+        ...     assert not request.cancelled()
+        >>> simloop.explore(main).failure.strategy
+        'cancel sweep'
         """
         self._check_use()
         loop = task.get_loop() if isinstance(task, asyncio.Task) else None
@@ -127,11 +148,12 @@ class Sim:
         any poll inside of the block, once: a client that hangs up. The cancellation ends with the block;
         ``outcome.cancelled`` says whether it came through.
 
+        >>> import asyncio, simloop
         >>> async def main():
-        ...     async with current().cancelled_somewhere() as outcome:
+        ...     async with simloop.current().cancelled_somewhere() as outcome:
         ...         await asyncio.sleep(1)
         ...     return outcome.cancelled
-        >>> run(main)
+        >>> simloop.run(main)
         False
         """
         self._check_use()
@@ -142,7 +164,15 @@ class Sim:
 
 
 def current() -> Sim:
-    """The handle of the run that the calling code is in. Raises `WorldError` outside of one."""
+    """Return the handle on the run that the calling code is in. Raises `WorldError` outside of one.
+
+    >>> import asyncio, simloop
+    >>> async def main():
+    ...     await asyncio.sleep(3600)
+    ...     return round(simloop.current().elapsed)
+    >>> simloop.run(main)
+    3600
+    """
     world = active.world()
     if world is None:
         raise WorldError("simloop.current() was called outside of a run")

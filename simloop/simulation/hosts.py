@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class SimHost:
-    """A simulated machine, as a test sees it: ``sim.host("db")``."""
+    """Simulated machine with a name, addresses, files and processes of its own: ``sim.host("db")``."""
 
     def __init__(self, world: World, host: Host) -> None:
         self._world = world
@@ -24,35 +24,44 @@ class SimHost:
 
     @property
     def name(self) -> str:
-        """Its name, which every host of the world can look up and connect to."""
+        """Host name, which every host of the world can look up and connect to."""
         return self._host.name
 
     @property
     def ip(self) -> str:
-        """Its IPv4 address."""
+        """IPv4 address, as text."""
         return self._host.ipv4
 
     @property
     def ipv6(self) -> str:
-        """Its IPv6 address."""
+        """IPv6 address, as text."""
         return self._host.ipv6
 
     @property
     def fs(self) -> SimFiles:
-        """Its files: to prepare them, to look at them, and to let their disk fail."""
+        """Handle on its files: to prepare them, to look at them, and to let their disk fail."""
         return SimFiles(self._world, self._host)
 
     @property
     def up(self) -> bool:
-        """Whether it has power."""
+        """True while it has power."""
         return self._host.up
 
     async def run(self, main: Main[T]) -> T:
-        """Run ``main()`` on this host, as a process of its own with its own event loop.
+        """Run the async function ``main()`` on this host, as a process of its own with its own event loop.
 
         Returns what it returns, or raises what it raises. Cancelling the call interrupts the process:
         its main task is cancelled and its end is waited for. Raises `HostCrashedError` when the host loses its
-        power meanwhile, and `WorldError` when it has none.
+        power meanwhile, `ProcessEndedError` when a signal or `sys.exit` ends the process, and `WorldError` when
+        the host has no power.
+
+        >>> import simloop, socket
+        >>> async def main():
+        ...     return socket.gethostname()
+        >>> async def test():
+        ...     return await simloop.current().host("web").run(main)
+        >>> simloop.run(test)
+        'web'
         """
         if not self._host.up:
             raise WorldError(f"host {self.name!r} has no power: call restart() first")
@@ -79,12 +88,12 @@ class SimHost:
         return running.result()
 
     def crash(self) -> None:
-        """Cut its power, now. Nothing happens where it has none.
+        """Cut the power of this host, now. Nothing happens where it has none.
 
         Its processes stop where they are: no ``finally``, no ``except``, no goodbye to anybody. Peers of its
         connections see what they would see on Linux: nothing, until they send something; then `TimeoutError` after
         15 minutes, or a reset once the host is up again. Of what its disk was not told to keep, each page of data
-        and each name is kept or lost by choice, as the disk's profile (`SimFiles.profile`) allows; in the canonical
+        and each name is kept or lost by choice, as the disk model (`SimFiles.profile`) allows; in the canonical
         run all is kept.
 
         A process that is in the middle of a blocking call is unwound by an exception that is no `Exception`; whatever
@@ -114,9 +123,9 @@ class SimHost:
                 self._world.stop()
 
     def may_crash(self) -> None:
-        """Let the environment cut its power, as `crash` does: at most once, right before any change that one of its
-        processes makes to its files (a write, a sync, a rename and so on); on a host with open sockets right after
-        it, too. A crash, by whomever, takes the leave back.
+        """Let the environment cut the power of this host, as `crash` does: at most once, right before any change that
+        one of its processes makes to its files (a write, a sync, a rename and so on); on a host with open sockets right
+        after it, too. A crash, by whomever, takes the leave back.
 
         In the canonical run it does not happen, and nowhere does it come after the last change: end the test with
         `crash`. Raises `WorldError` for the host of the test itself.
@@ -125,8 +134,8 @@ class SimHost:
         self._world.let_crash(self._host)
 
     def restart(self) -> None:
-        """Give it power again: it comes up, at once, with what its disk kept and without any process. Nothing happens
-        where it has power."""
+        """Give this host power again: it comes up, at once, with what its disk kept and without any process. Nothing
+        happens where it has power."""
         self._host.up = True
 
     def _check_not_ours(self) -> None:

@@ -37,7 +37,22 @@ Output = bytes | str | Sequence[bytes | str]
 
 
 class SimProcess:
-    """The process in which a registered program runs, as the program sees it: ``async def main(proc)``."""
+    """Process in which a registered program runs, as the program sees it: ``async def main(proc)``.
+
+    >>> import asyncio, simloop
+    >>> async def main():
+    ...     @simloop.current().program("wc")
+    ...     async def wc(proc):
+    ...         text = await proc.stdin.read()
+    ...         proc.stdout.write(b"%d\\n" % len(text))
+    ...         return 0 if text else 1
+    ...
+    ...     wc = await asyncio.create_subprocess_exec("wc", "-c", stdin=-1, stdout=-1)
+    ...     output, _ = await wc.communicate(b"hello")
+    ...     return output, wc.returncode
+    >>> simloop.run(main)
+    (b'5\\n', 0)
+    """
 
     def __init__(self, process: Process, argv: Sequence[str]) -> None:
         self._process = process
@@ -45,7 +60,7 @@ class SimProcess:
         #: The signals that cancel it, as long as its main function runs.
         self._cancelling: list[int] = []
         self._running = True
-        #: Its name and its arguments.
+        #: Arguments of the call, the name of the program first.
         self.argv = list(argv)
         assert process.calls is not None
         self._cwd = process.calls.cwd
@@ -57,43 +72,43 @@ class SimProcess:
 
     @cached_property
     def env(self) -> dict[str, str]:
-        """Its environment."""
+        """Environment variables; `os.environ` is the test's own."""
         return environment(self._process)
 
     @property
     def stdin(self) -> asyncio.StreamReader:
-        """What others write to it: an end at once where nobody can. Until it asks for this, a program takes nothing of
-        what others may read as well, and can use `os.read` instead."""
+        """Stream of what others write to it: at its end at once where nobody can. Until it asks for this, a program
+        takes nothing of what others may read as well, and can use `os.read` instead."""
         if self._stdin is None:
             self._stdin = self._open_stdin()
         return self._stdin
 
     @property
     def stdout(self) -> asyncio.StreamWriter:
-        """What it writes; the data are gone where nobody asked for them."""
+        """Stream to its standard output; the data are gone where nobody asked for them."""
         return self._writers.get(1) or self._direct(1)
 
     @property
     def stderr(self) -> asyncio.StreamWriter:
-        """The same for its errors."""
+        """Stream to its standard error."""
         return self._writers.get(2) or self._direct(2)
 
     @property
     def cwd(self) -> str:
-        """The directory in which it was started."""
+        """Working directory in which it was started."""
         return self._cwd.path
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id in the simulated world."""
         return self._process.pid
 
     def exit(self, code: int = 0) -> NoReturn:
-        """End it at once with this exit code; what it has written is still delivered."""
+        """End the process at once with this exit code; what it has written is still delivered."""
         raise SystemExit(code)
 
     def cancel_on(self, *signals: int) -> None:
-        """From now on these signals cancel ``main(proc)``, as SIGINT does from the start (and as it does under
+        """Let these signals cancel ``main(proc)`` from now on, as SIGINT does from the start (and as it does under
         `asyncio.run`). If the cancellation comes out of it, the signal has ended the process. Any other signal ends it
         where it stands, unless it has a handler, by `signal.signal` or `loop.add_signal_handler`."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -247,7 +262,7 @@ def _data(output: Output) -> bytes:
 
 
 class SimProgram:
-    """A registered program. ``calls`` lists the arguments of each time that it was started."""
+    """Executable that the test plays, registered by `Sim.program`."""
 
     def __init__(
         self,
@@ -261,7 +276,7 @@ class SimProgram:
     ) -> None:
         self.name = name
         self.arguments = arguments
-        #: The arguments of each call, the name of the program first.
+        #: Arguments of each call so far, the name of the program first.
         self.calls: list[list[str]] = []
         #: Where it was registered, as ``file:line``.
         self.place = "?"
@@ -276,7 +291,7 @@ class SimProgram:
         self.is_silent = not self._stdout and not self._stderr and not takes
 
     def __call__(self, main: ProgramMain) -> ProgramMain:
-        """As a decorator: ``main(proc)`` plays it."""
+        """Let ``main(proc)`` play the program, as a decorator; returns `main`."""
         self._main = main
         self.is_silent = False
         return main

@@ -29,11 +29,12 @@ def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
     """Enter a world from plain synchronous code.
 
     Inside, ``asyncio.run``, ``asyncio.Runner`` and ``asyncio.new_event_loop`` make loops of that world,
-    and clocks, sockets and entropy are simulated. On leaving, everything is as before. Options: those of
-    `Limits`. Raises `WorldError` when a world is entered already, and `EscapedSimulationError` when
-    anything in it reached for the real world.
+    and clocks, sockets, files, processes and entropy are simulated. On leaving, everything is as before. Options:
+    those of `simloop.run`. Raises `ConfigurationError` for a bad option, `WorldError` when a world is entered already,
+    and `EscapedSimulationError` when anything in it reached for the real world.
 
-    >>> with world(seed=1) as sim:
+    >>> import asyncio, simloop
+    >>> with simloop.world(seed=1) as sim:
     ...     asyncio.run(asyncio.sleep(3600))
     ...     round(sim.elapsed)
     3600
@@ -88,15 +89,28 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | 
 def run(main: Main[T], *, seed: int = 0, **options: Any) -> T:
     """Run ``main()`` once in a fresh simulated world, as `asyncio.run` would.
 
-    Seed 0 is the canonical run, in which nothing unusual happens; any other seed decides every order that
-    the real environment could have chosen, the same way each time. Options: those of `Limits`.
-    Returns main's value or raises its exception; also `DeadlockError`, `StepLimitError`,
-    `TimeLimitError` and `EscapedSimulationError`.
+    Seed 0 is the canonical run, in which nothing unusual happens; any other seed, up to 2**64 - 1, decides every order
+    that the real environment could have chosen, the same way each time. Options, all of which may be left out:
 
+    - `profile`: the orders that count as legal, ``"cpython"`` (the default), ``"portable"`` or ``"hostile"``;
+    - `max_steps`: callbacks after which the run is given up (1,000,000);
+    - `max_time`: virtual seconds after which it is given up (86,400);
+    - `max_stall`: virtual seconds for which one slow step may keep a loop from its timers (0.05);
+    - `threads`: simulate threads that the program starts itself (False); executors need no leave;
+    - `cancel`: the environment may cancel any task that ``main()`` itself creates (False);
+    - `blocking`: what becomes of calls that block in a coroutine for 5 virtual milliseconds or more, ``"warn"`` (the
+      default), ``"fail"`` or ``"ignore"``;
+    - `strict_programs`: fail if a program that was registered is never started (False).
+
+    Returns main's value or raises its exception; also `ConfigurationError` for a bad option, and `DeadlockError`,
+    `StepLimitError`, `TimeLimitError`, `EscapedSimulationError`, `BlockingCallError` and `UncalledProgramError`, which
+    end a run.
+
+    >>> import asyncio, simloop
     >>> async def main():
     ...     await asyncio.sleep(3600)
     ...     return "an hour later, at once"
-    >>> run(main)
+    >>> simloop.run(main)
     'an hour later, at once'
     """
     choices = Choices(check_seed(seed), seeded(seed))

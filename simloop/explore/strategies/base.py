@@ -14,23 +14,26 @@ from simloop.choices.choices import Choices, Decide
 
 @dataclass(frozen=True)
 class Plan:
-    """One run to make: the seed of the program's own entropy, and who answers the choice points."""
+    """Proposal of a run to make."""
 
+    #: Seed of the program's own entropy.
     seed: int
+    #: Answers the choice points: ``decide(who, kind, number, n)`` returns a value in ``range(n)``. None for the
+    #: canonical run, in which all answers are 0.
     decide: Decide | None
 
 
 class Strategy(Protocol):
-    """Proposes runs, one after another."""
+    """Protocol of a strategy, which proposes runs one after another."""
 
-    #: What the report calls it.
+    #: Name that the report calls it by.
     name: str
 
     def plan(self) -> Plan | None:
-        """The next run, or None when this strategy has nothing more to try."""
+        """Return the next run to make, or None when this strategy has nothing more to try."""
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        """Hear what a run of the campaign recorded, whichever strategy proposed it."""
+        """Hear what a run of the campaign recorded, whichever strategy proposed it, and if it failed."""
 
 
 class Canonical:

@@ -27,18 +27,32 @@ NOMINAL_CAPACITY = 64 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class DiskTiming:
-    """How long operations take, in virtual time. The defaults are an NVMe drive of a cloud machine, as order of
-    magnitude; `call_ns` is what a system call costs that finds everything in memory.
+    """Latency and throughput of a disk, in virtual time. The defaults are those of an NVMe drive of a cloud machine, as
+    orders of magnitude.
 
     Calls that only look, and reading what nobody wrote in this world, take no time: programs load such files once, in
     their first run, and a later run in the same process must not go another way for it.
+
+    >>> import os, simloop
+    >>> async def main():
+    ...     sim = simloop.current()
+    ...     sim.fs.timing = simloop.DiskTiming(flush_latency_ns=30_000_000)
+    ...     with open("/tmp/slow", "w") as file:
+    ...         os.fsync(file.fileno())
+    ...     return round(sim.elapsed, 3)
+    >>> simloop.run(main, blocking="ignore")
+    0.03
     """
 
+    #: Duration of a system call that finds everything in memory.
     call_ns: int = MICROSECOND
+    #: Time to the first byte of what is not in memory.
     read_latency_ns: int = 100 * MICROSECOND
+    #: Duration of a flush, as fsync(2) makes one.
     flush_latency_ns: int = MILLISECOND
+    #: Throughput of the drive.
     bytes_per_second: int = 500_000_000
-    #: The page cache: what copying to and from memory takes.
+    #: Throughput of the page cache: of copies to and from memory.
     cache_bytes_per_second: int = 5_000_000_000
 
     def transfer_ns(self, size: int) -> int:

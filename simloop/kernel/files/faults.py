@@ -45,7 +45,20 @@ class Effect(NamedTuple):
 
 
 def is_injected(error: BaseException) -> bool:
-    """Whether it comes from a fault that was set up, and not from what the program did."""
+    """Return True for an error that an injected fault has raised, and that is not the program's own doing.
+
+    >>> import errno, simloop
+    >>> async def main():
+    ...     simloop.current().fs.fault("open", errno.EACCES)
+    ...     for path in ("/etc/passwd", "/nowhere/at/all"):
+    ...         try:
+    ...             open(path)
+    ...         except OSError as error:
+    ...             print(error.strerror, simloop.is_injected(error))
+    >>> simloop.run(main)
+    Permission denied True
+    No such file or directory False
+    """
     return _NOTE in getattr(error, "__notes__", ())
 
 

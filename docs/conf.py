@@ -1,0 +1,39 @@
+"""Sphinx configuration of the documentation site: `tox -e docs` builds it strictly, into `docs/_build/html`."""
+
+from importlib.metadata import version as _version
+
+project = "simloop"
+author = "The simloop developers"
+project_copyright = "The simloop developers"
+version = release = _version("pytest-simloop")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+nitpicky = True
+
+# Docstrings write names in single backticks: those that the reference knows become links, others stay code.
+default_role = "py:obj"
+nitpick_ignore_regex = [
+    ("py:obj", r".*"),
+    # Types of other projects in signatures: their inventories would have to be fetched at every build.
+    ("py:class", r"_?(asyncio|collections|os|types|typing)\..*"),
+    # Types in signatures that are no part of the public surface.
+    ("py:class", r"simloop\.[a-z].*|Outcome|Tree"),
+]
+
+autodoc_member_order = "bysource"
+autodoc_class_signature = "separated"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"exclude-members": "__init__, __new__"}
+
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"simloop {release}"
+html_theme_options = {
+    "source_repository": "https://github.com/simloop/pytest-simloop/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
