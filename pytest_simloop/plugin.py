@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_simloop import internals
 from pytest_simloop.options import add_options, refuse_contradictions
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 _CLAIMS = {"anyio": "anyio", "trio": "trio", "asyncio": "asyncio", "twisted": "twisted", "tornado": "tornado"}
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    internals.leave_as_written(pluginmanager, "simloop", "pytest_simloop")
     add_options(parser)
 
 
@@ -87,10 +89,8 @@ def _simulated(function: pytest.Function) -> pytest.Function:
             function, f"the plugin {claimed} runs this test already: pass -p no:{claimed}, or do not simulate it"
         )
     if handle is not None:
-        from pytest_simloop.internals import HYPOTHESIS_MIN
-
-        if sys.modules["hypothesis"].__version_info__ < HYPOTHESIS_MIN:
-            needed = ".".join(map(str, HYPOTHESIS_MIN))
+        if sys.modules["hypothesis"].__version_info__ < internals.HYPOTHESIS_MIN:
+            needed = ".".join(map(str, internals.HYPOTHESIS_MIN))
             return _refusing(function, f"a simulated test under @given needs Hypothesis {needed} or newer")
         from pytest_simloop.examples import SimHypothesis
 
