@@ -147,7 +147,8 @@ def _claimed_by(function: pytest.Function) -> str | None:
         if function.get_closest_marker(marker) is not None and plugins.hasplugin(plugin):
             return plugin
     if type(function) is not pytest.Function:
-        return "asyncio" if "asyncio" in type(function).__module__ else type(function).__module__
+        module = type(function).__module__
+        return "asyncio" if module.partition(".")[0] == "pytest_asyncio" else module
     return None
 
 
