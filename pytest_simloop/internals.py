@@ -48,6 +48,11 @@ def finalizers(item: pytest.Item) -> list[Callable[[], object]]:
     return item.session._setupstate.stack[item][0]
 
 
+def tear_down_fixtures(session: pytest.Session) -> None:
+    """Run the finalizers of all fixtures that are set up, of whatever scope."""
+    session._setupstate.teardown_exact(None)
+
+
 def directory_numbers(factory: pytest.TempPathFactory) -> dict[str, int]:
     """The numbers that it gives to the next directories of a name; older versions of pytest look at those there are."""
     numbers: dict[str, int] = getattr(factory, "_next_number", {})

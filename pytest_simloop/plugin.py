@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_simloop import internals
+from pytest_simloop import fixture_worlds, internals
 from pytest_simloop.options import add_options, refuse_contradictions
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "run this async test in a simulated world",
     )
     refuse_contradictions(config)
+    config.pluginmanager.register(fixture_worlds, "simloop-fixture-worlds")
 
 
 def pytest_unconfigure() -> None:
