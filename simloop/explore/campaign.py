@@ -20,7 +20,7 @@ from simloop.choices import (
     first_difference,
     seeded,
 )
-from simloop.errors import ConfigurationError, NondeterminismError, OtherTestError, ReplayDriftWarning
+from simloop.errors import ConfigurationError, NondeterminismError, OtherTestError, ReplayDriftWarning, limit_met
 from simloop.explore.crashes import CrashSweep
 from simloop.explore.enumeration import Enumeration
 from simloop.explore.plugins import Hooks, installed_plugins
@@ -273,9 +273,10 @@ class Campaign:
         verdict = self._verdict(schedule)
         failing = Trace()
         outcome = self._traced(schedule, failing, final=True)
-        return Explanation(
-            outcome.exception, failing, passing, left_out, verdict or failing.beyond_stock(self.profile)
-        ), outcome
+        # Of what the simulation itself cannot do, nothing can be said about stock asyncio.
+        limit = limit_met(outcome.world.escape) or limit_met(outcome.exception)
+        verdict = limit or verdict or failing.beyond_stock(self.profile)
+        return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
 
     def _verdict(self, schedule: Schedule) -> str:
         """What is known of this failure on stock asyncio; empty where it was not seen there. What a wider profile has
@@ -284,7 +285,7 @@ class Campaign:
             always = "" if schedule.deviations else ", and does whenever nothing unusual happens"
             return f"can happen on stock asyncio{always}"
         error = self._traced(schedule, None).exception
-        if error is None:
+        if error is None or limit_met(error):
             return ""
         wanted = signature_of(error)
         stock = self._traced(schedule, None, profile="cpython").exception
