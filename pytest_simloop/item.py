@@ -31,6 +31,8 @@ from simloop.world.world import World
 
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.
 _VERDICTS = (pytest.skip.Exception, pytest.exit.Exception, XFailed, KeyboardInterrupt)
+# Packages whose frames say nothing of a test.
+_MACHINERY = {"simloop", "pytest_simloop", "asyncio", "_pytest", "pluggy", "contextlib"}
 
 
 class SimulatedItem(pytest.Function):
@@ -292,4 +294,4 @@ async def _ends(generator: Any) -> bool:
 def _is_foreign(entry: Any) -> bool:
     """A traceback entry that is neither ours nor of asyncio's and pytest's machinery below us."""
     module = entry.frame.f_globals.get("__name__", "")
-    return not module.startswith(("simloop.", "pytest_simloop.", "asyncio.", "_pytest.", "pluggy.", "contextlib"))
+    return module.partition(".")[0] not in _MACHINERY

@@ -13,7 +13,7 @@ from simloop.choices.choices import Choices, Point, check_seed
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule, first_difference
 from simloop.choices.tokens import decode, encode
-from simloop.errors import ConfigurationError, OtherTestError, ReplayDriftWarning
+from simloop.errors import ConfigurationError, OtherTestError, ReplayDriftWarning, limit_met
 from simloop.explore.result import Failure, Report
 from simloop.explore.shrink import DEFAULT_BUDGET, Shrinker
 from simloop.explore.signature import signature_of
@@ -235,9 +235,10 @@ class Campaign:
         verdict = self._verdict(schedule)
         failing = Trace()
         outcome = self._traced(schedule, failing, final=True)
-        return Explanation(
-            outcome.exception, failing, passing, left_out, verdict or failing.beyond_stock(self.profile)
-        ), outcome
+        # Of what the simulation itself cannot do, nothing can be said about stock asyncio.
+        limit = limit_met(outcome.world.escape) or limit_met(outcome.exception)
+        verdict = limit or verdict or failing.beyond_stock(self.profile)
+        return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
 
     def _verdict(self, schedule: Schedule) -> str:
         """What is known of this failure on stock asyncio; empty where it was not seen there. What a wider profile has
@@ -246,7 +247,7 @@ class Campaign:
             always = "" if schedule.deviations else ", and does whenever nothing unusual happens"
             return f"can happen on stock asyncio{always}"
         error = self._traced(schedule, None).exception
-        if error is None:
+        if error is None or limit_met(error):
             return ""
         wanted = signature_of(error)
         stock = self._traced(schedule, None, profile="cpython").exception
