@@ -23,10 +23,10 @@ from simloop.explore.result import Report
 from simloop.loop.cleanup import report_leftovers
 from simloop.loop.loop import SimLoop
 from simloop.loop.runner import shut_down
-from simloop.loop.tracer import Tracer
 from simloop.simulation.context import WorldContext
 from simloop.simulation.handle import Sim
 from simloop.simulation.run import Outcome
+from simloop.world.observer import Observer
 from simloop.world.world import World
 
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.
@@ -137,7 +137,7 @@ class SimulatedItem(pytest.Function):
         return theirs or shown
 
     def execute(
-        self, choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+        self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
         """One run in a fresh world. Breakpoints stop in a final one."""
         limits = self._settings.limits
@@ -149,7 +149,8 @@ class SimulatedItem(pytest.Function):
             self.breakpoints.restore()
         try:
             with WorldContext(choices, limits) as world:
-                world.tracer = tracer
+                if observer is not None:
+                    world.watch(observer)
                 outcome = Outcome(world)
                 self.sim = Sim(world)
                 self.run_once(world)

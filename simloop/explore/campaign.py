@@ -25,10 +25,10 @@ from simloop.explore.strategies.enumeration import Enumeration
 from simloop.explore.strategies.saved import Saved
 from simloop.explore.strategies.timeout import TimeoutSweep
 from simloop.explore.strategies.walk import Walk
-from simloop.loop.tracer import Tracer
 from simloop.report.explanation import Explanation
 from simloop.report.trace import Trace
 from simloop.simulation.run import Outcome
+from simloop.world.observer import Observer
 
 DEFAULT_RUNS = 100
 
@@ -41,7 +41,7 @@ class Execute(Protocol):
     def __call__(
         self,
         choices: Choices,
-        tracer: Tracer | None = None,
+        observer: Observer | None = None,
         *,
         profile: str | None = None,
         final: bool = False,
@@ -179,12 +179,11 @@ class Campaign:
         return outcome
 
     def _traced(
-        self, schedule: Schedule, tracer: Trace | None, *, profile: str | None = None, final: bool = False
+        self, schedule: Schedule, observer: Trace | None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
         choices = Choices(schedule.seed, schedule.decider())
-        choices.observer = tracer
-        with tracer.touches.watch() if tracer is not None else contextlib.nullcontext():
-            return self._execute(choices, tracer, profile=profile, final=final)
+        with observer.touches.watch() if observer is not None else contextlib.nullcontext():
+            return self._execute(choices, observer, profile=profile, final=final)
 
     def _examine(self, found: Outcome, strategy: str) -> Failure:
         """Make sure of a failure, make it small, and find the words for it."""
@@ -255,9 +254,9 @@ class Campaign:
             return "can happen on stock asyncio"
 
         def on_stock(
-            choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+            choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
         ) -> Outcome:
-            return self._execute(choices, tracer, profile="cpython")
+            return self._execute(choices, observer, profile="cpython")
 
         found = Campaign(on_stock, self.name, runs=min(self.runs, DEFAULT_RUNS), seed=self.seed).explore().failure
         if found is not None and signature_of(found.exception) == wanted:

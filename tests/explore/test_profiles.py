@@ -72,8 +72,8 @@ def test_a_failure_that_stock_asyncio_reaches_in_another_way_is_called_possible_
         await asyncio.gather(work(1), work(2))
         assert begun == ended == [1, 2]
 
-    def run(choices: Choices, tracer: Any = None, *, profile: str | None = None, final: bool = False) -> Outcome:
-        return execute(main, choices, Limits(profile=profile or "hostile"), tracer)
+    def run(choices: Choices, observer: Any = None, *, profile: str | None = None, final: bool = False) -> Outcome:
+        return execute(main, choices, Limits(profile=profile or "hostile"), observer)
 
     # The second task begins first, which stock asyncio cannot have; but its thread can be late.
     overtaking = Schedule("hostile", 0, {Point("work", "order.task", 1): 1})

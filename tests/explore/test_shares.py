@@ -56,8 +56,8 @@ class Counting(Campaign):
 
 
 def campaign(main: Any, seed: int = 0) -> Counter[str]:
-    def run(choices: Choices, tracer: Any = None, *, profile: str | None = None, final: bool = False) -> Outcome:
-        return execute(main, choices, Limits(), tracer)
+    def run(choices: Choices, observer: Any = None, *, profile: str | None = None, final: bool = False) -> Outcome:
+        return execute(main, choices, Limits(), observer)
 
     counting = Counting(run, "it", runs=100, seed=seed)
     counting.explore()

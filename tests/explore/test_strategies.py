@@ -22,8 +22,8 @@ LIMITS = Limits()
 
 
 def campaign(main: Callable[[], Coroutine[Any, Any, Any]], **options: Any) -> Campaign:
-    def run(choices: Choices, tracer: Any = None, **_: Any) -> Any:
-        return execute(main, choices, LIMITS, tracer)
+    def run(choices: Choices, observer: Any = None, **_: Any) -> Any:
+        return execute(main, choices, LIMITS, observer)
 
     return Campaign(run, main.__qualname__, **options)
 

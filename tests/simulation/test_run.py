@@ -329,7 +329,7 @@ def test_a_deadlock_names_tasks_lines_and_what_would_wake_them() -> None:
         simloop.run(main)
     text = str(caught.value)
     assert len(caught.value.tasks) == 4
-    assert "task 'left' waits at tests/test_world.py:" in text or "test_world.py:" in text
+    assert "task 'left' waits at tests/simulation/test_run.py:" in text or "test_run.py:" in text
     assert "for release() of the lock" in text
     assert "for a put() on the queue" in text
     assert "for the end of tasks 'left', 'right', 'reader'" in text

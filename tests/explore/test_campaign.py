@@ -119,7 +119,7 @@ def test_a_budget_that_is_none_is_refused(runs: object) -> None:
 def test_an_interrupted_campaign_says_what_it_knows() -> None:
     made = 0
 
-    def until_reducing(choices: object, tracer: object = None, **_: object) -> object:
+    def until_reducing(choices: object, observer: object = None, **_: object) -> object:
         nonlocal made
         made += 1
         if campaign._found is not None and made > campaign.report.runs + 4:
