@@ -78,7 +78,8 @@ def test_imports_run_down_the_floors(module: str) -> None:
         above = floor_of(name) > floor_of(module)
         sibling = floor_of(name) == floor_of(module) and package_of(name) != package_of(module)
         top = floor_of(module) == len(FLOORS) - 1
-        assert not above and (not sibling or top), f"{FILES[module]}:{line} imports {name}"
+        assert not above, f"{FILES[module]}:{line} imports {name}, which stands above it"
+        assert not sibling or top, f"{FILES[module]}:{line} imports {name}, which stands beside it"
 
 
 def circle(graph: dict[str, list[str]]) -> list[str]:

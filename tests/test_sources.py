@@ -31,9 +31,9 @@ def test_it_is_the_innermost_line_of_the_program_each_time() -> None:
         places = []
         for _ in range(2):
             subprocess.Popen(["tool"]).wait()
-            places.append((list(simloop.current()._world.processes)[-1].started_at, line()))
+            places.append((simloop.current()._world.processes[-1].started_at, line()))
             process = await asyncio.create_subprocess_exec("tool")
-            places.append((list(simloop.current()._world.processes)[-1].started_at, line()))
+            places.append((simloop.current()._world.processes[-1].started_at, line()))
             await process.wait()
         for place, after in places:
             assert place == before(after)

@@ -232,7 +232,10 @@ class SimLoop(SteppedLoop):
             self.observer.created(task)
         if self.may_cancel_new is not None and self.may_cancel_new(task):
             self.may_cancel(task)
-        self.resources.add_task(task)
+        resources = self.resources
+        resources.tasks.append(task)
+        if len(resources.tasks) >= resources.limit:
+            resources.forget_finished()
         return task
 
     def create_main(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
@@ -463,7 +466,7 @@ class SimLoop(SteppedLoop):
         and the one in which the stock loop would be told to stop."""
         hooks = sys.get_asyncgen_hooks()
         self._thread_id = get_ident()
-        self._set_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         events._set_running_loop(self)
         try:
             while not task.done():

@@ -20,12 +20,12 @@ REGISTRY_START = 256
 class ResourceRegistry:
     """Everything that one loop has made and that may outlive the program's main task."""
 
-    __slots__ = ("_limit", "_others", "asyncgens", "reported", "tasks", "transports")
+    __slots__ = ("_others", "asyncgens", "limit", "reported", "tasks", "transports")
 
     def __init__(self) -> None:
         #: All tasks that are not done, in order of creation; among others that are.
         self.tasks: list[SimTask] = []
-        self._limit = REGISTRY_START
+        self.limit = REGISTRY_START
         # The rest is made by the loops that need it: a microsecond each.
         #: What asyncio keeps as ``loop._asyncgens``, and as ``loop._transports``, by descriptor.
         self.asyncgens: OrderedWeakSet | None = None
@@ -35,11 +35,10 @@ class ResourceRegistry:
         #: The pids of children whose transports were left open, and reported.
         self.reported: list[int | None] = []
 
-    def add_task(self, task: SimTask) -> None:
-        self.tasks.append(task)
-        if len(self.tasks) >= self._limit:
-            self.tasks = [task for task in self.tasks if not task.done() or task._log_traceback]
-            self._limit = max(REGISTRY_START, 2 * len(self.tasks))
+    def forget_finished(self) -> None:
+        """Drop tasks of which nothing is to be told any more, once there are `limit` of them."""
+        self.tasks[:] = [task for task in self.tasks if not task.done() or task._log_traceback]
+        self.limit = max(REGISTRY_START, 2 * len(self.tasks))
 
     def add_transport(self, transport: Any) -> Any:
         """Note the transport of a pipe or a subprocess, and return it."""
@@ -75,7 +74,9 @@ class ResourceRegistry:
 
     def is_empty(self) -> bool:
         """True when nothing is left that has to be ended or reported."""
-        if self.open_transports() or self.has_asyncgens():
+        if (self.transports or self._others) and self.open_transports():
+            return False
+        if self.asyncgens is not None and self.has_asyncgens():
             return False
         for task in self.tasks:  # noqa: SIM110  each process that ends asks for it: any() would cost twice as much
             if not task.done() or task._log_traceback:

@@ -75,7 +75,7 @@ def outcome(command: Any, options: dict[str, Any]) -> Any:
             child = subprocess.Popen(command, **options)
         except Exception as error:
             return type(error), str(error), getattr(error, "filename", None), getattr(error, "__notes__", None)
-        place = list(sim._world.processes)[-1].started_at
+        place = sim._world.processes[-1].started_at
         told = child.communicate(b"in" if options.get("stdin") == PIPE else None)
         return place, told, child.returncode, child.args, seen, sorted(sim._world.current.files) == before
 
@@ -110,7 +110,7 @@ def test_its_line_is_the_one_that_asks_for_it() -> None:
         found: list[tuple[str, str]] = []
 
         def note(line: str) -> None:
-            found.append((list(sim._world.processes)[-1].started_at, line))
+            found.append((sim._world.processes[-1].started_at, line))
 
         process, line = await asyncio.create_subprocess_exec("tool"), here()
         note(line)

@@ -84,7 +84,7 @@ def test_what_the_forgotten_have_seen_stays_in_the_fingerprint() -> None:
         orphan = world.add_process(world.root.host, "runs")
         if forgets:
             world.processes._forget_reaped()
-            assert list(world.processes) == [world.root, orphan]
+            assert world.processes == [world.root, orphan]
         return world.fingerprint()
 
     assert fingerprint(1, True) == fingerprint(1, True)

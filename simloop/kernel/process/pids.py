@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 #: So many of the numbers that were given back last are remembered.
@@ -23,12 +24,13 @@ P = TypeVar("P", bound=Numbered)
 class PidTable(dict[int, P]):
     """The processes of one host by pid, up to when they have been waited for."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        #: The pids of those that were waited for last, and that nobody was given since.
-        self.reaped: deque[int] = deque(maxlen=REMEMBERED_MAX)
-        #: True once a process has led a group other than that of the process that began it all.
-        self.has_groups = False
+    #: True once a process has led a group other than that of the process that began it all.
+    has_groups = False
+
+    @cached_property
+    def reaped(self) -> deque[int]:
+        """The pids of those that were waited for last, and that nobody was given since."""
+        return deque(maxlen=REMEMBERED_MAX)
 
     def free(self) -> list[int] | deque[int]:
         """The remembered numbers that may be given out again: no process, group or session has them."""

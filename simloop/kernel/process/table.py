@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from simloop.choices.choices import Choices
 from simloop.choices.who import nth
 from simloop.kernel.host import Host
@@ -19,30 +17,23 @@ PROCESSES_START = 64
 PIDS_REUSED_MAX = 2
 
 
-class ProcessTable:
+class ProcessTable(list[Process]):
     """All processes of a world in order of creation, but for those that nobody can know of any more.
 
     Numbers are unique in the world, unless a choice gives one out again; names are what point ids and reports call a
     process.
     """
 
-    __slots__ = ("_by_host", "_choices", "_limit", "_names", "_pids", "_processes", "forgotten")
+    __slots__ = ("_by_host", "_choices", "_limit", "_names", "_pids", "forgotten")
 
     def __init__(self, choices: Choices) -> None:
         self._choices = choices
-        self._processes: list[Process] = []
         self._by_host: dict[Host, PidTable[Process]] = {}
         self._names: dict[str, int] = {}
         self._pids = FIRST_PID
         self._limit = PROCESSES_START
         #: A hash of what the forgotten ones have seen, for the fingerprint of the run.
         self.forgotten = 0
-
-    def __iter__(self) -> Iterator[Process]:
-        return iter(self._processes)
-
-    def __len__(self) -> int:
-        return len(self._processes)
 
     def add(self, host: Host, program: str | None = None) -> Process:
         """A new process on `host`, which runs `program`; one of the test's own functions if that is None."""
@@ -52,37 +43,39 @@ class ProcessTable:
         table = self._by_host.get(host)
         if table is None:
             table = self._by_host[host] = PidTable()
-        process = Process(host, table, self._new_pid(table, name if program else ""), name)
-        if len(self._processes) >= self._limit:
+        pid = self._reused_pid(table, name) if program else 0
+        if not pid:
+            self._pids = pid = self._pids + 1
+        process = Process(host, table, pid, name)
+        if len(self) >= self._limit:
             self._forget_reaped()
-        self._processes.append(process)
+        self.append(process)
         table[process.pid] = process
         return process
 
-    def _new_pid(self, table: PidTable[Process], name: str) -> int:
-        """A number that nobody has; for a named program perhaps one that somebody had. Such numbers come up again once
-        all have been used (pid_max in proc(5)), and whether they have been is not the program's to know."""
-        if name and table.reaped:
+    def _reused_pid(self, table: PidTable[Process], name: str) -> int:
+        """A number that somebody had, or 0. Numbers come up again once all have been used (pid_max in proc(5)), and
+        whether they have been is not the program's to know."""
+        if table.reaped:
             free = table.free()
             count = min(len(free), PIDS_REUSED_MAX)
             if count and (answer := self._choices.choose(name, "process.pid", 1 + count, free)):
                 pid = free[-answer]
                 table.reaped.remove(pid)
                 return pid
-        self._pids += 1
-        return self._pids
+        return 0
 
     def _forget_reaped(self) -> None:
         """Drop the programs that have ended and that nobody can wait for, so that a run may start any number of them
         in little memory, most of it still in the processor's cache."""
         kept = []
-        for process in self._processes:
+        for process in self:
             left = process.parent or process.loop or process.children or process.holders or process.kept
             if process.status is None or left:
                 kept.append(process)
             else:
                 self.forgotten = hash((self.forgotten, process.pid, process.order))
-        self._processes = kept
+        self[:] = kept
         self._limit = max(PROCESSES_START, 2 * len(kept))
 
     def close(self) -> None:
