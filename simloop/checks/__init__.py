@@ -1,1 +1,1 @@
-"""What can be said of a run beside its outcome: who waits for what, and why nothing can go on."""
+"""Checks of a run beside its outcome: who waits for what, and why nothing can go on."""

@@ -64,7 +64,7 @@ def describe_deadlock(scheduler: Scheduler) -> DeadlockError:
 
 
 def _history(task: asyncio.Task[Any], thing: object, touches: Touches, edges: Edges) -> list[str]:
-    """Who has what the task waits for, or who touched it last."""
+    """Return lines on who holds what the task waits for, or who touched it last."""
     # A condition is waited for with its lock given back: what matters is who notifies.
     holders = touches.holders(thing)
     if holders:

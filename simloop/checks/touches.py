@@ -1,4 +1,4 @@
-"""Who holds and who last touched asyncio's locks, queues and events, in a run that is watched.
+"""Record of who holds and who last touched asyncio's locks, queues and events, in a run that is traced.
 
 asyncio's own objects do not know. While a watched run goes on their methods are wrapped; the wrappers add no turn
 and no suspension, so the run stays what it was.
@@ -40,7 +40,7 @@ class Touch:
 
 
 class Touches:
-    """What a watched run has done to such objects so far."""
+    """Record of what a traced run has done to such objects so far."""
 
     def __init__(self) -> None:
         # By id, with the object kept alive: an Event has no hash of its own that orders runs alike.
@@ -53,7 +53,7 @@ class Touches:
         return found[1] if found is not None else None
 
     def holders(self, thing: object) -> list[Touch]:
-        """Who has acquired it and not released it, in order."""
+        """Return those who have acquired it and not released it, in order."""
         return list(self._holders.get(id(thing), ()))
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Where a task is: the line of the user's own code at which it waits, and what it waits for."""
+"""Waits of tasks: the line of the user's own code at which one waits, and what it waits for."""
 
 from __future__ import annotations
 
@@ -103,7 +103,8 @@ def waited_thing(task: asyncio.Task[Any]) -> Any:
 
 
 def named(task: asyncio.Task[Any], thing: object) -> str:
-    """What the innermost of the user's functions that wait calls `thing`, in quotes; empty where it has no name."""
+    """Return the name of `thing` in the innermost of the user's functions that wait, in quotes; empty where it has
+    none."""
     if thing is None:
         return ""
     found = ""
@@ -137,7 +138,7 @@ def waited_tasks(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
 
 
 def _waited_by_wait(task: asyncio.Task[Any]) -> Any:
-    """What `asyncio.wait` waits for, which only its frame knows."""
+    """Return the futures of `asyncio.wait`, which only its frame knows."""
     awaitable: Any = coroutine_of(task)
     while awaitable is not None:
         code, frame, inner = _parts(awaitable)
@@ -150,7 +151,7 @@ def _waited_by_wait(task: asyncio.Task[Any]) -> Any:
 
 
 def wakes(task: asyncio.Task[Any], places: list[Place]) -> str:
-    """What would wake a blocked task, in words, as far as it can be told."""
+    """Return the event that would wake a blocked task, in words, as far as it can be told."""
     waiter: Any = getattr(task, "_fut_waiter", None)
     if isinstance(waiter, asyncio.Task):
         return f"the end of task {waiter.get_name()!r}"

@@ -1,11 +1,11 @@
-"""The single source of nondeterminism.
+"""Choices: the single source of nondeterminism, asked at choice points and recording its answers.
 
-Whatever the environment may decide is asked of one `Choices` object, by a *point*: who decides, of what
-kind, and for the how-manieth time. The answer 0 is always the boring one, so a run is fully described by
-its few answers that are not 0 (its *deviations*), a seed for the entropy that the program itself draws,
-and a profile. That description is a `Schedule`; written as one line of text it is a token.
+Whatever the environment may decide is asked of one `Choices` object, by a *point*: who asks, the kind of the decision,
+and which one it is of that kind (the nth occurrence). The answer 0 is always the boring one, so a run is fully
+described by its few answers that are not 0 (its *deviations*), a seed for the entropy that the program itself draws,
+and a profile. That description is a `simloop.choices.schedule.Schedule`; written as one line of text it is a token.
 
-This module imports nothing of the project, and nothing else in the project may draw a random number.
+The package imports nothing of the project but its errors.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Point(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What was decided at a point: `value` out of `range(n)`."""
+    """Answer to a choice point: `value` out of `range(n)`."""
 
     point: Point
     n: int
@@ -84,40 +84,40 @@ class DeviationObserver(Protocol):
 
 
 class Choices:
-    """Answers every choice point of one run, and records the answers."""
+    """Source of all decisions of one run: answers every choice point, and records the answers."""
 
-    __slots__ = ("_counters", "_decide", "_entropy", "observer", "orders", "recorded", "seed", "trail")
+    __slots__ = ("_counters", "_decide", "_entropy", "folded", "observer", "recorded", "seed", "step_digest")
 
     def __init__(self, seed: int = 0, decide: Decide | None = None) -> None:
         self.seed = seed
         self._decide = decide
         self._counters: dict[tuple[str, str], int] = {}
         self.recorded: list[tuple[str, str, int, int, int]] = []
-        #: How many callbacks had been run after each turn, and when something arrived, summed up: other turns make
-        #: another sum. Each turn adds to it, and a hash would cost the turn twice as much.
-        self.trail = 0
-        #: A hash of what shows in no loop's arrivals and still makes runs differ, see `note`.
-        self.orders = 0
+        #: Step digest: the number of callbacks run after each turn, and the times of arrivals, summed up. Runs that
+        #: take other turns have another one. Each turn adds to it, and a hash would cost the turn twice as much.
+        self.step_digest = 0
+        #: Part of the happens-before fingerprint that shows in no loop's arrivals, see `fold`.
+        self.folded = 0
         self._entropy: random.Random | None = None
         self.observer: DeviationObserver | None = None
 
     @property
     def entropy(self) -> random.Random:
-        """Feeds what the program itself draws: `random`, `os.urandom`, `uuid`, `secrets`."""
+        """Random numbers for what the program itself draws: `random`, `os.urandom`, `uuid`, `secrets`."""
         if self._entropy is None:
             self._entropy = random.Random(self.seed)
         return self._entropy
 
     @property
     def digest(self) -> int:
-        """A hash of all answers, and of the turns that the run has taken: equal where two runs went the same way, in
+        """Hash of all answers, and of the turns that the run has taken: equal where two runs went the same way, in
         whatever processes. It is made when somebody asks: few runs of a campaign are compared with another."""
-        text = repr((self.recorded, self.trail))
+        text = repr((self.recorded, self.step_digest))
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
     def choose(self, who: str, kind: str, n: int, subject: object = None) -> int:
-        """The environment's answer, in ``range(n)``, at this point. `subject` is what the report may
-        speak of (a task, a connection); it decides nothing."""
+        """Return the environment's answer at this point, in ``range(n)``. `subject` is what the report may speak of (a
+        task, a connection); it decides nothing."""
         key = (who, kind)
         self._counters[key] = number = self._counters.get(key, 0) + 1
         value = 0
@@ -131,20 +131,21 @@ class Choices:
         return value
 
     def order(self, who: str, kind: str, n: int, subject: object = None) -> int:
-        """`choose` for an order that shows nowhere else."""
+        """Choose, as `choose` does, an order that shows nowhere else, and fold it into the fingerprint."""
         value = self.choose(who, kind, n, subject)
         if value:
-            self.note(f"{who} {kind}", value)
+            self.fold(f"{who} {kind}", value)
         return value
 
-    def note(self, what: str, number: int) -> None:
-        """Fold something that has happened into `orders`: runs that differ in it are never equivalent."""
+    def fold(self, what: str, number: int) -> None:
+        """Add an event to the happens-before fingerprint (the hash of a Mazurkiewicz trace): runs that differ in it are
+        never equivalent."""
         # crc32 and not hash(), which would depend on PYTHONHASHSEED.
-        self.orders = hash((self.orders, zlib.crc32(what.encode()), number))
+        self.folded = hash((self.folded, zlib.crc32(what.encode()), number))
 
     @property
     def drew_entropy(self) -> bool:
-        """Whether the program has drawn anything from its own entropy, so that the seed matters to it."""
+        """True once the program has drawn from its own entropy, so that the seed matters to it."""
         return self._entropy is not None
 
     def answers(self) -> list[Answer]:
@@ -170,7 +171,7 @@ def check_seed(seed: int) -> int:
 
 
 def permute(items: list[T], answer: Callable[[T, list[T]], int]) -> list[T]:
-    """`items` in an order in which each may be overtaken by later ones: ``answer(item, later)`` says by
+    """Return `items` in an order in which each may be overtaken by later ones: ``answer(item, later)`` says by
     how many of `later`, the first ones. All zeros keep the order (a Lehmer code, read from the back)."""
     ordered: list[T] = []
     for item in reversed(items):

@@ -14,9 +14,9 @@ _TYPICAL = 30
 
 
 def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
-    """Deviates at random: from about once in a run to ten times, drawn for each run, and at points of
-    every kind alike, however many it has. A quarter of the kinds are left out of each run ("swarm testing",
-    Groce et al., ISSTA 2012), so that some runs differ in one thing only.
+    """Return a seeded random walk over choice points, as the answers to them: from about once in a run to ten times,
+    drawn for each run, and at points of every kind alike, however many it has. A quarter of the kinds are left out of
+    each run ("swarm testing", Groce et al., ISSTA 2012), so that some runs differ in one thing only.
 
     `typical` says how many points of each kind to expect.
     """
@@ -37,24 +37,24 @@ def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
 
 
 def shuffler(seed: int) -> Callable[[list[T]], list[T]]:
-    """Puts lists into orders that the seed decides."""
+    """Return a function that shuffles lists by the seed."""
     rng = random.Random(mixed_seed(seed, 2))
     return lambda items: rng.sample(items, len(items))
 
 
 def drawer(*seeds: int) -> Callable[[int], int]:
-    """Draws whole numbers below the one that it is given."""
+    """Return a function that draws a whole number below its argument, by the seeds."""
     rng = random.Random(mixed_seed(*seeds, 3))
     return rng.randrange
 
 
 def seeded(seed: int) -> Decide | None:
-    """Seed 0 is the canonical run; any other walks at random."""
+    """Return the answers of a run with a plain seed: those of the canonical run for 0, else of a random walk."""
     return random_walk(seed) if seed else None
 
 
 def mixed_seed(*parts: int) -> int:
-    """One 64-bit number out of several, well spread (the finaliser of SplitMix64)."""
+    """Hash of several numbers in 64 bits (the finaliser of SplitMix64)."""
     state = 0
     for part in parts:
         state = (state + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF

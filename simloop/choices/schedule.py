@@ -10,14 +10,14 @@ from simloop.errors import NondeterminismError
 
 @dataclass(frozen=True)
 class Schedule:
-    """What it takes to run again: a profile, the seed of the program's own entropy, the deviations."""
+    """Recipe of one run: a profile, the seed of the program's own entropy, and the deviations."""
 
     profile: str = "cpython"
     seed: int = 0
     deviations: dict[Point, int] = field(default_factory=dict)
 
     def decider(self) -> Decide:
-        """Answers as this schedule says, and 0 everywhere else. A deviation that asks for more than
+        """Return the decisions of this schedule, with 0 everywhere else. A deviation that asks for more than
         the point offers by now gets the most that it offers."""
         wanted = {tuple(point): value for point, value in self.deviations.items()}
 
@@ -28,13 +28,13 @@ class Schedule:
         return decide
 
     def applied(self, choices: Choices) -> int:
-        """How many of the deviations took place in the run that `choices` recorded."""
+        """Number of the deviations that took place in the run that `choices` recorded."""
         taken = choices.deviations()
         return sum(point in taken for point in self.deviations)
 
 
 def first_difference(expected: Choices, actual: Choices, what: str) -> NondeterminismError:
-    """The error for two runs of one schedule that went two ways."""
+    """Return the error for two runs of one schedule that went two ways, naming the first point at which they differ."""
     for left, right in zip(expected.answers(), actual.answers(), strict=False):
         if left != right:
             detail = (

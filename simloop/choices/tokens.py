@@ -14,7 +14,7 @@ _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 
 def identity(name: str) -> int:
-    """Sixteen bits that tell one test from another; part of its tokens."""
+    """Hash of a test's name in sixteen bits, which its tokens hold."""
     return zlib.crc32(name.encode()) & 0xFFFF
 
 
@@ -22,7 +22,7 @@ _PREFIX = "sl1:"
 
 
 def encode(schedule: Schedule, test: str = "") -> str:
-    """The schedule as one line that a person can paste.
+    """Return the token of a schedule: one line that a person can paste.
 
     Layout, as unsigned LEB128 numbers unless said otherwise: two bytes of test identity, profile, seed,
     the table of `who` strings, then (who, kind, number, value) of each deviation, and two bytes of CRC;
@@ -54,7 +54,7 @@ def encode(schedule: Schedule, test: str = "") -> str:
 
 
 def decode(token: str, test: str | None = None) -> Schedule:
-    """The schedule that a token stands for.
+    """Return the schedule that a token stands for.
 
     Raises `TokenError` for text that is not a whole token, and `OtherTestError` when `test` is given
     and the token was made for another one.
@@ -82,6 +82,8 @@ def decode(token: str, test: str | None = None) -> Schedule:
 
 
 class _Reader:
+    """Cursor over the bytes of a token."""
+
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0

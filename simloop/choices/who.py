@@ -29,7 +29,7 @@ def nth(name: str, number: int) -> str:
 
 
 class Who(str):
-    """Who asks at a choice point, with its parts.
+    """Name of whoever asks at a choice point, with access to its parts.
 
     >>> who = Who("db:/var/log:3")
     >>> who.host, who.place, who.path, who.part
@@ -52,7 +52,7 @@ class Who(str):
 
     @property
     def place(self) -> str:
-        """What follows the host."""
+        """The rest of the name, behind the host."""
         return self.partition(":")[2]
 
     @property

@@ -1,4 +1,4 @@
-"""Many runs of one test, until a failure, the budget, or exhaustion."""
+"""Campaigns: many runs of one test, until a failure, the end of the budget, or exhaustion."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEFAULT_RUNS = 100
 
 
 class Execute(Protocol):
-    """Makes one run of the test under the given choices. Exceptions that are no failure, such as a skip, it
+    """Function that runs the test once under the given choices. Exceptions that are no failure, such as a skip, it
     raises; all others it returns in the outcome. `profile` overrides the test's own. `final` marks the one run
     that a person gets to see: whose output, traceback and breakpoints count."""
 
@@ -72,7 +72,7 @@ class _Entry:
 
 
 class Campaign:
-    """Explores one test, which `execute` runs. `name` identifies the test in its tokens.
+    """Campaign over one test, which `execute` runs. `name` identifies the test in its tokens.
 
     `saved` schedules are tried first. `strategies` of third parties come after the sweeps. Shrinking takes up to
     `shrink_runs` runs more, 0 for none. `observe` hears of every run that explores.
@@ -112,11 +112,11 @@ class Campaign:
         self._portfolio += [_Entry(self._enumeration, None), _Entry(Walk(seed), None)]
 
     def _left(self) -> int:
-        """The runs that are left of the budget."""
+        """Number of runs that are left of the budget."""
         return self.runs - self.report.runs
 
     def _left_of(self, index: int) -> int:
-        """The runs that are left of the share of one entry of the portfolio."""
+        """Number of runs that are left of the share of one entry of the portfolio."""
         entry = self._portfolio[index]
         if entry.weight is None:
             return self._left()
@@ -168,7 +168,7 @@ class Campaign:
         return outcome
 
     def _check_determinism(self, first: Outcome) -> None:
-        """The first schedule runs twice, and must go the same way."""
+        """Run the first schedule twice: it must go the same way."""
         self._again(Schedule(self.profile, first.choices.seed, first.choices.deviations()), first)
 
     def _again(self, schedule: Schedule, expected: Outcome) -> Outcome:
@@ -240,7 +240,7 @@ class Campaign:
         return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
 
     def _verdict(self, schedule: Schedule) -> str:
-        """What is known of this failure on stock asyncio; empty where it was not seen there. What a wider profile has
+        """Verdict on this failure under stock asyncio; empty where it was not seen there. What a wider profile has
         found is tried without it: first the schedule itself, then others."""
         if self.profile == "cpython":
             always = "" if schedule.deviations else ", and does whenever nothing unusual happens"

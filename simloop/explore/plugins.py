@@ -1,4 +1,4 @@
-"""Third parties in a campaign: finds the plugins that implement `simloop.explore.hookspecs`, and calls them."""
+"""Plugins of third parties in a campaign: finds those that implement `simloop.explore.hookspecs`, and calls them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PluginManager(pluggy.PluginManager):
-    """Knows simloop's hooks, and the plugins of the entry-point group."""
+    """Plugin manager with simloop's hooks, and the plugins of its entry-point group."""
 
     def __init__(self) -> None:
         super().__init__(hookspecs.PROJECT)
@@ -76,7 +76,7 @@ class Hooks:
         return found
 
     def observer(self) -> Callable[[Outcome], None] | None:
-        """Who is to hear of every run, or None if nobody wants to."""
+        """Return the function to be told of every run, or None if no plugin observes runs."""
         if not self._caller("simloop_observe_run").get_hookimpls():
             return None
 
@@ -86,8 +86,8 @@ class Hooks:
         return observe
 
     def sections(self, failure: Failure) -> list[tuple[str, str]]:
-        """What plugins add to the report of a failure, as titles and texts. A plugin that fails says so there: the
-        failure itself must be seen."""
+        """Return the titles and texts that plugins add to the report of a failure. A plugin that fails says so there:
+        the failure itself must be seen."""
         try:
             found = self._call("simloop_report_section", failure=failure)
         except PluginError as error:

@@ -122,7 +122,7 @@ class Shrinker:
                     break
 
     def _move_earlier(self) -> None:
-        """The same deviation at an earlier point of the same name: the first, half-way, the one before."""
+        """Try the same deviation at an earlier point of the same name: the first, half-way, the one before."""
         for point in list(self.best.deviations):
             value = self.best.deviations.get(point)
             if value is None:

@@ -1,4 +1,4 @@
-"""When two failures are the same one."""
+"""Signatures of failures: equal where two failures are the same one."""
 
 from __future__ import annotations
 

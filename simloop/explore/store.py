@@ -1,4 +1,4 @@
-"""Failing schedules of tests, kept on disk until they are mended.
+"""Store of failing schedules, kept on disk by test until they are mended.
 
 A store is a directory (`.simloop/`) with one small JSON file per test, newest failure first. It may be
 deleted at any time. Several processes may use it at once: files are replaced whole, and the last writer wins.
@@ -42,7 +42,7 @@ _SUPPORT = {
 
 @dataclass(frozen=True)
 class Saved:
-    """One failure of a test, as the file has it."""
+    """Failure of a test as a file of the store has it."""
 
     token: str
     #: The type of what the test raised.
@@ -54,7 +54,7 @@ class Saved:
 
     @property
     def newer(self) -> bool:
-        """Whether a newer simloop wrote the token, so that this one can only keep it."""
+        """True if a newer simloop wrote the token, so that this one can only keep it."""
         return re.match(r"sl([2-9]|[1-9]\d+):", self.token) is not None
 
     @property
@@ -63,7 +63,7 @@ class Saved:
 
 
 class Store:
-    """The failures under one directory, which is made with the first of them.
+    """Store of failures in one directory, which is made with the first of them.
 
     What goes wrong with the files is a warning, never an error: `CorruptStoreWarning` for a file that cannot
     be read, which is set aside, and one `StoreWarning` in all for a directory that cannot be written.
@@ -74,7 +74,7 @@ class Store:
         self._complained = False
 
     def path(self, test: str) -> Path:
-        """Where the failures of `test` are, or would be."""
+        """Path of the file with the failures of `test`, which need not exist."""
         slug = re.sub(r"[^\w.]+", "-", test, flags=re.ASCII).strip("-.")[-_SLUG_MAX:].lstrip("-._")
         return self.directory / f"{slug}-{hashlib.sha256(test.encode()).hexdigest()[:10]}.json"
 
@@ -91,7 +91,7 @@ class Store:
         return self._write(test, [failure, *others][:KEPT_MAX])
 
     def drop(self, test: str, tokens: Collection[str]) -> None:
-        """Forget those of the failures of `test` that have these tokens."""
+        """Remove the failures of `test` that have these tokens."""
         known = self._read(test) if tokens else None
         if not known:
             return

@@ -1,4 +1,4 @@
-"""What reaches a loop from outside of asyncio and is no I/O: cancellations and the passing of time."""
+"""Injected cancellations: tasks that the environment may cancel from outside, as a client that hangs up does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simloop.sources import is_ours, is_stdlib
 
 
 class Cancellable:
-    """A task that the environment may cancel, and where in its life it is."""
+    """Task that the environment may cancel, once, and the state of that."""
 
     __slots__ = ("_counts", "_waiter", "_who", "_withdrawn", "handle", "path", "sent", "task")
 
@@ -34,8 +34,8 @@ class Cancellable:
         self._who = ""
         self._counts: dict[str, int] = {}
 
-    def over(self) -> bool:
-        """Whether there is nothing left to cancel."""
+    def done(self) -> bool:
+        """True when there is nothing left to cancel."""
         return self._withdrawn or self.task.done()
 
     def withdraw(self) -> None:
@@ -44,9 +44,9 @@ class Cancellable:
         if self.handle is not None:
             self.handle.cancel()
 
-    def who(self) -> str:
-        """The task, the function in which it waits, and the how-manieth of its waits there: neither turns
-        of other tasks nor waits elsewhere change it."""
+    def key(self) -> str:
+        """Return the name for choice points: the task, the function in which it waits, and which of its waits there it
+        is. Neither turns of other tasks nor waits elsewhere change it."""
         waiter = self.task._fut_waiter  # type: ignore[attr-defined]
         if waiter is not self._waiter:
             self._waiter = waiter
@@ -56,8 +56,8 @@ class Cancellable:
         return self._who
 
     def ask(self, choices: Choices) -> bool:
-        """Is it cancelled at this poll? If so, `handle` is what does it."""
-        if not choices.choose(self.who(), "cancel", 2, self.task):
+        """Return True if the environment cancels it at this poll; `handle` is what does it then."""
+        if not choices.choose(self.key(), "cancel", 2, self.task):
             return False
         self.handle = events.Handle(self._cancel, (), self.task.get_loop(), contextvars.Context())
         return True
@@ -65,14 +65,14 @@ class Cancellable:
     def _cancel(self) -> None:
         self.sent = self.task.cancel()
 
-    def mark(self) -> int:
-        """A number for the task that is the same in every process."""
+    def stable_id(self) -> int:
+        """Return a number for the task that is the same in every process."""
         return zlib.crc32(self.path.encode())
 
 
-class MadeByTest:
-    """Tells the tasks that the test function itself creates, also by way of asyncio's own functions, from those of
-    fixtures and of the libraries that it calls."""
+class OwnTasks:
+    """Predicate on tasks: true for those that the test function itself creates, also by way of asyncio's own functions;
+    not for those of fixtures and of the libraries that it calls."""
 
     def __init__(self) -> None:
         self._code: CodeType | None = None

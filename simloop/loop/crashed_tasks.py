@@ -1,4 +1,4 @@
-"""Coroutines that a power cut has stopped for good.
+"""Crashed coroutines: those that a power cut or a kill has stopped where they were.
 
 To let go of a suspended coroutine is to close it, and that runs its ``finally``, which no power cut does. So they are
 kept, up to a number, and beyond it closed in a world in which every call fails: not even what runs late then reaches
@@ -25,7 +25,7 @@ _kept: deque[Any] = deque()
 
 
 def keep(coroutines: Iterable[Any]) -> None:
-    """They are never resumed. Call it in or after the run that they belong to."""
+    """Keep coroutines that are never resumed. To be called in or after the run that they belong to."""
     if not _kept:
         atexit.register(close, 0)
     _kept.extend(coroutines)
@@ -33,7 +33,7 @@ def keep(coroutines: Iterable[Any]) -> None:
 
 
 def close(left: int) -> None:
-    """Close the oldest ones, but for so many."""
+    """Close the oldest of the kept coroutines until so many are left."""
     if len(_kept) <= left:
         return
     nowhere = World(Choices())

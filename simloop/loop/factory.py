@@ -14,7 +14,7 @@ _RealLoop = asyncio.SelectorEventLoop
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Every new loop inside a world is a loop of that world, unless the program's own policy makes another."""
+    """Return a new event loop: inside a world one of that world, unless the program's own policy makes another."""
     world = active.world()
     return _real_new_event_loop() if world is None or _has_own_policy() else SimLoop(world, world.current)
 
@@ -26,7 +26,7 @@ def _has_own_policy() -> bool:
 
 
 class _Chooses(type):
-    """Makes ``asyncio.SelectorEventLoop()`` a loop of the world that is entered."""
+    """Metaclass by which ``asyncio.SelectorEventLoop()`` makes a loop of the world that is entered."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         world = active.world()
@@ -42,7 +42,7 @@ class _Chooses(type):
 
 
 class SelectorEventLoop(_RealLoop, metaclass=_Chooses):
-    """What `asyncio.SelectorEventLoop` is while a world is entered."""
+    """Stand-in for `asyncio.SelectorEventLoop` while a world is entered."""
 
 
 def _replacements() -> list[tuple[object, str, object]]:

@@ -1,6 +1,6 @@
-"""The asyncio loop over the simulated selector.
+"""The event loop: stock asyncio over the simulated selector.
 
-This is the one module that touches private parts of asyncio. What it relies on was read in CPython 3.11.7,
+What it touches and repeats of asyncio's private parts was read in CPython 3.11.7,
 3.12.1 and 3.13.0 (Lib/asyncio/base_events.py, selector_events.py, unix_events.py), and
 `tests/test_asyncio_private.py` fails when one of them changes.
 
@@ -28,7 +28,7 @@ from simloop.errors import StepLimitError
 from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.epoll import SimSelector
 from simloop.kernel.process.process import Process
-from simloop.loop.cancellation import Cancellable, MadeByTest
+from simloop.loop.cancellation import Cancellable, OwnTasks
 from simloop.loop.registry import ResourceRegistry
 from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
@@ -49,7 +49,7 @@ _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_fa
 
 
 class SimLoop(SteppedLoop):
-    """The stock selector event loop of one simulated process."""
+    """Event loop of one simulated process: the stock selector loop, with a turn and tasks of ours."""
 
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
@@ -90,7 +90,7 @@ class SimLoop(SteppedLoop):
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._timer_names = TimerNames(self._prefix)
         #: Decides which new tasks the environment may cancel, beside those that are declared.
-        self.may_cancel_new = MadeByTest() if world.cancel_own else None
+        self.may_cancel_new = OwnTasks() if world.cancel_own else None
         self._shuffles = world.profile != "cpython"
         self._scheduler = world.scheduler
         self._selector = selector = SimSelector(world.scheduler, process)
@@ -239,7 +239,7 @@ class SimLoop(SteppedLoop):
         return task
 
     def create_main(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
-        """The main task, whose path is ``0``."""
+        """Create the main task, whose path is ``0``."""
         task = self.create_task(coro, context=context)
         assert isinstance(task, SimTask)
         self._orphans.pop()
@@ -310,7 +310,7 @@ class SimLoop(SteppedLoop):
             super().call_exception_handler(context)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """As documented; the stock version waits in a thread of its own."""
+        """Wait for the default executor's threads; the stock version does so in a thread of its own."""
         self._executor_shutdown_called = True
         executor = self._default_executor
         if executor is None:
@@ -422,10 +422,10 @@ class SimLoop(SteppedLoop):
         if ntodo > queued:
             # Between arrivals a loop decides nothing: what arrived after how many steps is its whole order.
             process.order = hash((process.order, process.steps + queued, ntodo - queued, marks))
-            choices.trail += clock.now
+            choices.step_digest += clock.now
         process.steps += ntodo
         world.steps = steps = world.steps + ntodo
-        choices.trail += steps
+        choices.step_digest += steps
         if steps > world.max_steps:
             raise StepLimitError(
                 f"the run took more than {world.max_steps} callbacks (max_steps): raise max_steps, "
@@ -456,7 +456,7 @@ class SimLoop(SteppedLoop):
         handle = args = None
 
     def _callback_failed(self, handle: Any, error: BaseException) -> None:
-        """As Handle._run() reports it (Lib/asyncio/events.py)."""
+        """Report an exception that came out of a callback, as Handle._run() does (Lib/asyncio/events.py)."""
         callback = format_helpers._format_callback_source(handle._callback, handle._args)
         message = f"Exception in callback {callback}"
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
@@ -536,17 +536,17 @@ class SimLoop(SteppedLoop):
         number for what was cancelled, 0 for nothing."""
         marks = 0
         for entry in list(self._cancellable):
-            if entry.over():
+            if entry.done():
                 self._cancellable.remove(entry)
             elif entry.ask(self.world.choices):
                 self._cancellable.remove(entry)
                 self._ready.append(entry.handle)
                 self.world.cancellations += 1
-                marks += 1 + entry.mark()
+                marks += 1 + entry.stable_id()
         return marks
 
     def _run_batch_watched(self, ntodo: int) -> None:
-        """The same batch with asyncio's debug checks, or with somebody watching."""
+        """Run a batch of callbacks with asyncio's debug checks, or with an observer."""
         observer = self.observer
         for _ in range(ntodo):
             handle = self._ready.popleft()

@@ -18,7 +18,7 @@ REGISTRY_START = 256
 
 
 class ResourceRegistry:
-    """Everything that one loop has made and that may outlive the program's main task."""
+    """Registry of what one loop has made and what may outlive the program's main task."""
 
     __slots__ = ("_others", "asyncgens", "limit", "reported", "tasks", "transports")
 
@@ -101,7 +101,7 @@ class ResourceRegistry:
             transport._closing = transport._closed = True
 
     def silence(self) -> Iterable[Any]:
-        """Forget the tasks of a process that was cut off: their exceptions are void. Returns the coroutines of those
+        """Drop the tasks of a process that was cut off, without a complaint about any. Returns the coroutines of those
         that are not done, for whoever keeps them."""
         coroutines = []
         for task in self.tasks:

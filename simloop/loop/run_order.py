@@ -1,4 +1,4 @@
-"""The orders that a profile adds to those which stock asyncio can have (design, section 4).
+"""Run orders that a profile adds to those which stock asyncio can have.
 
 ``portable``: what asyncio's documentation leaves open. ``hostile``: any ready task step may run next, which
 no loop does today, for tests whose I/O is mocked away. ``cpython`` adds nothing; only the order of timers
@@ -24,7 +24,7 @@ _COARSE_CLOCK = 1e-3
 
 
 def order_timers(due: list[Any], profile: str, who: Callable[[Any], str], ask: Ask) -> list[Any]:
-    """Due timers in an order of the environment: those with one deadline in any; `portable` also permutes
+    """Return due timers in an order of the environment: those with one deadline in any; `portable` also permutes
     those within a millisecond."""
     span, kind = (CLOCK_RESOLUTION, "timer.tie") if profile == "cpython" else (_COARSE_CLOCK, "order.timer")
     ordered: list[Any] = []

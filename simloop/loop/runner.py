@@ -24,7 +24,7 @@ Main = Callable[[], Coroutine[Any, Any, T]]
 
 
 def coroutine_for(main: Main[T]) -> Coroutine[Any, Any, T]:
-    """What ``main()`` returns, if it is an async function; else `ConfigurationError`."""
+    """Return the coroutine of ``main()``. Raises `ConfigurationError` if it is no async function."""
     if not callable(main):
         raise ConfigurationError(f"expected an async function of no arguments, not {main!r}")
     coro = main()
@@ -104,14 +104,13 @@ class ProcessRunner(Generic[T]):
         self.loop.on_stop = self.loop.on_break = self.loop.until = None
 
     def interrupt(self) -> None:
-        """What Ctrl-C does under `asyncio.run`: the main task is cancelled."""
+        """Cancel the main task, as Ctrl-C does under `asyncio.run`."""
         # Through the queue, so that it wakes the loop and happens in a turn of its own process.
         if self._process.alive:
             self.loop.call_soon_threadsafe(self._task.cancel)
 
     def _status(self) -> int:
-        """Its status as wait(2) gives it: as Python ends when an exception comes out of the main
-        module."""
+        """Return its wait status (wait(2)): that of a Python whose main module raises the exception."""
         error, task = self._error, self._task
         if error is None and task.done() and not task.cancelled():
             error = task.exception()
@@ -140,7 +139,7 @@ class ProcessRunner(Generic[T]):
 
 
 def exit_code(error: SystemExit) -> int:
-    """The exit code that `sys.exit` asks for (handle_system_exit in Python/pythonrun.c)."""
+    """Return the exit code that `sys.exit` asks for (handle_system_exit in Python/pythonrun.c)."""
     if error.code is None:
         return 0
     return error.code if isinstance(error.code, int) else 1
@@ -173,8 +172,8 @@ def shut_down(loop: SimLoop) -> bool:
 
 
 def shutdown_stages(loop: SimLoop, context: contextvars.Context | None = None) -> Iterator[asyncio.Future[Any]]:
-    """What `asyncio.Runner.close` does before it closes the loop (Lib/asyncio/runners.py): the futures to be run until
-    they are done, one after another."""
+    """Return the stages of `asyncio.Runner.close` before it closes the loop (Lib/asyncio/runners.py): futures to be run
+    until they are done, one after another."""
     pending = loop.resources.pending_tasks()
     if pending:
         for task in pending:

@@ -12,7 +12,7 @@ CLOCK_RESOLUTION = 1e-9
 
 
 class _NoPipe:
-    """Stands where asyncio keeps its self-pipe: nobody outside of the one thread has to wake this loop."""
+    """Placeholder for asyncio's self-pipe: nobody outside of the one thread has to wake this loop."""
 
     def fileno(self) -> int:
         return -1
@@ -35,6 +35,8 @@ class _StockLoop(asyncio.SelectorEventLoop):
 
 
 class _NoSelector:
+    """Selector of a loop that never polls."""
+
     def close(self) -> None:
         pass
 

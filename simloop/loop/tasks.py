@@ -16,7 +16,7 @@ _CLOSE_ATTEMPTS = 20
 
 
 class SimFuture(asyncio.Future):  # type: ignore[type-arg]
-    """A future of a simulated loop. It hashes by order of first use, so that sets iterate alike in every
+    """Future of a simulated loop. It hashes by order of first use, so that sets iterate alike in every
     process; the number is drawn late, because most futures are never hashed."""
 
     _sim_number: int
@@ -36,7 +36,7 @@ them it is, and the process."""
 
 
 class SimTask(asyncio.Task):  # type: ignore[type-arg]
-    """A task of a simulated loop. It hashes by order of creation."""
+    """Task of a simulated loop. It hashes by order of creation."""
 
     __slots__ = ("sim_children", "sim_number", "sim_origin", "sim_path")
 
@@ -57,8 +57,8 @@ SimTask.__name__ = SimTask.__qualname__ = "Task"
 
 
 class SimHandle(events.Handle):
-    """A handle outside of debug mode. `SimLoop.call_soon` sets all that the stock ``__init__`` would (Lib/asyncio/
-    events.py) without calling any: a call costs as much as all the rest."""
+    """Handle of a callback outside of debug mode. `SimLoop.call_soon` sets all that the stock ``__init__`` would
+    (Lib/asyncio/ events.py) without calling any: a call costs as much as all the rest."""
 
     __slots__ = ()
 
@@ -73,7 +73,7 @@ SimHandle.__name__ = SimHandle.__qualname__ = "Handle"
 
 
 class OrderedWeakSet:
-    """What asyncio uses a WeakSet for, but iterating in order of insertion."""
+    """Weak set that iterates in order of insertion."""
 
     def __init__(self) -> None:
         self._refs: dict[int, weakref.ref[Any]] = {}
@@ -96,13 +96,13 @@ class OrderedWeakSet:
 
 
 def task_of(handle: Any) -> asyncio.Task[Any] | None:
-    """The task of which this handle is a step, if it is one."""
+    """Return the task of which this handle is a step, if it is one."""
     owner = getattr(handle._callback, "__self__", None)
     return owner if isinstance(owner, asyncio.Task) else None
 
 
 def path_of(task: asyncio.Task[Any] | None) -> str:
-    """Where in the tree of tasks this one was created: ``serve.read#2`` is the second task of a function
+    """Return the path of a task in the tree of tasks: ``serve.read#2`` is the second task of a function
     `read` that the first task of a function `serve` has created. The main task is ``0``, and its children go
     without it; what a callback creates begins with ``@``. Other functions' tasks do not change it."""
     if not isinstance(task, SimTask):
@@ -132,7 +132,7 @@ LABEL = 12
 
 
 def innermost(task: asyncio.Task[Any]) -> str:
-    """The function in which a suspended task waits, by the beginning of its name."""
+    """Return the function in which a suspended task waits, by the beginning of its name."""
     name = "?"
     awaitable: Any = task.get_coro()
     while awaitable is not None:

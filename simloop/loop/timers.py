@@ -16,7 +16,7 @@ _TIMERS_LOOKED_AT = 32
 
 
 class SimTimerHandle(events.TimerHandle):
-    """A timer that can be told from others by who waits for it."""
+    """Timer that can be told from others by the task that waits for it."""
 
     __slots__ = ("sim_who",)
 
@@ -24,7 +24,7 @@ class SimTimerHandle(events.TimerHandle):
 
 
 class TimerNames:
-    """Names the timers of one loop for point ids: by the task that waits, and a number per such name."""
+    """Names of the timers of one loop, for point ids: by the task that waits, and a number per such name."""
 
     __slots__ = ("_counts", "_prefix")
 
@@ -51,7 +51,7 @@ class TimerNames:
 
 
 def waiting_for(handle: Any) -> asyncio.Task[Any] | None:
-    """The task that a timer wakes or cancels, if it is known."""
+    """Return the task that a timer wakes or cancels, if it is known."""
     if is_timeout(handle):
         owner = handle._callback.__self__
         task = getattr(owner, "_task", None) or getattr(owner, "_host_task", None)
@@ -66,13 +66,13 @@ def waiting_for(handle: Any) -> asyncio.Task[Any] | None:
 
 
 def is_timeout(handle: Any) -> bool:
-    """Is this the timer of an `asyncio.timeout` block, or of an anyio scope, which cancels its task?"""
+    """True for the timer of an `asyncio.timeout` block, or of an anyio scope, which cancels its task."""
     owner = getattr(handle._callback, "__self__", None)
     return isinstance(owner, asyncio.Timeout) or hasattr(owner, "_host_task")
 
 
 def due_until(heap: list[Any], limit_ns: int) -> list[int]:
-    """When the timers of a heap are due that are due by then; not all of them where they are many."""
+    """Return the deadlines of a heap of timers up to a limit, in nanoseconds; not all of them where they are many."""
     limit = limit_ns / SECOND
     found: list[int] = []
     todo = [0]
@@ -87,12 +87,12 @@ def due_until(heap: list[Any], limit_ns: int) -> list[int]:
 
 
 def rivals_of(heap: list[Any], now_ns: int, slack_ns: int) -> list[int]:
-    """The next few times at which timers of a heap become due, within `slack_ns`."""
+    """Return the next few deadlines of a heap of timers within `slack_ns`: those that a late arrival may race."""
     return sorted({due for due in due_until(heap, now_ns + slack_ns) if due > now_ns})[:RIVALS]
 
 
 def timer_due(heap: list[Any], due_ns: int) -> Any:
-    """A timer of a heap that is due just then, or None."""
+    """Return a timer of a heap that is due just then, or None."""
     return next(
         (timer for timer in heap if not timer._cancelled and -int(-timer._when * SECOND // 1) == due_ns),
         None,

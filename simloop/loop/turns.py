@@ -1,4 +1,5 @@
-"""A loop as the scheduler sees it: what it waits for, and single turns in the middle of other processes' waits."""
+"""Nested event-loop stepping: single turns of a loop, in the middle of other processes' waits; the scheduler's
+adapter."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             self.thread = None
 
     def _poll_in_thread(self, thread: SimThread, timeout: float | None) -> None:
-        """A loop that a thread runs waits as the thread does: the others go on meanwhile."""
+        """Poll in a loop that a thread runs: it waits as the thread does, and the others go on meanwhile."""
         deadline = self._scheduler.poll_deadline(timeout)
         thread.pause()
         thread.park(self.has_work, deadline)
@@ -126,7 +127,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         self.world.scheduler.loops.remove(self)
 
     def run_turn(self) -> None:
-        """One turn in the middle of another process's wait."""
+        """Run one turn in the middle of another process's wait."""
         world = self.world
         previous, world.current = world.current, self.process
         running = events._get_running_loop()
@@ -163,7 +164,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             world.current = previous
 
     def _is_its_own(self, error: BaseException) -> bool:
-        """Whether `error` concerns this process alone, and not the run, or the person at the keyboard."""
+        """True if `error` concerns this process alone, and not the run, or the person at the keyboard."""
         if isinstance(error, KeyboardInterrupt):
             return error is self.process.broken_by
         return not isinstance(error, SimulationError)
@@ -187,5 +188,5 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         task.cancel()
 
     def was_interrupted(self, task: asyncio.Task[Any]) -> bool:
-        """Whether it is Ctrl-C that has cancelled the main task, and nobody else."""
+        """True if it is Ctrl-C that has cancelled the main task, and nobody else."""
         return self.interrupts > 0 and task.cancelled() and task.uncancel() == 0

@@ -1,1 +1,1 @@
-"""What lies between hosts: names, addresses, links, and how long a packet is on its way."""
+"""The network between hosts: names, addresses, links, and the delay of packets."""

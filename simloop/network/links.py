@@ -1,4 +1,4 @@
-"""How packets travel: the delay of a link, and what the environment may add to it."""
+"""Links: the delay of packets between two hosts, and what the environment may add to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WHOLE = 5
 
 @dataclass(frozen=True)
 class Link:
-    """One way between two hosts.
+    """Link from one host to another.
 
     `latency_ns` passes for every packet. `jitter_ns` is the most that the environment may add: on
     loopback it stands for a kernel thread that was not scheduled at once, elsewhere for a queue on the way.
@@ -39,16 +39,16 @@ class Link:
     jitter_ns: int
 
     def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
-        """What the environment does with a packet of `size` bytes: a number of `DELIVERIES`."""
+        """Return the environment's choice for a packet of `size` bytes: an index of `DELIVERIES`."""
         choices = scheduler.choices
         answer = choices.choose(who, kind, len(DELIVERIES) if size > 1 else _WHOLE, subject)
         if answer >= _WHOLE:
             # How data is cut shows in no order, only in what the program reads.
-            choices.note(who, answer)
+            choices.fold(who, answer)
         return answer
 
     def race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:
-        """The timer that a packet meets, if it is late by so much; see `Scheduler.race`."""
+        """Return the arrival of a packet that is late by so much as to meet a timer; see `Scheduler.race`."""
         return scheduler.race(who, which, "net.race", scheduler.clock.now + self.latency_ns, self.jitter_ns, subject)
 
     def carry(

@@ -1,4 +1,4 @@
-"""All hosts of a world, how they are found, and which link joins two of them."""
+"""The network of a world: its hosts, their names and addresses, and the links that join them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOCALHOST = "localhost"
 
 
 class Network:
-    """Joins hosts; every host has its own loopback beside the address that the others know."""
+    """Network of one world. Every host has its own loopback beside the address that the others know."""
 
     __slots__ = ("_connections", "hosts", "scheduler")
 
@@ -35,21 +35,21 @@ class Network:
         return next((host for host in self.hosts.values() if address in (host.ipv4, host.ipv6)), None)
 
     def owner(self, address: str, asking: Machine) -> Machine | None:
-        """The host that `address` (a literal) leads to, as seen from `asking`."""
+        """Return the host that `address` (a literal) leads to, as seen from `asking`."""
         return asking if is_loopback(address) or is_any(address) else self._at(address)
 
     def link(self, a: Machine, b: Machine) -> Link:
         return LOOPBACK if a is b else LAN
 
     def label(self, client: Machine, server: Machine, port: int) -> str:
-        """A name for a new connection that only connections of the same two ends can renumber."""
+        """Return a name for a new connection that only connections of the same two ends can renumber."""
         ends = server.name if client is server else f"{client.name}>{server.name}"
         stem = f"{ends}:{port}"
         self._connections[stem] = number = self._connections.get(stem, 0) + 1
         return f"{stem}#{number}"
 
     def lookup(self, name: str) -> tuple[str, str] | None:
-        """The IPv4 and IPv6 address behind a host name."""
+        """Return the IPv4 and IPv6 address behind a host name."""
         lowered = name.lower().rstrip(".")
         if lowered == LOCALHOST or lowered.endswith("." + LOCALHOST):
             return "127.0.0.1", "::1"
@@ -57,7 +57,7 @@ class Network:
         return (host.ipv4, host.ipv6) if host is not None else None
 
     def name_of(self, address: str) -> str | None:
-        """The host name behind an address."""
+        """Return the host name behind an address."""
         if is_loopback(address):
             return LOCALHOST
         host = self._at(address)

@@ -1,1 +1,1 @@
-"""What a person is told of a failing run."""
+"""Reports: a failing run told to a person."""

@@ -35,7 +35,7 @@ class Explanation:
         return self.failing.sentences
 
     def stalls(self) -> list[str]:
-        """What blocking calls, of files as well, cost each loop that they stopped for long, one sentence each."""
+        """Costs of blocking calls, of files as well, for each loop that they stopped for long, one sentence each."""
         told = []
         for process, places in self.failing.stalls.items():
             total = sum(map(sum, places.values()))
@@ -54,7 +54,7 @@ class Explanation:
         return points.index(self.left_out) + 1
 
     def parting(self) -> int:
-        """How many steps the two runs have in common."""
+        """Number of steps that the two runs have in common."""
         if self.passing is None:
             return 0
         pairs = zip(self.failing.steps, self.passing.steps, strict=False)
@@ -81,7 +81,7 @@ class Explanation:
         return first, passing[at]
 
     def _cancelled_step(self) -> Step | None:
-        """Where the task that was cancelled from outside noticed it."""
+        """Step in which the task that was cancelled from outside noticed it."""
         for deviation in self.failing.deviations:
             if deviation.answer.point.kind == "cancel" and self.left_out in (None, deviation.answer.point):
                 for step in self.failing.steps[deviation.at :]:
@@ -90,7 +90,7 @@ class Explanation:
         return None
 
     def headline(self) -> str:
-        """What the deviation did to the order of steps, in one sentence; empty where it says all itself."""
+        """Sentence on what the deviation did to the order of steps; empty where the deviation says it all."""
         pair = self.flipped()
         if pair is None:
             return ""
@@ -137,7 +137,7 @@ class Explanation:
         return [line for line in found if line[1]][:_SOURCE_MAX]
 
     def still_waiting(self) -> list[str]:
-        """When it failed by a timeout: who was waiting for what just then."""
+        """Tasks that were waiting when it failed by a timeout, and for what."""
         failed = self.failed()
         if failed is None or "Timeout" not in failed.ending:
             return []
@@ -158,7 +158,7 @@ class Explanation:
         return next((step for step in reversed(self.failing.steps) if step.ending.startswith("raises")), None)
 
     def stuck(self) -> list[Step]:
-        """In a deadlock: the last steps of the tasks that wait for ever, the main task's first."""
+        """Last steps of the tasks that wait for ever in a deadlock, the main task's first."""
         if not isinstance(self.exception, DeadlockError):
             return []
         last = {step.actor.path: step for step in self.failing.steps}

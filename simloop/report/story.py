@@ -38,7 +38,7 @@ def _cancelled(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def tell_cancelled(task: str, places: list[Place], made_at: Place | None, came: str) -> str:
-    """What became of a cancellation from outside: where it met its task. `came` says what was there already for
+    """Return the sentence on a cancellation from outside: where it met its task. `came` says what was there already for
     it to go on with, if anything."""
     created = f", created at {made_at}," if made_at is not None else ""
     sentence = f"{task}{created} was cancelled from outside (as when its client hangs up)"
@@ -165,7 +165,7 @@ def _thread(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _job(function: Any) -> str:
-    """What a thread runs, as its author wrote it."""
+    """Return the job of a thread, as its author wrote it."""
     if isinstance(function, SimThread):
         return f"thread {function.name!r}"
     while isinstance(function, functools.partial):
@@ -184,7 +184,7 @@ def _of_process(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _event(process: Process, who: str) -> str:
-    """What becomes of a process: its end, or the signal that `who` names."""
+    """Return the event of a process: its end, or the signal that `who` names."""
     what = who.removeprefix(process.name).split()
     if what and what[0].startswith("SIG"):
         return f"{what[0]} to {_process(process.name)}"

@@ -85,7 +85,7 @@ def _rows(trace: Trace, actors: list[Actor], start: int, most: int, file: str = 
 
 
 def _stuck(explanation: Explanation, actors: list[Actor], file: str = "") -> list[_Row]:
-    """Where tasks wait for ever, after their last steps."""
+    """Return the rows of tasks that wait for ever, after their last steps."""
     columns = {actor.path: column for column, actor in enumerate(actors)}
     return [
         _Row("forever", columns[step.actor.path], (short(step.end, file), f"waits for {step.waits_for}"))

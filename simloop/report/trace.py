@@ -42,7 +42,7 @@ class Step:
     """One step of a task: from where it was resumed to where it waited again, or ended."""
 
     actor: Actor
-    #: The how-manieth step of its task.
+    #: It is the nth step of its task, from 0.
     number: int
     #: Virtual seconds since the run began.
     time: float
@@ -66,7 +66,7 @@ class Step:
     from_outside: bool = False
 
     def same_as(self, other: Step) -> bool:
-        """Whether it went the same way, at whatever time."""
+        """True if both went the same way, at whatever time."""
         return (
             self.actor.path == other.actor.path
             and self.start == other.start
@@ -188,7 +188,7 @@ class Trace:
         return found
 
     def task_name(self, task: asyncio.Task[Any]) -> str:
-        """How sentences name a task: always alike."""
+        """Return the name of a task for sentences: always the same."""
         return f"task {self.actor(task).name}"
 
     def before(self, loop: SteppedLoop, handle: events.Handle) -> None:
@@ -305,12 +305,12 @@ _ARRIVALS: dict[str, str] = {
 
 
 def _is_cancelled(task: Any) -> bool:
-    """Whether its next step begins with a CancelledError."""
+    """True if the next step of the task begins with a CancelledError."""
     return bool(task._must_cancel or (task._fut_waiter is not None and task._fut_waiter.cancelled()))
 
 
 def _arrival(handle: Any) -> _Cause:
-    """What a callback from outside stands for."""
+    """Return the cause of a callback that arrived from outside."""
     callback: Callable[..., Any] | None = handle._callback
     function = getattr(callback, "__func__", callback)
     name = getattr(function, "__name__", "")

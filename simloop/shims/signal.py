@@ -223,7 +223,7 @@ def _loop_for(world: World, process: Process, number: int) -> Any:
 
 
 def _call(world: World, process: Process, number: int) -> None:
-    world.choices.note(f"signal {name_of(number)} {process.name}", process.steps)
+    world.choices.fold(f"signal {name_of(number)} {process.name}", process.steps)
     handler = disposition(process, number)
     loop: Any = process.loop
     process.handled += 1

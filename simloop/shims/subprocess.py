@@ -237,7 +237,7 @@ def _failed(world: World, errpipe: int, number: int, message: bytes) -> int:
     """The child could not begin: it says so to `subprocess` in the way that _posixsubprocess.c has, and is gone."""
     os.write(errpipe, b"OSError:%X:%s" % (number, message))
     # A child that has ended already, so that it can be waited for.
-    return world.stillborn(world.current).pid
+    return world.spawn_failed(world.current).pid
 
 
 def execute_child(self: Any, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any,

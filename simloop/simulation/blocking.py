@@ -1,4 +1,4 @@
-"""Calls that block in a coroutine: what is said of them."""
+"""Blocking calls in coroutines: the warning, or the error, that they give."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def check_blocking(answer: str) -> str:
 
 
 def refuse_block(world: World, took_ns: int) -> None:
-    """A call has stopped the current process's loop for so long: the run fails."""
+    """Fail the run for a call that has stopped the current process's loop for so long."""
     if took_ns >= LONG_NS:
         raise world.escaped(BlockingCallError(f"{call_site()}: {_told(world, took_ns)}"))
 
 
 def warn_of_block(world: World, took_ns: int) -> None:
-    """The same, as a warning at the line of the call."""
+    """Warn, at the line of the call, that it has stopped the current process's loop for so long."""
     if took_ns >= LONG_NS:
         file, _, line = call_site().rpartition(":")
         warnings.warn_explicit(

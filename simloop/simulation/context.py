@@ -57,7 +57,7 @@ class WorldContext:
         try:
             if error is None and len(world.processes) > 1:
                 report_children(world)
-            _bury(world)
+            _discard_processes(world)
             if world.scheduler.loops:
                 if error is None:
                     for loop in _loops(world):
@@ -79,8 +79,8 @@ class WorldContext:
         return isinstance(error, asyncio.CancelledError) and world.cancel_own and world.cancellations > 0
 
 
-def _bury(world: World) -> None:
-    """What was left where it was when its machine lost power is unwound now, and reaches nothing any more. So are
+def _discard_processes(world: World) -> None:
+    """Take apart processes that lost power or were killed: what they left suspended reaches nothing any more. So are
     programs that still run, since it is not the test that left anything behind in them."""
     for process in world.processes:
         if process.environ is not None and process.alive:

@@ -190,7 +190,7 @@ class SimFiles:
 
     @contextlib.contextmanager
     def _quietly(self) -> Iterator[None]:
-        """Nobody is told, nothing fails, no time passes, and the disk is large enough."""
+        """Context in which nobody is told, nothing fails, no time passes, and the disk is large enough."""
         fs, disk = self._fs, self._fs.disk
         before = fs.on_change, disk.faults, disk.capacity, disk.owed_ns
         fs.on_change, disk.faults, disk.capacity = None, [], None

@@ -14,7 +14,7 @@ from simloop.world.world import DEFAULT_MAX_STEPS
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What bounds a run, and which orders count as legal in it.
+    """Limits and options of a run: what bounds it, and which orders count as legal in it.
 
     `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may
     go on, and how long one slow step may keep a loop from its timers. `threads` simulates threads that

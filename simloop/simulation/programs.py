@@ -124,7 +124,7 @@ class SimProcess:
             self._cancelling.append(number)
 
     async def _run(self, main: ProgramMain) -> int:
-        """Its life, from the first to the last byte; returns its exit code."""
+        """Run it, from its first to its last byte; returns its exit code."""
         self._loop = self._process.loop
         if self._process.files:
             await self.open_streams()
@@ -179,7 +179,8 @@ class SimProcess:
         return reader
 
     def _direct(self, fd: int) -> asyncio.StreamWriter:
-        """For what is no pipe: nothing need be awaited for that, so it is made when it is asked for."""
+        """Return a writer for a descriptor that is no pipe: nothing need be awaited, so it is made when it is asked
+        for."""
         loop: Any = self._loop  # whatever thread it is that asks
         protocol = _Flow(loop)
         transport = _Direct(self._process, fd, protocol)
@@ -309,7 +310,7 @@ class SimProgram:
         return self._returncode
 
     def plays(self, executable: str, argv: Sequence[str]) -> bool:
-        """Whether it stands for this file, called with these arguments."""
+        """True if it stands for this file, called with these arguments."""
         if executable != self.name and not _is_like(
             executable if "/" in self.name else basename(executable), self.name
         ):
@@ -353,14 +354,14 @@ class Programs:
             raise UncalledProgramError(f"nobody has started the program {listed}")
 
     def find(self, executable: str, argv: Sequence[str]) -> SimProgram | Shell | None:
-        """What stands for a file: of several the one that was registered last."""
+        """Return the program that stands for a file: of several the one that was registered last."""
         for program in reversed(self._programs):
             if program.plays(executable, argv):
                 return program
         return Shell.for_call(executable, argv)
 
     def is_there(self, name: str) -> bool:
-        """Whether some program has this very name, whatever its arguments."""
+        """True if some program has this very name, whatever its arguments."""
         return any(program.name == name for program in self._programs)
 
     def start(self, process: Process, argv: list[str], program: SimProgram | Shell) -> None:

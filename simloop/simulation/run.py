@@ -47,7 +47,7 @@ def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of one run."""
+    """Result of one run: its value or exception, and its world."""
 
     world: World
     value: Any = None
@@ -83,7 +83,7 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, observer: Observe
         outcome.exception = escape if escape is not None and not isinstance(error, type(escape)) else error
     assert outcome is not None
     # A run that has looked at the clock once more than another, and no more came of it, has gone another way, too.
-    choices.trail += outcome.world.scheduler.clock.now
+    choices.step_digest += outcome.world.scheduler.clock.now
     return outcome
 
 

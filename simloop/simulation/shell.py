@@ -98,7 +98,7 @@ def _plain(word: str) -> str:
 
 
 class Shell:
-    """What is run for one call of ``sh -c``."""
+    """Shell that runs the commands of one call of ``sh -c``."""
 
     is_silent = False
 

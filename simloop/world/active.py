@@ -1,4 +1,4 @@
-"""Which world is active, and for whom."""
+"""The world that is entered, and the threads that are inside of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ entered: World | None = None
 
 
 def world() -> World | None:
-    """The world that the calling thread is inside of."""
+    """Return the world that the calling thread is inside of; None in the real world."""
     if entered is not None and get_ident() in entered.threads:
         return entered
     return None
@@ -40,7 +40,7 @@ class world_entered:
 
 
 def escape(what: str, remedy: str) -> EscapedSimulationError:
-    """The error for code that reaches for the real world. The run is marked, whoever swallows it."""
+    """Return the error for code that reaches for the real world. The run is marked, whoever swallows it."""
     error = EscapedSimulationError(f"{call_site()}: {what} is outside of the simulation: {remedy}")
     if entered is not None:
         entered.escaped(error)

@@ -1,4 +1,4 @@
-"""One simulated world: its hosts and processes, what runs in it now, and how to wait in it."""
+"""Worlds: the hosts, processes and network of one run, the process that runs now, and blocking waits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BARE = NoUserland()
 
 
 class World:
-    """Everything below the event loops of one run."""
+    """World of one run: everything below its event loops."""
 
     __slots__ = (
         "_below", "_programs", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape",
@@ -86,20 +86,20 @@ class World:
 
     @property
     def random(self) -> Random:
-        """What stands behind the functions of the module `random`."""
+        """Generator behind the functions of the module `random`."""
         if self._random is None:
             self._random = Random(self.choices.entropy.getrandbits(64))
         return self._random
 
     @property
     def programs(self) -> Any:
-        """What executables there are, beside Python."""
+        """Executables that the test plays: see `Userland.programs`."""
         if self._programs is None:
             self._programs = self.userland.programs(self)
         return self._programs
 
     def add_process(self, host: Host, program: str | None = None) -> Process:
-        """A new process on `host`, which runs `program`; one of the test's own functions if that is None."""
+        """Return a new process on `host`, which runs `program`; one of the test's own functions if that is None."""
         return self.processes.add(host, program)
 
     def spawn(
@@ -112,8 +112,8 @@ class World:
         cwd: str | None,
         place: str,
     ) -> Process:
-        """fork(2) and execve(2): a child of `parent` that runs `program`, with these open files; `place` is the line of
-        code that wants it."""
+        """Start a child of `parent`, as fork(2) and execve(2) do: it runs `program`, with these open files; `place` is
+        the line of code that wants it."""
         child = self.add_process(parent.host, argv[0].rpartition("/")[2][:24])
         child.parent = parent
         parent.children += (child,)
@@ -138,8 +138,8 @@ class World:
         if cwd is not None:
             child.calls.chdir(cwd)
 
-    def stillborn(self, parent: Process) -> Process:
-        """A child that ended before it ran anything."""
+    def spawn_failed(self, parent: Process) -> Process:
+        """Return a zombie child of `parent` that exited before it ran anything."""
         child = self.add_process(parent.host, "?")
         child.parent = parent
         parent.children += (child,)
@@ -149,7 +149,7 @@ class World:
         return child
 
     def end(self, process: Process, status: int, *, at_once: bool = False) -> None:
-        """`process` has ended, by itself or not."""
+        """Let `process` exit, by itself or not, with a wait status."""
         if process is not self.root:
             end(process, status, self.scheduler, self._child_ended, at_once=at_once)
 
@@ -157,7 +157,7 @@ class World:
         self.userland.send(self, parent, _signal.SIGCHLD)
 
     def kill(self, process: Process, number: int) -> None:
-        """`process` ends at once, where it is, by signal `number`."""
+        """Kill `process` at once, where it is, by signal `number`."""
         if process.exited:
             return
         self._halt(process)
@@ -171,7 +171,7 @@ class World:
         process.calls = None
 
     def host(self, name: str) -> Host:
-        """The host of that name, made if there is none yet."""
+        """Return the host of that name, made if there is none yet."""
         if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
             raise ConfigurationError(f"{name!r} cannot be the name of a host")
         return self.network.hosts.get(name) or self.network.add_host(name)
@@ -181,8 +181,8 @@ class World:
         self.observer = self.choices.observer = observer
 
     def block(self, done: Callable[[], bool], timeout: float | None = None, *, warn: bool = True) -> bool:
-        """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds. Unless `warn`,
-        it is no call that could be awaited instead."""
+        """Wait, in a blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds.
+        Unless `warn`, it is no call that could be awaited instead."""
         process = self.current
         if not process.alive:
             self.stop()
@@ -245,7 +245,7 @@ class World:
                 return came
 
     def _keeps_test(self, process: Process) -> bool:
-        """Whether the test's own loop has to return, and cannot, since `process` blocks above it on the stack. At the
+        """True if the test's own loop has to return, and cannot, since `process` blocks above it on the stack. At the
         end of the test that is the end of the process, too."""
         loop = self.root.loop
         if loop is not None and loop.is_done():
@@ -259,7 +259,7 @@ class World:
         return False
 
     def stop(self) -> NoReturn:
-        """The code that runs now is of a process whose machine has lost power: it gets no further."""
+        """Unwind the code that runs now: its process is gone."""
         thread = self.threads.get(_thread.get_ident())
         if thread is not None:
             thread.park(lambda: False, None)
@@ -277,7 +277,7 @@ class World:
             lose_power(host.fs, self.choices)
 
     def let_crash(self, host: Host) -> None:
-        """The environment may cut the power of `host`, once, right before any change that a process makes to its files.
+        """Let the environment cut the power of `host`, once, right before any change that a process makes to its files.
         What follows a change may also be something that others hear of; so where there are connections, after it, too.
         """
 
@@ -292,8 +292,8 @@ class World:
         self.fs(host).on_change = ask
 
     def files(self, process: Process | None = None) -> FileCalls:
-        """The calls on files of that process, or of the one that runs now. It begins where the real process is, with
-        the rights of the real user and the umask that most programs are started with."""
+        """Return the system calls on files of that process, or of the one that runs now. It begins where the real
+        process is, with the rights of the real user and the umask that most programs are started with."""
         process = process or self.current
         if process.calls is None:
             if not process.alive:
@@ -304,7 +304,7 @@ class World:
         return process.calls
 
     def fs(self, host: Host) -> FileSystem:
-        """The files of `host`."""
+        """Return the file system of `host`."""
         if host.fs is None:
             if self._below is None:
                 self._below = Below()
@@ -320,7 +320,7 @@ class World:
         return host.fs
 
     def workers(self, executor: object, limit: int, name: str) -> Workers:
-        """The simulated threads that stand in for those of `executor`."""
+        """Return the simulated threads of `executor`."""
         entry = self._workers.get(id(executor))
         if entry is None:
             # The executor is kept alive with its workers: its id must stay its own.
@@ -334,11 +334,12 @@ class World:
         return error
 
     def fingerprint(self) -> int:
-        """A hash of the run's order of events: what each process saw arrive, after how many of its steps. Runs that
-        share it differ in nothing but the times at which the same things happened."""
+        """Return the happens-before fingerprint of the run, a hash of its order of events: what each process saw
+        arrive, after how many of its steps. Runs that share it differ in nothing but the times at which the same things
+        happened."""
         choices = self.choices
         seed = choices.seed if choices.drew_entropy else -1
-        return hash((seed, choices.orders, self.processes.forgotten, *[process.order for process in self.processes]))
+        return hash((seed, choices.folded, self.processes.forgotten, *[process.order for process in self.processes]))
 
     def close(self) -> None:
         """Unwind the threads that are still parked, and let go of what would keep itself alive."""

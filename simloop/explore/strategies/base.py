@@ -1,7 +1,7 @@
-"""How the next schedule to try is picked.
+"""The protocol of strategies, and the simplest one.
 
-A strategy is one method to say what to run next and one to hear what came of it; the campaign knows nothing
-else of it. Here are the general ones; the sweeps are in `sweeps.py`, and enumeration in `enumeration.py`.
+A strategy has one method that proposes the next run and one that hears what a run recorded; the campaign knows nothing
+else of it. Each strategy is a file of its own, whose docstring names the published idea and where it departs from it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Strategy(Protocol):
 
 
 class Canonical:
-    """The one run in which nothing unusual happens. Every campaign begins with it."""
+    """Strategy of one run, in which nothing unusual happens. Every campaign begins with it."""
 
     name = "canonical run"
 

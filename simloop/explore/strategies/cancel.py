@@ -8,7 +8,7 @@ from simloop.explore.strategies.sweep import Groups, Sweep
 
 
 class CancelSweep(Sweep):
-    """Cancels each task that may be cancelled at the polls of its life, those around its wake-ups first.
+    """Sweep that cancels each task that may be cancelled at the polls of its life, those around its wake-ups first.
 
     What wakes a task runs in the turn before the last of its wait. So the last poll but one of each wait is
     where a cancellation meets the wake-up (it comes after the I/O that resolves the future, and before the

@@ -38,7 +38,7 @@ def _names(who: str, kind: str, n: int) -> int:
 
 
 def _pages(who: str, kind: str, n: int) -> int:
-    """Data, but the file stays as long as it was."""
+    """Lose data, but leave the file as long as it was."""
     return 0 if Who(who).part in ("size", "end") else _data(who, kind, n)
 
 
@@ -46,7 +46,8 @@ _PATTERNS: tuple[Lose, ...] = (_data, _names, _pages, _worst)
 
 
 class CrashSweep:
-    """Cuts the power at each place, and loses the data, the names, the pages alone, everything, and then any of it.
+    """Strategy that cuts the power at each place, and loses the data, the names, the pages alone, everything, and then
+    any of it.
 
     Places are the points of the canonical run at which the environment may cut the power of a host, and those at which
     the test does so itself.
@@ -102,6 +103,6 @@ def _decider(place: Point | None, lose: Lose) -> Decide:
 
 
 def _at_random(*seeds: int) -> Lose:
-    """Half of the points lose something, anything."""
+    """Lose something at half of the points, at random."""
     below = drawer(*seeds)
     return lambda who, kind, n: 1 + below(n - 1) if below(2) else 0

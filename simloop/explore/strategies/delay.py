@@ -8,10 +8,9 @@ from simloop.explore.strategies.timeout import RACES
 
 
 class DelaySweep(Sweep):
-    """Lets each arrival be late by itself: packets by turns and in pieces, threads, the order of a poll, turns of
-    processes, and the orders that wider profiles add. This is delay-bounded search with one delay (Emmi, Qadeer and
-    Rakamaric, POPL 2011). Kinds of which a run has few points come first: theirs say more.
-    """
+    """Sweep that lets each arrival be late by itself: packets by turns and in pieces, threads, the order of a poll,
+    turns of processes, and the orders that wider profiles add. This is delay-bounded search with one delay (Emmi,
+    Qadeer and Rakamaric, POPL 2011). Kinds of which a run has few points come first: theirs say more."""
 
     name = "delay sweep"
 

@@ -1,4 +1,4 @@
-"""Trying every schedule of a test, where there are few."""
+"""Enumeration of every schedule of a test, where there are few."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Deviations = tuple[tuple[Point, int], ...]
 
 
 class Enumeration:
-    """Enumerates all schedules, those with fewer deviations first (delay-bounded search: Emmi, Qadeer and
+    """Strategy that tries all schedules, those with fewer deviations first (delay-bounded search: Emmi, Qadeer and
     Rakamaric, POPL 2011), as long as all that is known to be left fits into the budget.
 
     Every schedule is reached once: by adding a deviation to one that it extends, at a point after that
@@ -33,7 +33,7 @@ class Enumeration:
 
     @property
     def covered(self) -> int:
-        """How many schedules were tried, when there are no others; else 0."""
+        """Number of schedules that were tried, when there are no others; else 0."""
         return 0 if self._given_up or self._waiting else len(self._expanded)
 
     def plan(self) -> Plan | None:
@@ -76,7 +76,7 @@ class Enumeration:
 
 
 def _extensions(deviations: Deviations, choices: Choices) -> list[Deviations]:
-    """All schedules with one deviation more, later than those that there are."""
+    """Return all schedules with one deviation more, later than those that there are."""
     answers = choices.answers()
     start = 0
     if deviations:

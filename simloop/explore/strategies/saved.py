@@ -12,8 +12,8 @@ from simloop.explore.strategies.base import Plan
 
 
 class Saved:
-    """Failures of earlier campaigns. An edit may have moved one: where a schedule no longer applies in full, or
-    passes, the points that look like its own are tried too."""
+    """Strategy that tries failures of earlier campaigns. An edit may have moved one: where a schedule no longer applies
+    in full, or passes, the points that look like its own are tried too."""
 
     name = "saved failure"
 
@@ -41,9 +41,9 @@ class Saved:
 
 
 def neighbours(schedule: Schedule, choices: Choices) -> list[Schedule]:
-    """`schedule` with one deviation moved to another point of the same kind whose name differs in numbers
-    alone, or in the number of the point, or with another answer (which timer an arrival meets is a number too); the
-    nearest first. `choices` is a run of it."""
+    """Return variants of `schedule` with one deviation moved to another point of the same kind whose name differs in
+    numbers alone, or in the number of the point, or with another answer (which timer an arrival meets is a number too);
+    the nearest first. `choices` is a run of it."""
     offered = [answer for answer in choices.answers() if answer.n > 1]
     moved: list[tuple[int, Schedule]] = []
     for point, value in schedule.deviations.items():
@@ -65,7 +65,7 @@ def neighbours(schedule: Schedule, choices: Choices) -> list[Schedule]:
 
 
 def _distance(left: Point, right: Point) -> int:
-    """How far apart the numbers of two points are whose names agree otherwise; 0 for other points."""
+    """Distance of two points whose names agree but for numbers; 0 for other points."""
     one, other = Who(left.who), Who(right.who)
     if left.kind != right.kind or one.name != other.name:
         return 0

@@ -20,8 +20,8 @@ Groups = dict[str, list[Candidate]]
 
 
 class Sweep:
-    """Tries one deviation from the canonical run after another: those that `rank` puts first. `left` says how many
-    runs it may have."""
+    """Strategy that tries one deviation from the canonical run after another, in the order of `rank`. ``left()`` is the
+    number of runs that it may still make."""
 
     name = "sweep"
 
@@ -37,7 +37,7 @@ class Sweep:
         return self._ranked is not None and not any(group for groups in self._ranked for group in groups.values())
 
     def rank(self, choices: Choices) -> list[Groups]:
-        """The deviations to try, in classes of falling value."""
+        """Return the deviations to try, in classes of falling value."""
         raise NotImplementedError
 
     def observe(self, choices: Choices, failed: bool) -> None:

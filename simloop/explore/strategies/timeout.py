@@ -10,7 +10,7 @@ RACES = {"net.race": 0, "thread.race": 0, "timer.tie": 0, "cpu.stall": 1}
 
 
 class TimeoutSweep(Sweep):
-    """Makes each armed timer due just before, with and just after each arrival that it races.
+    """Sweep that makes each armed timer due just before, with and just after each arrival that it races.
 
     Before and with: the arrival is late, as far as its link or thread allows. After: time goes on while
     callbacks are ready, as far as `max_stall` allows.

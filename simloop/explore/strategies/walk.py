@@ -10,8 +10,10 @@ from simloop.explore.strategies.base import Plan
 
 
 class Walk:
-    """A seeded random walk over all choice points (`simloop.choices.draws.random_walk`), without end. How many
-    points of each kind to expect it learns from the runs before."""
+    """Strategy of seeded random walks over all choice points (`simloop.choices.draws.random_walk`), without end. The
+    number of points of each kind that is to be expected comes from the runs before.
+
+    "Swarm testing" (Groce et al., ISSTA 2012) is where leaving out kinds comes from."""
 
     name = "random walk"
 

@@ -63,7 +63,7 @@ def later(
 
 def _act(process: Process, choices: Choices, what: str, act: Callable[[], None]) -> None:
     # What threads do is no arrival at a loop, but may meet its steps in shared memory.
-    choices.note(what, process.steps)
+    choices.fold(what, process.steps)
     act()
 
 
