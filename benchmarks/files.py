@@ -24,9 +24,9 @@ from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
 from simloop.shims import io as files
 from simloop.shims.os import descriptors, listing, paths
+from simloop.simulation import install as installation
 from simloop.simulation.context import WorldContext
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import install as installation
 
 # Held in a list: simloop changes references that modules hold by name to its own clocks.
 CLOCK: list[Callable[[], float]] = [time.process_time]

@@ -20,9 +20,9 @@ import simloop
 from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
 from simloop.shims.os import processes
+from simloop.simulation import install as installation
 from simloop.simulation.context import WorldContext
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import install as installation
 
 # Held in a list: simloop changes references that modules hold by name to its own clocks.
 CLOCK: list[Callable[[], float]] = [time.perf_counter]

@@ -2,4 +2,6 @@
 
 Everything a test needs is the marker ``simloop``, the fixture ``sim`` and the options ``--sim*``; this
 package exports nothing else.
+
+PYTEST_DONT_REWRITE
 """

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pytest_simloop import fixture_worlds
 from simloop.kernel.clock import Clock
 from simloop.world import active
 from simloop.world.world import World
@@ -75,7 +76,7 @@ def note_time(error: BaseException, world: World) -> None:
 def at_the_time_of(error: BaseException | None) -> Iterator[None]:
     """The calling thread is in the world in which `error` was raised, or else in the one that it is in already, and
     the clock there stands still. The real world can be reached: a debugger needs it."""
-    world, now = getattr(error, "_simloop_raised", (active.world(), None))
+    world, now = getattr(error, "_simloop_raised", (active.world() or fixture_worlds.aside, None))
     if world is None:
         yield
         return

@@ -32,9 +32,9 @@ from simloop.choices.choices import Choices
 from simloop.choices.schedule import Schedule
 from simloop.errors import ReplayDriftWarning, SimulationError
 from simloop.explore.result import Failure, Report
-from simloop.loop.tracer import Tracer
 from simloop.simulation.run import Outcome
 from simloop.world import active
+from simloop.world.observer import Observer
 
 #: An example gets this part of the runs that a test without examples gets.
 SHARE = 10
@@ -110,12 +110,12 @@ class SimHypothesis(SimFunction):
             self.obj(**{name: _FixtureValue() for name in internals.argument_names(self)})
 
     def execute(
-        self, choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+        self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
         """Whatever is final for a campaign is for Hypothesis just another try, until it says so itself."""
         final = final and (self.looking or internals.is_final_example())
         with contextlib.nullcontext() if final else internals.silent_hypothesis():
-            return super().execute(choices, tracer, profile=profile, final=final)
+            return super().execute(choices, observer, profile=profile, final=final)
 
     def start(self, fixtures: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         internals.forget_targets()

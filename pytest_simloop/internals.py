@@ -1,8 +1,8 @@
 """The private parts of pytest and of Hypothesis that the plugin cannot do without, all in one place.
 
-Read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`), and in Hypothesis
-6.125 and 6.170 (`hypothesis/core.py`, `control.py`, `reporting.py`). `tests/plugin/test_internals.py` fails when one
-of them changes.
+Read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`,
+`assertion/rewrite.py`), and in Hypothesis 6.125 and 6.170 (`hypothesis/core.py`, `control.py`, `reporting.py`).
+`tests/plugin/test_internals.py` fails when one of them changes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,16 @@ from typing import Any
 
 import pytest
 from _pytest.logging import caplog_handler_key, caplog_records_key
+
+
+def leave_as_written(plugins: pytest.PytestPluginManager, *packages: str) -> None:
+    """Take packages off the list of those whose `assert` statements pytest rewrites while they are imported.
+
+    All packages of a distribution that has an entry point for pytest are on it. Rewriting helps users' assertions;
+    of ours it only makes imports slow, and keeps the bytecode that was compiled at installation from being used.
+    """
+    marked: set[str] = getattr(plugins.rewrite_hook, "_must_rewrite", set())  # absent under --assert=plain
+    marked.difference_update(packages)
 
 
 def fill_fixtures(item: pytest.Function) -> None:
@@ -36,6 +46,11 @@ def argument_names(item: pytest.Function) -> tuple[str, ...]:
 def finalizers(item: pytest.Item) -> list[Callable[[], object]]:
     """The finalizers that are registered for the item so far, to be run from the back."""
     return item.session._setupstate.stack[item][0]
+
+
+def tear_down_fixtures(session: pytest.Session) -> None:
+    """Run the finalizers of all fixtures that are set up, of whatever scope."""
+    session._setupstate.teardown_exact(None)
 
 
 def directory_numbers(factory: pytest.TempPathFactory) -> dict[str, int]:

@@ -23,14 +23,16 @@ from simloop.explore.result import Report
 from simloop.loop.cleanup import report_leftovers
 from simloop.loop.loop import SimLoop
 from simloop.loop.runner import shut_down
-from simloop.loop.tracer import Tracer
 from simloop.simulation.context import WorldContext
 from simloop.simulation.handle import Sim
 from simloop.simulation.run import Outcome
+from simloop.world.observer import Observer
 from simloop.world.world import World
 
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.
 _VERDICTS = (pytest.skip.Exception, pytest.exit.Exception, XFailed, KeyboardInterrupt)
+# Packages whose frames say nothing of a test.
+_MACHINERY = {"simloop", "pytest_simloop", "asyncio", "_pytest", "pluggy", "contextlib"}
 
 
 class SimulatedItem(pytest.Function):
@@ -105,8 +107,8 @@ class SimulatedItem(pytest.Function):
         if report is not None and not report.has_choices:
             hint = "; --sim-profile=hostile also reorders task steps"
             parts.append(f"1 run: nothing to explore{hint * (self._settings.limits.profile != 'hostile')}")
-        elif report is not None and report.complete:
-            parts.append(f"complete: {report.complete} schedule{'s' * (report.complete != 1)}")
+        elif report is not None and report.schedules_in_all:
+            parts.append(f"complete: {report.schedules_in_all} schedule{'s' * (report.schedules_in_all != 1)}")
         elif report is not None:
             parts.append(f"{report.runs} runs, {report.distinct} distinct")
         return "; ".join(parts)
@@ -135,7 +137,7 @@ class SimulatedItem(pytest.Function):
         return theirs or shown
 
     def execute(
-        self, choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+        self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
         """One run in a fresh world. Breakpoints stop in a final one."""
         limits = self._settings.limits
@@ -147,7 +149,8 @@ class SimulatedItem(pytest.Function):
             self.breakpoints.restore()
         try:
             with WorldContext(choices, limits) as world:
-                world.tracer = tracer
+                if observer is not None:
+                    world.watch(observer)
                 outcome = Outcome(world)
                 self.sim = Sim(world)
                 self.run_once(world)
@@ -292,4 +295,4 @@ async def _ends(generator: Any) -> bool:
 def _is_foreign(entry: Any) -> bool:
     """A traceback entry that is neither ours nor of asyncio's and pytest's machinery below us."""
     module = entry.frame.f_globals.get("__name__", "")
-    return not module.startswith(("simloop.", "pytest_simloop.", "asyncio.", "_pytest.", "pluggy.", "contextlib"))
+    return module.partition(".")[0] not in _MACHINERY

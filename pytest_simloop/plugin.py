@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_simloop import fixture_worlds, internals
 from pytest_simloop.options import add_options, refuse_contradictions
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 _CLAIMS = {"anyio": "anyio", "trio": "trio", "asyncio": "asyncio", "twisted": "twisted", "tornado": "tornado"}
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    internals.leave_as_written(pluginmanager, "simloop", "pytest_simloop")
     add_options(parser)
 
 
@@ -34,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "run this async test in a simulated world",
     )
     refuse_contradictions(config)
+    config.pluginmanager.register(fixture_worlds, "simloop-fixture-worlds")
 
 
 def pytest_unconfigure() -> None:
@@ -87,10 +90,8 @@ def _simulated(function: pytest.Function) -> pytest.Function:
             function, f"the plugin {claimed} runs this test already: pass -p no:{claimed}, or do not simulate it"
         )
     if handle is not None:
-        from pytest_simloop.internals import HYPOTHESIS_MIN
-
-        if sys.modules["hypothesis"].__version_info__ < HYPOTHESIS_MIN:
-            needed = ".".join(map(str, HYPOTHESIS_MIN))
+        if sys.modules["hypothesis"].__version_info__ < internals.HYPOTHESIS_MIN:
+            needed = ".".join(map(str, internals.HYPOTHESIS_MIN))
             return _refusing(function, f"a simulated test under @given needs Hypothesis {needed} or newer")
         from pytest_simloop.examples import SimHypothesis
 
@@ -147,7 +148,8 @@ def _claimed_by(function: pytest.Function) -> str | None:
         if function.get_closest_marker(marker) is not None and plugins.hasplugin(plugin):
             return plugin
     if type(function) is not pytest.Function:
-        return "asyncio" if "asyncio" in type(function).__module__ else type(function).__module__
+        module = type(function).__module__
+        return "asyncio" if module.partition(".")[0] == "pytest_asyncio" else module
     return None
 
 

@@ -33,7 +33,7 @@ def describe_failure(
 ) -> str:
     profile = settings.limits.profile
     head = (
-        f"failed in run {failure.runs} of {settings.runs} "
+        f"failed in run {failure.run_number} of {settings.runs} "
         f"({failure.strategy}; {report.distinct} distinct so far; profile {profile})"
     )
     tail = [Line(""), Line("replay it:", "title"), *command(_command(item, failure.token, confirmation))]

@@ -22,8 +22,8 @@ from simloop.explore.campaign import Campaign
 from simloop.explore.plugins import Hooks, PluginManager
 from simloop.explore.result import Failure, Report
 from simloop.explore.store import DIRECTORY, Saved, Store
-from simloop.loop.tracer import Tracer
 from simloop.simulation.run import Outcome
+from simloop.world.observer import Observer
 
 if TYPE_CHECKING:
     from pytest_simloop.item import SimulatedItem
@@ -92,9 +92,9 @@ class Trial:
         own = self.scheduled(token)[0].profile
 
         def execute(
-            choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+            choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
         ) -> Outcome:
-            return self.item.execute(choices, tracer, profile=profile or own, final=final)
+            return self.item.execute(choices, observer, profile=profile or own, final=final)
 
         outcome, explanation, schedule = Campaign(execute, self.name, profile=own).replay(token)
         if outcome.exception is not None:

@@ -1,5 +1,8 @@
 """Runs unmodified asyncio programs in a simulated world, in which a seed chooses every order that the
-real environment could choose."""
+real environment could choose.
+
+PYTEST_DONT_REWRITE
+"""
 
 from importlib.metadata import version
 

@@ -7,18 +7,28 @@ swallow it on its way.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class SimulationError(Exception):
     """Base class of all errors of simloop: catch this one to catch them all."""
+
+    #: Sentence that stands in a report for the verdict on the program, where the error allows none: it is the
+    #: simulation, or the test's use of it, that cannot go on. Empty for errors that are the program's.
+    limit: ClassVar[str] = ""
 
 
 class ConfigurationError(SimulationError, ValueError):
     """Raised for an option whose value means nothing. The message names the option and what it accepts."""
 
+    limit = "this is a wrong use of simloop, not a failure of the program: pass what the message asks for"
+
 
 class WorldError(SimulationError, RuntimeError):
     """Raised for a world that is used where it cannot be: nested in another one, from a second thread, or outside
     of a run. Leave the first world, or run the second one in another process."""
+
+    limit = "this is a wrong use of simloop, not a failure of the program: use the world as the message says"
 
 
 class EscapedSimulationError(SimulationError, RuntimeError):
@@ -26,6 +36,11 @@ class EscapedSimulationError(SimulationError, RuntimeError):
 
     Swallowing it does not help: a run during which something escaped fails at its end with this error.
     """
+
+    limit = (
+        "this is a limit of the simulation, not a failure of the program: the real world cannot be reached from it. "
+        "Do what the message says, or run this test without simloop"
+    )
 
 
 class BlockingCallWarning(UserWarning):
@@ -46,6 +61,11 @@ class NondeterminismError(SimulationError):
     iteration order of a set of strings or of plain objects, a real clock. The message names the first
     point at which the two runs differ; look at what the program does just before it.
     """
+
+    limit = (
+        "this is a limit of the simulation, not a failure of the program: something decides that no seed covers. "
+        "Look for it where the message says that two runs parted"
+    )
 
 
 class DeadlockError(SimulationError):
@@ -84,10 +104,20 @@ class UncalledProgramError(SimulationError):
 class StepLimitError(SimulationError):
     """Raised after ``max_steps`` callbacks of a run. It is a livelock, or the limit is too small."""
 
+    limit = (
+        "this is a limit of the simulation, at which the run was cut off: set max_steps higher if the program needs "
+        "more callbacks; if it still does not end, it never does (a livelock)"
+    )
+
 
 class TimeLimitError(SimulationError):
     """Raised after ``max_time`` virtual seconds of a run. Something waits for ever while a timer ticks on,
     or the limit is too small."""
+
+    limit = (
+        "this is a limit of the simulation, at which the run was cut off: set max_time higher if the program needs "
+        "more virtual seconds; if it still does not end, something waits for ever while a timer ticks on"
+    )
 
 
 class TokenError(SimulationError, ValueError):
@@ -103,6 +133,8 @@ class PluginError(SimulationError):
     """Raised for a plugin of simloop that cannot be loaded, has a hook that does not exist, or failed in one. The
     message names it: mend it, or take it out of the environment."""
 
+    limit = "this is a failure of the plugin, not of the program: mend it, or take it out of the environment"
+
 
 class ReplayDriftWarning(UserWarning):
     """Warning of a replayed token of which some deviations no longer occur, because the program has changed since.
@@ -117,3 +149,26 @@ class StoreWarning(UserWarning):
 class CorruptStoreWarning(StoreWarning):
     """Warning of a file of saved failures that is damaged. It was renamed, and nobody reads it any more: delete it, or
     take out of it what tokens are left and replay those."""
+
+
+def limit_met(error: BaseException | None) -> str:
+    """Returns the `SimulationError.limit` of an error, or of one that it came of: it may be a part of a group, or be
+    wrapped by the program on its way.
+
+    >>> limit_met(ValueError())
+    ''
+    >>> limit_met(ExceptionGroup("two", [ValueError(), PluginError()]))[:32]
+    'this is a failure of the plugin,'
+    """
+    waiting, seen = [error], set()
+    while waiting:
+        error = waiting.pop()
+        if error is None or id(error) in seen:
+            continue
+        seen.add(id(error))
+        if isinstance(error, SimulationError) and error.limit:
+            return error.limit
+        waiting += [error.__cause__, error.__context__]
+        if isinstance(error, BaseExceptionGroup):
+            waiting += error.exceptions
+    return ""

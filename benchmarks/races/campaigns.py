@@ -62,7 +62,7 @@ def run_campaign(test: str, seed: int, runs: int) -> Result:
     result = Result(seed, seconds=time.perf_counter() - began)
     failure = _reports[0].failure if _reports else None
     if failure is not None:
-        result.runs = failure.runs
+        result.runs = failure.run_number
         result.deviations = len(failure.schedule.deviations)
         result.strategy = failure.strategy
         result.token = failure.token

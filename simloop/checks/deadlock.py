@@ -28,10 +28,10 @@ def describe_deadlock(scheduler: Scheduler) -> DeadlockError:
         if not isinstance(loop, SimLoop):
             continue
         where = "" if loop.process is loop.world.root else f" on {loop.process.name}"
-        tracer = loop.world.tracer
-        touches: Touches | None = getattr(tracer, "touches", None)
-        if tracer is not None:
-            tracer.over = True  # what follows is the end of the world, not of the program
+        observer = loop.world.observer
+        touches: Touches | None = getattr(observer, "touches", None)
+        if observer is not None:
+            observer.over = True  # what follows is the end of the world, not of the program
         for task in loop.resources.pending_tasks():
             stack = stack_of(task)
             place = users_place(stack)

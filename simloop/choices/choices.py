@@ -77,8 +77,8 @@ Decide = Callable[[str, str, int, int], int]
 """``decide(who, kind, number, n)`` answers one point with a value in ``range(n)``."""
 
 
-class Observer(Protocol):
-    """Is told of each deviation while it is taken; only traced runs have one."""
+class DeviationObserver(Protocol):
+    """The part of a run's observer that choices tell of their deviations."""
 
     def deviated(self, answer: Answer, subject: object) -> None: ...
 
@@ -99,7 +99,7 @@ class Choices:
         #: A hash of what shows in no loop's arrivals and still makes runs differ, see `note`.
         self.orders = 0
         self._entropy: random.Random | None = None
-        self.observer: Observer | None = None
+        self.observer: DeviationObserver | None = None
 
     @property
     def entropy(self) -> random.Random:

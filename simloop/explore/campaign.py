@@ -6,13 +6,14 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from simloop.choices.choices import Choices, Point, check_seed
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule, first_difference
 from simloop.choices.tokens import decode, encode
-from simloop.errors import ConfigurationError, OtherTestError, ReplayDriftWarning
+from simloop.errors import ConfigurationError, OtherTestError, ReplayDriftWarning, limit_met
 from simloop.explore.result import Failure, Report
 from simloop.explore.shrink import DEFAULT_BUDGET, Shrinker
 from simloop.explore.signature import signature_of
@@ -24,10 +25,10 @@ from simloop.explore.strategies.enumeration import Enumeration
 from simloop.explore.strategies.saved import Saved
 from simloop.explore.strategies.timeout import TimeoutSweep
 from simloop.explore.strategies.walk import Walk
-from simloop.loop.tracer import Tracer
 from simloop.report.explanation import Explanation
 from simloop.report.trace import Trace
 from simloop.simulation.run import Outcome
+from simloop.world.observer import Observer
 
 DEFAULT_RUNS = 100
 
@@ -40,17 +41,34 @@ class Execute(Protocol):
     def __call__(
         self,
         choices: Choices,
-        tracer: Tracer | None = None,
+        observer: Observer | None = None,
         *,
         profile: str | None = None,
         final: bool = False,
     ) -> Outcome: ...
 
 
-# Up to which part of a campaign's runs each sweep may go on: what one leaves, the next may have. The rest is for the
-# walk. Strategies of third parties share a part of their own.
-_SWEEPS = ((CancelSweep, 0.3), (CrashSweep, 0.75), (TimeoutSweep, 0.45), (DelaySweep, 0.65))
+# The weight of each strategy that is bounded: of the runs that are left it may make its part, by its weight among those
+# that come after it and have anything to try. So what it leaves goes to them. The walk's weight is the last, and
+# strategies of third parties share one.
+_SWEEPS = ((CancelSweep, 0.30), (CrashSweep, 0.45), (TimeoutSweep, 0.15), (DelaySweep, 0.20))
 _THIRD_PARTIES = 0.2
+_WALK = 0.35
+
+
+@dataclass
+class _Entry:
+    """A strategy of a campaign, its weight (None: it may use up the budget), and what it has made of its share."""
+
+    strategy: Strategy
+    weight: float | None
+    made: int = 0
+    #: How many runs it may make: known once it is asked first.
+    allowed: int | None = None
+
+    def has_more(self) -> bool:
+        """False where it is known that it has nothing to try."""
+        return not getattr(self.strategy, "is_empty", False)
 
 
 class Campaign:
@@ -85,44 +103,43 @@ class Campaign:
         #: The schedule of the first failing run.
         self._found: Schedule | None = None
         self._enumeration = Enumeration(seed, self._left)
-        #: Strategies in the order in which they are asked, each with the runs that it may still make. What is kept
-        #: runs before everything else, whatever it costs.
-        self._portfolio: list[tuple[Strategy, Callable[[], int]]] = [
-            (Saved(saved), self._left),
-            (Canonical(seed), self._left),
-        ]
-        for sweep, part in _SWEEPS:
-            left = functools.partial(self._left, part)
-            self._portfolio.append((sweep(seed, left), left))
-        for number, strategy in enumerate(strategies):
-            share = max(1, int(runs * _THIRD_PARTIES / len(strategies)))
-            self._portfolio.append((strategy, functools.partial(self._left_of, number, share)))
-        self._portfolio += [(self._enumeration, self._left), (Walk(seed), self._left)]
-        self._guests = list(strategies)
-        self._made = [0] * len(strategies)
+        # In the order in which they are asked. What is kept runs before everything else, whatever it costs.
+        self._portfolio = [_Entry(Saved(saved), None), _Entry(Canonical(seed), None)]
+        for sweep, weight in _SWEEPS:
+            left = functools.partial(self._left_of, len(self._portfolio))
+            self._portfolio.append(_Entry(sweep(seed, left), weight))
+        self._portfolio += [_Entry(strategy, _THIRD_PARTIES / len(strategies)) for strategy in strategies]
+        self._portfolio += [_Entry(self._enumeration, None), _Entry(Walk(seed), None)]
 
-    def _left(self, part: float = 1) -> int:
-        """How many runs may still be made before that part of all is used up."""
-        return int(self.runs * part) - self.report.runs
+    def _left(self) -> int:
+        """The runs that are left of the budget."""
+        return self.runs - self.report.runs
 
-    def _left_of(self, guest: int, share: int) -> int:
-        return min(self._left(), share - self._made[guest])
+    def _left_of(self, index: int) -> int:
+        """The runs that are left of the share of one entry of the portfolio."""
+        entry = self._portfolio[index]
+        if entry.weight is None:
+            return self._left()
+        if entry.allowed is None:
+            later = (other.weight for other in self._portfolio[index:] if other.has_more() and other.weight)
+            entry.allowed = max(1, round(self._left() * entry.weight / (sum(later) + _WALK)))
+        return min(self._left(), entry.allowed - entry.made)
 
     def explore(self) -> Report:
         """Run until the first failure, the whole budget, or until every schedule was run. Raises
         `NondeterminismError` when two runs of one schedule differ."""
         report = self.report
         try:
-            for strategy, left in self._portfolio:
-                while left() > 0 and (plan := strategy.plan()) is not None:
-                    if strategy in self._guests:
-                        self._made[self._guests.index(strategy)] += 1
+            for index, entry in enumerate(self._portfolio):
+                strategy = entry.strategy
+                while self._left_of(index) > 0 and (plan := strategy.plan()) is not None:
+                    entry.made += 1
                     outcome = self._run(plan)
                     if outcome.exception is not None:
                         report.failure = self._examine(outcome, strategy.name)
                         return report
                 if strategy is self._enumeration and (covered := self._enumeration.covered):
-                    report.complete = covered
+                    report.schedules_in_all = covered
                     return report
         except KeyboardInterrupt as interrupt:
             known = "no failure until then"
@@ -140,8 +157,8 @@ class Campaign:
         if outcome.fingerprint not in self._fingerprints:
             self._fingerprints.add(outcome.fingerprint)
             report.distinct += 1
-        for listener, _ in self._portfolio:
-            listener.observe(choices, outcome.exception is not None)
+        for entry in self._portfolio:
+            entry.strategy.observe(choices, outcome.exception is not None)
         if self._observe is not None:
             self._observe(outcome)
         if report.runs == 1:
@@ -162,12 +179,11 @@ class Campaign:
         return outcome
 
     def _traced(
-        self, schedule: Schedule, tracer: Trace | None, *, profile: str | None = None, final: bool = False
+        self, schedule: Schedule, observer: Trace | None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
         choices = Choices(schedule.seed, schedule.decider())
-        choices.observer = tracer
-        with tracer.touches.watch() if tracer is not None else contextlib.nullcontext():
-            return self._execute(choices, tracer, profile=profile, final=final)
+        with observer.touches.watch() if observer is not None else contextlib.nullcontext():
+            return self._execute(choices, observer, profile=profile, final=final)
 
     def _examine(self, found: Outcome, strategy: str) -> Failure:
         """Make sure of a failure, make it small, and find the words for it."""
@@ -192,7 +208,7 @@ class Campaign:
         return Failure(
             token=encode(small, self.name),
             exception=outcome.exception or found.exception,
-            runs=self.report.runs,
+            run_number=self.report.runs,
             strategy=strategy,
             schedule=small,
             explanation=explanation,
@@ -218,9 +234,10 @@ class Campaign:
         verdict = self._verdict(schedule)
         failing = Trace()
         outcome = self._traced(schedule, failing, final=True)
-        return Explanation(
-            outcome.exception, failing, passing, left_out, verdict or failing.beyond_stock(self.profile)
-        ), outcome
+        # Of what the simulation itself cannot do, nothing can be said about stock asyncio.
+        limit = limit_met(outcome.world.escape) or limit_met(outcome.exception)
+        verdict = limit or verdict or failing.beyond_stock(self.profile)
+        return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
 
     def _verdict(self, schedule: Schedule) -> str:
         """What is known of this failure on stock asyncio; empty where it was not seen there. What a wider profile has
@@ -229,7 +246,7 @@ class Campaign:
             always = "" if schedule.deviations else ", and does whenever nothing unusual happens"
             return f"can happen on stock asyncio{always}"
         error = self._traced(schedule, None).exception
-        if error is None:
+        if error is None or limit_met(error):
             return ""
         wanted = signature_of(error)
         stock = self._traced(schedule, None, profile="cpython").exception
@@ -237,9 +254,9 @@ class Campaign:
             return "can happen on stock asyncio"
 
         def on_stock(
-            choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+            choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
         ) -> Outcome:
-            return self._execute(choices, tracer, profile="cpython")
+            return self._execute(choices, observer, profile="cpython")
 
         found = Campaign(on_stock, self.name, runs=min(self.runs, DEFAULT_RUNS), seed=self.seed).explore().failure
         if found is not None and signature_of(found.exception) == wanted:

@@ -13,9 +13,9 @@ from simloop.explore.campaign import DEFAULT_RUNS, Campaign, Execute
 from simloop.explore.plugins import Hooks, installed_plugins
 from simloop.explore.result import Report
 from simloop.loop.runner import Main
-from simloop.loop.tracer import Tracer
 from simloop.simulation.limits import Limits, make_limits
 from simloop.simulation.run import Outcome, T, execute
+from simloop.world.observer import Observer
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ATTRIBUTE = "_simloop_pinned"
@@ -83,10 +83,10 @@ def _name_of(main: Callable[..., Any]) -> str:
 
 def _executor(main: Main[Any], limits: Limits) -> Execute:
     def execute_main(
-        choices: Choices, tracer: Tracer | None = None, *, profile: str | None = None, final: bool = False
+        choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
         own = limits if profile is None else dataclasses.replace(limits, profile=profile)
-        return execute(main, choices, own, tracer)
+        return execute(main, choices, own, observer)
 
     return execute_main
 

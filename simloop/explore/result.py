@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 from simloop.choices.schedule import Schedule
@@ -18,7 +19,7 @@ class Failure:
     #: Exception that the test raised, in the last replay of the token.
     exception: BaseException
     #: Number of the run of the campaign in which it was found; the canonical run is number 1.
-    runs: int
+    run_number: int
     #: Name of the strategy that found it.
     strategy: str
     #: Profile, seed and deviations: what the token is the text of.
@@ -29,6 +30,12 @@ class Failure:
     deviations_found: int = 0
 
     @property
+    def runs(self) -> int:
+        """Old name of `run_number`."""
+        warnings.warn("Failure.runs is now called run_number", DeprecationWarning, stacklevel=2)
+        return self.run_number
+
+    @property
     def story(self) -> list[str]:
         """Sentences, one for each deviation of the schedule, in the order of their happening."""
         return self.explanation.sentences
@@ -36,7 +43,7 @@ class Failure:
     def describe(self) -> str:
         """Return the report as text, at most 100 columns by 60 lines: what made it fail, the steps of the failing and
         of a passing run, whether it can happen on stock asyncio, and the token."""
-        head = f"failed in run {self.runs} ({self.strategy})"
+        head = f"failed in run {self.run_number} ({self.strategy})"
         lines = failure_text(head, self.explanation, [Line(""), *command(["token:", self.token])])
         return "\n".join(line.text for line in lines)
 
@@ -59,10 +66,16 @@ class Report:
     runs: int = 0
     #: Number of runs that differed from all before them in more than the times at which the same things happened.
     distinct: int = 0
-    #: Number of schedules that there are, when all were run; else 0.
-    complete: int = 0
+    #: Number of schedules that there are in all, when each of them was run; else 0.
+    schedules_in_all: int = 0
     #: True if the environment could decide anything at all in the canonical run.
     has_choices: bool = False
+
+    @property
+    def complete(self) -> int:
+        """Old name of `schedules_in_all`."""
+        warnings.warn("Report.complete is now called schedules_in_all", DeprecationWarning, stacklevel=2)
+        return self.schedules_in_all
 
     def __bool__(self) -> bool:
         return self.failure is None

@@ -22,7 +22,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 def _has_own_policy() -> bool:
     # Policies go away with Python 3.16: nothing here needs them. uvloop's would reach for the real world.
     policy = getattr(events, "_event_loop_policy", None)
-    return policy is not None and not type(policy).__module__.startswith(("asyncio.", "uvloop"))
+    return policy is not None and type(policy).__module__.partition(".")[0] not in ("asyncio", "uvloop")
 
 
 class _Chooses(type):

@@ -34,9 +34,9 @@ from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
 from simloop.loop.tasks import OrderedWeakSet, SimFuture, SimHandle, SimTask, task_of
 from simloop.loop.timers import SimTimerHandle, TimerNames, rivals_of
-from simloop.loop.tracer import Tracer
 from simloop.loop.turns import SteppedLoop
 from simloop.world import active
+from simloop.world.observer import Observer
 from simloop.world.world import World
 
 _new: Any = object.__new__
@@ -54,8 +54,8 @@ class SimLoop(SteppedLoop):
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
         "_cancellable", "_candidates", "_clock", "_orphans", "_prefix", "_scheduler", "_selector", "_shuffles",
-        "_sim_numbers", "_task_count", "_timer_names", "last_turn", "may_cancel_new", "process", "resources", "thread",
-        "timers", "tracer", "world",
+        "_sim_numbers", "_task_count", "_timer_names", "last_turn", "may_cancel_new", "observer", "process",
+        "resources", "thread", "timers", "world",
     )  # fmt: skip
 
     # What the base classes set and the stubs do not know.
@@ -78,7 +78,7 @@ class SimLoop(SteppedLoop):
         self.process = process
         self.last_turn = 0
         self.thread = None  # read in each turn: an attribute of its class would be slower to find
-        self.tracer: Tracer | None = world.tracer
+        self.observer: Observer | None = world.observer
         self.timers = self._scheduled
         self._clock = world.scheduler.clock
         self._sim_numbers = 0
@@ -95,7 +95,7 @@ class SimLoop(SteppedLoop):
         self._scheduler = world.scheduler
         self._selector = selector = SimSelector(world.scheduler, process)
         self._candidates = selector.candidates
-        if self.tracer is not None:
+        if self.observer is not None:
             # Only a watched loop pays for being watched.
             self.call_soon = self._call_soon_watched  # type: ignore[method-assign]
         selector.loop = self
@@ -167,8 +167,8 @@ class SimLoop(SteppedLoop):
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> events.Handle:
         handle = SimLoop.call_soon(self, callback, *args, context=context)
-        if self.tracer is not None:
-            self.tracer.queued(handle)
+        if self.observer is not None:
+            self.observer.queued(handle)
         return handle
 
     def call_at(  # type: ignore[override]
@@ -228,8 +228,8 @@ class SimLoop(SteppedLoop):
         if self._debug and task._source_traceback:  # type: ignore[attr-defined]
             # As in stock asyncio: it ends with the line that called here.
             del task._source_traceback[-1]  # type: ignore[attr-defined]
-        if self.tracer is not None:
-            self.tracer.created(task)
+        if self.observer is not None:
+            self.observer.created(task)
         if self.may_cancel_new is not None and self.may_cancel_new(task):
             self.may_cancel(task)
         self.resources.add_task(task)
@@ -428,7 +428,7 @@ class SimLoop(SteppedLoop):
                 f"the run took more than {world.max_steps} callbacks (max_steps): raise max_steps, "
                 f"or look for what never rests; last was {self._describe_next()}"
             )
-        if self._debug or self.tracer is not None:
+        if self._debug or self.observer is not None:
             self._run_batch_watched(ntodo)
             return
         while ntodo:
@@ -544,13 +544,13 @@ class SimLoop(SteppedLoop):
 
     def _run_batch_watched(self, ntodo: int) -> None:
         """The same batch with asyncio's debug checks, or with somebody watching."""
-        tracer = self.tracer
+        observer = self.observer
         for _ in range(ntodo):
             handle = self._ready.popleft()
             if handle._cancelled:
                 continue
-            if tracer is not None:
-                tracer.before(self, handle)
+            if observer is not None:
+                observer.before(self, handle)
             try:
                 self._current_handle = handle
                 if self._debug:
@@ -561,8 +561,8 @@ class SimLoop(SteppedLoop):
                     handle._run()
             finally:
                 self._current_handle = None
-            if tracer is not None:
-                tracer.after(self, handle)
+            if observer is not None:
+                observer.after(self, handle)
         # As in stock asyncio: a traceback may keep this frame, and must not keep the handle with it.
         handle = None
 

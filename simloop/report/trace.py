@@ -107,7 +107,7 @@ class _Cause:
 
 @dataclass(repr=False)
 class Trace:
-    """Observer and tracer of one run (`simloop.choices.choices.Observer`, `simloop.loop.loop.Tracer`)."""
+    """Record of every step of a watched run (`simloop.world.observer.Observer`)."""
 
     steps: list[Step] = field(default_factory=list)
     deviations: list[Deviation] = field(default_factory=list)

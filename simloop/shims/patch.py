@@ -10,8 +10,8 @@ from typing import Any
 Replacement = tuple[object, str, object]
 
 
-# Whose references stay: the interpreter imports through them, and imports are real.
-_KEPT = {"posix", "_io", "_frozen_importlib", "_frozen_importlib_external"}
+# Packages whose references stay: the interpreter imports through some, and imports are real; the others are ours.
+_KEPT = {"posix", "_io", "_frozen_importlib", "_frozen_importlib_external", "simloop", "pytest_simloop"}
 
 
 def builtin(shim: Any) -> Any:
@@ -69,7 +69,7 @@ class Patch:
             if name in self._seen:
                 continue
             self._seen.add(name)
-            if name.startswith("simloop") or name in _KEPT or not isinstance(module, ModuleType):
+            if name.partition(".")[0] in _KEPT or not isinstance(module, ModuleType):
                 continue
             namespace = vars(module)
             for key, value in list(namespace.items()):
@@ -89,7 +89,7 @@ class Patch:
         while waiting:
             function = waiting.pop()
             # Shims hold the real functions in the same way.
-            if function.__globals__.get("__name__", "").startswith("simloop"):
+            if function.__globals__.get("__name__", "").partition(".")[0] in _KEPT:
                 continue
             for cell in function.__closure__ or ():
                 try:

@@ -14,11 +14,11 @@ from simloop.choices.choices import Choices, check_seed
 from simloop.choices.draws import seeded
 from simloop.loop.loop import SimLoop
 from simloop.loop.runner import Main, run_main
-from simloop.loop.tracer import Tracer
 from simloop.simulation.context import WorldContext
 from simloop.simulation.handle import Sim
 from simloop.simulation.install import installed
 from simloop.simulation.limits import Limits, make_limits
+from simloop.world.observer import Observer
 from simloop.world.world import World
 
 T = TypeVar("T")
@@ -63,14 +63,15 @@ class Outcome:
         return self.world.fingerprint()
 
 
-def execute(main: Main[Any], choices: Choices, limits: Limits, tracer: Tracer | None = None) -> Outcome:
+def execute(main: Main[Any], choices: Choices, limits: Limits, observer: Observer | None = None) -> Outcome:
     """One run of ``main()`` as `asyncio.run` would have it; its exception is kept, not raised, unless it
     is Ctrl-C."""
     outcome: Outcome | None = None
     try:
         with WorldContext(choices, limits) as world:
             outcome = Outcome(world)
-            world.tracer = tracer
+            if observer is not None:
+                world.watch(observer)
             loop = SimLoop(world, world.root)
             outcome.value = run_main(loop, main)
     except KeyboardInterrupt:

@@ -22,6 +22,7 @@ from simloop.kernel.process.table import ProcessTable
 from simloop.kernel.process.threads import SimThread, Workers
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
 from simloop.network.network import LOCALHOST, Network
+from simloop.world.observer import Observer
 from simloop.world.userland import NoUserland, Userland
 
 E = TypeVar("E", bound=SimulationError)
@@ -39,8 +40,8 @@ class World:
 
     __slots__ = (
         "_below", "_programs", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape",
-        "max_steps", "network", "own_threads", "processes", "profile", "reaching_out", "root", "scheduler", "steps",
-        "threads", "tracer", "userland",
+        "max_steps", "network", "observer", "own_threads", "processes", "profile", "reaching_out", "root", "scheduler",
+        "steps", "threads", "userland",
     )  # fmt: skip
 
     def __init__(
@@ -75,8 +76,8 @@ class World:
         self.current: Process = self.root
         self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
         self.reaching_out = False
-        #: Watches the loops of this world, if anybody does (`simloop.loop.loop.Tracer`).
-        self.tracer: Any = None
+        #: Told of everything that happens, if the run is traced; set by `watch`.
+        self.observer: Observer | None = None
         self._random: Random | None = None
         self._below: Below | None = None
         self._workers: dict[int, tuple[object, Workers]] = {}
@@ -175,6 +176,10 @@ class World:
             raise ConfigurationError(f"{name!r} cannot be the name of a host")
         return self.network.hosts.get(name) or self.network.add_host(name)
 
+    def watch(self, observer: Observer) -> None:
+        """Tell `observer` of everything that happens from now on: call it before the first loop is made."""
+        self.observer = self.choices.observer = observer
+
     def block(self, done: Callable[[], bool], timeout: float | None = None, *, warn: bool = True) -> bool:
         """A blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds. Unless `warn`,
         it is no call that could be awaited instead."""
@@ -199,8 +204,8 @@ class World:
             came = self._wait(process, done_here, deadline)
         finally:
             self.current = process
-        if self.tracer is not None:
-            self.tracer.blocked(process.name, self.scheduler.clock.now - began)
+        if self.observer is not None:
+            self.observer.blocked(process.name, self.scheduler.clock.now - began)
         if warn and process.loop is not None and process.loop.takes_turns():
             self.userland.blocked(self, self.scheduler.clock.now - began)
         return came
@@ -307,8 +312,8 @@ class World:
             host.fs = FileSystem(
                 clock, self._below, name=host.name, entropy=lambda size: choices.entropy.randbytes(size)
             )
-            if self.tracer is not None:
-                host.fs.witness = self.tracer.changed
+            if self.observer is not None:
+                host.fs.observer = self.observer
             host.fs.disk.ask = lambda who, effects: choices.order(
                 f"{host.name}:{who}", "disk.fault", 1 + len(effects), effects
             )

@@ -112,7 +112,7 @@ def test_the_campaign_finds_the_turn_in_a_block() -> None:
     failure = simloop.explore(leaks).failure
     assert failure is not None
     assert failure.strategy == "cancel sweep"
-    assert failure.runs <= 5
+    assert failure.run_number <= 5
 
 
 async def fetch(log: list[str]) -> None:

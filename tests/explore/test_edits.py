@@ -160,8 +160,8 @@ def campaign(body: Body, edits: list[Body], **options: Any) -> Campaign:
             await edit()
         await body()
 
-    def run(choices: Choices, tracer: Any = None, **_: Any) -> Outcome:
-        return execute(main, choices, Limits(), tracer)
+    def run(choices: Choices, observer: Any = None, **_: Any) -> Outcome:
+        return execute(main, choices, Limits(), observer)
 
     return Campaign(run, "the test", **options)
 

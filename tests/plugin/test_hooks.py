@@ -81,7 +81,7 @@ def test_runs_are_observed_and_reports_get_sections(pytester: pytest.Pytester) -
 
         @simloop.hookimpl
         def simloop_report_section(test, failure):
-            return "tickets", f"{test} has failed after {failure.runs} of {len(heard)} runs"
+            return "tickets", f"{test} has failed after {failure.run_number} of {len(heard)} runs"
 
         def pytest_unconfigure():
             print("heard of", len(heard), set(heard))

@@ -48,8 +48,8 @@ def test_any_report_fits(names: list[str], steps: int, seed: int, shrink_runs: i
             raise ExceptionGroup("several", [ValueError("x" * 200)])
         raise AssertionError("y" * 300)
 
-    def run(choices: Choices, tracer: Any = None, **_: Any) -> Outcome:
-        return execute(main, choices, Limits(), tracer)
+    def run(choices: Choices, observer: Any = None, **_: Any) -> Outcome:
+        return execute(main, choices, Limits(), observer)
 
     failure = Campaign(run, "it", seed=seed, runs=30, shrink_runs=shrink_runs).explore().failure
     assume(failure is not None)

@@ -34,7 +34,7 @@ RACES = {
 def report_of(name: str, *, whole: bool = False) -> str:
     failure = simloop.explore(getattr(races, name), profile=RACES[name], runs=300).failure
     assert failure is not None
-    head = f"failed in run {failure.runs} ({failure.strategy})"
+    head = f"failed in run {failure.run_number} ({failure.strategy})"
     tail = command(["pytest", "tests/test_it.py::test_it", f"--sim-replay={failure.token}"])
     lines = [line.text for line in failure_text(head, failure.explanation, tail, whole=whole)]
     if isinstance(failure.exception, simloop.DeadlockError):

@@ -137,3 +137,28 @@ def test_a_raw_file_uses_nothing_of_the_real_one() -> None:
     # Set and read by C code only, of buffers that it knows to be real.
     kept |= {"_blksize", "_finalizing"}
     assert set(vars(real_FileIO)) - set(vars(SimFileIO)) - kept == set()
+
+
+@pytest.mark.parametrize("name", ["simloop_extra", "simloops.clock", "pytest_simloop_extra"])
+def test_modules_whose_names_only_begin_like_ours_are_a_users(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin for simloop is named like that, and reads clocks and draws numbers as any other module does."""
+    owner: Any = types.ModuleType("owner")
+    owner.call = real = lambda: "real"
+    module: Any = types.ModuleType(name)
+    exec("def wrapping(function):\n    return lambda: function()", vars(module))
+    module.call, module.enclosed = real, module.wrapping(real)
+    monkeypatch.setitem(sys.modules, name, module)
+    patch = Patch([(owner, "call", lambda: "shim")])
+    patch.apply()
+    assert (module.call(), module.enclosed()) == ("shim", "shim")
+
+
+@pytest.mark.parametrize("name", ["simloop", "simloop.shims.any", "pytest_simloop.any"])
+def test_our_own_modules_keep_the_real_functions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner: Any = types.ModuleType("owner")
+    owner.call = real = lambda: "real"
+    module: Any = types.ModuleType(name)
+    module.call = real
+    monkeypatch.setitem(sys.modules, name, module)
+    Patch([(owner, "call", lambda: "shim")]).apply()
+    assert module.call() == "real"

@@ -60,6 +60,11 @@ class CrashSweep:
         self._places: list[Point | None] | None = None
         self._plans: Iterator[Plan] | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """True once it is known that no power can be cut."""
+        return self._places is not None and not self._places
+
     def observe(self, choices: Choices, failed: bool) -> None:
         if self._places is None and choices.seed == self._seed and not choices.deviations():
             answers = [answer for answer in choices.answers() if answer.n > 1]

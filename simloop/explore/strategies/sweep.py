@@ -31,6 +31,11 @@ class Sweep:
         self._ranked: list[Groups] | None = None
         self._candidates: Iterator[Candidate] | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """True once it is known that there is nothing to try."""
+        return self._ranked is not None and not any(group for groups in self._ranked for group in groups.values())
+
     def rank(self, choices: Choices) -> list[Groups]:
         """The deviations to try, in classes of falling value."""
         raise NotImplementedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from simloop.choices.choices import Choices
-from simloop.choices.draws import random_walk
+from simloop.choices.draws import mixed_seed, random_walk
 from simloop.explore.strategies.base import Plan
 
 
@@ -17,11 +17,14 @@ class Walk:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
+        self._number = 0
         self._typical: Counter[str] = Counter()
 
     def plan(self) -> Plan | None:
-        self._seed += 1
-        return Plan(self._seed, random_walk(self._seed, self._typical))
+        self._number += 1
+        # Mixed, so that walks of neighbouring seeds share nothing; 32 bits of it, which tokens have to hold.
+        seed = mixed_seed(self._seed, self._number) & 0xFFFF_FFFF
+        return Plan(seed, random_walk(seed, self._typical))
 
     def observe(self, choices: Choices, failed: bool) -> None:
         # The most that a run had: runs that end early must not make the next ones wilder.

@@ -6,6 +6,7 @@ import errno
 import os
 import stat as _stat
 from collections.abc import Callable
+from typing import Protocol
 
 from simloop.kernel.clock import BOOT_NS, WALL_NS, Clock
 from simloop.kernel.errors import fail
@@ -21,6 +22,12 @@ _FIRST_DEVICE = os.makedev(8, 1)
 # ext4's root has the number 2; the ones below 11 are reserved (ext4.h, EXT4_ROOT_INO and EXT4_GOOD_OLD_FIRST_INO).
 _ROOT_INO, _FIRST_INO = 2, 11
 _SIZE_MAX = 0xFFFF_FFFF * PAGE
+
+
+class ChangeObserver(Protocol):
+    """The part of a run's observer that a file system tells of its changes."""
+
+    def changed(self, what: Inode | Change) -> None: ...
 
 
 class FileSystem:
@@ -50,8 +57,7 @@ class FileSystem:
         #: Told of each change before it is made, by what it is; and after the call that makes it, with True.
         self.on_change: Callable[[str, bool], None] | None = None
         self._change = ""
-        #: Told of each file that is written and each name that changes, for reports.
-        self.witness: Callable[[Inode | Change], None] | None = None
+        self.observer: ChangeObserver | None = None
         self._clock = clock
         self._below = below
         self._ino = 0
@@ -140,8 +146,8 @@ class FileSystem:
         """Put `data` there. Nothing is checked any more."""
         if self.on_change is not None:
             self._changing(f"writing to {file.path}")
-        if self.witness is not None:
-            self.witness(file)
+        if self.observer is not None:
+            self.observer.changed(file)
         now, pending = self.now(), file.pending
         if file.ino not in self.written or now - pending.since_ns > WRITEBACK_NS:
             self.keep(file)
@@ -213,9 +219,9 @@ class FileSystem:
         """One operation has been done that is not on disk yet."""
         if self.on_change is not None:
             self._changing(str(Operation(0, changes, forced)))
-        if self.witness is not None:
+        if self.observer is not None:
             for change in changes:
-                self.witness(change)
+                self.observer.changed(change)
         self.disk.owed_ns += self.disk.timing.call_ns
         self.journal.add(self.now(), *changes, forced=forced)
 

@@ -35,7 +35,7 @@ def standing() -> list[object]:
 
 
 def test_leaving_a_world_leaves_everything_as_before() -> None:
-    from simloop.simulation.run import install as installation
+    from simloop.simulation import install as installation
 
     installation.uninstall()
     before = standing()
@@ -329,7 +329,7 @@ def test_a_deadlock_names_tasks_lines_and_what_would_wake_them() -> None:
         simloop.run(main)
     text = str(caught.value)
     assert len(caught.value.tasks) == 4
-    assert "task 'left' waits at tests/test_world.py:" in text or "test_world.py:" in text
+    assert "task 'left' waits at tests/simulation/test_run.py:" in text or "test_run.py:" in text
     assert "for release() of the lock" in text
     assert "for a put() on the queue" in text
     assert "for the end of tasks 'left', 'right', 'reader'" in text

@@ -41,7 +41,7 @@ def test_a_failure_is_reduced_to_what_causes_it() -> None:
     report = simloop.explore(loses_an_update)
     failure = report.failure
     assert failure is not None
-    assert 1 < failure.runs == report.runs <= 100
+    assert 1 < failure.run_number == report.runs <= 100
     assert isinstance(failure.exception, AssertionError)
     assert [point.kind for point in failure.schedule.deviations] == ["cancel"]
     assert failure.story[0].startswith("task 'first', created at ")
@@ -93,7 +93,7 @@ def test_a_passing_program_uses_its_budget() -> None:
 
     report = simloop.explore(fine, runs=50)
     assert report
-    assert not report.complete
+    assert not report.schedules_in_all
     assert report.failure is None
     assert report.runs == 50
     assert 1 < report.distinct <= 50
@@ -119,7 +119,7 @@ def test_a_budget_that_is_none_is_refused(runs: object) -> None:
 def test_an_interrupted_campaign_says_what_it_knows() -> None:
     made = 0
 
-    def until_reducing(choices: object, tracer: object = None, **_: object) -> object:
+    def until_reducing(choices: object, observer: object = None, **_: object) -> object:
         nonlocal made
         made += 1
         if campaign._found is not None and made > campaign.report.runs + 4:

@@ -150,6 +150,6 @@ def test_without_leave_a_thread_escapes_with_the_line_that_starts_it() -> None:
             threading.Thread(target=print).start()
 
     with pytest.raises(
-        simloop.EscapedSimulationError, match=r"test_threads.py:\d+: a thread of its own .* threads=True"
+        simloop.EscapedSimulationError, match=r"test_threading.py:\d+: a thread of its own .* threads=True"
     ):
         start()

@@ -138,7 +138,7 @@ def test_posix_spawn_refuses_what_the_real_one_refuses() -> None:
 def test_preexec_fn_escapes() -> None:
     async def main() -> None:
         register_tools()
-        with pytest.raises(EscapedSimulationError, match=r"test_starting\.py:\d+: preexec_fn is .* start_new_session"):
+        with pytest.raises(EscapedSimulationError, match=r"test_subprocess\.py:\d+: preexec_fn is .* start_new_session"):
             subprocess.Popen(["say"], preexec_fn=os.setsid)
         raise ZeroDivisionError
 
@@ -268,7 +268,7 @@ def test_files_that_nobody_plays() -> None:
             subprocess.Popen(["plain"], env={"PATH": "/none:/work:/other"})
         subprocess.Popen(["/work/script"])
 
-    with pytest.raises(EscapedSimulationError, match=r"test_starting\.py:\d+: running the file '/work/script'"):
+    with pytest.raises(EscapedSimulationError, match=r"test_subprocess\.py:\d+: running the file '/work/script'"):
         run(main)
 
 

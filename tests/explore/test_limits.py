@@ -1,0 +1,90 @@
+"""A run that met a limit of the simulation is no verdict on the program."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+import simloop
+from simloop import errors
+
+
+async def escapes() -> None:
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+async def wraps_an_escape() -> None:
+    try:
+        await escapes()
+    except simloop.EscapedSimulationError as error:
+        raise OSError("no network") from error
+
+
+async def escapes_in_a_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(escapes())
+
+
+async def escapes_under_a_deviation() -> None:
+    task = asyncio.create_task(asyncio.sleep(1))
+    simloop.current().may_cancel(task)
+    await asyncio.wait([task])
+    if task.cancelled():
+        await escapes()
+
+
+async def spins() -> None:
+    while True:
+        await asyncio.sleep(0)
+
+
+async def ticks() -> None:
+    while True:
+        await asyncio.sleep(3600)
+
+
+async def asks_for_what_is_nothing() -> None:
+    simloop.current().signal("localhost", 0)
+
+
+async def uses_a_world_wrongly() -> None:
+    simloop.current().may_cancel("no task")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("profile", ["cpython", "portable", "hostile"])
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        (escapes, "limit of the simulation.*without simloop"),
+        (wraps_an_escape, "limit of the simulation.*without simloop"),
+        (escapes_in_a_group, "limit of the simulation.*without simloop"),
+        (escapes_under_a_deviation, "limit of the simulation.*without simloop"),
+        (spins, "limit of the simulation.*set max_steps higher"),
+        (ticks, "limit of the simulation.*set max_time higher"),
+        (asks_for_what_is_nothing, "wrong use of simloop"),
+        (uses_a_world_wrongly, "wrong use of simloop"),
+    ],
+)
+def test_the_report_says_so_and_what_to_do(main: Callable[[], Awaitable[Any]], words: str, profile: str) -> None:
+    failure = simloop.explore(main, profile=profile, max_steps=1000, max_time=1e5).failure
+    assert failure is not None
+    text = " ".join(failure.describe().split())
+    assert "asyncio" not in failure.explanation.verdict
+    assert "stock asyncio" not in text
+    assert re.search(words, text)
+
+
+def test_every_kind_of_error_has_decided() -> None:
+    """What a new class of errors says is not left to chance."""
+    of_the_program = {
+        "BlockingCallError", "DeadlockError", "HostCrashedError", "ProcessEndedError", "UncalledProgramError",
+        "TokenError", "OtherTestError",
+    }  # fmt: skip
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    silent = {kind.__name__ for kind in kinds if not getattr(kind, "limit", "-")}
+    assert silent == of_the_program | {"SimulationError"}
