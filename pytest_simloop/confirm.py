@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_simloop.options import repeated_options
 from simloop.explore.signature import signature_of
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ def _replay(item: SimulatedItem, token: str, hash_seed: str | None) -> str | Non
     option = config.option
     command = [sys.executable, "-m", "pytest", item.nodeid, f"--sim-replay={token}", "-q", "-p", "no:cacheprovider"]
     command += [f"--rootdir={config.rootpath}", f"--import-mode={option.importmode}"]
-    command += ["--sim-cancel"] * option.sim_cancel
-    command += [f"--sim-blocking={option.sim_blocking}"] * bool(option.sim_blocking)
+    command += repeated_options(config)
     command += [f"-W{warning}" for warning in option.pythonwarnings or ()]
     if config.inipath is not None:
         command += ["-c", str(config.inipath)]
