@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_simloop import fixture_worlds, internals
+from pytest_simloop import fixture_worlds, internals, replayer
 from pytest_simloop.options import KEYWORDS, add_options, check_options, for_session
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     check_options(config)
     config.pluginmanager.register(fixture_worlds, "simloop-fixture-worlds")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    replayer.serve(config)
 
 
 def pytest_unconfigure() -> None:
