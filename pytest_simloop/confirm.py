@@ -1,4 +1,4 @@
-"""Replays a failure once in a fresh process, before it is reported.
+"""Confirmation of failures: each is replayed once in a fresh process before it is reported.
 
 What a seed cannot cover is string hashing and state that earlier tests left behind: a failure that depends
 on either is reported as such, with an environment under which it can be seen again.
@@ -7,28 +7,29 @@ on either is reported as such, with an environment under which it can be seen ag
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from pytest_simloop.options import repeated_options
+from pytest_simloop.replayer import SIGNATURE_FILE, Replayer
 from simloop.explore.signature import signature_of
 
 if TYPE_CHECKING:
     from pytest_simloop.item import SimulatedItem
     from simloop.explore.result import Failure
 
-# Names the file into which a confirming child process writes how its replay failed.
-_SIGNATURE_FILE = "SIMLOOP_SIGNATURE_FILE"
 _HASH_SEEDS = ("0", "1", "2", "3")
-_PATIENCE = 120.0
+# The processes of the session, by their PYTHONHASHSEED.
+_REPLAYERS = pytest.StashKey[dict[str | None, Replayer]]()
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What fresh processes said, and the PYTHONHASHSEED under which one failed, if it took one."""
+    """Verdict of fresh processes on a failure, and the PYTHONHASHSEED under which one failed, if it took one."""
 
     verdict: str
     hash_seed: str | None = None
@@ -40,13 +41,13 @@ UNKNOWN = Confirmation("unknown")
 
 
 def confirming() -> bool:
-    """Whether this process was only started to confirm a failure of another one: nobody sits in front of it."""
-    return _SIGNATURE_FILE in os.environ
+    """Returns True in a process that only replays a failure of another one: nobody sits in front of it."""
+    return SIGNATURE_FILE in os.environ
 
 
 def note_signature(error: BaseException) -> None:
     """In a confirming child: tell the parent how the replay failed."""
-    path = os.environ.get(_SIGNATURE_FILE)
+    path = os.environ.get(SIGNATURE_FILE)
     if path:
         Path(path).write_text(str(signature_of(error)))
 
@@ -68,41 +69,42 @@ def confirm(item: SimulatedItem, failure: Failure) -> Confirmation:
 
 
 def _replay(item: SimulatedItem, token: str, hash_seed: str | None) -> str | None:
-    """How the token fails in a fresh process: empty when it passes, None when that cannot be told."""
+    """Returns how the token fails in a fresh process: empty when it passes, None when that cannot be told."""
     config = item.config
-    option = config.option
-    command = [sys.executable, "-m", "pytest", item.nodeid, f"--sim-replay={token}", "-q", "-p", "no:cacheprovider"]
-    command += [f"--rootdir={config.rootpath}", f"--import-mode={option.importmode}"]
-    command += ["--sim-cancel"] * option.sim_cancel
-    command += [f"--sim-blocking={option.sim_blocking}"] * bool(option.sim_blocking)
-    command += [f"-W{warning}" for warning in option.pythonwarnings or ()]
-    if config.inipath is not None:
-        command += ["-c", str(config.inipath)]
-    for plugin in option.plugins or ():
-        command += ["-p", plugin]
-    for pair in option.override_ini or ():
-        command += ["-o", pair]
-    environment = dict(os.environ)
-    # A coverage tool or an xdist worker must not take the child for one of its own.
-    for name in [name for name in environment if name.startswith(("PYTEST_XDIST", "COV_CORE"))]:
-        del environment[name]
-    if hash_seed is not None:
-        environment["PYTHONHASHSEED"] = hash_seed
+    node = str(item.path) + "::" + item.nodeid.partition("::")[2]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "signature")
-        environment[_SIGNATURE_FILE] = str(path)
+        file = Path(folder, "signature")
         try:
-            child = subprocess.run(
-                command,
-                cwd=config.rootpath,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_PATIENCE,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
+            status = _replayer(config, hash_seed).replay(node, token, file)
+        except OSError:  # no process can be started
             return None
-        if child.returncode not in (0, 1):
+        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return None
-        return path.read_text() if path.exists() else ""
+        return file.read_text() if file.exists() else ""
+
+
+def _arguments(config: pytest.Config) -> list[str]:
+    """Pytest's arguments by which it runs tests as this session does."""
+    option = config.option
+    arguments = [*config.args, "-q", "-p", "no:cacheprovider"]
+    arguments += [f"--rootdir={config.rootpath}", f"--import-mode={option.importmode}"]
+    arguments += repeated_options(config)
+    arguments += [f"-W{warning}" for warning in option.pythonwarnings or ()]
+    if config.inipath is not None:
+        arguments += ["-c", str(config.inipath)]
+    for plugin in option.plugins or ():
+        arguments += ["-p", plugin]
+    for pair in option.override_ini or ():
+        arguments += ["-o", pair]
+    if hasattr(option, "numprocesses"):  # of xdist: one test needs no workers, whatever the ini file says
+        arguments += ["-n0"]
+    return arguments
+
+
+def _replayer(config: pytest.Config, hash_seed: str | None) -> Replayer:
+    """The session's process for that PYTHONHASHSEED, which lasts until pytest ends, in whatever way."""
+    replayers = config.stash.setdefault(_REPLAYERS, {})
+    if hash_seed not in replayers:
+        replayers[hash_seed] = replayer = Replayer(_arguments(config), config.invocation_params.dir, hash_seed)
+        config.add_cleanup(replayer.close)
+    return replayers[hash_seed]

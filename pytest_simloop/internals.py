@@ -27,6 +27,17 @@ def leave_as_written(plugins: pytest.PytestPluginManager, *packages: str) -> Non
     marked.difference_update(packages)
 
 
+def ini_value(config: pytest.Config, name: str) -> Any:
+    """The value of a key as the ini file, or ``-o``, has it: text, or what TOML made of it; None where it is not set.
+    `getini` refuses what is not of the one registered type, and tells only some versions of pytest which types."""
+    known = getattr(config, "_inicfg", None)  # from pytest 9 on
+    if known is not None:
+        found = known.get(name)
+        return None if found is None else found.value
+    override = config._get_override_ini_value(name)  # type: ignore[attr-defined]
+    return config.inicfg.get(name) if override is None else override
+
+
 def fill_fixtures(item: pytest.Function) -> None:
     """Build a fresh request and set up every fixture of the item that has no value yet."""
     item._initrequest()

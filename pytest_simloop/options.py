@@ -1,61 +1,174 @@
-"""The command-line options. Their values are checked by simloop, which is imported when one is given."""
+"""The table of settings, and the three ways to give one: on the command line, by marker, in pytest's ini file.
+
+A setting is one row of `SETTINGS`. Values are checked by simloop, which is imported when one is given.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from pytest_simloop import internals
+
+
+def _limit(name: str) -> Callable[[Any], Any]:
+    """The check of a field of `simloop.simulation.Limits`."""
+
+    def check(value: Any) -> Any:
+        from simloop.simulation.limits import Limits
+
+        return getattr(Limits(**{name: value}), name)
+
+    return check
+
+
+def _runs(value: Any) -> Any:
+    from simloop.explore.campaign import check_runs
+
+    return check_runs(value)
+
+
+def _shrink_runs(value: Any) -> Any:
+    from simloop.explore.campaign import check_shrink_runs
+
+    return check_shrink_runs(value)
+
+
+def _seed(value: Any) -> Any:
+    from simloop.choices.choices import check_seed
+
+    return check_seed(value)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that can be set: as ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` and ``sim_NAME``."""
+
+    name: str
+    #: The type of its values.
+    kind: type
+    help: str
+    #: Returns the value, or raises `simloop.ConfigurationError`; None accepts any of the type.
+    check: Callable[[Any], Any] | None = None
+    metavar: str | None = None
+    #: Whether it is one test's, so that a marker may give it.
+    of_test: bool = True
+    #: Whether the schedules that a test has depend on it, so that who replays one must be given it again.
+    of_schedule: bool = True
+
+    @property
+    def key(self) -> str:
+        """Its name in an ini file, and in `config.option`."""
+        return self.name if self.name == "sim" else f"sim_{self.name}"
+
+    @property
+    def option(self) -> str:
+        return "--" + self.key.replace("_", "-")
+
+    @property
+    def described(self) -> str:
+        return {int: "a whole number", float: "a number", bool: "true or false", str: "one word"}[self.kind]
+
+    def parsed(self, text: str) -> Any:
+        """The value that a text stands for. Raises `ValueError`, or what `check` raises."""
+        return self.checked(self.kind(text))
+
+    def checked(self, value: Any) -> Any:
+        return value if self.check is None else self.check(value)
+
+
+#: The settings that are on unless they are switched off, by an option ``--sim-no-NAME``.
+_ON = ("confirm",)
+
+SETTINGS = (
+    Setting("sim", bool, "run every async test in a simulated world, over many schedules", of_test=False),
+    Setting("runs", int, "how many schedules to run of each test (default: 100)", _runs, "N", of_schedule=False),
+    Setting(
+        "seed",
+        int,
+        "the seed that exploring starts from (default: derived from the test's name)",
+        _seed,
+        "S",
+        of_schedule=False,
+    ),
+    Setting(
+        "profile",
+        str,
+        "which orders count as legal: cpython (default), portable or hostile",
+        _limit("profile"),
+        "NAME",
+        of_schedule=False,  # the token says it
+    ),
+    Setting("cancel", bool, "every task that a test function creates may be cancelled from outside", _limit("cancel")),
+    Setting(
+        "blocking",
+        str,
+        "what becomes of calls that block in a coroutine: warn (default), fail or ignore",
+        _limit("blocking"),
+        "ANSWER",
+    ),
+    Setting(
+        "shrink_runs",
+        int,
+        "how many runs to spend on making a failure small (default: 500)",
+        _shrink_runs,
+        "N",
+        of_schedule=False,
+    ),
+    Setting("max_steps", int, "callbacks after which a run is given up (default: 1,000,000)", _limit("max_steps"), "N"),
+    Setting(
+        "max_time", float, "virtual seconds after which a run is given up (default: a day)", _limit("max_time"), "S"
+    ),
+    Setting(
+        "max_stall",
+        float,
+        "virtual seconds for which one slow step may keep a loop from its timers (default: 0.05)",
+        _limit("max_stall"),
+        "S",
+    ),
+    Setting("threads", bool, "simulate the threads that a test starts itself", _limit("threads")),
+    Setting(
+        "strict_programs",
+        bool,
+        "a program that is registered and never started is a failure",
+        _limit("strict_programs"),
+    ),
+    Setting(
+        "confirm",
+        bool,
+        "do not replay a failure in a fresh process before it is reported",
+        of_test=False,
+        of_schedule=False,
+    ),
+)
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+#: The keywords of the marker.
+KEYWORDS = tuple(setting.name for setting in SETTINGS if setting.of_test)
+_INI = pytest.StashKey[dict[str, Any]]()
+
 
 def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("simloop", "simulation of asyncio tests")
-    group.addoption(
-        "--sim",
-        action="store_true",
-        help="run every async test in a simulated world, over many schedules",
-    )
-    group.addoption(
-        "--sim-runs",
-        metavar="N",
-        type=_checked("runs"),
-        help="how many schedules to run of each test (default: 100, or what its marker says)",
-    )
-    group.addoption(
-        "--sim-seed",
-        metavar="S",
-        type=_checked("seed"),
-        help="the seed that exploring starts from (default: derived from the test's name)",
-    )
+    for setting in SETTINGS:
+        parser.addini(setting.key, f"{setting.described}: the default of {_option_of(setting)}", default=None)
+        if setting.kind is bool:
+            on = setting.name not in _ON
+            group.addoption(
+                _option_of(setting), action="store_const", const=on, dest=setting.key, default=None, help=setting.help
+            )
+        else:
+            group.addoption(
+                setting.option, metavar=setting.metavar, type=_checked(setting.name, setting.parsed), help=setting.help
+            )
     group.addoption(
         "--sim-replay",
         metavar="TOKEN",
-        type=_checked("replay"),
+        type=_checked("replay", _token),
         help="run one schedule only: the token of a report, or the seed of a run; implies --sim",
-    )
-    group.addoption(
-        "--sim-profile",
-        metavar="NAME",
-        type=_checked("profile"),
-        help="which orders count as legal: cpython (default), portable or hostile",
-    )
-    group.addoption(
-        "--sim-cancel",
-        action="store_true",
-        help="every task that a test function creates may be cancelled from outside",
-    )
-    group.addoption(
-        "--sim-blocking",
-        metavar="ANSWER",
-        type=_checked("blocking"),
-        help="what becomes of calls that block in a coroutine: warn (default), fail or ignore",
-    )
-    group.addoption(
-        "--sim-shrink-runs",
-        metavar="N",
-        type=_checked("shrink_runs"),
-        help="how many runs to spend on making a failure small (default: 500, or what its marker says)",
     )
     group.addoption(
         "--sim-no-shrink",
@@ -66,7 +179,73 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
-def refuse_contradictions(config: pytest.Config) -> None:
+def _option_of(setting: Setting) -> str:
+    return setting.option.replace("--sim-", "--sim-no-") if setting.name in _ON else setting.option
+
+
+def check_options(config: pytest.Config) -> None:
+    """Raise `pytest.UsageError` for options that contradict each other, and for values of the ini file that mean
+    nothing."""
+    _refuse_contradictions(config)
+    config.stash[_INI] = {
+        setting.name: _from_ini(setting, value, config)
+        for setting in SETTINGS
+        if (value := internals.ini_value(config, setting.key)) is not None
+    }
+
+
+def _from_ini(setting: Setting, value: Any, config: pytest.Config) -> Any:
+    from simloop.errors import SimulationError
+
+    try:
+        if isinstance(value, str):
+            text = value.strip()
+            return setting.checked(_TRUTH[text.lower()]) if setting.kind is bool else setting.parsed(text)
+        if type(value) is not setting.kind and (type(value), setting.kind) != (int, float):
+            raise ValueError
+        return setting.checked(value)
+    except SimulationError as error:
+        wrong = str(error)
+    except (ValueError, KeyError):
+        wrong = f"it must be {setting.described}, not {value!r}"
+    file = config.inipath.name if config.inipath is not None else "the command line"
+    raise pytest.UsageError(f"{setting.key} in {file}: {wrong}")
+
+
+_TRUTH = {
+    **dict.fromkeys(("1", "true", "yes", "on", "y", "t"), True),
+    **dict.fromkeys(("0", "false", "no", "off", "n", "f"), False),
+}
+
+
+def ini_settings(config: pytest.Config) -> dict[str, Any]:
+    """The settings that the ini file gives, by name."""
+    return config.stash[_INI]
+
+
+def given_settings(config: pytest.Config) -> dict[str, Any]:
+    """The settings that the command line gives, by name."""
+    given = {setting.name: getattr(config.option, setting.key) for setting in SETTINGS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def for_session(config: pytest.Config, name: str) -> bool:
+    """A setting that is not one test's: by the command line, or else by the ini file."""
+    given = getattr(config.option, _BY_NAME[name].key)
+    return bool(ini_settings(config).get(name, name in _ON) if given is None else given)
+
+
+def repeated_options(config: pytest.Config) -> list[str]:
+    """The options of this command line that who replays a schedule must give again."""
+    given = {_BY_NAME[name]: value for name, value in given_settings(config).items()}
+    return [
+        setting.option if setting.kind is bool else f"{setting.option}={value}"
+        for setting, value in given.items()
+        if setting.of_schedule and setting.of_test
+    ]
+
+
+def _refuse_contradictions(config: pytest.Config) -> None:
     """Fail for two options of one command line of which one would be ignored. `addopts` holds defaults, which any
     option that was typed may override."""
     typed = [str(argument).partition("=")[0] for argument in config.invocation_params.args]
@@ -81,43 +260,30 @@ def refuse_contradictions(config: pytest.Config) -> None:
                 raise pytest.UsageError(f"--sim-replay runs one schedule, and {option} means nothing to it")
 
 
-def _checked(option: str) -> Callable[[str], Any]:
+def _checked(name: str, parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Turns what is wrong with a value into argparse's one line."""
 
     def convert(text: str) -> Any:
         from simloop.errors import SimulationError
 
         try:
-            return _parse(option, text.strip())
+            value = parse(text.strip())
         except SimulationError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not {_BY_NAME[name].described}") from None
+        if name == "shrink_runs" and value == 0:
+            raise argparse.ArgumentTypeError("it must be at least 1, not 0: say --sim-no-shrink to not shrink at all")
+        return value
 
     return convert
 
 
-def _parse(option: str, text: str) -> Any:
-    from simloop.choices.choices import check_profile, check_seed
-    from simloop.choices.tokens import decode
-    from simloop.errors import ConfigurationError
-    from simloop.explore.campaign import check_runs
-    from simloop.simulation.blocking import check_blocking
-
-    if option == "runs":
-        return check_runs(int(text))
-    if option == "shrink_runs":
-        if int(text) < 1:
-            raise ConfigurationError(f"it must be at least 1, not {text}: say --sim-no-shrink to not shrink at all")
-        return int(text)
-    if option == "seed":
-        return check_seed(int(text))
-    if option == "profile":
-        return check_profile(text)
-    if option == "blocking":
-        return check_blocking(text)
+def _token(text: str) -> str:
     if text.isdigit():
-        check_seed(int(text))
+        _seed(int(text))
     else:
+        from simloop.choices.tokens import decode
+
         decode(text)
     return text

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_simloop import fixture_worlds, internals
-from pytest_simloop.options import add_options, refuse_contradictions
+from pytest_simloop import fixture_worlds, internals, replayer
+from pytest_simloop.options import KEYWORDS, add_options, check_options, for_session
 
 if TYPE_CHECKING:
     from simloop.simulation.handle import Sim
@@ -31,12 +31,15 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "simloop(runs, seed, profile, cancel, shrink_runs, max_steps, max_time, max_stall, threads, blocking, "
-        "strict_programs): "
-        "run this async test in a simulated world",
+        f"simloop({', '.join(KEYWORDS)}): run this async test in a simulated world",
     )
-    refuse_contradictions(config)
+    check_options(config)
     config.pluginmanager.register(fixture_worlds, "simloop-fixture-worlds")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    replayer.serve(config)
 
 
 def pytest_unconfigure() -> None:
@@ -47,8 +50,9 @@ def pytest_unconfigure() -> None:
 
 
 def _wants_simulation(function: pytest.Function) -> bool:
-    option = function.config.option
-    return option.sim or option.sim_replay is not None or function.get_closest_marker("simloop") is not None
+    config = function.config
+    asked = config.option.sim_replay is not None or for_session(config, "sim")
+    return asked or function.get_closest_marker("simloop") is not None
 
 
 def _pinned(function: pytest.Function) -> tuple[str, ...]:

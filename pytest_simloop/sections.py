@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from pytest_simloop.confirm import NEVER, SAME, Confirmation
+from pytest_simloop.options import repeated_options
 from simloop.choices.schedule import Schedule
 from simloop.report.text import Line, command, failure_text, paragraph
 
@@ -70,8 +71,7 @@ def _command(item: SimulatedItem, token: str, confirmation: Confirmation) -> lis
     words = ["pytest", shlex.quote(node), f"--sim-replay={token}"]
     # What decides how the test runs must be the same: who else would claim it, who may be cancelled, what is an error.
     words += [f"-p {name}" for name in option.plugins or () if name.startswith("no:") and name != "no:cacheprovider"]
-    words += ["--sim-cancel"] * bool(option.sim_cancel)
-    words += [f"--sim-blocking={option.sim_blocking}"] * bool(option.sim_blocking)
+    words += repeated_options(item.config)
     words += [shlex.quote(f"-W{warning}") for warning in option.pythonwarnings or ()]
     if confirmation.hash_seed is not None:
         words.insert(0, f"PYTHONHASHSEED={confirmation.hash_seed}")

@@ -1,13 +1,13 @@
-"""What a test asks for: its markers, and the command line over them."""
+"""The settings of one test: the command line over its markers, and those over the ini file."""
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
+from pytest_simloop.options import KEYWORDS, given_settings, ini_settings
 from simloop.choices.choices import check_seed
 from simloop.choices.tokens import decode
 from simloop.errors import SimulationError
@@ -16,8 +16,6 @@ from simloop.explore.shrink import DEFAULT_BUDGET
 from simloop.simulation.limits import Limits
 
 MARKER = "simloop"
-_OF_CAMPAIGN = ("runs", "seed", "shrink_runs")
-_ACCEPTED = (*_OF_CAMPAIGN, *Limits.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
@@ -34,30 +32,27 @@ class Settings:
 
 def settings_of(item: pytest.Item, name: str) -> Settings:
     """The settings of a test; raises `SimulationError` for a marker that means nothing."""
-    marked: dict[str, Any] = {}
+    config = item.config
+    found = ini_settings(config)
     for mark in reversed(list(item.iter_markers(MARKER))):
         if mark.args:
-            raise SimulationError(f"@pytest.mark.{MARKER} takes keywords only: {', '.join(_ACCEPTED)}")
-        unknown = [key for key in mark.kwargs if key not in _ACCEPTED]
+            raise SimulationError(f"@pytest.mark.{MARKER} takes keywords only: {', '.join(KEYWORDS)}")
+        unknown = [key for key in mark.kwargs if key not in KEYWORDS]
         if unknown:
             raise SimulationError(
-                f"@pytest.mark.{MARKER} has no keyword {unknown[0]!r}: use one of {', '.join(_ACCEPTED)}"
+                f"@pytest.mark.{MARKER} has no keyword {unknown[0]!r}: use one of {', '.join(KEYWORDS)}"
             )
-        marked.update(mark.kwargs)
-    option = item.config.option
-    for key in ("runs", "seed", "profile", "shrink_runs", "blocking"):
-        given = getattr(option, f"sim_{key}")
-        if given is not None:
-            marked[key] = given
-    if option.sim_cancel:
-        marked["cancel"] = True
-    if option.sim_replay is not None and not option.sim_replay.isdigit():
-        marked["profile"] = decode(option.sim_replay).profile
-    runs = check_runs(marked.pop("runs", DEFAULT_RUNS))
+        found = {**found, **mark.kwargs}
+    found = {**found, **given_settings(config)}
+    replay = config.option.sim_replay
+    if replay is not None and not replay.isdigit():
+        found["profile"] = decode(replay).profile
+    limits = Limits(**{name: found[name] for name in Limits.__dataclass_fields__ if name in found})
+    runs = check_runs(found.get("runs", DEFAULT_RUNS))
     # Sixteen bits: the seed is part of every token, and a test needs no more of them.
-    seed = check_seed(marked.pop("seed", zlib.crc32(name.encode()) & 0xFFFF))
-    shrink_runs = check_shrink_runs(marked.pop("shrink_runs", DEFAULT_BUDGET))
-    return Settings(runs, seed, Limits(**marked), option.sim_replay, shrink_runs)
+    seed = check_seed(found.get("seed", zlib.crc32(name.encode()) & 0xFFFF))
+    shrink_runs = check_shrink_runs(found.get("shrink_runs", DEFAULT_BUDGET))
+    return Settings(runs, seed, limits, replay, shrink_runs)
 
 
 def test_name(item: pytest.Item) -> str:

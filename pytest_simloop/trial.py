@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_simloop.confirm import UNKNOWN, Confirmation, confirm, note_signature
+from pytest_simloop.options import for_session
 from pytest_simloop.sections import describe_failure, describe_replay
 from pytest_simloop.settings import Settings, test_name
 from simloop.choices.choices import Choices
@@ -129,8 +130,10 @@ class Trial:
         return None if path is None else _printable(path, self.item.config)
 
     def confirmation(self, failure: Failure) -> Confirmation:
-        """What a fresh process says of a failure; while somebody debugs, nothing is started behind his back."""
-        return UNKNOWN if self.item.config.option.usepdb else confirm(self.item, failure)
+        """Returns what a fresh process says of a failure; while somebody debugs, none is started behind his back."""
+        config = self.item.config
+        asked = for_session(config, "confirm") and not config.option.usepdb
+        return confirm(self.item, failure) if asked else UNKNOWN
 
     def described(self, report: Report, failure: Failure, confirmation: Confirmation, saved_at: str | None) -> str:
         return describe_failure(self.item, report, failure, self.settings, confirmation, saved_at=saved_at)

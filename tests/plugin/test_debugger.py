@@ -138,9 +138,8 @@ def test_nothing_is_run_for_breakpoints_that_are_not_wanted(pytester: pytest.Pyt
 def test_a_hook_of_the_users_own_is_called_once(pytester: pytest.Pytester) -> None:
     stop = "breakpoint('said')"
     pytester.makepyfile(own="def stop(*args):\n    print('own debugger', *args)\n")
-    child = debugged(
-        pytester, race(stop), "", "--sim", "-s", PYTHONBREAKPOINT="own.stop", PYTHONPATH=str(pytester.path)
-    )
+    path = os.pathsep.join([str(pytester.path), os.environ.get("PYTHONPATH", "")])
+    child = debugged(pytester, race(stop), "", "--sim", "-s", PYTHONBREAKPOINT="own.stop", PYTHONPATH=path)
     assert child.stdout.count("own debugger said") == 1
 
 

@@ -58,6 +58,7 @@ def above_summary(text: str) -> str:
     return text.partition("short test summary info")[0]
 
 
+@pytest.mark.usefixtures("confirming")
 def test_example_and_schedule_are_found_shrunk_and_printed_together(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=race())
     result = pytester.runpytest("--sim")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
+
+from pytest_simloop.options import KEYWORDS, SETTINGS
+from simloop.simulation.limits import Limits
 
 RACE = """
     import asyncio, pytest
@@ -67,6 +73,7 @@ def test_shrinking_can_be_bounded_and_left_out(pytester: pytest.Pytester) -> Non
 
 
 @pytest.mark.parametrize(("option", "marker"), [("--sim-cancel", ""), ("--sim", "@pytest.mark.simloop(cancel=True)")])
+@pytest.mark.usefixtures("confirming")
 def test_every_task_of_the_test_may_be_cancelled(pytester: pytest.Pytester, option: str, marker: str) -> None:
     pytester.makepyfile(
         f"""
@@ -102,6 +109,7 @@ def test_a_call_that_blocks_is_warned_of_by_its_line(pytester: pytest.Pytester) 
     )
 
 
+@pytest.mark.usefixtures("confirming")
 def test_a_warning_that_is_an_error_is_one_in_the_replay(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(BLOCKS.format(marker=""))
     result = pytester.runpytest("--sim", "-Werror::simloop.BlockingCallWarning")
@@ -114,6 +122,7 @@ def test_a_warning_that_is_an_error_is_one_in_the_replay(pytester: pytest.Pytest
 @pytest.mark.parametrize(
     ("option", "marker"), [("--sim-blocking=fail", ""), ("--sim", "@pytest.mark.simloop(blocking='fail')")]
 )
+@pytest.mark.usefixtures("confirming")
 def test_a_call_that_blocks_fails_where_it_shall(pytester: pytest.Pytester, option: str, marker: str) -> None:
     pytester.makepyfile(BLOCKS.format(marker=marker))
     result = pytester.runpytest("--sim", option)
@@ -203,3 +212,76 @@ def test_cancel_declares_what_a_method_of_a_test_case_creates(pytester: pytest.P
     result = pytester.runpytest("--sim", "--sim-cancel")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*assert not task.cancelled()", "*from outside*"])
+
+
+def runs(result: pytest.RunResult) -> int:
+    found = re.search(r"PASSED \((\d+) runs?", result.stdout.str())
+    assert found is not None
+    return int(found[1])
+
+
+MANY = """
+    import asyncio, pytest
+    MARKER
+    async def test_many():
+        for _ in range(20):
+            await asyncio.to_thread(lambda: None)
+"""
+
+
+def test_the_command_line_overrides_the_marker_and_that_the_ini_file(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nsim = true\nsim_runs = 6\n")
+    pytester.makepyfile(test_it=MANY.replace("MARKER", ""))
+    assert runs(pytester.runpytest("-v")) == 6
+    assert runs(pytester.runpytest("-v", "-o", "sim_runs=5")) == 5
+    pytester.makepyfile(test_it=MANY.replace("MARKER", "@pytest.mark.simloop(runs=7)"))
+    assert runs(pytester.runpytest("-v")) == 7
+    assert runs(pytester.runpytest("-v", "--sim-runs=8")) == 8
+
+
+@pytest.mark.parametrize("table", ["tool.pytest.ini_options", "tool.pytest"])
+def test_keys_in_pyproject(pytester: pytest.Pytester, table: str) -> None:
+    if table == "tool.pytest" and pytest.version_tuple < (9,):
+        pytest.skip("pytest 9 brought that table")
+    pytester.makepyprojecttoml(f"[{table}]\nsim = true\nsim_runs = 6\nsim_max_time = 5\nsim_profile = 'portable'")
+    pytester.makepyfile(test_it=MANY.replace("MARKER", ""))
+    assert runs(pytester.runpytest("-v")) == 6
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_is_refused_in_one_line_that_names_its_key(pytester: pytest.Pytester, setting: Any) -> None:
+    pytester.makepyfile("async def test_fine(): pass")
+    wrong = {int: ["x", "1.5", "-1"], float: ["x", "-1"], bool: ["perhaps"], str: ["perhaps"]}[setting.kind]
+    for value in [*wrong, ""]:
+        result = pytester.runpytest("-o", f"{setting.key}={value}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR, value
+        lines = result.stderr.lines
+        assert [line for line in lines if line] == [next(line for line in lines if f"{setting.key} in " in line)]
+        assert "Traceback" not in result.stdout.str()
+    if setting.kind is not bool:
+        result = pytester.runpytest(f"{setting.option}={wrong[0]}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize("value", ["[1]", "true", "'x'", "1.5"])
+@pytest.mark.parametrize("table", ["tool.pytest.ini_options", "tool.pytest"])
+def test_values_of_another_type(pytester: pytest.Pytester, table: str, value: str) -> None:
+    if table == "tool.pytest" and pytest.version_tuple < (9,):
+        pytest.skip("pytest 9 brought that table")
+    pytester.makepyprojecttoml(f"[{table}]\nsim_runs = {value}")
+    pytester.makepyfile("async def test_fine(): pass")
+    result = pytester.runpytest()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: sim_runs in pyproject.toml: it must be a whole number, not *"])
+
+
+def test_the_table_has_every_limit() -> None:
+    assert set(Limits.__dataclass_fields__) <= set(KEYWORDS)
+
+
+def test_what_a_replay_depends_on_is_repeated(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("async def test_it(): assert 0")
+    options = ["--sim-max-steps=500", "--sim-threads", "--sim-blocking=fail", "--sim-max-time=9.5"]
+    result = pytester.runpytest("--sim", "--sim-no-confirm", "--sim-runs=2", *options)
+    command = result.stdout.str().partition("replay it:")[2].replace("\\\n", "").splitlines()[1]
+    assert set(options) == {word for word in command.split() if word.startswith("--sim") and "replay" not in word}

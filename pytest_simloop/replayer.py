@@ -1,0 +1,129 @@
+"""Process that replays failures for a session, each in a fresh fork of itself.
+
+It is pytest, run with the session's own options, which stops where a session would begin: plugins and the first
+`conftest.py` are imported, and no test is. For each request it forks, and the fork goes on as a session with one test
+and one schedule. So a replay is as fresh as in a new process, and starts in a fraction of its time. The process ends,
+together with the replay that is going on, when nobody holds the other end of its socket any more: it outlives nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: Name of the environment variable that says into which file a replay writes how it failed.
+SIGNATURE_FILE = "SIMLOOP_SIGNATURE_FILE"
+# Name of the one that makes pytest such a process: the number of its socket.
+_SOCKET = "SIMLOOP_REPLAYER_SOCKET"
+#: Seconds that a replay may take, its imports included.
+PATIENCE = 120.0
+# And more than that the process needs when it starts, or something is wrong with it.
+_START = 60.0
+
+
+class Replayer:
+    """Handle on such a process, which is started at once, with these arguments of pytest."""
+
+    def __init__(self, arguments: list[str], folder: Path, hash_seed: str | None = None) -> None:
+        environment = dict(os.environ)
+        # A coverage tool or an xdist worker must not take the process for one of its own.
+        for name in [name for name in environment if name.startswith(("PYTEST_XDIST", "COV_CORE"))]:
+            del environment[name]
+        if hash_seed is not None:
+            environment["PYTHONHASHSEED"] = hash_seed
+        self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(PATIENCE + _START)
+        environment[_SOCKET] = str(theirs.fileno())
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", *arguments],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the session that is watched
+            )
+        except BaseException:
+            self._socket.close()
+            raise
+        finally:
+            theirs.close()
+
+    def replay(self, node: str, token: str, signature_file: Path) -> int | None:
+        """Run one test under one schedule. Returns pytest's exit status; None if it cannot be told."""
+        try:
+            self._socket.sendall(json.dumps([node, token, str(signature_file)]).encode() + b"\n")
+            answer = self._socket.recv(16)
+        except OSError:  # it is gone, or takes too long
+            return None
+        return int(answer) if answer else None
+
+    def close(self) -> None:
+        """End the process."""
+        self._socket.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def serve(config: pytest.Config) -> None:
+    """In such a process, answer requests: returns in a fork for each of them, and never else. In any other process,
+    return at once."""
+    descriptor = os.environ.pop(_SOCKET, None)
+    if descriptor is None:
+        return
+    import pytest_simloop.item  # noqa: F401  # what every replay needs
+
+    with socket.socket(fileno=int(descriptor)) as requests, requests.makefile() as lines:
+        for request in lines:
+            node, token, signature_file = json.loads(request)
+            pid = os.fork()
+            if pid == 0:
+                os.setsid()  # what it starts ends with it
+                os.environ[SIGNATURE_FILE] = signature_file
+                config.args[:] = [node]
+                config.option.sim_replay = token
+                config.pluginmanager.register(_Fork(), "simloop-fork")
+                return
+            requests.sendall(str(_status(pid, requests)).encode())
+    os._exit(0)
+
+
+class _Fork:
+    """Plugin of a fork: it has told what it was asked once its test is over, and must not write any reports."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        os._exit(exitstatus)
+
+
+def _status(pid: int, requests: socket.socket) -> int:
+    """Returns the exit status of a fork, negative if it is ended since it takes too long. Ends it, and this process,
+    when nobody waits for it any more."""
+    child = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(child, select.POLLIN)
+    poll.register(requests, select.POLLIN)  # a request at a time: now there can only be the end
+    ready = [found for found, _ in poll.poll(PATIENCE * 1000)]
+    os.close(child)
+    if child not in ready:
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):  # it may not have its own group yet
+                kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    if requests.fileno() in ready:
+        os._exit(0)
+    return os.waitstatus_to_exitcode(status)

@@ -1,0 +1,123 @@
+"""The process in which failures are replayed: one for all of a session, and gone with it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("confirming")
+
+RACES = """
+    import asyncio, os, pytest
+    SEEN = []
+    @pytest.mark.parametrize("n", range(6))
+    async def test_race(n, sim):
+        task = asyncio.create_task(asyncio.sleep(1))
+        sim.may_cancel(task)
+        await asyncio.wait([task])
+        assert not task.cancelled(), n
+"""
+
+# Each process that runs the file says so.
+NOTES = """
+    import os
+    def note(name):
+        with open(os.path.join(os.path.dirname(__file__), name), "a") as file:
+            file.write(f"{os.getpid()}\\n")
+    note("imported.txt")
+    def pytest_sessionstart():
+        if "SIMLOOP_SIGNATURE_FILE" in os.environ:
+            note("replayed.txt")
+"""
+
+
+def noted(pytester: pytest.Pytester, name: str) -> list[int]:
+    return [int(line) for line in (pytester.path / name).read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("options", "failures", "processes"), [((), 6, 1), (("-x",), 1, 1), (("--maxfail=2",), 2, 1), (("-n2",), 6, 2)]
+)
+def test_all_failures_of_a_session_share_it(
+    pytester: pytest.Pytester, options: tuple[str, ...], failures: int, processes: int
+) -> None:
+    if "-n2" in options:
+        pytest.importorskip("xdist", reason="it makes workers")
+    pytester.makeconftest(NOTES)
+    pytester.makepyfile(test_it=RACES)
+    # What the file says of workers is not for a replay.
+    pytester.makeini("[pytest]\naddopts = --junitxml=report.xml")
+    result = pytester.runpytest_subprocess("--sim", *options)
+    result.assert_outcomes(failed=failures)
+    assert result.stdout.str().count("in a fresh process it fails in the same way") == failures
+    # Each replay has a process of its own, and none of them imported what could be imported before.
+    assert len(set(noted(pytester, "replayed.txt"))) == failures
+    sessions = 1 if "-n2" not in options else 3
+    assert len(noted(pytester, "imported.txt")) == sessions + processes
+    assert (pytester.path / "report.xml").read_text().count("<failure") == failures
+    for pid in {*noted(pytester, "imported.txt"), *noted(pytester, "replayed.txt")}:
+        wait_for_end(pid)
+
+
+def test_no_process_where_nothing_fails_or_nobody_asks(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(NOTES)
+    pytester.makepyfile(test_it=RACES.replace("assert not task", "assert task or not task"))
+    pytester.runpytest_subprocess("--sim").assert_outcomes(passed=6)
+    assert len(noted(pytester, "imported.txt")) == 1
+    pytester.makepyfile(test_it=RACES)
+    for options in (["--sim-no-confirm"], ["-o", "sim_confirm=false"]):
+        result = pytester.runpytest_subprocess("--sim", *options)
+        result.assert_outcomes(failed=6)
+        result.stdout.no_fnmatch_line("*in a fresh process*")
+    assert len(noted(pytester, "imported.txt")) == 3
+
+
+def test_a_replay_that_ends_its_process_says_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        "import os\nif 'SIMLOOP_SIGNATURE_FILE' in os.environ: os._exit(1 + 1)\nasync def test_it(): assert 0"
+    )
+    result = pytester.runpytest("--sim")
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*in a fresh process*")
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_it_ends_with_the_session_in_whatever_way_that_ends(pytester: pytest.Pytester, end: signal.Signals) -> None:
+    """In the middle of a replay that never ends."""
+    pytester.makepyfile(
+        test_it="""
+        import os, signal
+        if "SIMLOOP_SIGNATURE_FILE" in os.environ:
+            with open("told", "w") as file:
+                file.write(f"{os.getpid()} {os.getppid()}")
+            signal.pause()
+        async def test_it(): assert 0
+        """
+    )
+    os.mkfifo(pytester.path / "told")
+    session = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "--sim", "-p", "no:cacheprovider"],
+        cwd=pytester.path,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    pids = [int(pid) for pid in (pytester.path / "told").read_text().split()]
+    assert len(pids) == 2
+    session.send_signal(end)
+    session.wait(30)
+    for pid in pids:
+        wait_for_end(pid)
+
+
+def wait_for_end(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    assert select.select([descriptor], [], [], 30)[0]
+    os.close(descriptor)
