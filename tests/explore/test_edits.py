@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import examples
 
 import simloop
 from simloop.choices.choices import Choices
@@ -177,7 +178,7 @@ def failure_of(body: Body) -> simloop.Failure:
     return FOUND[body]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(body=st.sampled_from(BODIES), edits=st.lists(st.sampled_from(EDITS), min_size=1, max_size=4))
 def test_a_saved_failure_survives_edits_before_it(body: Body, edits: list[Body]) -> None:
     saved = failure_of(body)

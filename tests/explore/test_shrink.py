@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from sizes import examples
 
 import simloop
 from simloop.choices.choices import Choices, Decide
@@ -72,7 +73,7 @@ def fails_as(main: Main, wanted: Signature) -> Callable[[Schedule], tuple[bool, 
     return still_fails
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(tasks=PROGRAMS, seed=st.integers(1, 2**16))
 def test_what_is_shrunk_fails_alike_cannot_lose_anything_and_stays_as_it_is(tasks: list[list[Any]], seed: int) -> None:
     main = program(tasks)

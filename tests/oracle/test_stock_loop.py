@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import PROGRAMS, Machine
 from reference import Poll, RecordingLoop, ReferenceLoop
+from sizes import examples
 
 from simloop.choices.choices import Choices, Decide
 from simloop.choices.schedule import Schedule
@@ -38,7 +39,7 @@ def run_on(loop: Any, machine: Machine) -> str:
 
 # A cancelled open_connection() leaves its transport behind, on stock asyncio too.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(program=PROGRAMS, seed=st.integers(0, 2**32))
 def test_the_same_arrivals_give_the_same_steps_on_stock_asyncio(program: Any, seed: int) -> None:
     choices = Choices(seed, restless(seed))

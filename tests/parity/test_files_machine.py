@@ -18,6 +18,7 @@ from file_sides import Outcome, RealSide, SimSide, outcome
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from sizes import examples
 
 from simloop.kernel.files import Credentials
 from simloop.kernel.files.inodes import Regular
@@ -291,7 +292,7 @@ class NobodyMachine(FilesMachine):
 
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("SIMLOOP_EXAMPLES", "150")),
+    max_examples=examples(150),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

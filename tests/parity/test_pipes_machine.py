@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pipe_sides import RealPipes, SimPipes
+from sizes import examples
 
 MAX_FDS = 10
 WHICH = st.integers(0, MAX_FDS - 1)
@@ -197,7 +198,7 @@ def outcome(side: Any, name: str, *args: Any) -> Outcome:
 
 
 PipesMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("SIMLOOP_EXAMPLES", "150")),
+    max_examples=examples(150),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

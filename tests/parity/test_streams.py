@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import examples
 
 import simloop
 from simloop.choices.choices import Choices
@@ -82,7 +83,7 @@ def chunks_of(writes: list[int]) -> list[bytes]:
     return chunks
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(seed=SEEDS, there=WRITES, back=WRITES, reads=READS, sndbuf=BUFFER, rcvbuf=BUFFER, half=st.booleans())
 def test_a_stream_gives_out_what_was_put_in_then_ends_once(
     seed: int,
@@ -152,7 +153,7 @@ def test_a_stream_gives_out_what_was_put_in_then_ends_once(
     assert ledger.checks
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     seed=SEEDS,
     steps=st.lists(st.tuples(st.sampled_from(["send", "recv", "wait"]), st.integers(1, 40_000)), max_size=30),

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from parity_kernels import PATIENCE, Outcome, RealKernel, SimKernel, abort, have_ipv6, outcome, settled, taken_by_others
+from sizes import examples
 
 SOL, TCP, V6 = socket.SOL_SOCKET, socket.IPPROTO_TCP, socket.IPPROTO_IPV6
 V4_ADDRESSES = ("127.0.0.1", "0.0.0.0", "127.0.0.2")
@@ -439,5 +440,5 @@ class TcpMachine(RuleBasedStateMachine):
 
 TestTcpMachine = TcpMachine.TestCase
 TestTcpMachine.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(150), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

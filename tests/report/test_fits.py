@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from sizes import examples
 
 import simloop
 from simloop.choices.choices import Choices
@@ -19,7 +20,7 @@ from simloop.simulation.run import Outcome, execute
 NAMES = st.text("abc xyz_/:.→é", min_size=1, max_size=70)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(
     names=st.lists(NAMES, min_size=1, max_size=12),
     steps=st.integers(1, 30),
@@ -63,7 +64,7 @@ def test_any_report_fits(names: list[str], steps: int, seed: int, shrink_runs: i
         assert len(shown) <= 30
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=6))
 def test_a_command_can_be_pasted_as_it_is_shown(sizes: list[int]) -> None:
     words = [("abc-=:/" * size)[:size].replace("-", "a", 1) for size in sizes]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import examples
 
 import simloop
 from simloop.errors import EscapedSimulationError
@@ -85,7 +86,7 @@ def outcome(command: Any, options: dict[str, Any]) -> Any:
         return str(error)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(COMMANDS, OPTIONS)
 def test_it_comes_to_the_same_as_the_code_of_subprocess(command: Any, options: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:

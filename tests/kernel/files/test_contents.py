@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import examples
 
 from simloop.kernel.files import contents
 from simloop.kernel.files.contents import PAGE, Contents
@@ -28,7 +29,7 @@ def small_chunks() -> object:
 
 
 @given(st.binary(max_size=3 * CHUNK), st.lists(CALLS, max_size=12), AT, st.integers(0, 2 * CHUNK))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_as_one_string_of_bytes(real: bytes, calls: list[tuple[str, int, int]], start: int, count: int) -> None:
     file, model = Contents(real), bytearray(real)
     before = bytes(real)
