@@ -37,6 +37,7 @@ LAYERS = [
     {"simloop.report"},
     {"simloop.explore", "simloop.hookspecs"},
     {"simloop"},
+    {"simloop.__main__"},
     {"pytest_simloop"},
 ]
 ROOTS = [Path(package.__file__).parent for package in (simloop, pytest_simloop)]
