@@ -1,1 +1,1 @@
-"""For pytest to find `sizes`: the directory of a conftest is on the path of imports."""
+"""For pytest to find `sizes` and `fakes`: the directory of a conftest is on the path of imports."""

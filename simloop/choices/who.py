@@ -34,8 +34,8 @@ class Who(str):
     >>> who = Who("db:/var/log:3")
     >>> who.host, who.place, who.path, who.part
     ('db', '/var/log:3', '/var/log', '3')
-    >>> Who("serve.read#2~recv#3").task
-    'serve.read#2'
+    >>> Who("serve.read#2~recv#3").task, Who("serve.read#2~recv#3").function
+    ('serve.read#2', 'recv')
     """
 
     __slots__ = ()
@@ -44,6 +44,11 @@ class Who(str):
     def task(self) -> str:
         """The path of the task, where a task asks."""
         return self.partition("~")[0]
+
+    @property
+    def function(self) -> str:
+        """The function in which the task waits; empty where that is not a part of the name."""
+        return self.partition("~")[2].partition("#")[0]
 
     @property
     def host(self) -> str:

@@ -290,9 +290,9 @@ def tell_point(point: Point, value: int) -> str:
 
 
 def _outside_cancellation(who: str, value: int) -> str:
-    task, _, waits_in = who.partition("~")
-    where = f" while it waits in {waits_in.partition('#')[0]}()" if waits_in else ""
-    return f"task {task} is cancelled from outside{where}"
+    asked = Who(who)
+    where = f" while it waits in {asked.function}()" if asked.function else ""
+    return f"task {asked.task} is cancelled from outside{where}"
 
 
 def _race(who: str, value: int) -> str:
@@ -312,7 +312,7 @@ _KINDS: dict[str, Callable[[str, int], str]] = {
     "disk.crash": lambda who, value: f"a power cut loses or tears {who}",
     "disk.journal": lambda who, value: f"a power cut undoes changes of {who}",
     "disk.fault": lambda who, value: f"{who} fails, which is injected",
-    "host.crash": lambda who, value: f"the power of {who.partition(':')[0]} is cut {who.partition(':')[2]}".rstrip(),
+    "host.crash": lambda who, value: f"the power of {Who(who).host} is cut {Who(who).place}".rstrip(),
     "cpu.stall": lambda who, value: f"the loop is busy until timer {who} is due, or one of those after it",
     "timer.tie": lambda who, value: f"timer {who} comes after {_others(value)} due at the same time",
     "order.timer": lambda who, value: f"timer {who} comes after {_others(value)} due at the same time",

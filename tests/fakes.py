@@ -1,0 +1,57 @@
+"""What the kernel asks of others, in a few lines: answers at choice points, and a loop that has nothing but work."""
+
+from __future__ import annotations
+
+from simloop.choices.choices import Choices
+from simloop.kernel.process.pids import PidTable
+from simloop.kernel.process.process import Process
+from simloop.kernel.scheduler import Scheduler
+
+
+def answering(**answers: int) -> Choices:
+    """Returns choices that answer the first point of a kind as given, with _ for a dot, and all others with 0."""
+    return Choices(0, lambda who, kind, number, n: answers.get(kind.replace(".", "_"), 0) if number == 1 else 0)
+
+
+class FakeLoop:
+    """A loop whose turns are counted; it has work while `work` is above 0, one unit of it a turn."""
+
+    def __init__(self, scheduler: Scheduler, name: str, work: int = 0, log: list[str] | None = None) -> None:
+        # Without a host: nobody asks for one here.
+        self.process = Process(None, PidTable(), 1, name)  # type: ignore[arg-type]
+        self.process.loop = self
+        self.scheduler = scheduler
+        self.work = work
+        self.log = [] if log is None else log
+        self.last_turn = 0
+        self.timers: list[int] = []
+        scheduler.loops.append(self)
+
+    def takes_turns(self) -> bool:
+        return True
+
+    def has_work(self) -> bool:
+        return self.work > 0 or bool(self.timers and min(self.timers) <= self.scheduler.clock.now)
+
+    def deadline_ns(self) -> int | None:
+        return min(self.timers, default=None)
+
+    def deadlines_until(self, limit_ns: int) -> list[int]:
+        return [due for due in self.timers if due <= limit_ns]
+
+    def run_turn(self) -> None:
+        self.work -= 1
+        self.log.append(self.process.name)
+        self.scheduler.poll(self, 0)
+
+    def wants_to_return(self) -> bool:
+        return False
+
+    def is_done(self) -> bool:
+        return False
+
+    def lose_power(self) -> None:
+        raise AssertionError("nobody cuts the power here")
+
+    def idle_arrival(self) -> bool:
+        return False
