@@ -28,7 +28,9 @@ class Socket:
         self.powered = True
 
     def claim(self) -> Claim:
-        return Claim(self.ip, ":" in self.ip, False, *self.flags, listening=self.state == "LISTEN")
+        # __inet6_bind() makes a socket that is bound to one IPv6 address one for IPv6 only.
+        v6only = ":" in self.ip and self.ip != "::"
+        return Claim(self.ip, ":" in self.ip, v6only, *self.flags, listening=self.state == "LISTEN")
 
     def lose_power(self) -> None:
         self.powered = False
@@ -66,7 +68,7 @@ def test_any_free_port_is_one_of_the_ephemeral_ones_and_no_two_get_the_same() ->
         (Socket(reuse_port=True), Socket(), True),
         (Socket(reuse_address=True), Socket(reuse_address=True), False),
         (Socket("::"), Socket("0.0.0.0"), True),
-        (Socket("::1"), Socket("0.0.0.0"), True),
+        (Socket("::1"), Socket("0.0.0.0"), False),
     ],
 )
 def test_who_may_share_a_port(first: Socket, second: Socket, is_refused: bool) -> None:
