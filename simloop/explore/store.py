@@ -148,6 +148,24 @@ class _NewerError(Exception):
     """The file has a layout that only a newer simloop knows."""
 
 
+def read_file(path: Path) -> tuple[str, list[Saved]]:
+    """Returns the test that a file of a store is for, and its failures, newest first. Changes nothing. Raises
+    `ValueError` for a file that cannot be read; its message says what to do."""
+    try:
+        data = path.read_bytes()
+        test = json.loads(data)["test"]
+        if not isinstance(test, str):
+            raise TypeError("its test must be a string")
+        test.encode()  # JSON may hold half a character
+        return test, _parse(data, test)
+    except _NewerError:
+        raise ValueError(f"{path} was written by a newer simloop: upgrade pytest-simloop") from None
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, TokenError, RecursionError):
+        raise ValueError(f"{path} is damaged: delete it, nothing else is lost") from None
+
+
 def _parse(text: bytes, test: str) -> list[Saved]:
     """Raises `ValueError`, `TypeError`, `KeyError` or `TokenError` for what is not a whole file of `test`."""
     content = json.loads(text)

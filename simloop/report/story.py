@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from simloop.checks.waiting import inner_library, stack_of, users_place
-from simloop.choices.choices import Answer
+from simloop.choices.choices import Answer, Point
 from simloop.choices.who import Who
 from simloop.kernel.net.stream import Direction
 from simloop.kernel.process.delays import DELAYS, SEEN, STARTS
 from simloop.kernel.process.process import Process
 from simloop.kernel.process.threads import SimThread
-from simloop.kernel.scheduler import STREAKS
+from simloop.kernel.scheduler import TIME_SLICES
 from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import is_timeout, rivals_of, waiting_for
 from simloop.network.links import DELIVERIES
@@ -111,7 +111,7 @@ def _timer(handle: Any, name: Name) -> str:
 
 def _raced(answer: Answer, subject: Any, name: Name) -> str:
     which, after = divmod(answer.value - 1, 2)
-    due = subject.rivals_ns[which]
+    due = subject.contenders_ns[which]
     timer = next((found for loop in subject.scheduler.loops if (found := loop.timer_due(due)) is not None), None)
     until = _timer(timer, name) if timer is not None else "a timer"
     when = f"{'just after ' if after else ''}{until} was due"
@@ -221,9 +221,9 @@ def _reused(answer: Answer, subject: Any, name: Name) -> str:
 
 def _turn(answer: Answer, subject: Any, name: Name) -> str:
     names = [_process(loop.process.name) for loop in subject]
-    streak, which = divmod(answer.value, len(names))
+    which_slice, which = divmod(answer.value, len(names))
     others = " and ".join(name for at, name in enumerate(names) if at != which)
-    how = f"for {STREAKS[streak]} turns before" if streak else "before"
+    how = f"for {TIME_SLICES[which_slice]} turns before" if which_slice else "before"
     return f"{names[which]} ran {how} {others}"
 
 
@@ -277,4 +277,56 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "order.task": _step,
     "order.arrival": _arrived_first,
     "order.fd": _written_first,
+}
+
+
+def tell_point(point: Point, value: int) -> str:
+    """One sentence for a deviation of a schedule, as far as it can be told without the run."""
+    words = _KINDS.get(point.kind)
+    try:
+        return words(point.who, value) if words is not None else f"answered {value}"
+    except IndexError:  # of a release that had more answers
+        return f"answered {value}"
+
+
+def _outside_cancellation(who: str, value: int) -> str:
+    task, _, waits_in = who.partition("~")
+    where = f" while it waits in {waits_in.partition('#')[0]}()" if waits_in else ""
+    return f"task {task} is cancelled from outside{where}"
+
+
+def _race(who: str, value: int) -> str:
+    which, after = divmod(value - 1, 2)
+    when = "just after" if after else "until"
+    nth = f"timer {which + 1}" if which else "the next timer"
+    return f"what comes on {who} is delayed {when} {nth} is due"
+
+
+# How a point is told by its `who` and its value alone. `who` of a task is its name and what it waited in.
+_KINDS: dict[str, Callable[[str, int], str]] = {
+    "cancel": _outside_cancellation,
+    "net.deliver": lambda who, value: f"data on {who} arrive {_late(DELIVERIES[value])}",
+    "net.connect": lambda who, value: f"the connection attempt {who} arrives {DELIVERIES[value]}",
+    "net.race": _race,
+    "thread.race": _race,
+    "disk.crash": lambda who, value: f"a power cut loses or tears {who}",
+    "disk.journal": lambda who, value: f"a power cut undoes changes of {who}",
+    "disk.fault": lambda who, value: f"{who} fails, which is injected",
+    "host.crash": lambda who, value: f"the power of {who.partition(':')[0]} is cut {who.partition(':')[2]}".rstrip(),
+    "cpu.stall": lambda who, value: f"the loop is busy until timer {who} is due, or one of those after it",
+    "timer.tie": lambda who, value: f"timer {who} comes after {_others(value)} due at the same time",
+    "order.timer": lambda who, value: f"timer {who} comes after {_others(value)} due at the same time",
+    "poll.order": lambda who, value: f"{_connection(who)} is seen ready after {_others(value)}",
+    "thread.start": lambda who, value: f"thread {who} is started {DELAYS[value]}",
+    "thread.finish": lambda who, value: f"thread {who} is seen to have finished {DELAYS[value]}",
+    "process.turn": lambda who, value: "another process runs than the one that has waited longest",
+    "process.start": lambda who, value: f"{_process(who)} begins {STARTS[value]}",
+    "process.exit": lambda who, value: f"the end of {_process(who)} is seen {DELAYS[value]}",
+    "process.pid": lambda who, value: f"{_process(who)} gets a pid that one that is gone had before",
+    "signal": lambda who, value: f"signal {who} arrives {DELAYS[value]}",
+    "signal.seen": lambda who, value: f"signal {who} is seen by its loop {SEEN[value]} turns later",
+    "signal.merge": lambda who, value: f"signal {who} comes again before the first was seen, and so only once",
+    "order.task": lambda who, value: f"{_others(value)} overtake {who}, which was ready earlier",
+    "order.arrival": lambda who, value: f"what arrives at {who} comes before what was queued there",
+    "order.fd": lambda who, value: f"on {who} a descriptor's writer comes before its reader",
 }
