@@ -20,8 +20,11 @@ LINK = re.compile(
 
 #: Files of the project in a page's text, from its root or from that of the library.
 NAMED = re.compile(
-    r"`((?:simloop|pytest_simloop|tests|docs|benchmarks|examples|kernel|shims|loop|explore|report)/[\w./-]+)`"
+    r"`((?:simloop|pytest_simloop|tests|docs|benchmarks|examples"
+    r"|choices|kernel|network|world|loop|shims|checks|report|simulation|explore)/[\w./-]+)`"
 )
+#: Files that the architecture has a place for, and that are still to be written.
+PLANNED = {"kernel/net/udp.py", "kernel/net/unix.py", "network/rules.py", "shims/ssl.py"}
 
 
 def test_python_of_all_pages(tmp_path: Path) -> None:
@@ -39,6 +42,7 @@ def test_python_of_all_pages(tmp_path: Path) -> None:
     assert child.returncode == 0, child.stdout + child.stderr
 
 
+@pytest.mark.skipif(sys.version_info[:2] != (3, 13), reason="pages show what Python 3.13 prints")
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
 def test_commands_of_a_page(page: Path, tmp_path: Path) -> None:
     play(page.read_text(), tmp_path)
@@ -54,8 +58,8 @@ def test_links_into_the_repository(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_files_that_a_page_names(page: Path) -> None:
     for path in NAMED.findall(page.read_text()):
-        found = [ROOT / path, ROOT / "simloop" / path, page.parent / path]
-        assert any(each.exists() for each in found), f"{name_of(page)} names {path}"
+        exists = any(each.exists() for each in (ROOT / path, ROOT / "simloop" / path, page.parent / path))
+        assert exists != (path in PLANNED), f"{name_of(page)} names {path}"
 
 
 # --- the machinery can fail ---------------------------------------------------------------------------
