@@ -17,13 +17,12 @@ from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, Clock
 
 DEFAULT_MAX_TIME = 86_400.0
 DEFAULT_MAX_STALL = 0.05
-#: How many of the armed timers an arrival may race, the next ones.
-RIVALS = 8
+#: So many of the armed timers, the next ones, may be contenders of an arrival's timer race.
+CONTENDERS_MAX = 8
 
-
-# For how many turns in a row a process may run while others have something to do, too: its step is short, theirs are
-# long, or their processor is busy.
-STREAKS = (1, 2, 4, 8, 16)
+# Time slices (quanta), in turns: so many in a row a process may run while others have work, too. Its step is short,
+# theirs are long, or their processor is busy.
+TIME_SLICES = (1, 2, 4, 8, 16)
 
 
 class Task(Protocol):
@@ -84,19 +83,19 @@ class Runnable(Protocol):
 _JUST_AFTER_NS = MILLISECOND + 100 * MICROSECOND
 
 
-class Race(NamedTuple):
+class TimerRace(NamedTuple):
     """What a point of a race is about: what arrives, and the times of the timers that it may meet."""
 
     scheduler: Scheduler
     subject: object
-    rivals_ns: list[int]
+    contenders_ns: list[int]
 
 
 class Scheduler:
     """Runs the turns of one world, and moves its clock."""
 
     __slots__ = (
-        "_blocked", "_driver", "_end_ns", "_explain_deadlock", "_sequence", "_streak", "_streaking", "arrivals",
+        "_blocked", "_driver", "_end_ns", "_explain_deadlock", "_sequence", "_slice_left", "_slice_owner", "arrivals",
         "choices", "clock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "turn",
     )  # fmt: skip
 
@@ -122,9 +121,9 @@ class Scheduler:
         self.parked: list[tuple[Callable[[], bool], Callable[[], None]]] = []
         self._blocked: list[Task] = []
         self._sequence = count()
-        # Which process runs some turns in a row, and how many of them are left.
-        self._streaking: Runnable = _NOBODY
-        self._streak = 0
+        # The process that has a time slice, and how many turns of it are left.
+        self._slice_owner: Runnable = _NOBODY
+        self._slice_left = 0
         self._driver: Runnable | None = None
         #: Whether any loop has ever had something that may arrive while nothing else does.
         self.idle_arrivals = False
@@ -156,24 +155,26 @@ class Scheduler:
         times = {
             due for loop in self.loops if loop.takes_turns() for due in loop.deadlines_until(end_ns) if due > start_ns
         }
-        return sorted(times)[:RIVALS] if times else []
+        return sorted(times)[:CONTENDERS_MAX] if times else []
 
-    def race(self, who: str, which: int, kind: str, due_ns: int, slack_ns: int, subject: object) -> int | None:
+    def timer_race(self, who: str, which: int, kind: str, due_ns: int, slack_ns: int, subject: object) -> int | None:
         """The `which`-th thing that comes from `who` arrives at `due_ns`, may be late by up to `slack_ns`, and so meet
         a timer that is armed: ask which, if there are any. Returns when it arrives then, or None: no such lateness.
 
         Odd answers let it arrive with a timer (so that its callbacks run before the timer's in one turn), even ones
         just after the timer has fired.
         """
-        rivals = self.timers(due_ns, due_ns + slack_ns - _JUST_AFTER_NS)
-        if not rivals:
+        contenders = self.timers(due_ns, due_ns + slack_ns - _JUST_AFTER_NS)
+        if not contenders:
             return None
         # Its number is part of the name: how many before it found a timer armed changes with every edit.
-        answer = self.choices.choose(f"{who}{which}", kind, 1 + 2 * len(rivals), Race(self, subject, rivals))
+        answer = self.choices.choose(
+            f"{who}{which}", kind, 1 + 2 * len(contenders), TimerRace(self, subject, contenders)
+        )
         if not answer:
             return None
-        rival, after = divmod(answer - 1, 2)
-        return rivals[rival] + (_JUST_AFTER_NS if after else MICROSECOND)
+        which_timer, after = divmod(answer - 1, 2)
+        return contenders[which_timer] + (_JUST_AFTER_NS if after else MICROSECOND)
 
     def _deliver(self) -> None:
         now = self.clock.now
@@ -324,23 +325,23 @@ class Scheduler:
         return loop.takes_turns() and not loop.process.stopped and loop.process not in self._blocked
 
     def _choose(self, waiting: list[Runnable]) -> Runnable:
-        if self._streak and self._streaking in waiting:
-            self._streak -= 1
-            return self._streaking
-        self._streak = 0
+        if self._slice_left and self._slice_owner in waiting:
+            self._slice_left -= 1
+            return self._slice_owner
+        self._slice_left = 0
         if len(waiting) == 1:
             return waiting[0]
         waiting.sort(key=lambda loop: loop.last_turn)
-        answer = self.choices.choose("world", "process.turn", len(waiting) * len(STREAKS), waiting)
-        streak, which = divmod(answer, len(waiting))
-        self._streak = STREAKS[streak] - 1
-        self._streaking = waiting[which]
+        answer = self.choices.choose("world", "process.turn", len(waiting) * len(TIME_SLICES), waiting)
+        which_slice, which = divmod(answer, len(waiting))
+        self._slice_left = TIME_SLICES[which_slice] - 1
+        self._slice_owner = waiting[which]
         return waiting[which]
 
-    def favour(self, loop: Runnable, turns: int) -> None:
+    def grant_time_slice(self, loop: Runnable, turns: int) -> None:
         """Let `loop` have the next turns, so many of them, as long as it has something to do."""
         if turns:
-            self._streaking, self._streak = loop, turns
+            self._slice_owner, self._slice_left = loop, turns
 
     def _turn_of(self, loop: Runnable) -> None:
         loop.run_turn()

@@ -8,7 +8,7 @@ from typing import Any
 
 from simloop.choices.who import nth
 from simloop.kernel.clock import SECOND
-from simloop.kernel.scheduler import RIVALS
+from simloop.kernel.scheduler import CONTENDERS_MAX
 from simloop.loop.tasks import innermost, path_of, task_of
 
 #: How far into a heap of timers it is worth looking for the next few.
@@ -88,7 +88,7 @@ def due_until(heap: list[Any], limit_ns: int) -> list[int]:
 
 def rivals_of(heap: list[Any], now_ns: int, slack_ns: int) -> list[int]:
     """The next few times at which timers of a heap become due, within `slack_ns`."""
-    return sorted({due for due in due_until(heap, now_ns + slack_ns) if due > now_ns})[:RIVALS]
+    return sorted({due for due in due_until(heap, now_ns + slack_ns) if due > now_ns})[:CONTENDERS_MAX]
 
 
 def timer_due(heap: list[Any], due_ns: int) -> Any:

@@ -47,9 +47,11 @@ class Link:
             choices.note(who, answer)
         return answer
 
-    def race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:
-        """The timer that a packet meets, if it is late by so much; see `Scheduler.race`."""
-        return scheduler.race(who, which, "net.race", scheduler.clock.now + self.latency_ns, self.jitter_ns, subject)
+    def timer_race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:
+        """The timer that a packet meets, if it is late by so much; see `Scheduler.timer_race`."""
+        return scheduler.timer_race(
+            who, which, "net.race", scheduler.clock.now + self.latency_ns, self.jitter_ns, subject
+        )
 
     def carry(
         self, scheduler: Scheduler, answer: int, raced: int | None, size: int, deliver: Callable[[], None]

@@ -14,7 +14,7 @@ from simloop.kernel.net.stream import Direction
 from simloop.kernel.process.delays import DELAYS, SEEN, STARTS
 from simloop.kernel.process.process import Process
 from simloop.kernel.process.threads import SimThread
-from simloop.kernel.scheduler import STREAKS
+from simloop.kernel.scheduler import TIME_SLICES
 from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import is_timeout, rivals_of, waiting_for
 from simloop.network.links import DELIVERIES
@@ -111,7 +111,7 @@ def _timer(handle: Any, name: Name) -> str:
 
 def _raced(answer: Answer, subject: Any, name: Name) -> str:
     which, after = divmod(answer.value - 1, 2)
-    due = subject.rivals_ns[which]
+    due = subject.contenders_ns[which]
     timer = next((found for loop in subject.scheduler.loops if (found := loop.timer_due(due)) is not None), None)
     until = _timer(timer, name) if timer is not None else "a timer"
     when = f"{'just after ' if after else ''}{until} was due"
@@ -221,9 +221,9 @@ def _reused(answer: Answer, subject: Any, name: Name) -> str:
 
 def _turn(answer: Answer, subject: Any, name: Name) -> str:
     names = [_process(loop.process.name) for loop in subject]
-    streak, which = divmod(answer.value, len(names))
+    which_slice, which = divmod(answer.value, len(names))
     others = " and ".join(name for at, name in enumerate(names) if at != which)
-    how = f"for {STREAKS[streak]} turns before" if streak else "before"
+    how = f"for {TIME_SLICES[which_slice]} turns before" if which_slice else "before"
     return f"{names[which]} ran {how} {others}"
 
 

@@ -26,7 +26,7 @@ from simloop.kernel.ipc.pipes import PAGE
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.kernel.process.process import ProcessGone
 from simloop.shims.os.descriptors import view_of
-from simloop.shims.os.paths import inside, named, ours, pay
+from simloop.shims.os.paths import charge, current_world, named, ours
 from simloop.shims.os.paths import open as open_path
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import read_unless_empty, write_unless_full
@@ -57,7 +57,7 @@ class SimFileIO(real_FileIO):
         closefd: bool = True,
         opener: Callable[[Any, int], int] | None = None,
     ) -> None:
-        world = inside()
+        world = current_world()
         if world is None:
             raise WorldError("a simulated file can only be opened inside a run")
         if self._fd >= 0:
@@ -128,12 +128,12 @@ class SimFileIO(real_FileIO):
         return flags | os.O_CLOEXEC
 
     def _call(self, call: Callable[..., Any], *args: Any) -> Any:
-        # As `do`, for the hot path: nothing here has a name to put into an error.
+        # As `syscall`, for the hot path: nothing here has a name to put into an error.
         try:
             return call(*args)
         finally:
-            if self._fs.disk.owed_ns:
-                pay(self._world, self._fs)
+            if self._fs.disk.deferred_ns:
+                charge(self._world, self._fs)
 
     def _checked(self) -> Description | Unseekable:
         """What the descriptor stands for now: somebody may have closed it, or put another file there."""
@@ -179,8 +179,8 @@ class SimFileIO(real_FileIO):
         try:
             return file.read_into(view_of(buffer))
         finally:
-            if self._fs.disk.owed_ns:
-                pay(self._world, self._fs)
+            if self._fs.disk.deferred_ns:
+                charge(self._world, self._fs)
 
     def read(self, size: int | None = -1, /) -> bytes | None:  # type: ignore[override]
         file = self._checked_reads()
@@ -219,8 +219,8 @@ class SimFileIO(real_FileIO):
         try:
             return file.write(view_of(data))
         finally:
-            if self._fs.disk.owed_ns:
-                pay(self._world, self._fs)
+            if self._fs.disk.deferred_ns:
+                charge(self._world, self._fs)
 
     def truncate(self, size: int | None = None, /) -> int:
         file = self._checked_writes()
@@ -341,7 +341,7 @@ class _Chooses(type(real_FileIO)):  # type: ignore[misc]
         return type(name, made_of, namespace, **keywords)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        world = inside()
+        world = current_world()
         file = args[0] if args else kwargs.get("file")
         if isinstance(file, bool) and args:
             args = (_number(file), *args[1:])
@@ -384,7 +384,7 @@ def open(
     closefd: bool = True,
     opener: Callable[[Any, int], int] | None = None,
 ) -> Any:
-    world = inside()
+    world = current_world()
     if isinstance(file, bool):
         file = _number(file)
     name = file if isinstance(file, int) else named(file) if world is not None else None
@@ -454,7 +454,7 @@ _real_open_code = io.open_code
 
 
 def open_code(path: Any) -> Any:
-    if inside() is None or not isinstance(path, str):
+    if current_world() is None or not isinstance(path, str):
         return _real_open_code(path)
     return open(path, "rb")
 
@@ -463,7 +463,7 @@ def _on_real_files(function: Callable[..., Any]) -> Callable[..., Any]:
     """Source lines for tracebacks are the interpreter's own affair, and kept from run to run: they are real."""
 
     def shim(*args: Any) -> Any:
-        world: World | None = inside()
+        world: World | None = current_world()
         if world is None:
             return function(*args)
         world.reaching_out = True

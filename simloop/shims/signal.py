@@ -18,8 +18,8 @@ from typing import Any
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
 from simloop.kernel.ipc.pipes import End
-from simloop.kernel.process.delays import SEEN, later
-from simloop.kernel.process.exits import INIT_PID, meant
+from simloop.kernel.process.delays import SEEN, schedule_delayed
+from simloop.kernel.process.exits import INIT_PID, signal_targets
 from simloop.kernel.process.process import Process, State
 from simloop.kernel.process.signals import Effects, disposition, generate, name_of, set_mask
 from simloop.sources import calling_frame
@@ -109,7 +109,7 @@ def kill(pid: int, sig: int, /) -> None:
         return
     if pid == INIT_PID:
         return  # it gets only signals that it has handlers for (kill(2))
-    targets = meant(world.current, pid)
+    targets = signal_targets(world.current, pid)
     if not 0 <= sig < _signal.NSIG:
         raise fail(errno.EINVAL)
     if sig == 0:
@@ -139,7 +139,7 @@ def send(world: World, process: Process, number: int) -> None:
 def send_later(world: World, process: Process, number: int) -> None:
     """The same from outside of the world: when it comes is a choice."""
     who = f"{process.name} {name_of(number)}"
-    later(process, world.scheduler, "signal", who, process, lambda: send(world, process, number))
+    schedule_delayed(process, world.scheduler, "signal", who, process, lambda: send(world, process, number))
 
 
 def _effects(world: World) -> Effects:
@@ -376,17 +376,17 @@ class _Timer:
     def disarm(self) -> None:
         self._armed = False
 
-    def left(self) -> tuple[float, float]:
+    def remaining(self) -> tuple[float, float]:
         """Seconds until it fires, and its interval."""
-        left = max(self._due_ns - self._world.scheduler.clock.now, 1_000) if self._armed else 0
-        return left / SECOND, self._interval_ns / SECOND if self._armed else 0.0
+        remaining = max(self._due_ns - self._world.scheduler.clock.now, 1_000) if self._armed else 0
+        return remaining / SECOND, self._interval_ns / SECOND if self._armed else 0.0
 
 
 def alarm(seconds: int, /) -> int:
     if active.world() is None:
         return _real_alarm(seconds)
-    left: float = setitimer(_signal.ITIMER_REAL, seconds)[0]
-    return math.ceil(left)
+    remaining: float = setitimer(_signal.ITIMER_REAL, seconds)[0]
+    return math.ceil(remaining)
 
 
 def setitimer(which: int, seconds: float, interval: float = 0.0, /) -> Any:
@@ -409,7 +409,7 @@ def getitimer(which: int, /) -> Any:
     if which != _signal.ITIMER_REAL:
         raise active.escape("a timer of CPU time", "use signal.ITIMER_REAL, loop.call_later or asyncio.timeout")
     timer: _Timer | None = world.current.timer
-    return timer.left() if timer is not None else (0.0, 0.0)
+    return timer.remaining() if timer is not None else (0.0, 0.0)
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [

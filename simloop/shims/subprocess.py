@@ -21,7 +21,7 @@ from simloop.kernel.errors import fail
 from simloop.kernel.files import Credentials, FileCalls
 from simloop.kernel.files.inodes import Regular
 from simloop.kernel.process.process import Process
-from simloop.shims.os.paths import do
+from simloop.shims.os.paths import syscall
 from simloop.shims.os.processes import Kept, may_join, waitpid
 from simloop.shims.patch import builtin
 from simloop.sources import call_site
@@ -63,11 +63,11 @@ def _why_not(world: World, path: str) -> int:
     """What execve(2) says of a file that nobody plays."""
     calls = world.files()
     try:
-        mode = do(world, calls.stat, path).mode
-        do(world, calls.access, path, os.X_OK)
+        mode = syscall(world, calls.stat, path).mode
+        syscall(world, calls.access, path, os.X_OK)
         if not S_ISREG(mode):
             return errno.EACCES
-        description = do(world, calls.open, path, os.O_RDONLY)
+        description = syscall(world, calls.open, path, os.O_RDONLY)
     except OSError as error:
         return error.errno or errno.ENOENT
     try:
@@ -118,7 +118,7 @@ def _directory(world: World, cwd: str) -> str:
     own = world.files()
     probe = FileCalls(own.fs, world.current, own.credentials)
     probe.cwd = own.cwd
-    do(world, probe.chdir, cwd)
+    syscall(world, probe.chdir, cwd)
     return probe.cwd.path
 
 
@@ -371,7 +371,7 @@ def _acted_on(world: World, actions: Iterable[tuple[Any, ...]]) -> dict[int, Fil
     for kind, fd, *rest in actions:
         if kind == os.POSIX_SPAWN_OPEN:
             path, flags, mode = rest
-            files[fd] = do(world, world.files().open, _text(path), flags, mode)
+            files[fd] = syscall(world, world.files().open, _text(path), flags, mode)
             kept[fd] = True
         elif kind == os.POSIX_SPAWN_CLOSE:
             files.pop(fd, None)

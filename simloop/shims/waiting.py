@@ -88,10 +88,10 @@ def write_unless_full(world: World, file: Unseekable, data: memoryview) -> int |
 
 def wait_for_partner(world: World, file: File) -> None:
     """open(2) of a fifo "blocks until the other end is also opened" (fifo(7))."""
-    if not isinstance(file, End) or file.flags & os.O_NONBLOCK or file.has_met():
+    if not isinstance(file, End) or file.flags & os.O_NONBLOCK or file.has_partner():
         return
     try:
-        world.block(file.has_met)
+        world.block(file.has_partner)
     except BaseException:
         file.close()
         raise

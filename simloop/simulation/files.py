@@ -76,11 +76,11 @@ class SimFiles:
     def profile(self) -> str:
         """Disk model, by which a power cut loses what was not synced: ``ext4-ordered`` (the default) as ext4 does with
         its own defaults, ``posix`` whatever fsync(2) does not rule out."""
-        return self._fs.disk.profile
+        return self._fs.disk.model
 
     @profile.setter
     def profile(self, name: str) -> None:
-        self._fs.disk.profile = name
+        self._fs.disk.model = name
 
     @property
     def capacity(self) -> int | None:
@@ -192,12 +192,12 @@ class SimFiles:
     def _quietly(self) -> Iterator[None]:
         """Nobody is told, nothing fails, no time passes, and the disk is large enough."""
         fs, disk = self._fs, self._fs.disk
-        before = fs.on_change, disk.faults, disk.capacity, disk.owed_ns
+        before = fs.on_change, disk.faults, disk.capacity, disk.deferred_ns
         fs.on_change, disk.faults, disk.capacity = None, [], None
         try:
             yield
         finally:
-            fs.on_change, disk.faults, disk.capacity, disk.owed_ns = before
+            fs.on_change, disk.faults, disk.capacity, disk.deferred_ns = before
 
     # --- faults ---------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from simloop.kernel.ipc.pipes import End
 from simloop.kernel.process.delays import RACE_NS, STARTS, delay
 from simloop.kernel.process.exits import exit_status
 from simloop.kernel.process.process import Process
-from simloop.kernel.scheduler import STREAKS, Runnable
+from simloop.kernel.scheduler import TIME_SLICES, Runnable
 from simloop.loop.runner import ProcessRunner, exit_code
 from simloop.shims.subprocess import environment
 from simloop.simulation.shell import Shell
@@ -372,7 +372,7 @@ class Programs:
         scheduler = self._world.scheduler
         # Between fork(2) and its first step it loads what it needs, which takes one process longer than another.
         answer = scheduler.choices.choose(process.name, "process.start", len(STARTS), process)
-        at_once = 0 < answer <= len(STREAKS)
+        at_once = 0 < answer <= len(TIME_SLICES)
         begin: Callable[[], None]
         if program.is_silent:
             # Nobody handles signals there, as Python does with the one of Ctrl-C.
@@ -381,13 +381,13 @@ class Programs:
             )
             begin = partial(self._end, process, program.status)
         else:
-            begin = partial(self._begin, process, argv, program, STREAKS[answer - 1] if at_once else 0)
+            begin = partial(self._begin, process, argv, program, TIME_SLICES[answer - 1] if at_once else 0)
         if not answer:
             scheduler.at(scheduler.clock.now + _START_NS, begin)
         elif at_once:
             scheduler.at(scheduler.clock.now, begin)
         else:
-            delay(scheduler, answer - len(STREAKS), _START_NS, begin)
+            delay(scheduler, answer - len(TIME_SLICES), _START_NS, begin)
 
     def _begin(self, process: Process, argv: list[str], program: SimProgram, turns: int) -> None:
         if not process.alive:
@@ -396,7 +396,7 @@ class Programs:
         body: Any = SimProcess(process, argv)._run(program.main)
         body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
         hosted = ProcessRunner(world, process, body, partial(self._ended, process))
-        world.scheduler.favour(hosted.loop, turns)
+        world.scheduler.grant_time_slice(hosted.loop, turns)
 
     def _end(self, process: Process, status: int, raced: bool = False) -> None:
         """A silent program has nothing to do but to end. When it has begun was a choice, and so that is now; or with a
@@ -410,7 +410,7 @@ class Programs:
             scheduler.when(lambda: not process.stopped, end)
             return
         if not raced and scheduler.any_timers():
-            due = scheduler.race(f"{process.name} ", 0, "thread.race", scheduler.clock.now, RACE_NS, process)
+            due = scheduler.timer_race(f"{process.name} ", 0, "thread.race", scheduler.clock.now, RACE_NS, process)
             if due is not None:
                 scheduler.at(due, partial(self._end, process, status, True))
                 return

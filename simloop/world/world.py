@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from simloop.choices.choices import Choices
 from simloop.errors import ConfigurationError, EscapedSimulationError, SimulationError
 from simloop.kernel.descriptors import File
-from simloop.kernel.files import Below, Credentials, FileCalls, FileSystem, real_cwd
+from simloop.kernel.files import Credentials, FileCalls, FileSystem, LowerLayer, real_cwd
 from simloop.kernel.files.crash import lose_power
 from simloop.kernel.host import Host
 from simloop.kernel.process.exits import end
@@ -39,7 +39,7 @@ class World:
     """Everything below the event loops of one run."""
 
     __slots__ = (
-        "_below", "_programs", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape",
+        "_lower", "_programs", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape",
         "max_steps", "network", "observer", "own_threads", "processes", "profile", "reaching_out", "root", "scheduler",
         "steps", "threads", "userland",
     )  # fmt: skip
@@ -79,7 +79,7 @@ class World:
         #: Told of everything that happens, if the run is traced; set by `watch`.
         self.observer: Observer | None = None
         self._random: Random | None = None
-        self._below: Below | None = None
+        self._lower: LowerLayer | None = None
         self._workers: dict[int, tuple[object, Workers]] = {}
         #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
         self.escape: SimulationError | None = None
@@ -306,11 +306,11 @@ class World:
     def fs(self, host: Host) -> FileSystem:
         """The files of `host`."""
         if host.fs is None:
-            if self._below is None:
-                self._below = Below()
+            if self._lower is None:
+                self._lower = LowerLayer()
             clock, choices = self.scheduler.clock, self.choices
             host.fs = FileSystem(
-                clock, self._below, name=host.name, entropy=lambda size: choices.entropy.randbytes(size)
+                clock, self._lower, name=host.name, entropy=lambda size: choices.entropy.randbytes(size)
             )
             if self.observer is not None:
                 host.fs.observer = self.observer

@@ -20,7 +20,7 @@ from typing import Any
 
 from simloop.kernel.clock import Clock
 from simloop.kernel.descriptors import DescriptorTable
-from simloop.kernel.files import Below, Credentials, Description, FileCalls, FileSystem
+from simloop.kernel.files import Credentials, Description, FileCalls, FileSystem, LowerLayer
 
 Outcome = tuple[Any, ...]
 
@@ -194,7 +194,7 @@ class SimSide:
     """A simulated host, over a real directory that stays as it is."""
 
     def __init__(self, root: Path, credentials: Credentials) -> None:
-        self.fs = FileSystem(Clock(), Below())
+        self.fs = FileSystem(Clock(), LowerLayer())
         self.descriptors = DescriptorTable()
         self.calls = FileCalls(self.fs, self.descriptors, credentials)
         self.base = self.descriptors.open(self.calls.open(str(root / "base"), os.O_RDONLY | os.O_DIRECTORY))

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 
-from simloop.kernel.files.below import Below, real_cwd
 from simloop.kernel.files.calls import Entry, FileCalls
 from simloop.kernel.files.crash import lose_power
 from simloop.kernel.files.description import Description, Stat
@@ -27,10 +26,10 @@ from simloop.kernel.files.devices import UnsimulatedFileError
 from simloop.kernel.files.disk import Disk, DiskTiming
 from simloop.kernel.files.faults import Effect, Fault, is_injected
 from simloop.kernel.files.filesystem import FileSystem
+from simloop.kernel.files.lower import LowerLayer, real_cwd
 from simloop.kernel.files.resolve import Credentials
 
 __all__ = [
-    "Below",
     "Credentials",
     "Description",
     "Disk",
@@ -40,6 +39,7 @@ __all__ = [
     "Fault",
     "FileCalls",
     "FileSystem",
+    "LowerLayer",
     "Stat",
     "UnsimulatedFileError",
     "is_injected",

@@ -71,7 +71,7 @@ class FileCalls(XattrCalls):
                     self.credentials.strip(inode)
                     self.fs.truncate(inode, 0, inode.path)
                 else:
-                    inode.contents  # noqa: B018  what is below is read now, or fails now
+                    inode.contents  # noqa: B018  the lower layer is read now, or fails now
             except OSError:
                 description.close()
                 raise
@@ -312,9 +312,14 @@ class FileCalls(XattrCalls):
 
     def _move(self, old: Last, new: Last, inode: Inode, target: Inode | None) -> None:
         forced = None
-        if isinstance(inode, Regular) and isinstance(target, Regular) and inode.pending.dirty and self.fs.disk.journals:
+        if (
+            isinstance(inode, Regular)
+            and isinstance(target, Regular)
+            and inode.writeback.dirty
+            and self.fs.disk.journals
+        ):
             # ext4_rename() calls ext4_alloc_da_blocks() where something is replaced.
-            forced = Forced(inode, inode.pending.dirty.copy(), inode.contents.size)
+            forced = Forced(inode, inode.writeback.dirty.copy(), inode.contents.size)
         self.fs.note(
             EntryChange(old.directory, old.name, inode, None),
             EntryChange(new.directory, new.name, target, inode),

@@ -1,7 +1,7 @@
 """A power cut: which of what was never synced is on the disk when the machine comes back.
 
 Whatever may go either way is a choice; 0 always means that nothing is lost. What may go which way is the
-profile's affair:
+disk model's affair:
 
 `ext4-ordered`
     Operations on names, attributes and sizes are journalled: they survive up to some moment, and none after it. One
@@ -63,7 +63,7 @@ def lose_power(fs: FileSystem, choices: Choices) -> None:
             _lose_data(fs, file, choices)
         else:
             fs.written.pop(file.ino, None)
-        file.pending.settled(file.contents)
+        file.writeback.mark_durable(file.contents)
     fs.restarted()
 
 
@@ -132,43 +132,43 @@ def _tie(tied: dict[object, object], groups: dict[object, list[Change]], one: ob
 
 
 def _lose_data(fs: FileSystem, file: Regular, choices: Choices) -> None:
-    pending, contents = file.pending, file.contents
-    saved = pending.saved()
-    for low, high in pending.lost:
+    writeback, contents = file.writeback, file.contents
+    on_disk = writeback.disk_pages()
+    for low, high in writeback.failed_pages:
         for page in range(low, high):
-            put(contents, page, saved.get(page))
-    if not pending.dirty:
+            put(contents, page, on_disk.get(page))
+    if not writeback.dirty:
         return
-    if fs.disk.journals and fs.now() - pending.since_ns > WRITEBACK_NS:
+    if fs.disk.journals and fs.now() - writeback.since_ns > WRITEBACK_NS:
         return
     who = f"{fs.name}:{file.path}"
 
     def lose(page: int, answer: int) -> None:
         if answer:
             new = contents.read(page * PAGE, PAGE)
-            put(contents, page, saved.get(page) if answer == 1 else torn(saved.get(page, b""), new, answer))
+            put(contents, page, on_disk.get(page) if answer == 1 else torn(on_disk.get(page, b""), new, answer))
 
     def ask(page: int) -> int:
         # What the disk never had cannot be torn in ext4: the block becomes part of the file once it is written.
-        whole = fs.disk.journals and page not in saved
+        whole = fs.disk.journals and page not in on_disk
         return choices.order(f"{who}:{page}", "disk.crash", 2 if whole else PAGE_ANSWERS, file)
 
     if fs.disk.journals:
         _lose_ordered(file, who, choices, ask, lose)
         return
-    shorter = contents.size != pending.disk_size and choices.order(f"{who}:size", "disk.crash", 2, file)
+    shorter = contents.size != writeback.disk_size and choices.order(f"{who}:size", "disk.crash", 2, file)
     for group in _grouped(_numbers(file, 0, pages(contents.size))):
         answer = ask(group[0])
         for page in group:
             lose(page, answer)
     if shorter:
-        contents.resize(pending.disk_size)
+        contents.resize(writeback.disk_size)
 
 
 def _lose_ordered(
     file: Regular, who: str, choices: Choices, ask: Callable[[int], int], lose: Callable[[int, int], None]
 ) -> None:
-    contents, disk_size = file.contents, file.pending.disk_size
+    contents, disk_size = file.contents, file.writeback.disk_size
     end = pages(disk_size)
     grows = contents.size > disk_size
     for group in _grouped(_numbers(file, 0, end)):
@@ -185,12 +185,12 @@ def _lose_ordered(
     elif lost:
         kept = fresh[: len(fresh) - lost]
         # Where it grew inside of the page in which it ended, that page was kept.
-        least = end * PAGE if disk_size % PAGE and end - 1 in file.pending.dirty else disk_size
+        least = end * PAGE if disk_size % PAGE and end - 1 in file.writeback.dirty else disk_size
         contents.resize((kept[-1] + 1) * PAGE if kept else least)
 
 
 def _numbers(file: Regular, first: int, last: int) -> list[int]:
-    return [page for low, high in file.pending.dirty.within(first, last) for page in range(low, high)]
+    return [page for low, high in file.writeback.dirty.within(first, last) for page in range(low, high)]
 
 
 def _grouped(numbers: list[int]) -> list[list[int]]:

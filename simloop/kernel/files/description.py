@@ -156,11 +156,11 @@ class Description(File):
             file.contents.spoil(start)
         if file.ino in fs.written:
             timing = disk.timing
-            disk.owed_ns += timing.call_ns + timing.copy_ns(moved)
+            disk.deferred_ns += timing.call_ns + timing.copy_ns(moved)
             if not file.cached:
                 # Read-ahead brings the rest along.
                 file.cached = True
-                disk.owed_ns += disk.timing.read_latency_ns + disk.timing.transfer_ns(file.contents.size)
+                disk.deferred_ns += disk.timing.read_latency_ns + disk.timing.transfer_ns(file.contents.size)
         if moved:
             file.used()
         return file, count
@@ -236,7 +236,7 @@ class Description(File):
         fs.disk.check("write", self.path)
         if fs.disk.capacity is not None and fs.room(file, start, length) < length:
             raise fail(errno.ENOSPC)
-        fs.keep(file)
+        fs.prepare_change(file)
         if end > file.contents.size:
             fs.note(SizeChange(file, end))
             file.contents.resize(end)
@@ -249,12 +249,12 @@ class Description(File):
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         inode, fs = self.inode, self.fs
-        fs.disk.owed_ns += fs.disk.timing.call_ns
+        fs.disk.deferred_ns += fs.disk.timing.call_ns
         try:
             fs.disk.check("fsync", self.path)
         except OSError:
             if isinstance(inode, Regular):
-                inode.pending.failed()
+                inode.writeback.mark_failed()
                 inode.errors += 1
                 self._errors = inode.errors
             raise

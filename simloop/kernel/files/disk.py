@@ -11,9 +11,9 @@ from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND
 from simloop.kernel.errors import fail
 from simloop.kernel.files.faults import Effect, Fault
 
-#: What a power cut may leave. `ext4-ordered`: as ext4 with its defaults, data=ordered and auto_da_alloc
+#: Disk models: what a power cut may leave. `ext4-ordered`: as ext4 with its defaults, data=ordered and auto_da_alloc
 #: (https://docs.kernel.org/admin-guide/ext4.html). `posix`: whatever fsync(2) does not rule out.
-PROFILES = ("ext4-ordered", "posix")
+DISK_MODELS = ("ext4-ordered", "posix")
 
 # A transaction of the journal is committed after five seconds (the mount option commit=); some slack is added.
 COMMIT_NS = 6 * SECOND
@@ -65,8 +65,8 @@ class DiskTiming:
 class Disk:
     """What may go wrong, and what everything costs. Each file system has one."""
 
-    def __init__(self, profile: str = "ext4-ordered", timing: DiskTiming | None = None) -> None:
-        self.profile = profile
+    def __init__(self, model: str = "ext4-ordered", timing: DiskTiming | None = None) -> None:
+        self.model = model
         self.timing = timing or DiskTiming()
         #: In bytes; None for no limit. What is on the real disk does not count until it is changed.
         self.capacity: int | None = None
@@ -75,28 +75,28 @@ class Disk:
         self.ask: Callable[[str, tuple[Effect, ...]], int] = lambda who, effects: 0
         #: The call that is going on reads what has gone bad.
         self.spoils = False
-        #: Virtual nanoseconds that operations have taken and nobody has spent yet.
-        self.owed_ns = 0
+        #: Deferred I/O latency: virtual nanoseconds that operations have taken and no caller has let pass yet.
+        self.deferred_ns = 0
 
     @property
-    def profile(self) -> str:
-        return self._profile
+    def model(self) -> str:
+        return self._model
 
-    @profile.setter
-    def profile(self, name: str) -> None:
-        if name not in PROFILES:
-            raise ConfigurationError(f"unknown profile {name!r}: use one of {', '.join(PROFILES)}")
-        self._profile = name
+    @model.setter
+    def model(self, name: str) -> None:
+        if name not in DISK_MODELS:
+            raise ConfigurationError(f"unknown profile {name!r}: use one of {', '.join(DISK_MODELS)}")
+        self._model = name
 
     @property
     def journals(self) -> bool:
         """Whether metadata reach the disk in the order in which they were changed."""
-        return self._profile == "ext4-ordered"
+        return self._model == "ext4-ordered"
 
     def take_ns(self) -> int:
         """How long the operations since the last call took: the caller lets that time pass."""
-        owed, self.owed_ns = self.owed_ns, 0
-        return owed
+        deferred, self.deferred_ns = self.deferred_ns, 0
+        return deferred
 
     def check(self, operation: str, path: str) -> None:
         """Called by each operation before it does anything: fails if it is to fail."""
@@ -113,7 +113,7 @@ class Disk:
             effect = fault.strikes(operation, path, self.ask)
             if effect is None:
                 continue
-            self.owed_ns += effect.delay_ns
+            self.deferred_ns += effect.delay_ns
             if effect.number:
                 raise effect.failure()
             if effect.short is not None:

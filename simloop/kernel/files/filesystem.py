@@ -10,11 +10,11 @@ from typing import Protocol
 
 from simloop.kernel.clock import BOOT_NS, WALL_NS, Clock
 from simloop.kernel.errors import fail
-from simloop.kernel.files.below import Below
 from simloop.kernel.files.contents import PAGE, pages
 from simloop.kernel.files.disk import WRITEBACK_NS, Disk
 from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
 from simloop.kernel.files.journal import Change, Forced, Journal, Operation, SizeChange
+from simloop.kernel.files.lower import LowerLayer
 from simloop.kernel.ipc.pipes import Pipe
 
 # The first partition of the first disk, as Linux numbers them (8 is sd in its devices.txt).
@@ -40,7 +40,7 @@ class FileSystem:
     def __init__(
         self,
         clock: Clock,
-        below: Below | None = None,
+        lower: LowerLayer | None = None,
         *,
         name: str = "localhost",
         disk: Disk | None = None,
@@ -59,7 +59,7 @@ class FileSystem:
         self._change = ""
         self.observer: ChangeObserver | None = None
         self._clock = clock
-        self._below = below
+        self._lower = lower
         self._ino = 0
         self._devices: dict[int, int] = {}
         # Real files with several names, by what the real disk calls them.
@@ -70,7 +70,7 @@ class FileSystem:
 
     def _make_root(self) -> Directory:
         self._ino = _ROOT_INO - 1
-        found = self._below.stat("/") if self._below is not None else None
+        found = self._lower.stat("/") if self._lower is not None else None
         if found is None:
             root = Directory(self, _stat.S_IFDIR | 0o755, self._device(0), None)
             root.nlink = 2
@@ -97,18 +97,18 @@ class FileSystem:
     def _device(self, real: int) -> int:
         return self._devices.setdefault(real, _FIRST_DEVICE + len(self._devices))
 
-    def below_contents(self, path: str) -> bytes:
-        assert self._below is not None
-        return self._below.contents(path)
+    def lower_contents(self, path: str) -> bytes:
+        assert self._lower is not None
+        return self._lower.contents(path)
 
-    def below_names(self, path: str) -> list[str]:
-        assert self._below is not None
-        return self._below.names(path)
+    def lower_names(self, path: str) -> list[str]:
+        assert self._lower is not None
+        return self._lower.names(path)
 
-    def from_below(self, directory: Directory, name: str, path: str) -> Inode | None:
+    def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
         """The inode for a real file that nobody has looked at before."""
-        assert self._below is not None
-        found = self._below.stat(path)
+        assert self._lower is not None
+        found = self._lower.stat(path)
         if found is None:
             return None
         shared = found.st_nlink > 1 and not _stat.S_ISDIR(found.st_mode)
@@ -122,7 +122,7 @@ class FileSystem:
         elif _stat.S_ISDIR(mode):
             inode = Directory(self, mode, dev, directory, path)
         elif _stat.S_ISLNK(mode):
-            inode = Symlink(self, mode, dev, self._below.target(path))
+            inode = Symlink(self, mode, dev, self._lower.target(path))
         else:
             inode = Special(self, mode, dev, real=True)
         _take_over(inode, found)
@@ -133,14 +133,14 @@ class FileSystem:
 
     # --- changing what is in a file -------------------------------------------------------------------
 
-    def keep(self, file: Regular) -> None:
+    def prepare_change(self, file: Regular) -> None:
         """`file` is about to be changed: from now on this world's copy is what counts."""
-        pending = file.pending
+        writeback = file.writeback
         if file.ino not in self.written:
             self.written[file.ino] = file
-            file.contents  # noqa: B018  read now what is below
-        elif pending.dirty and self.disk.journals and self.now() - pending.since_ns > WRITEBACK_NS:
-            pending.synced(file.contents)
+            file.contents  # noqa: B018  read now what the lower layer has
+        elif writeback.dirty and self.disk.journals and self.now() - writeback.since_ns > WRITEBACK_NS:
+            writeback.mark_clean(file.contents)
 
     def write(self, file: Regular, start: int, data: memoryview) -> None:
         """Put `data` there. Nothing is checked any more."""
@@ -148,30 +148,30 @@ class FileSystem:
             self._changing(f"writing to {file.path}")
         if self.observer is not None:
             self.observer.changed(file)
-        now, pending = self.now(), file.pending
-        if file.ino not in self.written or now - pending.since_ns > WRITEBACK_NS:
-            self.keep(file)
+        now, writeback = self.now(), file.writeback
+        if file.ino not in self.written or now - writeback.since_ns > WRITEBACK_NS:
+            self.prepare_change(file)
         contents, size = file.contents, len(data)
-        pending.before_write(contents, start, start + size, now)
+        writeback.before_write(contents, start, start + size, now)
         contents.write(start, data)
         file.mtime = file.ctime = now
         timing = self.disk.timing
-        self.disk.owed_ns += timing.call_ns + timing.copy_ns(size)
+        self.disk.deferred_ns += timing.call_ns + timing.copy_ns(size)
 
     def truncate(self, file: Regular, size: int, path: str) -> None:
         """Cut `file` off at `size`, or let it grow to it by a hole."""
         self.disk.check("truncate", path)
         if size > _SIZE_MAX:
             raise fail(errno.EFBIG)
-        self.keep(file)
+        self.prepare_change(file)
         self.journal.commit_forced(file)
-        contents, pending = file.contents, file.pending
-        if size < pending.disk_size or size > contents.size:
+        contents, writeback = file.contents, file.writeback
+        if size < writeback.disk_size or size > contents.size:
             self.note(SizeChange(file, size))
         elif size < contents.size:
             if self.on_change is not None:
                 self._changing(f"changing the size of {file.path}")
-            pending.forget(pages(size), pages(contents.size))
+            writeback.invalidate(pages(size), pages(contents.size))
         contents.resize(size)
         file.modified()
 
@@ -222,7 +222,7 @@ class FileSystem:
         if self.observer is not None:
             for change in changes:
                 self.observer.changed(change)
-        self.disk.owed_ns += self.disk.timing.call_ns
+        self.disk.deferred_ns += self.disk.timing.call_ns
         self.journal.add(self.now(), *changes, forced=forced)
 
     def _changing(self, what: str) -> None:
@@ -230,7 +230,7 @@ class FileSystem:
         self._change = what
         self.on_change(what, False)
 
-    def told(self) -> None:
+    def report_change(self) -> None:
         """A call is over: whoever wants to know of changes hears what it has changed, if anything."""
         change, self._change = self._change, ""
         if change and self.on_change is not None:
@@ -240,12 +240,12 @@ class FileSystem:
         """fsync(2) and fdatasync(2) of a regular file."""
         if self.on_change is not None:
             self._changing(f"syncing {file.path}")
-        pending, journal = file.pending, self.journal
+        writeback, journal = file.writeback, self.journal
         if file.ino in self.written:
-            waiting = pending.size()
+            waiting = writeback.dirty_bytes()
             # Data alone are enough where no other block and no size goes with them (ext4_sync_file(), i_datasync_tid).
-            whole = not data_only or file.contents.size != pending.disk_size or journal.concerns(file)
-            pending.synced(file.contents)
+            whole = not data_only or file.contents.size != writeback.disk_size or journal.concerns(file)
+            writeback.mark_clean(file.contents)
         else:
             waiting, whole = 0, not data_only or journal.concerns(file)
         self._flush(file, waiting, whole)
@@ -259,7 +259,7 @@ class FileSystem:
     def _flush(self, inode: Inode, waiting: int, whole: bool) -> None:
         timing, journal = self.disk.timing, self.journal
         if waiting or (whole and journal.operations):
-            self.disk.owed_ns += timing.flush_latency_ns + timing.transfer_ns(waiting)
+            self.disk.deferred_ns += timing.flush_latency_ns + timing.transfer_ns(waiting)
         if not self.disk.journals:
             journal.settle(inode)
         elif whole:
@@ -273,11 +273,11 @@ class FileSystem:
         timing = self.disk.timing
         waiting = 0
         for file in self.written.values():
-            waiting += file.pending.size()
-            file.pending.synced(file.contents)
+            waiting += file.writeback.dirty_bytes()
+            file.writeback.mark_clean(file.contents)
         self.journal.commit()
         self._prune()
-        self.disk.owed_ns += timing.call_ns + timing.flush_latency_ns + timing.transfer_ns(waiting)
+        self.disk.deferred_ns += timing.call_ns + timing.flush_latency_ns + timing.transfer_ns(waiting)
 
     def close(self) -> None:
         """The world is over: let go of everything, so that it is freed at once and not by the collector."""
@@ -291,7 +291,7 @@ class FileSystem:
 
     def restarted(self) -> None:
         """The machine is up again: nothing is in its page cache, and nobody holds a lock."""
-        self.disk.owed_ns = 0
+        self.disk.deferred_ns = 0
         self._orphans.clear()
         self.pipes.clear()
         self.written = {ino: file for ino, file in self.written.items() if file.nlink > 0}

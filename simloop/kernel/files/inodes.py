@@ -10,7 +10,7 @@ import stat as _stat
 from typing import TYPE_CHECKING, Protocol
 
 from simloop.kernel.files.contents import PAGE, Contents, pages
-from simloop.kernel.files.pending import Pending
+from simloop.kernel.files.writeback import WriteBack
 
 if TYPE_CHECKING:
     from simloop.kernel.files.locks import Locks
@@ -35,13 +35,13 @@ class Volume(Protocol):
     def encode(self, name: str) -> bytes:
         """A name as the disk has it."""
 
-    def below_contents(self, path: str) -> bytes:
+    def lower_contents(self, path: str) -> bytes:
         """The contents of a real file."""
 
-    def below_names(self, path: str) -> list[str]:
+    def lower_names(self, path: str) -> list[str]:
         """The names in a real directory."""
 
-    def from_below(self, directory: Directory, name: str, path: str) -> Inode | None:
+    def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
         """The inode for a real file that nobody has looked at before; None where there is nothing."""
 
 
@@ -127,7 +127,7 @@ class Inode:
 class Regular(Inode):
     """A regular file."""
 
-    __slots__ = ("_contents", "_real", "_sectors", "_size", "cached", "errors", "opens", "pending")
+    __slots__ = ("_contents", "_real", "_sectors", "_size", "cached", "errors", "opens", "writeback")
 
     def __init__(self, fs: Volume, mode: int, dev: int, real: str | None = None, size: int = 0) -> None:
         super().__init__(fs, mode, dev)
@@ -136,7 +136,7 @@ class Regular(Inode):
         self._sectors = 0
         self._contents: Contents | None = Contents() if real is None else None
         #: What of it is not on disk yet.
-        self.pending = Pending(size)
+        self.writeback = WriteBack(size)
         #: Open file descriptions: as long as there are any, an unlinked file keeps its space.
         self.opens = 0
         #: How many times writing it to disk has failed: each description tells each failure once (errseq_t).
@@ -154,8 +154,8 @@ class Regular(Inode):
         """Its bytes. Those of a real file are read now, the first time that anybody wants them."""
         if self._contents is None:
             assert self._real is not None
-            self._contents = Contents(self.fs.below_contents(self._real))
-            self.pending.disk_size = self._contents.size
+            self._contents = Contents(self.fs.lower_contents(self._real))
+            self.writeback.disk_size = self._contents.size
         return self._contents
 
     @property
@@ -226,7 +226,7 @@ class Directory(Inode):
         else:
             if found is not _UNSEEN:
                 return found
-        inode = self._entries[name] = self.fs.from_below(self, name, self._real_path(name))
+        inode = self._entries[name] = self.fs.from_lower(self, name, self._real_path(name))
         return inode
 
     def _real_path(self, name: str) -> str:
@@ -236,7 +236,7 @@ class Directory(Inode):
     def names(self) -> list[str]:
         """All names in it but ``.`` and ``..``, sorted: Linux promises no order, and this one repeats."""
         if not self._complete and self._real is not None:
-            for name in self.fs.below_names(self._real):
+            for name in self.fs.lower_names(self._real):
                 self._entries.setdefault(name, _UNSEEN)
             self._complete = True
         return sorted(name for name, inode in self._entries.items() if inode is not None)

@@ -87,25 +87,25 @@ class SizeChange(Change):
         """Make it before the change."""
         super().__init__(file)
         self._old, self._new = file.contents.size, new
-        self._disk_size = file.pending.disk_size
+        self._disk_size = file.writeback.disk_size
         #: Whether it takes away something that the disk has.
         self._cuts = new < self._disk_size
-        self._gone = file.pending.cut(file.contents, new) if self._cuts else []
+        self._gone = file.writeback.truncate(file.contents, new) if self._cuts else []
         if new > self._disk_size:
-            file.pending.disk_size = new
+            file.writeback.disk_size = new
 
     def revert(self) -> None:
-        contents, pending = self.inode.contents, self.inode.pending
+        contents, writeback = self.inode.contents, self.inode.writeback
         # All that came behind the cut, or behind the old end, came after this.
         end = min(self._old, self._new)
         first = end // PAGE if self._cuts else pages(end)
-        pending.forget(first, max(pages(contents.size), first))
+        writeback.invalidate(first, max(pages(contents.size), first))
         contents.resize(min(contents.size, end))
         for page, data in self._gone:
             contents.write(page * PAGE, memoryview(data))
         if self._cuts:
             contents.resize(self._disk_size)
-        pending.disk_size = self._disk_size
+        writeback.disk_size = self._disk_size
 
 
 class Forced(NamedTuple):
@@ -140,7 +140,7 @@ class Operation(NamedTuple):
 
     def force(self) -> None:
         if self.forced is not None:
-            self.forced.file.pending.forced(self.forced.pages, self.forced.size)
+            self.forced.file.writeback.mark_flushed(self.forced.pages, self.forced.size)
 
 
 class Journal:

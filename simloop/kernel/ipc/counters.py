@@ -100,14 +100,14 @@ class TimerFd(Counter):
             self._scheduler.at(due_ns, self.changed)
         self.changed()
 
-    def left_ns(self) -> tuple[int, int]:
+    def remaining_ns(self) -> tuple[int, int]:
         """timerfd_gettime(2): until it expires next, and its interval."""
         now, due, interval = self._scheduler.clock.now, self._due_ns, self._interval_ns
         if due is not None and due <= now:
-            due = due + (self._passed(due) * interval) if interval else None
+            due = due + (self._expirations(due) * interval) if interval else None
         return 0 if due is None else due - now, interval
 
-    def _passed(self, due_ns: int) -> int:
+    def _expirations(self, due_ns: int) -> int:
         """How often it has expired."""
         return 1 + (self._scheduler.clock.now - due_ns) // self._interval_ns if self._interval_ns else 1
 
@@ -115,9 +115,9 @@ class TimerFd(Counter):
         due = self._due_ns
         if due is None or due > self._scheduler.clock.now:
             raise fail(errno.EAGAIN)
-        passed = self._passed(due)
-        self._arm(due + passed * self._interval_ns if self._interval_ns else None)
-        return passed
+        expirations = self._expirations(due)
+        self._arm(due + expirations * self._interval_ns if self._interval_ns else None)
+        return expirations
 
     def close(self) -> None:
         self._due_ns = None

@@ -232,7 +232,7 @@ class End(Unseekable):
         elif self.writable and not pipe.readers:
             self._alone_since = pipe.ever_read
 
-    def has_met(self) -> bool:
+    def has_partner(self) -> bool:
         """Whether the other end has been opened, which open(2) waits for: wait_for_partner()."""
         other = self.pipe.ever_written if self.readable else self.pipe.ever_read
         return self._alone_since != other

@@ -136,7 +136,7 @@ class Endpoint(File):
 
     def _carry_connect(self, tx: Direction, way: str, arrive: Callable[[], None]) -> None:
         answer = tx.link.ask(self.net.scheduler, self.label + way, "net.connect", 1, tx)
-        raced = tx.link.race(self.net.scheduler, self.label + way, 0, tx)
+        raced = tx.link.timer_race(self.net.scheduler, self.label + way, 0, tx)
         tx.link.carry(self.net.scheduler, answer, raced, 1, arrive)
 
     def _syn_arrived(self, tx: Direction, target: Machine, attempt: int) -> None:
@@ -152,7 +152,7 @@ class Endpoint(File):
             if len(listener.queue) > listener.backlog:
                 self._retry_connect(tx, target, attempt)
             else:
-                listener._welcome(self, tx)
+                listener._accept_syn(self, tx)
         elif target is self.host and self.peer == (self.ip, self.port):
             # "Simultaneous open" (RFC 9293, 3.5) with itself, which can happen to a client of a free port.
             tx.receiver, tx.reverse = self, tx
@@ -161,7 +161,7 @@ class Endpoint(File):
         else:
             self._carry_connect(tx, "<", lambda: self._connect_failed(tx, errno.ECONNREFUSED))
 
-    def _welcome(self, client: Endpoint, rx: Direction) -> None:
+    def _accept_syn(self, client: Endpoint, rx: Direction) -> None:
         """A SYN has come to this listener: make the other end of the connection."""
         assert client.peer is not None
         child = type(self)(self.net, self.host, self.family)
@@ -206,7 +206,7 @@ class Endpoint(File):
 
     def _connect_failed(self, tx: Direction, number: int) -> None:
         if self.tx is tx and self.state == "SYN_SENT":
-            self._abandon(number)
+            self._abort(number)
 
     # --- ending ---------------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class Endpoint(File):
             self._fin_arrived(direction)
         else:
             # tcp_reset(): to one whose peer had already said FIN it is a broken pipe.
-            self._abandon(errno.EPIPE if self.state == "CLOSE_WAIT" else errno.ECONNRESET)
+            self._abort(errno.EPIPE if self.state == "CLOSE_WAIT" else errno.ECONNRESET)
 
     @property
     def reachable(self) -> bool:
@@ -252,7 +252,7 @@ class Endpoint(File):
     def timed_out(self) -> None:
         """Nobody has acknowledged what it sent, for too long. As tcp_write_err()."""
         if self.state != "CLOSED":
-            self._abandon(errno.ETIMEDOUT)
+            self._abort(errno.ETIMEDOUT)
 
     def refuse(self, direction: Direction) -> None:
         """Bytes came for which nobody is there any more: the connection is reset, at both ends."""
@@ -296,7 +296,7 @@ class Endpoint(File):
 
     def _time_wait(self) -> None:
         """Both ends have said FIN, this one first."""
-        self.host.ports.cool_down(self)
+        self.host.ports.enter_time_wait(self)
         self._enter_closed()
 
     def _settle_orphan(self) -> None:
@@ -323,7 +323,7 @@ class Endpoint(File):
         self._enter_closed()
         self.changed()
 
-    def _abandon(self, number: int) -> None:
+    def _abort(self, number: int) -> None:
         """It is over, and so is what we had to say."""
         if self.tx is not None:
             self.tx.drop()

@@ -90,8 +90,8 @@ class Ports(Generic[S]):
         self._scheduler = scheduler
         self._holders: dict[int, list[S]] = {}
         self._listeners: dict[int, list[S]] = {}
-        #: What sockets in TIME_WAIT hold, and until when.
-        self._cooling: dict[int, dict[Claim, int]] = {}
+        #: Claims of sockets in TIME_WAIT, and until when they hold.
+        self._time_wait: dict[int, dict[Claim, int]] = {}
         self._next = EPHEMERAL.start
 
     def claim(self, sock: S, port: int) -> int:
@@ -110,14 +110,14 @@ class Ports(Generic[S]):
             lapsed = other.held_until_ns is not None and other.held_until_ns <= now
             if other is not sock and not lapsed and wanted.conflicts(other.claim()):
                 raise fail(errno.EADDRINUSE)
-        if any(wanted.conflicts(claim) for claim in self._cooling_at(port)):
+        if any(wanted.conflicts(claim) for claim in self._time_wait_at(port)):
             raise fail(errno.EADDRINUSE)
 
     def _free_port(self) -> int:
         for _ in EPHEMERAL:
             port = self._next
             self._next = port + 1 if port + 1 in EPHEMERAL else EPHEMERAL.start
-            if port not in self._holders and not self._cooling_at(port):
+            if port not in self._holders and not self._time_wait_at(port):
                 return port
         raise fail(errno.EADDRINUSE)
 
@@ -160,7 +160,7 @@ class Ports(Generic[S]):
             sock.lose_power()
         self._holders.clear()
         self._listeners.clear()
-        self._cooling.clear()
+        self._time_wait.clear()
 
     def release(self, sock: S) -> None:
         holders = self._holders[sock.port]
@@ -168,18 +168,18 @@ class Ports(Generic[S]):
         if not holders:
             del self._holders[sock.port]
 
-    def cool_down(self, sock: S) -> None:
+    def enter_time_wait(self, sock: S) -> None:
         """The end that closes first stays in TIME_WAIT for a while."""
-        claims = self._cooling.setdefault(sock.shown_port, {})
+        claims = self._time_wait.setdefault(sock.shown_port, {})
         claims[sock.claim()] = self._scheduler.clock.now + TIME_WAIT_NS
 
-    def _cooling_at(self, port: int) -> list[Claim]:
-        claims = self._cooling.get(port)
+    def _time_wait_at(self, port: int) -> list[Claim]:
+        claims = self._time_wait.get(port)
         if not claims:
             return []
         now = self._scheduler.clock.now
         for claim in [claim for claim, until in claims.items() if until <= now]:
             del claims[claim]
         if not claims:
-            del self._cooling[port]
+            del self._time_wait[port]
         return list(claims)

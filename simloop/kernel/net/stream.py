@@ -154,7 +154,7 @@ class Direction:
             answer = _APART
         self.packets += 1
         scheduler = self.scheduler
-        raced = link.race(scheduler, self.label, self.packets, self) if scheduler.any_timers() else None
+        raced = link.timer_race(scheduler, self.label, self.packets, self) if scheduler.any_timers() else None
         if answer == 0 and raced is None and not flight and not link.latency_ns:
             self._receive(piece)  # nearly always: nothing is on its way, and this arrives at once
             return size
@@ -174,7 +174,7 @@ class Direction:
         answer = self.link.ask(self.scheduler, self.label, "net.deliver", 1, self)
         self.packets += 1
         scheduler = self.scheduler
-        raced = self.link.race(scheduler, self.label, self.packets, self) if scheduler.any_timers() else None
+        raced = self.link.timer_race(scheduler, self.label, self.packets, self) if scheduler.any_timers() else None
         packet = Packet(self, what)
         self.flight.append(packet)
         self.link.carry(self.scheduler, answer, raced, 1, packet.land)

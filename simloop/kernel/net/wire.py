@@ -40,7 +40,7 @@ class Link(Protocol):
     def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
         """The environment's answer for a packet of `size` bytes, to be handed to `carry`."""
 
-    def race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:
+    def timer_race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:
         """When the packet arrives if it is late by just so much as to meet a timer (nanoseconds); else None."""
 
     def carry(

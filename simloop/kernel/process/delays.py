@@ -8,7 +8,7 @@ from functools import partial
 from simloop.choices.choices import Choices
 from simloop.kernel.clock import MICROSECOND, MILLISECOND
 from simloop.kernel.process.process import Process
-from simloop.kernel.scheduler import STREAKS, Scheduler
+from simloop.kernel.scheduler import TIME_SLICES, Scheduler
 
 # What the answers at a thread point mean: how much later than usual it happens.
 DELAYS = (
@@ -31,14 +31,19 @@ _SWITCH_NS = 20 * MICROSECOND
 RACE_NS = 20 * MILLISECOND
 
 # What the answers at `process.start` mean: when a program begins after it was started. Those after the first run so
-# many turns in a row, as `scheduler.STREAKS` has them.
-STARTS = ("as usual", "at once", *(f"at once, and ran {turns} turns in a row" for turns in STREAKS[1:]), *DELAYS[1:])
+# many turns in a row, as `scheduler.TIME_SLICES` has them.
+STARTS = (
+    "as usual",
+    "at once",
+    *(f"at once, and ran {turns} turns in a row" for turns in TIME_SLICES[1:]),
+    *DELAYS[1:],
+)
 # What the answers at `signal.seen` mean: how many turns after it came a loop may see a signal for which it has a
 # handler of its own (the number goes through its self-pipe, and a poll need not see that at once).
 SEEN = (0, 1, 2, 3, 5, 8)
 
 
-def later(
+def schedule_delayed(
     process: Process,
     scheduler: Scheduler,
     kind: str,
@@ -54,7 +59,7 @@ def later(
     due = scheduler.clock.now + usual_ns + _DELAYS_NS[answer]
     raced = None
     if scheduler.any_timers():
-        raced = scheduler.race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, RACE_NS, subject)
+        raced = scheduler.timer_race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, RACE_NS, subject)
     if raced is not None:
         scheduler.at(raced, action)
     else:

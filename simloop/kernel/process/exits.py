@@ -10,7 +10,7 @@ from functools import partial
 
 from simloop.kernel.descriptors import IN, File
 from simloop.kernel.errors import fail
-from simloop.kernel.process.delays import later
+from simloop.kernel.process.delays import schedule_delayed
 from simloop.kernel.process.process import Process, State
 from simloop.kernel.process.signals import disposition
 from simloop.kernel.scheduler import Scheduler
@@ -67,7 +67,7 @@ def end(
         _notify(process, status, tell)
     else:
         process.notify = notify = partial(_notify, process, status, tell)
-        later(process, scheduler, "process.exit", process.name, process, notify, 0)
+        schedule_delayed(process, scheduler, "process.exit", process.name, process, notify, 0)
 
 
 def _notify(process: Process, status: int, tell: Callable[[Process], None]) -> None:
@@ -129,7 +129,7 @@ def reap(child: Process) -> tuple[int, int]:
     return child.pid, child.status
 
 
-def meant(sender: Process, pid: int) -> list[Process]:
+def signal_targets(sender: Process, pid: int) -> list[Process]:
     """kill(2): the processes of the sender's host that `pid` means. ESRCH if there are none."""
     here = [process for process in sender.table.values() if process.state is not State.POWERED_OFF]
     if pid > 0:

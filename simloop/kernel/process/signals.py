@@ -30,7 +30,7 @@ class Effects(NamedTuple):
 
     end: Callable[[Process, int], None]
     stop: Callable[[Process, int], None]
-    go_on: Callable[[Process], None]
+    resume: Callable[[Process], None]
     catch: Callable[[Process, int], None]
 
 
@@ -55,8 +55,8 @@ def generate(process: Process, number: int, scheduler: Scheduler, effects: Effec
         process.pending = tuple(other for other in process.pending if other not in STOPPING)
         if process.stopped:
             process.enter(State.RUNNING)
-            effects.go_on(process)
-            _let_in(process, scheduler, effects)
+            effects.resume(process)
+            _deliver_pending(process, scheduler, effects)
     elif number in STOPPING:
         process.pending = tuple(other for other in process.pending if other != _signal.SIGCONT)
     if number == _signal.SIGKILL:
@@ -95,7 +95,7 @@ def _is_ignored(process: Process, number: int) -> bool:
     return bool(handler == _signal.SIG_IGN or (handler == _signal.SIG_DFL and number in IGNORED))
 
 
-def _let_in(process: Process, scheduler: Scheduler, effects: Effects) -> None:
+def _deliver_pending(process: Process, scheduler: Scheduler, effects: Effects) -> None:
     """Signals that had to wait, and need not any more. The lowest comes first (dequeue_signal() in kernel/signal.c)."""
     while process.state is State.RUNNING:
         number = next((number for number in sorted(process.pending) if number not in process.masked), None)
@@ -108,4 +108,4 @@ def _let_in(process: Process, scheduler: Scheduler, effects: Effects) -> None:
 def set_mask(process: Process, masked: frozenset[int], scheduler: Scheduler, effects: Effects) -> None:
     """sigprocmask(2)."""
     process.masked = masked - {_signal.SIGKILL, _signal.SIGSTOP}
-    _let_in(process, scheduler, effects)
+    _deliver_pending(process, scheduler, effects)

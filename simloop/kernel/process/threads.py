@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from simloop.errors import EscapedSimulationError
-from simloop.kernel.process.delays import later
+from simloop.kernel.process.delays import schedule_delayed
 from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import Scheduler
 
@@ -77,9 +77,12 @@ class SimThread:
         self.ident = made if isinstance(made, int) else made.ident
         self.world.threads[self.ident] = self
         who = f"{self.process.name} thread"
-        later(
-            self.process, self.world.scheduler, "thread.start", who, self, lambda: None if self.over else self.go_on()
-        )
+
+        def begin() -> None:
+            if not self.over:
+                self.resume_when_running()
+
+        schedule_delayed(self.process, self.world.scheduler, "thread.start", who, self, begin)
         return made
 
     def run(self, work: Callable[[], None]) -> None:
@@ -131,11 +134,11 @@ class SimThread:
                 "something outside of the simulation; wait with time.sleep, a Condition, Event or Queue made in the run"
             )
 
-    def go_on(self) -> None:
+    def resume_when_running(self) -> None:
         """`resume`, unless its process is gone, or stopped: then it stays where it is."""
         process = self.process
         if process.stopped:
-            self.world.scheduler.when(lambda: not process.stopped, self.go_on)
+            self.world.scheduler.when(lambda: not process.stopped, self.resume_when_running)
         elif process.alive:
             self.resume()
 
@@ -164,7 +167,7 @@ class SimThread:
             nonlocal ended
             if not ended and not self.over:
                 ended = True
-                self.go_on()
+                self.resume_when_running()
 
         if deadline_ns is not None:
             scheduler.at(deadline_ns, wake)
@@ -228,7 +231,7 @@ class Workers:
             return
         future, function, number = self._queue.popleft()
         who = f"{self._name}#{number}"
-        later(
+        schedule_delayed(
             self._process,
             self._scheduler,
             "thread.start",
@@ -259,7 +262,7 @@ class Workers:
                 def settle() -> None:
                     future.set_result(result)
 
-            later(
+            schedule_delayed(
                 self._process, self._scheduler, "thread.finish", who, function, lambda: self._finished(thread, settle)
             )
 

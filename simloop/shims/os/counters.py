@@ -91,7 +91,7 @@ def timerfd_settime_ns(fd: int, /, *, flags: int = 0, initial: int = 0, interval
     timer = _counter(world, fd, _Timer)
     if initial < 0 or interval < 0:
         raise fail(errno.EINVAL)
-    before = timer.left_ns()
+    before = timer.remaining_ns()
     # TFD_TIMER_ABSTIME is 1; the wall clock is never set, so that TFD_TIMER_CANCEL_ON_SET cancels nothing.
     due = initial - timer.origin_ns if flags & 1 else world.scheduler.clock.now + initial
     timer.set(due if initial else None, interval)
@@ -102,7 +102,7 @@ def timerfd_gettime_ns(fd: int, /) -> tuple[int, int]:
     world = active.world()
     if world is None or fd not in world.current.files:
         return _real["timerfd_gettime_ns"](fd)  # type: ignore[no-any-return]
-    return _counter(world, fd, _Timer).left_ns()
+    return _counter(world, fd, _Timer).remaining_ns()
 
 
 def timerfd_settime(fd: int, /, *, flags: int = 0, initial: float = 0.0, interval: float = 0.0) -> tuple[float, float]:

@@ -16,7 +16,17 @@ from simloop.kernel.errors import fail
 from simloop.kernel.files import Description
 from simloop.kernel.ipc.pipes import End
 from simloop.kernel.ipc.unseekable import Unseekable
-from simloop.shims.os.paths import declare_support, do, inside, only_path, ours, pathconf, pay, result_of, stat
+from simloop.shims.os.paths import (
+    charge,
+    current_world,
+    declare_support,
+    only_path,
+    ours,
+    pathconf,
+    result_of,
+    stat,
+    syscall,
+)
 from simloop.shims.os.pipes import control
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import read_from, wait_for, write_to
@@ -40,10 +50,10 @@ def _on(name: str, shape: Callable[..., Call]) -> Callable[..., Any]:
     real = _real[name]
 
     def shim(fd: Any, /, *args: Any) -> Any:
-        world = inside()
+        world = current_world()
         if world is None or not isinstance(fd, int) or not ours(world, fd):
             return real(fd, *args)
-        return do(world, _called, world, fd, shape(*args))
+        return syscall(world, _called, world, fd, shape(*args))
 
     shim.__name__ = shim.__qualname__ = name
     return shim
@@ -136,7 +146,7 @@ set_blocking = _on("set_blocking", _set_blocking)
 
 
 def get_inheritable(fd: int, /) -> bool:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         found: bool = _real["get_inheritable"](fd)
         return found
@@ -145,7 +155,7 @@ def get_inheritable(fd: int, /) -> bool:
 
 
 def set_inheritable(fd: int, inheritable: bool, /) -> None:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         return _real["set_inheritable"](fd, inheritable)  # type: ignore[no-any-return]
     _file(world, fd)
@@ -161,7 +171,7 @@ def _inherit(world: World, fd: int, inheritable: bool) -> None:
 
 
 def read(fd: int, length: int, /) -> bytes:
-    world = inside()
+    world = current_world()
     file = world.current.files.get(fd) if world is not None else None
     if world is None or not isinstance(file, Description):
         if isinstance(file, Unseekable):
@@ -169,16 +179,16 @@ def read(fd: int, length: int, /) -> bytes:
             return read_from(world, file, length)
         return _read_other(fd, length)  # type: ignore[no-any-return]
     fs = file.fs
-    # As `do`, on a hot path: nothing here has a name to put into an error.
+    # As `syscall`, on a hot path: nothing here has a name to put into an error.
     try:
         return file.read(length)
     finally:
-        if fs.disk.owed_ns:
-            pay(world, fs)
+        if fs.disk.deferred_ns:
+            charge(world, fs)
 
 
 def write(fd: int, data: Any, /) -> int:
-    world = inside()
+    world = current_world()
     file = world.current.files.get(fd) if world is not None else None
     if world is None or not isinstance(file, Description):
         if isinstance(file, Unseekable):
@@ -189,19 +199,19 @@ def write(fd: int, data: Any, /) -> int:
     try:
         return file.write(view_of(data))
     finally:
-        if fs.disk.owed_ns:
-            pay(world, fs)
+        if fs.disk.deferred_ns:
+            charge(world, fs)
 
 
 def writev(fd: int, buffers: Any, /) -> int:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         return _real["writev"](fd, buffers)  # type: ignore[no-any-return]
     return write(fd, memoryview(b"".join(_views(buffers))))
 
 
 def isatty(fd: int, /) -> bool:
-    world = inside()
+    world = current_world()
     terminal: bool = (world is None or not isinstance(fd, int) or not ours(world, fd)) and _real["isatty"](fd)
     return terminal
 
@@ -210,37 +220,37 @@ _MFD_KNOWN = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
 
 
 def memfd_create(name: Any, flags: int = os.MFD_CLOEXEC) -> int:
-    world = inside()
+    world = current_world()
     if world is None or (text := only_path(name)) is None:
         return _real["memfd_create"](name, flags)  # type: ignore[no-any-return]
     if flags & ~_MFD_KNOWN:
         raise active.escape(f"os.memfd_create with flags {flags:#x}", "create it without them")
-    fd = world.current.open(do(world, world.files().memory, text))
+    fd = world.current.open(syscall(world, world.files().memory, text))
     _inherit(world, fd, not flags & os.MFD_CLOEXEC)
     return fd
 
 
 def fstat(fd: int) -> os.stat_result:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         found: os.stat_result = _real["fstat"](fd)
         return found
     if fd in world.current.files and not isinstance(world.current.files[fd], Description):
         return stat(fd)  # which knows pipes, and says what is wrong with others
-    return result_of(do(world, _called, world, fd, Description.stat))
+    return result_of(syscall(world, _called, world, fd, Description.stat))
 
 
 def fstatvfs(fd: int, /) -> os.statvfs_result:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         found: os.statvfs_result = _real["fstatvfs"](fd)
         return found
-    values = do(world, world.files().statvfs, fd)
+    values = syscall(world, world.files().statvfs, fd)
     return os.statvfs_result((*values, 0))
 
 
 def fpathconf(fd: int, name: Any, /) -> int:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         return _real["fpathconf"](fd, name)  # type: ignore[no-any-return]
     if fd not in world.current.files:
@@ -249,23 +259,23 @@ def fpathconf(fd: int, name: Any, /) -> int:
 
 
 def fchmod(fd: int, mode: int) -> None:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         return _real["fchmod"](fd, mode)  # type: ignore[no-any-return]
-    do(world, world.files().chmod, fd, mode)
+    syscall(world, world.files().chmod, fd, mode)
     return None
 
 
 def fchown(fd: int, uid: int, gid: int) -> None:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         return _real["fchown"](fd, uid, gid)  # type: ignore[no-any-return]
-    do(world, world.files().chown, fd, uid, gid)
+    syscall(world, world.files().chown, fd, uid, gid)
     return None
 
 
 def dup(fd: int, /) -> int:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         copy: int = _real["dup"](fd)
         return copy
@@ -273,7 +283,7 @@ def dup(fd: int, /) -> int:
 
 
 def dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not isinstance(fd2, int) or not ours(world, fd):
         if world is not None and isinstance(fd2, int) and ours(world, fd2):
             os.fstat(fd)  # a closed one is no escape
@@ -300,7 +310,7 @@ def _file(world: World, fd: int) -> File:
 
 def closerange(fd_low: int, fd_high: int, /) -> None:
     """The simulated descriptors of the range; the real ones, which are not the program's, stay open."""
-    world = inside()
+    world = current_world()
     if world is None:
         return _real["closerange"](fd_low, fd_high)  # type: ignore[no-any-return]
     for fd in sorted(fd for fd in world.current.files if fd_low <= fd < fd_high):
@@ -311,7 +321,7 @@ def closerange(fd_low: int, fd_high: int, /) -> None:
 def copy_file_range(
     src: int, dst: int, count: int, offset_src: int | None = None, offset_dst: int | None = None
 ) -> int:
-    world = inside()
+    world = current_world()
     if world is None or not ours(world, src) or not ours(world, dst):
         copied: int = _real["copy_file_range"](src, dst, count, offset_src, offset_dst)
         return copied
@@ -326,7 +336,7 @@ def copy_file_range(
         data = memoryview(source.read(count) if offset_src is None else source.pread(count, offset_src))
         return target.write(data) if offset_dst is None else target.pwrite(data, offset_dst)
 
-    return int(do(world, copy))
+    return int(syscall(world, copy))
 
 
 # --- locks ----------------------------------------------------------------------------------------------
@@ -335,7 +345,7 @@ def copy_file_range(
 def _wait_for(world: World, attempt: Callable[[], None], blocking: bool) -> None:
     """Take a lock, now or when it is free."""
     if not blocking:
-        do(world, attempt)
+        syscall(world, attempt)
         return
 
     def taken() -> bool:
@@ -350,7 +360,7 @@ def _wait_for(world: World, attempt: Callable[[], None], blocking: bool) -> None
 
 
 def flock(fd: Any, operation: int, /) -> None:
-    world = inside()
+    world = current_world()
     number = fd if isinstance(fd, int) else fd.fileno()
     if world is None or not ours(world, number):
         return _real_fcntl["flock"](fd, operation)  # type: ignore[no-any-return]
@@ -360,7 +370,7 @@ def flock(fd: Any, operation: int, /) -> None:
 
 
 def fcntl_lockf(fd: Any, cmd: int, len: int = 0, start: int = 0, whence: int = 0, /) -> Any:
-    world = inside()
+    world = current_world()
     number = fd if isinstance(fd, int) else fd.fileno()
     if world is None or not ours(world, number):
         return _real_fcntl["lockf"](fd, cmd, len, start, whence)
@@ -384,7 +394,7 @@ _LOCKF = {os.F_LOCK: _fcntl.LOCK_EX, os.F_TLOCK: _fcntl.LOCK_EX | _fcntl.LOCK_NB
 
 
 def lockf(fd: int, command: int, length: int, /) -> None:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         return _real["lockf"](fd, command, length)  # type: ignore[no-any-return]
     if command == os.F_TEST:
@@ -404,7 +414,7 @@ _SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | getattr(os, "O_NOATIME",
 
 
 def fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
-    world = inside()
+    world = current_world()
     number = fd if isinstance(fd, int) else fd.fileno()
     if world is None or not ours(world, number):
         return _real_fcntl["fcntl"](fd, cmd, arg)

@@ -10,7 +10,7 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any
 
 from simloop.kernel.files import Entry
-from simloop.shims.os.paths import declare_support, do, inside, is_real, lstat, named, plain, stat
+from simloop.shims.os.paths import current_world, declare_support, is_real, lstat, named, plain, stat, syscall
 from simloop.shims.patch import builtin
 
 _real_listdir = os.listdir
@@ -18,12 +18,12 @@ _real_scandir = os.scandir
 
 
 def listdir(path: Any = ".") -> list[Any]:
-    world = inside()
+    world = current_world()
     name = "." if path is None else named(path)
     if world is None or is_real(world, name):
         found: list[Any] = _real_listdir(path)
         return found
-    names: list[str] = do(world, world.files().listdir, name, shown=_shown(path))
+    names: list[str] = syscall(world, world.files().listdir, name, shown=_shown(path))
     return [os.fsencode(name) for name in names] if _wants_bytes(path) else names
 
 
@@ -143,11 +143,11 @@ class _Entries:
 
 
 def scandir(path: Any = None) -> Any:
-    world = inside()
+    world = current_world()
     name = "." if path is None else named(path)
     if world is None or is_real(world, name):
         return _real_scandir(path)
-    entries: list[Entry] = do(world, world.files().entries, name, shown=_shown(path))
+    entries: list[Entry] = syscall(world, world.files().entries, name, shown=_shown(path))
     if isinstance(name, int):
         return _Entries(iter([DirEntry(entry.name, entry.name, entry, name) for entry in entries]))
     top: Any = "." if path is None else plain(path)

@@ -37,22 +37,22 @@ _INT_MAX = (1 << 31) - 1
 _BRIEF_NS = 50_000
 
 
-def inside() -> World | None:
+def current_world() -> World | None:
     """The world whose files are meant by the calling code; None for the real ones."""
     world = active.world()
     return None if world is None or world.reaching_out else world
 
 
-def pay(world: World, fs: FileSystem) -> None:
+def charge(world: World, fs: FileSystem) -> None:
     """A call is over: let the time pass that the disk has taken. A long while is a blocking call: of a thread in an
     executor, or of the whole process if its loop's thread makes it."""
-    owed = fs.disk.take_ns()
-    if owed < _BRIEF_NS:
-        world.scheduler.clock.now += owed
+    deferred = fs.disk.take_ns()
+    if deferred < _BRIEF_NS:
+        world.scheduler.clock.now += deferred
     else:
-        world.block(lambda: False, owed / 1e9)
+        world.block(lambda: False, deferred / 1e9)
     if fs.on_change is not None:
-        fs.told()
+        fs.report_change()
 
 
 # Paths until Python 3.11, with a warning (path_converter() in Modules/posixmodule.c).
@@ -84,7 +84,7 @@ def named(path: Any) -> str | int | None:
     return None if "\0" in path else path
 
 
-def do(
+def syscall(
     world: World, call: Callable[..., Any], *args: Any, shown: Any = None, shown2: Any = None, **keywords: Any
 ) -> Any:
     """Make a call of the kernel's: its error names the files, and its time passes."""
@@ -100,8 +100,8 @@ def do(
                 error.filename2 = shown2 if isinstance(shown2, _BUFFERS) else os.fspath(shown2)
         raise
     finally:
-        if fs.disk.owed_ns:
-            pay(world, fs)
+        if fs.disk.deferred_ns:
+            charge(world, fs)
 
 
 def result_of(stat: Stat) -> os.stat_result:
@@ -138,13 +138,13 @@ def is_real(world: World, name: str | int | None, dir_fd: Any = None, follow: bo
 
 
 def stat(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
-    world = inside()
+    world = current_world()
     if world is None or is_real(world, name := named(path), dir_fd, follow_symlinks):
         found: os.stat_result = _real["stat"](path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
         return found
     if isinstance(name, int) and not _is_file(world, name):
         raise active.escape("os.stat of a socket", "it has no file")
-    return result_of(do(world, world.files().stat, name, dir_fd=dir_fd, follow=follow_symlinks, shown=path))
+    return result_of(syscall(world, world.files().stat, name, dir_fd=dir_fd, follow=follow_symlinks, shown=path))
 
 
 def _is_file(world: World, fd: int) -> bool:
@@ -152,97 +152,97 @@ def _is_file(world: World, fd: int) -> bool:
 
 
 def lstat(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
-    world = inside()
+    world = current_world()
     if world is None or (name := only_path(path, dir_fd)) is None:
         found: os.stat_result = _real["lstat"](path, dir_fd=dir_fd)
         return found
-    return result_of(do(world, world.files().stat, name, dir_fd=dir_fd, follow=False, shown=path))
+    return result_of(syscall(world, world.files().stat, name, dir_fd=dir_fd, follow=False, shown=path))
 
 
 def access(
     path: Any, mode: int, *, dir_fd: int | None = None, effective_ids: bool = False, follow_symlinks: bool = True
 ) -> bool:
-    world = inside()
+    world = current_world()
     if world is None or (name := only_path(path, dir_fd)) is None:
         allowed: bool = _real["access"](
             path, mode, dir_fd=dir_fd, effective_ids=effective_ids, follow_symlinks=follow_symlinks
         )
         return allowed
     try:
-        do(world, world.files().access, name, mode, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
+        syscall(world, world.files().access, name, mode, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
     except OSError:
         return False
     return True
 
 
 def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-    world = inside()
+    world = current_world()
     if world is None or (name := only_path(path, dir_fd)) is None:
         fd: int = _real["open"](path, flags, mode, dir_fd=dir_fd)
         return fd
-    file = do(world, world.files().open, name, flags, mode, dir_fd, shown=path)
+    file = syscall(world, world.files().open, name, flags, mode, dir_fd, shown=path)
     wait_for_partner(world, file)
     return world.current.open(file)
 
 
 def mkdir(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
-    world = inside()
+    world = current_world()
     if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["mkdir"](path, mode, dir_fd=dir_fd)  # type: ignore[no-any-return]
-    do(world, world.files().mkdir, name, mode, dir_fd, shown=path)
+    syscall(world, world.files().mkdir, name, mode, dir_fd, shown=path)
     return None
 
 
 def mknod(path: Any, mode: int = 0o600, device: int = 0, *, dir_fd: int | None = None) -> None:
-    world = inside()
+    world = current_world()
     if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["mknod"](path, mode, device, dir_fd=dir_fd)  # type: ignore[no-any-return]
-    do(world, world.files().mknod, name, mode, device, dir_fd)
+    syscall(world, world.files().mknod, name, mode, device, dir_fd)
     return None
 
 
 def mkfifo(path: Any, mode: int = 0o666, *, dir_fd: int | None = None) -> None:
-    world = inside()
+    world = current_world()
     if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["mkfifo"](path, mode, dir_fd=dir_fd)  # type: ignore[no-any-return]
-    do(world, world.files().mknod, name, S_IFIFO | mode & 0o7777, 0, dir_fd)
+    syscall(world, world.files().mknod, name, S_IFIFO | mode & 0o7777, 0, dir_fd)
     return None
 
 
 def rmdir(path: Any, *, dir_fd: int | None = None) -> None:
-    world = inside()
+    world = current_world()
     if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["rmdir"](path, dir_fd=dir_fd)  # type: ignore[no-any-return]
-    do(world, world.files().rmdir, name, dir_fd, shown=path)
+    syscall(world, world.files().rmdir, name, dir_fd, shown=path)
     return None
 
 
 def unlink(path: Any, *, dir_fd: int | None = None) -> None:
-    world = inside()
+    world = current_world()
     if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["unlink"](path, dir_fd=dir_fd)  # type: ignore[no-any-return]
-    do(world, world.files().unlink, name, dir_fd, shown=path)
+    syscall(world, world.files().unlink, name, dir_fd, shown=path)
     return None
 
 
 def remove(path: Any, *, dir_fd: int | None = None) -> None:
-    world = inside()
+    world = current_world()
     if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["remove"](path, dir_fd=dir_fd)  # type: ignore[no-any-return]
-    do(world, world.files().unlink, name, dir_fd, shown=path)
+    syscall(world, world.files().unlink, name, dir_fd, shown=path)
     return None
 
 
 def readlink(path: Any, *, dir_fd: int | None = None) -> Any:
-    world = inside()
+    world = current_world()
     if world is None or (name := only_path(path, dir_fd)) is None:
         return _real["readlink"](path, dir_fd=dir_fd)
-    target: str = do(world, world.files().readlink, name, dir_fd, shown=path)
+    target: str = syscall(world, world.files().readlink, name, dir_fd, shown=path)
     return os.fsencode(target) if isinstance(plain(path), bytes) else target
 
 
 def chmod(path: Any, mode: int, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> None:
-    world = inside()
+    world = current_world()
     if world is None or is_real(world, name := named(path), None if isinstance(path, int) else dir_fd):
         return _real["chmod"](path, mode, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
     if not isinstance(name, int) and not follow_symlinks and S_ISLNK(lstat(path, dir_fd=dir_fd).st_mode):
@@ -250,19 +250,19 @@ def chmod(path: Any, mode: int, *, dir_fd: int | None = None, follow_symlinks: b
         if dir_fd is not None:
             raise ValueError("chmod: cannot use dir_fd and follow_symlinks together")
         raise NotImplementedError("chmod: follow_symlinks unavailable on this platform")
-    do(world, world.files().chmod, name, mode, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
+    syscall(world, world.files().chmod, name, mode, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
     return None
 
 
 def chown(path: Any, uid: int, gid: int, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> None:
-    world = inside()
+    world = current_world()
     if (
         world is None
         or is_real(world, name := named(path), dir_fd, follow_symlinks)
         or not (_is_id(uid) and _is_id(gid))
     ):
         return _real["chown"](path, uid, gid, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
-    do(world, world.files().chown, name, uid, gid, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
+    syscall(world, world.files().chown, name, uid, gid, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
     return None
 
 
@@ -278,13 +278,13 @@ def lchown(path: Any, uid: int, gid: int) -> None:
 def utime(
     path: Any, times: Any = None, *, ns: Any = None, dir_fd: int | None = None, follow_symlinks: bool = True
 ) -> None:
-    world = inside()
+    world = current_world()
     if world is None or is_real(world, name := named(path), dir_fd, follow_symlinks) or _odd_times(times, ns):
         arguments = {} if ns is None else {"ns": ns}
         return _real["utime"](path, times, dir_fd=dir_fd, follow_symlinks=follow_symlinks, **arguments)  # type: ignore[no-any-return]
     if times is not None:
         ns = tuple(_nanoseconds(time) for time in times)
-    do(world, world.files().utime, name, ns, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
+    syscall(world, world.files().utime, name, ns, dir_fd=dir_fd, follow=follow_symlinks, shown=path)
     return None
 
 
@@ -307,24 +307,24 @@ def _nanoseconds(time: float) -> int:
 
 
 def truncate(path: Any, length: int) -> None:
-    world = inside()
+    world = current_world()
     if world is None or is_real(world, name := named(path)):
         return _real["truncate"](path, length)  # type: ignore[no-any-return]
     calls = world.files()
     if isinstance(name, int):
         file = world.current.files.get(name)
-        do(world, lambda: (file if isinstance(file, End) else calls.description(name)).truncate(length))
+        syscall(world, lambda: (file if isinstance(file, End) else calls.description(name)).truncate(length))
     else:
-        do(world, calls.truncate, name, length, shown=path)
+        syscall(world, calls.truncate, name, length, shown=path)
     return None
 
 
 def statvfs(path: Any) -> os.statvfs_result:
-    world = inside()
+    world = current_world()
     if world is None or is_real(world, name := named(path)):
         found: os.statvfs_result = _real["statvfs"](path)
         return found
-    values = do(world, world.files().statvfs, name, shown=path)
+    values = syscall(world, world.files().statvfs, name, shown=path)
     return os.statvfs_result((*values, 0))
 
 
@@ -338,11 +338,11 @@ _LIMIT_OF = {number: _LIMITS.get(name, -1) for name, number in os.pathconf_names
 
 
 def pathconf(path: Any, name: Any) -> int:
-    world = inside()
+    world = current_world()
     which = os.pathconf_names.get(name) if isinstance(name, str) else name
     if world is None or is_real(world, where := named(path)) or which not in _LIMIT_OF:
         return _real["pathconf"](path, name)  # type: ignore[no-any-return]
-    do(world, world.files().stat, where, shown=path)
+    syscall(world, world.files().stat, where, shown=path)
     return _LIMIT_OF[which]
 
 
@@ -351,11 +351,11 @@ def pathconf(path: Any, name: Any) -> int:
 
 def _moving(name: str) -> Callable[..., None]:
     def move(src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
-        world = inside()
+        world = current_world()
         old, new = only_path(src, src_dir_fd), only_path(dst, dst_dir_fd)
         if world is None or old is None or new is None:
             return _real[name](src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)  # type: ignore[no-any-return]
-        do(
+        syscall(
             world, world.files().rename, old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, shown=src, shown2=dst
         )  # fmt: skip
         return None
@@ -376,7 +376,7 @@ def link(
     dst_dir_fd: int | None = None,
     follow_symlinks: bool = True,
 ) -> None:
-    world = inside()
+    world = current_world()
     old, new = only_path(src, src_dir_fd), only_path(dst, dst_dir_fd)
     if world is None or old is None or new is None:
         return _real["link"](  # type: ignore[no-any-return]
@@ -384,7 +384,7 @@ def link(
         )
     # Python calls link(2), which does not follow on Linux, unless something asks for linkat(2).
     at = src_dir_fd is not None or dst_dir_fd is not None
-    do(
+    syscall(
         world, world.files().link, old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd,
         follow=follow_symlinks and at, shown=src, shown2=dst,
     )  # fmt: skip
@@ -392,10 +392,10 @@ def link(
 
 
 def symlink(src: Any, dst: Any, target_is_directory: bool = False, *, dir_fd: int | None = None) -> None:
-    world, target, name = inside(), only_path(src), only_path(dst, dir_fd)
+    world, target, name = current_world(), only_path(src), only_path(dst, dir_fd)
     if world is None or target is None or name is None:
         return _real["symlink"](src, dst, target_is_directory, dir_fd=dir_fd)  # type: ignore[no-any-return]
-    do(world, world.files().symlink, target, name, dir_fd, shown=src, shown2=dst)
+    syscall(world, world.files().symlink, target, name, dir_fd, shown=src, shown2=dst)
     return None
 
 
@@ -403,33 +403,33 @@ def symlink(src: Any, dst: Any, target_is_directory: bool = False, *, dir_fd: in
 
 
 def chdir(path: Any) -> None:
-    world = inside()
+    world = current_world()
     if world is None or is_real(world, name := named(path)):
         return _real["chdir"](path)  # type: ignore[no-any-return]
     calls = world.files()
-    do(world, calls.fchdir if isinstance(name, int) else calls.chdir, name, shown=path)
+    syscall(world, calls.fchdir if isinstance(name, int) else calls.chdir, name, shown=path)
     return None
 
 
 def fchdir(fd: Any) -> None:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
         return _real["fchdir"](fd)  # type: ignore[no-any-return]
-    do(world, world.files().fchdir, fd)
+    syscall(world, world.files().fchdir, fd)
     return None
 
 
 def chroot(path: Any) -> None:
-    world = inside()
+    world = current_world()
     if world is None or (name := only_path(path)) is None:
         return _real["chroot"](path)  # type: ignore[no-any-return]
-    do(world, world.files().stat, name, shown=path)
+    syscall(world, world.files().stat, name, shown=path)
     raise active.escape("os.chroot", "give the program the directory in another way")
 
 
 def getcwd() -> str:
-    world = inside()
-    path: str = _real["getcwd"]() if world is None else do(world, world.files().getcwd)
+    world = current_world()
+    path: str = _real["getcwd"]() if world is None else syscall(world, world.files().getcwd)
     return path
 
 
@@ -438,16 +438,16 @@ def getcwdb() -> bytes:
 
 
 def umask(mask: int, /) -> int:
-    world = inside()
+    world = current_world()
     before: int = _real["umask"](mask) if world is None else world.files().set_umask(mask)
     return before
 
 
 def sync() -> None:
-    world = inside()
+    world = current_world()
     if world is None:
         return _real["sync"]()  # type: ignore[no-any-return]
-    do(world, world.files().fs.sync_all)
+    syscall(world, world.files().fs.sync_all)
     return None
 
 

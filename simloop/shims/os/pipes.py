@@ -17,7 +17,7 @@ from simloop.kernel.files import Description
 from simloop.kernel.ipc.pipes import PAGE, End, insert, make_pipe, splice_pipes
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.kernel.net.tcp import TcpSocket
-from simloop.shims.os.paths import do, inside, ours
+from simloop.shims.os.paths import current_world, ours, syscall
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import wait
 from simloop.world import active
@@ -30,14 +30,14 @@ _real_ioctl = _fcntl.ioctl
 
 
 def pipe() -> tuple[int, int]:
-    if inside() is None:
+    if current_world() is None:
         ends: tuple[int, int] = _real["pipe"]()
         return ends
     return pipe2(os.O_CLOEXEC)
 
 
 def pipe2(flags: int, /) -> tuple[int, int]:
-    world = inside()
+    world = current_world()
     if world is None or not isinstance(flags, int):
         ends: tuple[int, int] = _real["pipe2"](flags)
         return ends
@@ -58,7 +58,7 @@ _SPLICE_F_ALL = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK | os.SPLICE_F_MORE | 8  
 def splice(
     src: int, dst: int, count: int, offset_src: int | None = None, offset_dst: int | None = None, flags: int = 0
 ) -> int:
-    world = inside()
+    world = current_world()
     if world is None or not (ours(world, src) or ours(world, dst)):
         moved: int = _real["splice"](src, dst, count, offset_src, offset_dst, flags)
         return moved
@@ -98,7 +98,7 @@ def _from_pipe(
     if target.flags & os.O_APPEND:
         raise fail(errno.EINVAL)
     data = memoryview(wait(world, lambda: source.peek(count), nonblocking))
-    written: int = do(world, target.write, data) if offset is None else do(world, target.pwrite, data, offset)
+    written: int = syscall(world, target.write, data) if offset is None else syscall(world, target.pwrite, data, offset)
     source.read(written)
     return written
 
@@ -119,7 +119,7 @@ def _into_pipe(
 
     most = min(count, wait(world, room, nonblocking))
     start = source.offset if offset is None else offset
-    data = memoryview(do(world, source.pread, most, start))
+    data = memoryview(syscall(world, source.pread, most, start))
     moved = insert(pipe, data, start)
     if offset is None:
         source.offset += moved
@@ -165,7 +165,7 @@ def control(file: File, cmd: int, arg: Any) -> int | None:
 
 def ioctl(fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True, /) -> Any:
     """How many bytes are in a pipe; of simulated files nothing else has such a call."""
-    world = inside()
+    world = current_world()
     number = fd if world is None or isinstance(fd, int) else fd.fileno()
     file = world.current.files.get(number) if world is not None else None
     if not isinstance(file, End):

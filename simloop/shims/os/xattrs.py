@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from simloop.shims.os.paths import declare_support, do, inside, is_real, named
+from simloop.shims.os.paths import current_world, declare_support, is_real, named, syscall
 from simloop.shims.patch import builtin
 
 _NAMES = ("getxattr", "listxattr", "removexattr", "setxattr")
@@ -13,19 +13,19 @@ _real = {name: getattr(os, name) for name in _NAMES}
 
 
 def getxattr(path: Any, attribute: Any, *, follow_symlinks: bool = True) -> bytes:
-    world = inside()
+    world = current_world()
     if (
         world is None
         or is_real(world, name := named(path), None, follow_symlinks)
         or not isinstance(what := named(attribute), str)
     ):
         return _real["getxattr"](path, attribute, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
-    value: bytes = do(world, world.files().getxattr, name, what, follow=follow_symlinks, shown=path)
+    value: bytes = syscall(world, world.files().getxattr, name, what, follow=follow_symlinks, shown=path)
     return value
 
 
 def setxattr(path: Any, attribute: Any, value: Any, flags: int = 0, *, follow_symlinks: bool = True) -> None:
-    world = inside()
+    world = current_world()
     if (
         world is None
         or is_real(world, name := named(path), None, follow_symlinks)
@@ -34,27 +34,27 @@ def setxattr(path: Any, attribute: Any, value: Any, flags: int = 0, *, follow_sy
     ):
         return _real["setxattr"](path, attribute, value, flags, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
     data = bytes(memoryview(value))
-    do(world, world.files().setxattr, name, what, data, flags, follow=follow_symlinks, shown=path)
+    syscall(world, world.files().setxattr, name, what, data, flags, follow=follow_symlinks, shown=path)
     return None
 
 
 def removexattr(path: Any, attribute: Any, *, follow_symlinks: bool = True) -> None:
-    world = inside()
+    world = current_world()
     if (
         world is None
         or is_real(world, name := named(path), None, follow_symlinks)
         or not isinstance(what := named(attribute), str)
     ):
         return _real["removexattr"](path, attribute, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
-    do(world, world.files().removexattr, name, what, follow=follow_symlinks, shown=path)
+    syscall(world, world.files().removexattr, name, what, follow=follow_symlinks, shown=path)
     return None
 
 
 def listxattr(path: Any = None, *, follow_symlinks: bool = True) -> list[str]:
-    world = inside()
+    world = current_world()
     if world is None or is_real(world, name := named("." if path is None else path), None, follow_symlinks):
         return _real["listxattr"](path, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
-    found: list[str] = do(world, world.files().listxattr, name, follow=follow_symlinks, shown=path)
+    found: list[str] = syscall(world, world.files().listxattr, name, follow=follow_symlinks, shown=path)
     return found
 
 

@@ -19,7 +19,7 @@ _getcwd = posix.getcwd
 _READ_SIZE = 1 << 20
 
 
-class Below:
+class LowerLayer:
     """The real files, as all hosts of one world see them. Contents are read once for all of them."""
 
     __slots__ = ("_contents",)
