@@ -1,4 +1,4 @@
-"""Virtual time: a count of nanoseconds that moves when somebody looks, or when nothing else can happen."""
+"""Virtual clock: a count of nanoseconds that moves when somebody looks, or when nothing else can happen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READ_NS = MICROSECOND
 
 
 class Clock:
-    """The one clock of a world. ``now`` is nanoseconds since boot; only the scheduler moves it ahead."""
+    """The one virtual clock of a world. ``now`` is nanoseconds since boot; only the scheduler moves it ahead."""
 
     __slots__ = ("now",)
 
@@ -26,12 +26,12 @@ class Clock:
         self.now = BOOT_NS
 
     def read(self) -> int:
-        """Look at the clock, as a program does: it costs `READ_NS`."""
+        """Return the time since boot in nanoseconds, as a program reads it: that costs `READ_NS`."""
         self.now += READ_NS
         return self.now
 
     def wall(self) -> int:
-        """Look at the wall clock: nanoseconds since 1970, UTC."""
+        """Return the wall clock's time as a program reads it: nanoseconds since 1970, UTC."""
         return self.read() - BOOT_NS + WALL_NS
 
     @property

@@ -1,4 +1,4 @@
-"""Open file descriptions, and the table by which one process numbers them."""
+"""Open file descriptions, and the descriptor table of a process."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ IN, OUT, ERR, HUP = 0x1, 0x4, 0x8, 0x10  # POLLIN and so on, as in poll(2)
 
 
 class Watcher(Protocol):
-    """Observer that is told when a file's mask may have changed."""
+    """Observer that is told when a file's poll mask may have changed."""
 
     def changed(self) -> None: ...
 
 
 class Holder(Protocol):
-    """An object of the program's that owns a descriptor, such as a socket object."""
+    """Object of the program that owns a descriptor, such as a socket object."""
 
     def forget(self) -> None:
-        """The world is over: what is still to be done when it is collected shall not be done."""
+        """Disown the descriptor, since the world is over: its finalizer shall close nothing."""
 
 
 class File:
-    """An open file description (open(2)): what descriptor numbers stand for."""
+    """Open file description (open(2)), which any number of descriptors refer to: base class of sockets, pipes,
+    files."""
 
     #: Whether epoll(7) takes it.
     pollable = True
@@ -40,24 +41,24 @@ class File:
         self.descriptors = 0
 
     def mask(self) -> int:
-        """What poll(2) would say: `IN`, `OUT`, `ERR`, `HUP`."""
+        """Return the poll mask: `IN`, `OUT`, `ERR` and `HUP`, as poll(2) reports them."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """The last descriptor is gone."""
+        """Release the description: its last descriptor was closed."""
         raise NotImplementedError
 
     def descriptor_closed(self, table: DescriptorTable) -> None:
-        """One of the descriptors of it in `table` was closed; there may be others."""
+        """Take note that one of its descriptors in `table` was closed; there may be others."""
 
     def changed(self) -> None:
-        """Tell whoever watches that the mask may be another."""
+        """Notify the watchers that the poll mask may have changed."""
         for watcher in self.watchers:
             watcher.changed()
 
 
 class DescriptorTable:
-    """The descriptors of one process (files_struct in include/linux/fdtable.h): the owner of its record locks, too."""
+    """Descriptor table of one process (files_struct in include/linux/fdtable.h): the owner of its record locks, too."""
 
     __slots__ = ("_free", "_next_fd", "files", "holders", "inheritable", "kept")
 
@@ -73,7 +74,7 @@ class DescriptorTable:
         self.inheritable: set[int] = set()
 
     def open(self, file: File) -> int:
-        """A descriptor for `file`: the lowest free one, as POSIX wants it."""
+        """Allocate a descriptor for `file`: the lowest free one, as POSIX wants it."""
         if self._free:
             fd = heapq.heappop(self._free)
         else:
@@ -84,7 +85,7 @@ class DescriptorTable:
         return fd
 
     def open_as(self, fd: int, file: File) -> None:
-        """Let `fd` stand for `file`, whatever it stood for before: dup2(2)."""
+        """Make `fd` refer to `file`, whatever it referred to before, as dup2(2) does."""
         if fd in self.files:
             self.close(fd)
         for number in range(self._next_fd, fd + 1):
@@ -96,7 +97,7 @@ class DescriptorTable:
         file.descriptors += 1
 
     def inherit(self, fd: int, file: File) -> None:
-        """Take over a descriptor from the parent process, with its number."""
+        """Take over a descriptor from the parent process, under the same number."""
         if fd >= FIRST_FD:
             self.open_as(fd, file)
         else:
@@ -105,7 +106,7 @@ class DescriptorTable:
         self.inheritable.add(fd)
 
     def close(self, fd: int) -> None:
-        """close(2). Raises `OSError` (EBADF) for a number that stands for nothing."""
+        """Close a descriptor, as close(2) does. Raises `OSError` (EBADF) for one that is not open."""
         file = self.files.pop(fd, None)
         if file is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -117,7 +118,7 @@ class DescriptorTable:
             file.close()
 
     def forget_holders(self) -> None:
-        """Make the program's objects that own descriptors harmless: what they do when they are collected is void."""
+        """Detach the program's objects that own descriptors: their finalizers do nothing from now on."""
         for reference in self.holders.values():
             held = reference()
             if held is not None:

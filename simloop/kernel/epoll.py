@@ -1,4 +1,4 @@
-"""epoll(7) over simulated files, behind the interface of `selectors`.
+"""Selector of a simulated process: epoll(7) over simulated files, behind the interface of `selectors`.
 
 Level-triggered like the one that asyncio uses. Only files whose state changed are looked at, so a poll
 costs what happened and not what is open.
@@ -24,7 +24,7 @@ _EVENTS = tuple((mask & ~IN and EVENT_WRITE) | (mask & ~OUT and EVENT_READ) for 
 
 
 class _Interest:
-    """One registered descriptor: a key, its file, and the selector that wants to know."""
+    """Watcher of one registered descriptor: an entry of epoll's interest list (epoll(7))."""
 
     __slots__ = ("candidates", "file", "key", "wanted")
 
@@ -39,7 +39,7 @@ class _Interest:
 
 
 class SimSelector(selectors.BaseSelector):
-    """The selector of one simulated process."""
+    """Selector of one simulated process, as `selectors.EpollSelector`; its event loop polls it."""
 
     def __init__(self, scheduler: Scheduler, process: Process) -> None:
         self._scheduler = scheduler
@@ -93,7 +93,8 @@ class SimSelector(selectors.BaseSelector):
         return self.collect() if self.candidates else []
 
     def collect(self) -> list[tuple[SelectorKey, int]]:
-        """What is ready now, in an order that the environment chooses."""
+        """Return the events that are ready now, in an order that the environment chooses, as epoll_wait(2) with no
+        timeout."""
         found: list[tuple[SelectorKey, int]] = []
         stale: list[_Interest] = []
         for interest in self.candidates:
@@ -113,6 +114,7 @@ class SimSelector(selectors.BaseSelector):
         return self._scheduler.choices.choose(str(file), "poll.order", len(later) + 1, file)
 
     def has_ready(self) -> bool:
+        """True if a registered descriptor is ready."""
         for interest in self.candidates:  # noqa: SIM110  asked before each wait: any() would cost twice as much
             if _EVENTS[interest.file.mask()] & interest.wanted:
                 return True

@@ -1,4 +1,4 @@
-"""How the kernel says no: by errno, as the exception that Python makes of it."""
+"""Errors of system calls: an errno, as the `OSError` that Python makes of it."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def fail(number: int) -> OSError:
-    """The exception that Python raises for an errno (a subclass such as BlockingIOError where it has one)."""
+    """Return the exception that Python raises for an errno (a subclass such as BlockingIOError where it has one)."""
     return OSError(number, os.strerror(number))

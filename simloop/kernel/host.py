@@ -1,4 +1,4 @@
-"""A simulated machine: its addresses, ports and files. What runs on it is kept by `process.table`."""
+"""A simulated machine: its addresses, ports and files. Its processes are kept by `process.table`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from simloop.kernel.net.ports import Ports
 
 
 class Host:
-    """A simulated machine: a name, two addresses, its TCP ports, its files."""
+    """Simulated machine: a name, two addresses, its TCP ports and its files."""
 
     def __init__(self, name: str, number: int, ports: Ports[Any]) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""What happens next: arrivals, turns of processes, and the passing of time.
+"""Discrete-event scheduler: it delivers arrivals, gives processes their turns, and moves the clock.
 
 One thread runs everything. Whoever waits (a loop in its poll, a program in a blocking call) calls in
 here, and the world goes on around it until its wait is over. The innermost waiter is the *driver*.
@@ -26,57 +26,57 @@ TIME_SLICES = (1, 2, 4, 8, 16)
 
 
 class Task(Protocol):
-    """A process, as the scheduler sees it (task_struct in include/linux/sched.h)."""
+    """Protocol of a process, as the scheduler sees it (task_struct in include/linux/sched.h)."""
 
     name: str
 
     @property
     def loop(self) -> Runnable | None:
-        """Its event loop, if it has one."""
+        """Event loop of the process, if it has one."""
 
     @property
     def stopped(self) -> bool:
-        """True while a signal keeps it from running."""
+        """True between a signal that stops the process and SIGCONT."""
 
 
 class Runnable(Protocol):
-    """A process's event loop, as the scheduler sees it."""
+    """Protocol of a process's event loop, as the scheduler sees it: the unit that is scheduled."""
 
     @property
     def process(self) -> Task:
-        """The process that it is of."""
+        """Process that the loop belongs to."""
 
     last_turn: int
     #: Its timers, of which there may be none; what they are is its own affair.
     timers: Sized
 
     def takes_turns(self) -> bool:
-        """Whether it is being run, and so that its turns may be run from here: neither idle between two
-        runs, nor run by a thread of its own."""
+        """True while the scheduler may run its turns: it is neither idle between two runs, nor run by a thread of its
+        own."""
 
     def has_work(self) -> bool:
-        """Whether a turn would run something now."""
+        """True if a turn would run something now."""
 
     def deadline_ns(self) -> int | None:
-        """When its next timer is due."""
+        """Return when its next timer is due; None without one."""
 
     def deadlines_until(self, limit_ns: int) -> list[int]:
-        """When its timers are due that are due by then, in no order; not all of them where they are many."""
+        """Return when its timers are due, up to `limit_ns`, in no order; not all of them where they are many."""
 
     def run_turn(self) -> None:
-        """Run one turn, from inside somebody else's wait."""
+        """Run one turn, nested in another process's wait."""
 
     def wants_to_return(self) -> bool:
-        """Whether whoever runs it would go on now, were it not for what is above it on the stack."""
+        """True if its runner's wait is over, and only nested waits above it on the stack keep it from returning."""
 
     def is_done(self) -> bool:
-        """Whether its main task is, and so all that it was made for."""
+        """True once its main task is done, and so all that it was made for."""
 
     def lose_power(self) -> None:
-        """Its machine is off: run nothing any more."""
+        """Run nothing any more: its machine has lost power."""
 
     def idle_arrival(self) -> bool:
-        """Before time moves on: may something from outside arrive now? True if it made work."""
+        """Let an outside event arrive before time moves on, if one may. True if it made work."""
 
 
 # A loop that waits for a timer wakes up to a millisecond late (see `poll_deadline`).
@@ -84,7 +84,7 @@ _JUST_AFTER_NS = MILLISECOND + 100 * MICROSECOND
 
 
 class TimerRace(NamedTuple):
-    """What a point of a race is about: what arrives, and the times of the timers that it may meet."""
+    """Subject of a timer race's choice point: an arrival, and the deadlines of the timers that it may meet."""
 
     scheduler: Scheduler
     subject: object
@@ -92,7 +92,7 @@ class TimerRace(NamedTuple):
 
 
 class Scheduler:
-    """Runs the turns of one world, and moves its clock."""
+    """Scheduler of one world: an event queue, the run queue of its processes' loops, and the clock that it moves."""
 
     __slots__ = (
         "_blocked", "_driver", "_end_ns", "_explain_deadlock", "_sequence", "_slice_left", "_slice_owner", "arrivals",
@@ -132,34 +132,34 @@ class Scheduler:
     # --- arrivals -------------------------------------------------------------------------------------
 
     def at(self, due_ns: int, action: Callable[[], None]) -> None:
-        """Do `action` at the first poll at or after `due_ns`."""
+        """Schedule `action` for the first poll at or after `due_ns`."""
         heapq.heappush(self.arrivals, (due_ns, next(self._sequence), action))
 
     def after_turns(self, turns: int, action: Callable[[], None]) -> None:
-        """Do `action` that many turns from now, or as soon as nothing else can happen."""
+        """Schedule `action` that many turns from now, or as soon as nothing else can happen."""
         self.held.append((self.turn + turns, action))
 
     def when(self, ready: Callable[[], bool], action: Callable[[], None]) -> None:
-        """Do `action` once, at the first poll at which ``ready()`` holds."""
+        """Schedule `action`, once, for the first poll at which ``ready()`` holds."""
         self.parked.append((ready, action))
 
     def any_timers(self) -> bool:
-        """Whether any timer is armed: asked for every packet, so that most need not ask more."""
+        """True if any timer is armed: asked for every packet, so that most need not ask more."""
         for loop in self.loops:  # noqa: SIM110  any() would cost as much again
             if loop.timers:
                 return True
         return False
 
     def timers(self, start_ns: int, end_ns: int) -> list[int]:
-        """When timers of any process are due between the two: the next few such times."""
+        """Return when timers of any process are due after `start_ns` and up to `end_ns`: the next few such times."""
         times = {
             due for loop in self.loops if loop.takes_turns() for due in loop.deadlines_until(end_ns) if due > start_ns
         }
         return sorted(times)[:CONTENDERS_MAX] if times else []
 
     def timer_race(self, who: str, which: int, kind: str, due_ns: int, slack_ns: int, subject: object) -> int | None:
-        """The `which`-th thing that comes from `who` arrives at `due_ns`, may be late by up to `slack_ns`, and so meet
-        a timer that is armed: ask which, if there are any. Returns when it arrives then, or None: no such lateness.
+        """Ask which armed timer, if any, an arrival meets: the `which`-th from `who`, due at `due_ns`, which may be
+        late by up to `slack_ns`. Returns when it arrives then, or None: no such lateness.
 
         Odd answers let it arrive with a timer (so that its callbacks run before the timer's in one turn), even ones
         just after the timer has fired.
@@ -203,8 +203,8 @@ class Scheduler:
     # --- waiting --------------------------------------------------------------------------------------
 
     def poll(self, loop: Runnable, timeout: float | None) -> None:
-        """The wait in the middle of a loop's turn: returns once `loop` has work or `timeout` (seconds)
-        is over. Like epoll_wait(2), which counts in milliseconds, it never wakes early."""
+        """Wait in the middle of a loop's turn: return once `loop` has work or `timeout` (seconds) is over. Like
+        epoll_wait(2), which counts in milliseconds, it never wakes early."""
         self.turn = turn = self.turn + 1
         if (self.arrivals and self.arrivals[0][0] <= self.clock.now) or self.held or self.parked:
             self._deliver()
@@ -227,12 +227,12 @@ class Scheduler:
             self._share(loop)
 
     def poll_deadline(self, timeout: float | None) -> int | None:
-        """When a poll that begins now gives up. selectors.EpollSelector rounds up to a millisecond, "to wait at
+        """Return when a poll that begins now times out. selectors.EpollSelector rounds up to a millisecond, "to wait at
         least timeout seconds"."""
         return None if timeout is None else self.clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
 
     def block(self, process: Task, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
-        """A blocking call of `process`: it stands still, and nobody else does. Returns ``done()``."""
+        """Block `process` in a call until ``done()`` or the deadline, while all others go on. Returns ``done()``."""
         if done():
             return True
         own = process.loop
@@ -246,8 +246,8 @@ class Scheduler:
             self._driver = previous
 
     def _pass_time(self, done: Callable[[], bool], deadline_ns: int | None, poller: Runnable | None) -> bool:
-        """Let the world go on until ``done()`` or the deadline. `poller` is the loop that polls; without
-        one it is a blocking call that waits."""
+        """Let the world go on until ``done()`` or the deadline. `poller` is the loop that polls; without one it is a
+        blocking call that waits."""
         clock = self.clock
         while True:
             if done():
@@ -295,8 +295,7 @@ class Scheduler:
         return [loop for loop in self.loops if self._may_run(loop)]
 
     def _share(self, loop: Runnable) -> None:
-        """`loop` has work, and so may other processes: let them have their turns first, those that have
-        waited longest."""
+        """Run other processes that have work, too, before `loop` goes on: those that have waited longest come first."""
         before = self._driver
         self._driver = loop
         try:
@@ -339,7 +338,7 @@ class Scheduler:
         return waiting[which]
 
     def grant_time_slice(self, loop: Runnable, turns: int) -> None:
-        """Let `loop` have the next turns, so many of them, as long as it has something to do."""
+        """Give `loop` the next turns, so many of them, as long as it has something to do."""
         if turns:
             self._slice_owner, self._slice_left = loop, turns
 
@@ -349,12 +348,12 @@ class Scheduler:
 
 
 def plain_deadlock(scheduler: Scheduler) -> DeadlockError:
-    """The error for a world of which nobody knows more."""
+    """Return the error for a deadlock of which nobody knows more."""
     return DeadlockError("deadlock: nothing can happen any more")
 
 
 class _Nobody:
-    """The driver while a program without a loop blocks."""
+    """Null object: the driver while a program without a loop blocks."""
 
     process = None
     last_turn = 0

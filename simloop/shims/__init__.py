@@ -1,4 +1,5 @@
-"""Shims: what unmodified Python calls instead of the standard library, translated into calls of the kernel.
+"""Shims: replacements of functions of the standard library, which translate calls of unmodified Python into calls of
+the kernel.
 
 Each is named after the module that it mirrors, keeps that module's behaviour to the letter, and goes to the real
 function outside of a world. What the simulation does not cover escapes loudly. Shims are siblings of the loop: neither

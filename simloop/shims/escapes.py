@@ -1,4 +1,4 @@
-"""What is not simulated (yet) must fail loudly: refused functions, and an audit hook behind them."""
+"""Escape detection: refused functions, and an audit hook behind them, so that what is not simulated fails loudly."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def _imports() -> bool:
-    """Whether the interpreter writes the bytecode of a module that is imported: its own affair, and real."""
+    """True while the interpreter writes the bytecode of a module that is imported: its own affair, and real."""
     frame = sys._getframe(2)
     return frame.f_code.co_filename.startswith("<frozen importlib")
 
@@ -83,7 +83,7 @@ _FILE_OF_C = "C code writes that file; " + _MOCK
 
 
 def _optional(name: str) -> Any:
-    """A module that not every Python has."""
+    """Return a module that not every Python has, or None."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -138,7 +138,7 @@ _hooked = False
 
 
 def install() -> None:
-    """Once per interpreter: an audit hook cannot be taken away again. Outside of a world it does nothing."""
+    """Add the audit hook, once per interpreter: it cannot be taken away again. Outside of a world it does nothing."""
     global _hooked
     if not _hooked:
         _hooked = True

@@ -1,4 +1,4 @@
-"""`open` and `io.FileIO` over the files of the current simulated process.
+"""Shims of `open` and `io.FileIO` over the files of the current simulated process.
 
 Only the raw file is ours; buffers and text lie on it as the real classes of `io` do.
 """
@@ -40,7 +40,7 @@ _READ_SIZE = 1 << 16
 
 
 class SimFileIO(real_FileIO):
-    """A raw file of the current simulated process: what `io.FileIO` is for a real one.
+    """Raw file of the current simulated process, as `io.FileIO` is one of the real process.
 
     It is one in name: libraries register what they do with raw files under that class before any run, as aiofiles does
     with `functools.singledispatch`. Nothing of the base class is used, whose descriptor is never set.
@@ -136,7 +136,7 @@ class SimFileIO(real_FileIO):
                 charge(self._world, self._fs)
 
     def _checked(self) -> Description | Unseekable:
-        """What the descriptor stands for now: somebody may have closed it, or put another file there."""
+        """Return the file that the descriptor refers to now: somebody may have closed it, or put another file there."""
         if self._fd < 0:
             raise ValueError("I/O operation on closed file")
         found = self._process.files.get(self._fd)
@@ -270,7 +270,7 @@ class SimFileIO(real_FileIO):
 
     @property
     def closefd(self) -> bool:
-        """Whether closing it closes the descriptor."""
+        """True if closing the file closes the descriptor."""
         return self._closefd
 
     @property
@@ -327,12 +327,12 @@ SimFileIO.__module__ = "_io"
 
 
 class SubclassedFileIO(_pyio.FileIO):  # type: ignore[misc]
-    """What classes are made of that say ``class Mine(io.FileIO)``: Python's own `FileIO` in Python, which does
-    everything by functions of `os`, and so is at home inside of a world and outside."""
+    """Base of classes that say ``class Mine(io.FileIO)``: Python's own `FileIO` in Python, which does everything by
+    functions of `os`, and so is at home inside of a world and outside."""
 
 
-class _Chooses(type(real_FileIO)):  # type: ignore[misc]
-    """Makes `FileIO(...)` a simulated file inside a world and a real one outside."""
+class _FileIOType(type(real_FileIO)):  # type: ignore[misc]
+    """Metaclass that makes `FileIO(...)` a simulated file inside a world and a real one outside."""
 
     def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> Any:
         if bases == (real_FileIO,):
@@ -368,8 +368,8 @@ def _number(fd: bool) -> int:
 _KINDS = (real_FileIO, SimFileIO, SubclassedFileIO)
 
 
-class FileIO(real_FileIO, metaclass=_Chooses):
-    """What `io.FileIO` is while a world is entered."""
+class FileIO(real_FileIO, metaclass=_FileIOType):
+    """Stand-in for `io.FileIO` while shims are installed."""
 
     __module__ = "_io"
 
@@ -400,8 +400,8 @@ def open(
 
 
 def _checked(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any) -> tuple[str, bool]:
-    """The checks of _io_open_impl() in Modules/_io/_iomodule.c. Returns the raw file's mode, and whether it stays
-    one of bytes."""
+    """Check the arguments as _io_open_impl() in Modules/_io/_iomodule.c does. Returns the raw file's mode, and True if
+    it stays one of bytes."""
     for name, value in (("mode", mode), ("encoding", encoding), ("errors", errors), ("newline", newline)):
         if not isinstance(value, str) and (value is not None or name == "mode"):
             kinds = "str" if name == "mode" else "str or None"
@@ -460,7 +460,8 @@ def open_code(path: Any) -> Any:
 
 
 def _on_real_files(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Source lines for tracebacks are the interpreter's own affair, and kept from run to run: they are real."""
+    """Return a shim that works on the real files: source lines for tracebacks are the interpreter's own affair, and
+    kept from run to run."""
 
     def shim(*args: Any) -> Any:
         world: World | None = current_world()

@@ -1,4 +1,4 @@
-"""Putting the shims in place, and taking them away."""
+"""Monkey-patching: puts the shims in place, and takes them away."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _KEPT = {"posix", "_io", "_frozen_importlib", "_frozen_importlib_external", "sim
 
 
 def builtin(shim: Any) -> Any:
-    """What stands for a builtin function: taken into a class, it is no method of it."""
+    """Return a shim as a builtin function: taken into a class, it is no method of it."""
     return staticmethod(shim)
 
 
 class Patch:
-    """A set of replacements: the attribute of a module or class, and what stands there meanwhile.
+    """Set of replacements: the attribute of a module or class, and what stands there meanwhile.
 
     Modules that imported an original by name (``from time import monotonic``) hold it under a name of
     their own, classes as an attribute, and decorated functions enclosed (``stat = in_thread(os.stat)``, as aiofiles
@@ -47,12 +47,14 @@ class Patch:
         self._owners = {module for module, _ in self._named}
 
     def apply(self) -> None:
+        """Put all replacements in place."""
         for owner, name, _, shim in self._replacements:
             setattr(owner, name, shim)
         self.refresh()
 
     def refresh(self) -> bool:
-        """Look at the modules that were imported since the last time. Returns whether there may be any."""
+        """Replace references in the modules that were imported since the last time. Returns True if there may be
+        any."""
         if len(sys.modules) == self._modules:
             return False
         self._replace_references()
@@ -60,6 +62,7 @@ class Patch:
         return True
 
     def restore(self) -> None:
+        """Put the originals back."""
         for owner, name, real, _ in self._replacements:
             setattr(owner, name, real)
 
@@ -84,7 +87,7 @@ class Patch:
                     self._replace_enclosed(value)
 
     def _replace_enclosed(self, function: FunctionType) -> None:
-        """Look at what a function made by another one holds of its maker's variables."""
+        """Replace references in the closure of a function, and of the functions that it encloses."""
         waiting, seen = [function], {id(function)}
         while waiting:
             function = waiting.pop()

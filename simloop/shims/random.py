@@ -1,4 +1,5 @@
-"""Randomness and other things that differ from one process to the next: they come from the seed."""
+"""Shims of entropy (`random`, `os.urandom`, `uuid`) and of what else differs from one process to the next: it comes
+from the seed."""
 
 from __future__ import annotations
 
@@ -114,7 +115,8 @@ def nice(increment: int, /) -> int:
 
 
 def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
-    """`Random()` without an argument takes its seed from the operating system, in C: from ours here."""
+    """Seed a generator: without an argument `Random()` takes its seed from the operating system, in C, and from the
+    world's entropy here."""
     world = active.world()
     if a is None and world is not None:
         a = world.choices.entropy.getrandbits(256)
@@ -122,7 +124,8 @@ def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
 
 
 def candidate_names() -> Any:
-    """tempfile keeps one generator of names for the life of the process; so has each simulated one."""
+    """Return tempfile's generator of names. tempfile keeps one for the life of the process; so has each simulated
+    one."""
     world = active.world()
     if world is None:
         return _real_candidate_names()
@@ -135,8 +138,8 @@ def candidate_names() -> Any:
 
 
 def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
-    """As Lib/uuid.py computes it, but without the C library, whose clock and address are real, and
-    without the last timestamp that it keeps from run to run."""
+    """Return a UUID of version 1, as Lib/uuid.py computes it, but without the C library, whose clock and address are
+    real, and without the last timestamp that it keeps from run to run."""
     world = active.world()
     if world is None:
         return _real_uuid1(node, clock_seq)
@@ -156,7 +159,7 @@ def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
 
 
 def _drawing(name: str) -> Callable[..., Any]:
-    """A function of the module `random`: inside a world, the method of the world's own generator."""
+    """Return a shim of a function of `random`: inside a world, the method of the world's own generator."""
     real = getattr(random, name)
 
     def draw(*args: Any, **kwargs: Any) -> Any:

@@ -1,7 +1,7 @@
-"""`select.select`, `select.poll` and `select.epoll` over simulated descriptors, and with them `selectors`.
+"""Shims of `select.select`, `select.poll` and `select.epoll` over simulated descriptors, and with them of `selectors`.
 
 For code that looks at its sockets itself: a client that asks whether a pooled connection has been closed, a
-blocking server. An asyncio loop of the world has `kernel.selector` instead.
+blocking server. An asyncio loop of the world has `kernel.epoll` instead.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _mask(world: World, fd: int) -> int:
 
 
 class SimPoll:
-    """What `select.poll()` returns inside a world."""
+    """Polling object that `select.poll()` returns inside a world."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -68,14 +68,14 @@ class SimPoll:
         return [(fd, mask) for fd, mask in masks if mask]
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        """As poll(2): `timeout` is in milliseconds, and below zero means none."""
+        """Wait for events, as poll(2): `timeout` is in milliseconds, and below zero means none."""
         seconds = None if timeout is None or timeout < 0 else timeout / 1000
         self._world.block(lambda: bool(self._ready()), seconds)
         return self._ready()
 
 
 class SimEpoll(SimPoll):
-    """What `select.epoll()` returns inside a world: level-triggered."""
+    """Level-triggered epoll object that `select.epoll()` returns inside a world."""
 
     closed = False
 
@@ -94,7 +94,7 @@ class SimEpoll(SimPoll):
             raise fail(errno.ENOENT)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
-        """As epoll_wait(2) in Python's clothes: `timeout` is in seconds."""
+        """Wait for events, as epoll_wait(2), but that `timeout` is in seconds."""
         found = super().poll(None if timeout is None else timeout * 1000)
         return found if maxevents < 0 else found[:maxevents]
 

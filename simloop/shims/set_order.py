@@ -1,4 +1,4 @@
-"""Sets of a library's own objects: they iterate by address, which no seed decides.
+"""Deterministic hashes for a library's own objects: sets of them iterate by address, which no seed decides.
 
 Tasks and futures have numbers for hashes (see `simloop.loop.loop`). So have the few classes of libraries that are
 known to sit in sets whose order shows in a run.
@@ -22,7 +22,7 @@ _count = 0
 
 
 def number_hashes(cls: type) -> None:
-    """Instances of `cls`, which compares by identity, hash in order of first use, per world."""
+    """Make instances of `cls`, which compares by identity, hash in order of first use, per world."""
     # Beside the objects, whose slots may leave no room for it; by id, until the object dies and its id is free.
     numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
 
@@ -41,7 +41,7 @@ def number_hashes(cls: type) -> None:
 
 
 def refresh() -> None:
-    """Look at what has been imported since the last time. Call it outside of a run."""
+    """Number the known classes that were imported since the last time. Call it outside of a run."""
     for name, cls in _KNOWN:
         if name not in _seen and name.partition(".")[0] in sys.modules:
             _seen.add(name)

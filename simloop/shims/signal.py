@@ -1,4 +1,4 @@
-"""`signal`: each simulated process has handlers of its own, and signals among processes reach those.
+"""Shims of `signal`: each simulated process has handlers of its own, and signals among processes reach those.
 
 The real handlers stay, so Ctrl-C still interrupts a campaign. A signal that would end or stop the test itself escapes.
 """
@@ -83,7 +83,7 @@ def raise_signal(signalnum: int, /) -> None:
         _real_raise_signal(signalnum)
     else:
         send(world, world.current, _number(signalnum))
-        _meet(world)
+        _deliver_to_self(world)
 
 
 def pthread_kill(thread_id: int, signalnum: int, /) -> None:
@@ -118,7 +118,7 @@ def kill(pid: int, sig: int, /) -> None:
     # since it may not live to send it to the others.
     for process in sorted(targets, key=lambda process: process is world.current):
         send(world, process, sig)
-    _meet(world)
+    _deliver_to_self(world)
 
 
 def killpg(pgid: int, sig: int, /) -> None:
@@ -132,12 +132,12 @@ def killpg(pgid: int, sig: int, /) -> None:
 
 
 def send(world: World, process: Process, number: int) -> None:
-    """A signal comes to `process`, now."""
+    """Send a signal to `process`, now."""
     generate(process, number, world.scheduler, _effects(world))
 
 
 def send_later(world: World, process: Process, number: int) -> None:
-    """The same from outside of the world: when it comes is a choice."""
+    """Send a signal to `process` from outside of the world: when it comes is a choice."""
     who = f"{process.name} {name_of(number)}"
     schedule_delayed(process, world.scheduler, "signal", who, process, lambda: send(world, process, number))
 
@@ -169,7 +169,7 @@ def _keep_test(world: World, process: Process, number: int, what: str) -> None:
 
 
 def _catch(process: Process, number: int) -> None:
-    """What CPython's handler in C does (trip_signal in Modules/signalmodule.c)."""
+    """Note a signal for its handler, as CPython's handler in C does (trip_signal in Modules/signalmodule.c)."""
     process.signals += (number,)
     file = process.files.get(process.wakeup_fd)
     if isinstance(file, End):
@@ -177,8 +177,8 @@ def _catch(process: Process, number: int) -> None:
             file.write(memoryview(bytes([number])))
 
 
-def _meet(world: World) -> None:
-    """After a signal that the current process may have sent to itself: "between two instructions" is now."""
+def _deliver_to_self(world: World) -> None:
+    """Act on a signal that the current process may have sent to itself: "between two instructions" is now."""
     process = world.current
     if not process.alive:
         world.stop()
@@ -192,8 +192,8 @@ def _meet(world: World) -> None:
 
 
 def handle(world: World, process: Process, at_poll: bool) -> None:
-    """In the main thread of `process`: call the handlers of what has come. Those of its loop are called by the loop,
-    and so only at a poll."""
+    """Call the handlers of the signals that have come, in the main thread of `process`. Those of its loop are called by
+    the loop, and so only at a poll."""
     kept: tuple[int, ...] = ()
     try:
         while process.signals:
@@ -202,7 +202,7 @@ def handle(world: World, process: Process, at_poll: bool) -> None:
             if loop is None:
                 _call(world, process, number)
             elif at_poll:
-                _let_see(world, process, loop, number)
+                _notify_loop(world, process, loop, number)
             else:
                 kept += (number,)
     finally:
@@ -210,12 +210,12 @@ def handle(world: World, process: Process, at_poll: bool) -> None:
 
 
 def interrupts(world: World, process: Process) -> bool:
-    """Whether something has come that a blocking call is interrupted for."""
+    """True if a signal has come that interrupts a blocking call."""
     return any(_loop_for(world, process, number) is None for number in process.signals)
 
 
 def _loop_for(world: World, process: Process, number: int) -> Any:
-    """The loop that has the handler, by `loop.add_signal_handler`."""
+    """Return the loop that has the handler, by `loop.add_signal_handler`."""
     for loop in world.scheduler.loops:
         if loop.process is process and number in getattr(loop, "_signal_handlers", ()):
             return loop
@@ -237,7 +237,7 @@ def _call(world: World, process: Process, number: int) -> None:
         raise
 
 
-def _let_see(world: World, process: Process, loop: Any, number: int) -> None:
+def _notify_loop(world: World, process: Process, loop: Any, number: int) -> None:
     # What asyncio does when it reads the number from its self-pipe, out of which they come in order.
     act = functools.partial(loop._handle_signal, number)
     scheduler = world.scheduler
@@ -267,7 +267,7 @@ def pthread_sigmask(how: int, mask: Iterable[int], /) -> set[Any]:
         raise fail(errno.EINVAL)
     before = process.masked
     set_mask(process, masks[how], world.scheduler, _effects(world))
-    _meet(world)
+    _deliver_to_self(world)
     return _as_signals(before)
 
 
@@ -308,7 +308,7 @@ def _info(number: int | None) -> Any:
 
 
 def _wait_for(world: World, sigset: Iterable[int], timeout: float | None) -> int | None:
-    """Takes one of the pending signals of the set away, and returns it."""
+    """Wait for one of the signals of the set. Returns it, and it is not pending any more."""
     process = world.current
     wanted = frozenset(_number(number) for number in sigset)
 
@@ -349,7 +349,7 @@ def siginterrupt(signalnum: int, flag: bool, /) -> None:
 
 
 class _Timer:
-    """The interval timer of a process, ITIMER_REAL, which sends it SIGALRM."""
+    """Interval timer of a process, ITIMER_REAL, which sends it SIGALRM."""
 
     def __init__(self, world: World, process: Process, seconds: float, interval: float) -> None:
         self._world = world
@@ -377,7 +377,7 @@ class _Timer:
         self._armed = False
 
     def remaining(self) -> tuple[float, float]:
-        """Seconds until it fires, and its interval."""
+        """Return the seconds until it fires, and its interval."""
         remaining = max(self._due_ns - self._world.scheduler.clock.now, 1_000) if self._armed else 0
         return remaining / SECOND, self._interval_ns / SECOND if self._armed else 0.0
 

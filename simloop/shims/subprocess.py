@@ -1,4 +1,4 @@
-"""Starting processes: `subprocess` and its like, over the programs that are registered in the world.
+"""Shims that start processes, of `subprocess` and its like, over the programs that are registered in the world.
 
 `subprocess.Popen` itself is unmodified: what it calls in C, and the functions of `os`, are replaced.
 """
@@ -22,7 +22,7 @@ from simloop.kernel.files import Credentials, FileCalls
 from simloop.kernel.files.inodes import Regular
 from simloop.kernel.process.process import Process
 from simloop.shims.os.paths import syscall
-from simloop.shims.os.processes import Kept, may_join, waitpid
+from simloop.shims.os.processes import PopenReference, may_join, waitpid
 from simloop.shims.patch import builtin
 from simloop.sources import call_site
 from simloop.world import active
@@ -41,9 +41,9 @@ _BIN = "/usr/bin"
 
 
 def find_program(world: World, executables: Iterable[str], argv: Sequence[str], cwd: str | None = None) -> Any:
-    """What runs for the first of these files that can be run, for a process in `cwd`, or where the current one is.
-    Fails as exec_in_child() in Modules/_posixsubprocess.c does: with the first reason other than that there is no such
-    file."""
+    """Return the program that runs for the first of these files that can be run, for a process in `cwd`, or where the
+    current one is. Fails as exec_in_child() in Modules/_posixsubprocess.c does: with the first reason other than that
+    there is no such file."""
     found = errno.ENOENT
     for executable in executables:
         program = world.programs.find(executable, argv)
@@ -53,14 +53,14 @@ def find_program(world: World, executables: Iterable[str], argv: Sequence[str], 
         program = world.programs.find(posixpath.normpath(path), argv)
         if program is not None:
             return program
-        number = _why_not(world, path)
+        number = _exec_error(world, path)
         if found in (errno.ENOENT, errno.ENOTDIR):
             found = number
     raise fail(found)
 
 
-def _why_not(world: World, path: str) -> int:
-    """What execve(2) says of a file that nobody plays."""
+def _exec_error(world: World, path: str) -> int:
+    """Return the errno of execve(2) for a file that no registered program plays."""
     calls = world.files()
     try:
         mode = syscall(world, calls.stat, path).mode
@@ -84,7 +84,8 @@ def _why_not(world: World, path: str) -> int:
 
 
 def environment(process: Process) -> dict[str, str]:
-    """What `process` was started with, and so what its children are, unless they are given something else."""
+    """Return the environment that `process` was started with, and so that of its children, unless they are given
+    another."""
     own: Any = os.environ
     environ = own._data if process.environ is None else process.environ
     if environ and type(next(iter(environ))) is bytes:
@@ -93,7 +94,7 @@ def environment(process: Process) -> dict[str, str]:
 
 
 def _inherited(process: Process) -> dict[Any, Any]:
-    """The same for a child that may never look at it."""
+    """Return the environment for a child that may never look at it, not yet decoded."""
     own: Any = os.environ
     environ: dict[Any, Any] = own._data if process.environ is None else process.environ
     return environ.copy()
@@ -106,7 +107,7 @@ def _decoded(env: Mapping[Any, Any] | None, process: Process) -> dict[Any, Any]:
 
 
 def _text(argument: Any) -> str:
-    """PyUnicode_FSConverter(): what a path or an argument of a program must be."""
+    """Return a path or an argument of a program as text, as PyUnicode_FSConverter() checks it."""
     text = os.fsdecode(argument)
     if "\0" in text:
         raise ValueError("embedded null byte")
@@ -114,7 +115,7 @@ def _text(argument: Any) -> str:
 
 
 def _directory(world: World, cwd: str) -> str:
-    """Where a child begins that is told to go to `cwd`: fails as chdir(2)."""
+    """Return the working directory of a child that is told to go to `cwd`: fails as chdir(2)."""
     own = world.files()
     probe = FileCalls(own.fs, world.current, own.credentials)
     probe.cwd = own.cwd
@@ -123,7 +124,7 @@ def _directory(world: World, cwd: str) -> str:
 
 
 def _group(world: World, start_new_session: bool, group: int) -> int:
-    """setpgid(2) in the child: the group that it may join; 0 for one of its own, and -1 for its parent's."""
+    """Return the group that the child may join by setpgid(2); 0 for one of its own, and -1 for its parent's."""
     # Who leads a session, as the child does by then, cannot go to a group, not even to its own.
     if (group >= 0 and start_new_session) or (group > 0 and not may_join(world.current, group)):
         raise fail(errno.EPERM)
@@ -179,7 +180,7 @@ def fork_exec(
     # "noexec" tells subprocess that it was not the program that could not be run.
     stage = b"noexec"
     try:
-        files = _kept_open(parent, close_fds, keep, (p2cread, c2pwrite, errwrite), errpipe_write)
+        files = _inherited_files(parent, close_fds, keep, (p2cread, c2pwrite, errwrite), errpipe_write)
         if directory is not None and sys.version_info >= (3, 13):
             stage = b"noexec:chdir"
         where = None if directory is None else _directory(world, directory)
@@ -198,10 +199,10 @@ def fork_exec(
     return _become(child, start_new_session, group)
 
 
-def _kept_open(
+def _inherited_files(
     parent: Process, close_fds: bool, keep: Sequence[int], standard: tuple[int, int, int], errpipe: int
 ) -> dict[int, File]:
-    """What the child has open: 0 to 2 as asked for, or its parent's, and what is passed on."""
+    """Return the child's open files by descriptor: 0 to 2 as asked for, or its parent's, and what is passed on."""
     files = {} if close_fds else {fd: file for fd, file in parent.files.items() if fd in parent.inheritable}
     for fd in keep:
         if fd == errpipe:
@@ -223,7 +224,8 @@ def _kept_open(
 
 
 def _credentials(own: Credentials, gid: int | None, gids: Sequence[int] | None, uid: int | None) -> Credentials:
-    """setgroups(2), setregid(2) and setreuid(2): nobody but root can be somebody else."""
+    """Return the child's credentials after setgroups(2), setregid(2) and setreuid(2): nobody but root can be somebody
+    else."""
     if own.uid and (gids is not None or gid not in (None, own.gid) or uid not in (None, own.uid)):
         raise fail(errno.EPERM)
     return Credentials(
@@ -234,7 +236,8 @@ def _credentials(own: Credentials, gid: int | None, gids: Sequence[int] | None, 
 
 
 def _failed(world: World, errpipe: int, number: int, message: bytes) -> int:
-    """The child could not begin: it says so to `subprocess` in the way that _posixsubprocess.c has, and is gone."""
+    """Make a child that could not begin: it says so to `subprocess` in the way that _posixsubprocess.c has, and is
+    gone. Returns its pid."""
     os.write(errpipe, b"OSError:%X:%s" % (number, message))
     # A child that has ended already, so that it can be waited for.
     return world.spawn_failed(world.current).pid
@@ -251,7 +254,7 @@ def execute_child(self: Any, args: Any, executable: Any, preexec_fn: Any, close_
         and type(args) in (list, tuple)
         and _start_plainly(world, self, [*args], (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite))
     ):
-        world.current.kept.append(Kept(self))
+        world.current.kept.append(PopenReference(self))
         return
     try:
         _real_execute_child(
@@ -263,7 +266,7 @@ def execute_child(self: Any, args: Any, executable: Any, preexec_fn: Any, close_
             _explain(error, error.filename)
         raise
     if world is not None:
-        world.current.kept.append(Kept(self))
+        world.current.kept.append(PopenReference(self))
 
 
 # cwd, env, executable, shell, preexec_fn, close_fds, pass_fds; gid, gids, uid, umask, start_new_session, process_group:
@@ -272,8 +275,8 @@ _USUAL = (None, None, None, False, None, True, (), (None, None, None, -1, False,
 
 
 def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ...]) -> bool:
-    """What `_execute_child` comes to for most calls, in a fourth of its steps. Returns False, with nothing done, where
-    it would come to anything else, such as an error."""
+    """Start a child as `_execute_child` comes to do it for most calls, in a fourth of its steps. Returns False, with
+    nothing done, where it would come to anything else, such as an error."""
     if not argv or not argv[0]:
         return False
     for arg in argv:
@@ -287,7 +290,7 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
             return False
     sys.audit("subprocess.Popen", argv[0], argv, None, None)
     parent = world.current
-    files = _kept_open(parent, True, (), (fds[0], fds[3], fds[5]), -1) if parent.files else {}
+    files = _inherited_files(parent, True, (), (fds[0], fds[3], fds[5]), -1) if parent.files else {}
     environ = {} if program.is_silent else _inherited(parent)
     popen.pid = world.spawn(parent, files, argv, program, environ, None, call_site()).pid
     popen._child_created = True
@@ -354,7 +357,7 @@ def _spawn(
     environ = _decoded(env, world.current)
     try:
         group = _group(world, setsid, setpgroup)
-        files = _acted_on(world, file_actions or ())
+        files = _after_file_actions(world, file_actions or ())
         program = find_program(world, executables, arguments)
     except OSError as error:
         error.filename = path
@@ -364,8 +367,8 @@ def _spawn(
     return _become(child, setsid, group)
 
 
-def _acted_on(world: World, actions: Iterable[tuple[Any, ...]]) -> dict[int, File]:
-    """What the child has open after these actions, and execve(2)."""
+def _after_file_actions(world: World, actions: Iterable[tuple[Any, ...]]) -> dict[int, File]:
+    """Return the child's open files by descriptor after these actions, and execve(2)."""
     parent = world.current
     files, kept = dict(parent.files), dict.fromkeys(parent.inheritable, True)
     for kind, fd, *rest in actions:
@@ -402,7 +405,8 @@ def system(command: Any) -> int:
 
 
 def which(cmd: Any, mode: int = os.F_OK | os.X_OK, path: Any = None) -> Any:
-    """Registered programs are found as if they were installed, where their names are no patterns."""
+    """Find a program on the path: registered ones are found as if they were installed, where their names are no
+    patterns."""
     world = active.world()
     if world is not None:
         found = _installed(world, os.fsdecode(cmd), path)

@@ -1,4 +1,4 @@
-"""Executors run on simulated threads, and `threading.Thread` where the world allows it."""
+"""Shims of executors, which run on simulated threads, and of `threading.Thread` where the world allows it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def shutdown(self: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: boo
 
 
 def condition_wait(self: threading.Condition, timeout: float | None = None) -> bool:
-    """`threading.Condition.wait`, under Events, Queues, Semaphores and `Future.result`: as in CPython's
-    Lib/threading.py, except that waiting for the waiter's lock lets the world go on."""
+    """Wait on a condition, under Events, Queues, Semaphores and `Future.result`: as in CPython's Lib/threading.py,
+    except that waiting for the waiter's lock lets the world go on."""
     world = active.world()
     if world is None:
         return _real_wait(self, timeout)
@@ -99,7 +99,7 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
 
 
 def _waits_for_child(function: Any) -> bool:
-    """Whether asyncio itself starts the thread, to wait for a subprocess (ThreadedChildWatcher in unix_events.py)."""
+    """True if asyncio itself starts the thread, to wait for a subprocess (ThreadedChildWatcher in unix_events.py)."""
     target = getattr(getattr(function, "__self__", None), "_target", None)
     return getattr(target, "__module__", "") == "asyncio.unix_events"
 

@@ -1,4 +1,4 @@
-"""`time` and `datetime` on the virtual clock."""
+"""Shims of `time` and `datetime` on the virtual clock."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def strftime(format: str, moment: Any = None, /) -> str:
 
 
 def sleep(seconds: float, /) -> None:
-    """Blocks the calling process or thread in virtual time; everybody else goes on."""
+    """Block the calling process or thread in virtual time; everybody else goes on."""
     world = active.world()
     if world is None:
         _real_sleep(seconds)
@@ -125,7 +125,7 @@ def sleep(seconds: float, /) -> None:
 
 
 class _RealInstances(type):
-    """Makes the shim class stand for the real one in ``isinstance`` and ``issubclass``: what `now()`
+    """Metaclass that makes the shim class stand for the real one in ``isinstance`` and ``issubclass``: what `now()`
     returns, and what C code makes, are plain `datetime` objects."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -140,6 +140,8 @@ class _RealInstances(type):
 
 
 class datetime(real_datetime, metaclass=_RealInstances):
+    """Stand-in for `datetime.datetime` whose clock is the world's; its instances are real ones."""
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return real_datetime.__new__(real_datetime if cls is datetime else cls, *args, **kwargs)
 
@@ -158,6 +160,8 @@ class datetime(real_datetime, metaclass=_RealInstances):
 
 
 class date(real_date, metaclass=_RealInstances):
+    """Stand-in for `datetime.date` whose clock is the world's; its instances are real ones."""
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return real_date.__new__(real_date if cls is date else cls, *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Calls that wait, on what the kernel refuses with EAGAIN: in virtual time, and as long as the flags allow it."""
+"""Blocking calls over a kernel that refuses with EAGAIN: they wait in virtual time, as long as the flags allow it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _real_sigtimedwait = signal.sigtimedwait
 
 
 def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int]) -> T:
-    """Make a call, now or when it need not wait. ``nonblocking()`` says whether it may not wait at all."""
+    """Make a call, now or when it need not wait. ``nonblocking()`` is true if it may not wait at all."""
     results: list[T] = []
     errors: list[OSError] = []
 
@@ -42,17 +42,18 @@ def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int]) ->
 
 
 def wait_for(world: World, file: Unseekable, call: Callable[[], T]) -> T:
-    """`wait`, as the flags of `file` want it."""
+    """Make a call that may wait, as the flags of `file` allow it."""
     return wait(world, call, lambda: file.flags & os.O_NONBLOCK)
 
 
 def read_from(world: World, file: Unseekable, count: int) -> bytes:
-    """read(2)."""
+    """Read from a non-seekable file, as read(2) does."""
     return wait_for(world, file, lambda: file.read(count))
 
 
 def write_to(world: World, file: Unseekable, data: memoryview) -> int:
-    """write(2): into a pipe a blocking one writes all of it (pipe(7)), unless the reader leaves in the middle."""
+    """Write to a non-seekable file, as write(2): into a pipe a blocking one writes all of it (pipe(7)), unless the
+    reader leaves in the middle."""
     done = wait_for(world, file, lambda: file.write(data))
     while isinstance(file, End) and done < len(data) and not file.flags & os.O_NONBLOCK:
         try:
@@ -63,13 +64,13 @@ def write_to(world: World, file: Unseekable, data: memoryview) -> int:
 
 
 def _leave_eagain() -> None:
-    """Buffers in C tell their callers what errno is after a call that returned None (_set_BlockingIOError() in
-    Modules/_io/bufferedio.c): a wait for no signal, and for no time, leaves EAGAIN there."""
+    """Set errno to EAGAIN: buffers in C tell their callers what it is after a call that returned None
+    (_set_BlockingIOError() in Modules/_io/bufferedio.c). A wait for no signal, and for no time, leaves it there."""
     _real_sigtimedwait((), 0)
 
 
 def read_unless_empty(world: World, file: Unseekable, size: int) -> bytes | None:
-    """As a raw file reads: None where there is nothing yet, and it may not wait."""
+    """Read as a raw file does: None where there is nothing yet, and it may not wait."""
     try:
         return read_from(world, file, size)
     except BlockingIOError:
@@ -78,7 +79,7 @@ def read_unless_empty(world: World, file: Unseekable, size: int) -> bytes | None
 
 
 def write_unless_full(world: World, file: Unseekable, data: memoryview) -> int | None:
-    """As a raw file writes: None where there is no room yet, and it may not wait."""
+    """Write as a raw file does: None where there is no room yet, and it may not wait."""
     try:
         return write_to(world, file, data)
     except BlockingIOError:
@@ -87,7 +88,7 @@ def write_unless_full(world: World, file: Unseekable, data: memoryview) -> int |
 
 
 def wait_for_partner(world: World, file: File) -> None:
-    """open(2) of a fifo "blocks until the other end is also opened" (fifo(7))."""
+    """Wait until the other end of a fifo is opened, too, as open(2) does (fifo(7))."""
     if not isinstance(file, End) or file.flags & os.O_NONBLOCK or file.has_partner():
         return
     try:

@@ -1,4 +1,4 @@
-"""The files of one simulated host: a tree over the real one, a disk below it, and the calls of its processes.
+"""File system of one simulated host: an overlay over the real files, a disk, and the system calls of its processes.
 
 Callable from a plain script, and clock-free but for the time that it is told:
 

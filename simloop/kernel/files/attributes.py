@@ -1,4 +1,4 @@
-"""What a process knows of its place in the file system, and the calls on attributes: stat, mode, owner, times."""
+"""System calls on attributes of files (stat, mode, owner, times), and a process's place in the file system."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OWN_BLOCKS = 6
 
 
 class StatVfs(NamedTuple):
-    """What statvfs(3) says."""
+    """Result of statvfs(3)."""
 
     bsize: int
     frsize: int
@@ -44,7 +44,8 @@ class StatVfs(NamedTuple):
 
 
 class AttributeCalls:
-    """A process's root, working directory, umask and credentials, and what needs no more than an inode."""
+    """System calls of one process that need no more than an inode; its root, working directory, umask and
+    credentials."""
 
     def __init__(self, fs: FileSystem, descriptors: DescriptorTable, credentials: Credentials | None = None) -> None:
         self.fs = fs
@@ -59,7 +60,7 @@ class AttributeCalls:
         return Walk(self.fs.root, self.credentials)
 
     def _base(self, dir_fd: int | None) -> Callable[[], Directory]:
-        """Where a relative path begins, to be asked only if it is one."""
+        """Return a function that finds where a relative path begins; it is called only for such paths."""
 
         def base() -> Directory:
             if dir_fd is None:
@@ -72,14 +73,14 @@ class AttributeCalls:
         return base
 
     def description(self, fd: int) -> Description:
-        """The open file behind a descriptor of this process; EBADF if it is none."""
+        """Return the open file description behind a descriptor of this process; EBADF if there is none."""
         file = self._descriptors.files.get(fd)
         if not isinstance(file, Description):
             raise fail(errno.EBADF)
         return file
 
     def opened(self, fd: int) -> Inode:
-        """What an open file, fifo or pipe is."""
+        """Return the inode of an open file, fifo or pipe."""
         file = self._descriptors.files.get(fd)
         if not isinstance(file, End):
             return self.description(fd).inode
@@ -100,7 +101,7 @@ class AttributeCalls:
             disk.check(operation, normpath(path))
 
     def _inode(self, operation: str, path: str | int, dir_fd: int | None, follow: bool) -> Inode:
-        """What `path` means, or what stands behind a descriptor."""
+        """Return the inode that a path, or a descriptor, refers to."""
         if isinstance(path, int):
             if isinstance(self._descriptors.files.get(path), End):
                 return self.opened(path)
@@ -113,17 +114,18 @@ class AttributeCalls:
     # --- looking --------------------------------------------------------------------------------------
 
     def stat(self, path: str | int, *, dir_fd: int | None = None, follow: bool = True) -> Stat:
-        """fstatat(2), or fstat(2)."""
+        """Return the attributes of a file, as fstatat(2) and fstat(2) do."""
         return stat_of(self._inode("stat", path, dir_fd, follow))
 
     def access(self, path: str, mode: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
-        """faccessat(2): fails where the process may not, returns where it may. Real and effective ids are the same."""
+        """Check permissions as faccessat(2) does: fails where the process may not. Real and effective ids are
+        the same."""
         if mode & ~7:
             raise fail(errno.EINVAL)
         self.credentials.check(self._inode("stat", path, dir_fd, follow), mode)
 
     def statvfs(self, path: str | int) -> StatVfs:
-        """statvfs(3)."""
+        """Return size and free space of the file system, as statvfs(3) does."""
         self._inode("stat", path, None, True)
         capacity = self.fs.disk.capacity
         blocks = (NOMINAL_CAPACITY if capacity is None else capacity) // PAGE
@@ -139,7 +141,7 @@ class AttributeCalls:
         inode.changed()
 
     def chmod(self, path: str | int, mode: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
-        """fchmodat(2), or fchmod(2)."""
+        """Change the mode, as fchmodat(2) and fchmod(2) do."""
         inode = self._inode("chmod", path, dir_fd, follow)
         file = self._descriptors.files.get(path) if isinstance(path, int) else None
         if isinstance(file, Description) and file.flags & os.O_PATH:
@@ -155,7 +157,7 @@ class AttributeCalls:
         inode.mode = inode.kind | (mode & 0o7777)
 
     def chown(self, path: str | int, uid: int, gid: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
-        """fchownat(2), or fchown(2). -1 leaves an id as it is."""
+        """Change owner and group, as fchownat(2) and fchown(2) do. -1 leaves an id as it is."""
         inode = self._inode("chmod", path, dir_fd, follow)
         credentials = self.credentials
         own_groups = (-1, inode.gid, credentials.gid, *credentials.groups)
@@ -182,7 +184,7 @@ class AttributeCalls:
         dir_fd: int | None = None,
         follow: bool = True,
     ) -> None:
-        """utimensat(2), or futimens(3): times of last access and last change, now if none are given."""
+        """Set the times of last access and last change, as utimensat(2) and futimens(3) do; now if none are given."""
         inode = self._inode("utime", path, dir_fd, follow)
         credentials = self.credentials
         if not credentials.owns(inode):
@@ -194,7 +196,7 @@ class AttributeCalls:
         inode.atime, inode.mtime = (now, now) if times_ns is None else times_ns
 
     def truncate(self, path: str, size: int) -> None:
-        """truncate(2)."""
+        """Set the size of a file, as truncate(2) does."""
         if size < 0:
             raise fail(errno.EINVAL)
         inode = self._inode("truncate", path, None, True)
@@ -207,6 +209,6 @@ class AttributeCalls:
         self.fs.truncate(inode, size, inode.path)
 
     def set_umask(self, mask: int) -> int:
-        """umask(2): returns the one before."""
+        """Set the file mode creation mask, as umask(2) does. Returns the one before."""
         before, self.umask = self.umask, mask & 0o777
         return before

@@ -1,4 +1,4 @@
-"""The system calls that take paths, as one process makes them: with its working directory, umask and credentials.
+"""System calls that take paths, as one process makes them: with its working directory, umask and credentials.
 
 What they return, and the errno that they fail with, is Linux's; the comments name the function in fs/namei.c or
 fs/open.c of Linux 6 where the order of the checks decides. Errors carry no file name: to add it is the caller's affair.
@@ -27,7 +27,7 @@ _PATH_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Entry(NamedTuple):
-    """One name in a directory, and d_ino and d_type of what it stands for (readdir(3))."""
+    """Directory entry: a name, and d_ino and d_type of what it stands for (readdir(3))."""
 
     name: str
     ino: int
@@ -35,12 +35,13 @@ class Entry(NamedTuple):
 
 
 class FileCalls(XattrCalls):
-    """The calls that make, find and remove files."""
+    """System calls of one process that create, find and remove files."""
 
     # --- opening --------------------------------------------------------------------------------------
 
     def open(self, path: str, flags: int, mode: int = 0o777, dir_fd: int | None = None) -> Description | Fifo:
-        """openat(2), but for the number: the description still needs a descriptor, and a fifo its other end.
+        """Open a file, as openat(2), but for the number: the description still needs a descriptor, and a fifo its other
+        end.
 
         O_TMPFILE is refused with EOPNOTSUPP, as by file systems that lack it, and callers know what to do then.
         """
@@ -78,7 +79,7 @@ class FileCalls(XattrCalls):
         return description
 
     def memory(self, name: str) -> Description:
-        """memfd_create(2): a file without a name in any directory."""
+        """Create a file without a name in any directory, as memfd_create(2) does."""
         if len(os.fsencode(name)) > _MEMORY_NAME_MAX:
             raise fail(errno.EINVAL)
         inode = Regular(self.fs, _stat.S_IFREG | 0o777, self.fs.root.dev)
@@ -86,7 +87,7 @@ class FileCalls(XattrCalls):
         return Description(self.fs, inode, os.O_RDWR, f"/memfd:{name} (deleted)", self.credentials)
 
     def _may_open(self, inode: Inode, flags: int, *, must_be_directory: bool) -> None:
-        """do_open() and may_open()."""
+        """Check that the process may open the file, as do_open() and may_open() do."""
         directory = isinstance(inode, Directory)
         if flags & os.O_CREAT and directory:
             raise fail(errno.EISDIR)
@@ -112,7 +113,7 @@ class FileCalls(XattrCalls):
     # --- making ---------------------------------------------------------------------------------------
 
     def _create(self, path: str, dir_fd: int | None, *, directory: bool = False) -> Last:
-        """filename_create(): where something new will be."""
+        """Return where something new will be, as filename_create() does."""
         walk = self._walk()
         last = walk.parent(path, self._base(dir_fd))
         if last.kind is not Kind.NAME or walk.step(last) is not None:
@@ -122,7 +123,7 @@ class FileCalls(XattrCalls):
         return last
 
     def _may_create(self, directory: Directory) -> None:
-        """may_create()."""
+        """Check that the process may create a name there, as may_create() does."""
         if directory.dead:
             raise fail(errno.ENOENT)
         self.credentials.check(directory, MAY_WRITE | MAY_EXEC)
@@ -146,7 +147,7 @@ class FileCalls(XattrCalls):
         directory.modified()
 
     def mkdir(self, path: str, mode: int = 0o777, dir_fd: int | None = None) -> None:
-        """mkdirat(2)."""
+        """Create a directory, as mkdirat(2) does."""
         self._check("mkdir", path, dir_fd)
         last = self._create(path, dir_fd, directory=True)
         self._may_create(last.directory)
@@ -156,7 +157,7 @@ class FileCalls(XattrCalls):
         self._make(last, Directory(self.fs, _stat.S_IFDIR | bits, last.directory.dev, last.directory))
 
     def mknod(self, path: str, mode: int = 0o600, device: int = 0, dir_fd: int | None = None) -> None:
-        """mknodat(2)."""
+        """Create a fifo, device or file, as mknodat(2) does."""
         self._check("open", path, dir_fd)
         kind = _stat.S_IFMT(mode) or _stat.S_IFREG
         if kind not in _NODES:
@@ -175,7 +176,7 @@ class FileCalls(XattrCalls):
         self._make(last, node)
 
     def symlink(self, target: str, path: str, dir_fd: int | None = None) -> None:
-        """symlinkat(2)."""
+        """Create a symbolic link, as symlinkat(2) does."""
         self._check("symlink", path, dir_fd)
         if not target:
             raise fail(errno.ENOENT)
@@ -194,7 +195,7 @@ class FileCalls(XattrCalls):
         dst_dir_fd: int | None = None,
         follow: bool = False,
     ) -> None:
-        """linkat(2); `follow` is AT_SYMLINK_FOLLOW."""
+        """Create a hard link, as linkat(2) does; `follow` is AT_SYMLINK_FOLLOW."""
         self._check("link", source, src_dir_fd)
         self._check("link", path, dst_dir_fd)
         inode = self._walk().inode(source, self._base(src_dir_fd), follow)
@@ -210,8 +211,8 @@ class FileCalls(XattrCalls):
         inode.changed()
 
     def _may_link(self, inode: Inode) -> bool:
-        """may_linkat(), with fs.protected_hardlinks as distributions set it (proc_sys_fs(5)): nobody gives names to
-        files of others that he could not write."""
+        """Check may_linkat(), with fs.protected_hardlinks as distributions set it (proc_sys_fs(5)): nobody gives names
+        to files of others that he could not write."""
         mode = inode.mode
         strange = mode & _stat.S_ISUID or mode & (_stat.S_ISGID | _stat.S_IXGRP) == _stat.S_ISGID | _stat.S_IXGRP
         return self.credentials.owns(inode) or (
@@ -221,7 +222,7 @@ class FileCalls(XattrCalls):
     # --- removing -------------------------------------------------------------------------------------
 
     def _may_delete(self, directory: Directory, inode: Inode, as_directory: bool) -> None:
-        """may_delete()."""
+        """Check that the process may remove a name, as may_delete() does."""
         credentials = self.credentials
         credentials.check(directory, MAY_WRITE | MAY_EXEC)
         if directory.mode & _stat.S_ISVTX and not credentials.owns(directory) and not credentials.owns(inode):
@@ -232,7 +233,7 @@ class FileCalls(XattrCalls):
             raise fail(errno.EISDIR)
 
     def unlink(self, path: str, dir_fd: int | None = None) -> None:
-        """unlinkat(2) without AT_REMOVEDIR."""
+        """Remove a name, as unlinkat(2) without AT_REMOVEDIR."""
         self._check("unlink", path, dir_fd)
         walk = self._walk()
         last = walk.parent(path, self._base(dir_fd))
@@ -256,7 +257,7 @@ class FileCalls(XattrCalls):
             self.fs.released(inode)
 
     def rmdir(self, path: str, dir_fd: int | None = None) -> None:
-        """rmdir(2)."""
+        """Remove an empty directory, as rmdir(2) does."""
         self._check("rmdir", path, dir_fd)
         walk = self._walk()
         last = walk.parent(path, self._base(dir_fd))
@@ -276,7 +277,7 @@ class FileCalls(XattrCalls):
         last.directory.modified()
 
     def rename(self, source: str, path: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
-        """renameat(2): what was at `path` is replaced."""
+        """Rename a file, as renameat(2): what was at `path` is replaced."""
         self._check("rename", source, src_dir_fd)
         self._check("rename", path, dst_dir_fd)
         walk = self._walk()
@@ -339,7 +340,7 @@ class FileCalls(XattrCalls):
     # --- looking --------------------------------------------------------------------------------------
 
     def readlink(self, path: str, dir_fd: int | None = None) -> str:
-        """readlinkat(2)."""
+        """Return the target of a symbolic link, as readlinkat(2) does."""
         inode = self._inode("stat", path, dir_fd, False)
         if not isinstance(inode, Symlink):
             raise fail(errno.EINVAL)
@@ -347,17 +348,17 @@ class FileCalls(XattrCalls):
         return inode.target
 
     def listdir(self, path: str | int, dir_fd: int | None = None) -> list[str]:
-        """The names in a directory, or in an open one, sorted, without ``.`` and ``..``."""
+        """List the names in a directory, or in an open one, sorted, without ``.`` and ``..``."""
         return self.directory(path, dir_fd).names()
 
     def entries(self, path: str | int) -> list[Entry]:
-        """As `listdir`, with what readdir(3) says besides."""
+        """List a directory with the inode number and type of each name, as readdir(3) does."""
         directory = self.directory(path)
         found = ((name, directory.get(name)) for name in directory.names())
         return [Entry(name, inode.ino, inode.kind) for name, inode in found if inode is not None]
 
     def directory(self, path: str | int, dir_fd: int | None = None) -> Directory:
-        """A directory whose names are about to be read."""
+        """Return a directory whose names are about to be read."""
         if isinstance(path, int):
             if not isinstance(self.opened(path), Directory):
                 raise fail(errno.ENOTDIR)
@@ -381,11 +382,11 @@ class FileCalls(XattrCalls):
     # --- the working directory ------------------------------------------------------------------------
 
     def chdir(self, path: str) -> None:
-        """chdir(2)."""
+        """Change the working directory, as chdir(2) does."""
         self._enter(self._inode("stat", path, None, True))
 
     def fchdir(self, fd: int) -> None:
-        """fchdir(2)."""
+        """Change the working directory to an open one, as fchdir(2) does."""
         self._enter(self.opened(fd))
 
     def _enter(self, inode: Inode) -> None:
@@ -395,7 +396,7 @@ class FileCalls(XattrCalls):
         self.cwd = inode
 
     def getcwd(self) -> str:
-        """getcwd(2)."""
+        """Return the path of the working directory, as getcwd(2) does."""
         if self.cwd.dead:
             raise fail(errno.ENOENT)
         return self.cwd.path

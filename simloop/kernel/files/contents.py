@@ -1,4 +1,4 @@
-"""What is in a regular file, as a program sees it: bytes, holes, size."""
+"""Sparse contents of a regular file, as a program sees them: bytes, holes, size."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _AT_ONCE = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE
 
 
 def pages(size: int) -> int:
-    """How many pages it takes to hold so many bytes."""
+    """Return the number of pages that hold so many bytes."""
     return -(-size // PAGE)
 
 
 class Contents:
-    """The bytes of one file. A missing chunk, and what a short chunk lacks, reads as zeros.
+    """Sparse byte array of one file. A missing chunk, and what a short chunk lacks, reads as zeros.
 
     Chunks of real files are `bytes`, shared by all hosts that read them, until they are written. The first chunk grows
     as the file does; a file that has filled it gets whole ones.
@@ -45,12 +45,12 @@ class Contents:
 
     @property
     def blocks(self) -> int:
-        """How many pages it takes on disk."""
+        """Number of pages allocated or reserved on disk."""
         return self.allocated.total() + self.reserved.total()
 
     @staticmethod
     def _pieces(start: int, count: int) -> Iterator[tuple[int, int, int]]:
-        """Chunk number, and where in the chunk, of each part of ``[start, start + count)``."""
+        """Yield the chunk's number, and the range in the chunk, of each part of ``[start, start + count)``."""
         end = start + count
         while start < end:
             number, low = divmod(start, CHUNK)
@@ -59,6 +59,7 @@ class Contents:
             start += high - low
 
     def read(self, start: int, count: int) -> bytes:
+        """Return up to `count` bytes from `start` on."""
         count = min(count, self.size - start)
         if count <= 0:
             return b""
@@ -72,6 +73,7 @@ class Contents:
         return bytes(out)
 
     def read_into(self, start: int, view: memoryview) -> int:
+        """Read into a buffer of bytes. Returns how many."""
         count = len(view)
         if start + count > self.size:
             count = self.size - start
@@ -87,7 +89,7 @@ class Contents:
         return count
 
     def _read_pieces(self, start: int, view: memoryview) -> None:
-        """`read_into` of what is not in one chunk, or not all there."""
+        """Read what is not in one chunk, or not all there, for `read_into`."""
         at = 0
         for number, low, high in self._pieces(start, len(view)):
             chunk = self._chunks.get(number, b"")
@@ -99,6 +101,7 @@ class Contents:
             at += high - low
 
     def write(self, start: int, data: memoryview) -> None:
+        """Write bytes at `start`, beyond the end as well."""
         size = len(data)
         end = start + size
         number, low = divmod(start, CHUNK)
@@ -133,7 +136,7 @@ class Contents:
 
     @staticmethod
     def _writable(number: int, data: bytes) -> bytearray | mmap:
-        """A chunk that begins with `data`."""
+        """Return a writable chunk that begins with `data`."""
         if not number:
             return bytearray(data)
         chunk = mmap(-1, CHUNK, flags=_AT_ONCE)
@@ -141,7 +144,7 @@ class Contents:
         return chunk
 
     def resize(self, size: int) -> None:
-        """Cut off, or grow by a hole."""
+        """Set the size: cut off, or grow by a hole."""
         if size < self.size:
             number, low = divmod(size, CHUNK)
             for later in [index for index in self._chunks if index > number or (index == number and not low)]:
@@ -155,7 +158,7 @@ class Contents:
         self.size = size
 
     def drop_page(self, page: int) -> None:
-        """The page becomes a hole."""
+        """Punch a hole: the page reads as zeros."""
         number, low = divmod(page * PAGE, CHUNK)
         chunk = self._chunks.get(number)
         if chunk is not None and len(chunk) > low:
@@ -166,24 +169,24 @@ class Contents:
         self.allocated.remove(page, page + 1)
 
     def spoil(self, at: int) -> None:
-        """The disk has gone bad there: a bit is not what it was, and nothing says so."""
+        """Flip a bit of the byte at `at`, as a failing disk does, silently."""
         if at < self.size:
             (byte,) = self.read(at, 1)
             self.write(at, memoryview(bytes([byte ^ 1])))
 
     def reserve(self, start: int, end: int) -> None:
-        """Pages for ``[start, end)``, whether written or not."""
+        """Reserve pages for ``[start, end)``, whether written or not, as fallocate(2) does."""
         for low, high in self.allocated.gaps(start // PAGE, pages(end)):
             self.reserved.add(low, high)
 
     def next_data(self, offset: int) -> int | None:
-        """The first byte at or after `offset` that is not in a hole, if there is one."""
+        """Return the first byte at or after `offset` that is not in a hole (SEEK_DATA), if there is one."""
         for low, _ in self.allocated.within(offset // PAGE, pages(self.size)):
             return max(offset, low * PAGE)
         return None
 
     def next_hole(self, offset: int) -> int:
-        """The first byte at or after `offset` that is in a hole; every file ends with one."""
+        """Return the first byte at or after `offset` that is in a hole (SEEK_HOLE); every file ends with one."""
         for low, _ in self.allocated.gaps(offset // PAGE, pages(self.size)):
             return max(offset, low * PAGE)
         return self.size

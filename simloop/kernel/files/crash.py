@@ -1,4 +1,4 @@
-"""A power cut: which of what was never synced is on the disk when the machine comes back.
+"""Power loss: which of the writes that were never synced are on the disk when the machine comes back.
 
 Whatever may go either way is a choice; 0 always means that nothing is lost. What may go which way is the
 disk model's affair:
@@ -37,7 +37,7 @@ PAGES_MAX = 4096
 
 
 def torn(old: bytes, new: bytes, answer: int) -> bytes:
-    """A page of which the disk has written only a part, by its answer at the choice point."""
+    """Return a torn page, of which the disk has written only some sectors, by its answer at the choice point."""
     old, new = old.ljust(PAGE, b"\0"), new.ljust(PAGE, b"\0")
     if answer <= _SECTORS:
         cut = (answer - 1) * SECTOR
@@ -90,7 +90,7 @@ def _lose_changes(fs: FileSystem, choices: Choices) -> None:
 
 
 def _groups(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
-    """The changes that can only be on disk together, in their order, each group with a name for its choice."""
+    """Return the changes in groups that can only be on disk together, in order, each with a name for its choice."""
     groups: dict[object, list[Change]] = {}
     names: dict[object, str] = {}
     # Names between which a directory has moved share its group, with all that happened to them.
@@ -199,7 +199,7 @@ def _grouped(numbers: list[int]) -> list[list[int]]:
 
 
 def put(contents: Contents, page: int, data: bytes | None) -> None:
-    """Let the page hold `data` and zeros behind, or be a hole; the file stays as long as it is."""
+    """Set the page to `data`, padded with zeros, or to a hole; the file stays as long as it is."""
     if data is None:
         contents.drop_page(page)
         return

@@ -1,4 +1,4 @@
-"""An open file: what descriptors of it share, and what can be done through them."""
+"""Open file descriptions of regular files and directories, and the calls on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DIRECT = os.O_DIRECT
 
 
 class Stat(NamedTuple):
-    """What stat(2) says; times in nanoseconds of the wall clock."""
+    """Result of stat(2); times in nanoseconds of the wall clock."""
 
     mode: int
     ino: int
@@ -48,6 +48,7 @@ class Stat(NamedTuple):
 
 
 def stat_of(inode: Inode) -> Stat:
+    """Return the attributes of an inode, as stat(2) reports them."""
     return Stat(
         inode.mode, inode.ino, inode.dev, max(inode.nlink, 0), inode.uid, inode.gid, inode.size,
         inode.atime, inode.mtime, inode.ctime, PAGE, inode.sectors, inode.rdev,
@@ -55,13 +56,13 @@ def stat_of(inode: Inode) -> Stat:
 
 
 def kept_flags(flags: int) -> int:
-    """As F_GETFL gives them: without those that only say how to open."""
+    """Return the flags that F_GETFL reports: without those that only say how to open."""
     return flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_TRUNC | os.O_CLOEXEC)
 
 
 class Description(File):
-    """An open file description (open(2)): where in the file it stands, and how it was opened. Its descriptors
-    share it, so that each moves the others' offset."""
+    """Open file description (open(2)) of a file or directory: its offset, and how it was opened. Its descriptors share
+    it, so that each moves the others' offset."""
 
     #: epoll(7) refuses regular files and directories with EPERM; poll(2) always finds them ready.
     pollable = False
@@ -109,24 +110,24 @@ class Description(File):
     # --- reading --------------------------------------------------------------------------------------
 
     def read(self, count: int) -> bytes:
-        """read(2)."""
+        """Return up to `count` bytes from the offset on, as read(2), and advance it."""
         data = self._read(self.offset, count)
         self.offset += len(data)
         return data
 
     def pread(self, count: int, offset: int) -> bytes:
-        """pread(2): the offset stays."""
+        """Return up to `count` bytes at `offset`, as pread(2): the description's own offset stays."""
         self._check_offset(offset)
         return self._read(offset, count)
 
     def read_into(self, view: memoryview) -> int:
-        """`read` into a buffer of bytes, which saves a copy."""
+        """Read into a buffer of bytes from the offset on, which saves a copy. Returns how many."""
         count = self._read_into(self.offset, view)
         self.offset += count
         return count
 
     def pread_into(self, view: memoryview, offset: int) -> int:
-        """`pread` into a buffer of bytes."""
+        """Read into a buffer of bytes at `offset`. Returns how many."""
         self._check_offset(offset)
         return self._read_into(offset, view)
 
@@ -168,7 +169,7 @@ class Description(File):
     # --- writing --------------------------------------------------------------------------------------
 
     def write(self, data: memoryview) -> int:
-        """write(2). `data` is a view of bytes. May write less than that, where the disk is full."""
+        """Write a view of bytes at the offset, as write(2). Returns how many, maybe not all, where the disk is full."""
         # generic_write_checks(): to write nothing moves nothing.
         if self.flags & _APPEND and self.writable and len(data):
             self.offset = self._regular().contents.size
@@ -177,8 +178,8 @@ class Description(File):
         return count
 
     def pwrite(self, data: memoryview, offset: int) -> int:
-        """pwrite(2). "On Linux, pwrite() appends data to the end of the file, regardless of the value of offset" where
-        it is opened for appending (pwrite(2), BUGS)."""
+        """Write a view of bytes at `offset`, as pwrite(2). "On Linux, pwrite() appends data to the end of the file,
+        regardless of the value of offset" where it is opened for appending (pwrite(2), BUGS)."""
         self._check_offset(offset)
         if self.flags & _APPEND and self.writable:
             offset = self._regular().contents.size
@@ -209,7 +210,7 @@ class Description(File):
         return count
 
     def truncate(self, size: int) -> None:
-        """ftruncate(2)."""
+        """Set the size of the file, as ftruncate(2) does."""
         if size < 0:
             raise fail(errno.EINVAL)
         if self.flags & _PATH:
@@ -220,7 +221,7 @@ class Description(File):
         self.fs.truncate(self.inode, size, self.path)
 
     def allocate(self, start: int, length: int) -> None:
-        """posix_fallocate(3): room for these bytes, and the file at least as long."""
+        """Reserve room for these bytes, as posix_fallocate(3): the file is at least as long afterwards."""
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         if start < 0 or length <= 0:
@@ -245,7 +246,8 @@ class Description(File):
         file.modified()
 
     def sync(self, *, data_only: bool = False) -> None:
-        """fsync(2), or fdatasync(2). A failure that some other call has met is told here, too, once."""
+        """Flush the file to disk, as fsync(2), or fdatasync(2). A write-back error that some other call has met is
+        reported here, too, once."""
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         inode, fs = self.inode, self.fs
@@ -269,7 +271,7 @@ class Description(File):
     # --- where it stands, what is locked --------------------------------------------------------------
 
     def lseek(self, offset: int, whence: int) -> int:
-        """lseek(2), with SEEK_DATA and SEEK_HOLE."""
+        """Move the offset, as lseek(2), with SEEK_DATA and SEEK_HOLE. Returns it."""
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         inode = self.inode
@@ -295,7 +297,7 @@ class Description(File):
         return target
 
     def flock(self, operation: int) -> None:
-        """flock(2), which never waits here: EAGAIN also without LOCK_NB."""
+        """Lock or unlock the file, as flock(2), but never wait: EAGAIN also without LOCK_NB."""
         if operation & ~LOCK_NB not in (LOCK_SH, LOCK_EX, LOCK_UN):
             raise fail(errno.EINVAL)
         if self.flags & _PATH:
@@ -304,13 +306,13 @@ class Description(File):
 
     @property
     def locks(self) -> Locks:
-        """The locks on its file."""
+        """Advisory locks on its file."""
         if self.inode.locks is None:
             self.inode.locks = Locks()
         return self.inode.locks
 
     def stat(self) -> Stat:
-        """fstat(2)."""
+        """Return the attributes of its file, as fstat(2) does."""
         self.fs.disk.check("stat", self.path)
         return stat_of(self.inode)
 

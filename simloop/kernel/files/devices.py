@@ -1,6 +1,7 @@
-"""The few devices that every program expects: /dev/null, /dev/zero, /dev/full, /dev/random (null(4), random(4)).
+"""Special files: the few devices that every program expects, and fifos, which are pipes with a name.
 
-And fifos, which are pipes with a name."""
+The devices are /dev/null, /dev/zero, /dev/full and /dev/random (null(4), random(4)).
+"""
 
 from __future__ import annotations
 
@@ -22,14 +23,14 @@ _TTY = os.makedev(5, 0)
 
 
 class UnsimulatedFileError(OSError):
-    """A device, or a fifo of the real machine, that nothing stands in for: ENXIO, as without its driver."""
+    """Error for a device, or a fifo of the real machine, that nothing stands in for: ENXIO, as without its driver."""
 
     def __init__(self) -> None:
         super().__init__(errno.ENXIO, os.strerror(errno.ENXIO))
 
 
 class Device(Description):
-    """An open character device."""
+    """Open file description of a character device."""
 
     pollable = True
 
@@ -71,7 +72,7 @@ class Device(Description):
 
 
 class Fifo(End):
-    """An open fifo: a pipe that is found by a name (fifo(7)). What is in it is gone with the last descriptor."""
+    """Open end of a fifo: a pipe that is found by a name (fifo(7)). What is in it is gone with the last descriptor."""
 
     def __init__(self, fs: FileSystem, inode: Special, flags: int) -> None:
         self.inode = inode
@@ -97,7 +98,7 @@ class Fifo(End):
 
 
 def opened(fs: FileSystem, inode: Inode, flags: int, path: str, credentials: Credentials) -> Description | Fifo:
-    """The description for an inode, whatever it is."""
+    """Return a new open file description for an inode of any kind."""
     if isinstance(inode, Special) and not flags & os.O_PATH:
         if _stat.S_ISSOCK(inode.mode) or (_stat.S_ISCHR(inode.mode) and inode.rdev == _TTY):
             raise fail(errno.ENXIO)  # open(2)

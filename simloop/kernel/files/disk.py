@@ -1,4 +1,4 @@
-"""The disk below a simulated file system: how large, how fast, how faithful, and what it does wrong."""
+"""Disk below a simulated file system: its capacity, timing, disk model and injected faults."""
 
 from __future__ import annotations
 
@@ -56,14 +56,16 @@ class DiskTiming:
     cache_bytes_per_second: int = 5_000_000_000
 
     def transfer_ns(self, size: int) -> int:
+        """Return the time that the drive takes for `size` bytes."""
         return size * SECOND // self.bytes_per_second
 
     def copy_ns(self, size: int) -> int:
+        """Return the time that the page cache takes for `size` bytes."""
         return size * SECOND // self.cache_bytes_per_second
 
 
 class Disk:
-    """What may go wrong, and what everything costs. Each file system has one."""
+    """Simulated disk of one file system: what operations cost, and which of them fail."""
 
     def __init__(self, model: str = "ext4-ordered", timing: DiskTiming | None = None) -> None:
         self.model = model
@@ -80,6 +82,7 @@ class Disk:
 
     @property
     def model(self) -> str:
+        """Disk model: one of `DISK_MODELS`."""
         return self._model
 
     @model.setter
@@ -90,21 +93,21 @@ class Disk:
 
     @property
     def journals(self) -> bool:
-        """Whether metadata reach the disk in the order in which they were changed."""
+        """True if metadata reach the disk in the order in which they were changed."""
         return self._model == "ext4-ordered"
 
     def take_ns(self) -> int:
-        """How long the operations since the last call took: the caller lets that time pass."""
+        """Return the deferred I/O latency, and reset it: the caller lets that time pass."""
         deferred, self.deferred_ns = self.deferred_ns, 0
         return deferred
 
     def check(self, operation: str, path: str) -> None:
-        """Called by each operation before it does anything: fails if it is to fail."""
+        """Apply injected faults to an operation that is about to begin: raises the error of one that fails."""
         if self.faults:
             self._strike(operation, path, 0)
 
     def limit(self, operation: str, path: str, size: int) -> int:
-        """`check` for reading or writing `size` bytes. Returns how many of them it may move."""
+        """Apply injected faults to a read or write of `size` bytes. Returns how many of them it may move."""
         return self._strike(operation, path, size) if self.faults else size
 
     def _strike(self, operation: str, path: str, size: int) -> int:
@@ -123,7 +126,7 @@ class Disk:
         return size
 
     def need(self, size: int, used: int) -> int:
-        """How many of `size` more bytes find room. Fails with ENOSPC where none does."""
+        """Return how many of `size` more bytes find room. Fails with ENOSPC where none does."""
         if self.capacity is None or used + size <= self.capacity:
             return size
         if used >= self.capacity:

@@ -1,4 +1,4 @@
-"""Operations that go wrong although nothing is wrong with what was asked: disks fail, fill up and are slow."""
+"""Fault injection: disks that fail, fill up and are slow, although nothing is wrong with what was asked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTE = "simloop: an injected fault"
 
 
 class Effect(NamedTuple):
-    """What happens to a call that a fault strikes."""
+    """Effect of a fault on a call that it strikes: an error, a short count, a delay, or corrupt data."""
 
     #: The errno that it fails with; 0 lets it go through.
     number: int = 0
@@ -31,7 +31,7 @@ class Effect(NamedTuple):
     corrupt: bool = False
 
     def __str__(self) -> str:
-        """For reports, behind the name of an operation."""
+        """Return words for reports, to stand behind the name of an operation."""
         if self.number:
             return f"failed with {errno.errorcode.get(self.number, self.number)}"
         if self.short is not None:
@@ -39,6 +39,7 @@ class Effect(NamedTuple):
         return "found a flipped bit" if self.corrupt else f"took {self.delay_ns / 1e9:g} s longer"
 
     def failure(self) -> OSError:
+        """Return the error, marked as injected."""
         error = OSError(self.number, os.strerror(self.number))
         error.add_note(_NOTE)
         return error
@@ -77,8 +78,9 @@ _EIO = (Effect(errno.EIO),)
 
 @dataclass
 class Fault:
-    """Of the calls of `operation` (``*``: of all) on paths that match `pattern`, the first `after` pass, the next
-    `times` are struck (None: all of them), and the rest pass again. With `by_choice` it is asked of each instead.
+    """Injected fault of a disk: of the calls of `operation` (``*``: of all) on paths that match `pattern`, the first
+    `after` pass, the next `times` are struck (None: all of them), and the rest pass again. With `by_choice` it is asked
+    of each instead.
 
     `pattern` is a shell pattern of file names, or of absolute paths if there is a slash in it. With several `effects`
     it is asked which; with none they are the usual ones of the operation.
@@ -110,7 +112,7 @@ class Fault:
                 raise ConfigurationError("a fault needs one of error, short, delay and corrupt")
 
     def strikes(self, operation: str, path: str, ask: Callable[[str, tuple[Effect, ...]], int]) -> Effect | None:
-        """What it does to this call, if anything. ``ask(who, effects)`` is the environment's answer: 0 for nothing."""
+        """Return its effect on this call, if any. ``ask(who, effects)`` is the environment's answer: 0 for nothing."""
         if self.operation not in ("*", operation):
             return None
         if not fnmatchcase(path if "/" in self.pattern else path.rpartition("/")[2], self.pattern):

@@ -1,4 +1,4 @@
-"""One host's file system: the tree over the real one, and what keeps it: its journal and its disk."""
+"""Overlay file system of one host: a tree whose upper layer is this world's, with its journal and its disk."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _SIZE_MAX = 0xFFFF_FFFF * PAGE
 
 
 class ChangeObserver(Protocol):
-    """The part of a run's observer that a file system tells of its changes."""
+    """Protocol of the part of a run's observer that a file system tells of its changes."""
 
     def changed(self, what: Inode | Change) -> None: ...
 
 
 class FileSystem:
-    """What one host sees: everything that is really there, and over it what was changed in this world.
+    """Overlay file system of one host: the real files, and over them what was changed in this world.
 
-    `below` is what is really there; without it the host begins with an empty root. Nothing is ever written there.
+    `lower` is the layer of real files; without it the host begins with an empty root. Nothing is ever written there.
     `name` is the host's, in choice points. `entropy(n)` gives ``/dev/urandom`` its bytes.
     """
 
@@ -82,31 +82,34 @@ class FileSystem:
     # --- what inodes ask ------------------------------------------------------------------------------
 
     def next_ino(self) -> int:
-        """Numbers go by the order in which inodes are made or first seen."""
+        """Return a new inode number: they go by the order in which inodes are made or first seen."""
         self._ino += 1
         return self._ino
 
     def now(self) -> int:
-        """The wall clock, without the cost of a look at it: a system call reads it anyway."""
+        """Return the wall clock's time, without the cost of a look at it: a system call reads it anyway."""
         return self._clock.now - BOOT_NS + WALL_NS
 
     @staticmethod
     def encode(name: str) -> bytes:
+        """Return a name as the disk has it."""
         return os.fsencode(name)
 
     def _device(self, real: int) -> int:
         return self._devices.setdefault(real, _FIRST_DEVICE + len(self._devices))
 
     def lower_contents(self, path: str) -> bytes:
+        """Return the bytes of a real file."""
         assert self._lower is not None
         return self._lower.contents(path)
 
     def lower_names(self, path: str) -> list[str]:
+        """List a real directory."""
         assert self._lower is not None
         return self._lower.names(path)
 
     def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
-        """The inode for a real file that nobody has looked at before."""
+        """Return the inode for a real file that nobody has looked at before; None where there is nothing."""
         assert self._lower is not None
         found = self._lower.stat(path)
         if found is None:
@@ -134,7 +137,8 @@ class FileSystem:
     # --- changing what is in a file -------------------------------------------------------------------
 
     def prepare_change(self, file: Regular) -> None:
-        """`file` is about to be changed: from now on this world's copy is what counts."""
+        """Copy `file` up, since it is about to be changed: from now on this world's copy is what counts. Dirty pages
+        that are old enough are written back first."""
         writeback = file.writeback
         if file.ino not in self.written:
             self.written[file.ino] = file
@@ -143,7 +147,7 @@ class FileSystem:
             writeback.mark_clean(file.contents)
 
     def write(self, file: Regular, start: int, data: memoryview) -> None:
-        """Put `data` there. Nothing is checked any more."""
+        """Write `data` at `start`, dirtying pages. Nothing is checked any more."""
         if self.on_change is not None:
             self._changing(f"writing to {file.path}")
         if self.observer is not None:
@@ -159,7 +163,7 @@ class FileSystem:
         self.disk.deferred_ns += timing.call_ns + timing.copy_ns(size)
 
     def truncate(self, file: Regular, size: int, path: str) -> None:
-        """Cut `file` off at `size`, or let it grow to it by a hole."""
+        """Set the size of `file`: cut it off, or let it grow by a hole."""
         self.disk.check("truncate", path)
         if size > _SIZE_MAX:
             raise fail(errno.EFBIG)
@@ -178,11 +182,12 @@ class FileSystem:
     # --- space ----------------------------------------------------------------------------------------
 
     def used(self) -> int:
-        """How many bytes the files take that were written in this world."""
+        """Return how many bytes the files take that were written in this world."""
         return PAGE * sum(file.contents.blocks for file in self.written.values() if file.nlink > 0 or file.opens)
 
     def room(self, file: Regular, start: int, count: int) -> int:
-        """How many of `count` bytes can be written at `start` before the disk is full: at least one, else ENOSPC."""
+        """Return how many of `count` bytes can be written at `start` before the disk is full: at least one, else
+        ENOSPC."""
         contents = file.contents
         first, last = start // PAGE, pages(start + count)
         needed = [
@@ -201,7 +206,7 @@ class FileSystem:
         raise fail(errno.ENOSPC)
 
     def released(self, file: Regular) -> None:
-        """The last name and the last descriptor of `file` are gone."""
+        """Free the space of `file`, whose last name and last descriptor are gone, once that is on disk."""
         if file.ino in self.written:
             self._orphans[file.ino] = file
             self._prune()
@@ -216,7 +221,7 @@ class FileSystem:
     # --- what is on disk ------------------------------------------------------------------------------
 
     def note(self, *changes: Change, forced: Forced | None = None) -> None:
-        """One operation has been done that is not on disk yet."""
+        """Journal one operation that was done, and is not on disk yet."""
         if self.on_change is not None:
             self._changing(str(Operation(0, changes, forced)))
         if self.observer is not None:
@@ -231,13 +236,13 @@ class FileSystem:
         self.on_change(what, False)
 
     def report_change(self) -> None:
-        """A call is over: whoever wants to know of changes hears what it has changed, if anything."""
+        """Tell `on_change` at the end of a call what it has changed, if anything."""
         change, self._change = self._change, ""
         if change and self.on_change is not None:
             self.on_change(change, True)
 
     def sync_file(self, file: Regular, *, data_only: bool) -> None:
-        """fsync(2) and fdatasync(2) of a regular file."""
+        """Flush a regular file to disk, as fsync(2) and fdatasync(2) do."""
         if self.on_change is not None:
             self._changing(f"syncing {file.path}")
         writeback, journal = file.writeback, self.journal
@@ -251,7 +256,7 @@ class FileSystem:
         self._flush(file, waiting, whole)
 
     def sync_other(self, inode: Inode) -> None:
-        """fsync(2) of a directory: its names are on disk."""
+        """Flush a directory to disk, as fsync(2) does: its names are durable."""
         if self.on_change is not None:
             self._changing(f"syncing {inode.path}")
         self._flush(inode, 0, True)
@@ -267,7 +272,7 @@ class FileSystem:
         self._prune()
 
     def sync_all(self) -> None:
-        """sync(2)."""
+        """Flush everything to disk, as sync(2) does."""
         if self.on_change is not None:
             self._changing("syncing all files")
         timing = self.disk.timing
@@ -280,7 +285,7 @@ class FileSystem:
         self.disk.deferred_ns += timing.call_ns + timing.flush_latency_ns + timing.transfer_ns(waiting)
 
     def close(self) -> None:
-        """The world is over: let go of everything, so that it is freed at once and not by the collector."""
+        """Break all cycles at the end of the world, so that everything is freed at once and not by the collector."""
         waiting: list[Inode] = [self.root]
         while waiting:
             inode = waiting.pop()
@@ -290,7 +295,7 @@ class FileSystem:
         vars(self).clear()
 
     def restarted(self) -> None:
-        """The machine is up again: nothing is in its page cache, and nobody holds a lock."""
+        """Reset what does not outlive a restart of the machine: its page cache, pipes and locks."""
         self.disk.deferred_ns = 0
         self._orphans.clear()
         self.pipes.clear()

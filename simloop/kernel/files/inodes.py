@@ -1,4 +1,4 @@
-"""What names stand for: regular files, directories, symbolic links, devices.
+"""Inodes, which names stand for: regular files, directories, symbolic links, devices.
 
 An inode that comes from the real disk is filled in as it is looked at. What was seen of it, that something is
 there as well as that nothing is, counts for the rest of the run.
@@ -22,31 +22,31 @@ _NO_XATTRS: dict[str, bytes] = {}
 
 
 class Volume(Protocol):
-    """The file system that inodes are of, as they see it."""
+    """Protocol of a file system, as its inodes see it."""
 
     name: str
 
     def next_ino(self) -> int:
-        """The next inode number: by the order in which inodes are made or first seen."""
+        """Return a new inode number: they go by the order in which inodes are made or first seen."""
 
     def now(self) -> int:
-        """Wall clock nanoseconds."""
+        """Return the wall clock's time in nanoseconds."""
 
     def encode(self, name: str) -> bytes:
-        """A name as the disk has it."""
+        """Return a name as the disk has it."""
 
     def lower_contents(self, path: str) -> bytes:
-        """The contents of a real file."""
+        """Return the bytes of a real file."""
 
     def lower_names(self, path: str) -> list[str]:
-        """The names in a real directory."""
+        """List a real directory."""
 
     def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
-        """The inode for a real file that nobody has looked at before; None where there is nothing."""
+        """Return the inode for a real file that nobody has looked at before; None where there is nothing."""
 
 
 class Inode:
-    """A file of any kind: who owns it, what it may be used for, when it was changed."""
+    """File of any kind: its owner, mode, times and links."""
 
     __slots__ = (
         "atime",
@@ -84,11 +84,12 @@ class Inode:
 
     @property
     def kind(self) -> int:
+        """File type bits of its mode."""
         return _stat.S_IFMT(self.mode)
 
     @property
     def path(self) -> str:
-        """A name for it, in choices and faults: where it is, or was last."""
+        """Path of the inode, in choices and faults: where it is, or was last."""
         parts: list[str] = []
         inode: Inode = self
         while inode.home is not None:
@@ -98,24 +99,25 @@ class Inode:
 
     @property
     def size(self) -> int:
+        """Size in bytes (st_size)."""
         return 0
 
     @property
     def sectors(self) -> int:
-        """st_blocks: what it takes on disk, in units of 512 bytes (stat(2))."""
+        """Space on disk in units of 512 bytes (st_blocks, see stat(2))."""
         return 0
 
     def changed(self) -> None:
-        """Its ctime moves: something other than its data was changed."""
+        """Update its ctime: something other than its data was changed."""
         self.ctime = self.fs.now()
 
     def modified(self) -> None:
-        """Its data were changed."""
+        """Update its mtime and ctime: its data were changed."""
         self.mtime = self.ctime = self.fs.now()
 
     def used(self) -> None:
-        """Its data were read. As the mount option relatime, the default of Linux, has it: noted once after each
-        change, and once a day (mount(8))."""
+        """Update its atime, since its data were read: as the mount option relatime, the default of Linux, has it, once
+        after each change, and once a day (mount(8))."""
         now = self.fs.now()
         if self.atime <= self.mtime or self.atime <= self.ctime or now - self.atime >= 86_400 * 10**9:
             self.atime = now
@@ -125,7 +127,7 @@ class Inode:
 
 
 class Regular(Inode):
-    """A regular file."""
+    """Regular file."""
 
     __slots__ = ("_contents", "_real", "_sectors", "_size", "cached", "errors", "opens", "writeback")
 
@@ -146,12 +148,12 @@ class Regular(Inode):
 
     @property
     def is_real(self) -> bool:
-        """Whether it is one of the real disk's."""
+        """True for a file of the real disk."""
         return self._real is not None
 
     @property
     def contents(self) -> Contents:
-        """Its bytes. Those of a real file are read now, the first time that anybody wants them."""
+        """Contents of the file. Those of a real file are read now, the first time that anybody wants them."""
         if self._contents is None:
             assert self._real is not None
             self._contents = Contents(self.fs.lower_contents(self._real))
@@ -168,7 +170,7 @@ class Regular(Inode):
 
 
 class Symlink(Inode):
-    """A symbolic link. Its target never changes."""
+    """Symbolic link. Its target never changes."""
 
     __slots__ = ("target",)
 
@@ -182,7 +184,7 @@ class Symlink(Inode):
 
 
 class Special(Inode):
-    """A device, fifo or socket."""
+    """Device, fifo or socket."""
 
     __slots__ = ("real",)
 
@@ -193,7 +195,7 @@ class Special(Inode):
 
 
 class Directory(Inode):
-    """A directory: names, and what they stand for."""
+    """Directory: a map from names to inodes."""
 
     __slots__ = ("_complete", "_entries", "_real", "dead", "parent")
 
@@ -217,7 +219,7 @@ class Directory(Inode):
         return _SECTORS
 
     def get(self, name: str) -> Inode | None:
-        """What `name` stands for, or None."""
+        """Return the inode that `name` stands for, or None."""
         try:
             found = self._entries[name]
         except KeyError:
@@ -234,7 +236,7 @@ class Directory(Inode):
         return f"{self._real}/{name}" if self._real != "/" else f"/{name}"
 
     def names(self) -> list[str]:
-        """All names in it but ``.`` and ``..``, sorted: Linux promises no order, and this one repeats."""
+        """List all names but ``.`` and ``..``, sorted: Linux promises no order, and this one repeats."""
         if not self._complete and self._real is not None:
             for name in self.fs.lower_names(self._real):
                 self._entries.setdefault(name, _UNSEEN)
@@ -242,10 +244,11 @@ class Directory(Inode):
         return sorted(name for name, inode in self._entries.items() if inode is not None)
 
     def is_empty(self) -> bool:
+        """True if no name is in it but ``.`` and ``..``."""
         return not self.names()
 
     def set(self, name: str, inode: Inode | None) -> None:
-        """Let `name` stand for `inode`, or for nothing. Keeps the numbers of links, and each directory's parent."""
+        """Make `name` stand for `inode`, or for nothing. Keeps the numbers of links, and each directory's parent."""
         before = self.get(name)
         if before is not None:
             before.nlink -= 1
@@ -264,14 +267,14 @@ class Directory(Inode):
             self.nlink += 1
 
     def forget(self) -> list[Inode]:
-        """Let go of everything in it, which is returned, and of where it is."""
+        """Clear the directory, its parent included. Returns all inodes that were in it."""
         known = [inode for inode in self._entries.values() if inode is not None and inode is not _UNSEEN]
         self._entries.clear()
         del self.parent
         return known
 
     def contains(self, other: Directory) -> bool:
-        """Whether `other` is this one or somewhere below it."""
+        """True if `other` is this directory or somewhere below it."""
         while other is not self:
             if other.parent is other:
                 return False
@@ -280,7 +283,7 @@ class Directory(Inode):
 
 
 class _Unseen(Inode):
-    """Stands for a name of a real directory that nobody has looked at."""
+    """Placeholder for a name of a real directory that nobody has looked at."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Sets of whole numbers kept as ranges: which pages of a file are dirty, allocated, lost."""
+"""Interval sets of whole numbers: which pages of a file are dirty, allocated, failed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 class Intervals:
-    """A set of numbers as sorted, disjoint, non-adjacent half-open ranges.
+    """Interval set: numbers as sorted, disjoint, non-adjacent half-open ranges.
 
     Files are written from front to back most of the time, so adding behind the last range takes no search.
     """
@@ -33,18 +33,22 @@ class Intervals:
         return "{" + ", ".join(f"{start}..{end}" for start, end in self) + "}"
 
     def total(self) -> int:
+        """Return how many numbers are in the set."""
         return sum(self.ends) - sum(self.starts)
 
     def copy(self) -> Intervals:
+        """Return a copy of the set."""
         other = Intervals()
         other.starts, other.ends = self.starts.copy(), self.ends.copy()
         return other
 
     def clear(self) -> None:
+        """Remove all numbers."""
         self.starts.clear()
         self.ends.clear()
 
     def add(self, start: int, end: int) -> None:
+        """Add ``[start, end)``."""
         if start >= end:
             return
         starts, ends = self.starts, self.ends
@@ -65,6 +69,7 @@ class Intervals:
         ends[first:last] = [end]
 
     def remove(self, start: int, end: int) -> None:
+        """Remove ``[start, end)``."""
         if start >= end or not self.starts:
             return
         first = bisect_right(self.ends, start)
@@ -77,7 +82,7 @@ class Intervals:
         self.ends[first:last] = [high for _, high in kept]
 
     def within(self, start: int, end: int) -> list[tuple[int, int]]:
-        """The ranges of the set inside of ``[start, end)``, cut to it."""
+        """Return the ranges of the set inside of ``[start, end)``, cut to it."""
         first = bisect_right(self.ends, start)
         found = []
         for at in range(first, len(self.starts)):
@@ -87,7 +92,7 @@ class Intervals:
         return found
 
     def gaps(self, start: int, end: int) -> list[tuple[int, int]]:
-        """What of ``[start, end)`` is not in the set."""
+        """Return the ranges of ``[start, end)`` that are not in the set."""
         found = []
         for low, high in self.within(start, end):
             if start < low:

@@ -1,4 +1,4 @@
-"""What was done to names, sizes and attributes, and is not on disk yet; and how each of it is taken back."""
+"""Metadata journal: changes of names, sizes and attributes that are not on disk yet; each can be reverted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPERATIONS_MAX = 20_000
 
 
 class Change:
-    """One part of an operation."""
+    """Part of a journalled operation, which can be reverted."""
 
     __slots__ = ("inode",)
 
@@ -24,20 +24,21 @@ class Change:
 
     @property
     def fs(self) -> Volume:
+        """File system that the change belongs to."""
         return self.inode.fs
 
     @property
     def subject(self) -> int | str:
-        """What it is a change of: an inode, by its number, or a path."""
+        """Key of what was changed: an inode, by its number, or a path."""
         return self.inode.ino
 
     def revert(self) -> None:
-        """Take it back. Of several on one subject, the last one first."""
+        """Undo the change. Of several on one subject, the last one comes first."""
         raise NotImplementedError
 
 
 class EntryChange(Change):
-    """A name in a directory stands for something else now, or for nothing."""
+    """Change of a directory entry: the name stands for another inode now, or for nothing."""
 
     __slots__ = ("after", "before", "name")
 
@@ -55,6 +56,7 @@ class EntryChange(Change):
 
     @property
     def path(self) -> str:
+        """Path of the name."""
         return f"{self.inode.path.rstrip('/')}/{self.name}"
 
     def revert(self) -> None:
@@ -62,12 +64,12 @@ class EntryChange(Change):
 
 
 class AttributeChange(Change):
-    """Mode, owner or times."""
+    """Change of mode, owner or times."""
 
     __slots__ = ("_before",)
 
     def __init__(self, inode: Inode) -> None:
-        """Make it before the change."""
+        """Remember the attributes: to be made before the change."""
         super().__init__(inode)
         self._before = inode.mode, inode.uid, inode.gid, inode.atime, inode.mtime
 
@@ -77,14 +79,14 @@ class AttributeChange(Change):
 
 
 class SizeChange(Change):
-    """A file was cut off, or grew by a hole: the size as such, not that which comes with data."""
+    """Change of a file's size by a cut or a hole: the size as such, not that which comes with data."""
 
     __slots__ = ("_cuts", "_disk_size", "_gone", "_new", "_old")
 
     inode: Regular
 
     def __init__(self, file: Regular, new: int) -> None:
-        """Make it before the change."""
+        """Remember the size: to be made before the change."""
         super().__init__(file)
         self._old, self._new = file.contents.size, new
         self._disk_size = file.writeback.disk_size
@@ -109,7 +111,7 @@ class SizeChange(Change):
 
 
 class Forced(NamedTuple):
-    """Data that are on disk if the operation is."""
+    """Data that are on disk if the operation is (auto_da_alloc of ext4)."""
 
     file: Regular
     pages: Intervals
@@ -117,18 +119,19 @@ class Forced(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """What one system call did, which a journal keeps whole."""
+    """Journal entry: the changes of one system call, which a journal keeps whole."""
 
     time_ns: int
     changes: tuple[Change, ...]
     forced: Forced | None
 
     def revert(self) -> None:
+        """Undo all its changes."""
         for change in reversed(self.changes):
             change.revert()
 
     def __str__(self) -> str:
-        """What it was, for reports."""
+        """Return words for reports: a phrase such as "renaming a to b"."""
         names = [change for change in self.changes if isinstance(change, EntryChange)]
         if len(names) == 2:
             return f"renaming {names[0].path} to {names[1].path}"
@@ -139,12 +142,13 @@ class Operation(NamedTuple):
         return f"changing {what} of {change.inode.path}"
 
     def force(self) -> None:
+        """Mark the data as on disk that go with the operation."""
         if self.forced is not None:
             self.forced.file.writeback.mark_flushed(self.forced.pages, self.forced.size)
 
 
 class Journal:
-    """The operations of one file system that are not on disk, in their order."""
+    """Journal of one file system: the operations that are not on disk, in their order."""
 
     __slots__ = ("operations",)
 
@@ -152,25 +156,26 @@ class Journal:
         self.operations: list[Operation] = []
 
     def add(self, time_ns: int, *changes: Change, forced: Forced | None = None) -> None:
+        """Append an operation."""
         self.operations.append(Operation(time_ns, changes, forced))
         if len(self.operations) > OPERATIONS_MAX:
             self.commit(OPERATIONS_MAX // 2)
 
     def commit(self, count: int | None = None) -> None:
-        """The first `count` operations are on disk now, or all."""
+        """Commit the first `count` operations, or all: they are on disk now."""
         done = self.operations[:count]
         del self.operations[:count]
         for operation in done:
             operation.force()
 
     def commit_until(self, time_ns: int) -> None:
-        """What was done by then is on disk."""
+        """Commit the operations up to `time_ns`."""
         count = sum(operation.time_ns <= time_ns for operation in self.operations)
         if count:
             self.commit(count)
 
     def commit_forced(self, file: Regular) -> None:
-        """The data of `file` that some operation brings to disk with it are there now, with all before them."""
+        """Commit the operations up to the last one that brings data of `file` to disk with it."""
         for at in range(len(self.operations) - 1, -1, -1):
             forced = self.operations[at].forced
             if forced is not None and forced.file is file:
@@ -178,18 +183,19 @@ class Journal:
                 return
 
     def concerns(self, inode: Inode) -> bool:
-        """Whether anything of `inode` is in it: a change of its own, or a name that it was given."""
+        """True if the journal has anything of `inode`: a change of its own, or a name that it was given."""
         return any(
             change.inode is inode or (isinstance(change, EntryChange) and change.after is inode)
             for change in self.changes()
         )
 
     def changes(self) -> Iterator[Change]:
+        """Yield all changes in their order."""
         for operation in self.operations:
             yield from operation.changes
 
     def settle(self, inode: Inode) -> None:
-        """What was done to `inode` itself is on disk, and nothing else."""
+        """Drop the changes of `inode` itself, and nothing else: they are on disk."""
         rest = []
         for operation in self.operations:
             changes = tuple(change for change in operation.changes if change.inode is not inode)

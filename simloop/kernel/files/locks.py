@@ -1,5 +1,5 @@
-"""Advisory locks on one file: flock(2), which belongs to an open file description, and the record locks of
-fcntl(2), which belong to a process."""
+"""Advisory locks on one file: flock(2), which belongs to an open file description, and the record locks of fcntl(2),
+which belong to a process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _END = (1 << 63) - 1
 
 
 class Record(NamedTuple):
-    """One record lock: bytes from `start`, up to but not including `end`."""
+    """Record lock: bytes from `start`, up to but not including `end`."""
 
     owner: object
     exclusive: bool
@@ -24,7 +24,8 @@ class Record(NamedTuple):
 
 
 class Locks:
-    """All locks on one inode. Whoever cannot have one gets EAGAIN; to wait and to ask again is the caller's affair."""
+    """Table of all locks on one inode. Whoever cannot have one gets EAGAIN; to wait and to ask again is the caller's
+    affair."""
 
     __slots__ = ("_flocks", "_records")
 
@@ -34,6 +35,7 @@ class Locks:
         self._records: list[Record] = []
 
     def flock(self, owner: object, operation: int) -> None:
+        """Take, convert or release the lock of an open file description, as flock(2) does."""
         kind = operation & ~LOCK_NB
         if kind == LOCK_UN:
             self._flocks.pop(owner, None)
@@ -48,7 +50,7 @@ class Locks:
         self._flocks[owner] = exclusive
 
     def lock(self, owner: object, exclusive: bool, start: int, length: int) -> None:
-        """F_SETLK with F_WRLCK or F_RDLCK: what `owner` holds of the range becomes this lock."""
+        """Set a record lock, as F_SETLK with F_WRLCK or F_RDLCK: what `owner` holds of the range becomes this lock."""
         start, end = _range(start, length)
         if self.conflict(owner, exclusive, start, end) is not None:
             raise fail(errno.EAGAIN)
@@ -56,11 +58,11 @@ class Locks:
         self._records.append(Record(owner, exclusive, start, end))
 
     def unlock(self, owner: object, start: int, length: int) -> None:
-        """F_SETLK with F_UNLCK."""
+        """Release record locks in the range, as F_SETLK with F_UNLCK."""
         self._release(owner, *_range(start, length))
 
     def conflict(self, owner: object, exclusive: bool, start: int, end: int) -> Record | None:
-        """The lock of somebody else that stands in the way, if there is one."""
+        """Return a lock of another owner that conflicts with the one wanted, if there is one."""
         for record in self._records:
             if (
                 record.owner is not owner
@@ -84,12 +86,12 @@ class Locks:
         self._records = kept
 
     def closed(self, description: object) -> None:
-        """The last descriptor of it is gone."""
+        """Release the flock(2) lock of a description, whose last descriptor is gone."""
         self._flocks.pop(description, None)
 
     def descriptor_closed(self, owner: object) -> None:
-        """The process has closed a descriptor of this file, no matter which: all its record locks are released
-        (fcntl(2), "Advisory record locking")."""
+        """Release all record locks of a process that has closed a descriptor of this file, no matter which (fcntl(2),
+        "Advisory record locking")."""
         self._records = [record for record in self._records if record.owner is not owner]
 
 

@@ -1,4 +1,4 @@
-"""The real file system below the simulated ones: only ever read, and what was seen of it counts.
+"""Lower layer of the overlay: the real file system, which is only ever read, and whose contents are cached.
 
 The functions are those of the module `posix` as they were at import, so that no shim ever sees these calls.
 """
@@ -20,7 +20,8 @@ _READ_SIZE = 1 << 20
 
 
 class LowerLayer:
-    """The real files, as all hosts of one world see them. Contents are read once for all of them."""
+    """Read-only lower layer: the real files, as all hosts of one world see them. Contents are read once for all of
+    them."""
 
     __slots__ = ("_contents",)
 
@@ -28,7 +29,7 @@ class LowerLayer:
         self._contents: dict[str, bytes] = {}
 
     def stat(self, path: str) -> os.stat_result | None:
-        """lstat(2), or None where there is nothing."""
+        """Return the real file's attributes, as lstat(2) does; None where there is nothing."""
         try:
             return _lstat(path)
         except OSError as error:
@@ -37,16 +38,18 @@ class LowerLayer:
             raise OSError(error.errno, error.strerror) from None
 
     def names(self, path: str) -> list[str]:
-        """What is in a directory, sorted: the real order is that of a hash, and differs from machine to machine."""
+        """List a real directory, sorted: the real order is that of a hash, and differs from machine to machine."""
         try:
             return sorted(_listdir(path))
         except OSError as error:
             raise OSError(error.errno, error.strerror) from None
 
     def target(self, path: str) -> str:
+        """Return the target of a real symbolic link."""
         return _readlink(path)
 
     def contents(self, path: str) -> bytes:
+        """Return the bytes of a real file."""
         data = self._contents.get(path)
         if data is None:
             try:
@@ -69,7 +72,7 @@ def _contents(path: str) -> bytes:
 
 
 def real_cwd() -> str:
-    """Where the real process is; "/" if that directory is gone."""
+    """Return the working directory of the real process; "/" if that directory is gone."""
     try:
         return _getcwd()
     except OSError:

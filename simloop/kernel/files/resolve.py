@@ -1,4 +1,4 @@
-"""From a path to an inode, by the rules of path_resolution(7)."""
+"""Path resolution: from a path to an inode, by the rules of path_resolution(7)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAY_EXEC, MAY_WRITE, MAY_READ = 1, 2, 4
 
 
 class Credentials(NamedTuple):
-    """Who asks: as which user, and in which groups (credentials(7))."""
+    """Credentials of a process: its user and its groups (credentials(7))."""
 
     uid: int = 0
     gid: int = 0
@@ -29,15 +29,16 @@ class Credentials(NamedTuple):
 
     @staticmethod
     def real() -> Credentials:
-        """Those of the real process."""
+        """Return the credentials of the real process."""
         return Credentials(os.geteuid(), os.getegid(), tuple(os.getgroups()))
 
     def owns(self, inode: Inode) -> bool:
-        """Whether it may do what only the owner may, such as chmod(2)."""
+        """True for the owner of the inode and for root, who may do what only the owner may, such as chmod(2)."""
         return self.uid in (0, inode.uid)
 
     def allowed(self, inode: Inode, want: int) -> bool:
-        """generic_permission() in fs/namei.c: `want` is made of `MAY_READ`, `MAY_WRITE`, `MAY_EXEC`."""
+        """True if access is permitted, as generic_permission() in fs/namei.c decides: `want` is made of `MAY_READ`,
+        `MAY_WRITE`, `MAY_EXEC`."""
         mode = inode.mode
         if self.uid == 0:
             # Root may do anything but run what nobody may run (CAP_DAC_OVERRIDE in capabilities(7)).
@@ -49,20 +50,21 @@ class Credentials(NamedTuple):
         return not want & ~mode & 7
 
     def strip(self, inode: Inode) -> None:
-        """Its data are changed: unless root does it, it runs as nobody else any more (setattr_should_drop_suidgid() in
-        fs/attr.c)."""
+        """Clear the set-user-ID and set-group-ID bits when data are changed by others than root
+        (setattr_should_drop_suidgid() in fs/attr.c)."""
         if inode.mode & (_stat.S_ISUID | _stat.S_ISGID) and self.uid:
             inode.mode &= ~_stat.S_ISUID
             if inode.mode & _stat.S_IXGRP or (inode.gid != self.gid and inode.gid not in self.groups):
                 inode.mode &= ~_stat.S_ISGID
 
     def check(self, inode: Inode, want: int) -> None:
+        """Raise EACCES if access is not permitted."""
         if not self.allowed(inode, want):
             raise fail(errno.EACCES)
 
 
 class Kind(Enum):
-    """What the last part of a path is."""
+    """Kind of the last component of a path."""
 
     NAME = auto()
     DOT = auto()
@@ -74,7 +76,7 @@ _DOTS = {".": Kind.DOT, "..": Kind.DOTDOT}
 
 
 class Last(NamedTuple):
-    """Where a path leads, but for its last step."""
+    """Result of a path walk up to the last component, which is not looked up."""
 
     directory: Directory
     name: str
@@ -84,7 +86,7 @@ class Last(NamedTuple):
 
 
 class Walk:
-    """One look at a path, or at two for one call. The limit on symbolic links counts for each path."""
+    """Path walk of one call, which may take two paths. The limit on symbolic links counts for each path."""
 
     __slots__ = ("_credentials", "_links", "_root")
 
@@ -94,7 +96,8 @@ class Walk:
         self._links = 0
 
     def parent(self, path: str, base: Callable[[], Directory]) -> Last:
-        """All but the last step. `base` says where relative paths begin; it is not asked for others."""
+        """Resolve all but the last component. `base` returns where relative paths begin; it is not called for
+        others."""
         self._links = 0
         if not path:
             raise fail(errno.ENOENT)
@@ -132,7 +135,7 @@ class Walk:
 
     @staticmethod
     def look(directory: Directory, name: str) -> Inode | None:
-        """What `name` is in `directory`, if anything."""
+        """Look `name` up in `directory`: returns its inode, if there is one."""
         if len(name) * 4 > NAME_MAX and len(os.fsencode(name)) > NAME_MAX:
             raise fail(errno.ENAMETOOLONG)
         return directory.get(name)
@@ -145,14 +148,14 @@ class Walk:
         return self._parent(link.target, directory)
 
     def step(self, last: Last) -> Inode | None:
-        """The last step, without following a link that it leads to."""
+        """Look the last component up, without following a symbolic link."""
         if last.kind is Kind.NAME:
             return self.look(last.directory, last.name)
         return last.directory.parent if last.kind is Kind.DOTDOT else last.directory
 
     def target(self, last: Last, follow: bool, *, making: bool = False) -> tuple[Last, Inode | None]:
-        """Follow links at the end of the path, if `follow` or if a slash behind them asks for it. Returns the last step
-        of the path that is left, and what is there. `making`: O_CREAT is given, which makes no directories."""
+        """Follow links at the end of the path, if `follow` or if a slash behind them asks for it. Returns the last
+        component of the path that is left, and its inode. `making`: O_CREAT is given, which makes no directories."""
         slash = False
         while True:
             slash = slash or last.slash
@@ -172,5 +175,5 @@ class Walk:
         return inode
 
     def inode(self, path: str, base: Callable[[], Directory], follow: bool = True) -> Inode:
-        """What `path` means."""
+        """Resolve a path to its inode."""
         return self._finish(self.parent(path, base), follow)

@@ -1,4 +1,4 @@
-"""What of a regular file's data is in memory only, and what the disk holds in its place.
+"""Write-back state of a regular file: which of its data are in memory only, and what the disk holds in their place.
 
 The contents in memory are the ones that programs see. Beside them stands what a power cut would bring back: the
 size that the disk knows, and of every page that was overwritten since the last sync, its old bytes.
@@ -11,7 +11,7 @@ from simloop.kernel.files.intervals import Intervals
 
 
 class WriteBack:
-    """The difference between a file in memory and on disk."""
+    """Write-back state of one file: its dirty pages, and what the disk holds in their place."""
 
     __slots__ = ("_old_pages", "dirty", "disk_size", "failed_pages", "since_ns")
 
@@ -31,7 +31,7 @@ class WriteBack:
         return bool(self.dirty)
 
     def before_write(self, contents: Contents, start: int, end: int, now_ns: int) -> None:
-        """``[start, end)`` is about to be written: keep what the disk has there."""
+        """Keep what the disk has of ``[start, end)``, which is about to be written."""
         first, last = start // PAGE, -(-end // PAGE)
         if not self.dirty.starts:
             self.since_ns = now_ns
@@ -51,7 +51,7 @@ class WriteBack:
                     self._old_pages.append((start, contents.read(start * PAGE, size)))
 
     def disk_pages(self) -> dict[int, bytes]:
-        """What the disk holds of each dirty or lost page inside of its size, but for holes."""
+        """Return what the disk holds of each dirty or failed page inside of its size, but for holes."""
         found: dict[int, bytes] = {}
         for first, data in self._old_pages:
             for at in range(0, len(data), PAGE):
@@ -59,28 +59,28 @@ class WriteBack:
         return found
 
     def dirty_bytes(self) -> int:
-        """How much there is to write."""
+        """Return how many bytes there are to write."""
         return self.dirty.total() * PAGE
 
     def mark_clean(self, contents: Contents) -> None:
-        """Everything that is dirty is on disk, and so is the size."""
+        """Mark the dirty pages, and the size, as written to disk."""
         self.disk_size = contents.size
         self.dirty.clear()
         self._keep_old_pages(self.failed_pages)
 
     def mark_durable(self, contents: Contents) -> None:
-        """What is in memory is what the disk holds."""
+        """Mark all that is in memory as on disk, failed pages included."""
         self.failed_pages.clear()
         self.mark_clean(contents)
 
     def mark_failed(self) -> None:
-        """The dirty pages could not be written, and count as clean."""
+        """Mark the dirty pages as clean and failed: they could not be written."""
         for low, high in self.dirty:
             self.failed_pages.add(low, high)
         self.dirty.clear()
 
     def mark_flushed(self, ranges: Intervals, size: int) -> None:
-        """These pages, and the size, are on disk."""
+        """Mark these pages, and the size, as on disk."""
         for low, high in ranges:
             self.dirty.remove(low, high)
         self.disk_size = max(self.disk_size, size)
@@ -96,8 +96,8 @@ class WriteBack:
         self._old_pages = [(page, data) for page, data in disk_pages.items() if page in ranges]
 
     def truncate(self, contents: Contents, size: int) -> list[tuple[int, bytes]]:
-        """The file is about to be cut off at `size`, which is less than the disk's. Returns what the disk held
-        from there on, by page, for the case that this never reaches it."""
+        """Take note that the file is about to be cut off at `size`, which is less than the disk's. Returns what the
+        disk held from there on, by page, for the case that this never reaches it."""
         first, on_disk = size // PAGE, pages(self.disk_size)
         self._preserve(contents, first, on_disk)
         disk_pages = self.disk_pages()
@@ -121,7 +121,7 @@ class WriteBack:
         ]
 
     def invalidate(self, first: int, last: int) -> None:
-        """Nothing is pending of these pages any more, neither way."""
+        """Drop these pages, dirty or failed: what the disk held of them does not count any more."""
         self.dirty.remove(first, last)
         self.failed_pages.remove(first, last)
         self._old_pages = [(page, data) for page, data in self.disk_pages().items() if not first <= page < last]

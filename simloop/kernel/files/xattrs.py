@@ -1,4 +1,4 @@
-"""Extended attributes of files: xattr(7)."""
+"""Extended attributes of files (xattr(7)), and the system calls on them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NAME_MAX, _SIZE_MAX = 255, 65536
 
 
 class XattrChange(Change):
-    """An extended attribute."""
+    """Change of an extended attribute."""
 
     __slots__ = ("_before",)
 
     def __init__(self, inode: Inode) -> None:
-        """Make it before the change."""
+        """Remember the attributes: to be made before the change."""
         super().__init__(inode)
         self._before = inode.xattrs
 
@@ -32,11 +32,11 @@ class XattrChange(Change):
 
 
 class XattrCalls(AttributeCalls):
-    """The calls on extended attributes. Those of the real files are not seen: they belong to that machine's users and
-    its security modules."""
+    """System calls of one process on extended attributes. Those of the real files are not seen: they belong to that
+    machine's users and its security modules."""
 
     def getxattr(self, path: str | int, name: str, *, follow: bool = True) -> bytes:
-        """getxattr(2), lgetxattr(2), fgetxattr(2)."""
+        """Return the value of an attribute, as getxattr(2), lgetxattr(2) and fgetxattr(2) do."""
         inode = self._xattr_inode(path, follow, name)
         self._may_xattr(inode, name, MAY_READ)
         try:
@@ -45,7 +45,7 @@ class XattrCalls(AttributeCalls):
             raise fail(errno.ENODATA) from None
 
     def setxattr(self, path: str | int, name: str, value: bytes, flags: int = 0, *, follow: bool = True) -> None:
-        """setxattr(2), lsetxattr(2), fsetxattr(2)."""
+        """Set the value of an attribute, as setxattr(2), lsetxattr(2) and fsetxattr(2) do."""
         if flags & ~(os.XATTR_CREATE | os.XATTR_REPLACE):
             raise fail(errno.EINVAL)
         inode = self._xattr_inode(path, follow, name)
@@ -66,7 +66,7 @@ class XattrCalls(AttributeCalls):
         inode.changed()
 
     def removexattr(self, path: str | int, name: str, *, follow: bool = True) -> None:
-        """removexattr(2), lremovexattr(2), fremovexattr(2)."""
+        """Remove an attribute, as removexattr(2), lremovexattr(2) and fremovexattr(2) do."""
         inode = self._xattr_inode(path, follow, name)
         self._may_xattr(inode, name, MAY_WRITE)
         if name not in inode.xattrs:
@@ -76,7 +76,7 @@ class XattrCalls(AttributeCalls):
         inode.changed()
 
     def listxattr(self, path: str | int, *, follow: bool = True) -> list[str]:
-        """listxattr(2), llistxattr(2), flistxattr(2)."""
+        """List the names of the attributes, as listxattr(2), llistxattr(2) and flistxattr(2) do."""
         inode = self._xattr_inode(path, follow)
         # Only root is told of trusted attributes (ext4_xattr_trusted_list()).
         return [name for name in inode.xattrs if not name.startswith("trusted.") or not self.credentials.uid]
@@ -89,7 +89,7 @@ class XattrCalls(AttributeCalls):
         return self._inode("stat", path, None, follow)
 
     def _may_xattr(self, inode: Inode, name: str, want: int) -> None:
-        """xattr_permission() and xattr_resolve_name() in fs/xattr.c."""
+        """Check permissions, as xattr_permission() and xattr_resolve_name() in fs/xattr.c do."""
         writing, credentials = want == MAY_WRITE, self.credentials
         space, _, rest = name.partition(".")
         if space == "trusted" and credentials.uid:

@@ -1,1 +1,1 @@
-"""Pipes, eventfds and timerfds: descriptors that data pass through, without a position."""
+"""Interprocess channels without a file position: pipes, eventfds and timerfds."""

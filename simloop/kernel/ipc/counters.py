@@ -1,4 +1,4 @@
-"""Descriptors that count: eventfd(2), and timerfd_create(2), which counts how often a timer has expired."""
+"""Counter descriptors: eventfd(2) and timerfd_create(2), which counts expirations of a timer."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _EVENTS_MAX = (1 << 64) - 2
 
 
 class Counter(Unseekable):
-    """What both have in common."""
+    """Base class of eventfd and timerfd: a non-seekable file that is read as one 8-byte count."""
 
     def __init__(self, *, nonblocking: bool) -> None:
         super().__init__(os.O_RDWR | (os.O_NONBLOCK if nonblocking else 0))
 
     def take(self) -> int:
-        """The count, which begins anew."""
+        """Return the count and reset it. EAGAIN where it is 0."""
         raise NotImplementedError
 
     def read(self, count: int) -> bytes:
@@ -40,7 +40,7 @@ class Counter(Unseekable):
 
 
 class EventFd(Counter):
-    """eventfd(2)."""
+    """Event counter of eventfd(2)."""
 
     def __init__(self, value: int, *, semaphore: bool, nonblocking: bool) -> None:
         super().__init__(nonblocking=nonblocking)
@@ -59,6 +59,7 @@ class EventFd(Counter):
         return taken
 
     def add(self, value: int) -> None:
+        """Add to the count. EAGAIN where it would exceed its maximum."""
         if value > _EVENTS_MAX:
             raise fail(errno.EINVAL)
         if self._value + value > _EVENTS_MAX:
@@ -77,7 +78,7 @@ class EventFd(Counter):
 
 
 class TimerFd(Counter):
-    """timerfd_create(2). All times are nanoseconds; those at which it expires, of the world's clock."""
+    """Timer of timerfd_create(2). All times are nanoseconds; deadlines are of the world's clock."""
 
     def __init__(self, scheduler: Scheduler, *, nonblocking: bool) -> None:
         super().__init__(nonblocking=nonblocking)
@@ -90,7 +91,7 @@ class TimerFd(Counter):
         return IN if self._due_ns is not None and self._due_ns <= self._scheduler.clock.now else 0
 
     def set(self, due_ns: int | None, interval_ns: int) -> None:
-        """timerfd_settime(2). `due_ns` of None disarms it."""
+        """Arm the timer, as timerfd_settime(2) does. `due_ns` of None disarms it."""
         self._interval_ns = interval_ns
         self._arm(due_ns)
 
@@ -101,14 +102,14 @@ class TimerFd(Counter):
         self.changed()
 
     def remaining_ns(self) -> tuple[int, int]:
-        """timerfd_gettime(2): until it expires next, and its interval."""
+        """Return the time until it expires next and its interval, as timerfd_gettime(2) does."""
         now, due, interval = self._scheduler.clock.now, self._due_ns, self._interval_ns
         if due is not None and due <= now:
             due = due + (self._expirations(due) * interval) if interval else None
         return 0 if due is None else due - now, interval
 
     def _expirations(self, due_ns: int) -> int:
-        """How often it has expired."""
+        """Return how often it has expired."""
         return 1 + (self._scheduler.clock.now - due_ns) // self._interval_ns if self._interval_ns else 1
 
     def take(self) -> int:

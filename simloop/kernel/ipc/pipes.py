@@ -35,7 +35,7 @@ _PACKETS = os.O_DIRECT
 
 
 class Slot:
-    """One page of a pipe: struct pipe_buffer."""
+    """Page of a pipe: struct pipe_buffer."""
 
     __slots__ = ("data", "mergeable", "packet", "start")
 
@@ -52,7 +52,7 @@ class Slot:
 
 
 class Times(Protocol):
-    """The inode of a pipe, which keeps the times of its last use and change."""
+    """Protocol of a pipe's inode, which keeps the times of its last use and change."""
 
     def used(self) -> None: ...
 
@@ -60,7 +60,7 @@ class Times(Protocol):
 
 
 class Pipe:
-    """What is between the ends: struct pipe_inode_info."""
+    """Pipe buffer between the ends: struct pipe_inode_info."""
 
     def __init__(self, name: str = "a pipe") -> None:
         #: What its ends are called in choices and reports.
@@ -75,13 +75,14 @@ class Pipe:
         self.inode: Times | None = None
 
     def changed(self) -> None:
+        """Notify whoever polls one of the ends."""
         for end in self.ends:
             end.changed()
 
     # --- data -----------------------------------------------------------------------------------------
 
     def take(self, count: int) -> bytes:
-        """pipe_read()."""
+        """Return up to `count` bytes, as pipe_read() does."""
         if not count:
             return b""
         slots = self.slots
@@ -106,7 +107,7 @@ class Pipe:
         return b"".join(pieces)
 
     def put(self, data: memoryview, *, packets: bool = False) -> int:
-        """pipe_write(), but for the waiting."""
+        """Append what there is room for, as pipe_write() does, but for the waiting. Returns how many bytes."""
         total = len(data)
         if not total:
             return 0
@@ -126,21 +127,23 @@ class Pipe:
         return written
 
     def check_readers(self) -> None:
+        """Raise EPIPE if no end is open for reading."""
         # Python ignores SIGPIPE, which goes with it.
         if not self.readers:
             raise fail(errno.EPIPE)
 
     def wrote(self) -> None:
+        """Update the times of the inode after a write, and notify whoever polls."""
         if self.inode is not None:
             self.inode.modified()
         self.changed()
 
     def size(self) -> int:
-        """How many bytes are in it: FIONREAD in pipe_ioctl()."""
+        """Return how many bytes are in it: FIONREAD in pipe_ioctl()."""
         return sum(map(len, self.slots))
 
     def resize(self, size: int) -> int:
-        """F_SETPIPE_SZ: pipe_set_size(). Returns what the capacity is now."""
+        """Set the capacity, as pipe_set_size() does for F_SETPIPE_SZ. Returns what it is now."""
         size &= 0xFFFF_FFFF
         if size > 1 << 31:
             raise fail(errno.EINVAL)  # round_pipe_size()
@@ -155,7 +158,7 @@ class Pipe:
 
 
 class End(Unseekable):
-    """An open end of a pipe; of a fifo, it may be both ends."""
+    """Open end of a pipe; of a fifo, it may be both ends."""
 
     def __init__(self, pipe: Pipe, flags: int) -> None:
         super().__init__(flags)
@@ -173,7 +176,7 @@ class End(Unseekable):
         pipe.changed()
 
     def mask(self) -> int:
-        """pipe_poll()."""
+        """Return the poll mask, as pipe_poll() does."""
         pipe, found = self.pipe, 0
         if self.readable:
             if pipe.slots:
@@ -189,7 +192,7 @@ class End(Unseekable):
         return found
 
     def read(self, count: int) -> bytes:
-        """read(2): b"" where there will be no more."""
+        """Return up to `count` bytes, as read(2): b"" at the end of the data."""
         if count < 0:
             raise fail(errno.EINVAL)
         if not self.readable:
@@ -197,7 +200,7 @@ class End(Unseekable):
         return self.pipe.take(count)
 
     def peek(self, count: int) -> bytes:
-        """`read`, but all of it stays."""
+        """Return the bytes that `read` would, without taking them."""
         if not self.readable:
             raise fail(errno.EBADF)
         if not self.pipe.slots and self.pipe.writers:
@@ -205,7 +208,7 @@ class End(Unseekable):
         return b"".join(slot.data[slot.start :] for slot in self.pipe.slots)[:count]
 
     def write(self, data: memoryview) -> int:
-        """write(2) with O_NONBLOCK: may write less than that. `data` is a view of bytes."""
+        """Write `data`, a view of bytes, as write(2) with O_NONBLOCK. Returns how many bytes, maybe not all."""
         if not self.writable:
             raise fail(errno.EBADF)
         return self.pipe.put(data, packets=bool(self.flags & _PACKETS))
@@ -225,7 +228,7 @@ class End(Unseekable):
     # --- opening a fifo -------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """fifo_open(): it has no other end yet."""
+        """Begin to open a fifo, as fifo_open() does: it has no other end yet."""
         pipe = self.pipe
         if self.readable and not pipe.writers:
             self._alone_since = pipe.ever_written
@@ -233,7 +236,7 @@ class End(Unseekable):
             self._alone_since = pipe.ever_read
 
     def has_partner(self) -> bool:
-        """Whether the other end has been opened, which open(2) waits for: wait_for_partner()."""
+        """True once the other end has been opened, which open(2) waits for: wait_for_partner()."""
         other = self.pipe.ever_written if self.readable else self.pipe.ever_read
         return self._alone_since != other
 
@@ -242,15 +245,15 @@ class End(Unseekable):
 
 
 class ReadEnd(End):
-    """The end of a pipe to read from."""
+    """Read end of a pipe."""
 
 
 class WriteEnd(End):
-    """The end of a pipe to write to."""
+    """Write end of a pipe."""
 
 
 def make_pipe(flags: int = 0, name: str = "a pipe") -> tuple[ReadEnd, WriteEnd]:
-    """pipe2(2), but for the descriptors."""
+    """Return both ends of a new pipe, as pipe2(2), but for the descriptors."""
     if flags & ~(os.O_CLOEXEC | os.O_NONBLOCK | _PACKETS):
         # O_NOTIFICATION_PIPE is O_EXCL, and needs a kernel that was built with it.
         raise fail(errno.ENOPKG if flags & os.O_EXCL else errno.EINVAL)
@@ -260,7 +263,7 @@ def make_pipe(flags: int = 0, name: str = "a pipe") -> tuple[ReadEnd, WriteEnd]:
 
 
 def splice_pipes(source: End, target: End, count: int) -> int:
-    """splice(2) from one pipe to another, but for the waiting: splice_pipe_to_pipe() in fs/splice.c."""
+    """Move bytes from one pipe to another, as splice(2), but for the waiting: splice_pipe_to_pipe() in fs/splice.c."""
     if not source.readable or not target.writable:
         raise fail(errno.EBADF)
     taken, given = source.pipe, target.pipe
@@ -290,8 +293,8 @@ def splice_pipes(source: End, target: End, count: int) -> int:
 
 
 def insert(pipe: Pipe, data: memoryview, offset: int) -> int:
-    """Pages of a file that begin at `offset`, as splice(2) and sendfile(2) bring them, each with a slot of its own. The
-    caller has seen to it that there is room for one."""
+    """Append pages of a file that begin at `offset`, as splice(2) and sendfile(2) bring them, each with a slot of its
+    own. The caller has seen to it that there is room for one. Returns how many bytes."""
     done = 0
     while done < len(data) and len(pipe.slots) < pipe.capacity:
         size = PAGE - (offset + done) % PAGE

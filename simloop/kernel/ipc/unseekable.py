@@ -1,4 +1,4 @@
-"""What can be read and written, but has no position: pipes, and descriptors that count."""
+"""Non-seekable files: those that are read and written, but have no position, as pipes, eventfds and timerfds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from simloop.kernel.errors import fail
 
 
 class Unseekable(File):
-    """Where Linux would wait, `read` and `write` fail with EAGAIN: to wait is the caller's affair."""
+    """Base class of non-seekable files. Where Linux would wait, `read` and `write` fail with EAGAIN: to wait is the
+    caller's affair."""
 
     def __init__(self, flags: int) -> None:
         super().__init__()
@@ -18,9 +19,11 @@ class Unseekable(File):
         self.flags = flags
 
     def read(self, count: int) -> bytes:
+        """Return up to `count` bytes, as read(2)."""
         raise NotImplementedError
 
     def write(self, data: memoryview) -> int:
+        """Write `data`, as write(2). Returns how many bytes."""
         raise NotImplementedError
 
     # What files can do and these cannot.

@@ -1,1 +1,1 @@
-"""Sockets of one host, as Linux shows them to a program."""
+"""Socket layer of one host, as Linux shows it to a program."""

@@ -1,4 +1,4 @@
-"""One end of a TCP connection: how it comes about and ends, whatever the program calls meanwhile.
+"""TCP state machine of one end of a connection: how it is established and closed, whatever calls the program makes.
 
 States, ports and errors follow net/ipv4/tcp_input.c and tcp.c of Linux 6, whose functions the comments
 name. The calls that a program makes are in `tcp`.
@@ -24,7 +24,7 @@ SYN_RETRIES_NS = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16, 32, 64))
 
 
 class Endpoint(File):
-    """A TCP socket without its calls: the state that packets and calls change together."""
+    """One end of a TCP connection, or a listener: the state that packets and calls change together."""
 
     def __init__(self, net: Net, host: Machine, family: int) -> None:
         super().__init__()
@@ -63,11 +63,11 @@ class Endpoint(File):
         return self.label or f"{self.host.name}:{self.shown_port or '?'}"
 
     def connected(self) -> bool:
-        """Whether it has a peer to speak of."""
+        """True while it has a peer."""
         return self.peer is not None and self.state not in ("CLOSED", "SYN_SENT")
 
     def claim(self) -> Claim:
-        """What it takes of its port."""
+        """Return its claim to its port."""
         flag = self.options.flag
         return Claim(
             ip=self.ip,
@@ -84,7 +84,7 @@ class Endpoint(File):
             self.port = 0
 
     def take_error(self) -> int:
-        """As sock_error(): an error is told once."""
+        """Return the pending error (SO_ERROR) and clear it, as sock_error() does."""
         number, self.error = self.error, 0
         return number
 
@@ -112,7 +112,7 @@ class Endpoint(File):
         self.changed()
 
     def _source(self, ip: str, target: Machine | None) -> str:
-        """The address that a connection to `ip` comes from, if that way exists (as tcp_v6_connect())."""
+        """Return the source address of a connection to `ip`, if that way exists (as tcp_v6_connect())."""
         if not is_any(self.ip) or is_mapped(self.ip):
             if is_mapped(self.ip) and not is_mapped(ip):
                 raise fail(errno.EAFNOSUPPORT)
@@ -162,7 +162,7 @@ class Endpoint(File):
             self._carry_connect(tx, "<", lambda: self._connect_failed(tx, errno.ECONNREFUSED))
 
     def _accept_syn(self, client: Endpoint, rx: Direction) -> None:
-        """A SYN has come to this listener: make the other end of the connection."""
+        """Make the server's end of the connection, for a SYN that has come to this listener."""
         assert client.peer is not None
         child = type(self)(self.net, self.host, self.family)
         child.label = client.label
@@ -190,7 +190,7 @@ class Endpoint(File):
             child._note_refusal()
 
     def _retry_connect(self, tx: Direction, target: Machine | None, attempt: int) -> None:
-        """The SYN got no answer: send it again, ever later, then give up (tcp(7), tcp_syn_retries)."""
+        """Retransmit a SYN that got no answer, ever later, then give up (tcp(7), tcp_syn_retries)."""
 
         def again() -> None:
             if self.tx is not tx or self.state != "SYN_SENT":
@@ -211,7 +211,7 @@ class Endpoint(File):
     # --- ending ---------------------------------------------------------------------------------------
 
     def control_arrived(self, what: str, direction: Direction) -> None:
-        """A packet without data came in."""
+        """Receive a packet without data: SYN-ACK, FIN or RST."""
         if direction is not self.rx or self.state == "CLOSED":
             # Of a connection that nobody here knows any more.
             assert direction.reverse is not None
@@ -231,11 +231,12 @@ class Endpoint(File):
 
     @property
     def reachable(self) -> bool:
-        """Whether its machine has power, so that packets for it are answered."""
+        """True while its machine has power, so that packets for it are answered."""
         return self.host.up
 
     def lose_power(self) -> None:
-        """It is forgotten, and says nothing more. What comes for it when its machine is up again gets a reset."""
+        """Drop all state, and say nothing more. A packet that comes for it when its machine is up again gets a
+        reset."""
         for waiting in self.queue:
             waiting.lose_power()
         self.queue.clear()
@@ -250,12 +251,12 @@ class Endpoint(File):
         self.port = 0
 
     def timed_out(self) -> None:
-        """Nobody has acknowledged what it sent, for too long. As tcp_write_err()."""
+        """Abort the connection with ETIMEDOUT, as tcp_write_err(): its data was not acknowledged for too long."""
         if self.state != "CLOSED":
             self._abort(errno.ETIMEDOUT)
 
     def refuse(self, direction: Direction) -> None:
-        """Bytes came for which nobody is there any more: the connection is reset, at both ends."""
+        """Reset the connection at both ends: bytes came, and nobody is left to read them."""
         assert direction.reverse is not None
         direction.reverse.reset()
         if self.rx is direction and self.state != "CLOSED":
@@ -295,7 +296,7 @@ class Endpoint(File):
             self._settle_orphan()
 
     def _time_wait(self) -> None:
-        """Both ends have said FIN, this one first."""
+        """Enter TIME_WAIT: both ends have said FIN, this one first."""
         self.host.ports.enter_time_wait(self)
         self._enter_closed()
 
@@ -310,27 +311,27 @@ class Endpoint(File):
             self.rx.refused = self.state == "CLOSED" or (self.read_shut and self.state == "FIN_WAIT")
 
     def _enter_closed(self) -> None:
-        """As tcp_set_state(TCP_CLOSE): a port that the program did not choose is given back."""
+        """Enter CLOSED, as tcp_set_state(TCP_CLOSE): a port that the program did not choose is given back."""
         self.state = "CLOSED"
         if self.closed or not self._port_locked:
             self._release_port()
         self._note_refusal()
 
     def _end(self, number: int) -> None:
-        """The connection is over, for a reason or for none. As tcp_done()."""
+        """Close the connection, for a reason or for none. As tcp_done()."""
         self.error = number
         self.read_shut = self.write_shut = True
         self._enter_closed()
         self.changed()
 
     def _abort(self, number: int) -> None:
-        """It is over, and so is what we had to say."""
+        """Close the connection, and drop what was still to be sent."""
         if self.tx is not None:
             self.tx.drop()
         self._end(number)
 
     def _disconnect(self) -> None:
-        """As tcp_disconnect(): back to a socket that can be used again; a peer is told by a reset."""
+        """Return to a socket that can be used again, as tcp_disconnect(); a peer is told by a reset."""
         before = self.state
         if before == "LISTEN":
             self._stop_listening()

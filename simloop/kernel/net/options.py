@@ -1,4 +1,4 @@
-"""Socket options: which ones a TCP socket has, their defaults, and what may be written to them.
+"""Options of TCP sockets: their defaults, and the values that may be written to them.
 
 What depends on the connection (SO_ERROR, SO_ACCEPTCONN) is in `tcp`; here is what a socket merely stores.
 Defaults and ranges are those of Linux 6; the sources are named where they are not in a man page.
@@ -32,7 +32,7 @@ _INT_MAX = 2**31 - 1
 
 
 class _Option(NamedTuple):
-    """What an option holds at first, and which values it takes."""
+    """Definition of a socket option: its default, and the values that it takes."""
 
     default: int
     low: int = -(2**31)
@@ -73,7 +73,7 @@ _TABLE_V6 = {
 
 
 class Options:
-    """The options of one socket, and its buffer sizes."""
+    """Options of one socket, and its buffer sizes."""
 
     __slots__ = ("_v6", "_values", "linger", "rcvbuf", "sndbuf", "sndbuf_fixed")
 
@@ -88,7 +88,7 @@ class Options:
         self.sndbuf_fixed = False
 
     def inherited(self, v6: bool) -> Options:
-        """What a connection takes over from its listener."""
+        """Return the options of a connection accepted by a listener with these."""
         child = Options(v6)
         child._values = dict(self._values)
         child.linger = self.linger
@@ -96,7 +96,7 @@ class Options:
         return child
 
     def grow(self) -> None:
-        """The connection is made: from here on the send buffer has its usual size."""
+        """Raise the send buffer to its usual size: the connection is established."""
         if not self.sndbuf_fixed:
             self.sndbuf = SNDBUF
 

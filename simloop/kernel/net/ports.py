@@ -1,4 +1,4 @@
-"""The TCP ports of one host: who holds which, who listens, and which still cool down after use."""
+"""TCP ports of one host: who holds which, who listens, and which are in TIME_WAIT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIME_WAIT_NS = 60 * SECOND
 
 
 class Claim(NamedTuple):
-    """What matters of a socket when another one wants the same port."""
+    """Claim to a port: the properties of a socket that decide if another one may share it (inet_bind_bucket)."""
 
     ip: str
     v6: bool
@@ -26,7 +26,7 @@ class Claim(NamedTuple):
     listening: bool = False
 
     def covers(self, ip: str) -> bool:
-        """Whether packets for the literal `ip` are for it."""
+        """True if packets for the literal `ip` are for its socket."""
         if ":" in ip:
             return self.v6 and self.ip in ("::", ip)
         if self.v6:
@@ -34,7 +34,7 @@ class Claim(NamedTuple):
         return self.ip in ("0.0.0.0", ip)
 
     def conflicts(self, other: Claim) -> bool:
-        """As inet_bind_conflict() in net/ipv4/inet_connection_sock.c."""
+        """True if the two may not share a port, as inet_bind_conflict() in net/ipv4/inet_connection_sock.c decides."""
         if self.reuse_port and other.reuse_port:
             return False
         if self.reuse_address and other.reuse_address and not other.listening:
@@ -42,7 +42,7 @@ class Claim(NamedTuple):
         return self._overlaps(other)
 
     def _overlaps(self, other: Claim) -> bool:
-        """As inet_rcv_saddr_equal(), which is not quite symmetric."""
+        """True if the two addresses overlap, as inet_rcv_saddr_equal() has it, which is not quite symmetric."""
         if not self.v6 or (is_mapped(self.ip) and (is_mapped(other.ip) or not other.v6)):
             mine, theirs = self._as_ipv4(), other._as_ipv4()
             return not other.v6only and (mine == theirs or is_any(mine) or is_any(theirs))
@@ -58,7 +58,7 @@ class Claim(NamedTuple):
 
 
 class Bound(Protocol):
-    """A socket, as the table of ports sees it."""
+    """Protocol of a bound socket, as the table of ports sees it."""
 
     ip: str
     #: The port that it holds; and the one that it tells, which outlives it.
@@ -71,20 +71,20 @@ class Bound(Protocol):
 
     @property
     def queue(self) -> Sized:
-        """The connections that nobody has accepted yet."""
+        """Accept queue: connections that are not accepted yet."""
 
     def claim(self) -> Claim:
-        """What it takes of its port."""
+        """Return its claim to its port."""
 
     def lose_power(self) -> None:
-        """The machine is off: it says nothing more."""
+        """Drop all state without a word: its machine has lost power."""
 
 
 S = TypeVar("S", bound=Bound)
 
 
 class Ports(Generic[S]):
-    """The TCP ports of one host: holders, listeners, and those that cool down."""
+    """Table of one host's TCP ports: holders, listeners, and those in TIME_WAIT."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -95,7 +95,7 @@ class Ports(Generic[S]):
         self._next = EPHEMERAL.start
 
     def claim(self, sock: S, port: int) -> int:
-        """Take `port` for the socket, or any free one for 0."""
+        """Bind the socket to `port`, or to any free one for 0. Returns the port."""
         if port == 0:
             port = self._free_port()
         else:
@@ -122,7 +122,7 @@ class Ports(Generic[S]):
         raise fail(errno.EADDRINUSE)
 
     def listen(self, sock: S) -> None:
-        """The socket, which holds its port, wants connections to it."""
+        """Register the socket, which holds its port, as a listener."""
         # Looked at again: bound side by side with SO_REUSEADDR, only one may listen.
         self._check(sock, sock.port)
         self._listeners.setdefault(sock.port, []).append(sock)
@@ -134,7 +134,7 @@ class Ports(Generic[S]):
             del self._listeners[sock.port]
 
     def listener(self, ip: str, port: int) -> S | None:
-        """Who takes a connection to this literal address: an exact binding before a wildcard."""
+        """Return the listener for a connection to this literal address: an exact binding before a wildcard."""
         fitting = [sock for sock in self._listeners.get(port, ()) if sock.claim().covers(ip)]
         best = [sock for sock in fitting if not is_any(sock.ip)] or fitting
         if len(best) > 1:  # SO_REUSEPORT: the shortest queue stands in for the kernel's hash
@@ -142,20 +142,20 @@ class Ports(Generic[S]):
         return best[0] if best else None
 
     def connected(self, ip: str, port: int, peer: tuple[str, int]) -> bool:
-        """Whether there is a connection between these two ends already."""
+        """True if there is a connection between these two ends already."""
         return any(
             sock.peer == peer and sock.ip == ip and sock.state != "CLOSED" for sock in self._holders.get(port, ())
         )
 
     def adopt(self, child: S) -> None:
-        """A connection holds the port of its listener as well."""
+        """Let a new connection hold the port of its listener as well."""
         self._holders.setdefault(child.port, []).append(child)
 
     def in_use(self) -> bool:
         return bool(self._holders)
 
     def lose_power(self) -> None:
-        """The machine is off: connections are forgotten, without a word to their peers."""
+        """Drop all connections and listeners, without a word to their peers."""
         for sock in [sock for holders in self._holders.values() for sock in holders]:
             sock.lose_power()
         self._holders.clear()
@@ -169,7 +169,7 @@ class Ports(Generic[S]):
             del self._holders[sock.port]
 
     def enter_time_wait(self, sock: S) -> None:
-        """The end that closes first stays in TIME_WAIT for a while."""
+        """Keep the port of the end that closed first in TIME_WAIT for a while."""
         claims = self._time_wait.setdefault(sock.shown_port, {})
         claims[sock.claim()] = self._scheduler.clock.now + TIME_WAIT_NS
 

@@ -1,4 +1,4 @@
-"""One direction of a connection: a first-in first-out way for bytes, with a buffer at either end.
+"""Byte stream in one direction of a TCP connection: a first-in first-out queue, with a buffer at either end.
 
 There are no sequence numbers and nothing is lost, because that is all that a program can see of TCP. The
 order of bytes and of the end of a direction is fixed; when each packet arrives is asked of the link.
@@ -26,28 +26,29 @@ _APART = 2
 
 
 class End(Protocol):
-    """A socket, as the directions that begin and end at it see it."""
+    """Protocol of a socket, as the directions that begin and end at it see it."""
 
     options: Options
 
     @property
     def reachable(self) -> bool:
-        """Whether its machine has power."""
+        """True while its machine has power."""
 
     def timed_out(self) -> None:
-        """What it sent was never acknowledged."""
+        """Take note that its data was never acknowledged."""
 
     def changed(self) -> None: ...
 
     def refuse(self, direction: Direction) -> None:
-        """Bytes came in a direction that is `refused`."""
+        """Receive bytes in a direction that is `refused`."""
 
     def control_arrived(self, what: str, direction: Direction) -> None:
-        """A packet without data came in."""
+        """Receive a packet without data."""
 
 
 class Packet:
-    """Bytes, or the end, on their way. One that lands before an earlier one waits for it, as TCP does."""
+    """Packet in flight: bytes, or the end of the stream. One that lands before an earlier one waits for it, as in
+    TCP."""
 
     __slots__ = ("direction", "item", "landed", "retried")
 
@@ -65,10 +66,8 @@ class Packet:
 
 
 class Direction:
-    """One direction of a connection: the sender's queue, what is on its way, the receiver's buffer.
-
-    Every byte that was pushed is in exactly one of them, until it is read or a reset drops it.
-    """
+    """One direction of a connection: the sender's queue, the packets in flight, the receiver's buffer. Every byte that
+    was pushed is in exactly one of them, until it is read or a reset drops it."""
 
     __slots__ = (
         "chunks", "cut", "dropped", "flight", "flight_size", "label", "leaving", "link", "packets", "receiver",
@@ -122,7 +121,7 @@ class Direction:
         self.transmit()
 
     def transmit(self) -> None:
-        """Put on the way what the receiver's window takes."""
+        """Send what the receiver's window takes."""
         unsent = self.unsent
         receiver = self.receiver
         assert receiver is not None
@@ -145,7 +144,7 @@ class Direction:
                 self.unsent_size += size - travelling
 
     def _send(self, piece: bytes) -> int:
-        """Returns how much of it is on its way."""
+        """Send a packet. Returns how much of it is in flight."""
         size = len(piece)
         link, flight = self.link, self.flight
         self.leaving = piece
@@ -180,7 +179,7 @@ class Direction:
         self.link.carry(self.scheduler, answer, raced, 1, packet.land)
 
     def arrived(self) -> None:
-        """The first packet under way has landed: it arrives, and with it those behind it that have too."""
+        """Receive the first packet in flight, which has landed, and those behind it that have too."""
         flight = self.flight
         assert self.receiver is not None
         if flight and not self.receiver.reachable:
@@ -195,7 +194,7 @@ class Direction:
             self._receive(item)
 
     def _retry(self, first: Packet, attempt: int) -> None:
-        """The receiver's machine is off: all that was sent stays on its way, until it is up again or the sender's
+        """Keep all that was sent in flight while the receiver's machine is off, until it is up again or the sender's
         patience ends."""
         if first.retried and not attempt:
             return  # those behind it go with it
@@ -227,7 +226,7 @@ class Direction:
             receiver.changed()
 
     def read(self, limit: int) -> bytes:
-        """Take up to `limit` bytes that have arrived, and let the sender go on."""
+        """Return up to `limit` bytes that have arrived, and let the sender go on."""
         chunks = self.chunks
         data = chunks.popleft()
         if chunks and len(data) < limit:
@@ -246,12 +245,12 @@ class Direction:
         return b"".join(self.chunks)[:limit]
 
     def discard(self) -> None:
-        """What has arrived is not wanted."""
+        """Drop the receive buffer, which nobody will read."""
         self.chunks.clear()
         self.size = 0
 
     def reset(self) -> None:
-        """End it at once: what has not left never will, and the reset follows what is under way."""
+        """End it at once by a reset, which follows what is in flight; what has not left never will."""
         if not self.dropped:
             self.unsent.clear()
             self.unsent_size = 0
@@ -260,7 +259,7 @@ class Direction:
                 self._send_control(RST)
 
     def drop(self) -> None:
-        """The receiver is gone: whatever is queued or under way is for nobody."""
+        """Drop whatever is queued or in flight: the receiver is gone."""
         self.unsent.clear()
         self.flight.clear()
         self.unsent_size = self.flight_size = 0

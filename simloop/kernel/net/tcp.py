@@ -1,4 +1,4 @@
-"""TCP as Linux behaves towards a program: the calls of socket(7), their results, errors and readiness.
+"""TCP sockets as Linux shows them to a program: the calls of socket(7), their results, errors and readiness.
 
 Every call is non-blocking; waiting is the caller's business. Rules follow net/ipv4/tcp.c and af_inet.c of
 Linux 6, whose functions the comments name; `tests/parity` compares call by call.
@@ -23,12 +23,12 @@ _MSG_OOB = int(_socket.MSG_OOB)
 
 
 class TcpSocket(Endpoint):
-    """One TCP socket of one host. Every call is non-blocking and raises the OSError that Linux gives."""
+    """TCP socket of one host. Every call is non-blocking and raises the OSError that Linux gives."""
 
     # --- readiness ------------------------------------------------------------------------------------
 
     def mask(self) -> int:
-        """As tcp_poll()."""
+        """Return the poll mask, as tcp_poll() does."""
         state = self.state
         tx = self.tx
         if state == "ESTABLISHED" and not self.error and not self.write_shut:  # the hot path, as below
@@ -111,8 +111,8 @@ class TcpSocket(Endpoint):
         return child
 
     def connect(self, address: Address) -> None:
-        """As __inet_stream_connect(). A new attempt is always unfinished at first (EINPROGRESS), as over
-        real loopback, where the answer waits until the call returns."""
+        """Start to connect, as __inet_stream_connect(). A new attempt is always unfinished at first (EINPROGRESS), as
+        over real loopback, where the answer waits until the call returns."""
         if self.stage == "CONNECTED":
             raise fail(errno.EISCONN)
         if self.stage == "DISCONNECTING":
@@ -136,7 +136,7 @@ class TcpSocket(Endpoint):
     # --- data -----------------------------------------------------------------------------------------
 
     def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
-        """As tcp_sendmsg_locked(): as much as the buffer takes."""
+        """Queue as much of the data as the send buffer takes, as tcp_sendmsg_locked(). Returns how many bytes."""
         state = self.state
         if self.error or self.write_shut or (state != "ESTABLISHED" and state != "CLOSE_WAIT"):
             raise fail(self.take_error() or (errno.EAGAIN if state == "SYN_SENT" else errno.EPIPE))
@@ -158,7 +158,7 @@ class TcpSocket(Endpoint):
         return size
 
     def recv(self, limit: int, flags: int = 0) -> bytes:
-        """As tcp_recvmsg_locked()."""
+        """Return up to `size` received bytes, as tcp_recvmsg_locked()."""
         if limit <= 0:
             if limit < 0:
                 raise ValueError("negative buffersize in recv")
@@ -181,7 +181,7 @@ class TcpSocket(Endpoint):
     # --- ending ---------------------------------------------------------------------------------------
 
     def shutdown(self, how: int) -> None:
-        """As inet_shutdown()."""
+        """Shut down one direction or both, as inet_shutdown()."""
         if how not in (_socket.SHUT_RD, _socket.SHUT_WR, _socket.SHUT_RDWR):
             raise fail(errno.EINVAL)
         if self.stage == "CONNECTING":
@@ -206,7 +206,7 @@ class TcpSocket(Endpoint):
             raise fail(errno.ENOTCONN)
 
     def close(self) -> None:
-        """As __tcp_close(): the connection may outlive the socket."""
+        """Close the socket, as __tcp_close(): the connection may outlive it."""
         if self.closed:
             return
         self.closed = True

@@ -1,4 +1,4 @@
-"""Protocols by which sockets see what lies below and between them: the network, a link of it, a machine.
+"""Protocols of what lies below and between sockets: the network, a link of it, a machine.
 
 `simloop.network` implements the first two, `simloop.kernel.host` the last. `tests/parity` and the unit tests of the
 kernel implement them with a few lines.
@@ -14,7 +14,7 @@ from simloop.kernel.scheduler import Scheduler
 
 
 class Machine(Protocol):
-    """A host, as its sockets and those of its peers see it."""
+    """Protocol of a host, as its sockets and those of its peers see it."""
 
     name: str
     ports: Ports[Any]
@@ -23,43 +23,43 @@ class Machine(Protocol):
 
     @property
     def ipv4(self) -> str:
-        """Its address beside 127.0.0.0/8."""
+        """IPv4 address beside 127.0.0.0/8."""
 
     @property
     def ipv6(self) -> str:
-        """Its address beside ::1."""
+        """IPv6 address beside ::1."""
 
 
 class Link(Protocol):
-    """One way between two machines: it decides when a packet arrives, and in how many pieces."""
+    """Protocol of a link between two machines: it decides when a packet arrives, and in how many pieces."""
 
     @property
     def latency_ns(self) -> int:
-        """The least time that a packet takes, in nanoseconds."""
+        """Least latency of a packet, in nanoseconds."""
 
     def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
-        """The environment's answer for a packet of `size` bytes, to be handed to `carry`."""
+        """Ask the environment about a packet of `size` bytes: returns an answer to be handed to `carry`."""
 
     def timer_race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:
-        """When the packet arrives if it is late by just so much as to meet a timer (nanoseconds); else None."""
+        """Return when the packet arrives if it is late by just so much as to meet a timer (nanoseconds); else None."""
 
     def carry(
         self, scheduler: Scheduler, answer: int, raced: int | None, size: int, deliver: Callable[[], None]
     ) -> int:
-        """Let ``deliver()`` be called when the packet arrives, maybe at once. Returns how many of its bytes travel in
-        it: the caller sends the rest as a packet of its own."""
+        """Schedule ``deliver()`` for the arrival of the packet, which may be now. Returns how many of its bytes travel
+        in it: the caller sends the rest as a packet of its own."""
 
 
 class Net(Protocol):
-    """The network that joins the machines of a world."""
+    """Protocol of the network that joins the machines of a world."""
 
     scheduler: Scheduler
 
     def owner(self, address: str, asking: Machine) -> Machine | None:
-        """The machine that `address` (a literal) leads to, as seen from `asking`."""
+        """Return the machine that `address` (a literal) leads to, as seen from `asking`."""
 
     def link(self, a: Machine, b: Machine) -> Link:
-        """The way from `a` to `b`."""
+        """Return the link from `a` to `b`."""
 
     def label(self, client: Machine, server: Machine, port: int) -> str:
-        """A name for a new connection, for choice points: stable under edits elsewhere."""
+        """Return a name for a new connection, for choice points: stable under edits elsewhere."""

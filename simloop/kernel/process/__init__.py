@@ -1,1 +1,1 @@
-"""Processes of a host: their life, signals, threads and ends."""
+"""Processes of a host: their states, signals, threads and exits."""

@@ -1,4 +1,4 @@
-"""How late the environment may let something happen that a thread, a signal or a new process does."""
+"""Choices of delay: how late the environment may let a thread, a signal or a new process act."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def schedule_delayed(
     act: Callable[[], None],
     usual_ns: int = _SWITCH_NS,
 ) -> None:
-    """Let a thread of `process` do ``act()`` after the time that it usually takes, or when the environment would rather
-    have it."""
+    """Schedule ``act()``, which a thread of `process` does, after the time that it usually takes, or as late as the
+    environment chooses."""
     action = partial(_act, process, scheduler.choices, f"{kind} {who}", act)
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
     due = scheduler.clock.now + usual_ns + _DELAYS_NS[answer]
@@ -73,7 +73,7 @@ def _act(process: Process, choices: Choices, what: str, act: Callable[[], None])
 
 
 def delay(scheduler: Scheduler, which: int, usual_ns: int, action: Callable[[], None]) -> None:
-    """Do `action` after the usual time, and as much later as ``DELAYS[which]`` says."""
+    """Schedule `action` after the usual time, and as much later as ``DELAYS[which]`` says."""
     due = scheduler.clock.now + usual_ns + _DELAYS_NS[which]
     if _DELAYS_TURNS[which]:
         scheduler.at(due, partial(scheduler.after_turns, _DELAYS_TURNS[which], action))

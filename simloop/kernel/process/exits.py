@@ -1,4 +1,4 @@
-"""How processes end, and how others hear of it: exit(2), kill(2), wait(2), pidfd_open(2)."""
+"""Exits of processes, and their notification: exit(2), kill(2), wait(2), pidfd_open(2)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ INIT_PID = 1
 
 
 def exit_status(code: int) -> int:
-    """As wait(2) tells of a process that has ended by itself."""
+    """Return the status that wait(2) reports for a process that has called exit(2) with `code`."""
     return (code & 0xFF) << 8
 
 
 class PidFd(File):
-    """A descriptor of a process: readable once it has ended (pidfd_open(2))."""
+    """Descriptor of a process: readable once it has exited (pidfd_open(2))."""
 
     def __init__(self, process: Process) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class PidFd(File):
 def end(
     process: Process, status: int, scheduler: Scheduler, tell: Callable[[Process], None], *, at_once: bool = False
 ) -> None:
-    """`process` is over. As do_exit() in kernel/exit.c: what it had open is closed first, so that others may see the
+    """Terminate `process`, as do_exit() in kernel/exit.c: its files are closed first, so that others may see the
     end of its pipes before they see its own; its parent hears of it after that, whenever the kernel comes to it; or
     `at_once`, for a process whose end itself comes when a choice says.
 
@@ -90,8 +90,8 @@ def _notify(process: Process, status: int, tell: Callable[[Process], None]) -> N
 
 
 def find_child(parent: Process, pid: int, *, asked: bool = False) -> Process | None:
-    """waitpid(2): a child that has ended and that `pid` means. None if there is none yet; ECHILD if there never
-    will be one.
+    """Return a child that has ended and that `pid` selects, as waitpid(2) does. None if there is none yet; ECHILD if
+    there never will be one.
 
     Processes are parallel: one that is over may be seen to be by who has `asked`, in the middle of a turn, before its
     parent's loop has heard of it.
@@ -118,7 +118,7 @@ def _means(parent: Process, child: Process, pid: int) -> bool:
 
 
 def reap(child: Process) -> tuple[int, int]:
-    """Its pid and status, told once."""
+    """Reap a zombie, as wait(2) does: returns its pid and status, once."""
     assert child.parent is not None
     assert child.status is not None
     children = child.parent.children
@@ -130,7 +130,7 @@ def reap(child: Process) -> tuple[int, int]:
 
 
 def signal_targets(sender: Process, pid: int) -> list[Process]:
-    """kill(2): the processes of the sender's host that `pid` means. ESRCH if there are none."""
+    """Return the processes of the sender's host that `pid` selects, as kill(2) does. ESRCH if there are none."""
     here = [process for process in sender.table.values() if process.state is not State.POWERED_OFF]
     if pid > 0:
         found = [process for process in here if process.pid == pid]

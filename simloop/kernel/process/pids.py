@@ -1,4 +1,4 @@
-"""The process numbers of one host: which are in use, and which were given back last."""
+"""Process numbers of one host: those in use, and those that were given back last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REMEMBERED_MAX = 8
 
 
 class Numbered(Protocol):
-    """What a table of process numbers knows of a process: its number, its process group and its session."""
+    """Protocol of a process, as a table of process numbers sees it: its pid, its process group and its session."""
 
     pid: int
     group: int
@@ -22,18 +22,18 @@ P = TypeVar("P", bound=Numbered)
 
 
 class PidTable(dict[int, P]):
-    """The processes of one host by pid, up to when they have been waited for."""
+    """Table of one host's processes by pid, up to when they are reaped."""
 
     #: True once a process has led a group other than that of the process that began it all.
     has_groups = False
 
     @cached_property
     def reaped(self) -> deque[int]:
-        """The pids of those that were waited for last, and that nobody was given since."""
+        """Pids of the processes that were reaped last, and that were not given out since."""
         return deque(maxlen=REMEMBERED_MAX)
 
     def free(self) -> list[int] | deque[int]:
-        """The remembered numbers that may be given out again: no process, group or session has them."""
+        """Return the remembered pids that may be given out again: no process, group or session has them."""
         if not self.has_groups:
             return self.reaped
         taken = {number for process in self.values() for number in (process.group, process.session)}

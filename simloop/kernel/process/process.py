@@ -14,12 +14,12 @@ from simloop.kernel.scheduler import Runnable
 
 
 class ProcessGone(BaseException):
-    """Unwinds the code of a process that was killed, or whose machine has no power any more. Nobody should catch it,
-    and nobody needs to: whatever the process calls from then on raises it again."""
+    """Exception that unwinds the code of a process that was killed, or whose machine has lost power. Nobody should
+    catch it, and nobody needs to: whatever the process calls from then on raises it again."""
 
 
 class State(IntEnum):
-    """The state of a process, in the order in which a life goes through them. Up to `STOPPED` it is alive."""
+    """State of a process, in the order in which a life goes through them. Up to `STOPPED` it is alive."""
 
     RUNNING = 0
     #: By SIGSTOP or the like, until SIGCONT.
@@ -43,7 +43,7 @@ _NO_SIGNALS: frozenset[int] = frozenset()
 
 
 class Process(DescriptorTable):
-    """A simulated process: a host, a pid, descriptors, signal handlers, and its own loop."""
+    """Simulated process: a host, a pid, descriptors, signal handlers, and its own loop."""
 
     # Slots for what each turn, start or end of a process looks at: a class's default that some instances replace is ten
     # times as slow to find. What few processes ever have stands here.
@@ -115,7 +115,7 @@ class Process(DescriptorTable):
 
     @property
     def alive(self) -> bool:
-        """True while it may still do something: it runs, or will once SIGCONT comes."""
+        """True while it is running or stopped: it may still do something, once SIGCONT comes at the latest."""
         return self.state <= State.STOPPED
 
     @property
@@ -125,34 +125,34 @@ class Process(DescriptorTable):
 
     @property
     def exited(self) -> bool:
-        """True once it has ended as exit(2) has it, so that it has or will have a status; not after a power loss."""
+        """True for a zombie or a reaped process, which has or will have a status; not after a power loss."""
         return self.state is State.ZOMBIE or self.state is State.REAPED
 
     def enter(self, state: State) -> None:
-        """The one way from one state to another."""
+        """Change its state: the one way to do so, by a legal transition."""
         assert state in _TRANSITIONS[self.state], f"{self} is {self.state.name}, and cannot become {state.name}"
         self.state = state
 
     def open(self, file: File) -> int:
-        """A descriptor for `file`: the lowest free one, as POSIX wants it."""
+        """Allocate a descriptor for `file`: the lowest free one, as POSIX wants it."""
         if not self.alive:
             raise ProcessGone
         return super().open(file)
 
     def killed(self) -> None:
-        """Tell whoever runs it that it was ended from outside, in the middle of whatever it did."""
+        """Tell its runner that it was ended from outside, in the middle of whatever it did."""
         on_kill, self.on_kill = self.on_kill, None
         if on_kill is not None:
             on_kill()
 
     def lose_power(self) -> None:
-        """The machine is off, or its world over: all that it has open is gone, and nobody is told."""
+        """End with the machine or the world, without an exit: all descriptors are gone, and nobody is told."""
         self.enter(State.POWERED_OFF)
         self.files.clear()
         self.killed()
 
     def release(self) -> None:
-        """Give its number back: nobody can wait for it any more (release_task() in kernel/exit.c)."""
+        """Release its pid: nobody can wait for it any more (release_task() in kernel/exit.c)."""
         self.enter(State.REAPED)
         self.table.pop(self.pid, None)
 

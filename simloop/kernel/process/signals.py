@@ -1,7 +1,7 @@
-"""signal(7): what a signal does to a process, and which of them find a handler.
+"""Generation and delivery of signals (signal(7)): default actions, masks, and which of them find a handler.
 
-A signal is let in at once, or waits while it is masked or its process is stopped. What has a handler is *caught*: its
-handler runs when the main thread of the process next has a turn, or out of its blocking call.
+A signal is delivered at once, or stays pending while it is masked or its process is stopped. One with a handler is
+*caught*: its handler runs when the main thread of the process next has a turn, or out of its blocking call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PYTHONS: dict[int, Any] = {
 
 
 class Effects(NamedTuple):
-    """What the kernel does to a process when a signal finds no handler, and when it does."""
+    """Actions of the kernel on a process when a signal is delivered: the three default ones, and a handler's call."""
 
     end: Callable[[Process, int], None]
     stop: Callable[[Process, int], None]
@@ -35,6 +35,7 @@ class Effects(NamedTuple):
 
 
 def name_of(number: int) -> str:
+    """Return the name of a signal."""
     try:
         return _signal.Signals(number).name
     except ValueError:  # a real-time one
@@ -42,13 +43,13 @@ def name_of(number: int) -> str:
 
 
 def disposition(process: Process, number: int) -> Any:
-    """The handler of a signal, `SIG_IGN` or `SIG_DFL`."""
+    """Return the disposition of a signal: its handler, `SIG_IGN` or `SIG_DFL`."""
     default = _PYTHONS.get(number, _signal.SIG_DFL)
     return process.signal_handlers.get(number, default)
 
 
 def generate(process: Process, number: int, scheduler: Scheduler, effects: Effects) -> None:
-    """A signal comes to `process`, as at the end of kill(2). See prepare_signal() in kernel/signal.c of Linux."""
+    """Generate a signal for `process`, as at the end of kill(2). See prepare_signal() in kernel/signal.c of Linux."""
     if not process.alive:
         return  # a zombie takes everything
     if number == _signal.SIGCONT:
@@ -82,7 +83,7 @@ def _act(process: Process, number: int, scheduler: Scheduler, effects: Effects) 
 
 
 def _merges(process: Process, number: int, scheduler: Scheduler) -> bool:
-    """Whether the same signal has come a moment ago, and the processor not yet to the process: then they are one."""
+    """True if it merges with the same signal that came a moment ago, before the process has had the processor."""
     return (
         number in process.signals
         and scheduler.clock.now - process.caught_ns <= scheduler.max_stall_ns
@@ -96,7 +97,8 @@ def _is_ignored(process: Process, number: int) -> bool:
 
 
 def _deliver_pending(process: Process, scheduler: Scheduler, effects: Effects) -> None:
-    """Signals that had to wait, and need not any more. The lowest comes first (dequeue_signal() in kernel/signal.c)."""
+    """Deliver pending signals that need not wait any more. The lowest comes first (dequeue_signal() in
+    kernel/signal.c)."""
     while process.state is State.RUNNING:
         number = next((number for number in sorted(process.pending) if number not in process.masked), None)
         if number is None:
@@ -106,6 +108,6 @@ def _deliver_pending(process: Process, scheduler: Scheduler, effects: Effects) -
 
 
 def set_mask(process: Process, masked: frozenset[int], scheduler: Scheduler, effects: Effects) -> None:
-    """sigprocmask(2)."""
+    """Set the signal mask, as sigprocmask(2) does, and deliver what it held back."""
     process.masked = masked - {_signal.SIGKILL, _signal.SIGSTOP}
     _deliver_pending(process, scheduler, effects)

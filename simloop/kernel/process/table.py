@@ -1,4 +1,4 @@
-"""The processes of one world: their creation, their names and numbers, and the memory of those that are gone."""
+"""Process table of one world: creation, names and pids of processes, and the memory of those that are gone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIDS_REUSED_MAX = 2
 
 
 class ProcessTable(list[Process]):
-    """All processes of a world in order of creation, but for those that nobody can know of any more.
+    """Table of all processes of a world in order of creation, but for those that nobody can know of any more.
 
     Numbers are unique in the world, unless a choice gives one out again; names are what point ids and reports call a
     process.
@@ -36,7 +36,7 @@ class ProcessTable(list[Process]):
         self.forgotten = 0
 
     def add(self, host: Host, program: str | None = None) -> Process:
-        """A new process on `host`, which runs `program`; one of the test's own functions if that is None."""
+        """Create a process on `host`, which runs `program`; one of the test's own functions if that is None."""
         stem = host.name if program is None else f"{host.name}:{program}"
         self._names[stem] = number = self._names.get(stem, 0) + 1
         name = nth(stem, number)
@@ -54,8 +54,8 @@ class ProcessTable(list[Process]):
         return process
 
     def _reused_pid(self, table: PidTable[Process], name: str) -> int:
-        """A number that somebody had, or 0. Numbers come up again once all have been used (pid_max in proc(5)), and
-        whether they have been is not the program's to know."""
+        """Return a number that a reaped process had, or 0. Numbers come up again once all have been used (pid_max in
+        proc(5)), and whether they have been is not the program's to know."""
         if table.reaped:
             free = table.free()
             count = min(len(free), PIDS_REUSED_MAX)
@@ -79,7 +79,7 @@ class ProcessTable(list[Process]):
         self._limit = max(PROCESSES_START, 2 * len(kept))
 
     def close(self) -> None:
-        """Let go of the tables by number, which hold on to processes."""
+        """Clear the tables by pid, which hold on to processes."""
         for table in self._by_host.values():
             table.clear()
         self._by_host.clear()

@@ -1,4 +1,4 @@
-"""Threads, run one at a time: an executor's workers, and those that the program starts itself.
+"""Simulated threads, run one at a time: an executor's workers, and those that the program starts itself.
 
 A function runs in a real thread, because it may look at thread-local state and may block in the middle; but
 only ever while the scheduler waits for it, so there is no real concurrency and no timing but the simulated
@@ -29,7 +29,7 @@ _start_real_thread = _thread.start_new_thread
 
 
 class Owner(Protocol):
-    """The world, as its threads see it."""
+    """Protocol of the world, as its threads see it."""
 
     scheduler: Scheduler
     current: Process
@@ -40,11 +40,11 @@ class Owner(Protocol):
 
 
 class ThreadKilled(BaseException):
-    """Ends a parked thread whose world is gone."""
+    """Exception that unwinds a parked thread whose world is gone."""
 
 
 class SimThread:
-    """One real thread that runs only while `resume` waits for it."""
+    """Simulated thread: a real one that runs only while `resume` waits for it."""
 
     def __init__(self, world: Owner, process: Process, name: str) -> None:
         self.world = world
@@ -64,8 +64,8 @@ class SimThread:
         self.over = False
 
     def start(self, starter: Callable[[Callable[[], None]], Any], work: Callable[[], None]) -> Any:
-        """Become a thread of the program's own, made by ``starter(main)``: `work` begins at the first
-        `resume`, and the thread ends with it."""
+        """Become a thread of the program's own, made by ``starter(main)``: `work` begins at the first `resume`, and the
+        thread ends with it."""
         self._work = work
         self._single = self._started = True
         self.world.reaching_out = True
@@ -86,7 +86,7 @@ class SimThread:
         return made
 
     def run(self, work: Callable[[], None]) -> None:
-        """Do `work` in the thread, until it ends or parks."""
+        """Run `work` in the thread, until it ends or parks."""
         self._work = work
         if not self._started:
             self._started = True
@@ -123,7 +123,7 @@ class SimThread:
             self._back.release()
 
     def resume(self) -> None:
-        """Hand over, and wait until the thread ends its work or parks again."""
+        """Switch to the thread, and wait until it ends its work or parks again."""
         previous, self.world.current = self.world.current, self.process
         self._go.release()
         came_back = self._back.acquire(timeout=_REAL_PATIENCE)
@@ -135,7 +135,7 @@ class SimThread:
             )
 
     def resume_when_running(self) -> None:
-        """`resume`, unless its process is gone, or stopped: then it stays where it is."""
+        """Resume the thread, unless its process is gone, or stopped: then it stays parked, until SIGCONT."""
         process = self.process
         if process.stopped:
             self.world.scheduler.when(lambda: not process.stopped, self.resume_when_running)
@@ -143,7 +143,7 @@ class SimThread:
             self.resume()
 
     def park(self, done: Callable[[], bool], deadline_ns: int | None) -> bool:
-        """Called in the thread: let the world go on until ``done()`` or the deadline. Returns ``done()``."""
+        """Block the calling thread, and let the world go on until ``done()`` or the deadline. Returns ``done()``."""
         clock = self.world.scheduler.clock
         while not done():
             if deadline_ns is not None and clock.now >= deadline_ns:
@@ -154,12 +154,12 @@ class SimThread:
         return True
 
     def pause(self) -> None:
-        """Called in the thread: let the others have a turn."""
+        """Yield: let the others have a turn. Called in the thread."""
         self._sleep(lambda: True, None)
         self._check_killed()
 
     def _sleep(self, done: Callable[[], bool], deadline_ns: int | None) -> None:
-        """Hand back to whoever resumed this thread, until the world resumes it for one of the two."""
+        """Switch back to the thread's resumer, until the world resumes it for one of the two."""
         scheduler = self.world.scheduler
         ended = False
 
@@ -180,14 +180,14 @@ class SimThread:
             raise ThreadKilled
 
     def kill(self) -> None:
-        """The world ends: unwind a parked or idle thread."""
+        """Unwind a parked or idle thread, at the end of the world."""
         if self._started:
             self.killed = True
             self.resume()
 
 
 class Workers:
-    """The threads of one executor."""
+    """Thread pool of one executor."""
 
     def __init__(self, world: Owner, process: Process, limit: int, name: str) -> None:
         self._world = world
@@ -203,6 +203,7 @@ class Workers:
         self.shut = False
 
     def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        """Queue `function` for a worker thread. Returns its future."""
         if self.shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
         self._jobs += 1
@@ -213,6 +214,7 @@ class Workers:
         return future
 
     def cancel_pending(self) -> None:
+        """Cancel all work that no thread has begun."""
         while self._queue:
             future = self._queue.popleft()[0]
             self.active -= 1

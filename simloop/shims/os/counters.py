@@ -1,4 +1,4 @@
-"""`os.eventfd` and `os.timerfd_create`, and the functions that go with them."""
+"""Shims of `os.eventfd` and `os.timerfd_create`, and of the functions that go with them."""
 
 from __future__ import annotations
 
@@ -69,6 +69,8 @@ _ORIGINS = {time.CLOCK_REALTIME: WALL_NS - BOOT_NS, time.CLOCK_MONOTONIC: 0, tim
 
 
 class _Timer(TimerFd):
+    """Timerfd that knows the origin of its clock."""
+
     origin_ns = 0
 
 

@@ -1,4 +1,4 @@
-"""The functions of `os` and `fcntl` that take descriptors, for files of the current simulated process.
+"""Shims of the functions of `os` and `fcntl` that take descriptors, for files of the current simulated process.
 
 Real descriptors, such as 0 to 2, go to the real functions; sockets are the affair of `sockets`.
 """
@@ -46,7 +46,7 @@ Call = Callable[[Any], Any]
 
 
 def _on(name: str, shape: Callable[..., Call]) -> Callable[..., Any]:
-    """A function whose first argument is a descriptor: ``shape(*rest)`` says what it does with an open file."""
+    """Return a shim whose first argument is a descriptor: ``shape(*rest)`` returns what it does with an open file."""
     real = _real[name]
 
     def shim(fd: Any, /, *args: Any) -> Any:
@@ -67,7 +67,7 @@ def _called(world: World, fd: int, call: Call) -> Any:
 
 
 def view_of(data: Any) -> memoryview:
-    """A buffer as bytes."""
+    """Return a view of a buffer's bytes."""
     view = memoryview(data)
     return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
 
@@ -309,7 +309,7 @@ def _file(world: World, fd: int) -> File:
 
 
 def closerange(fd_low: int, fd_high: int, /) -> None:
-    """The simulated descriptors of the range; the real ones, which are not the program's, stay open."""
+    """Close the simulated descriptors of the range; the real ones, which are not the program's, stay open."""
     world = current_world()
     if world is None:
         return _real["closerange"](fd_low, fd_high)  # type: ignore[no-any-return]
@@ -443,7 +443,7 @@ _SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _NAMES}
 
 
 def install() -> None:
-    """What no replacement of an attribute can do."""
+    """Declare what the shims support: no replacement of an attribute can do that."""
     declare_support(_SHIMS, _real)
 
 

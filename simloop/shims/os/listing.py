@@ -1,4 +1,4 @@
-"""`os.listdir` and `os.scandir` over the files of the current simulated process."""
+"""Shims of `os.listdir` and `os.scandir` over the files of the current simulated process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _wants_bytes(path: Any) -> bool:
 
 
 class DirEntry:
-    """What `os.scandir` yields inside a world: `os.DirEntry` cannot be made by hand."""
+    """Directory entry that `os.scandir` yields inside a world: `os.DirEntry` cannot be made by hand."""
 
     __slots__ = ("_base", "_entry", "_lstat", "_stat", "name", "path")
 
@@ -105,7 +105,7 @@ os.PathLike.register(DirEntry)
 
 
 class _Entries:
-    """The iterator and context manager that `os.scandir` returns."""
+    """Iterator and context manager that `os.scandir` returns."""
 
     _entries: Iterator[DirEntry] | None = None
 
@@ -161,7 +161,7 @@ _SHIMS: dict[str, object] = {"listdir": builtin(listdir), "scandir": builtin(sca
 
 
 def install() -> None:
-    """What no replacement of an attribute can do."""
+    """Declare what the shims support: no replacement of an attribute can do that."""
     declare_support(_SHIMS, {"listdir": _real_listdir, "scandir": _real_scandir})
 
 

@@ -1,4 +1,4 @@
-"""The functions of `os` that take paths, over the files of the current simulated process.
+"""Shims of the functions of `os` that take paths, over the files of the current simulated process.
 
 Whatever is wrong with an argument itself is said by the real function, which looks at its arguments before it does
 anything.
@@ -38,13 +38,13 @@ _BRIEF_NS = 50_000
 
 
 def current_world() -> World | None:
-    """The world whose files are meant by the calling code; None for the real ones."""
+    """Return the world whose files the calling code uses; None for the real ones."""
     world = active.world()
     return None if world is None or world.reaching_out else world
 
 
 def charge(world: World, fs: FileSystem) -> None:
-    """A call is over: let the time pass that the disk has taken. A long while is a blocking call: of a thread in an
+    """Let the time pass that the disk has taken for a call. A long while is a blocking call: of a thread in an
     executor, or of the whole process if its loop's thread makes it."""
     deferred = fs.disk.take_ns()
     if deferred < _BRIEF_NS:
@@ -60,7 +60,7 @@ _BUFFERS = (bytearray, memoryview)
 
 
 def plain(path: Any) -> str | bytes:
-    """As `os.fspath`."""
+    """Return a path as text or bytes, as `os.fspath` does."""
     if sys.version_info < (3, 12) and isinstance(path, _BUFFERS):
         return bytes(path)
     found: str | bytes = os.fspath(path)
@@ -68,7 +68,7 @@ def plain(path: Any) -> str | bytes:
 
 
 def named(path: Any) -> str | int | None:
-    """A path as text, or a descriptor. None for what is neither: the real function is to say so."""
+    """Return a path as text, or a descriptor. None for what is neither: the real function is to say so."""
     if type(path) is not str:
         if isinstance(path, int):
             return path
@@ -87,7 +87,7 @@ def named(path: Any) -> str | int | None:
 def syscall(
     world: World, call: Callable[..., Any], *args: Any, shown: Any = None, shown2: Any = None, **keywords: Any
 ) -> Any:
-    """Make a call of the kernel's: its error names the files, and its time passes."""
+    """Make a system call of the simulated kernel: its error names the files, and its time passes."""
     fs = world.files().fs
     try:
         return call(*args, **keywords)
@@ -105,6 +105,7 @@ def syscall(
 
 
 def result_of(stat: Stat) -> os.stat_result:
+    """Return attributes as the result of `os.stat`."""
     times = stat.atime_ns, stat.mtime_ns, stat.ctime_ns
     whole = (stat.mode, stat.ino, stat.dev, stat.nlink, stat.uid, stat.gid, stat.size, *(ns // 10**9 for ns in times))
     more: dict[str, float] = {"st_blksize": stat.blksize, "st_blocks": stat.blocks, "st_rdev": stat.rdev}
@@ -116,18 +117,19 @@ def result_of(stat: Stat) -> os.stat_result:
 
 
 def ours(world: World, fd: int) -> bool:
-    """Whether a descriptor belongs to the simulated process; the real ones, such as 1, stay what they are."""
+    """True if a descriptor belongs to the simulated process; the real ones, such as 1, stay what they are."""
     return fd in world.current.files or FIRST_FD <= fd <= _INT_MAX
 
 
 def only_path(path: Any, dir_fd: Any = None) -> str | None:
-    """A path as text, for calls that take no descriptor in its place. None where the real function must answer."""
+    """Return a path as text, for calls that take no descriptor in its place. None where the real function must
+    answer."""
     name = named(path)
     return name if isinstance(name, str) and (dir_fd is None or isinstance(dir_fd, int)) else None
 
 
 def is_real(world: World, name: str | int | None, dir_fd: Any = None, follow: bool = True) -> bool:
-    """Whether the real function must answer: for what it refuses, and for descriptors of its own. One of ours means
+    """True if the real function must answer: for what it refuses, and for descriptors of its own. One of ours means
     nothing to it."""
     if name is None or not (dir_fd is None or isinstance(dir_fd, int)):
         return True
@@ -267,7 +269,7 @@ def chown(path: Any, uid: int, gid: int, *, dir_fd: int | None = None, follow_sy
 
 
 def _is_id(number: Any) -> bool:
-    """Whether _Py_Uid_Converter() in Modules/posixmodule.c takes it; else the real function says what is wrong."""
+    """True if _Py_Uid_Converter() in Modules/posixmodule.c takes it; else the real function says what is wrong."""
     return isinstance(number, int) and -1 <= number < 1 << 32
 
 
@@ -455,13 +457,15 @@ _SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _real}
 
 
 def declare_support(shims: dict[str, Any], real: dict[str, Any]) -> None:
-    """Programs ask some sets of `os` what a function can do: the shims can do what the real ones can."""
+    """Add the shims to the sets of `os` that programs ask what a function can do: they can do what the real ones
+    can."""
     for supported in (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks):
         supported.update([shims[name] for name, function in real.items() if function in supported])
 
 
 def install() -> None:
-    """What no replacement of an attribute can do. Like references by name (see `patch`) it stays, unnoticed."""
+    """Declare what the shims support, and replace functions that `tempfile` has taken as default arguments: no
+    replacement of an attribute can do that. Like references by name (see `patch`) it stays, unnoticed."""
     declare_support(_SHIMS, _real)
     # tempfile removes its files by functions that it took as default arguments.
     closer: Any = getattr(tempfile, "_TemporaryFileCloser", None)

@@ -1,4 +1,4 @@
-"""`os.pipe`, and the calls that move data between descriptors: `os.splice` and `os.sendfile`."""
+"""Shims of `os.pipe`, and of the calls that move data between descriptors: `os.splice` and `os.sendfile`."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _into_pipe(
     pipe = target.pipe
 
     def room() -> int:
-        """wait_for_space()."""
+        """Return how many bytes have room, as wait_for_space() waits for it."""
         pipe.check_readers()
         if len(pipe.slots) >= pipe.capacity:
             raise fail(errno.EAGAIN)
@@ -131,7 +131,7 @@ _SENDFILE_SIZE = 1 << 22
 
 
 def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
-    """From a file to a simulated socket, where `loop.sendfile` ends, to a pipe, or to a simulated file, as shutil
+    """Send a file to a simulated socket, where `loop.sendfile` ends, to a pipe, or to a simulated file, as shutil
     copies."""
     world = active.world()
     target = world.current.files.get(out_fd) if world is not None else None
@@ -155,7 +155,7 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
 
 
 def control(file: File, cmd: int, arg: Any) -> int | None:
-    """What fcntl(2) can do with pipes only; None if `cmd` is something else."""
+    """Run a command of fcntl(2) that is for pipes only; None if `cmd` is something else."""
     if cmd not in (_fcntl.F_GETPIPE_SZ, _fcntl.F_SETPIPE_SZ):
         return None
     if not isinstance(file, End):
@@ -164,7 +164,7 @@ def control(file: File, cmd: int, arg: Any) -> int | None:
 
 
 def ioctl(fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True, /) -> Any:
-    """How many bytes are in a pipe; of simulated files nothing else has such a call."""
+    """Return how many bytes are in a pipe (FIONREAD); of simulated files nothing else has such a call."""
     world = current_world()
     number = fd if world is None or isinstance(fd, int) else fd.fileno()
     file = world.current.files.get(number) if world is not None else None

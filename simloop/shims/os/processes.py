@@ -1,6 +1,5 @@
-"""Waiting for processes, and their groups and sessions: the functions of `os`, and what `subprocess.Popen` has kept of
-them. How they are started is in `spawning.py`.
-"""
+"""Shims of the functions of `os` that wait for processes, and for process groups and sessions, and of what
+`subprocess.Popen` has kept of them. How processes are started is in `shims.subprocess`."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
 
 
 def _wait_for(world: World, pid: int, options: int) -> Process | None:
-    """A child that has ended: now, or when there is one."""
+    """Wait for a child that has ended, unless WNOHANG is given."""
     parent = world.current
     child = parent.table.get(pid)
     if child is not None and child.status is not None and child.parent is parent:
@@ -113,7 +112,7 @@ def waitid(idtype: int, ident: int, options: int, /) -> os.waitid_result | None:
 
 
 def _waited_for(world: World, idtype: int, ident: int) -> int:
-    """As kernel_waitid_prepare() in kernel/exit.c, the same as waitpid(2) has it."""
+    """Return the children to wait for as waitpid(2) has them, as kernel_waitid_prepare() in kernel/exit.c does."""
     if idtype == os.P_ALL:
         return -1
     if idtype == os.P_PIDFD:
@@ -190,7 +189,7 @@ def setpgid(pid: int, pgrp: int, /) -> None:
 
 
 def may_join(process: Process, group: int) -> bool:
-    """Whether there is such a group in the session of `process`, or may be for it alone."""
+    """True if there is such a group in the session of `process`, or may be for it alone."""
     return group == process.pid or any(
         other.group == group and other.session == process.session for other in process.table.values()
     )
@@ -226,12 +225,13 @@ def internal_poll(self: Any, _deadstate: Any = None) -> Any:
     return _real_internal_poll(self, _deadstate, **own)
 
 
-class Kept(weakref.ref[Any]):
-    """Knows a `subprocess.Popen`, and is told when the world is over in which its process was."""
+class PopenReference(weakref.ref[Any]):
+    """Weak reference to a `subprocess.Popen`, which marks it as unknown when the world of its process is over."""
 
     __slots__ = ()
 
     def forget(self) -> None:
+        """Give a child that was never waited for a return code, since its world is over."""
         popen = self()
         if popen is not None and popen.returncode is None:
             # As subprocess itself does with a child that it knows nothing of: whoever has that pid later is not asked.

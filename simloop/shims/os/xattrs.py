@@ -1,4 +1,4 @@
-"""Extended attributes: the functions of `os` for them, over the files of the current simulated process."""
+"""Shims of the functions of `os` for extended attributes, over the files of the current simulated process."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _NAMES}
 
 
 def install() -> None:
-    """What no replacement of an attribute can do."""
+    """Declare what the shims support: no replacement of an attribute can do that."""
     declare_support(_SHIMS, _real)
 
 

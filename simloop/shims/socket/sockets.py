@@ -1,4 +1,4 @@
-"""`socket.socket` over the simulated kernel: blocking and timeouts, argument checks, address forms."""
+"""Shim of `socket.socket` over the simulated kernel: blocking and timeouts, argument checks, address forms."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _MSG_DONTWAIT, _MSG_WAITALL, _MSG_PEEK = int(_socket.MSG_DONTWAIT), int(_socket.
 _TYPE_MASK = ~(_socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
 
 
-class _Chooses(type):
-    """Makes `Socket(...)` a simulated socket inside a world and a real one outside, and keeps
+class _SocketType(type):
+    """Metaclass that makes `Socket(...)` a simulated socket inside a world and a real one outside, and keeps
     ``isinstance(sock, socket.socket)`` true for both."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -44,12 +44,12 @@ class _Chooses(type):
         return issubclass(subclass, real_socket) if cls is Socket else super().__subclasscheck__(subclass)
 
 
-class Socket(real_socket, metaclass=_Chooses):
-    """What `socket.socket` is while a world is entered. Subclasses of it are real sockets, and escape."""
+class Socket(real_socket, metaclass=_SocketType):
+    """Stand-in for `socket.socket` while shims are installed. Subclasses of it are real sockets, and escape."""
 
 
 class SimSocket(real_socket):
-    """A TCP socket of the current simulated process. The real socket object underneath is never opened."""
+    """TCP socket object of the current simulated process. The real socket object underneath is never opened."""
 
     _file: TcpSocket
     _proto: int
@@ -94,8 +94,8 @@ class SimSocket(real_socket):
     # --- waiting --------------------------------------------------------------------------------------
 
     def _call(self, attempt: Callable[[], Any], mask: int, deadline_ns: int | None = None) -> Any:
-        """Do a non-blocking call; where this socket blocks, wait for `mask` and do it again, until the
-        deadline or else for this socket's timeout in all."""
+        """Make a non-blocking call; where this socket blocks, wait for `mask` and repeat it, until the deadline or else
+        for this socket's timeout in all."""
         if self._fd < 0:
             raise fail(errno.EBADF)
         while True:
@@ -420,7 +420,7 @@ _real_os_close = os.close
 
 
 def close_fd(fd: int, /) -> None:
-    """`socket.close` and `os.close`, for simulated descriptors too."""
+    """Close a descriptor, simulated or real: `socket.close` and `os.close`."""
     world = active.world()
     if world is not None and fd in world.current.files:
         world.current.close(fd)
