@@ -77,14 +77,25 @@ def test_the_first_escape_is_remembered_whoever_swallows_it() -> None:
 
 def test_a_world_is_that_of_its_threads_alone() -> None:
     world, seen = World(Choices()), []
+    go, gone = threading.Lock(), threading.Lock()
+    go.acquire()
+    gone.acquire()
+
+    def look() -> None:
+        go.acquire()
+        seen.append(active.world())
+        gone.release()
+
+    thread = threading.Thread(target=look)
+    thread.start()
     with active.world_entered(world):
-        thread = threading.Thread(target=lambda: seen.append(active.world()))
-        thread.start()
-        thread.join()
+        go.release()
+        gone.acquire()
         assert active.world() is world
         with active.world_entered(None):
             assert active.world() is None
         assert active.world() is world
+    thread.join()
     assert seen == [None]
     assert active.world() is None
 
