@@ -31,7 +31,8 @@ from simloop.explore.hookspecs import hookimpl
 from simloop.explore.replay import explore, replay
 from simloop.explore.result import Failure, Report
 from simloop.explore.strategies.base import Plan, Strategy
-from simloop.kernel.files import DiskTiming, is_injected
+from simloop.kernel.files.disk import DiskTiming
+from simloop.kernel.files.faults import is_injected
 from simloop.simulation.cancelled import CancelledSomewhere
 from simloop.simulation.files import InjectedFault, SimFiles
 from simloop.simulation.handle import Sim, current

@@ -86,7 +86,7 @@ def due_until(heap: list[Any], limit_ns: int) -> list[int]:
     return found
 
 
-def rivals_of(heap: list[Any], now_ns: int, slack_ns: int) -> list[int]:
+def contenders(heap: list[Any], now_ns: int, slack_ns: int) -> list[int]:
     """Return the next few deadlines of a heap of timers within `slack_ns`: those that a late arrival may race."""
     return sorted({due for due in due_until(heap, now_ns + slack_ns) if due > now_ns})[:CONTENDERS_MAX]
 

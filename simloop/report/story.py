@@ -16,7 +16,7 @@ from simloop.kernel.process.process import Process
 from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import TIME_SLICES
 from simloop.loop.tasks import SimTask, task_of
-from simloop.loop.timers import is_timeout, rivals_of, waiting_for
+from simloop.loop.timers import contenders, is_timeout, waiting_for
 from simloop.network.links import DELIVERIES
 from simloop.report.losses import tell as tell_loss
 from simloop.sources import Place, is_users, users_caller
@@ -89,7 +89,7 @@ def _connected(answer: Answer, subject: Any, name: Name) -> str:
 
 def _stalled(answer: Answer, subject: Any, name: Name) -> str:
     scheduler = subject.world.scheduler
-    due = rivals_of(subject._scheduled, scheduler.clock.now, scheduler.max_stall_ns)[answer.value - 1]
+    due = contenders(subject._scheduled, scheduler.clock.now, scheduler.max_stall_ns)[answer.value - 1]
     took, allowed = (due - scheduler.clock.now) / 1e6, scheduler.max_stall_ns / 1e6
     timer = _timer(subject.timer_due(due), name)
     slow = f"the loop was busy for {took:.3g} ms (a slow step; {allowed:g} ms are allowed)"

@@ -21,7 +21,7 @@ from typing import Any
 
 from simloop.errors import WorldError
 from simloop.kernel.errors import fail
-from simloop.kernel.files import Description
+from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import PAGE
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.kernel.process.process import ProcessGone

@@ -18,8 +18,9 @@ from typing import Any
 
 from simloop.kernel.descriptors import FIRST_FD, File
 from simloop.kernel.errors import fail
-from simloop.kernel.files import Credentials, FileCalls
+from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.inodes import Regular
+from simloop.kernel.files.resolve import Credentials
 from simloop.kernel.process.process import Process
 from simloop.shims.os.paths import syscall
 from simloop.shims.os.processes import PopenReference, may_join, waitpid

@@ -12,7 +12,12 @@ from typing import Union
 
 from simloop.errors import ConfigurationError
 from simloop.kernel.descriptors import DescriptorTable
-from simloop.kernel.files import Credentials, DiskTiming, Effect, Fault, FileCalls, FileSystem, real_cwd
+from simloop.kernel.files.calls import FileCalls
+from simloop.kernel.files.disk import DiskTiming
+from simloop.kernel.files.faults import Effect, Fault
+from simloop.kernel.files.filesystem import FileSystem
+from simloop.kernel.files.lower import real_cwd
+from simloop.kernel.files.resolve import Credentials
 from simloop.kernel.host import Host
 from simloop.world.world import World
 

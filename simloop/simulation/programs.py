@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from simloop.errors import ConfigurationError, SimulationError, UncalledProgramError
 from simloop.kernel.clock import MILLISECOND
-from simloop.kernel.files import Description
+from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import End
 from simloop.kernel.process.delays import RACE_NS, STARTS, delay
 from simloop.kernel.process.exits import exit_status

@@ -13,8 +13,11 @@ from typing import Any, NoReturn, TypeVar
 from simloop.choices.choices import Choices
 from simloop.errors import ConfigurationError, EscapedSimulationError, SimulationError
 from simloop.kernel.descriptors import File
-from simloop.kernel.files import Credentials, FileCalls, FileSystem, LowerLayer, real_cwd
+from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.crash import lose_power
+from simloop.kernel.files.filesystem import FileSystem
+from simloop.kernel.files.lower import LowerLayer, real_cwd
+from simloop.kernel.files.resolve import Credentials
 from simloop.kernel.host import Host
 from simloop.kernel.process.exits import end
 from simloop.kernel.process.process import Process, ProcessGone, State

@@ -20,7 +20,11 @@ from typing import Any
 
 from simloop.kernel.clock import Clock
 from simloop.kernel.descriptors import DescriptorTable
-from simloop.kernel.files import Credentials, Description, FileCalls, FileSystem, LowerLayer
+from simloop.kernel.files.calls import FileCalls
+from simloop.kernel.files.description import Description
+from simloop.kernel.files.filesystem import FileSystem
+from simloop.kernel.files.lower import LowerLayer
+from simloop.kernel.files.resolve import Credentials
 
 Outcome = tuple[Any, ...]
 

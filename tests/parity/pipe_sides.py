@@ -13,7 +13,9 @@ from typing import Any
 
 from simloop.kernel.clock import Clock
 from simloop.kernel.descriptors import DescriptorTable
-from simloop.kernel.files import Credentials, FileCalls, FileSystem
+from simloop.kernel.files.calls import FileCalls
+from simloop.kernel.files.filesystem import FileSystem
+from simloop.kernel.files.resolve import Credentials
 from simloop.kernel.ipc.pipes import End, make_pipe, splice_pipes
 
 MASK_BITS = select.POLLIN | select.POLLOUT | select.POLLERR | select.POLLHUP

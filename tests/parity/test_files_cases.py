@@ -14,7 +14,7 @@ import file_sides
 import pytest
 from file_sides import NOBODY, RealSide, SimSide, as_nobody, give_to_nobody, outcome, tree
 
-from simloop.kernel.files import Credentials
+from simloop.kernel.files.resolve import Credentials
 
 CREATE = os.O_RDWR | os.O_CREAT
 Program = Callable[[Any], list[Any]]

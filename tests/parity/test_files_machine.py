@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from sizes import examples
 
-from simloop.kernel.files import Credentials
 from simloop.kernel.files.inodes import Regular
+from simloop.kernel.files.resolve import Credentials
 
 MAX_FILES = 6
 LONG = "x" * 255

@@ -19,7 +19,7 @@ from starting_tools import call, register_tools, shell
 
 import simloop
 from simloop.errors import EscapedSimulationError
-from simloop.kernel.files import Credentials
+from simloop.kernel.files.resolve import Credentials
 from simloop.simulation.run import run
 
 # --- descriptors ----------------------------------------------------------------------------------------

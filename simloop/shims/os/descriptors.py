@@ -13,7 +13,7 @@ from typing import Any
 
 from simloop.kernel.descriptors import FIRST_FD, File
 from simloop.kernel.errors import fail
-from simloop.kernel.files import Description
+from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import End
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.shims.os.paths import (

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any
 
-from simloop.kernel.files import Entry
+from simloop.kernel.files.calls import Entry
 from simloop.shims.os.paths import current_world, declare_support, is_real, lstat, named, plain, stat, syscall
 from simloop.shims.patch import builtin
 

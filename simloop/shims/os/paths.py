@@ -16,7 +16,9 @@ from stat import S_IFIFO, S_ISLNK
 from typing import Any
 
 from simloop.kernel.descriptors import FIRST_FD
-from simloop.kernel.files import Description, FileSystem, Stat, UnsimulatedFileError
+from simloop.kernel.files.description import Description, Stat
+from simloop.kernel.files.devices import UnsimulatedFileError
+from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.ipc.pipes import End
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import wait_for_partner

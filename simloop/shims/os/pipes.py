@@ -13,7 +13,7 @@ from typing import Any
 
 from simloop.kernel.descriptors import File
 from simloop.kernel.errors import fail
-from simloop.kernel.files import Description
+from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import PAGE, End, insert, make_pipe, splice_pipes
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.kernel.net.tcp import TcpSocket

@@ -13,9 +13,13 @@ from simloop.choices.choices import KINDS, Answer, Choices
 from simloop.errors import ConfigurationError
 from simloop.kernel.clock import SECOND, Clock
 from simloop.kernel.descriptors import DescriptorTable
-from simloop.kernel.files import Description, Disk, Effect, Fault, FileCalls, FileSystem
+from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.crash import COMMIT_NS, PAGE_ANSWERS, PAGES_MAX, SECTOR, WRITEBACK_NS, lose_power, torn
+from simloop.kernel.files.description import Description
+from simloop.kernel.files.disk import Disk
+from simloop.kernel.files.faults import Effect, Fault
+from simloop.kernel.files.filesystem import FileSystem
 from simloop.report.losses import tell
 
 EXT4, POSIX = "ext4-ordered", "posix"
