@@ -1,4 +1,4 @@
-"""`breakpoint()` in a simulated test: passed over in the many runs that explore, live in the one run that counts.
+"""Breakpoints in simulated tests: passed over in the many runs that explore, live in the one run that counts.
 
 While a debugger is open, clocks show the time of the run that it looks at, and stand still.
 """
@@ -22,10 +22,10 @@ from simloop.world.world import World
 
 
 class Breakpoints:
-    """Use as a context manager around all runs of one test."""
+    """Context manager around all runs of one test, which replaces the entry points of debuggers."""
 
     def __init__(self) -> None:
-        #: Whether a run came to a breakpoint that was passed over.
+        #: True once a run came to a breakpoint that was passed over.
         self.hit = False
         self._real: list[tuple[Any, str, Any]] = []
 
@@ -42,12 +42,12 @@ class Breakpoints:
         self.restore()
 
     def mute(self) -> None:
-        """From now on they are passed over."""
+        """Makes the entry points pass over, from now on."""
         for owner, name, _ in self._real:
             setattr(owner, name, self._pass_over)
 
     def restore(self) -> None:
-        """From now on they stop."""
+        """Puts the real entry points back, which stop."""
         for owner, name, real in self._real:
             setattr(owner, name, real)
 
@@ -56,7 +56,7 @@ class Breakpoints:
 
 
 class _StillClock(Clock):
-    """A clock that may be looked at for nothing."""
+    """Virtual clock that may be read without any time passing."""
 
     __slots__ = ()
 
@@ -65,7 +65,7 @@ class _StillClock(Clock):
 
 
 def note_time(error: BaseException, world: World) -> None:
-    """Remember when in virtual time the test raised `error`."""
+    """Records on `error` the virtual time at which the test raised it."""
     if getattr(error, "_simloop_raised", (None,))[0] is world:
         return  # its way out of the test was noted before
     with contextlib.suppress(AttributeError, TypeError):  # of an exception that takes no attributes
@@ -74,8 +74,8 @@ def note_time(error: BaseException, world: World) -> None:
 
 @contextlib.contextmanager
 def at_the_time_of(error: BaseException | None) -> Iterator[None]:
-    """The calling thread is in the world in which `error` was raised, or else in the one that it is in already, and
-    the clock there stands still. The real world can be reached: a debugger needs it."""
+    """Context manager that puts the calling thread into the world in which `error` was raised, or else leaves it in its
+    own, and stops the clock there. The real world can be reached: a debugger needs it."""
     world, now = getattr(error, "_simloop_raised", (active.world() or fixture_worlds.aside, None))
     if world is None:
         yield
@@ -93,13 +93,13 @@ def at_the_time_of(error: BaseException | None) -> Iterator[None]:
         world.reaching_out, clock.now = before
 
 
-#: What is being looked at after its death, if anything.
+#: The error that a debugger looks at after its death, if any.
 _examined: BaseException | None = None
 
 
 @contextlib.contextmanager
 def examining(error: BaseException) -> Iterator[None]:
-    """A debugger that is opened in this block looks at `error`."""
+    """Context manager in which a debugger that is opened looks at `error`."""
     global _examined
     _examined = error
     try:
@@ -109,7 +109,7 @@ def examining(error: BaseException) -> Iterator[None]:
 
 
 def stop_clocks_for(debugger: Any) -> None:
-    """Make the clocks stand still whenever this debugger is open."""
+    """Hook on a debugger, by which clocks stand still whenever it is open."""
     interaction: Callable[..., Any] = debugger.interaction
     error = _examined
 

@@ -19,7 +19,7 @@ from pytest_simloop.replayer import SIGNATURE_FILE, Replayer
 from simloop.explore.signature import signature_of
 
 if TYPE_CHECKING:
-    from pytest_simloop.item import SimulatedItem
+    from pytest_simloop.simulated import Simulated
     from simloop.explore.result import Failure
 
 _HASH_SEEDS = ("0", "1", "2", "3")
@@ -46,14 +46,15 @@ def confirming() -> bool:
 
 
 def note_signature(error: BaseException) -> None:
-    """In a confirming child: tell the parent how the replay failed."""
+    """Writes how a replay failed to the file that a confirming process was given; elsewhere does nothing."""
     path = os.environ.get(SIGNATURE_FILE)
     if path:
         Path(path).write_text(str(signature_of(error)))
 
 
-def confirm(item: SimulatedItem, failure: Failure) -> Confirmation:
-    """Replay `failure` in a fresh process; under a few fixed PYTHONHASHSEEDs where it does not fail in the first."""
+def confirm(item: Simulated, failure: Failure) -> Confirmation:
+    """Returns what fresh processes make of `failure`: one first, and where it does not fail there, others under a few
+    fixed PYTHONHASHSEEDs."""
     if confirming():
         return UNKNOWN
     wanted = str(signature_of(failure.exception))
@@ -68,7 +69,7 @@ def confirm(item: SimulatedItem, failure: Failure) -> Confirmation:
     return NEVER
 
 
-def _replay(item: SimulatedItem, token: str, hash_seed: str | None) -> str | None:
+def _replay(item: Simulated, token: str, hash_seed: str | None) -> str | None:
     """Returns how the token fails in a fresh process: empty when it passes, None when that cannot be told."""
     config = item.config
     node = str(item.path) + "::" + item.nodeid.partition("::")[2]
@@ -102,7 +103,7 @@ def _arguments(config: pytest.Config) -> list[str]:
 
 
 def _replayer(config: pytest.Config, hash_seed: str | None) -> Replayer:
-    """The session's process for that PYTHONHASHSEED, which lasts until pytest ends, in whatever way."""
+    """Returns the session's process for that PYTHONHASHSEED, which lasts until pytest ends, in whatever way."""
     replayers = config.stash.setdefault(_REPLAYERS, {})
     if hash_seed not in replayers:
         replayers[hash_seed] = replayer = Replayer(_arguments(config), config.invocation_params.dir, hash_seed)

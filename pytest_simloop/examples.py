@@ -1,4 +1,4 @@
-"""An async test under `@given`: Hypothesis makes the examples, and each of them gets a campaign.
+"""Async tests under `@given`: Hypothesis makes the examples, and each of them gets a campaign.
 
 Hypothesis must hear the same of an example each time that it asks, so what came of one is remembered, and a schedule
 that failed for one example may be tried first for the next. An example that draws while it runs (`st.data()`) is
@@ -38,7 +38,7 @@ from simloop.world.observer import Observer
 
 #: An example gets this part of the runs that a test without examples gets.
 SHARE = 10
-#: How many of the schedules that failed for earlier examples are tried first for the next.
+#: Number of schedules that failed for earlier examples and are tried first for the next.
 _CARRIED_MAX = 3
 # The attribute by which an exception knows what it was found with.
 _FOUND = "_simloop_found"
@@ -49,7 +49,7 @@ _MARKERS = (StopTest, Frozen, Flaky)
 
 
 class _Stop(BaseException):
-    """Carries what is wrong with the test as a whole past Hypothesis, which takes an exception for its example's."""
+    """Exception that carries an error of the test as a whole past Hypothesis, which takes others for an example's."""
 
     def __init__(self, error: SimulationError) -> None:
         super().__init__(error)
@@ -57,20 +57,20 @@ class _Stop(BaseException):
 
 
 class _FixtureValue:
-    """Stands for a fixture in what Hypothesis prints: the value itself is made anew in every run."""
+    """Placeholder for a fixture in what Hypothesis prints: the value itself is made anew in every run."""
 
     def __repr__(self) -> str:
         return "..."
 
 
 class SimHypothesis(SimFunction):
-    """One such test."""
+    """Pytest item of an async test under `@given`."""
 
     #: The async function under `@given`.
     _test: Callable[..., Coroutine[Any, Any, Any]]
     #: Makes the arguments of the example that is running, anew for each run.
     given: Callable[[], dict[str, Any]]
-    #: Whether the test has passed, and an example is only made for its breakpoints.
+    #: True when the test has passed, and an example is only made for its breakpoints.
     looking = False
 
     def setup(self) -> None:
@@ -112,7 +112,8 @@ class SimHypothesis(SimFunction):
     def execute(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        """Whatever is final for a campaign is for Hypothesis just another try, until it says so itself."""
+        """Makes one run. Whatever is final for a campaign is for Hypothesis just another try, until it says so
+        itself."""
         final = final and (self.looking or internals.is_final_example())
         with contextlib.nullcontext() if final else internals.silent_hypothesis():
             return super().execute(choices, observer, profile=profile, final=final)
@@ -123,7 +124,8 @@ class SimHypothesis(SimFunction):
         return self._test(*instance, **fixtures, **self.given())
 
     def judge(self, error: BaseException, choices: Choices) -> BaseException | None:
-        """An assumption that fails where nothing unusual happens rejects the example; elsewhere only the run."""
+        """Returns the error, unless an assumption failed: where nothing unusual happens, that rejects the example;
+        elsewhere only the run."""
         leaves = list(_leaves(error))
         if not all(isinstance(leaf, (*_MARKERS, UnsatisfiedAssumption)) for leaf in leaves):
             return error
@@ -137,14 +139,14 @@ class SimHypothesis(SimFunction):
 
 @dataclasses.dataclass
 class Found:
-    """An example that fails, with the schedule that it takes."""
+    """Failing example, with the schedule that it takes."""
 
     report: Report
     failure: Failure
     given: dict[str, Any]
 
     def pinning(self) -> list[str]:
-        """How to keep the example together with its token."""
+        """Returns lines that say how to keep the example together with its token."""
         if any(isinstance(value, DataObject) for value in self.given.values()):
             return ["with the example above, draws included: Hypothesis keeps it in its database, and tries it first"]
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
@@ -155,14 +157,14 @@ class Found:
 
 
 class Examples:
-    """The examples of one test, as Hypothesis asks for them."""
+    """Runner of the examples of one test, as Hypothesis asks for them, which remembers what came of each."""
 
     def __init__(self, item: SimHypothesis, trial: Trial) -> None:
         self._item = item
         self._trial = trial
         self._exploring = item.explores and trial.settings.replay is None
         saved = trial.saved if self._exploring else []
-        #: What each campaign begins with.
+        #: Schedules that each campaign begins with.
         self._schedules = [failure.schedule for failure in saved]
         self._found_by = {failure.token: failure.found for failure in saved}
         #: Of each example that was explored, the schedule under which it fails.
@@ -173,7 +175,7 @@ class Examples:
         self._applied: dict[str, bool] = {}
 
     def one_example(self, test: Callable[..., Any]) -> Callable[..., None]:
-        """What Hypothesis calls in place of the test, whose name and source it must still see."""
+        """Returns the function that Hypothesis calls in place of the test, whose name and source it must still see."""
         own = {*internals.argument_names(self._item), *(["self"] if self._item.cls else [])}
 
         @functools.wraps(test)
@@ -202,7 +204,7 @@ class Examples:
             self._explore(values, bool(draws))
 
     def _replay(self, token: str) -> None:
-        """Run the example under one schedule. Raises what the test raises."""
+        """Runs the example under one schedule. Raises what the test raises."""
         schedule, choices = self._trial.scheduled(token)
         outcome = self._item.execute(choices, profile=schedule.profile)
         applied = schedule.applied(choices) == len(schedule.deviations)
@@ -216,7 +218,7 @@ class Examples:
         raise outcome.exception
 
     def _explore(self, values: dict[str, Any], drawing: bool) -> None:
-        """The campaign of the example, or what is known of it. Raises what the test raises."""
+        """Runs the campaign of the example, unless its result is known. Raises what the test raises."""
         key = None if drawing else internals.example_key()
         known = key is not None and key in self._verdicts
         schedule = self._verdicts.get(key)
@@ -248,7 +250,7 @@ class Examples:
         return report
 
     def passed(self) -> str:
-        """The test has passed. Returns what -v says of it."""
+        """Records that the test has passed. Returns the summary for -v."""
         if self._exploring:
             self._trial.passed()
         for token, applied in self._applied.items():
@@ -263,7 +265,7 @@ class Examples:
         return "; ".join([*self._item.pins_told(), f"{self._count} examples{runs}"])
 
     def report(self, error: BaseException) -> None:
-        """Describe the failures that Hypothesis has settled on: each with the schedule that it takes."""
+        """Describes the failures that Hypothesis has settled on: each with the schedule that it takes."""
         parts: list[str] = []
         for exception, found in _settled(error):
             failure = dataclasses.replace(found.failure, exception=exception)
@@ -279,7 +281,7 @@ class Examples:
 
 
 class Draws(DataObject):
-    """`st.data()` for the runs of one example: what was drawn in one run is drawn again in the next."""
+    """Value of `st.data()` for the runs of one example: what was drawn in one run is drawn again in the next."""
 
     def __init__(self, drawn: DataObject) -> None:
         super().__init__(drawn.conjecture_data)
@@ -288,7 +290,7 @@ class Draws(DataObject):
         self._counts: Counter[tuple[str, Any]] = Counter()
 
     def rewind(self) -> None:
-        """A new run begins."""
+        """Begins a new run, in which the same values are drawn again."""
         self.count = 0
         self._counts.clear()
 
@@ -310,7 +312,7 @@ class Draws(DataObject):
 
 
 def _copied(value: Any) -> Any:
-    """The value for one run: containers are copied, since the test may change them; other objects are what
+    """Returns the value for one run: containers are copied, since the test may change them; other objects are what
     they are, since the test may know them by identity."""
     if type(value) in (list, set, bytearray, deque):
         return type(value)(map(_copied, value))

@@ -27,7 +27,7 @@ _in_users_code = False
 
 @contextlib.contextmanager
 def _running(users_code: bool) -> Iterator[None]:
-    """A block that is a user's code, or else pytest's."""
+    """Context manager around a block that is a user's code, or else pytest's."""
     before = _in_users_code
     _go(users_code)
     try:
@@ -52,7 +52,7 @@ def _go(to_users_code: bool) -> None:
 
 
 def _wrapper(*, users_code: bool, specname: str | None = None) -> Callable[[], Generator[None, Any, Any]]:
-    """A hook wrapper: the innermost one around a user's code, or the outermost one around pytest's."""
+    """Returns a hook wrapper: the innermost one around a user's code, or the outermost one around pytest's."""
 
     @pytest.hookimpl(wrapper=True, trylast=users_code, tryfirst=not users_code, specname=specname)
     def wrapper() -> Generator[None, Any, Any]:
@@ -76,7 +76,7 @@ pytest_test_function = _wrapper(users_code=True, specname="pytest_pyfunc_call")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """After Ctrl-C fixtures are torn down only here."""
+    """Hook that tears fixtures down in their world after Ctrl-C, when it was not done before."""
     if aside is not None:
         with _running(users_code=True):
             internals.tear_down_fixtures(session)

@@ -1,4 +1,4 @@
-"""The private parts of pytest and of Hypothesis that the plugin cannot do without, all in one place.
+"""Access to the private parts of pytest and of Hypothesis that the plugin cannot do without, all in one place.
 
 Read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`,
 `assertion/rewrite.py`), and in Hypothesis 6.125 and 6.170 (`hypothesis/core.py`, `control.py`, `reporting.py`).
@@ -18,7 +18,7 @@ from _pytest.logging import caplog_handler_key, caplog_records_key
 
 
 def leave_as_written(plugins: pytest.PytestPluginManager, *packages: str) -> None:
-    """Take packages off the list of those whose `assert` statements pytest rewrites while they are imported.
+    """Takes packages off the list of those whose `assert` statements pytest rewrites while they are imported.
 
     All packages of a distribution that has an entry point for pytest are on it. Rewriting helps users' assertions;
     of ours it only makes imports slow, and keeps the bytecode that was compiled at installation from being used.
@@ -28,8 +28,9 @@ def leave_as_written(plugins: pytest.PytestPluginManager, *packages: str) -> Non
 
 
 def ini_value(config: pytest.Config, name: str) -> Any:
-    """The value of a key as the ini file, or ``-o``, has it: text, or what TOML made of it; None where it is not set.
-    `getini` refuses what is not of the one registered type, and tells only some versions of pytest which types."""
+    """Returns the value of a key as the ini file, or ``-o``, has it: text, or what TOML made of it; None where it is
+    not set. `getini` refuses what is not of the one registered type, and tells only some versions of pytest which
+    types."""
     known = getattr(config, "_inicfg", None)  # from pytest 9 on
     if known is not None:
         found = known.get(name)
@@ -39,13 +40,13 @@ def ini_value(config: pytest.Config, name: str) -> Any:
 
 
 def fill_fixtures(item: pytest.Function) -> None:
-    """Build a fresh request and set up every fixture of the item that has no value yet."""
+    """Builds a fresh request and sets up every fixture of the item that has no value yet."""
     item._initrequest()
     item._request._fillfixtures()
 
 
 def wide_fixtures(item: pytest.Function) -> list[str]:
-    """The names of its fixtures that outlive one test, widest scope first."""
+    """Returns the names of its fixtures that outlive one test, widest scope first."""
     closure = item._fixtureinfo.name2fixturedefs
     return [name for name in item.fixturenames if name in closure and closure[name][-1].scope != "function"]
 
@@ -55,29 +56,30 @@ def argument_names(item: pytest.Function) -> tuple[str, ...]:
 
 
 def finalizers(item: pytest.Item) -> list[Callable[[], object]]:
-    """The finalizers that are registered for the item so far, to be run from the back."""
+    """Returns the list of finalizers that are registered for the item so far, to be run from the back."""
     return item.session._setupstate.stack[item][0]
 
 
 def tear_down_fixtures(session: pytest.Session) -> None:
-    """Run the finalizers of all fixtures that are set up, of whatever scope."""
+    """Runs the finalizers of all fixtures that are set up, of whatever scope."""
     session._setupstate.teardown_exact(None)
 
 
 def directory_numbers(factory: pytest.TempPathFactory) -> dict[str, int]:
-    """The numbers that it gives to the next directories of a name; older versions of pytest look at those there are."""
+    """Returns the numbers that it gives to the next directories of each name. Older versions of pytest have none: they
+    look at the directories that there are."""
     numbers: dict[str, int] = getattr(factory, "_next_number", {})
     return numbers
 
 
 def forget_instance(item: pytest.Function) -> None:
-    """Make the item build its test class anew."""
+    """Makes the item build its test class anew."""
     for name in ("_instance", "_obj"):
         item.__dict__.pop(name, None)
 
 
 def bound_fixture(fixturedef: Any, request: Any) -> Callable[..., Any]:
-    """The fixture function, bound to the test's own instance where it is a method."""
+    """Returns the fixture function, bound to the test's own instance where it is a method."""
     function: Callable[..., Any] = fixturedef.func
     instance = request.instance
     owner = getattr(function, "__self__", None)
@@ -87,7 +89,7 @@ def bound_fixture(fixturedef: Any, request: Any) -> Callable[..., Any]:
 
 
 def forget_output(item: pytest.Item) -> None:
-    """Throw away what earlier runs of the item printed and logged: the report is about one run."""
+    """Throws away what earlier runs of the item printed and logged: the report is about one run."""
     plugins = item.config.pluginmanager
     capture = plugins.getplugin("capturemanager")
     if capture is not None and capture.is_globally_capturing():
@@ -108,13 +110,13 @@ _SETTINGS = "_hypothesis_internal_use_settings"
 
 
 def hypothesis_settings(test: Any) -> Any:
-    """The `hypothesis.settings` of a test under `@given`."""
+    """Returns the `hypothesis.settings` of a test under `@given`."""
     return getattr(test, _SETTINGS)
 
 
 @contextlib.contextmanager
 def changed_settings(test: Any, **changes: Any) -> Iterator[None]:
-    """Change some of these settings for the length of the block."""
+    """Context manager that changes some of these settings for the length of its block."""
     from hypothesis import settings
 
     before = getattr(test, _SETTINGS)
@@ -126,15 +128,15 @@ def changed_settings(test: Any, **changes: Any) -> Iterator[None]:
 
 
 def is_final_example() -> bool:
-    """Whether Hypothesis reports what comes of this example."""
+    """Returns True for the example whose result Hypothesis reports."""
     from hypothesis.control import current_build_context
 
     return bool(current_build_context().is_final)
 
 
 def example_key() -> Hashable:
-    """What identifies the example that is running among all of its test, or None for an explicit one, which has
-    been drawn from nothing."""
+    """Returns the key of the running example among all of its test, or None for an explicit one, which has been drawn
+    from nothing."""
     from hypothesis.control import current_build_context
     from hypothesis.internal.conjecture.choice import choices_key
 
@@ -143,14 +145,14 @@ def example_key() -> Hashable:
 
 
 def forget_targets() -> None:
-    """Let `hypothesis.target` be called again in this example."""
+    """Lets `hypothesis.target` be called again in this example."""
     from hypothesis.control import current_build_context
 
     current_build_context().data.target_observations.clear()
 
 
 def silent_hypothesis() -> contextlib.AbstractContextManager[None]:
-    """Nobody hears what Hypothesis reports in this block, such as `hypothesis.note`."""
+    """Context manager in which nobody hears what Hypothesis reports, such as `hypothesis.note`."""
     from hypothesis.reporting import with_reporter
 
     return with_reporter(lambda text: None)
@@ -158,7 +160,8 @@ def silent_hypothesis() -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def unexplained(folders: tuple[str, ...]) -> Iterator[None]:
-    """Keep Hypothesis, when it looks for lines that only failing examples run, from those of files in `folders`."""
+    """Context manager that keeps Hypothesis, when it looks for lines that only failing examples run, from those of
+    files in `folders`."""
     from hypothesis.internal import scrutineer
 
     real = scrutineer.should_trace_file

@@ -1,4 +1,4 @@
-"""An async test under simulation, as pytest sees it."""
+"""Pytest items of simulated tests, and the stand-ins for fixtures that only work in the real world."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ _MACHINERY = {"simloop", "pytest_simloop", "asyncio", "_pytest", "pluggy", "cont
 
 
 class SimulatedItem(pytest.Function):
-    """A test whose runs are made by a campaign, each in a world of its own."""
+    """Pytest item of a test whose runs are made by a campaign, each in a world of its own."""
 
     simulated = True
     #: Why this test is not run at all, if it is not.
     refusal: str | None = None
-    #: Whether schedules are explored, or only the pinned ones run.
+    #: True to explore schedules, False to run only the pinned ones.
     explores = True
     #: Tokens of the schedules that are pinned to the test.
     pins: tuple[str, ...] = ()
     #: The world of the run that is going on.
     sim: Sim | None = None
-    #: What -v says of a passed test.
+    #: Summary of a passed test, for -v.
     summary: str | None = None
-    #: What the report of a failure says.
+    #: Text of the report of a failure.
     section: str | None = None
-    #: What plugins add to it: titles and texts.
+    #: Sections that plugins add to it: titles and texts.
     extra_sections: Sequence[tuple[str, str]] = ()
     breakpoints: Breakpoints
     _settings: Settings
 
     @classmethod
     def of(cls, function: pytest.Function) -> SimulatedItem:
-        """The same test as `function`, to be simulated."""
+        """Returns an item for the same test as `function`, to be simulated."""
         item: SimulatedItem = cls.from_parent(
             function.parent,
             name=function.name,
@@ -69,7 +69,7 @@ class SimulatedItem(pytest.Function):
         return item
 
     def prepare(self) -> None:
-        """Find out what the test asks for; fails it where that means nothing."""
+        """Reads the settings of the test; fails it where they mean nothing."""
         wrong = self.refusal
         if wrong is None:
             try:
@@ -80,7 +80,7 @@ class SimulatedItem(pytest.Function):
             pytest.fail(wrong, pytrace=False)
 
     def run_once(self, world: World) -> None:
-        """Set up, run and tear down the test in `world`; raise what it raises."""
+        """Sets up, runs and tears down the test in `world`. Raises what it raises."""
         raise AssertionError(f"{type(self).__name__} does not say how it is run")
 
     def runtest(self) -> None:
@@ -90,7 +90,7 @@ class SimulatedItem(pytest.Function):
             self.run_trial(Trial(self, self._settings))
 
     def run_trial(self, trial: Trial) -> None:
-        """Everything that the test's settings ask for. Raises what the test raises."""
+        """Runs everything that the test's settings ask for. Raises what the test raises."""
         replay = self._settings.replay
         if replay is not None:
             trial.replay(replay)
@@ -139,7 +139,7 @@ class SimulatedItem(pytest.Function):
     def execute(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        """One run in a fresh world. Breakpoints stop in a final one."""
+        """Makes one run in a fresh world. Breakpoints stop in a final one."""
         limits = self._settings.limits
         if profile is not None and profile != limits.profile:
             limits = dataclasses.replace(limits, profile=profile)
@@ -168,17 +168,17 @@ class SimulatedItem(pytest.Function):
         return outcome
 
     def judge(self, error: BaseException, choices: Choices) -> BaseException | None:
-        """What the run is said to have failed with, for what it raised; raises it when it is no failure."""
+        """Returns the failure of a run for the error that it raised; raises the error when it is none."""
         return error
 
 
 class SimFunction(SimulatedItem):
-    """An async test function: each run has its own loop, fixtures and test instance."""
+    """Pytest item of an async test function: each run has its own loop, fixtures and test instance."""
 
     _loop: SimLoop
     _context: contextvars.Context
     _scratch: Path | None = None
-    #: What the session's factory of temporary directories counts, and how far it was before the first run.
+    #: The counts of the session's factory of temporary directories, now and before the first run.
     _numbers: tuple[dict[str, int], dict[str, int]] | None = None
 
     def setup(self) -> None:
@@ -233,23 +233,23 @@ class SimFunction(SimulatedItem):
         self._loop.close()
 
     def start(self, fixtures: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        """Call the test function."""
+        """Calls the test function and returns its coroutine."""
         coro: Coroutine[Any, Any, Any] = self.obj(**fixtures)
         return coro
 
     def run_async(self, coro: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine of a fixture in this run's loop."""
+        """Runs a coroutine of a fixture in this run's loop."""
         return self._loop.run_until_complete(self._loop.create_task(coro, context=self._context))
 
     def scratch(self) -> Path:
-        """This run's `tmp_path`: the same path in every run, so that runs are alike, and empty, since what they write
-        there stays in their worlds."""
+        """Returns this run's `tmp_path`: the same path in every run, so that runs are alike, and empty, since what they
+        write there stays in their worlds."""
         assert self._scratch is not None
         return self._scratch
 
 
 def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
-    """What stands in for a fixture function that pytest cannot set up for a simulated test: an async one,
+    """Returns the stand-in for a fixture function that pytest cannot set up for a simulated test: an async one,
     or `tmp_path`. None leaves it to pytest."""
     item = request._pyfuncitem
     if not isinstance(item, SimFunction) or item.sim is None:
@@ -272,7 +272,7 @@ def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
 
 
 def refuse_wide_async_fixture(fixturedef: Any, request: Any) -> None:
-    """An async fixture that outlives a test cannot be shared by worlds."""
+    """Fails a test with an async fixture of wider scope, which worlds cannot share."""
     item = getattr(request, "_pyfuncitem", None)
     function = fixturedef.func
     is_async = inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function)
@@ -293,6 +293,6 @@ async def _ends(generator: Any) -> bool:
 
 
 def _is_foreign(entry: Any) -> bool:
-    """A traceback entry that is neither ours nor of asyncio's and pytest's machinery below us."""
+    """Returns True for a traceback entry that is neither ours nor of asyncio's and pytest's machinery below us."""
     module = entry.frame.f_globals.get("__name__", "")
     return module.partition(".")[0] not in _MACHINERY

@@ -1,4 +1,4 @@
-"""The table of settings, and the three ways to give one: on the command line, by marker, in pytest's ini file.
+"""Table of settings, and the three ways to give one: on the command line, by marker, in pytest's ini file.
 
 A setting is one row of `SETTINGS`. Values are checked by simloop, which is imported when one is given.
 """
@@ -16,7 +16,7 @@ from pytest_simloop import internals
 
 
 def _limit(name: str) -> Callable[[Any], Any]:
-    """The check of a field of `simloop.simulation.Limits`."""
+    """Returns the check of a field of `simloop.simulation.Limits`."""
 
     def check(value: Any) -> Any:
         from simloop.simulation.limits import Limits
@@ -46,7 +46,8 @@ def _seed(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing that can be set: as ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` and ``sim_NAME``."""
+    """Row of the table: a setting that is given as ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` and
+    ``sim_NAME``."""
 
     name: str
     #: The type of its values.
@@ -55,9 +56,9 @@ class Setting:
     #: Returns the value, or raises `simloop.ConfigurationError`; None accepts any of the type.
     check: Callable[[Any], Any] | None = None
     metavar: str | None = None
-    #: Whether it is one test's, so that a marker may give it.
+    #: True for what is one test's, so that a marker may give it.
     of_test: bool = True
-    #: Whether the schedules that a test has depend on it, so that who replays one must be given it again.
+    #: True where schedules depend on it, so that a replay must be given it again.
     of_schedule: bool = True
 
     @property
@@ -74,7 +75,7 @@ class Setting:
         return {int: "a whole number", float: "a number", bool: "true or false", str: "one word"}[self.kind]
 
     def parsed(self, text: str) -> Any:
-        """The value that a text stands for. Raises `ValueError`, or what `check` raises."""
+        """Returns the value that a text stands for. Raises `ValueError`, or what `check` raises."""
         return self.checked(self.kind(text))
 
     def checked(self, value: Any) -> Any:
@@ -184,7 +185,7 @@ def _option_of(setting: Setting) -> str:
 
 
 def check_options(config: pytest.Config) -> None:
-    """Raise `pytest.UsageError` for options that contradict each other, and for values of the ini file that mean
+    """Raises `pytest.UsageError` for options that contradict each other, and for values of the ini file that mean
     nothing."""
     _refuse_contradictions(config)
     config.stash[_INI] = {
@@ -219,24 +220,24 @@ _TRUTH = {
 
 
 def ini_settings(config: pytest.Config) -> dict[str, Any]:
-    """The settings that the ini file gives, by name."""
+    """Returns the settings that the ini file gives, by name."""
     return config.stash[_INI]
 
 
 def given_settings(config: pytest.Config) -> dict[str, Any]:
-    """The settings that the command line gives, by name."""
+    """Returns the settings that the command line gives, by name."""
     given = {setting.name: getattr(config.option, setting.key) for setting in SETTINGS}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def for_session(config: pytest.Config, name: str) -> bool:
-    """A setting that is not one test's: by the command line, or else by the ini file."""
+    """Returns a setting that is not one test's: by the command line, or else by the ini file."""
     given = getattr(config.option, _BY_NAME[name].key)
     return bool(ini_settings(config).get(name, name in _ON) if given is None else given)
 
 
 def repeated_options(config: pytest.Config) -> list[str]:
-    """The options of this command line that who replays a schedule must give again."""
+    """Returns the options of this command line on which a schedule depends, so that a replay needs them again."""
     given = {_BY_NAME[name]: value for name, value in given_settings(config).items()}
     return [
         setting.option if setting.kind is bool else f"{setting.option}={value}"
@@ -246,8 +247,8 @@ def repeated_options(config: pytest.Config) -> list[str]:
 
 
 def _refuse_contradictions(config: pytest.Config) -> None:
-    """Fail for two options of one command line of which one would be ignored. `addopts` holds defaults, which any
-    option that was typed may override."""
+    """Raises `pytest.UsageError` for two options of one command line of which one would be ignored. `addopts` holds
+    defaults, which any option that was typed may override."""
     typed = [str(argument).partition("=")[0] for argument in config.invocation_params.args]
     if "--sim-no-shrink" in typed and "--sim-shrink-runs" in typed:
         raise pytest.UsageError("--sim-no-shrink and --sim-shrink-runs contradict each other: leave one away")
@@ -261,7 +262,7 @@ def _refuse_contradictions(config: pytest.Config) -> None:
 
 
 def _checked(name: str, parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Turns what is wrong with a value into argparse's one line."""
+    """Returns a parser for argparse, which makes one line of what is wrong with a value."""
 
     def convert(text: str) -> Any:
         from simloop.errors import SimulationError

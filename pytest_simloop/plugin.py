@@ -1,4 +1,4 @@
-"""The hooks by which pytest meets the simulation.
+"""Pytest hooks and the fixture `sim`: the plugin itself.
 
 simloop itself is imported on the first use, so that a session without simulated tests does not pay for it.
 """
@@ -43,7 +43,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Take the shims away with the plugin: a later session in this interpreter may import simloop anew."""
+    """Takes the shims away with the plugin: a later session in this interpreter may import simloop anew."""
     installation = sys.modules.get("simloop.simulation.install")
     if installation is not None:
         installation.uninstall()
@@ -56,7 +56,7 @@ def _wants_simulation(function: pytest.Function) -> bool:
 
 
 def _pinned(function: pytest.Function) -> tuple[str, ...]:
-    """The tokens of `@simloop.replay` above the test, or below its `@given`."""
+    """Returns the tokens of `@simloop.replay` above the test, or below its `@given`."""
     pin = sys.modules.get("simloop.explore.replay")
     if pin is None:
         return ()
@@ -67,7 +67,7 @@ def _pinned(function: pytest.Function) -> tuple[str, ...]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generator[None, Any, Any]:
-    """Outermost, so as to see which tests other plugins have claimed."""
+    """Hook wrapper that makes simulated items of async tests; the outermost, so as to see what others have claimed."""
     result = yield
     if not isinstance(result, list):
         return result
@@ -106,7 +106,7 @@ def _simulated(function: pytest.Function) -> pytest.Function:
 
 
 def _simulated_case(function: pytest.Function) -> pytest.Function:
-    """An async method of a test case that brings its own loop; any other stays what it is."""
+    """Returns a simulated item for an async method of a test case that brings its own loop; any other as it is."""
     cls = function.parent.obj  # type: ignore[union-attr]
     if (
         not (_wants_simulation(function) or _pinned(function))
@@ -122,7 +122,7 @@ def _simulated_case(function: pytest.Function) -> pytest.Function:
 
 
 def _assign_pins(items: list[Any]) -> None:
-    """Give each of the items of one test function the schedules that were pinned for its parameters."""
+    """Gives each of the items of one test function the schedules that were pinned for its parameters."""
     simulated = [item for item in items if getattr(item, "simulated", False) and _pinned(item)]
     if not simulated:
         return
@@ -167,8 +167,8 @@ def _refusing(function: pytest.Function, reason: str) -> pytest.Function:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Test cases make their items past `pytest_pycollect_makeitem`; and a token picks its test out of those
-    that were selected."""
+    """Hook that simulates test cases, which make their items past `pytest_pycollect_makeitem`, and leaves of the
+    selected tests the one that a token was made for."""
     from _pytest.unittest import TestCaseFunction
 
     items[:] = [_simulated_case(item) if isinstance(item, TestCaseFunction) else item for item in items]
@@ -222,7 +222,7 @@ def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, Any, 
 
 @pytest.fixture
 def sim(request: pytest.FixtureRequest) -> Sim:
-    """The handle on the simulated world of the current run: `simloop.Sim`."""
+    """Handle on the simulated world of the current run: `simloop.Sim`."""
     handle: Sim | None = getattr(request.node, "sim", None)
     if handle is None:
         pytest.fail("the fixture 'sim' needs a simulated test: an async one, marked simloop or run with --sim", False)
@@ -230,7 +230,7 @@ def sim(request: pytest.FixtureRequest) -> Sim:
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
-    """Under -v, say how many runs stand behind a PASSED."""
+    """Hook that says under -v how many runs stand behind a PASSED."""
     if report.when != "call" or report.outcome != "passed" or config.get_verbosity() < 1:
         return None
     runs = dict(report.user_properties).get("simloop_runs")

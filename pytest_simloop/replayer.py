@@ -31,7 +31,7 @@ _START = 60.0
 
 
 class Replayer:
-    """Handle on such a process, which is started at once, with these arguments of pytest."""
+    """Handle on such a process, which is started at once, with the given arguments of pytest."""
 
     def __init__(self, arguments: list[str], folder: Path, hash_seed: str | None = None) -> None:
         environment = dict(os.environ)
@@ -61,7 +61,7 @@ class Replayer:
             theirs.close()
 
     def replay(self, node: str, token: str, signature_file: Path) -> int | None:
-        """Run one test under one schedule. Returns pytest's exit status; None if it cannot be told."""
+        """Runs one test under one schedule. Returns pytest's exit status; None if it cannot be told."""
         try:
             self._socket.sendall(json.dumps([node, token, str(signature_file)]).encode() + b"\n")
             answer = self._socket.recv(16)
@@ -70,7 +70,7 @@ class Replayer:
         return int(answer) if answer else None
 
     def close(self) -> None:
-        """End the process."""
+        """Ends the process and waits for it."""
         self._socket.close()
         try:
             self._process.wait(5)
@@ -80,8 +80,8 @@ class Replayer:
 
 
 def serve(config: pytest.Config) -> None:
-    """In such a process, answer requests: returns in a fork for each of them, and never else. In any other process,
-    return at once."""
+    """Main loop of such a process: returns in a fork for each request, and never in the process itself. In any other
+    process it returns at once."""
     descriptor = os.environ.pop(_SOCKET, None)
     if descriptor is None:
         return
@@ -103,7 +103,7 @@ def serve(config: pytest.Config) -> None:
 
 
 class _Fork:
-    """Plugin of a fork: it has told what it was asked once its test is over, and must not write any reports."""
+    """Plugin that ends a fork once its test is over: it must not write any reports."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:

@@ -1,4 +1,4 @@
-"""What a failing simulated test adds to pytest's report: the explanation, and how to see the failure again."""
+"""Sections that a failing simulated test adds to pytest's report: the explanation, and how to see it again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from simloop.report.text import Line, command, failure_text, paragraph
 if TYPE_CHECKING:
     import pytest
 
-    from pytest_simloop.item import SimulatedItem
     from pytest_simloop.settings import Settings
+    from pytest_simloop.simulated import Simulated
     from simloop.explore.result import Failure, Report
     from simloop.report.explanation import Explanation
 
@@ -24,7 +24,7 @@ _STYLES = {"title": "1", "cause": "31", "code": "36", "verdict": "33"}
 
 
 def describe_failure(
-    item: SimulatedItem,
+    item: Simulated,
     report: Report,
     failure: Failure,
     settings: Settings,
@@ -44,17 +44,17 @@ def describe_failure(
     return _text(item.config, failure_text(head, failure.explanation, tail, whole=_whole(item)))
 
 
-def describe_replay(item: SimulatedItem, explanation: Explanation, schedule: Schedule) -> str:
+def describe_replay(item: Simulated, explanation: Explanation, schedule: Schedule) -> str:
     head = f"replayed (profile {schedule.profile}, seed {schedule.seed})"
     return _text(item.config, failure_text(head, explanation, [], whole=_whole(item)))
 
 
-def _whole(item: SimulatedItem) -> bool:
+def _whole(item: Simulated) -> bool:
     return bool(item.config.get_verbosity() >= 2)
 
 
 def _text(config: pytest.Config, lines: list[Line]) -> str:
-    """The lines, coloured where pytest colours its own, and where nobody but a terminal reads them."""
+    """Returns the lines as text, coloured where pytest colours its own, and where nobody but a terminal reads them."""
     coloured = config.get_terminal_writer().hasmarkup and not getattr(config.option, "xmlpath", None)
     return "\n".join(_styled(line) if coloured else line.text for line in lines)
 
@@ -64,7 +64,7 @@ def _styled(line: Line) -> str:
     return f"\x1b[{style}m{line.text}\x1b[0m" if style and line.text else line.text
 
 
-def _command(item: SimulatedItem, token: str, confirmation: Confirmation) -> list[str]:
+def _command(item: Simulated, token: str, confirmation: Confirmation) -> list[str]:
     option = item.config.option
     file = os.path.relpath(item.path, item.config.invocation_params.dir)
     node = file + "::" + item.nodeid.partition("::")[2]

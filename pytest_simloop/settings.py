@@ -1,4 +1,4 @@
-"""The settings of one test: the command line over its markers, and those over the ini file."""
+"""Settings of one test: the command line over its markers, and those over the ini file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from pytest_simloop.options import KEYWORDS, given_settings, ini_settings
+from pytest_simloop.simulated import Simulated
 from simloop.choices.choices import check_seed
 from simloop.choices.tokens import decode
 from simloop.errors import SimulationError
@@ -20,18 +21,18 @@ MARKER = "simloop"
 
 @dataclass(frozen=True)
 class Settings:
-    """One test's campaign."""
+    """Validated settings of one test's campaign."""
 
     runs: int
     seed: int
     limits: Limits
     replay: str | None
-    #: How many runs may be spent on making a failure small; 0 leaves it as it was found.
+    #: Number of runs that may be spent on making a failure small; 0 leaves it as it was found.
     shrink_runs: int
 
 
 def settings_of(item: pytest.Item, name: str) -> Settings:
-    """The settings of a test; raises `SimulationError` for a marker that means nothing."""
+    """Returns the settings of a test; raises `SimulationError` for a marker that means nothing."""
     config = item.config
     found = ini_settings(config)
     for mark in reversed(list(item.iter_markers(MARKER))):
@@ -55,8 +56,8 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
     return Settings(runs, seed, limits, replay, shrink_runs)
 
 
-def test_name(item: pytest.Item) -> str:
-    """What identifies a test in its tokens: its node id without directories, so that a moved file keeps them."""
+def test_name(item: pytest.Item | Simulated) -> str:
+    """Returns the name of a test in its tokens: its node id without directories, so that a moved file keeps them."""
     path, colons, rest = item.nodeid.partition("::")
     return path.rpartition("/")[2] + colons + rest
 

@@ -1,4 +1,4 @@
-"""Async methods of `unittest.IsolatedAsyncioTestCase` under simulation."""
+"""Pytest items of async methods of `unittest.IsolatedAsyncioTestCase`, simulated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simloop.world.world import World
 
 
 class Recorder(unittest.TestResult):
-    """Keeps the first thing that a test case reports, as the exception that pytest knows it by."""
+    """Test result that keeps the first thing that a test case reports, as the exception that pytest knows it by."""
 
     outcome: BaseException | None = None
 
@@ -48,8 +48,8 @@ class Recorder(unittest.TestResult):
 
 
 class SimTestCase(SimulatedItem, TestCaseFunction):
-    """One such method: each run has its own instance of the class, and with it its own loop. What pytest adds
-    to a test case, such as autouse fixtures, is set up once."""
+    """Pytest item of one such method: each run has its own instance of the class, and with it its own loop. What pytest
+    adds to a test case, such as autouse fixtures, is set up once."""
 
     def setup(self) -> None:
         self.prepare()

@@ -1,5 +1,5 @@
-"""What happens to a simulated test when pytest runs it: its pinned schedules, then its campaign, and what is made
-of a failure."""
+"""Trials: the run of a simulated test by pytest, which is its pinned schedules, then its campaign, and the handling of
+a failure."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from simloop.simulation.run import Outcome
 from simloop.world.observer import Observer
 
 if TYPE_CHECKING:
-    from pytest_simloop.item import SimulatedItem
+    from pytest_simloop.simulated import Simulated
 
 _STORE = pytest.StashKey[Store]()
 _PLUGINS = pytest.StashKey[PluginManager]()
 
 
 class Trial:
-    """One test, its settings, and the session's store and plugins."""
+    """Trial of one test, with its settings and the session's store and plugins."""
 
-    def __init__(self, item: SimulatedItem, settings: Settings) -> None:
+    def __init__(self, item: Simulated, settings: Settings) -> None:
         self.item = item
         self.settings = settings
         self.name = test_name(item)
@@ -45,7 +45,7 @@ class Trial:
 
     @functools.cached_property
     def saved(self) -> list[Saved]:
-        """The saved failures that this test's campaigns begin with."""
+        """List of the saved failures that this test's campaigns begin with."""
         limits = self.settings.limits
         return [
             saved
@@ -69,7 +69,7 @@ class Trial:
         )
 
     def scheduled(self, token: str) -> tuple[Schedule, Choices]:
-        """What a token, or a plain seed, stands for, and the choices of a run of it."""
+        """Returns the schedule that a token, or a plain seed, stands for, and the choices of a run of it."""
         if token.isdigit():
             seed = int(token)
             return Schedule(self.settings.limits.profile, seed), Choices(seed, seeded(seed))
@@ -77,7 +77,7 @@ class Trial:
         return schedule, Choices(schedule.seed, schedule.decider())
 
     def explore(self) -> Report:
-        """The whole campaign. Raises what the test raises."""
+        """Runs the whole campaign. Raises what the test raises."""
         report = self.campaign([saved.schedule for saved in self.saved]).explore()
         if report.failure is None:
             self.passed()
@@ -89,7 +89,7 @@ class Trial:
         raise failure.exception
 
     def replay(self, token: str, title: str = "") -> None:
-        """Run one schedule: a token, or a plain seed. Raises what the test raises."""
+        """Runs one schedule: a token, or a plain seed. Raises what the test raises."""
         own = self.scheduled(token)[0].profile
 
         def execute(
@@ -104,7 +104,7 @@ class Trial:
             raise outcome.exception
 
     def look(self) -> None:
-        """A test that has passed once more, with breakpoints: as its token says, or as nothing unusual happens."""
+        """Runs a test that has passed once more, with breakpoints: as its token says, or as nothing unusual happens."""
         settings = self.settings
         profile, choices = settings.limits.profile, Choices(settings.seed)
         if settings.replay is not None:
@@ -115,11 +115,11 @@ class Trial:
             raise exception
 
     def passed(self) -> None:
-        """The test has passed in full: its saved failures are mended."""
+        """Drops the saved failures of a test that has passed in full: they are mended."""
         self._store.drop(self.item.nodeid, [saved.token for saved in self.saved])
 
     def keep(self, failure: Failure) -> str | None:
-        """Save a failure. Returns where, as a path to print."""
+        """Saves a failure. Returns the path of its file, to be printed."""
         error = type(failure.exception).__name__
         entry = Saved(failure.token, error, failure.strategy, self.settings.limits.cancel)
         try:
@@ -130,7 +130,8 @@ class Trial:
         return None if path is None else _printable(path, self.item.config)
 
     def confirmation(self, failure: Failure) -> Confirmation:
-        """Returns what a fresh process says of a failure; while somebody debugs, none is started behind his back."""
+        """Returns the verdict of a fresh process on a failure; while somebody debugs, none is started behind his
+        back."""
         config = self.item.config
         asked = for_session(config, "confirm") and not config.option.usepdb
         return confirm(self.item, failure) if asked else UNKNOWN
@@ -150,8 +151,8 @@ def _store(config: pytest.Config) -> Store:
     return config.stash.setdefault(_STORE, Store(config.rootpath / DIRECTORY))
 
 
-def _hooks(item: pytest.Item, name: str) -> Hooks:
-    """The hooks of installed plugins, of pytest's plugins, and of those `conftest.py` above the test."""
+def _hooks(item: Simulated, name: str) -> Hooks:
+    """Returns the hooks of installed plugins, of pytest's plugins, and of those `conftest.py` above the test."""
     plugins = item.config.pluginmanager
     manager = item.config.stash.get(_PLUGINS, None)
     if manager is None:

@@ -1,0 +1,33 @@
+"""Protocol of a simulated test, as those see it who explore, confirm and describe its failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from simloop.explore.campaign import Execute
+
+
+class Simulated(Protocol):
+    """The part of `pytest_simloop.item.SimulatedItem` that does not depend on how the test is run."""
+
+    #: Text of the report of a failure.
+    section: str | None
+    #: Sections that plugins add to it: titles and texts.
+    extra_sections: Sequence[tuple[str, str]]
+
+    @property
+    def config(self) -> pytest.Config: ...
+
+    @property
+    def nodeid(self) -> str: ...
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def execute(self) -> Execute:
+        """Makes one run of the test in a fresh world."""
