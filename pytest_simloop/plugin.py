@@ -39,7 +39,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    replayer.serve(config)
+    if replayer.is_replayer():
+        import pytest_simloop.item  # noqa: F401  # what every replay needs
+
+        replayer.serve(config)
 
 
 def pytest_unconfigure() -> None:

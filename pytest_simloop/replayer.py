@@ -79,14 +79,14 @@ class Replayer:
             self._process.wait()
 
 
-def serve(config: pytest.Config) -> None:
-    """Main loop of such a process: returns in a fork for each request, and never in the process itself. In any other
-    process it returns at once."""
-    descriptor = os.environ.pop(_SOCKET, None)
-    if descriptor is None:
-        return
-    import pytest_simloop.item  # noqa: F401  # what every replay needs
+def is_replayer() -> bool:
+    """Returns True in such a process, before it has begun to `serve`."""
+    return _SOCKET in os.environ
 
+
+def serve(config: pytest.Config) -> None:
+    """Main loop of such a process: returns in a fork for each request, and never in the process itself."""
+    descriptor = os.environ.pop(_SOCKET)
     with socket.socket(fileno=int(descriptor)) as requests, requests.makefile() as lines:
         for request in lines:
             node, token, signature_file = json.loads(request)
