@@ -47,8 +47,10 @@ class Runnable(Protocol):
         """Process that the loop belongs to."""
 
     last_turn: int
-    #: Its timers, of which there may be none; what they are is its own affair.
-    timers: Sized
+
+    @property
+    def timers(self) -> Sized:
+        """Its armed timers, of which there may be none; what they are is its own affair."""
 
     def takes_turns(self) -> bool:
         """True while the scheduler may run its turns: it is neither idle between two runs, nor run by a thread of its

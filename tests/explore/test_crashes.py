@@ -45,7 +45,7 @@ def tried(main: Main, runs: int, seed: int = 0) -> list[Answers]:
     """What the sweep makes of a test, run by run."""
     sweep = CrashSweep(seed, lambda: runs)
     sweep.observe(execute(main, Choices(seed), Limits()).choices, False)
-    found = []
+    found: list[Any] = []
     while len(found) < runs and (plan := sweep.plan()) is not None:
         outcome = execute(main, Choices(plan.seed, plan.decide), Limits())
         assert outcome.exception is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -70,7 +70,9 @@ async def uses_a_world_wrongly() -> None:
         (uses_a_world_wrongly, "wrong use of simloop"),
     ],
 )
-def test_the_report_says_so_and_what_to_do(main: Callable[[], Awaitable[Any]], words: str, profile: str) -> None:
+def test_the_report_says_so_and_what_to_do(
+    main: Callable[[], Coroutine[Any, Any, Any]], words: str, profile: str
+) -> None:
     failure = simloop.explore(main, profile=profile, max_steps=1000, max_time=1e5).failure
     assert failure is not None
     text = " ".join(failure.describe().split())

@@ -120,7 +120,7 @@ def test_each_task_has_its_turn_in_the_sweep() -> None:
 async def reply_and_timeout(delay: float) -> str:
     """A reply that comes long before its deadline, with nothing else going on."""
     loop = asyncio.get_running_loop()
-    reply = loop.create_future()
+    reply: asyncio.Future[str] = loop.create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.readline())

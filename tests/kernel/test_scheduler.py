@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from fakes import FakeLoop, answering
 
@@ -15,8 +17,12 @@ def test_arrivals_come_in_order_of_time_and_then_of_their_planning() -> None:
     scheduler = Scheduler(Choices())
     loop, seen = FakeLoop(scheduler, "a"), []
     start = scheduler.clock.now
+
+    def arrive(name: str) -> None:
+        seen.append((name, scheduler.clock.now - start))
+
     for name, after_ns in (("late", 3), ("first", 1), ("second", 1)):
-        scheduler.at(start + after_ns, lambda name=name: seen.append((name, scheduler.clock.now - start)))
+        scheduler.at(start + after_ns, partial(arrive, name))
     scheduler.at(start + 5, lambda: setattr(loop, "work", 1))
     scheduler.poll(loop, None)
     assert seen == [("first", 1), ("second", 1), ("late", 3)]
@@ -61,7 +67,8 @@ def test_time_has_an_end() -> None:
 
 def test_who_has_waited_longest_goes_first_and_a_choice_may_differ() -> None:
     def order(choices: Choices) -> str:
-        scheduler, log = Scheduler(choices), []
+        log: list[str] = []
+        scheduler = Scheduler(choices)
         polling = FakeLoop(scheduler, "p", log=log)
         for name, last_turn in (("a", 7), ("b", 3), ("c", 5)):
             FakeLoop(scheduler, name, work=1, log=log).last_turn = last_turn
@@ -74,7 +81,8 @@ def test_who_has_waited_longest_goes_first_and_a_choice_may_differ() -> None:
 
 
 def test_a_time_slice_is_so_many_turns_in_a_row() -> None:
-    scheduler, log = Scheduler(answering(process_turn=2 * 2)), []  # the third slice, of the first of two
+    log: list[str] = []
+    scheduler = Scheduler(answering(process_turn=2 * 2))  # the third slice, of the first of two
     polling = FakeLoop(scheduler, "p", log=log)
     for name in "ab":
         FakeLoop(scheduler, name, work=6, log=log)

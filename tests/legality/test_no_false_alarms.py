@@ -51,7 +51,7 @@ async def done_callbacks_run_in_order_and_before_later_waiters() -> list[str]:
     seen: list[str] = []
     future = asyncio.get_running_loop().create_future()
     for name in "abc":
-        future.add_done_callback(lambda _, name=name: seen.append(name))
+        future.add_done_callback(lambda _, name=name: seen.append(name))  # type: ignore[misc]
 
     async def wait() -> None:
         await future

@@ -15,9 +15,9 @@ from simloop.kernel.clock import SECOND, Clock
 from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.contents import PAGE
-from simloop.kernel.files.crash import COMMIT_NS, PAGE_ANSWERS, PAGES_MAX, SECTOR, WRITEBACK_NS, lose_power, torn
+from simloop.kernel.files.crash import PAGE_ANSWERS, PAGES_MAX, SECTOR, lose_power, torn
 from simloop.kernel.files.description import Description
-from simloop.kernel.files.disk import Disk
+from simloop.kernel.files.disk import COMMIT_NS, WRITEBACK_NS, Disk
 from simloop.kernel.files.faults import Effect, Fault
 from simloop.kernel.files.filesystem import FileSystem
 from simloop.report.losses import tell
@@ -40,7 +40,9 @@ class Machine:
         self.calls = FileCalls(self.fs, DescriptorTable())
 
     def open(self, path: str, flags: int = os.O_RDWR | os.O_CREAT) -> Description:
-        return self.calls.open(path, flags)
+        file = self.calls.open(path, flags)
+        assert isinstance(file, Description)
+        return file
 
     def write(self, path: str, data: bytes, at: int = 0, *, sync: bool = False) -> Description:
         file = self.open(path)
