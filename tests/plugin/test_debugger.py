@@ -184,3 +184,19 @@ def test_breakpoints_under_given(pytester: pytest.Pytester, bound: int, stops: s
     child = debugged(pytester, code, "p f'n = {n}'\nc\n", "--sim")
     assert child.stdout.count("PDB set_trace") == 1
     assert stops in child.stdout
+
+
+def test_post_mortem_in_a_world_that_a_fixture_holds(pytester: pytest.Pytester) -> None:
+    code = """
+        import pytest, simloop, time
+        @pytest.fixture
+        def sim():
+            with simloop.world() as sim:
+                yield sim
+        def test_it(sim):
+            before = time.monotonic()
+            time.sleep(1000)
+            assert 0
+        """
+    child = debugged(pytester, code, "p 'passed', round(time.monotonic() - before)\nq\n", "--pdb")
+    assert "('passed', 1000)" in child.stdout
