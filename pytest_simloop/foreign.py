@@ -11,6 +11,7 @@ finalized in it; other fixtures that outlive the test are made once, in the real
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 import pytest
@@ -43,10 +44,17 @@ class ForeignItem(SimulatedItem):
             super(SimulatedItem, self).runtest()
 
     def run_once(self, world: World) -> None:
-        with self.finalizing(world):
+        with self.finalizing(world), self._untimed():
             internals.renew_request(self)
             super(SimulatedItem, self).setup()
             super(SimulatedItem, self).runtest()
+
+    def _untimed(self) -> contextlib.AbstractContextManager[None]:
+        """Returns a context manager in which Hypothesis, if the test is one of its, minds no time: what it would look
+        at is the world's, in which a sleep takes none, and a run must not depend on what earlier ones have saved."""
+        if not hasattr(self.function, "hypothesis"):
+            return contextlib.nullcontext()
+        return internals.changed_settings(self.function, deadline=None, database=None)
 
 
 @functools.cache

@@ -65,6 +65,15 @@ def _pinned(function: pytest.Function) -> tuple[str, ...]:
     return found
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Hook that puts the shims in place before a suite hands out references, such as loop factories in parameters."""
+    if for_session(session.config, "sim"):
+        from simloop.simulation.install import install
+
+        install()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generator[None, Any, Any]:
     """Hook wrapper that makes simulated items of async tests; the outermost, so as to see what others have claimed."""
