@@ -60,21 +60,28 @@ def _original(real: Callable[..., Any], shim: Callable[..., Any]) -> Callable[..
     return original
 
 
+def frozen() -> bool:
+    """True while freezegun has its own functions and classes in all modules."""
+    api = sys.modules.get(_FREEZEGUN)
+    return api is not None and len(api.freeze_factories) > 0
+
+
 @contextlib.contextmanager
 def thawed() -> Iterator[None]:
-    """freezegun, where it has frozen the clock, lets go of the module `time` for the length of the block."""
+    """freezegun, where it has frozen the clock, lets go of the module `time` for the length of the block. What it puts
+    back later is what it holds, as modules do, by reference: shims."""
     api = sys.modules.get(_FREEZEGUN)
-    frozen = [
+    faked = [
         (name, function)
         for name, function in vars(_time).items()
         if api is not None and function is getattr(api, f"fake_{name}", None)
     ]
-    for name, _ in frozen:
+    for name, _ in faked:
         setattr(_time, name, getattr(api, f"real_{name}"))
     try:
         yield
     finally:
-        for name, function in frozen:
+        for name, function in faked:
             setattr(_time, name, function)
 
 

@@ -74,6 +74,11 @@ class Patch:
         self._modules = len(sys.modules)
         return True
 
+    def forget(self) -> None:
+        """Look through all modules once more, the next time."""
+        self._seen.clear()
+        self._modules = 0
+
     def restore(self) -> None:
         """Put the originals back."""
         for owner, name, real, _ in self._replacements:

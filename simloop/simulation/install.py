@@ -12,13 +12,22 @@ from simloop.shims.time import UNDER_TIME_MACHINE
 
 _patch: Patch | None = None
 _installed = False
+#: True once modules were looked through while freezegun hid what they hold.
+_hidden = False
 
 
 def install() -> None:
     """Put the shims in place. They stay: outside of a world each of them goes to the real function, so
     that a run is switched on and off by one assignment (`active.world_entered`)."""
-    global _patch, _installed
-    if _patch is None or not _installed:
+    global _hidden, _installed, _patch
+    frozen = clock_tools.frozen()
+    if _patch is not None and _hidden and not frozen:
+        _hidden = False
+        _patch.forget()
+    if _installed and _patch is not None:
+        if not _patch.refresh():
+            return
+    else:
         with clock_tools.thawed():
             if _patch is None:
                 for shim in SHIMS:
@@ -29,12 +38,7 @@ def install() -> None:
                 _patch = Patch([*shims, *REPLACEMENTS, *UNDER_TIME_MACHINE])
             _installed = True
             _patch.apply()
-            _refresh_others()
-    elif _patch.refresh():
-        _refresh_others()
-
-
-def _refresh_others() -> None:
+    _hidden = _hidden or frozen
     set_order.refresh()
     clock_tools.refresh()
 
