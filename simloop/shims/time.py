@@ -158,7 +158,7 @@ def utcnow(cls: Any) -> Any:
     if sys.version_info >= (3, 12):
         # The original would find our line to blame.
         warnings.warn(_UTCNOW_DEPRECATED, DeprecationWarning, stacklevel=2)
-    moment = now(_real_datetime, _datetime.timezone.utc).replace(tzinfo=None)
+    moment = now(_real_datetime, _datetime.UTC).replace(tzinfo=None)
     if cls is _real_datetime:
         return moment
     return cls(

@@ -27,7 +27,7 @@ from simloop.shims import static_types
 from simloop.simulation import install as installation
 from simloop.world import active
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
 DOCS = Path(__file__).parents[2] / "docs"
 

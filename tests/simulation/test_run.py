@@ -89,7 +89,7 @@ def test_time_and_date_follow_the_virtual_clock() -> None:
 
 def test_dates_inside_are_ordinary_dates() -> None:
     async def main() -> tuple[Any, ...]:
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         assert isinstance(now, datetime.datetime)
         assert type(now + datetime.timedelta(days=1)).__name__ == "datetime"
         return now, datetime.datetime(2020, 1, 2), datetime.date.today(), datetime.datetime.fromtimestamp(0, now.tzinfo)
