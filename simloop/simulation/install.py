@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from types import ModuleType
 
 from simloop.loop.factory import REPLACEMENTS
-from simloop.shims import SHIMS, set_order
+from simloop.shims import SHIMS, importlib, set_order
 from simloop.shims.patch import Patch
 
 _patch: Patch | None = None
@@ -23,11 +24,19 @@ def install() -> None:
             if prepare is not None:
                 prepare()
         _patch = Patch([*(entry for shim in SHIMS for entry in shim.REPLACEMENTS), *REPLACEMENTS])
+        importlib.on_import = _imported
     if not _installed:
         _installed = True
         _patch.apply()
         set_order.refresh()
     elif _patch.refresh():
+        set_order.refresh()
+
+
+def _imported(module: ModuleType | None) -> None:
+    """Do for what a run has imported what `install` does for what was there before: the next run finds it done."""
+    if _patch is not None and _installed:
+        _patch.imported(module)
         set_order.refresh()
 
 
