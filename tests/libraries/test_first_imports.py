@@ -13,7 +13,7 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install pyt
 
 # In a process of its own, in which none of it was imported.
 PROGRAM = """
-import asyncio, sys
+import asyncio, random, sys
 import simloop
 from simloop.choices.choices import Choices
 from simloop.simulation.limits import Limits
@@ -24,7 +24,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": b""})
 
 async def main():
-    import ctypes.util, httpx, uvicorn
+    import httpx, uvicorn  # uvicorn draws entropy when it is imported
     server = uvicorn.Server(uvicorn.Config(app, port=8000, log_config=None, ws="none", lifespan="off"))
     task = asyncio.create_task(server.serve())
     while not server.started:
@@ -33,7 +33,7 @@ async def main():
         response = await client.get("http://127.0.0.1:8000")
     server.should_exit = True
     await task
-    return response.status_code
+    return response.status_code, random.random()
 
 for name in ("httpx", "uvicorn", "anyio", "h11"):
     assert name not in sys.modules
@@ -48,5 +48,5 @@ def test_the_first_run_imports_them_and_goes_as_the_others() -> None:
         [sys.executable, "-c", PROGRAM], env=dict(os.environ), capture_output=True, text=True, timeout=120, check=True
     )
     first, *others = child.stdout.splitlines()
-    assert first.endswith(" 204 None")
+    assert " (204, 0." in first
     assert others == [first, first]
