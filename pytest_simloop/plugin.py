@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_simloop import fixture_worlds, internals, replayer
+from pytest_simloop.blocking import BlockingCalls
 from pytest_simloop.options import KEYWORDS, add_options, check_options, for_session
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     check_options(config)
     config.pluginmanager.register(fixture_worlds, "simloop-fixture-worlds")
+    config.pluginmanager.register(BlockingCalls(config), "simloop-blocking")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -51,7 +52,8 @@ class Patch:
             for owner, _, real, shim in self._replacements
             if isinstance(owner, ModuleType) and callable(real) and shim is not None
         }
-        self._seen: set[str] = set()
+        # By name. One that is imported anew is another module.
+        self._seen: dict[str, weakref.ref[ModuleType]] = {}
         self._modules = 0
         # What is replaced by name, and so is given back.
         self._named = {
@@ -79,30 +81,42 @@ class Patch:
         self._seen.clear()
         self._modules = 0
 
+    def imported(self, module: ModuleType | None) -> None:
+        """Replace references in what was imported just now: in new modules of `sys.modules`, and in `module`, new
+        or not."""
+        if module is not None:
+            self._replace_references_in(module.__name__, module)
+        self._replace_references()
+        self._modules = len(sys.modules)
+
     def restore(self) -> None:
         """Put the originals back."""
         for owner, name, real, _ in self._replacements:
             _put(owner, name, real)
 
     def _replace_references(self) -> None:
-        shims = self._shims
+        seen = self._seen
         for name, module in list(sys.modules.items()):
-            if name in self._seen:
+            known = seen.get(name)
+            if isinstance(module, ModuleType) and (known is None or known() is not module):
+                seen[name] = weakref.ref(module)
+                self._replace_references_in(name, module)
+
+    def _replace_references_in(self, name: str, module: ModuleType) -> None:
+        if name.partition(".")[0] in _KEPT:
+            return
+        shims = self._shims
+        namespace = vars(module)
+        for key, value in list(namespace.items()):
+            if (name, key) in self._named or (name in self._owners and isinstance(value, type)):
                 continue
-            self._seen.add(name)
-            if name.partition(".")[0] in _KEPT or not isinstance(module, ModuleType):
-                continue
-            namespace = vars(module)
-            for key, value in list(namespace.items()):
-                if (name, key) in self._named or (name in self._owners and isinstance(value, type)):
-                    continue
-                found = shims.get(id(value))
-                if found is not None and found[0] is value:
-                    namespace[key] = found[1]
-                elif isinstance(value, type) and value.__module__ == name:
-                    self._replace_attributes(value)
-                elif type(value) is FunctionType and value.__closure__:
-                    self._replace_enclosed(value)
+            found = shims.get(id(value))
+            if found is not None and found[0] is value:
+                namespace[key] = found[1]
+            elif isinstance(value, type) and value.__module__ == name:
+                self._replace_attributes(value)
+            elif type(value) is FunctionType and value.__closure__:
+                self._replace_enclosed(value)
 
     def _replace_enclosed(self, function: FunctionType) -> None:
         """Replace references in the closure of a function, and of the functions that it encloses."""

@@ -41,7 +41,7 @@ def number_hashes(cls: type) -> None:
 
 
 def refresh() -> None:
-    """Number the known classes that were imported since the last time. Call it outside of a run."""
+    """Number the known classes that were imported since the last time. Call it outside of a world."""
     for name, cls in _KNOWN:
         if name not in _seen and name.partition(".")[0] in sys.modules:
             _seen.add(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from simloop.errors import BlockingCallError, BlockingCallWarning, ConfigurationError
@@ -13,6 +14,9 @@ from simloop.world.world import World
 ANSWERS = ("ignore", "warn", "fail")
 # Shorter ones, such as most writes to a file, are what every coroutine does.
 LONG_NS = 5 * MILLISECOND
+#: Told instead of `warnings`, if anybody is: the file and line of the call, and for how many nanoseconds it has stopped
+#: the loop.
+listener: Callable[[str, int, int], None] | None = None
 # What `warnings` knows of: a test whose hundred runs all block is warned once.
 _warned: dict[Any, Any] = {}
 
@@ -30,12 +34,15 @@ def refuse_block(world: World, took_ns: int) -> None:
 
 
 def warn_of_block(world: World, took_ns: int) -> None:
-    """Warn, at the line of the call, that it has stopped the current process's loop for so long."""
-    if took_ns >= LONG_NS:
-        file, _, line = call_site().rpartition(":")
-        warnings.warn_explicit(
-            _told(world, took_ns), BlockingCallWarning, file or "?", int(line) if file else 0, registry=_warned
-        )
+    """Warn, at the line of the call, that it has stopped the current process's loop for so long; or tell `listener`."""
+    if took_ns < LONG_NS:
+        return
+    site, _, digits = call_site().rpartition(":")
+    file, line = (site, int(digits)) if site else ("?", 0)
+    if listener is not None:
+        listener(file, line, took_ns)
+    else:
+        warnings.warn_explicit(_told(world, took_ns), BlockingCallWarning, file, line, registry=_warned)
 
 
 def _told(world: World, took_ns: int) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from types import ModuleType
 
 from simloop.loop.factory import REPLACEMENTS
-from simloop.shims import SHIMS, clock_tools, set_order
+from simloop.shims import SHIMS, clock_tools, importlib, set_order
 from simloop.shims.patch import Patch
 from simloop.shims.time import UNDER_TIME_MACHINE
 
@@ -35,12 +36,20 @@ def install() -> None:
                     if prepare is not None:
                         prepare()
                 shims = (entry for shim in SHIMS for entry in shim.REPLACEMENTS)
+                importlib.on_import = _imported
                 _patch = Patch([*shims, *REPLACEMENTS, *UNDER_TIME_MACHINE])
             _installed = True
             _patch.apply()
     _hidden = _hidden or frozen
     set_order.refresh()
     clock_tools.refresh()
+
+
+def _imported(module: ModuleType | None) -> None:
+    """Do for what a run has imported what `install` does for what was there before: the next run finds it done."""
+    if _patch is not None and _installed:
+        _patch.imported(module)
+        set_order.refresh()
 
 
 def uninstall() -> None:

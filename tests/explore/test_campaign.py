@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import time
 import warnings
 
 import pytest
 
 import simloop
+from simloop.choices.choices import Choices
+from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import decode
 from simloop.explore.campaign import Campaign
+from simloop.explore.strategies.base import Canonical
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import execute
+from simloop.simulation.run import Outcome, execute
 
 
 async def loses_an_update() -> None:
@@ -108,6 +113,116 @@ def test_state_that_outlives_a_run_is_an_error_of_its_own() -> None:
 
     with pytest.raises(simloop.NondeterminismError, match="with the same schedule differ"):
         simloop.explore(leaks)
+
+
+def test_what_is_done_once_per_process_is_no_difference() -> None:
+    @functools.cache
+    def config() -> float:
+        return time.monotonic()
+
+    class Observing(Canonical):
+        def observe(self, choices: Choices, failed: bool) -> None:
+            observed.append(choices)
+
+    heard: list[Outcome] = []
+    observed: list[Choices] = []
+
+    async def first_use() -> None:
+        if not config.cache_info().currsize:
+            await asyncio.to_thread(config)  # points that no later run has
+        await asyncio.to_thread(config)
+
+    campaign = Campaign(
+        lambda choices, observer=None, **_: execute(first_use, choices, Limits(), observer),
+        "first_use",
+        runs=20,
+        observe=heard.append,
+        strategies=[Observing(0)],
+    )
+    report = campaign.explore()
+    assert report.failure is None
+    assert report.has_choices
+    # The canonical run is the later one.
+    assert len(heard) == report.runs
+    assert observed == [outcome.choices for outcome in heard]
+    assert [kind for _, kind, *_ in heard[0].choices.recorded] == ["thread.start", "thread.finish"]
+
+
+def test_a_failure_that_does_something_for_the_first_time_is_found_and_made_small() -> None:
+    @functools.cache
+    def handler() -> float:
+        return time.monotonic()
+
+    async def careless() -> None:
+        task = asyncio.create_task(asyncio.sleep(1))
+        simloop.current().may_cancel(task)
+        try:
+            await task
+        except asyncio.CancelledError:
+            handler()
+            await asyncio.sleep(0.1)
+            raise ValueError("careless") from None
+
+    failure = simloop.explore(careless).failure
+    assert failure is not None
+    assert isinstance(failure.exception, ValueError)
+    with pytest.raises(ValueError, match="careless"):
+        simloop.replay(careless, failure.token)
+
+
+def test_a_candidate_that_does_something_for_the_first_time_is_no_difference() -> None:
+    @functools.cache
+    def handler() -> float:
+        return time.monotonic()
+
+    async def careless() -> None:
+        tasks = [asyncio.create_task(asyncio.sleep(1), name=name) for name in "ab"]
+        for task in tasks:
+            simloop.current().may_cancel(task)
+        await asyncio.wait(tasks)
+        if tasks[0].cancelled():
+            if not tasks[1].cancelled():
+                handler()
+                await asyncio.sleep(0.1)
+            raise ValueError
+
+    both = execute(careless, Choices(0, lambda who, kind, number, n: 1), Limits()).choices.deviations()
+    assert len(both) == 2
+    campaign = Campaign(
+        lambda choices, observer=None, **_: execute(careless, choices, Limits(), observer),
+        "careless",
+        saved=[Schedule(deviations=both)],
+    )
+    failure = campaign.explore().failure
+    assert failure is not None
+    assert len(failure.schedule.deviations) == 1
+
+
+@pytest.mark.parametrize("fails", ["first", "later"])
+def test_a_failure_that_comes_or_goes_with_the_first_time_is_an_error_of_its_own(fails: str) -> None:
+    seen: list[int] = []
+
+    async def leaks() -> None:
+        first = not seen
+        seen.append(1)
+        await asyncio.sleep(1 + first)
+        assert first == (fails == "later")
+
+    with pytest.raises(simloop.NondeterminismError, match="with the same schedule differ") as caught:
+        simloop.explore(leaks)
+    assert isinstance(caught.value.__cause__, AssertionError)
+
+
+def test_a_difference_that_comes_back_names_the_point_where_it_began() -> None:
+    seen: list[int] = []
+
+    async def alternates() -> None:
+        seen.append(1)
+        for _ in range(1 + len(seen) % 2):
+            await asyncio.to_thread(int)
+
+    with pytest.raises(simloop.NondeterminismError, match=r"first at thread\.start #1 of asyncio#2, which only"):
+        simloop.explore(alternates)
 
 
 @pytest.mark.parametrize("runs", [0, -1, 1.5, "10", True])

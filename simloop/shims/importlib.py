@@ -1,0 +1,58 @@
+"""Shim of `importlib`: an import in the middle of a run is no part of it.
+
+A module's code runs once per process, in whichever run comes first. So it runs in the real world, as it does for a
+module that was imported before: with the real clock, files and entropy, and outside of the running loop. No virtual
+time passes, and the first run is like any later one. Loaded modules do not come this way.
+"""
+
+from __future__ import annotations
+
+import sys
+from asyncio import events
+from collections.abc import Callable
+from importlib import _bootstrap as _bootstrap_stub
+from importlib import _bootstrap_external
+from types import ModuleType
+from typing import Any
+
+from simloop.world import active
+
+# The stubs know little of what is in there.
+_bootstrap: Any = _bootstrap_stub
+_Loader: Any = _bootstrap_external._LoaderBasics  # type: ignore[attr-defined]
+
+#: Called after modules were executed in a run, before it goes on; with the module, if it is one that need not be in
+#: `sys.modules`. `simloop.simulation.install` sets it.
+on_import: Callable[[ModuleType | None], None] | None = None
+
+
+def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `real`, a function that executes modules, as one that does so outside of the world."""
+
+    def execute(*args: Any) -> Any:
+        if active.world() is None:
+            return real(*args)
+        known = len(sys.modules)
+        module = args[1] if isinstance(args[1], ModuleType) else None
+        running = events._get_running_loop()
+        events._set_running_loop(None)
+        with active.world_entered(None):
+            try:
+                return real(*args)
+            finally:
+                if on_import is not None and (module is not None or len(sys.modules) != known):
+                    on_import(module)
+                events._set_running_loop(running)
+
+    execute.__name__ = execute.__qualname__ = real.__name__
+    # The interpreter cuts its own frames, and so this one, out of the tracebacks of failed imports, by this name.
+    execute.__code__ = execute.__code__.replace(co_filename=_bootstrap._find_and_load.__code__.co_filename)
+    return execute
+
+
+REPLACEMENTS: list[tuple[object, str, object]] = [
+    # All imports of what is not in sys.modules; `importlib.reload`; loaders that are called by hand.
+    (_bootstrap, "_find_and_load", _in_real_world(_bootstrap._find_and_load)),
+    (_bootstrap, "_exec", _in_real_world(_bootstrap._exec)),
+    (_Loader, "exec_module", _in_real_world(_Loader.exec_module)),
+]
