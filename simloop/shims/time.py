@@ -167,7 +167,7 @@ def utcnow(cls: Any) -> Any:
 
 
 def _classmethod(shim: Any, real: Any) -> Any:
-    """Return a shim as a class method that calls itself by the original's name: it is pickled by that."""
+    """Return a shim as a class method that reads as the original does in tracebacks and in `help`."""
     shim.__qualname__, shim.__doc__ = real.__qualname__, real.__doc__
     return classmethod(shim)
 
