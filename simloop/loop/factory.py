@@ -53,8 +53,8 @@ class SelectorEventLoop(_RealLoop, metaclass=_Chooses):
 
 
 def run_forever(self: asyncio.BaseEventLoop) -> None:
-    """Run a loop, as `asyncio.BaseEventLoop.run_forever` does. In a world it has to be one of that world's."""
-    if active.world() is not None and type(self).__module__.partition(".")[0] == "asyncio":
+    """Run a loop, as `asyncio.BaseEventLoop.run_forever` does. In a world, one that waits has to be that world's."""
+    if isinstance(self, _RealLoop) and type(self).__module__.partition(".")[0] == "asyncio" and active.world():
         raise active.escape(
             "an event loop that was made outside of this run",
             "make it in the run: by asyncio.run, in a fixture of function scope, or in an async one of any scope",

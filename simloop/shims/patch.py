@@ -98,7 +98,8 @@ class Patch:
         seen = self._seen
         for name, module in list(sys.modules.items()):
             known = seen.get(name)
-            if isinstance(module, ModuleType) and (known is None or known() is not module):
+            # By type: what merely says that it is a module, as cffi's libraries do, may have no weak references.
+            if issubclass(type(module), ModuleType) and (known is None or known() is not module):
                 seen[name] = weakref.ref(module)
                 self._replace_references_in(name, module)
 

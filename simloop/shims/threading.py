@@ -19,6 +19,8 @@ _real_shutdown = ThreadPoolExecutor.shutdown
 _real_wait = threading.Condition.wait
 _real_start: Callable[..., Any] = _thread.start_new_thread
 _real_start_joinable: Callable[..., Any] | None = getattr(_thread, "start_joinable_thread", None)  # 3.13
+_real_thread_number: Callable[[], int] = threading._counter  # type: ignore[attr-defined]
+_real_executor_number: Callable[[], int] = ThreadPoolExecutor._counter  # type: ignore[attr-defined]
 _real_join = threading.Thread.join
 _real_is_alive = threading.Thread.is_alive
 
@@ -104,6 +106,18 @@ def _waits_for_child(function: Any) -> bool:
     return getattr(target, "__module__", "") == "asyncio.unix_events"
 
 
+def thread_number() -> int:
+    """Return the number in the name of a new thread: each run counts from one, as a new process does."""
+    world = active.world()
+    return _real_thread_number() if world is None else next(world.thread_numbers)
+
+
+def executor_number(self: ThreadPoolExecutor) -> int:
+    """Return the number in the names of a new executor's threads: each run counts from zero, as a new process does."""
+    world = active.world()
+    return _real_executor_number() if world is None else next(world.executor_numbers)
+
+
 def join(self: threading.Thread, timeout: float | None = None) -> None:
     world = active.world()
     thread: SimThread | None = getattr(self, "_sim_thread", None)
@@ -123,6 +137,8 @@ def is_alive(self: threading.Thread) -> bool:
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (ThreadPoolExecutor, "submit", submit),
     (ThreadPoolExecutor, "shutdown", shutdown),
+    (ThreadPoolExecutor, "_counter", executor_number),
+    (threading, "_counter", thread_number),
     (threading.Condition, "wait", condition_wait),
     (threading.Thread, "join", join),
     (threading.Thread, "is_alive", is_alive),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import itertools
 import re
 import signal as _signal  # constants only
 from collections.abc import Callable
@@ -43,8 +44,8 @@ class World:
 
     __slots__ = (
         "_lower", "_programs", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape",
-        "max_steps", "network", "observer", "own_threads", "processes", "profile", "reaching_out", "root", "scheduler",
-        "steps", "threads", "userland",
+        "executor_numbers", "max_steps", "network", "observer", "own_threads", "processes", "profile", "reaching_out",
+        "root", "scheduler", "steps", "thread_numbers", "threads", "userland",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +85,8 @@ class World:
         self._random: Random | None = None
         self._lower: LowerLayer | None = None
         self._workers: dict[int, tuple[object, Workers]] = {}
+        #: In the names that Python gives to threads and to those of executors.
+        self.thread_numbers, self.executor_numbers = itertools.count(1), itertools.count()
         #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
         self.escape: SimulationError | None = None
 

@@ -141,6 +141,8 @@ def run(command: str, folder: Path) -> str:
     if program not in start:
         raise PageError(f"{command}: only {', '.join(start)} can be run here")
     env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
+    # With it pytest prints long lines whole.
+    env.pop("CI", None)
     env.pop("PYTEST_ADDOPTS", None)
     child = subprocess.run(
         [sys.executable, *start[program], *arguments],

@@ -41,7 +41,7 @@ def test_what_pytest_rewrites(pytester: pytest.Pytester, monkeypatch: pytest.Mon
     # Only the plugin's first modules, by which it comes to say so.
     result.stdout.re_match_lines(
         [
-            r"ours: \d\d+ \['pytest_simloop'(, 'pytest_simloop\.\w+'){,5}\]",
+            r"ours: \d\d+ \['pytest_simloop'(, 'pytest_simloop\.\w+'){,7}\]",
             r"theirs: \['conftest', 'helper', 'test_it'\]",
         ]
     )

@@ -162,3 +162,18 @@ def test_our_own_modules_keep_the_real_functions(name: str, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, name, module)
     Patch([(owner, "call", lambda: "shim")]).apply()
     assert module.call() == "real"
+
+
+def test_what_merely_says_that_it_is_a_module_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the libraries of cffi do, which stand in `sys.modules` and have no weak references."""
+
+    class Library:
+        __slots__ = ()
+        __class__ = types.ModuleType  # type: ignore[assignment]
+
+    assert isinstance(Library(), types.ModuleType)
+    monkeypatch.setitem(sys.modules, "library", Library())  # type: ignore[arg-type]
+    owner: Any = types.ModuleType("owner")
+    owner.call = lambda: "real"
+    Patch([(owner, "call", lambda: "shim")]).apply()
+    assert owner.call() == "shim"

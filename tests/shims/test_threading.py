@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -153,3 +154,18 @@ def test_without_leave_a_thread_escapes_with_the_line_that_starts_it() -> None:
         simloop.EscapedSimulationError, match=r"test_threading.py:\d+: a thread of its own .* threads=True"
     ):
         start()
+
+
+async def _names() -> list[str]:
+    with ThreadPoolExecutor() as executor, ThreadPoolExecutor() as other:
+        names = [each._thread_name_prefix for each in (executor, other)]
+        names += [threading.Thread().name, threading.Thread().name]
+        assert await asyncio.get_running_loop().run_in_executor(executor, int, "3") == 3
+    return names
+
+
+def test_each_run_numbers_executors_and_threads_as_a_new_process_does() -> None:
+    expected = ["ThreadPoolExecutor-0", "ThreadPoolExecutor-1", "Thread-1", "Thread-2"]
+    assert [simloop.run(_names, seed=seed) for seed in (1, 1)] == [expected] * 2
+    outside = ThreadPoolExecutor()._thread_name_prefix
+    assert ThreadPoolExecutor()._thread_name_prefix != outside
