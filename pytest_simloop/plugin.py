@@ -89,7 +89,7 @@ def _simulated(function: pytest.Function) -> pytest.Function:
         return function
     handle = getattr(function.function, "hypothesis", None)
     test = function.function if handle is None else handle.inner_test
-    if not inspect.iscoroutinefunction(inspect.unwrap(test)):
+    if not inspect.iscoroutinefunction(test):
         if (marked or pinned) and inspect.isfunction(function.function):
             return _refusing(function, f"it is {why}, but is no async function: write `async def`")
         return function
