@@ -73,19 +73,19 @@ def _history(task: asyncio.Task[Any], thing: object, touches: Touches, edges: Ed
     last = touches.last(thing)
     if last is None:
         return ["    which nobody has touched"]
-    return [f"    which {_who(last.task, task)} {last.what} last{_at(last.place)}"]
+    return [f"    which {_who(last, task)} {last.what} last{_at(last.place)}"]
 
 
 def _by(held: Touch, task: asyncio.Task[Any], thing: object) -> str:
-    ended = " (which has ended)" if held.task is not None and held.task.done() else ""
+    ended = " (which has ended)" if held.ended else ""
     known_as = named(held.task, thing) if held.task is not None else ""
-    return f"{_who(held.task, task)}{ended}, which acquired it{f' as {known_as}' if known_as else ''}{_at(held.place)}"
+    return f"{_who(held, task)}{ended}, which acquired it{f' as {known_as}' if known_as else ''}{_at(held.place)}"
 
 
-def _who(task: asyncio.Task[Any] | None, own: asyncio.Task[Any]) -> str:
-    if task is None:
+def _who(touch: Touch, own: asyncio.Task[Any]) -> str:
+    if touch.by is None:
         return "a callback"
-    return "the task itself" if task is own else name_of(task)
+    return "the task itself" if touch.task is own else touch.name
 
 
 def _at(place: Place | None) -> str:

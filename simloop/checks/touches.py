@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import weakref
 from asyncio import locks, queues
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from simloop.checks.waiting import name_of
 from simloop.sources import Place, users_caller
 
 # What counts as touching: the methods by which one task can let another go on, or keep it waiting.
@@ -34,27 +36,45 @@ _HELD: tuple[type, ...] = (locks.Lock, locks.Semaphore)
 class Touch:
     """One such call."""
 
-    task: asyncio.Task[Any] | None
+    #: The task that did it; None for a callback. It is not kept alive: its end must not depend on who watches.
+    by: weakref.ref[asyncio.Task[Any]] | None
+    name: str
     what: str
     place: Place | None
+
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """The task that did it, while somebody else knows it."""
+        return self.by() if self.by is not None else None
+
+    @property
+    def ended(self) -> bool:
+        """True if a task did it that has come to its end."""
+        return self.by is not None and ((task := self.by()) is None or task.done())
 
 
 class Touches:
     """Record of what a traced run has done to such objects so far."""
 
     def __init__(self) -> None:
-        # By id, with the object kept alive: an Event has no hash of its own that orders runs alike.
-        self._last: dict[int, tuple[object, Touch]] = {}
-        self._holders: dict[int, list[Touch]] = {}
+        # By id, with a reference that tells if it is still that object's.
+        self._last: dict[int, tuple[_Reference, Touch]] = {}
+        self._holders: dict[int, tuple[_Reference, list[Touch]]] = {}
 
     def last(self, thing: object) -> Touch | None:
         """The last touch that was not a mere attempt."""
         found = self._last.get(id(thing))
-        return found[1] if found is not None else None
+        return found[1] if found is not None and found[0]() is thing else None
 
     def holders(self, thing: object) -> list[Touch]:
         """Return those who have acquired it and not released it, in order."""
-        return list(self._holders.get(id(thing), ()))
+        return list(self._held(thing))
+
+    def _held(self, thing: object) -> list[Touch]:
+        found = self._holders.get(id(thing))
+        if found is None or found[0]() is not thing:
+            found = self._holders[id(thing)] = (_reference(thing), [])
+        return found[1]
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
@@ -73,8 +93,10 @@ class Touches:
                 setattr(owner, name, original)
 
     def _note(self, thing: object, what: str) -> Touch:
-        touch = Touch(_current_task(), what, users_caller())
-        self._last[id(thing)] = (thing, touch)
+        task = _current_task()
+        by, name = (None, "") if task is None else (weakref.ref(task), name_of(task))
+        touch = Touch(by, name, what, users_caller())
+        self._last[id(thing)] = (_reference(thing), touch)
         return touch
 
     def _touching(self, method: Callable[..., Any], what: str) -> Callable[..., Any]:
@@ -82,9 +104,8 @@ class Touches:
         def touching(thing: Any, *args: Any, **kwargs: Any) -> Any:
             result = method(thing, *args, **kwargs)
             touch = self._note(thing, what)
-            holders = self._holders.get(id(thing))
-            if what == "released" and holders:
-                own = next((held for held in holders if held.task is touch.task), holders[0])
+            if what == "released" and (holders := self._held(thing)):
+                own = next((held for held in holders if held.by == touch.by), holders[0])
                 holders.remove(own)
             return result
 
@@ -94,10 +115,20 @@ class Touches:
         @functools.wraps(method)
         async def acquire(thing: Any) -> Any:
             result = await method(thing)
-            self._holders.setdefault(id(thing), []).append(self._note(thing, "acquired"))
+            self._held(thing).append(self._note(thing, "acquired"))
             return result
 
         return acquire
+
+
+_Reference = Callable[[], object]
+
+
+def _reference(thing: object) -> _Reference:
+    try:
+        return weakref.ref(thing)
+    except TypeError:  # of a class that has no room for it
+        return lambda: thing
 
 
 def _current_task() -> asyncio.Task[Any] | None:

@@ -14,7 +14,7 @@ def report_leftovers(loop: SimLoop) -> None:
     """Say what asyncio says when the collector finds it: exceptions that nobody looked at, tasks that never ended,
     open transports. Afterwards the loop has let go of them."""
     resources = loop.resources
-    for task in resources.tasks:
+    for task in resources.live_tasks():
         if not task.done():
             loop.call_exception_handler({"task": task, "message": "Task was destroyed but it is pending!"})
         elif task._log_traceback:

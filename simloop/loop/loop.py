@@ -40,7 +40,9 @@ from simloop.world.observer import Observer
 from simloop.world.world import World
 
 _new: Any = object.__new__
+_new_task = SimTask.__new__
 _copy_context = contextvars.copy_context
+_weakref = weakref.ref
 _MAXIMUM_SELECT_TIMEOUT = 24 * 3600
 # Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
 _MIN_SCHEDULED_TIMER_HANDLES = 100
@@ -121,7 +123,6 @@ class SimLoop(SteppedLoop):
         if not self._closed and self._thread_id is None:
             self.world.scheduler.loops.remove(self)
             self._selector.loop = None
-            # Tasks know their loop: a registry that outlives it would leave both to the collector.
             self.resources.tasks.clear()
             self.main_task = None
             if self._default_executor is None and not self._signal_handlers and not self._debug:
@@ -205,7 +206,7 @@ class SimLoop(SteppedLoop):
         if self._closed:
             self._check_closed()  # type: ignore[attr-defined]
         self._task_count = number = self._task_count + 1
-        task = SimTask.__new__(SimTask)
+        task = _new_task(SimTask)
         task.sim_number = number
         task.sim_children = None
         parent = tasks.current_task(self)
@@ -233,8 +234,9 @@ class SimLoop(SteppedLoop):
         if self.may_cancel_new is not None and self.may_cancel_new(task):
             self.may_cancel(task)
         resources = self.resources
-        resources.tasks.append(task)
-        if len(resources.tasks) >= resources.limit:
+        references = resources.tasks
+        references.append(_weakref(task))
+        if len(references) >= resources.limit:
             resources.forget_finished()
         return task
 
@@ -306,7 +308,8 @@ class SimLoop(SteppedLoop):
         await super().shutdown_asyncgens()
 
     def call_exception_handler(self, context: Any) -> None:
-        if self.process.alive:
+        # What the collector finds of an earlier run is no news of the one that goes on.
+        if self.process.alive and (active.entered is None or active.entered is self.world):
             super().call_exception_handler(context)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:

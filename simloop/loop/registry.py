@@ -1,14 +1,16 @@
 """Registry of what one loop has made and somebody has to end: tasks, transports, asynchronous generators.
 
-asyncio tells users of what they left behind when the garbage collector finds it, which is at no particular time. The
-registry is what leak detection and cleanup at the end of a run go by instead.
+asyncio tells users of what they left behind when the last reference to it goes, or when the garbage collector finds it.
+Nothing here keeps it alive, so that this happens in a run as well; but the collector runs at no particular time, and so
+not during a run. What is left at its end, leak detection and cleanup find here, in order of creation.
 """
 
 from __future__ import annotations
 
+import functools
 import weakref
 from asyncio import base_subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from simloop.loop.tasks import OrderedWeakSet, SimTask, close_coroutine
@@ -23,8 +25,8 @@ class ResourceRegistry:
     __slots__ = ("_others", "asyncgens", "limit", "reported", "tasks", "transports")
 
     def __init__(self) -> None:
-        #: All tasks that are not done, in order of creation; among others that are.
-        self.tasks: list[SimTask] = []
+        #: References to all tasks that are not done, in order of creation; among others that are, or are no more.
+        self.tasks: list[Callable[[], SimTask | None]] = []
         self.limit = REGISTRY_START
         # The rest is made by the loops that need it: a microsecond each.
         #: What asyncio keeps as ``loop._asyncgens``, and as ``loop._transports``, by descriptor.
@@ -37,7 +39,11 @@ class ResourceRegistry:
 
     def forget_finished(self) -> None:
         """Drop tasks of which nothing is to be told any more, once there are `limit` of them."""
-        self.tasks[:] = [task for task in self.tasks if not task.done() or task._log_traceback]
+        self.tasks[:] = [
+            reference
+            for reference in self.tasks
+            if (task := reference()) is not None and (not task.done() or task._log_traceback)
+        ]
         self.limit = max(REGISTRY_START, 2 * len(self.tasks))
 
     def add_transport(self, transport: Any) -> Any:
@@ -50,7 +56,16 @@ class ResourceRegistry:
 
     def pending_tasks(self) -> list[SimTask]:
         """Tasks that are not done, in order of creation."""
-        return [task for task in self.tasks if not task.done()]
+        return [task for reference in self.tasks if (task := reference()) is not None and not task.done()]
+
+    def live_tasks(self) -> list[SimTask]:
+        """Tasks that somebody knows still, done or not, in order of creation."""
+        return [task for reference in self.tasks if (task := reference()) is not None]
+
+    def stop(self) -> None:
+        """Keep the tasks: their process was cut off. To let go of a suspended one is to close it, and that runs its
+        ``finally``, which no power cut does."""
+        self.tasks[:] = [functools.partial(_same, task) for task in self.live_tasks()]
 
     def open_transports(self) -> list[Any]:
         """Transports that are not closed, in order of creation by kind."""
@@ -78,14 +93,15 @@ class ResourceRegistry:
             return False
         if self.asyncgens is not None and self.has_asyncgens():
             return False
-        for task in self.tasks:  # noqa: SIM110  each process that ends asks for it: any() would cost twice as much
-            if not task.done() or task._log_traceback:
+        for reference in self.tasks:  # each process that ends asks for it: any() would cost twice as much
+            task = reference()
+            if task is not None and (not task.done() or task._log_traceback):
                 return False
         return True
 
     def release(self) -> None:
         """Let go of everything, and leave nothing that the collector or asyncio would complain of."""
-        for task in self.tasks:
+        for task in self.live_tasks():
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 close_coroutine(task.get_coro())
@@ -104,7 +120,7 @@ class ResourceRegistry:
         """Drop the tasks of a process that was cut off, without a complaint about any. Returns the coroutines of those
         that are not done, for whoever keeps them."""
         coroutines = []
-        for task in self.tasks:
+        for task in self.live_tasks():
             task._log_traceback = False
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -113,6 +129,10 @@ class ResourceRegistry:
                 error.__traceback__ = None  # its frames know the task
         self.tasks.clear()
         return coroutines
+
+
+def _same(task: SimTask) -> SimTask:
+    return task
 
 
 def _is_open(transport: Any) -> bool:

@@ -118,6 +118,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         return self.resources.is_empty()
 
     def lose_power(self) -> None:
+        self.resources.stop()
         # The turn that may be going on, further down the stack, still takes its batch from the queue.
         for handle in self._ready:
             handle._cancelled = True

@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from simloop.checks.waiting import inner_library, stack_of, users_place
 from simloop.choices.choices import Answer, Point
@@ -25,7 +26,7 @@ Name = Callable[[asyncio.Task[Any]], str]
 """How tasks are named."""
 
 
-def tell(answer: Answer, subject: object, name: Name, made_at: dict[SimTask, Place]) -> str:
+def tell(answer: Answer, subject: object, name: Name, made_at: WeakKeyDictionary[SimTask, Place]) -> str:
     """One sentence for a deviation, at the moment at which it is taken."""
     sentence = _TELLERS.get(answer.point.kind, _anything)(answer, subject, name)
     if isinstance(subject, SimTask) and subject in made_at:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+import weakref
 from asyncio import events
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -117,14 +118,15 @@ class Trace:
     stalls: dict[str, dict[Place | None, list[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._made_at: dict[SimTask, Place] = {}
+        # No task is kept alive: what a program tells of those that end must not depend on who watches.
+        self._made_at: weakref.WeakKeyDictionary[SimTask, Place] = weakref.WeakKeyDictionary()
         self._actors: dict[str, Actor] = {}
         self._counts: dict[str, int] = {}
         # Where files were last written (by inode number) and names last changed, by host.
         self._changed_at: dict[tuple[str, int | str], Place] = {}
         # By id, with the handle kept alive: handles compare by value.
         self._causes: dict[int, tuple[events.Handle, _Cause]] = {}
-        self._cancelled: set[asyncio.Task[Any]] = set()
+        self._cancelled: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         # What runs now: why, and which step it is if it is one. More than one while a blocking call lets other
         # processes run.
         self._running: list[tuple[_Cause, Step | None]] = []

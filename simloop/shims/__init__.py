@@ -12,11 +12,11 @@ installed; and, where that takes more, a function ``install``. A new one is adde
 
 from __future__ import annotations
 
-from simloop.shims import child_watcher, escapes, importlib, io, random, select, signal, subprocess, threading, time
+from simloop.shims import child_watcher, escapes, gc, importlib, io, random, select, signal, subprocess, threading, time
 from simloop.shims.os import counters, descriptors, listing, paths, pipes, processes, xattrs
 from simloop.shims.socket import names, sockets
 
 SHIMS = (
     time, random, names, select, sockets, processes, subprocess, child_watcher, paths, listing, descriptors, pipes,
-    counters, xattrs, io, threading, signal, escapes, importlib,
+    counters, xattrs, io, threading, signal, escapes, importlib, gc,
 )  # fmt: skip

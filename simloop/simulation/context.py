@@ -10,6 +10,7 @@ from simloop.choices.choices import Choices
 from simloop.errors import WorldError
 from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
 from simloop.loop.loop import SimLoop
+from simloop.shims import gc as gc_shim
 from simloop.shims.clock_tools import Rewound
 from simloop.simulation.install import install
 from simloop.simulation.limits import Limits
@@ -48,6 +49,8 @@ class WorldContext:
 
     def __enter__(self) -> World:
         # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
+        if gc_shim.asked:
+            gc_shim.collect_leftovers()
         self._collecting = gc.isenabled()
         gc.disable()
         self._entered.__enter__()
