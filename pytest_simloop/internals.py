@@ -72,6 +72,46 @@ def directory_numbers(factory: pytest.TempPathFactory) -> dict[str, int]:
     return numbers
 
 
+def renew_request(item: pytest.Function) -> None:
+    """Gives the item a fresh request, without any fixture value."""
+    item._initrequest()
+
+
+def fixture_definition(item: pytest.Function, name: str, below: Any = None) -> Any:
+    """Returns the definition of a fixture that the item uses; of one that overrides another of its name (`below`) the
+    overridden one. None for ``request``, and for names that nobody defines."""
+    definitions = item._fixtureinfo.name2fixturedefs.get(name) or ()
+    if below is not None and below in definitions:
+        at = definitions.index(below)
+        return definitions[at - 1] if at else None
+    return definitions[-1] if definitions else None
+
+
+Finalizers = list[Callable[[], object]]
+
+
+def all_finalizers(item: pytest.Item) -> dict[Any, int]:
+    """Returns the number of finalizers that are registered so far for the item, and for each of its parents."""
+    return {node: len(finalizers) for node, (finalizers, _) in item.session._setupstate.stack.items()}
+
+
+def take_finalizers(
+    item: pytest.Item, before: dict[Any, int], wanted: Callable[[Callable[[], object]], bool]
+) -> Iterator[Callable[[], object]]:
+    """Takes away the finalizers that were registered since then and that are wanted, the last one first, those of the
+    item before those of its parents."""
+    for node, (finalizers, _) in reversed(list(item.session._setupstate.stack.items())):
+        count = before.get(node, 0)
+        kept = []
+        while len(finalizers) > count:
+            finalizer = finalizers.pop()
+            if wanted(finalizer):
+                yield finalizer
+            else:
+                kept.append(finalizer)
+        finalizers += reversed(kept)
+
+
 def forget_instance(item: pytest.Function) -> None:
     """Makes the item build its test class anew."""
     for name in ("_instance", "_obj"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,18 @@ from pytest_simloop import internals
 from pytest_simloop.breakpoints import Breakpoints, note_time
 from pytest_simloop.confirm import confirming
 from pytest_simloop.settings import Settings, settings_of, test_name
+from pytest_simloop.tied import is_tied, tie
 from pytest_simloop.trial import Trial
 from simloop.choices.choices import Choices
 from simloop.errors import SimulationError
 from simloop.explore.result import Report
+from simloop.loop import factory
 from simloop.loop.cleanup import report_leftovers
 from simloop.loop.loop import SimLoop
 from simloop.loop.runner import shut_down
 from simloop.simulation.context import WorldContext
 from simloop.simulation.handle import Sim
+from simloop.simulation.install import install
 from simloop.simulation.run import Outcome
 from simloop.world.observer import Observer
 from simloop.world.world import World
@@ -55,6 +60,9 @@ class SimulatedItem(pytest.Function):
     extra_sections: Sequence[tuple[str, str]] = ()
     breakpoints: Breakpoints
     _settings: Settings
+    _scratch: Path | None = None
+    #: The counts of the session's factory of temporary directories, now and before the first run.
+    _numbers: tuple[dict[str, int], dict[str, int]] | None = None
 
     @classmethod
     def of(cls, function: pytest.Function) -> SimulatedItem:
@@ -78,6 +86,72 @@ class SimulatedItem(pytest.Function):
                 wrong = str(error)
         if wrong is not None:
             pytest.fail(wrong, pytrace=False)
+
+    def make_wide_fixtures(self) -> None:
+        """Sets up, in the real world, what outlives the test and is not tied to a loop: once, as pytest promises. The
+        other fixtures are set up in every run."""
+        install()  # for loops that fixtures make to be noticed
+        for name in internals.wide_fixtures(self):
+            definition = internals.fixture_definition(self, name)
+            if is_tied(definition, self):
+                continue
+            made_before = factory.made_outside
+            self._request.getfixturevalue(name)
+            if factory.made_outside != made_before:
+                tie(definition, self)
+                definition.finish(self._request)
+        self._prepare_directories()
+
+    @contextlib.contextmanager
+    def finalizing(self, world: World, last: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Context manager around one run, which finalizes what was set up in it, and then calls ``last()``. Raises the
+        first error of all."""
+        errors: list[BaseException] = []
+        before = internals.all_finalizers(self)
+        internals.forget_instance(self)
+        try:
+            yield
+        except BaseException as error:
+            note_time(error, world)
+            errors.append(error)
+        for finalizer in chain(internals.take_finalizers(self, before, self._ends_with_run), [last]):
+            try:
+                finalizer()
+            except BaseException as error:
+                errors.append(error)
+        # The directories are gone with the run, and the next one is to get the same.
+        if self._numbers is not None:
+            numbers, first = self._numbers
+            numbers.clear()
+            numbers.update(first)
+        for later in errors[1:]:
+            errors[0].add_note(f"then, while tearing down: {type(later).__name__}: {later}")
+        if errors:
+            raise errors[0]
+
+    def _ends_with_run(self, finalizer: Callable[[], object]) -> bool:
+        """Returns False for the end of a fixture that outlives the run."""
+        definition = getattr(getattr(finalizer, "func", finalizer), "__self__", None)
+        scope = getattr(definition, "scope", None)
+        return scope is None or scope == "function" or is_tied(definition, self)
+
+    def _prepare_directories(self) -> None:
+        if "tmp_path_factory" not in self.fixturenames:
+            return
+        factory = self._request.getfixturevalue("tmp_path_factory")
+        # It makes its directory when it is first asked, and that must not be in one run's world only.
+        factory.getbasetemp()
+        if "tmp_path" in self.fixturenames:
+            name = "".join(c if c.isalnum() else "_" for c in self.name)[:30]
+            self._scratch = factory.mktemp(name, numbered=True)
+        numbers = internals.directory_numbers(factory)
+        self._numbers = numbers, numbers.copy()
+
+    def scratch(self) -> Path:
+        """Returns this run's `tmp_path`: the same path in every run, so that runs are alike, and empty, since what they
+        write there stays in their worlds."""
+        assert self._scratch is not None
+        return self._scratch
 
     def run_once(self, world: World) -> None:
         """Sets up, runs and tears down the test in `world`. Raises what it raises."""
@@ -177,58 +251,18 @@ class SimFunction(SimulatedItem):
 
     _loop: SimLoop
     _context: contextvars.Context
-    _scratch: Path | None = None
-    #: The counts of the session's factory of temporary directories, now and before the first run.
-    _numbers: tuple[dict[str, int], dict[str, int]] | None = None
 
     def setup(self) -> None:
         self.prepare()
-        # Fixtures that outlive a test are made once, in the real world; the others in every run.
-        for name in internals.wide_fixtures(self):
-            self._request.getfixturevalue(name)
-        if "tmp_path_factory" in self.fixturenames:
-            factory = self._request.getfixturevalue("tmp_path_factory")
-            # It makes its directory when it is first asked, and that must not be in one run's world only.
-            factory.getbasetemp()
-            if "tmp_path" in self.fixturenames:
-                name = "".join(c if c.isalnum() else "_" for c in self.name)[:30]
-                self._scratch = factory.mktemp(name, numbered=True)
-            numbers = internals.directory_numbers(factory)
-            self._numbers = numbers, numbers.copy()
+        self.make_wide_fixtures()
 
     def run_once(self, world: World) -> None:
         self._loop = SimLoop(world, world.root)
         self._context = contextvars.copy_context()
-        errors: list[BaseException] = []
-        registered = internals.finalizers(self)
-        before = len(registered)
-        try:
-            internals.forget_instance(self)
+        with self.finalizing(world, lambda: shut_down(self._loop)):
             internals.fill_fixtures(self)
             arguments = {name: self.funcargs[name] for name in internals.argument_names(self)}
             self._loop.run_until_complete(self._loop.create_main(self.start(arguments), self._context))
-        except BaseException as error:
-            note_time(error, world)
-            errors.append(error)
-        while len(registered) > before:
-            finalizer = registered.pop()
-            try:
-                finalizer()
-            except BaseException as error:
-                errors.append(error)
-        # The directories are gone with the run, and the next one is to get the same.
-        if self._numbers is not None:
-            numbers, first = self._numbers
-            numbers.clear()
-            numbers.update(first)
-        try:
-            shut_down(self._loop)
-        except BaseException as error:
-            errors.append(error)
-        for later in errors[1:]:
-            errors[0].add_note(f"then, while tearing down: {type(later).__name__}: {later}")
-        if errors:
-            raise errors[0]
         report_leftovers(self._loop)
         self._loop.close()
 
@@ -241,21 +275,17 @@ class SimFunction(SimulatedItem):
         """Runs a coroutine of a fixture in this run's loop."""
         return self._loop.run_until_complete(self._loop.create_task(coro, context=self._context))
 
-    def scratch(self) -> Path:
-        """Returns this run's `tmp_path`: the same path in every run, so that runs are alike, and empty, since what they
-        write there stays in their worlds."""
-        assert self._scratch is not None
-        return self._scratch
-
 
 def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
     """Returns the stand-in for a fixture function that pytest cannot set up for a simulated test: an async one,
     or `tmp_path`. None leaves it to pytest."""
     item = request._pyfuncitem
-    if not isinstance(item, SimFunction) or item.sim is None:
+    if not isinstance(item, SimulatedItem) or item.sim is None:
         return None
     if fixturedef.argname == "tmp_path" and fixturedef.func.__module__ == "_pytest.tmpdir":
         return lambda **_: item.scratch()
+    if not isinstance(item, SimFunction):
+        return None  # whose item it is, that plugin knows what to do with async fixtures
     function = internals.bound_fixture(fixturedef, request)
     if inspect.isasyncgenfunction(function):
 
@@ -269,19 +299,6 @@ def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
     if inspect.iscoroutinefunction(function):
         return lambda **arguments: item.run_async(function(**arguments))
     return None
-
-
-def refuse_wide_async_fixture(fixturedef: Any, request: Any) -> None:
-    """Fails a test with an async fixture of wider scope, which worlds cannot share."""
-    item = getattr(request, "_pyfuncitem", None)
-    function = fixturedef.func
-    is_async = inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function)
-    if isinstance(item, SimFunction) and is_async and fixturedef.scope != "function":
-        pytest.fail(
-            f"async fixture {fixturedef.argname!r} has scope {fixturedef.scope!r}, and cannot be shared "
-            "by simulated runs: give it function scope",
-            pytrace=False,
-        )
 
 
 async def _ends(generator: Any) -> bool:

@@ -20,9 +20,6 @@ from pytest_simloop.options import KEYWORDS, add_options, check_options, for_ses
 if TYPE_CHECKING:
     from simloop.simulation.handle import Sim
 
-# Markers by which other plugins claim async tests, and the names of those plugins.
-_CLAIMS = {"anyio": "anyio", "trio": "trio", "asyncio": "asyncio", "twisted": "twisted", "tornado": "tornado"}
-
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     internals.leave_as_written(pluginmanager, "simloop", "pytest_simloop")
@@ -70,6 +67,15 @@ def _pinned(function: pytest.Function) -> tuple[str, ...]:
     return found
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Hook that puts the shims in place before a suite hands out references, such as loop factories in parameters."""
+    if for_session(session.config, "sim"):
+        from simloop.simulation.install import install
+
+        install()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generator[None, Any, Any]:
     """Hook wrapper that makes simulated items of async tests; the outermost, so as to see what others have claimed."""
@@ -83,21 +89,22 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generat
 
 def _simulated(function: pytest.Function) -> pytest.Function:
     marked = function.get_closest_marker("simloop") is not None
-    why = "marked simloop" if marked else "pinned by @simloop.replay"
     pinned = bool(_pinned(function))
     if not (pinned or _wants_simulation(function)) or isinstance(function, pytest.Class):
         return function
+    if _is_left_alone(function):
+        return function
+    from pytest_simloop.foreign import simulate_as_is
+    from pytest_simloop.tied import is_on_loop
+
     handle = getattr(function.function, "hypothesis", None)
     test = function.function if handle is None else handle.inner_test
     if not inspect.iscoroutinefunction(test):
-        if (marked or pinned) and inspect.isfunction(function.function):
-            return _refusing(function, f"it is {why}, but is no async function: write `async def`")
+        if marked or pinned or is_on_loop(function):
+            return simulate_as_is(function, once=not (marked or pinned))
         return function
-    claimed = _claimed_by(function)
-    if claimed is not None:
-        return _refusing(
-            function, f"the plugin {claimed} runs this test already: pass -p no:{claimed}, or do not simulate it"
-        )
+    if _is_claimed(function):
+        return simulate_as_is(function)
     if handle is not None:
         if sys.modules["hypothesis"].__version_info__ < internals.HYPOTHESIS_MIN:
             needed = ".".join(map(str, internals.HYPOTHESIS_MIN))
@@ -110,13 +117,22 @@ def _simulated(function: pytest.Function) -> pytest.Function:
     return SimFunction.of(function)
 
 
+def _is_left_alone(function: pytest.Function) -> bool:
+    """Returns True for a test with ``@pytest.mark.simloop(False)``, and for one that is known to run on trio."""
+    mark = function.get_closest_marker("simloop")
+    if mark is not None and mark.args == (False,):
+        return True
+    backend = getattr(getattr(function, "callspec", None), "params", {}).get("anyio_backend", "asyncio")
+    return (backend if isinstance(backend, str) else backend[0]) == "trio" or _claims(function, "trio")
+
+
 def _simulated_case(function: pytest.Function) -> pytest.Function:
-    """Returns a simulated item for an async method of a test case that brings its own loop; any other as it is."""
+    """Returns a simulated item for a method of a test case that brings its own loop; any other as it is."""
     cls = function.parent.obj  # type: ignore[union-attr]
     if (
         not (_wants_simulation(function) or _pinned(function))
         or not issubclass(cls, unittest.IsolatedAsyncioTestCase)
-        or not inspect.iscoroutinefunction(function.function)
+        or _is_left_alone(function)
     ):
         return function
     from pytest_simloop.testcase import SimTestCase
@@ -151,15 +167,21 @@ def _assign_pins(items: list[Any]) -> None:
             item.refusal = f"@simloop.replay: token {strays[0]} was not made for {test_name(item)}"
 
 
-def _claimed_by(function: pytest.Function) -> str | None:
-    plugins = function.config.pluginmanager
-    for marker, plugin in _CLAIMS.items():
-        if function.get_closest_marker(marker) is not None and plugins.hasplugin(plugin):
-            return plugin
-    if type(function) is not pytest.Function:
-        module = type(function).__module__
-        return "asyncio" if module.partition(".")[0] == "pytest_asyncio" else module
-    return None
+def _claims(function: pytest.Function, plugin: str) -> bool:
+    """Returns True if a plugin is there that claims async tests by a marker of its name, and this test has it."""
+    return function.get_closest_marker(plugin) is not None and function.config.pluginmanager.hasplugin(plugin)
+
+
+def _is_claimed(function: pytest.Function) -> bool:
+    """Returns True for an async test that another plugin runs: by a class of its own, by its marker, by a fixture, or
+    by the hook that calls test functions."""
+    if type(function) is not pytest.Function or "anyio_backend" in function.fixturenames:
+        return True
+    if any(_claims(function, plugin) for plugin in ("anyio", "asyncio", "twisted", "tornado")):
+        return True
+    ours = ("_pytest", "pytest_simloop", "anyio", "pytest_asyncio", "hypothesis", "_hypothesis_pytestplugin")
+    runners = function.ihook.pytest_pyfunc_call.get_hookimpls()
+    return any(not impl.wrapper and impl.function.__module__.partition(".")[0] not in ours for impl in runners)
 
 
 def _refusing(function: pytest.Function, reason: str) -> pytest.Function:
@@ -178,6 +200,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     items[:] = [_simulated_case(item) if isinstance(item, TestCaseFunction) else item for item in items]
     _pick_by_token(config, items)
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    """Hook that says how many tests are simulated, and how many are left alone for which reason."""
+    if not for_session(config, "sim"):
+        return None
+    alone: dict[str, int] = {}
+    for item in items:
+        if not getattr(item, "simulated", False):
+            reason = _reason(item)
+            alone[reason] = alone.get(reason, 0) + 1
+    told = f"simloop: {len(items) - sum(alone.values())} simulated"
+    if alone:
+        told += ", left alone: " + ", ".join(f"{count} {reason}" for reason, count in alone.items())
+    return told
+
+
+def _reason(item: pytest.Item) -> str:
+    """Returns the reason for which a test is not simulated, in a word or two."""
+    if not isinstance(item, pytest.Function):
+        return "of another kind"
+    mark = item.get_closest_marker("simloop")
+    if mark is not None and mark.args == (False,):
+        return "marked simloop(False)"
+    return "trio" if _is_left_alone(item) else "sync"
 
 
 def _pick_by_token(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -212,9 +259,8 @@ def _pick_by_token(config: pytest.Config, items: list[pytest.Item]) -> None:
 def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
     if not getattr(getattr(request, "_pyfuncitem", None), "simulated", False):
         return (yield)
-    from pytest_simloop.item import refuse_wide_async_fixture, sync_fixture
+    from pytest_simloop.item import sync_fixture
 
-    refuse_wide_async_fixture(fixturedef, request)
     stand_in = sync_fixture(fixturedef, request)
     if stand_in is None:
         return (yield)
@@ -263,9 +309,10 @@ def pytest_exception_interact(node: Any, call: Any) -> Generator[None, None, Non
 
 
 def pytest_enter_pdb(pdb: Any) -> None:
-    breakpoints = sys.modules.get("pytest_simloop.breakpoints")
-    if breakpoints is not None:
-        breakpoints.stop_clocks_for(pdb)
+    if "simloop" in sys.modules:
+        from pytest_simloop.breakpoints import stop_clocks_for
+
+        stop_clocks_for(pdb)
 
 
 def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:

@@ -36,6 +36,8 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
     config = item.config
     found = ini_settings(config)
     for mark in reversed(list(item.iter_markers(MARKER))):
+        if mark.args == (False,):
+            continue  # for a wider marker than this one: it leaves the test alone
         if mark.args:
             raise SimulationError(f"@pytest.mark.{MARKER} takes keywords only: {', '.join(KEYWORDS)}")
         unknown = [key for key in mark.kwargs if key not in KEYWORDS]
@@ -49,7 +51,7 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
     if replay is not None and not replay.isdigit():
         found["profile"] = decode(replay).profile
     limits = Limits(**{name: found[name] for name in Limits.__dataclass_fields__ if name in found})
-    runs = check_runs(found.get("runs", DEFAULT_RUNS))
+    runs = check_runs(found.get("runs", 1 if getattr(item, "once", False) else DEFAULT_RUNS))
     # Sixteen bits: the seed is part of every token, and a test needs no more of them.
     seed = check_seed(found.get("seed", zlib.crc32(name.encode()) & 0xFFFF))
     shrink_runs = check_shrink_runs(found.get("shrink_runs", DEFAULT_BUDGET))

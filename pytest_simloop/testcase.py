@@ -1,7 +1,8 @@
-"""Pytest items of async methods of `unittest.IsolatedAsyncioTestCase`, simulated."""
+"""Pytest items of methods of `unittest.IsolatedAsyncioTestCase`, simulated."""
 
 from __future__ import annotations
 
+import inspect
 import unittest
 from typing import Any
 
@@ -50,6 +51,11 @@ class Recorder(unittest.TestResult):
 class SimTestCase(SimulatedItem, TestCaseFunction):
     """Pytest item of one such method: each run has its own instance of the class, and with it its own loop. What pytest
     adds to a test case, such as autouse fixtures, is set up once."""
+
+    @property
+    def once(self) -> bool:
+        """True for a sync method that asks for no more than one run."""
+        return not inspect.iscoroutinefunction(self.function) and self.get_closest_marker("simloop") is None
 
     def setup(self) -> None:
         self.prepare()

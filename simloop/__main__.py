@@ -52,13 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"simloop: {_shown(str(error))}", file=sys.stderr)
         return _USAGE_ERROR
-    except BrokenPipeError:  # of `| head`; the interpreter would complain once more when it closes the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # of `| head`
+        _give_up_output()
         return 1
     except OSError as error:
+        _give_up_output()
         print(f"simloop: cannot write: {error.strerror}", file=sys.stderr)
         return _USAGE_ERROR
     return 0
+
+
+def _give_up_output() -> None:
+    """Lets what could not be written go nowhere: the interpreter would fail with it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,6 +11,9 @@ from simloop.world import active
 
 _real_new_event_loop = events.new_event_loop
 _RealLoop = asyncio.SelectorEventLoop
+_real_run_forever = asyncio.BaseEventLoop.run_forever
+#: The number of real loops that were made while shims were installed.
+made_outside = 0
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -32,7 +35,11 @@ class _Chooses(type):
         world = active.world()
         if cls is not SelectorEventLoop:
             return super().__call__(*args, **kwargs)
-        return _RealLoop(*args, **kwargs) if world is None else SimLoop(world, world.current)
+        if world is not None:
+            return SimLoop(world, world.current)
+        global made_outside
+        made_outside += 1
+        return _RealLoop(*args, **kwargs)
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, _RealLoop)
@@ -45,12 +52,23 @@ class SelectorEventLoop(_RealLoop, metaclass=_Chooses):
     """Stand-in for `asyncio.SelectorEventLoop` while a world is entered."""
 
 
+def run_forever(self: asyncio.BaseEventLoop) -> None:
+    """Run a loop, as `asyncio.BaseEventLoop.run_forever` does. In a world it has to be one of that world's."""
+    if active.world() is not None and type(self).__module__.partition(".")[0] == "asyncio":
+        raise active.escape(
+            "an event loop that was made outside of this run",
+            "make it in the run: by asyncio.run, in a fixture of function scope, or in an async one of any scope",
+        )
+    _real_run_forever(self)
+
+
 def _replacements() -> list[tuple[object, str, object]]:
     found: list[tuple[object, str, object]] = [
         (asyncio, "new_event_loop", new_event_loop),
         (events, "new_event_loop", new_event_loop),
         (asyncio, "SelectorEventLoop", SelectorEventLoop),
         (unix_events, "SelectorEventLoop", SelectorEventLoop),
+        (asyncio.BaseEventLoop, "run_forever", run_forever),
     ]
     if hasattr(asyncio, "EventLoop"):  # 3.13
         found += [(asyncio, "EventLoop", SelectorEventLoop), (unix_events, "EventLoop", SelectorEventLoop)]

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from types import FunctionType, ModuleType
 from typing import Any
 
+from simloop.shims import static_types
+
 Replacement = tuple[object, str, object]
 
 
@@ -18,6 +20,17 @@ _KEPT = {"posix", "_io", "_frozen_importlib", "_frozen_importlib_external", "sim
 def builtin(shim: Any) -> Any:
     """Return a shim as a builtin function: taken into a class, it is no method of it."""
     return staticmethod(shim)
+
+
+def _standing(owner: Any, name: str) -> object:
+    return vars(owner)[name] if static_types.is_immutable(owner) else getattr(owner, name)
+
+
+def _put(owner: Any, name: str, value: object) -> None:
+    if static_types.is_immutable(owner):
+        static_types.put(owner, name, value)
+    else:
+        setattr(owner, name, value)
 
 
 class Patch:
@@ -31,7 +44,7 @@ class Patch:
 
     def __init__(self, replacements: Iterable[Replacement]) -> None:
         self._replacements: list[tuple[object, str, object, object]] = [
-            (owner, name, getattr(owner, name), shim) for owner, name, shim in replacements
+            (owner, name, _standing(owner, name), shim) for owner, name, shim in replacements
         ]
         # By identity, since some originals cannot be hashed or compare oddly.
         self._shims: dict[int, tuple[object, object]] = {
@@ -51,7 +64,7 @@ class Patch:
     def apply(self) -> None:
         """Put all replacements in place."""
         for owner, name, _, shim in self._replacements:
-            setattr(owner, name, shim)
+            _put(owner, name, shim)
         self.refresh()
 
     def refresh(self) -> bool:
@@ -62,6 +75,11 @@ class Patch:
         self._replace_references()
         self._modules = len(sys.modules)
         return True
+
+    def forget(self) -> None:
+        """Look through all modules once more, the next time."""
+        self._seen.clear()
+        self._modules = 0
 
     def imported(self, module: ModuleType | None) -> None:
         """Replace references in what was imported just now: in new modules of `sys.modules`, and in `module`, new
@@ -74,7 +92,7 @@ class Patch:
     def restore(self) -> None:
         """Put the originals back."""
         for owner, name, real, _ in self._replacements:
-            setattr(owner, name, real)
+            _put(owner, name, real)
 
     def _replace_references(self) -> None:
         seen = self._seen

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import datetime as _datetime
+import sys
 import time as _time
+import warnings
+from functools import partial
 from typing import Any
 
 from simloop.kernel.clock import SECOND
+from simloop.shims import clock_tools, static_types
+from simloop.shims.clock_tools import travelling
 from simloop.world import active
 
-real_datetime = _datetime.datetime
-real_date = _datetime.date
+# freezegun may have put a class of its own into the module.
+_real_datetime: Any = next(cls for cls in _datetime.datetime.__mro__ if static_types.is_immutable(cls))
+_UTCNOW_DEPRECATED = (
+    "datetime.datetime.utcnow() is deprecated and scheduled for removal in a future version. Use timezone-aware "
+    "objects to represent datetimes in UTC: datetime.datetime.now(datetime.UTC)."
+)
+
 _real_time = _time.time
 _real_time_ns = _time.time_ns
 _real_monotonic = _time.monotonic
@@ -33,12 +43,12 @@ _real_sleep = _time.sleep
 
 def time() -> float:
     world = active.world()
-    return _real_time() if world is None else world.scheduler.clock.wall() / SECOND
+    return _real_time() if world is None or travelling() else world.scheduler.clock.wall() / SECOND
 
 
 def time_ns() -> int:
     world = active.world()
-    return _real_time_ns() if world is None else world.scheduler.clock.wall()
+    return _real_time_ns() if world is None or travelling() else world.scheduler.clock.wall()
 
 
 def monotonic() -> float:
@@ -83,7 +93,7 @@ def thread_time_ns() -> int:
 
 def clock_gettime_ns(clock: int, /) -> int:
     world = active.world()
-    if world is None:
+    if world is None or (clock == _time.CLOCK_REALTIME and travelling()):
         return _real_clock_gettime_ns(clock)
     is_wall = clock in (_time.CLOCK_REALTIME, getattr(_time, "CLOCK_TAI", None))
     return world.scheduler.clock.wall() if is_wall else world.scheduler.clock.read()
@@ -101,12 +111,19 @@ def gmtime(seconds: float | None = None, /) -> _time.struct_time:
     return _real_gmtime(time() if seconds is None else seconds)
 
 
+# These two are not among what time-machine changes.
 def ctime(seconds: float | None = None, /) -> str:
-    return _real_ctime(time() if seconds is None else seconds)
+    world = active.world()
+    if seconds is None and world is not None:
+        seconds = world.scheduler.clock.wall() / SECOND
+    return _real_ctime(seconds)
 
 
-def asctime(moment: Any = None, /) -> str:
-    return _real_asctime(localtime() if moment is None else moment)
+def asctime(*moment: Any) -> str:
+    world = active.world()
+    if not moment and world is not None:
+        moment = (_real_localtime(world.scheduler.clock.wall() / SECOND),)
+    return _real_asctime(*moment)
 
 
 def strftime(format: str, moment: Any = None, /) -> str:
@@ -124,61 +141,52 @@ def sleep(seconds: float, /) -> None:
     world.block(lambda: False, seconds)
 
 
-class _RealInstances(type):
-    """Metaclass that makes the shim class stand for the real one in ``isinstance`` and ``issubclass``: what `now()`
-    returns, and what C code makes, are plain `datetime` objects."""
-
-    def __instancecheck__(cls, instance: Any) -> bool:
-        if cls.__module__ != __name__:
-            return type.__instancecheck__(cls, instance)
-        return isinstance(instance, cls.__mro__[1])
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        if cls.__module__ != __name__:
-            return type.__subclasscheck__(cls, subclass)
-        return issubclass(subclass, cls.__mro__[1])
+# Called with the class first, as `cls.now(tz)` would be: a subclass may have a method of that name of its own.
+_real_now: Any = vars(_real_datetime)["now"]
+_real_fromtimestamp: Any = vars(_real_datetime)["fromtimestamp"]
 
 
-class datetime(real_datetime, metaclass=_RealInstances):
-    """Stand-in for `datetime.datetime` whose clock is the world's; its instances are real ones."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        return real_datetime.__new__(real_datetime if cls is datetime else cls, *args, **kwargs)
-
-    @classmethod
-    def now(cls, tz: _datetime.tzinfo | None = None) -> Any:
-        # fromtimestamp() of 2026 is exact to the microsecond, which is all that a datetime holds.
-        return (real_datetime if cls is datetime else cls).fromtimestamp(time(), tz)
-
-    @classmethod
-    def today(cls) -> Any:
-        return cls.now()
-
-    @classmethod
-    def utcnow(cls) -> Any:
-        return cls.now(_datetime.timezone.utc).replace(tzinfo=None)
+def now(cls: Any, tz: _datetime.tzinfo | None = None) -> Any:
+    world = active.world()
+    if world is None or travelling():
+        return _real_now(cls, tz)
+    # Down to the microsecond, as the original does it. A float holds that exactly until 2242.
+    return _real_fromtimestamp(cls, world.scheduler.clock.wall() // 1_000 / 1_000_000, tz)
 
 
-class date(real_date, metaclass=_RealInstances):
-    """Stand-in for `datetime.date` whose clock is the world's; its instances are real ones."""
+def utcnow(cls: Any) -> Any:
+    if sys.version_info >= (3, 12):
+        # The original would find our line to blame.
+        warnings.warn(_UTCNOW_DEPRECATED, DeprecationWarning, stacklevel=2)
+    moment = now(_real_datetime, _datetime.UTC).replace(tzinfo=None)
+    if cls is _real_datetime:
+        return moment
+    return cls(
+        moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond, None
+    )  # fmt: skip
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        return real_date.__new__(real_date if cls is date else cls, *args, **kwargs)
 
-    @classmethod
-    def today(cls) -> Any:
-        return (real_date if cls is date else cls).fromtimestamp(time())
+def _classmethod(shim: Any, real: Any) -> Any:
+    """Return a shim as a class method that reads as the original does in tracebacks and in `help`."""
+    shim.__qualname__, shim.__doc__ = real.__qualname__, real.__doc__
+    return classmethod(shim)
 
+
+_OF_TIME = {
+    function.__name__: function
+    for function in (
+        time, time_ns, monotonic, monotonic_ns, perf_counter, perf_counter_ns, process_time, process_time_ns,
+        thread_time, thread_time_ns, clock_gettime, clock_gettime_ns, localtime, gmtime, ctime, asctime, strftime,
+        sleep,
+    )
+}  # fmt: skip
+_OF_DATETIME = {"now": partial(now, _real_datetime), "utcnow": partial(utcnow, _real_datetime)}
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
-    *(
-        (_time, function.__name__, function)
-        for function in (
-            time, time_ns, monotonic, monotonic_ns, perf_counter, perf_counter_ns, process_time, process_time_ns,
-            thread_time, thread_time_ns, clock_gettime, clock_gettime_ns, localtime, gmtime, ctime, asctime,
-            strftime, sleep,
-        )
-    ),
-    (_datetime, "datetime", datetime),
-    (_datetime, "date", date),
-]  # fmt: skip
+    *((_time, name, function) for name, function in _OF_TIME.items()),
+    # `today()` asks `time.time`.
+    (_real_datetime, "now", _classmethod(now, _real_now)),
+    (_real_datetime, "utcnow", _classmethod(utcnow, vars(_real_datetime)["utcnow"])),
+]
+#: What time-machine takes for the real clock.
+UNDER_TIME_MACHINE = clock_tools.originals({**_OF_TIME, **_OF_DATETIME})

@@ -11,6 +11,7 @@ from simloop.errors import WorldError
 from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
 from simloop.loop.loop import SimLoop
 from simloop.shims import gc as gc_shim
+from simloop.shims.clock_tools import Rewound
 from simloop.simulation.install import install
 from simloop.simulation.limits import Limits
 from simloop.simulation.userland import USERLANDS
@@ -21,7 +22,7 @@ from simloop.world.world import World
 class WorldContext:
     """Context manager that makes a world and enters it: the shims answer for that world until the block ends."""
 
-    __slots__ = ("_collecting", "_entered", "_strict", "_world")
+    __slots__ = ("_clocks", "_collecting", "_entered", "_strict", "_world")
 
     def __init__(self, choices: Choices, limits: Limits) -> None:
         if active.entered is not None:
@@ -53,6 +54,8 @@ class WorldContext:
         self._collecting = gc.isenabled()
         gc.disable()
         self._entered.__enter__()
+        self._clocks = Rewound()
+        self._clocks.__enter__()
         return self._world
 
     def __exit__(self, kind: object, error: object, trace: object) -> bool:
@@ -73,6 +76,7 @@ class WorldContext:
             try:
                 world.close()
             finally:
+                self._clocks.__exit__()
                 self._entered.__exit__()
                 if self._collecting:
                     gc.enable()

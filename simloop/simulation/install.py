@@ -7,30 +7,42 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from simloop.loop.factory import REPLACEMENTS
-from simloop.shims import SHIMS, importlib, set_order
+from simloop.shims import SHIMS, clock_tools, importlib, set_order
 from simloop.shims.patch import Patch
+from simloop.shims.time import UNDER_TIME_MACHINE
 
 _patch: Patch | None = None
 _installed = False
+#: True once modules were looked through while freezegun hid what they hold.
+_hidden = False
 
 
 def install() -> None:
     """Put the shims in place. They stay: outside of a world each of them goes to the real function, so
     that a run is switched on and off by one assignment (`active.world_entered`)."""
-    global _patch, _installed
-    if _patch is None:
-        for shim in SHIMS:
-            prepare = getattr(shim, "install", None)
-            if prepare is not None:
-                prepare()
-        _patch = Patch([*(entry for shim in SHIMS for entry in shim.REPLACEMENTS), *REPLACEMENTS])
-        importlib.on_import = _imported
-    if not _installed:
-        _installed = True
-        _patch.apply()
-        set_order.refresh()
-    elif _patch.refresh():
-        set_order.refresh()
+    global _hidden, _installed, _patch
+    frozen = clock_tools.frozen()
+    if _patch is not None and _hidden and not frozen:
+        _hidden = False
+        _patch.forget()
+    if _installed and _patch is not None:
+        if not _patch.refresh():
+            return
+    else:
+        with clock_tools.thawed():
+            if _patch is None:
+                for shim in SHIMS:
+                    prepare = getattr(shim, "install", None)
+                    if prepare is not None:
+                        prepare()
+                shims = (entry for shim in SHIMS for entry in shim.REPLACEMENTS)
+                importlib.on_import = _imported
+                _patch = Patch([*shims, *REPLACEMENTS, *UNDER_TIME_MACHINE])
+            _installed = True
+            _patch.apply()
+    _hidden = _hidden or frozen
+    set_order.refresh()
+    clock_tools.refresh()
 
 
 def _imported(module: ModuleType | None) -> None:
@@ -45,7 +57,8 @@ def uninstall() -> None:
     global _installed
     if _patch is not None and _installed:
         _installed = False
-        _patch.restore()
+        with clock_tools.thawed():
+            _patch.restore()
 
 
 @contextlib.contextmanager

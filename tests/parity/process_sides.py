@@ -322,4 +322,7 @@ def outcome(name: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    # Whoever runs the tests may be deaf to these (nohup, a shell's background), and then so would be all children.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(json.dumps({name: outcome(name) for name in CASES}))

@@ -142,7 +142,6 @@ def test_a_deviation_that_is_gone_is_a_warning(pytester: pytest.Pytester, token:
     ("code", "words"),
     [
         ("async def test_other(): pass", "@simloop.replay: token * was not made for test_it.py::test_other"),
-        ("def test_race(): pass", "it is pinned by @simloop.replay, but is no async function"),
     ],
 )
 def test_what_cannot_be_replayed_says_why(pytester: pytest.Pytester, code: str, words: str) -> None:
@@ -152,15 +151,6 @@ def test_what_cannot_be_replayed_says_why(pytester: pytest.Pytester, code: str, 
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([words + "*"])
     assert "pytest_simloop" not in result.stdout.str()
-
-
-def test_another_plugin_that_runs_the_test_is_named(pytester: pytest.Pytester) -> None:
-    pytest.importorskip("pytest_asyncio", reason="the plugin that claims the test")
-    token = encode(Schedule(seed=3), "test_it.py::test_it")
-    pytester.makepyfile(test_it=f"import simloop\n@simloop.replay({token!r})\nasync def test_it(): pass")
-    result = pytester.runpytest("-o", "asyncio_mode=auto")
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["the plugin asyncio runs this test already: pass -p no:asyncio*"])
 
 
 def test_the_function_stays_what_it_is() -> None:

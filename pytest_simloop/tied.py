@@ -1,0 +1,75 @@
+"""Fixtures and sync tests that are tied to an event loop, and so belong into each run's world."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+
+from pytest_simloop import internals
+
+# Names by which plugins call the fixtures that make their loops: pytest-asyncio (before and since 1.0), aiohttp,
+# pytest-tornasync and pytest-tornado.
+_LOOPS = re.compile(r"_\w+_scoped_runner|_?\w*event_loop|loop|io_loop|proactor_loop|selector_loop|uvloop_loop")
+# Fixture definitions of the session that are known to be tied, or not to be.
+_KNOWN = pytest.StashKey[dict[Any, bool]]()
+
+
+def is_tied(definition: Any, item: pytest.Function) -> bool:
+    """Returns True for a fixture that is tied to an event loop: an async one, one that makes a loop, or one that
+    depends on such a fixture."""
+    known = item.session.stash.setdefault(_KNOWN, {})
+    found = known.get(definition)
+    if found is None:
+        known[definition] = False  # a fixture may override the one that it asks for
+        function = definition.func
+        found = (
+            inspect.iscoroutinefunction(function)
+            or inspect.isasyncgenfunction(function)
+            or bool(_LOOPS.fullmatch(definition.argname))
+            or getattr(function, "_force_asyncio_fixture", False)
+            or any(
+                is_tied(needed, item)
+                for name in definition.argnames
+                if (needed := internals.fixture_definition(item, name, below=definition)) is not None
+            )
+        )
+        known[definition] = found
+    return bool(found)
+
+
+def tie(definition: Any, item: pytest.Function) -> None:
+    """Takes note that a fixture is tied to a loop, which nothing has told but its making one."""
+    item.session.stash.setdefault(_KNOWN, {})[definition] = True
+
+
+def is_on_loop(item: pytest.Function) -> bool:
+    """Returns True for a sync test that uses a loop: by a fixture, or by code that starts one."""
+    definitions = (internals.fixture_definition(item, name) for name in item.fixturenames)
+    if any(definition is not None and is_tied(definition, item) for definition in definitions):
+        return True
+    return _starts_loop(item.function)
+
+
+def _starts_loop(function: Any, depth: int = 3) -> bool:
+    """Returns True if the code of a function, or of one that it wraps, runs coroutines by itself, as `asyncio.run`
+    does; and for a sync wrapper of an async function."""
+    code = getattr(function, "__code__", None)
+    if code is None or not depth:
+        return False
+    names = set(code.co_names)
+    if names & {"run_until_complete", "run_forever", "IsolatedAsyncioTestCase"}:
+        return True
+    if "run" in names and names & {"asyncio", "anyio"}:
+        return True
+    held = [function.__dict__.get("__wrapped__")]
+    for cell in function.__closure__ or ():
+        try:
+            held.append(cell.cell_contents)
+        except ValueError:
+            continue
+    return any(
+        inspect.iscoroutinefunction(inner) or _starts_loop(inner, depth - 1) for inner in held if inner is not None
+    )

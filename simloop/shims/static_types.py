@@ -1,0 +1,30 @@
+"""Replacing an attribute of a type that is defined in C, so that the type stays the same object for everybody.
+
+CPython lets nobody assign to such a type (``TypeError: cannot set 'now' attribute of immutable type``), and a subclass
+in its place is another class: for C and Rust code that compares types, for metaclasses, for pickles. What an attribute
+is looked up in is an ordinary dictionary, though, behind the read-only view that ``__dict__`` gives. This module alone
+reaches for it. Seen to work on CPython 3.11, 3.12 and 3.13; `tests/shims/test_time.py` fails where it does not.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+_IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
+
+
+def is_immutable(owner: object) -> bool:
+    """True for a type that refuses to have its attributes set."""
+    return isinstance(owner, type) and bool(owner.__flags__ & _IMMUTABLE)
+
+
+def put(owner: type, name: str, value: Any) -> None:
+    """Make `value` the attribute `name` of `owner`: a descriptor, as ``vars(owner)[name]`` gives it."""
+    # Here, since it takes milliseconds and is for those alone who enter a world.
+    import ctypes
+
+    namespace = gc.get_referents(vars(owner))[0]
+    namespace[name] = value
+    # Types remember what was looked up in them and in their bases; so does the bytecode of the callers.
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))
