@@ -126,7 +126,7 @@ async def failures_that_were_gathered() -> list[Any]:
 async def last_to_touch_a_lock() -> list[Any]:
     heard = listening()
     lock, event, queue = asyncio.Lock(), asyncio.Event(), asyncio.Queue[Thing]()
-    references = []
+    references: list[weakref.ref[Any]] = []
 
     async def touches(queue: asyncio.Queue[Thing]) -> None:
         async with lock:
