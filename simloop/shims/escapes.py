@@ -19,7 +19,7 @@ _SUBPROCESS = "start the process with subprocess or asyncio; or " + _MOCK
 # Audit events (https://docs.python.org/3/library/audit_events.html) of calls that reach the operating
 # system: what to call them, and the remedy.
 AUDITED: dict[str, tuple[str, str]] = {
-    "socket.__new__": ("a real socket", "import socket as a module, or import this library inside the run"),
+    "socket.__new__": ("a socket of a derived class", "only socket.socket itself is simulated yet"),
     "os.system": ("os.system", _SUBPROCESS),
     "os.fork": ("os.fork", _SUBPROCESS),
     "os.forkpty": ("os.forkpty", _SUBPROCESS),

@@ -28,24 +28,16 @@ _MSG_DONTWAIT, _MSG_WAITALL, _MSG_PEEK = int(_socket.MSG_DONTWAIT), int(_socket.
 _TYPE_MASK = ~(_socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
 
 
-class _SocketType(type):
-    """Metaclass that makes `Socket(...)` a simulated socket inside a world and a real one outside, and keeps
-    ``isinstance(sock, socket.socket)`` true for both."""
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if cls is Socket:
-            return (real_socket if active.world() is None else SimSocket)(*args, **kwargs)
-        return super().__call__(*args, **kwargs)
-
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, real_socket) if cls is Socket else super().__instancecheck__(instance)
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, real_socket) if cls is Socket else super().__subclasscheck__(subclass)
+_real_new = real_socket.__new__
 
 
-class Socket(real_socket, metaclass=_SocketType):
-    """Stand-in for `socket.socket` while shims are installed. Subclasses of it are real sockets, and escape."""
+def new(cls: type[_socket.socket], *args: Any, **kwargs: Any) -> Any:
+    """Return a socket object before its `__init__`: a simulated one in a world, where `socket.socket` itself is wanted.
+
+    The class stays the same object, since libraries compare the types of real sockets with it, as trio does. Classes
+    that are derived from it are real sockets, and escape.
+    """
+    return _real_new(SimSocket if cls is real_socket and active.world() is not None else cls)
 
 
 class SimSocket(real_socket):
@@ -235,7 +227,7 @@ class SimSocket(real_socket):
 
     def accept(self) -> tuple[_socket.socket, Any]:
         child: TcpSocket = self._call(self._file.accept, IN)
-        sock = SimSocket.__new__(SimSocket)
+        sock = _real_new(SimSocket)
         sock._adopt(self._world, self._process, child, self._process.open(child))
         sock._proto = self._proto
         # As Lib/socket.py: a fresh socket blocks, unless there is a default timeout.
@@ -429,7 +421,7 @@ def close_fd(fd: int, /) -> None:
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
-    (_socket, "socket", Socket),
+    (real_socket, "__new__", builtin(new)),
     (_socket, "close", builtin(close_fd)),
     (os, "close", builtin(close_fd)),
 ]
