@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _HASH_SEEDS = ("0", "1", "2", "3")
 # The processes of the session, by their PYTHONHASHSEED.
 _REPLAYERS = pytest.StashKey[dict[str | None, Replayer]]()
+# Present once a replay did not end: the suite needs something that only one process may have, such as a port.
+_HANGS = pytest.StashKey[bool]()
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def note_signature(error: BaseException) -> None:
 def confirm(item: Simulated, failure: Failure) -> Confirmation:
     """Returns what fresh processes make of `failure`: one first, and where it does not fail there, others under a few
     fixed PYTHONHASHSEEDs."""
-    if confirming():
+    if confirming() or _HANGS in item.config.stash:
         return UNKNOWN
     wanted = str(signature_of(failure.exception))
     first = _replay(item, failure.token, None)
@@ -79,6 +81,8 @@ def _replay(item: Simulated, token: str, hash_seed: str | None) -> str | None:
             status = _replayer(config, hash_seed).replay(node, token, file)
         except OSError:  # no process can be started
             return None
+        if status is not None and status < 0:
+            config.stash[_HANGS] = True
         if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return None
         return file.read_text() if file.exists() else ""

@@ -25,7 +25,7 @@ SIGNATURE_FILE = "SIMLOOP_SIGNATURE_FILE"
 # Name of the one that makes pytest such a process: the number of its socket.
 _SOCKET = "SIMLOOP_REPLAYER_SOCKET"
 #: Seconds that a replay may take, its imports included.
-PATIENCE = 120.0
+PATIENCE = 30.0
 # And more than that the process needs when it starts, or something is wrong with it.
 _START = 60.0
 
@@ -61,7 +61,8 @@ class Replayer:
             theirs.close()
 
     def replay(self, node: str, token: str, signature_file: Path) -> int | None:
-        """Runs one test under one schedule. Returns pytest's exit status; None if it cannot be told."""
+        """Runs one test under one schedule. Returns pytest's exit status: negative if it did not end, None if it cannot
+        be told."""
         try:
             self._socket.sendall(json.dumps([node, token, str(signature_file)]).encode() + b"\n")
             answer = self._socket.recv(16)

@@ -18,7 +18,7 @@ from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import decode
-from simloop.errors import StoreWarning
+from simloop.errors import StoreWarning, limit_met
 from simloop.explore.campaign import Campaign
 from simloop.explore.plugins import Hooks, PluginManager
 from simloop.explore.result import Failure, Report
@@ -131,9 +131,9 @@ class Trial:
 
     def confirmation(self, failure: Failure) -> Confirmation:
         """Returns the verdict of a fresh process on a failure; while somebody debugs, none is started behind his
-        back."""
+        back. A limit of the simulation needs none, as it is no failure of the program."""
         config = self.item.config
-        asked = for_session(config, "confirm") and not config.option.usepdb
+        asked = for_session(config, "confirm") and not config.option.usepdb and not limit_met(failure.exception)
         return confirm(self.item, failure) if asked else UNKNOWN
 
     def described(self, report: Report, failure: Failure, confirmation: Confirmation, saved_at: str | None) -> str:

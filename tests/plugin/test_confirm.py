@@ -121,3 +121,33 @@ def wait_for_end(pid: int) -> None:
         return
     assert select.select([descriptor], [], [], 30)[0]
     os.close(descriptor)
+
+
+def test_a_replay_that_does_not_end_is_the_last_one(pytester: pytest.Pytester) -> None:
+    """As where a fixture waits for a port that the session itself has."""
+    pytester.makeconftest(NOTES + "    import pytest_simloop.replayer\n    pytest_simloop.replayer.PATIENCE = 0.5\n")
+    pytester.makepyfile(
+        test_it=RACES.replace("import asyncio, os, pytest", "import asyncio, os, pytest, signal")
+        + """
+    @pytest.fixture(scope="session", autouse=True)
+    def port():
+        while "SIMLOOP_SIGNATURE_FILE" in os.environ:
+            signal.pause()
+"""
+    )
+    result = pytester.runpytest_subprocess("--sim")
+    result.assert_outcomes(failed=6)
+    assert "in a fresh process" not in result.stdout.str()
+    assert len(noted(pytester, "replayed.txt")) == 1
+
+
+def test_a_limit_of_the_simulation_is_not_replayed(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(NOTES)
+    pytester.makepyfile(
+        "import socket\nasync def test_it(sim): socket.socket(socket.AF_UNIX)",
+    )
+    result = pytester.runpytest_subprocess("--sim")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["this is a limit of the simulation*"])
+    assert "in a fresh process" not in result.stdout.str()
+    assert len(noted(pytester, "imported.txt")) == 1
