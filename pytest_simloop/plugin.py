@@ -127,15 +127,16 @@ def _is_left_alone(function: pytest.Function) -> bool:
 
 
 def _simulated_case(function: pytest.Function) -> pytest.Function:
-    """Returns a simulated item for a method of a test case that brings its own loop; any other as it is."""
-    cls = function.parent.obj  # type: ignore[union-attr]
-    if (
-        not (_wants_simulation(function) or _pinned(function))
-        or not issubclass(cls, unittest.IsolatedAsyncioTestCase)
-        or _is_left_alone(function)
-    ):
+    """Returns a simulated item for a method of a test case that brings its own loop, or starts one itself; any other as
+    it is."""
+    if not (_wants_simulation(function) or _pinned(function)) or _is_left_alone(function):
         return function
     from pytest_simloop.testcase import SimTestCase
+    from pytest_simloop.tied import starts_loop
+
+    cls = function.parent.obj  # type: ignore[union-attr]
+    if not (issubclass(cls, unittest.IsolatedAsyncioTestCase) or starts_loop(function.function)):
+        return function
 
     item = SimTestCase.of(function)
     _assign_pins([item])

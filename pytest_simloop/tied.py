@@ -50,10 +50,10 @@ def is_on_loop(item: pytest.Function) -> bool:
     definitions = (internals.fixture_definition(item, name) for name in item.fixturenames)
     if any(definition is not None and is_tied(definition, item) for definition in definitions):
         return True
-    return _starts_loop(item.function)
+    return starts_loop(item.function)
 
 
-def _starts_loop(function: Any, depth: int = 3) -> bool:
+def starts_loop(function: Any, depth: int = 3) -> bool:
     """Returns True if the code of a function, or of one that it wraps, runs coroutines by itself, as `asyncio.run`
     does; and for a sync wrapper of an async function."""
     code = getattr(function, "__code__", None)
@@ -71,5 +71,5 @@ def _starts_loop(function: Any, depth: int = 3) -> bool:
         except ValueError:
             continue
     return any(
-        inspect.iscoroutinefunction(inner) or _starts_loop(inner, depth - 1) for inner in held if inner is not None
+        inspect.iscoroutinefunction(inner) or starts_loop(inner, depth - 1) for inner in held if inner is not None
     )

@@ -4,8 +4,6 @@ real environment could choose.
 PYTEST_DONT_REWRITE
 """
 
-from importlib.metadata import version
-
 from simloop.errors import (
     BlockingCallError,
     BlockingCallWarning,
@@ -41,7 +39,7 @@ from simloop.simulation.programs import SimProcess, SimProgram
 from simloop.simulation.run import run, world
 
 #: Version of the distribution, as in ``pip show pytest-simloop``.
-__version__ = version("pytest-simloop")
+__version__: str
 
 __all__ = [
     "BlockingCallError",
@@ -83,3 +81,12 @@ __all__ = [
     "run",
     "world",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Only when it is asked for: this takes as long as a quarter of all other imports.
+    from importlib.metadata import version
+
+    return version("pytest-simloop")

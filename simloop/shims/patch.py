@@ -106,18 +106,19 @@ class Patch:
     def _replace_references_in(self, name: str, module: ModuleType) -> None:
         if name.partition(".")[0] in _KEPT:
             return
-        shims = self._shims
+        shims, named = self._shims, self._named
         namespace = vars(module)
+        owns = name in self._owners
         for key, value in list(namespace.items()):
-            if (name, key) in self._named or (name in self._owners and isinstance(value, type)):
-                continue
             found = shims.get(id(value))
             if found is not None and found[0] is value:
-                namespace[key] = found[1]
-            elif isinstance(value, type) and value.__module__ == name:
+                if (name, key) not in named and not (owns and isinstance(value, type)):
+                    namespace[key] = found[1]
+            elif type(value) is FunctionType:
+                if value.__closure__ and (name, key) not in named:
+                    self._replace_enclosed(value)
+            elif isinstance(value, type) and not owns and value.__module__ == name:
                 self._replace_attributes(value)
-            elif type(value) is FunctionType and value.__closure__:
-                self._replace_enclosed(value)
 
     def _replace_enclosed(self, function: FunctionType) -> None:
         """Replace references in the closure of a function, and of the functions that it encloses."""

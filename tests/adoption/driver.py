@@ -72,8 +72,6 @@ class Suite:
     plugins: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
-    #: Whether any of its tests are simulated.
-    simulates: bool = True
 
 
 @dataclass(frozen=True)

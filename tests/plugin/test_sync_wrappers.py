@@ -82,3 +82,37 @@ def test_async_functions_are_simulated_in_whatever_dress(pytester: pytest.Pytest
     result = pytester.runpytest("--sim", "-v")
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines([f"*{name} PASSED (1 run*" for name in ("partial", "wrapped", "method", "static")])
+
+
+def test_methods_of_unittest_that_start_a_loop_are_simulated(pytester: pytest.Pytester) -> None:
+    """As tenacity's own suite has them."""
+    pytester.makepyfile(
+        """
+        import asyncio, functools, time, unittest
+
+        def in_loop(f):
+            @functools.wraps(f)
+            def wrapper(*args, **kwargs):
+                return asyncio.run(f(*args, **kwargs))
+            return wrapper
+
+        class Test(unittest.TestCase):
+            def setUp(self):
+                self.began = time.monotonic()
+
+            @in_loop
+            async def test_passes(self):
+                await asyncio.sleep(3600)
+                assert time.monotonic() - self.began >= 3600
+
+            @in_loop
+            async def test_fails(self):
+                self.assertEqual(1, 2)
+
+            def test_sync(self):
+                pass
+        """
+    )
+    result = pytester.runpytest("--sim", "--sim-no-confirm")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["simloop: 2 simulated, left alone: 1 sync", "E * AssertionError: 1 != 2"])
