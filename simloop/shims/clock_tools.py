@@ -101,6 +101,9 @@ class Rewound:
     __slots__ = ("_before",)
 
     def __enter__(self) -> None:
+        self._before: list[tuple[Any, dict[str, Any]]] = []
+        if _FREEZEGUN not in sys.modules and _TIME_MACHINE not in sys.modules:
+            return
         api: Any = sys.modules.get(_FREEZEGUN)
         machine = sys.modules.get(_TIME_MACHINE)
         clocks = [*getattr(api, "freeze_factories", ()), *getattr(machine, "traveller_stack", ())]
