@@ -18,6 +18,7 @@ import pytest
 
 from pytest_simloop import internals
 from pytest_simloop.item import SimulatedItem
+from pytest_simloop.tied import is_asyncio
 from simloop.world.world import World
 
 
@@ -33,7 +34,7 @@ class ForeignItem(SimulatedItem):
         self.prepare()
         self.make_wide_fixtures()
         backend = self._request.getfixturevalue("anyio_backend") if "anyio_backend" in self.fixturenames else "asyncio"
-        self.on_asyncio = (backend if isinstance(backend, str) else backend[0]) == "asyncio"
+        self.on_asyncio = is_asyncio(backend)
         if not self.on_asyncio:
             super(SimulatedItem, self).setup()
 

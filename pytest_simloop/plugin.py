@@ -118,12 +118,14 @@ def _simulated(function: pytest.Function) -> pytest.Function:
 
 
 def _is_left_alone(function: pytest.Function) -> bool:
-    """Returns True for a test with ``@pytest.mark.simloop(False)``, and for one that is known to run on trio."""
+    """Returns True for a test with ``@pytest.mark.simloop(False)``, and for one that is known not to run on asyncio."""
     mark = function.get_closest_marker("simloop")
     if mark is not None and mark.args == (False,):
         return True
+    from pytest_simloop.tied import is_asyncio
+
     backend = getattr(getattr(function, "callspec", None), "params", {}).get("anyio_backend", "asyncio")
-    return (backend if isinstance(backend, str) else backend[0]) == "trio" or _claims(function, "trio")
+    return not is_asyncio(backend) or _claims(function, "trio")
 
 
 def _simulated_case(function: pytest.Function) -> pytest.Function:

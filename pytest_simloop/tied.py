@@ -17,6 +17,11 @@ _LOOPS = re.compile(r"_\w+_scoped_runner|_?\w*event_loop|loop|io_loop|proactor_l
 _KNOWN = pytest.StashKey[dict[Any, bool]]()
 
 
+def is_asyncio(backend: Any) -> bool:
+    """Returns True for a value of anyio's fixture `anyio_backend` that means asyncio: a name, alone or with options."""
+    return bool((backend if isinstance(backend, str) else backend[0]) == "asyncio")
+
+
 def is_tied(definition: Any, item: pytest.Function) -> bool:
     """Returns True for a fixture that is tied to an event loop: an async one, one that makes a loop, or one that
     depends on such a fixture."""

@@ -102,10 +102,10 @@ class Rewound:
 
     def __enter__(self) -> None:
         self._before: list[tuple[Any, dict[str, Any]]] = []
-        if _FREEZEGUN not in sys.modules and _TIME_MACHINE not in sys.modules:
-            return
         api: Any = sys.modules.get(_FREEZEGUN)
         machine = sys.modules.get(_TIME_MACHINE)
+        if api is None and machine is None:
+            return
         clocks = [*getattr(api, "freeze_factories", ()), *getattr(machine, "traveller_stack", ())]
         self._before = [(clock, dict(vars(clock))) for clock in clocks]
         for clock in clocks:

@@ -27,7 +27,7 @@ SUITE_SECONDS = 900
 #: Plugins that are installed beside these suites, by the names under which pytest can leave them out.
 PLUGINS = (
     "asyncio", "anyio", "aiohttp", "tornado", "timeout", "pytest_mock", "rerunfailures", "randomly", "pytest_cov",
-    "benchmark", "xdist",
+    "benchmark",
 )  # fmt: skip
 
 

@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from driver import PLUGINS
 
-#: All plugins that claim or change tests here; a session has those that its suite has.
-PLUGINS = (
-    "asyncio",
-    "anyio",
-    "aiohttp",
-    "tornado",
-    "timeout",
-    "pytest_mock",
-    "rerunfailures",
-    "randomly",
-    "pytest_cov",
-)
 CHECK = """
 import asyncio, pytest, time
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import pytest
 
+LOOPS = """
+import asyncio, functools
+
+def in_loop(f):
+    @functools.wraps(f)
+    def wrapper(*args, **kwargs):
+        return asyncio.run(f(*args, **kwargs))
+    return wrapper
+"""
+
 
 def test_a_plain_function_around_an_async_one_is_called_as_it_stands(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(loops=LOOPS)
     pytester.makepyfile(
         """
         import asyncio, functools
-
-        def in_loop(f):
-            @functools.wraps(f)
-            def wrapper(*args, **kwargs):
-                return asyncio.run(f(*args, **kwargs))
-            return wrapper
+        from loops import in_loop
 
         def drive(f):
             @functools.wraps(f)
@@ -86,15 +92,11 @@ def test_async_functions_are_simulated_in_whatever_dress(pytester: pytest.Pytest
 
 def test_methods_of_unittest_that_start_a_loop_are_simulated(pytester: pytest.Pytester) -> None:
     """As tenacity's own suite has them."""
+    pytester.makepyfile(loops=LOOPS)
     pytester.makepyfile(
         """
-        import asyncio, functools, time, unittest
-
-        def in_loop(f):
-            @functools.wraps(f)
-            def wrapper(*args, **kwargs):
-                return asyncio.run(f(*args, **kwargs))
-            return wrapper
+        import asyncio, time, unittest
+        from loops import in_loop
 
         class Test(unittest.TestCase):
             def setUp(self):
