@@ -136,7 +136,6 @@ def _verdicts_py(*arguments: str) -> subprocess.CompletedProcess[str]:
         )  # fmt: skip
 
 
-@functools.cache
 def both(module: str) -> tuple[Verdicts, Verdicts]:
     """The verdicts on a module, stock and simulated."""
     hanging = [name for name in names(module) if any(exempt.hangs and exempt.covers(name) for exempt in exempts())]
