@@ -94,27 +94,30 @@ def refresh() -> None:
         api._GLOBAL_MODULES_CACHE.clear()
 
 
+def rewound() -> Rewound | None:
+    """Let clocks that were frozen or sent travelling outside of the world begin anew, in virtual time. Returns what
+    puts them back; None where no such tool is imported."""
+    return Rewound() if _FREEZEGUN in sys.modules or _TIME_MACHINE in sys.modules else None
+
+
 class Rewound:
-    """Context manager in which a clock that was frozen or sent travelling outside of the world begins anew, in virtual
-    time. It then goes on as if the block had not been."""
+    """Clocks of freezegun and time-machine that have begun anew, with what they were before."""
 
     __slots__ = ("_before",)
 
-    def __enter__(self) -> None:
-        self._before: list[tuple[Any, dict[str, Any]]] = []
+    def __init__(self) -> None:
         api: Any = sys.modules.get(_FREEZEGUN)
         machine = sys.modules.get(_TIME_MACHINE)
-        if api is None and machine is None:
-            return
         clocks = [*getattr(api, "freeze_factories", ()), *getattr(machine, "traveller_stack", ())]
-        self._before = [(clock, dict(vars(clock))) for clock in clocks]
+        self._before: list[tuple[Any, dict[str, Any]]] = [(clock, dict(vars(clock))) for clock in clocks]
         for clock in clocks:
             if hasattr(clock, "start"):  # a ticking one of freezegun
                 clock.start = api.real_datetime.now()
             elif hasattr(clock, "_requested"):  # one of time-machine: the first look is the destination
                 clock._requested = False
 
-    def __exit__(self, *_: object) -> None:
+    def put_back(self) -> None:
+        """Let the clocks go on as if the run had not been."""
         for clock, attributes in self._before:
             vars(clock).clear()
             vars(clock).update(attributes)

@@ -109,13 +109,19 @@ def _waits_for_child(function: Any) -> bool:
 def thread_number() -> int:
     """Return the number in the name of a new thread: each run counts from one, as a new process does."""
     world = active.world()
-    return _real_thread_number() if world is None else next(world.thread_numbers)
+    if world is None:
+        return _real_thread_number()
+    world.threads_named += 1
+    return world.threads_named
 
 
 def executor_number(self: ThreadPoolExecutor) -> int:
     """Return the number in the names of a new executor's threads: each run counts from zero, as a new process does."""
     world = active.world()
-    return _real_executor_number() if world is None else next(world.executor_numbers)
+    if world is None:
+        return _real_executor_number()
+    world.executors_named += 1
+    return world.executors_named - 1
 
 
 def join(self: threading.Thread, timeout: float | None = None) -> None:

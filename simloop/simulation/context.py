@@ -10,8 +10,8 @@ from simloop.choices.choices import Choices
 from simloop.errors import WorldError
 from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
 from simloop.loop.loop import SimLoop
+from simloop.shims import clock_tools
 from simloop.shims import gc as gc_shim
-from simloop.shims.clock_tools import Rewound
 from simloop.simulation.install import install
 from simloop.simulation.limits import Limits
 from simloop.simulation.userland import USERLANDS
@@ -22,7 +22,7 @@ from simloop.world.world import World
 class WorldContext:
     """Context manager that makes a world and enters it: the shims answer for that world until the block ends."""
 
-    __slots__ = ("_clocks", "_collecting", "_entered", "_strict", "_world")
+    __slots__ = ("_clocks", "_collecting", "_strict", "_world")
 
     def __init__(self, choices: Choices, limits: Limits) -> None:
         if active.entered is not None:
@@ -44,7 +44,6 @@ class WorldContext:
             own_threads=limits.threads,
             cancel_own=limits.cancel,
         )
-        self._entered = active.world_entered(self._world)
         self._strict = limits.strict_programs
 
     def __enter__(self) -> World:
@@ -53,17 +52,18 @@ class WorldContext:
             gc_shim.collect_leftovers()
         self._collecting = gc.isenabled()
         gc.disable()
-        self._entered.__enter__()
-        self._clocks = Rewound()
-        self._clocks.__enter__()
+        # Outside of any other world, as `__init__` has seen. Short runs show what each call here costs.
+        active.entered = self._world
+        self._clocks = clock_tools.rewound()
         return self._world
 
     def __exit__(self, kind: object, error: object, trace: object) -> bool:
         world = self._world
         try:
-            if error is None and len(world.processes) > 1:
-                report_children(world)
-            _discard_processes(world)
+            if len(world.processes) > 1 or not world.root.alive:
+                if error is None:
+                    report_children(world)
+                _discard_processes(world)
             if world.scheduler.loops:
                 if error is None:
                     for loop in _loops(world):
@@ -76,8 +76,9 @@ class WorldContext:
             try:
                 world.close()
             finally:
-                self._clocks.__exit__()
-                self._entered.__exit__()
+                if self._clocks is not None:
+                    self._clocks.put_back()
+                active.entered = None
                 if self._collecting:
                     gc.enable()
         if error is None and world.escape is not None:

@@ -21,8 +21,7 @@ def install() -> None:
     """Put the shims in place. They stay: outside of a world each of them goes to the real function, so
     that a run is switched on and off by one assignment (`active.world_entered`)."""
     global _hidden, _installed, _patch
-    frozen = clock_tools.frozen()
-    if _patch is not None and _hidden and not frozen:
+    if _patch is not None and _hidden and not clock_tools.frozen():
         _hidden = False
         _patch.forget()
     if _installed and _patch is not None:
@@ -40,7 +39,7 @@ def install() -> None:
                 _patch = Patch([*shims, *REPLACEMENTS, *UNDER_TIME_MACHINE])
             _installed = True
             _patch.apply()
-    _hidden = _hidden or frozen
+    _hidden = _hidden or clock_tools.frozen()
     set_order.refresh()
     clock_tools.refresh()
 

@@ -53,9 +53,11 @@ _DEFAULT_LIMITS = Limits()
 
 
 def make_limits(options: dict[str, Any]) -> Limits:
+    if not options:
+        return _DEFAULT_LIMITS
     unknown = set(options) - set(Limits.__dataclass_fields__)
     if unknown:
         raise ConfigurationError(
             f"unknown option {sorted(unknown)[0]!r}: use one of {', '.join(Limits.__dataclass_fields__)}"
         )
-    return Limits(**options) if options else _DEFAULT_LIMITS
+    return Limits(**options)

@@ -11,7 +11,7 @@ from simloop.sources import call_site
 if TYPE_CHECKING:
     from simloop.world.world import World
 
-#: The world that is entered, if any. Only `world_entered` assigns it.
+#: The world that is entered, if any. Only `world_entered` and the context of a run assign it.
 entered: World | None = None
 
 

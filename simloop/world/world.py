@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import itertools
 import re
 import signal as _signal  # constants only
 from collections.abc import Callable
@@ -44,8 +43,8 @@ class World:
 
     __slots__ = (
         "_lower", "_programs", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape",
-        "executor_numbers", "max_steps", "network", "observer", "own_threads", "processes", "profile", "reaching_out",
-        "root", "scheduler", "steps", "thread_numbers", "threads", "userland",
+        "executors_named", "max_steps", "network", "observer", "own_threads", "processes", "profile", "reaching_out",
+        "root", "scheduler", "steps", "threads", "threads_named", "userland",
     )  # fmt: skip
 
     def __init__(
@@ -85,8 +84,8 @@ class World:
         self._random: Random | None = None
         self._lower: LowerLayer | None = None
         self._workers: dict[int, tuple[object, Workers]] = {}
-        #: In the names that Python gives to threads and to those of executors.
-        self.thread_numbers, self.executor_numbers = itertools.count(1), itertools.count()
+        #: So many threads and executors have been given a name that counts them.
+        self.threads_named = self.executors_named = 0
         #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
         self.escape: SimulationError | None = None
 
