@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sizes import examples
 
 import simloop
 
@@ -46,6 +47,7 @@ def test_each_mistake_is_found_and_shrunk(example: Any, mistake: str, seed: int)
 
 @pytest.mark.parametrize(("profile", "runs"), [("posix", 10_000), ("ext4-ordered", 1_000)])
 def test_the_store_survives(example: Any, profile: str, runs: int) -> None:
+    runs = examples(runs)
     report = simloop.explore(main_of(example, example.Store, profile), runs=runs, seed=1)
     assert report.failure is None, report.failure.describe()
     # Each run has a crash: the test itself makes one where the environment has made none.

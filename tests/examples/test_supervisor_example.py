@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sizes import examples
 
 import simloop
 
@@ -43,9 +44,10 @@ def test_each_mistake_is_found_and_shrunk(example: Any, mistake: str, seed: int)
 
 
 def test_the_supervisor_passes(example: Any) -> None:
-    report = simloop.explore(main_of(example, example.Supervisor), runs=1_000, seed=1)
+    runs = examples(1_000)
+    report = simloop.explore(main_of(example, example.Supervisor), runs=runs, seed=1)
     assert report.failure is None, report.failure.describe()
-    assert report.runs == 1_000
+    assert report.runs == runs
 
 
 def test_the_report_tells_the_mistake(tmp_path: Path) -> None:
