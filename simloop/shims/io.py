@@ -17,7 +17,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.errors import WorldError
 from simloop.kernel.errors import fail
@@ -31,7 +31,9 @@ from simloop.shims.os.paths import open as open_path
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import read_unless_empty, write_unless_full
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 real_open = io.open
 real_FileIO = io.FileIO
@@ -329,6 +331,10 @@ SimFileIO.__module__ = "_io"
 class SubclassedFileIO(_pyio.FileIO):  # type: ignore[misc]
     """Base of classes that say ``class Mine(io.FileIO)``: Python's own `FileIO` in Python, which does everything by
     functions of `os`, and so is at home inside of a world and outside."""
+
+    def _checkClosed(self, msg: str | None = None) -> None:
+        # The words of err_closed() in Modules/_io/fileio.c, where Lib/_pyio.py has a full stop.
+        super()._checkClosed(msg or "I/O operation on closed file")
 
 
 class _FileIOType(type(real_FileIO)):  # type: ignore[misc]
