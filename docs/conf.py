@@ -1,6 +1,12 @@
 """Sphinx configuration of the documentation site: `tox -e docs` builds it strictly, into `docs/_build/html`."""
 
+import ast
+import importlib
+import inspect
+import pkgutil
 from importlib.metadata import version as _version
+
+import simloop
 
 project = "simloop"
 author = "The simloop developers"
@@ -37,3 +43,15 @@ html_theme_options = {
 }
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
+
+
+def _import_for_types(module):
+    """Do the imports that `module` makes for type checkers alone: signatures in the reference need them."""
+    for statement in ast.parse(inspect.getsource(module)).body:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            exec(compile(ast.Module(statement.body, []), module.__file__, "exec"), vars(module))
+
+
+for _module in pkgutil.walk_packages(simloop.__path__, "simloop."):
+    if not _module.name.endswith("__main__"):
+        _import_for_types(importlib.import_module(_module.name))

@@ -11,14 +11,16 @@ import os
 import pdb
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_simloop import fixture_worlds
 from simloop.kernel.clock import Clock
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 
 class Breakpoints:

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_simloop.environment import SIGNATURE_FILE, confirming
 from pytest_simloop.options import repeated_options
-from pytest_simloop.replayer import SIGNATURE_FILE, Replayer
 from simloop.explore.signature import signature_of
 
 if TYPE_CHECKING:
+    from pytest_simloop.replayer import Replayer
     from pytest_simloop.simulated import Simulated
     from simloop.explore.result import Failure
 
 _HASH_SEEDS = ("0", "1", "2", "3")
 # The processes of the session, by their PYTHONHASHSEED.
-_REPLAYERS = pytest.StashKey[dict[str | None, Replayer]]()
+_REPLAYERS = pytest.StashKey["dict[str | None, Replayer]"]()
 # Present once a replay did not end: the suite needs something that only one process may have, such as a port.
 _HANGS = pytest.StashKey[bool]()
 
@@ -40,11 +41,6 @@ class Confirmation:
 SAME = Confirmation("same")
 NEVER = Confirmation("never")
 UNKNOWN = Confirmation("unknown")
-
-
-def confirming() -> bool:
-    """Returns True in a process that only replays a failure of another one: nobody sits in front of it."""
-    return SIGNATURE_FILE in os.environ
 
 
 def note_signature(error: BaseException) -> None:
@@ -110,6 +106,8 @@ def _replayer(config: pytest.Config, hash_seed: str | None) -> Replayer:
     """Returns the session's process for that PYTHONHASHSEED, which lasts until pytest ends, in whatever way."""
     replayers = config.stash.setdefault(_REPLAYERS, {})
     if hash_seed not in replayers:
+        from pytest_simloop.replayer import Replayer
+
         replayers[hash_seed] = replayer = Replayer(_arguments(config), config.invocation_params.dir, hash_seed)
         config.add_cleanup(replayer.close)
     return replayers[hash_seed]

@@ -16,7 +16,7 @@ import os
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Hashable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 from hypothesis import HealthCheck, Phase
@@ -27,14 +27,16 @@ import simloop
 from pytest_simloop import internals
 from pytest_simloop.confirm import NEVER, UNKNOWN
 from pytest_simloop.item import SimFunction
-from pytest_simloop.trial import Trial
 from simloop.choices.choices import Choices
-from simloop.choices.schedule import Schedule
 from simloop.errors import ReplayDriftWarning, SimulationError
-from simloop.explore.result import Failure, Report
-from simloop.simulation.run import Outcome
 from simloop.world import active
-from simloop.world.observer import Observer
+
+if TYPE_CHECKING:
+    from pytest_simloop.trial import Trial
+    from simloop.choices.schedule import Schedule
+    from simloop.explore.result import Failure, Report
+    from simloop.simulation.run import Outcome
+    from simloop.world.observer import Observer
 
 #: An example gets this part of the runs that a test without examples gets.
 SHARE = 10

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_simloop import internals
 from pytest_simloop.item import SimulatedItem
 from pytest_simloop.tied import is_asyncio
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 
 class ForeignItem(SimulatedItem):

@@ -9,20 +9,18 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.outcomes import XFailed
 
 from pytest_simloop import internals
 from pytest_simloop.breakpoints import Breakpoints, note_time
-from pytest_simloop.confirm import confirming
+from pytest_simloop.environment import confirming
 from pytest_simloop.settings import Settings, settings_of, test_name
 from pytest_simloop.tied import is_tied, tie
 from pytest_simloop.trial import Trial
-from simloop.choices.choices import Choices
 from simloop.errors import SimulationError
-from simloop.explore.result import Report
 from simloop.loop import factory
 from simloop.loop.cleanup import report_leftovers
 from simloop.loop.loop import SimLoop
@@ -31,8 +29,12 @@ from simloop.simulation.context import WorldContext
 from simloop.simulation.handle import Sim
 from simloop.simulation.install import install
 from simloop.simulation.run import Outcome
-from simloop.world.observer import Observer
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
+    from simloop.explore.result import Report
+    from simloop.world.observer import Observer
+    from simloop.world.world import World
 
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.
 _VERDICTS = (pytest.skip.Exception, pytest.exit.Exception, XFailed, KeyboardInterrupt)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_simloop import fixture_worlds, internals, replayer
+from pytest_simloop import fixture_worlds, internals
 from pytest_simloop.blocking import BlockingCalls
+from pytest_simloop.environment import is_replayer
 from pytest_simloop.options import KEYWORDS, add_options, check_options, for_session
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    if replayer.is_replayer():
-        import pytest_simloop.item  # noqa: F401  # what every replay needs
+    if is_replayer():
+        from pytest_simloop import item, replayer, sections  # noqa: F401  # what every replay needs
 
         replayer.serve(config)
 
@@ -94,17 +95,16 @@ def _simulated(function: pytest.Function) -> pytest.Function:
         return function
     if _is_left_alone(function):
         return function
-    from pytest_simloop.foreign import simulate_as_is
     from pytest_simloop.tied import is_on_loop
 
     handle = getattr(function.function, "hypothesis", None)
     test = function.function if handle is None else handle.inner_test
     if not inspect.iscoroutinefunction(test):
         if marked or pinned or is_on_loop(function):
-            return simulate_as_is(function, once=not (marked or pinned))
+            return _as_it_is(function, once=not (marked or pinned))
         return function
     if _is_claimed(function):
-        return simulate_as_is(function)
+        return _as_it_is(function)
     if handle is not None:
         if sys.modules["hypothesis"].__version_info__ < internals.HYPOTHESIS_MIN:
             needed = ".".join(map(str, internals.HYPOTHESIS_MIN))
@@ -115,6 +115,12 @@ def _simulated(function: pytest.Function) -> pytest.Function:
     from pytest_simloop.item import SimFunction
 
     return SimFunction.of(function)
+
+
+def _as_it_is(function: pytest.Function, *, once: bool = False) -> pytest.Function:
+    from pytest_simloop.foreign import simulate_as_is
+
+    return simulate_as_is(function, once=once)
 
 
 def _is_left_alone(function: pytest.Function) -> bool:
@@ -133,12 +139,12 @@ def _simulated_case(function: pytest.Function) -> pytest.Function:
     it is."""
     if not (_wants_simulation(function) or _pinned(function)) or _is_left_alone(function):
         return function
-    from pytest_simloop.testcase import SimTestCase
     from pytest_simloop.tied import starts_loop
 
     cls = function.parent.obj  # type: ignore[union-attr]
     if not (issubclass(cls, unittest.IsolatedAsyncioTestCase) or starts_loop(function.function)):
         return function
+    from pytest_simloop.testcase import SimTestCase
 
     item = SimTestCase.of(function)
     _assign_pins([item])

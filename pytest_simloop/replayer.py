@@ -20,10 +20,8 @@ from pathlib import Path
 
 import pytest
 
-#: Name of the environment variable that says into which file a replay writes how it failed.
-SIGNATURE_FILE = "SIMLOOP_SIGNATURE_FILE"
-# Name of the one that makes pytest such a process: the number of its socket.
-_SOCKET = "SIMLOOP_REPLAYER_SOCKET"
+from pytest_simloop.environment import REPLAYER_SOCKET, SIGNATURE_FILE
+
 #: Seconds that a replay may take, its imports included.
 PATIENCE = 30.0
 # And more than that the process needs when it starts, or something is wrong with it.
@@ -42,7 +40,7 @@ class Replayer:
             environment["PYTHONHASHSEED"] = hash_seed
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(PATIENCE + _START)
-        environment[_SOCKET] = str(theirs.fileno())
+        environment[REPLAYER_SOCKET] = str(theirs.fileno())
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", *arguments],
@@ -80,14 +78,9 @@ class Replayer:
             self._process.wait()
 
 
-def is_replayer() -> bool:
-    """Returns True in such a process, before it has begun to `serve`."""
-    return _SOCKET in os.environ
-
-
 def serve(config: pytest.Config) -> None:
     """Main loop of such a process: returns in a fork for each request, and never in the process itself."""
-    descriptor = os.environ.pop(_SOCKET)
+    descriptor = os.environ.pop(REPLAYER_SOCKET)
     with socket.socket(fileno=int(descriptor)) as requests, requests.makefile() as lines:
         for request in lines:
             node, token, signature_file = json.loads(request)

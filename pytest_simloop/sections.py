@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pytest_simloop.confirm import NEVER, SAME, Confirmation
 from pytest_simloop.options import repeated_options
-from simloop.choices.schedule import Schedule
 from simloop.report.text import Line, command, failure_text, paragraph
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_simloop.settings import Settings
     from pytest_simloop.simulated import Simulated
+    from simloop.choices.schedule import Schedule
     from simloop.explore.result import Failure, Report
     from simloop.report.explanation import Explanation
 

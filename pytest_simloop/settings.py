@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_simloop.options import KEYWORDS, given_settings, ini_settings
-from pytest_simloop.simulated import Simulated
 from simloop.choices.choices import check_seed
 from simloop.choices.tokens import decode
 from simloop.errors import SimulationError
-from simloop.explore.campaign import DEFAULT_RUNS, check_runs, check_shrink_runs
-from simloop.explore.shrink import DEFAULT_BUDGET
+from simloop.explore.campaign import DEFAULT_RUNS, DEFAULT_SHRINK_RUNS, check_runs, check_shrink_runs
 from simloop.simulation.limits import Limits
+
+if TYPE_CHECKING:
+    from pytest_simloop.simulated import Simulated
 
 MARKER = "simloop"
 
@@ -54,7 +56,7 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
     runs = check_runs(found.get("runs", 1 if getattr(item, "once", False) else DEFAULT_RUNS))
     # Sixteen bits: the seed is part of every token, and a test needs no more of them.
     seed = check_seed(found.get("seed", zlib.crc32(name.encode()) & 0xFFFF))
-    shrink_runs = check_shrink_runs(found.get("shrink_runs", DEFAULT_BUDGET))
+    shrink_runs = check_shrink_runs(found.get("shrink_runs", DEFAULT_SHRINK_RUNS))
     return Settings(runs, seed, limits, replay, shrink_runs)
 
 

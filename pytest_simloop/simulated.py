@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from simloop.explore.campaign import Execute
+if TYPE_CHECKING:
+    from simloop.explore.campaign import Execute
 
 
 class Simulated(Protocol):

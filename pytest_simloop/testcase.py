@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import unittest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.unittest import TestCaseFunction
 
 from pytest_simloop.breakpoints import note_time
 from pytest_simloop.item import SimulatedItem
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 
 class Recorder(unittest.TestResult):

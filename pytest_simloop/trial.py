@@ -12,7 +12,6 @@ import pytest
 
 from pytest_simloop.confirm import UNKNOWN, Confirmation, confirm, note_signature
 from pytest_simloop.options import for_session
-from pytest_simloop.sections import describe_failure, describe_replay
 from pytest_simloop.settings import Settings, test_name
 from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
@@ -21,13 +20,13 @@ from simloop.choices.tokens import decode
 from simloop.errors import StoreWarning, limit_met
 from simloop.explore.campaign import Campaign
 from simloop.explore.plugins import Hooks, PluginManager
-from simloop.explore.result import Failure, Report
 from simloop.explore.store import DIRECTORY, Saved, Store
-from simloop.simulation.run import Outcome
-from simloop.world.observer import Observer
 
 if TYPE_CHECKING:
     from pytest_simloop.simulated import Simulated
+    from simloop.explore.result import Failure, Report
+    from simloop.simulation.run import Outcome
+    from simloop.world.observer import Observer
 
 _STORE = pytest.StashKey[Store]()
 _PLUGINS = pytest.StashKey[PluginManager]()
@@ -100,6 +99,8 @@ class Trial:
         outcome, explanation, schedule = Campaign(execute, self.name, profile=own).replay(token)
         if outcome.exception is not None:
             note_signature(outcome.exception)
+            from pytest_simloop.sections import describe_replay
+
             self.item.section = title + describe_replay(self.item, explanation, schedule)
             raise outcome.exception
 
@@ -137,6 +138,8 @@ class Trial:
         return confirm(self.item, failure) if asked else UNKNOWN
 
     def described(self, report: Report, failure: Failure, confirmation: Confirmation, saved_at: str | None) -> str:
+        from pytest_simloop.sections import describe_failure
+
         return describe_failure(self.item, report, failure, self.settings, confirmation, saved_at=saved_at)
 
 

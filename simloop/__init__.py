@@ -4,39 +4,45 @@ real environment could choose.
 PYTEST_DONT_REWRITE
 """
 
-from simloop.errors import (
-    BlockingCallError,
-    BlockingCallWarning,
-    ConfigurationError,
-    CorruptStoreWarning,
-    DeadlockError,
-    EscapedSimulationError,
-    HostCrashedError,
-    NondeterminismError,
-    OtherTestError,
-    PluginError,
-    ProcessEndedError,
-    ReplayDriftWarning,
-    SimulationError,
-    StepLimitError,
-    StoreWarning,
-    TimeLimitError,
-    TokenError,
-    UncalledProgramError,
-    WorldError,
-)
-from simloop.explore.hookspecs import hookimpl
-from simloop.explore.replay import explore, replay
-from simloop.explore.result import Failure, Report
-from simloop.explore.strategies.base import Plan, Strategy
-from simloop.kernel.files.disk import DiskTiming
-from simloop.kernel.files.faults import is_injected
-from simloop.simulation.cancelled import CancelledSomewhere
-from simloop.simulation.files import InjectedFault, SimFiles
-from simloop.simulation.handle import Sim, current
-from simloop.simulation.hosts import SimHost
-from simloop.simulation.programs import SimProcess, SimProgram
-from simloop.simulation.run import run, world
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simloop.errors import (
+        BlockingCallError,
+        BlockingCallWarning,
+        ConfigurationError,
+        CorruptStoreWarning,
+        DeadlockError,
+        EscapedSimulationError,
+        HostCrashedError,
+        NondeterminismError,
+        OtherTestError,
+        PluginError,
+        ProcessEndedError,
+        ReplayDriftWarning,
+        SimulationError,
+        StepLimitError,
+        StoreWarning,
+        TimeLimitError,
+        TokenError,
+        UncalledProgramError,
+        WorldError,
+    )
+    from simloop.explore.hookspecs import hookimpl
+    from simloop.explore.replay import explore, replay
+    from simloop.explore.result import Failure, Report
+    from simloop.explore.strategies.base import Plan, Strategy
+    from simloop.kernel.files.disk import DiskTiming
+    from simloop.kernel.files.faults import is_injected
+    from simloop.simulation.cancelled import CancelledSomewhere
+    from simloop.simulation.files import InjectedFault, SimFiles
+    from simloop.simulation.handle import Sim, current
+    from simloop.simulation.hosts import SimHost
+    from simloop.simulation.programs import SimProcess, SimProgram
+    from simloop.simulation.run import run, world
 
 #: Version of the distribution, as in ``pip show pytest-simloop``.
 __version__: str
@@ -82,11 +88,89 @@ __all__ = [
     "world",
 ]
 
+# Where they are defined: who imports one module of this package need not wait for all the others.
+_MODULES = {
+    "simloop.errors": (
+        "BlockingCallError",
+        "BlockingCallWarning",
+        "ConfigurationError",
+        "CorruptStoreWarning",
+        "DeadlockError",
+        "EscapedSimulationError",
+        "HostCrashedError",
+        "NondeterminismError",
+        "OtherTestError",
+        "PluginError",
+        "ProcessEndedError",
+        "ReplayDriftWarning",
+        "SimulationError",
+        "StepLimitError",
+        "StoreWarning",
+        "TimeLimitError",
+        "TokenError",
+        "UncalledProgramError",
+        "WorldError",
+    ),
+    "simloop.explore.hookspecs": ("hookimpl",),
+    "simloop.explore.replay": (
+        "explore",
+        "replay",
+    ),
+    "simloop.explore.result": (
+        "Failure",
+        "Report",
+    ),
+    "simloop.explore.strategies.base": (
+        "Plan",
+        "Strategy",
+    ),
+    "simloop.kernel.files.disk": ("DiskTiming",),
+    "simloop.kernel.files.faults": ("is_injected",),
+    "simloop.simulation.cancelled": ("CancelledSomewhere",),
+    "simloop.simulation.files": (
+        "InjectedFault",
+        "SimFiles",
+    ),
+    "simloop.simulation.handle": (
+        "Sim",
+        "current",
+    ),
+    "simloop.simulation.hosts": ("SimHost",),
+    "simloop.simulation.programs": (
+        "SimProcess",
+        "SimProgram",
+    ),
+    "simloop.simulation.run": (
+        "run",
+        "world",
+    ),
+}
 
-def __getattr__(name: str) -> str:
-    if name != "__version__":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Only when it is asked for: this takes as long as a quarter of all other imports.
-    from importlib.metadata import version
 
-    return version("pytest-simloop")
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # Only when it is asked for: this takes as long as all other imports.
+        from importlib.metadata import version
+
+        return version("pytest-simloop")
+    for module, names in _MODULES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(module), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """Module in which the functions `explore` and `world` stay where they are when packages of these names are
+    imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in ("explore", "world") and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__, "__version__"]

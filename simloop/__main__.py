@@ -9,13 +9,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import decode
 from simloop.errors import OtherTestError, TokenError
 from simloop.explore.store import DIRECTORY, Saved, read_file
 from simloop.report.story import tell_point
+
+if TYPE_CHECKING:
+    from simloop.choices.schedule import Schedule
 
 _USAGE_ERROR = 2
 _AMBIGUOUS_MAX = 3

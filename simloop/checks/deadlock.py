@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simloop.checks.touches import Touch, Touches
 from simloop.checks.waiting import name_of, named, stack_of, users_place, waited_tasks, waited_thing, wakes
 from simloop.errors import DeadlockError
-from simloop.kernel.scheduler import Scheduler
 from simloop.loop.loop import SimLoop
-from simloop.sources import Place
+
+if TYPE_CHECKING:
+    from simloop.checks.touches import Touch, Touches
+    from simloop.kernel.scheduler import Scheduler
+    from simloop.sources import Place
 
 #: So many lines tell what there is to know; of more tasks the number is told.
 _LINES_MAX = 24

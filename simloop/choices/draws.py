@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from simloop.choices.choices import Decide, T
+if TYPE_CHECKING:
+    from simloop.choices.choices import Decide, T
 
 # A declared cancellation comes at most once: at a higher rate it would always come early.
 _ONCE = {"cancel": 1.5}

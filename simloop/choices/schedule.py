@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from simloop.choices.choices import Choices, Decide, Point
 from simloop.errors import NondeterminismError
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices, Decide, Point
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import functools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from simloop.choices.choices import Choices, Point, check_seed
 from simloop.choices.draws import seeded
@@ -15,7 +15,6 @@ from simloop.choices.schedule import Schedule, first_difference
 from simloop.choices.tokens import decode, encode
 from simloop.errors import ConfigurationError, OtherTestError, ReplayDriftWarning, limit_met
 from simloop.explore.result import Failure, Report
-from simloop.explore.shrink import DEFAULT_BUDGET, Shrinker
 from simloop.explore.signature import signature_of
 from simloop.explore.strategies.base import Canonical, Plan, Strategy
 from simloop.explore.strategies.cancel import CancelSweep
@@ -25,12 +24,16 @@ from simloop.explore.strategies.enumeration import Enumeration
 from simloop.explore.strategies.saved import Saved
 from simloop.explore.strategies.timeout import TimeoutSweep
 from simloop.explore.strategies.walk import Walk
-from simloop.report.explanation import Explanation
-from simloop.report.trace import Trace
-from simloop.simulation.run import Outcome
-from simloop.world.observer import Observer
+
+if TYPE_CHECKING:
+    from simloop.report.explanation import Explanation
+    from simloop.report.trace import Trace
+    from simloop.simulation.run import Outcome
+    from simloop.world.observer import Observer
 
 DEFAULT_RUNS = 100
+#: Runs that shrinking a failure may take.
+DEFAULT_SHRINK_RUNS = 500
 
 
 class Execute(Protocol):
@@ -88,7 +91,7 @@ class Campaign:
         profile: str = "cpython",
         saved: Sequence[Schedule] = (),
         strategies: Sequence[Strategy] = (),
-        shrink_runs: int = DEFAULT_BUDGET,
+        shrink_runs: int = DEFAULT_SHRINK_RUNS,
         observe: Callable[[Outcome], None] | None = None,
     ) -> None:
         self._execute = execute
@@ -212,6 +215,8 @@ class Campaign:
                 last = outcome
             return fails, outcome.choices
 
+        from simloop.explore.shrink import Shrinker
+
         shrinker = Shrinker(schedule, still_fails, self._shrink_runs, self.seed)
         small = self._found = shrinker.shrink()
         explanation, outcome = self._explained(small)
@@ -231,6 +236,10 @@ class Campaign:
     def _explained(self, schedule: Schedule) -> tuple[Explanation, Outcome]:
         """Run a schedule with somebody watching, beside the nearest one that passes: without its last deviation,
         if that passes. The run itself comes last, since its output and its traceback are what a person sees."""
+        # Most campaigns find nothing to explain, and need not wait for these.
+        from simloop.report.explanation import Explanation
+        from simloop.report.trace import Trace
+
         passing: Trace | None = None
         left_out: Point | None = None
         points = list(schedule.deviations)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-import simloop.explore.hookspecs as hookspecs
 from simloop.errors import PluginError
+from simloop.explore import hookspecs
 
 if TYPE_CHECKING:
     from simloop.explore.result import Failure

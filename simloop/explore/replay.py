@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from simloop.choices.choices import Choices
 from simloop.choices.tokens import decode
 from simloop.errors import ConfigurationError
 from simloop.explore.campaign import DEFAULT_RUNS, Campaign, Execute
 from simloop.explore.plugins import Hooks, installed_plugins
-from simloop.explore.result import Report
-from simloop.loop.runner import Main
 from simloop.simulation.limits import Limits, make_limits
 from simloop.simulation.run import Outcome, T, execute
-from simloop.world.observer import Observer
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
+    from simloop.explore.result import Report
+    from simloop.loop.runner import Main
+    from simloop.world.observer import Observer
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ATTRIBUTE = "_simloop_pinned"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from simloop.choices.schedule import Schedule
-from simloop.report.explanation import Explanation
-from simloop.report.text import Line, command, failure_text
+if TYPE_CHECKING:
+    from simloop.choices.schedule import Schedule
+    from simloop.report.explanation import Explanation
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Failure:
     def describe(self) -> str:
         """Return the report as text, at most 100 columns by 60 lines: what made it fail, the steps of the failing and
         of a passing run, whether it can happen on stock asyncio, and the token."""
+        from simloop.report.text import Line, command, failure_text
+
         head = f"failed in run {self.run_number} ({self.strategy})"
         lines = failure_text(head, self.explanation, [Line(""), *command(["token:", self.token])])
         return "\n".join(line.text for line in lines)

@@ -17,7 +17,6 @@ from simloop.choices.schedule import Schedule
 #: Runs a schedule: whether it failed in the same way, and what it recorded.
 StillFails = Callable[[Schedule], tuple[bool, Choices]]
 
-DEFAULT_BUDGET = 500
 #: A failure that takes more deviations than this may have a simpler cause than those it was found with.
 _FEW = 2
 _SINGLES_MAX = 80
@@ -34,7 +33,7 @@ class Shrinker:
         self,
         schedule: Schedule,
         still_fails: StillFails,
-        budget: int = DEFAULT_BUDGET,
+        budget: int,
         usual_seed: int | None = None,
     ) -> None:
         self.best = schedule

@@ -15,11 +15,13 @@ import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import decode
 from simloop.errors import CorruptStoreWarning, StoreWarning, TokenError
+
+if TYPE_CHECKING:
+    from simloop.choices.schedule import Schedule
 
 DIRECTORY = ".simloop"
 #: How many failures of one test are kept.

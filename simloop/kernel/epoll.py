@@ -10,14 +10,16 @@ import errno
 import selectors
 from collections.abc import Mapping
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.choices.choices import permute
 from simloop.errors import EscapedSimulationError
 from simloop.kernel.descriptors import HUP, IN, OUT, File
 from simloop.kernel.errors import fail
-from simloop.kernel.process.process import Process
-from simloop.kernel.scheduler import Runnable, Scheduler
+
+if TYPE_CHECKING:
+    from simloop.kernel.process.process import Process
+    from simloop.kernel.scheduler import Runnable, Scheduler
 
 # By mask, as selectors.EpollSelector has it: errors and hang-ups are both readable and writable.
 _EVENTS = tuple((mask & ~IN and EVENT_WRITE) | (mask & ~OUT and EVENT_READ) for mask in range(2 * HUP))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simloop.kernel.files.filesystem import FileSystem
-from simloop.kernel.net.ports import Ports
+if TYPE_CHECKING:
+    from simloop.kernel.files.filesystem import FileSystem
+    from simloop.kernel.net.ports import Ports
 
 
 class Host:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sized
 from itertools import count
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from simloop.choices.choices import Choices
 from simloop.errors import DeadlockError, TimeLimitError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, Clock
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
 
 DEFAULT_MAX_TIME = 86_400.0
 DEFAULT_MAX_STALL = 0.05

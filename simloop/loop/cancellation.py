@@ -8,13 +8,15 @@ import sys
 import zlib
 from asyncio import events
 from types import CodeType, FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simloop.choices.choices import Choices
 from simloop.choices.who import nth
 from simloop.loop.tasks import innermost, path_of
 from simloop.loop.timers import SimTimerHandle
 from simloop.sources import is_ours, is_stdlib
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
 
 
 class Cancellable:

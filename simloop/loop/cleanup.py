@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 from simloop.kernel.process.process import State
 from simloop.loop.crashed_tasks import keep
 from simloop.loop.loop import SimLoop
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 
 def report_leftovers(loop: SimLoop) -> None:

@@ -22,12 +22,11 @@ from _thread import get_ident
 from asyncio import base_events, events, format_helpers, tasks
 from collections.abc import Callable, Coroutine, Sized
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.errors import StepLimitError
 from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.epoll import SimSelector
-from simloop.kernel.process.process import Process
 from simloop.loop.cancellation import Cancellable, OwnTasks
 from simloop.loop.registry import ResourceRegistry
 from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
@@ -36,8 +35,11 @@ from simloop.loop.tasks import OrderedWeakSet, SimFuture, SimHandle, SimTask, ta
 from simloop.loop.timers import SimTimerHandle, TimerNames, contenders
 from simloop.loop.turns import SteppedLoop
 from simloop.world import active
-from simloop.world.observer import Observer
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.process.process import Process
+    from simloop.world.observer import Observer
+    from simloop.world.world import World
 
 _new: Any = object.__new__
 _new_task = SimTask.__new__

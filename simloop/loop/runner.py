@@ -9,15 +9,17 @@ import os
 import signal  # constants only
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import CoroutineType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from simloop.errors import ConfigurationError, HostCrashedError, ProcessEndedError
 from simloop.kernel.process.exits import exit_status
-from simloop.kernel.process.process import Process
 from simloop.kernel.process.signals import name_of
 from simloop.loop.cleanup import report_leftovers
 from simloop.loop.loop import SimLoop
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.process.process import Process
+    from simloop.world.world import World
 
 T = TypeVar("T")
 Main = Callable[[], Coroutine[Any, Any, T]]

@@ -8,17 +8,19 @@ import sys
 from _thread import get_ident
 from asyncio import events
 from collections.abc import Callable, Sized
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.errors import SimulationError
 from simloop.kernel.clock import SECOND, Clock
-from simloop.kernel.epoll import SimSelector
-from simloop.kernel.process.process import Process
-from simloop.kernel.process.threads import SimThread
-from simloop.kernel.scheduler import Scheduler
-from simloop.loop.registry import ResourceRegistry
 from simloop.loop.timers import due_until, timer_due
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.epoll import SimSelector
+    from simloop.kernel.process.process import Process
+    from simloop.kernel.process.threads import SimThread
+    from simloop.kernel.scheduler import Scheduler
+    from simloop.loop.registry import ResourceRegistry
+    from simloop.world.world import World
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from simloop.kernel.host import Host
 from simloop.kernel.net.addresses import is_any, is_loopback
 from simloop.kernel.net.ports import Ports
-from simloop.kernel.net.wire import Machine
-from simloop.kernel.scheduler import Scheduler
 from simloop.network.links import LAN, LOOPBACK, Link
+
+if TYPE_CHECKING:
+    from simloop.kernel.net.wire import Machine
+    from simloop.kernel.scheduler import Scheduler
 
 LOCALHOST = "localhost"
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from simloop.choices.choices import Point
 from simloop.errors import DeadlockError
 from simloop.kernel.clock import MILLISECOND
-from simloop.report.trace import Actor, Step, Trace
 from simloop.sources import Place, is_stdlib, source_of
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Point
+    from simloop.report.trace import Actor, Step, Trace
 
 _SOURCE_MAX = 8
 _FEW_LINES = 4

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simloop.choices.choices import Answer
 from simloop.choices.who import Who
 from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.crash import PAGE_ANSWERS, SECTOR
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Answer
 
 _PAGE_SECTORS = PAGE // SECTOR
 

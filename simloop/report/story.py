@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from simloop.checks.waiting import inner_library, stack_of, users_place
-from simloop.choices.choices import Answer, Point
 from simloop.choices.who import Who
 from simloop.kernel.net.stream import Direction
 from simloop.kernel.process.delays import DELAYS, SEEN, STARTS
@@ -21,6 +20,9 @@ from simloop.loop.timers import contenders, is_timeout, waiting_for
 from simloop.network.links import DELIVERIES
 from simloop.report.losses import tell as tell_loss
 from simloop.sources import Place, is_users, users_caller
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Answer, Point
 
 Name = Callable[[asyncio.Task[Any]], str]
 """How tasks are named."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import textwrap
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from simloop.report.explanation import Explanation
-from simloop.report.trace import Actor, Step, Trace
 from simloop.sources import Place, shown_path
+
+if TYPE_CHECKING:
+    from simloop.report.explanation import Explanation
+    from simloop.report.trace import Actor, Step, Trace
 
 _TIME = 8
 _GAP = " "

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from simloop.report.explanation import Explanation
 from simloop.report.table import cut, table, whole_table
 from simloop.sources import source_of
+
+if TYPE_CHECKING:
+    from simloop.report.explanation import Explanation
 
 WIDTH = 100
 HEIGHT = 60

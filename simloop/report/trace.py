@@ -11,20 +11,22 @@ import weakref
 from asyncio import events
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.checks.touches import Touches
 from simloop.checks.waiting import inner_library, name_of, stack_of, users_place, wakes
-from simloop.choices.choices import Answer
 from simloop.kernel.files.inodes import Inode
-from simloop.kernel.files.journal import Change
 from simloop.loop.cancellation import Cancellable
 from simloop.loop.tasks import SimTask, coroutine_of, path_of, task_of
 from simloop.loop.timers import is_timeout, waiting_for
-from simloop.loop.turns import SteppedLoop
 from simloop.report.losses import lost
 from simloop.report.story import tell, tell_cancelled
 from simloop.sources import Place, is_inner, is_users, users_caller
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Answer
+    from simloop.kernel.files.journal import Change
+    from simloop.loop.turns import SteppedLoop
 
 #: After so many steps a run is no longer recorded: nobody reads that far.
 MAX_STEPS = 100_000

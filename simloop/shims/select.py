@@ -10,12 +10,14 @@ import errno
 import select as _select
 import selectors
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.descriptors import ERR, FIRST_FD, HUP, IN, OUT
 from simloop.kernel.errors import fail
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 _real_select = _select.select
 _real_poll = _select.poll

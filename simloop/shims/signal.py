@@ -13,7 +13,7 @@ import math
 import os
 import signal as _signal
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
@@ -24,7 +24,9 @@ from simloop.kernel.process.process import Process, State
 from simloop.kernel.process.signals import Effects, disposition, generate, name_of, set_mask
 from simloop.sources import calling_frame
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 _real_signal = _signal.signal
 _real_getsignal = _signal.getsignal

@@ -14,20 +14,21 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from stat import S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.descriptors import FIRST_FD, File
 from simloop.kernel.errors import fail
-from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.inodes import Regular
-from simloop.kernel.files.resolve import Credentials
-from simloop.kernel.process.process import Process
 from simloop.shims.os.paths import syscall
 from simloop.shims.os.processes import PopenReference, may_join, waitpid
 from simloop.shims.patch import builtin
 from simloop.sources import call_site
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.resolve import Credentials
+    from simloop.kernel.process.process import Process
+    from simloop.world.world import World
 
 _real_fork_exec: Any = _posixsubprocess.fork_exec
 _real_execute_child: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
@@ -118,6 +119,8 @@ def _text(argument: Any) -> str:
 def _directory(world: World, cwd: str) -> str:
     """Return the working directory of a child that is told to go to `cwd`: fails as chdir(2)."""
     own = world.files()
+    from simloop.kernel.files.calls import FileCalls
+
     probe = FileCalls(own.fs, world.current, own.credentials)
     probe.cwd = own.cwd
     syscall(world, probe.chdir, cwd)
@@ -229,6 +232,8 @@ def _credentials(own: Credentials, gid: int | None, gids: Sequence[int] | None, 
     else."""
     if own.uid and (gids is not None or gid not in (None, own.gid) or uid not in (None, own.uid)):
         raise fail(errno.EPERM)
+    from simloop.kernel.files.resolve import Credentials
+
     return Credentials(
         own.uid if uid is None else uid,
         own.gid if gid is None else gid,

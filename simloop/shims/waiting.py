@@ -6,12 +6,14 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from simloop.kernel.descriptors import File
 from simloop.kernel.ipc.pipes import End
-from simloop.kernel.ipc.unseekable import Unseekable
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.descriptors import File
+    from simloop.kernel.ipc.unseekable import Unseekable
+    from simloop.world.world import World
 
 T = TypeVar("T")
 

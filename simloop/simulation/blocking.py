@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.errors import BlockingCallError, BlockingCallWarning, ConfigurationError
 from simloop.kernel.clock import MILLISECOND, SECOND
 from simloop.sources import call_site
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 ANSWERS = ("ignore", "warn", "fail")
 # Shorter ones, such as most writes to a file, are what every coroutine does.

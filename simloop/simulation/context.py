@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import gc
 from asyncio import events
+from typing import TYPE_CHECKING
 
-from simloop.choices.choices import Choices
 from simloop.errors import WorldError
 from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
 from simloop.loop.loop import SimLoop
 from simloop.shims import clock_tools
 from simloop.shims import gc as gc_shim
 from simloop.simulation.install import install
-from simloop.simulation.limits import Limits
 from simloop.simulation.userland import USERLANDS
 from simloop.world import active
 from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
+    from simloop.simulation.limits import Limits
 
 
 class WorldContext:

@@ -8,18 +8,20 @@ import os
 import stat as _stat
 from collections.abc import Iterator, Mapping
 from posixpath import dirname, join, normpath, relpath
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from simloop.errors import ConfigurationError
 from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files.calls import FileCalls
-from simloop.kernel.files.disk import DiskTiming
 from simloop.kernel.files.faults import Effect, Fault
-from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.lower import real_cwd
 from simloop.kernel.files.resolve import Credentials
-from simloop.kernel.host import Host
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.disk import DiskTiming
+    from simloop.kernel.files.filesystem import FileSystem
+    from simloop.kernel.host import Host
+    from simloop.world.world import World
 
 Tree = Mapping[str, Union[str, bytes, "Tree"]]
 """Names and what is in them: text, bytes, or for a directory another such mapping."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.errors import ConfigurationError, WorldError
 from simloop.loop.loop import SimLoop
 from simloop.network.network import LOCALHOST
 from simloop.shims import signal as signals
-from simloop.simulation.cancelled import CancelledSomewhere
-from simloop.simulation.files import SimFiles
-from simloop.simulation.hosts import SimHost
-from simloop.simulation.programs import Output, SimProgram
 from simloop.sources import call_site
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.simulation.cancelled import CancelledSomewhere
+    from simloop.simulation.files import SimFiles
+    from simloop.simulation.hosts import SimHost
+    from simloop.simulation.programs import Output, SimProgram
+    from simloop.world.world import World
 
 
 class Sim:
@@ -38,6 +40,8 @@ class Sim:
     def host(self, name: str) -> SimHost:
         """Return the machine of that name, made on first use. ``"localhost"`` is where the test itself runs."""
         self._check_use()
+        from simloop.simulation.hosts import SimHost
+
         return SimHost(self._world, self._world.host(name))
 
     @property
@@ -75,6 +79,8 @@ class Sim:
         (b'main', None)
         """
         self._check_use()
+        from simloop.simulation.programs import SimProgram
+
         program = SimProgram(name, arguments, stdout, stderr, returncode, takes, times)
         program.place = call_site()
         self._world.programs.add(program)
@@ -102,6 +108,8 @@ class Sim:
         'stopped'
         """
         self._check_use()
+        from simloop.simulation.hosts import SimHost
+
         name = host.name if isinstance(host, SimHost) else self._world.host(host).name
         if not isinstance(number, int) or not 0 < number < signal.NSIG:
             raise ConfigurationError(f"{number!r} is no signal")
@@ -157,6 +165,8 @@ class Sim:
         False
         """
         self._check_use()
+        from simloop.simulation.cancelled import CancelledSomewhere
+
         return CancelledSomewhere()
 
     def __repr__(self) -> str:

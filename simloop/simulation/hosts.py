@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import events
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from simloop.errors import WorldError
-from simloop.kernel.host import Host
 from simloop.loop.runner import Main, ProcessRunner, coroutine_for
 from simloop.simulation.files import SimFiles
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.host import Host
+    from simloop.world.world import World
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from posixpath import basename
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from simloop.errors import ConfigurationError, SimulationError, UncalledProgramError
 from simloop.kernel.clock import MILLISECOND
@@ -19,12 +19,14 @@ from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import End
 from simloop.kernel.process.delays import RACE_NS, STARTS, delay
 from simloop.kernel.process.exits import exit_status
-from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import TIME_SLICES, Runnable
 from simloop.loop.runner import ProcessRunner, exit_code
 from simloop.shims.subprocess import environment
 from simloop.simulation.shell import Shell
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.process.process import Process
+    from simloop.world.world import World
 
 # How long most programs take to get to their main function, as order of magnitude on Linux.
 _START_NS = MILLISECOND

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from simloop.choices.choices import Choices, check_seed
 from simloop.choices.draws import seeded
@@ -18,8 +18,10 @@ from simloop.simulation.context import WorldContext
 from simloop.simulation.handle import Sim
 from simloop.simulation.install import installed
 from simloop.simulation.limits import Limits, make_limits
-from simloop.world.observer import Observer
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.observer import Observer
+    from simloop.world.world import World
 
 T = TypeVar("T")
 

@@ -14,13 +14,15 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from simloop.kernel.process.process import Process
 from simloop.loop.runner import ProcessRunner
 from simloop.shims.subprocess import environment, find_program
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.process.process import Process
+    from simloop.world.world import World
 
 # A part of a word that stands for itself: quoted, or without a meaning to the shell. "~" and "#" have one where a word
 # begins, and behind "=" and ":".

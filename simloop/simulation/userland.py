@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from simloop.checks.deadlock import describe_deadlock
-from simloop.errors import DeadlockError
-from simloop.kernel.scheduler import Scheduler
+from typing import TYPE_CHECKING
+
 from simloop.shims import signal
 from simloop.simulation.blocking import refuse_block, warn_of_block
-from simloop.simulation.programs import Programs
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.errors import DeadlockError
+    from simloop.kernel.scheduler import Scheduler
+    from simloop.simulation.programs import Programs
+    from simloop.world.world import World
 
 _ANSWERS = {"ignore": lambda world, took_ns: None, "warn": warn_of_block, "fail": refuse_block}
 
@@ -24,12 +27,16 @@ class RunUserland:
         self._blocked = _ANSWERS[blocking]
 
     def programs(self, world: World) -> Programs:
+        from simloop.simulation.programs import Programs  # most runs start no program
+
         return Programs(world)
 
     def blocked(self, world: World, took_ns: int) -> None:
         self._blocked(world, took_ns)
 
     def deadlock(self, scheduler: Scheduler) -> DeadlockError:
+        from simloop.checks.deadlock import describe_deadlock
+
         return describe_deadlock(scheduler)
 
 

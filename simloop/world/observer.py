@@ -6,9 +6,10 @@ is the one that reports are made from. Types of asyncio are `Any` here: the worl
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from simloop.choices.choices import Answer
+if TYPE_CHECKING:
+    from simloop.choices.choices import Answer
 
 
 class Observer(Protocol):

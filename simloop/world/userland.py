@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from simloop.errors import DeadlockError
-from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import Scheduler, plain_deadlock
+
+if TYPE_CHECKING:
+    from simloop.errors import DeadlockError
+    from simloop.kernel.process.process import Process
 
 
 class Userland(Protocol):

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import _thread
-import contextlib
 import re
 import signal as _signal  # constants only
 from collections.abc import Callable
 from random import Random
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from simloop.choices.choices import Choices
 from simloop.errors import ConfigurationError, EscapedSimulationError, SimulationError
-from simloop.kernel.descriptors import File
-from simloop.kernel.files.calls import FileCalls
-from simloop.kernel.files.crash import lose_power
-from simloop.kernel.files.filesystem import FileSystem
-from simloop.kernel.files.lower import LowerLayer, real_cwd
-from simloop.kernel.files.resolve import Credentials
-from simloop.kernel.host import Host
 from simloop.kernel.process.exits import end
 from simloop.kernel.process.process import Process, ProcessGone, State
 from simloop.kernel.process.table import ProcessTable
 from simloop.kernel.process.threads import SimThread, Workers
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
 from simloop.network.network import LOCALHOST, Network
-from simloop.world.observer import Observer
 from simloop.world.userland import NoUserland, Userland
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
+    from simloop.kernel.descriptors import File
+    from simloop.kernel.files.calls import FileCalls
+    from simloop.kernel.files.filesystem import FileSystem
+    from simloop.kernel.files.lower import LowerLayer
+    from simloop.kernel.host import Host
+    from simloop.world.observer import Observer
 
 E = TypeVar("E", bound=SimulationError)
 
@@ -43,8 +42,8 @@ class World:
 
     __slots__ = (
         "_lower", "_programs", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape",
-        "executors_named", "max_steps", "network", "observer", "own_threads", "processes", "profile", "reaching_out",
-        "root", "scheduler", "steps", "threads", "threads_named", "userland",
+        "executors_named", "max_steps", "network", "observer", "own_threads", "processes", "profile",
+        "reaching_out", "root", "scheduler", "steps", "threads", "threads_named", "userland",
     )  # fmt: skip
 
     def __init__(
@@ -132,16 +131,11 @@ class World:
             # "The dispositions of any signals that are being caught are reset to the default" (execve(2)).
             child.signal_handlers = {number: handler for number, handler in handlers if handler == _signal.SIG_IGN}
         if not program.is_silent:
-            self._inherit_files(parent, child, cwd)
+            from simloop.world.files import inherit_calls
+
+            inherit_calls(self.files(parent), child, cwd)
         self.programs.start(child, argv, program)
         return child
-
-    def _inherit_files(self, parent: Process, child: Process, cwd: str | None) -> None:
-        theirs = self.files(parent)
-        child.calls = FileCalls(theirs.fs, child, theirs.credentials)
-        child.calls.cwd, child.calls.umask = theirs.cwd, theirs.umask
-        if cwd is not None:
-            child.calls.chdir(cwd)
 
     def spawn_failed(self, parent: Process) -> Process:
         """Return a zombie child of `parent` that exited before it ran anything."""
@@ -279,6 +273,8 @@ class World:
                 process.lose_power()
         host.ports.lose_power()
         if host.fs is not None:
+            from simloop.kernel.files.crash import lose_power
+
             lose_power(host.fs, self.choices)
 
     def let_crash(self, host: Host) -> None:
@@ -297,31 +293,25 @@ class World:
         self.fs(host).on_change = ask
 
     def files(self, process: Process | None = None) -> FileCalls:
-        """Return the system calls on files of that process, or of the one that runs now. It begins where the real
-        process is, with the rights of the real user and the umask that most programs are started with."""
+        """Return the system calls on files of that process, or of the one that runs now."""
         process = process or self.current
         if process.calls is None:
             if not process.alive:
                 self.stop()
-            process.calls = FileCalls(self.fs(process.host), process, Credentials.real())
-            with contextlib.suppress(OSError):
-                process.calls.chdir(real_cwd())
+            from simloop.world.files import make_calls
+
+            return make_calls(self.fs(process.host), process)
         return process.calls
 
     def fs(self, host: Host) -> FileSystem:
         """Return the file system of `host`."""
         if host.fs is None:
+            from simloop.kernel.files.lower import LowerLayer
+            from simloop.world.files import make_file_system
+
             if self._lower is None:
                 self._lower = LowerLayer()
-            clock, choices = self.scheduler.clock, self.choices
-            host.fs = FileSystem(
-                clock, self._lower, name=host.name, entropy=lambda size: choices.entropy.randbytes(size)
-            )
-            if self.observer is not None:
-                host.fs.observer = self.observer
-            host.fs.disk.ask = lambda who, effects: choices.order(
-                f"{host.name}:{who}", "disk.fault", 1 + len(effects), effects
-            )
+            host.fs = make_file_system(host, self._lower, self.scheduler.clock, self.choices, self.observer)
         return host.fs
 
     def workers(self, executor: object, limit: int, name: str) -> Workers:

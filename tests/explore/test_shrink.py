@@ -84,14 +84,14 @@ def test_what_is_shrunk_fails_alike_cannot_lose_anything_and_stays_as_it_is(task
     still_fails = fails_as(main, wanted)
 
     large = Schedule("cpython", seed, found.choices.deviations())
-    small = Shrinker(large, still_fails).shrink()
+    small = Shrinker(large, still_fails, 500).shrink()
 
     assert len(small.deviations) <= len(large.deviations)
     assert still_fails(small)[0]
     for dropped in small.deviations:
         rest = {point: value for point, value in small.deviations.items() if point != dropped}
         assert not still_fails(Schedule("cpython", small.seed, rest))[0]
-    assert Shrinker(small, still_fails).shrink() == small
+    assert Shrinker(small, still_fails, 500).shrink() == small
     assert decode(encode(small, "it"), "it") == small
 
 
@@ -138,6 +138,7 @@ def test_noise_around_a_race_goes_away() -> None:
         shrinker = Shrinker(
             Schedule("cpython", seed, found.choices.deviations()),
             fails_as(noisy, signature_of(found.exception)),
+            500,
         )
         assert len(shrinker.shrink().deviations) <= 2
         assert shrinker.runs < 300
@@ -170,7 +171,7 @@ def test_it_never_ends_at_another_bug() -> None:
             continue
         wanted = signature_of(found.exception)
         large = Schedule("cpython", seed, found.choices.deviations())
-        small = Shrinker(large, fails_as(two_bugs, wanted)).shrink()
+        small = Shrinker(large, fails_as(two_bugs, wanted), 500).shrink()
         exception = run(two_bugs, small).exception
         assert exception is not None
         assert str(exception) == str(found.exception)

@@ -7,9 +7,10 @@ else of it. Each strategy is a file of its own, whose docstring names the publis
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from simloop.choices.choices import Choices, Decide
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices, Decide
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ simulation does (AsyncFileNonDurable); shrinking leaves of them what it takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from simloop.choices.choices import Choices, Decide, Point
 from simloop.choices.draws import drawer, shuffler
 from simloop.choices.who import Who
 from simloop.explore.strategies.base import Plan
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices, Decide, Point
 
 CRASH = "host.crash"
 DATA, NAMES = "disk.crash", "disk.journal"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
-from simloop.choices.choices import Choices, Point
 from simloop.choices.schedule import Schedule
 from simloop.choices.who import Who
 from simloop.explore.strategies.base import Plan
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices, Point
 
 
 class Saved:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
-from simloop.choices.choices import Choices
 from simloop.choices.draws import mixed_seed, random_walk
 from simloop.explore.strategies.base import Plan
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
 
 
 class Walk:

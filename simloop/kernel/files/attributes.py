@@ -7,18 +7,20 @@ import os
 import stat as _stat
 from collections.abc import Callable
 from posixpath import normpath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.errors import fail
 from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.description import Description, Stat, stat_of
 from simloop.kernel.files.disk import NOMINAL_CAPACITY
-from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
 from simloop.kernel.files.journal import AttributeChange
 from simloop.kernel.files.resolve import MAY_WRITE, NAME_MAX, Credentials, Walk
 from simloop.kernel.ipc.pipes import End
+
+if TYPE_CHECKING:
+    from simloop.kernel.descriptors import DescriptorTable
+    from simloop.kernel.files.filesystem import FileSystem
 
 # What most programs are started with.
 DEFAULT_UMASK = 0o022

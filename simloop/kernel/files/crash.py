@@ -19,13 +19,16 @@ disk model's affair:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from simloop.choices.choices import Choices
 from simloop.kernel.files.contents import PAGE, Contents, pages
 from simloop.kernel.files.disk import COMMIT_NS, WRITEBACK_NS
-from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.inodes import Directory, Regular
 from simloop.kernel.files.journal import Change, EntryChange, SizeChange
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
+    from simloop.kernel.files.filesystem import FileSystem
 
 # How much a drive writes whole. Pages are torn at multiples of it.
 SECTOR = 512

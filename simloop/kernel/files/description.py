@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from simloop.kernel.descriptors import IN, OUT, DescriptorTable, File
 from simloop.kernel.errors import fail
 from simloop.kernel.files.contents import PAGE
-from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.inodes import Directory, Inode, Regular
 from simloop.kernel.files.journal import SizeChange
 from simloop.kernel.files.locks import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, Locks
-from simloop.kernel.files.resolve import Credentials
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.filesystem import FileSystem
+    from simloop.kernel.files.resolve import Credentials
 
 # The most that one read or write moves (MAX_RW_COUNT in include/linux/fs.h).
 COUNT_MAX = 0x7FFF_F000

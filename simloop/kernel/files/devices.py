@@ -8,13 +8,16 @@ from __future__ import annotations
 import errno
 import os
 import stat as _stat
+from typing import TYPE_CHECKING
 
 from simloop.kernel.errors import fail
 from simloop.kernel.files.description import COUNT_MAX, Description, kept_flags
-from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.inodes import Inode, Special
-from simloop.kernel.files.resolve import Credentials
 from simloop.kernel.ipc.pipes import End, Pipe
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.filesystem import FileSystem
+    from simloop.kernel.files.resolve import Credentials
 
 _NULL, _ZERO, _FULL, _RANDOM, _URANDOM = (os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 _KNOWN = (_NULL, _ZERO, _FULL, _RANDOM, _URANDOM)

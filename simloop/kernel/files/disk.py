@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno as _errno
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from simloop.errors import ConfigurationError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND
 from simloop.kernel.errors import fail
-from simloop.kernel.files.faults import Effect, Fault
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.faults import Effect, Fault
 
 #: Disk models: what a power cut may leave. `ext4-ordered`: as ext4 with its defaults, data=ordered and auto_da_alloc
 #: (https://docs.kernel.org/admin-guide/ext4.html). `posix`: whatever fsync(2) does not rule out.

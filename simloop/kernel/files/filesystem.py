@@ -6,7 +6,7 @@ import errno
 import os
 import stat as _stat
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from simloop.kernel.clock import BOOT_NS, WALL_NS, Clock
 from simloop.kernel.errors import fail
@@ -14,8 +14,10 @@ from simloop.kernel.files.contents import PAGE, pages
 from simloop.kernel.files.disk import WRITEBACK_NS, Disk
 from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
 from simloop.kernel.files.journal import Change, Forced, Journal, Operation, SizeChange
-from simloop.kernel.files.lower import LowerLayer
-from simloop.kernel.ipc.pipes import Pipe
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.lower import LowerLayer
+    from simloop.kernel.ipc.pipes import Pipe
 
 # The first partition of the first disk, as Linux numbers them (8 is sd in its devices.txt).
 _FIRST_DEVICE = os.makedev(8, 1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from simloop.kernel.files.contents import PAGE, pages
-from simloop.kernel.files.inodes import Directory, Inode, Regular, Volume
-from simloop.kernel.files.intervals import Intervals
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.inodes import Directory, Inode, Regular, Volume
+    from simloop.kernel.files.intervals import Intervals
 
 # A bound on memory: beyond it the oldest operations count as written, as they are on a busy disk.
 OPERATIONS_MAX = 20_000

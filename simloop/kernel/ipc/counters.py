@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from simloop.kernel.descriptors import IN, OUT
 from simloop.kernel.errors import fail
 from simloop.kernel.ipc.unseekable import Unseekable
-from simloop.kernel.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from simloop.kernel.scheduler import Scheduler
 
 # How much is read or written at once: a uint64_t.
 _SIZE = 8

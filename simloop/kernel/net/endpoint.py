@@ -10,6 +10,7 @@ import errno
 import socket as _socket  # constants only
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from simloop.kernel.clock import SECOND
 from simloop.kernel.descriptors import File
@@ -18,7 +19,9 @@ from simloop.kernel.net.addresses import Address, any_ip, is_any, is_loopback, i
 from simloop.kernel.net.options import IPPROTO_IPV6, SOL_SOCKET, Options
 from simloop.kernel.net.ports import TIME_WAIT_NS, Claim
 from simloop.kernel.net.stream import FIN, RST, SYN_ACK, Direction
-from simloop.kernel.net.wire import Machine, Net
+
+if TYPE_CHECKING:
+    from simloop.kernel.net.wire import Machine, Net
 
 SYN_RETRIES_NS = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16, 32, 64))  # tcp_syn_retries = 6
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sized
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
 from simloop.kernel.net.addresses import Address, is_any, is_mapped, unmapped
-from simloop.kernel.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from simloop.kernel.scheduler import Scheduler
 
 EPHEMERAL = range(32_768, 61_000)  # net.ipv4.ip_local_port_range
 TIME_WAIT_NS = 60 * SECOND

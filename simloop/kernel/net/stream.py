@@ -7,12 +7,14 @@ order of bytes and of the end of a direction is fixed; when each packet arrives 
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from simloop.kernel.clock import MILLISECOND, SECOND
-from simloop.kernel.net.options import Options
-from simloop.kernel.net.wire import Link
-from simloop.kernel.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from simloop.kernel.net.options import Options
+    from simloop.kernel.net.wire import Link
+    from simloop.kernel.scheduler import Scheduler
 
 # When what nobody acknowledges is sent again: after TCP_RTO_MIN, then twice as long each time, up to TCP_RTO_MAX; after
 # net.ipv4.tcp_retries2 = 15 times, 924.6 seconds in all, the connection has failed (tcp(7), ip-sysctl.rst).

@@ -7,10 +7,11 @@ kernel implement them with a few lines.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from simloop.kernel.net.ports import Ports
-from simloop.kernel.scheduler import Scheduler
+if TYPE_CHECKING:
+    from simloop.kernel.net.ports import Ports
+    from simloop.kernel.scheduler import Scheduler
 
 
 class Machine(Protocol):

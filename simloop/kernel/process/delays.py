@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
-from simloop.choices.choices import Choices
 from simloop.kernel.clock import MICROSECOND, MILLISECOND
-from simloop.kernel.process.process import Process
 from simloop.kernel.scheduler import TIME_SLICES, Scheduler
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
+    from simloop.kernel.process.process import Process
 
 # What the answers at a thread point mean: how much later than usual it happens.
 DELAYS = (

@@ -7,13 +7,16 @@ import os
 import signal as _signal  # constants only
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from simloop.kernel.descriptors import IN, File
 from simloop.kernel.errors import fail
 from simloop.kernel.process.delays import schedule_delayed
 from simloop.kernel.process.process import Process, State
 from simloop.kernel.process.signals import disposition
-from simloop.kernel.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from simloop.kernel.scheduler import Scheduler
 
 #: The process that adopts orphans.
 INIT_PID = 1

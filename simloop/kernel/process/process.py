@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.descriptors import DescriptorTable, File, Watcher
-from simloop.kernel.files.calls import FileCalls
-from simloop.kernel.host import Host
-from simloop.kernel.process.pids import PidTable
-from simloop.kernel.scheduler import Runnable
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.calls import FileCalls
+    from simloop.kernel.host import Host
+    from simloop.kernel.process.pids import PidTable
+    from simloop.kernel.scheduler import Runnable
 
 
 class ProcessGone(BaseException):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import signal as _signal  # constants only
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simloop.kernel.process.process import Process, State
-from simloop.kernel.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from simloop.kernel.scheduler import Scheduler
 
 #: Those whose default action is to be ignored, or to go on.
 IGNORED = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from simloop.choices.choices import Choices
+from typing import TYPE_CHECKING
+
 from simloop.choices.who import nth
-from simloop.kernel.host import Host
 from simloop.kernel.process.pids import PidTable
 from simloop.kernel.process.process import Process
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
+    from simloop.kernel.host import Host
 
 # Above any number that the real kernel gives (PID_MAX_LIMIT), so that one that reaches a real kill or waitpid, as from
 # an object that outlives its world, hits nobody.

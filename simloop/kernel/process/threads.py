@@ -15,12 +15,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from simloop.errors import EscapedSimulationError
 from simloop.kernel.process.delays import schedule_delayed
-from simloop.kernel.process.process import Process
-from simloop.kernel.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from simloop.kernel.process.process import Process
+    from simloop.kernel.scheduler import Scheduler
 
 # A thread that does not come back for so long (real seconds) waits for something that will never be.
 _REAL_PATIENCE = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from simloop.kernel.clock import BOOT_NS, SECOND, WALL_NS
 from simloop.kernel.errors import fail
@@ -13,7 +13,9 @@ from simloop.kernel.ipc.counters import EventFd, TimerFd
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import wait_for
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 _NAMES = (
     "eventfd", "eventfd_read", "eventfd_write",

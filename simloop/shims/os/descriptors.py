@@ -9,7 +9,7 @@ import errno
 import fcntl as _fcntl
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.descriptors import FIRST_FD, File
 from simloop.kernel.errors import fail
@@ -31,7 +31,9 @@ from simloop.shims.os.pipes import control
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import read_from, wait_for, write_to
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 _NAMES = (
     "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fpathconf", "fstat",

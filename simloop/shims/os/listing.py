@@ -7,11 +7,13 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from stat import S_ISDIR, S_ISLNK, S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simloop.kernel.files.calls import Entry
 from simloop.shims.os.paths import current_world, declare_support, is_real, lstat, named, plain, stat, syscall
 from simloop.shims.patch import builtin
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.calls import Entry
 
 _real_listdir = os.listdir
 _real_scandir = os.scandir

@@ -13,17 +13,19 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from stat import S_IFIFO, S_ISLNK
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.descriptors import FIRST_FD
 from simloop.kernel.files.description import Description, Stat
 from simloop.kernel.files.devices import UnsimulatedFileError
-from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.ipc.pipes import End
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import wait_for_partner
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.filesystem import FileSystem
+    from simloop.world.world import World
 
 _real = {
     name: getattr(os, name)

@@ -9,9 +9,8 @@ import struct
 import termios
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simloop.kernel.descriptors import File
 from simloop.kernel.errors import fail
 from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import PAGE, End, insert, make_pipe, splice_pipes
@@ -21,7 +20,10 @@ from simloop.shims.os.paths import current_world, ours, syscall
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import wait
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.descriptors import File
+    from simloop.world.world import World
 
 _real: dict[str, Any] = {name: getattr(os, name) for name in ("pipe", "pipe2", "sendfile", "splice")}
 _real_ioctl = _fcntl.ioctl

@@ -11,15 +11,17 @@ import sys
 import weakref
 from resource import struct_rusage
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.errors import fail
 from simloop.kernel.process.exits import PidFd, find_child, reap
-from simloop.kernel.process.process import Process
 from simloop.kernel.process.table import FIRST_PID
 from simloop.shims.patch import builtin
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.process.process import Process
+    from simloop.world.world import World
 
 _real: dict[str, Any] = {
     name: getattr(os, name)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 _real_getaddrinfo = socket.getaddrinfo
 _real_getnameinfo = socket.getnameinfo

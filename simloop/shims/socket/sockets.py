@@ -7,18 +7,20 @@ import os
 import socket as _socket
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.errors import WorldError
 from simloop.kernel.clock import SECOND
 from simloop.kernel.descriptors import HUP, IN, OUT
 from simloop.kernel.errors import fail
 from simloop.kernel.net.tcp import TcpSocket
-from simloop.kernel.process.process import Process
 from simloop.shims.patch import builtin
 from simloop.shims.socket.names import addresses, sockaddr
 from simloop.world import active
-from simloop.world.world import World
+
+if TYPE_CHECKING:
+    from simloop.kernel.process.process import Process
+    from simloop.world.world import World
 
 real_socket = _socket.socket
 
