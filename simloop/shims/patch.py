@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from types import FunctionType, ModuleType
 from typing import Any
 
-from simloop.shims import static_types
+from simloop.shims import clock_tools, static_types
+from simloop.shims.references import bound_methods, in_class, replace_held
 
 Replacement = tuple[object, str, object]
 
@@ -38,8 +39,8 @@ class Patch:
 
     Modules that imported an original by name (``from time import monotonic``) hold it under a name of
     their own, classes as an attribute, and decorated functions enclosed (``stat = in_thread(os.stat)``, as aiofiles
-    has it). Those references are changed once and stay changed: every shim goes to the real function outside of a
-    world, so nothing can be told from it.
+    has it). Those references, and those that any object holds by then, are changed once and stay changed: every shim
+    goes to the real function outside of a world, so nothing can be told from it.
     """
 
     def __init__(self, replacements: Iterable[Replacement]) -> None:
@@ -72,6 +73,11 @@ class Patch:
         any."""
         if len(sys.modules) == self._modules:
             return False
+        # While freezegun has the clock, it keeps a list of what to put back where, and here are modules, too.
+        if not self._modules and not clock_tools.frozen():
+            methods = {(owner, name) for owner, name, _, _ in self._replacements if isinstance(owner, type)}
+            self._shims |= bound_methods(methods)
+            replace_held(self._shims, self._owners, _KEPT)
         self._replace_references()
         self._modules = len(sys.modules)
         return True
@@ -141,12 +147,8 @@ class Patch:
                     waiting.append(value)
 
     def _replace_attributes(self, owner: type) -> None:
+        """Replace references in a class, and in the classes that are defined in it."""
+        in_class(owner, self._shims)
         for key, value in list(vars(owner).items()):
-            held = value.__func__ if isinstance(value, staticmethod) else value
-            found = self._shims.get(id(held))
-            if found is not None and found[0] is held:
-                # A function of Python's own would become a method, which the builtin one did not.
-                plain = isinstance(found[1], FunctionType) and not isinstance(value, FunctionType)
-                setattr(owner, key, builtin(found[1]) if plain else found[1])
-            elif isinstance(value, type) and value.__qualname__ == f"{owner.__qualname__}.{key}":
+            if isinstance(value, type) and value.__qualname__ == f"{owner.__qualname__}.{key}":
                 self._replace_attributes(value)

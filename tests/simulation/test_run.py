@@ -29,8 +29,8 @@ WATCHED: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
-def standing() -> list[object]:
-    return [vars(owner)[name] for owner, name in WATCHED] + [random.getstate()]
+def standing() -> tuple[object, ...]:
+    return (*(vars(owner)[name] for owner, name in WATCHED), random.getstate())
 
 
 def test_leaving_a_world_leaves_everything_as_before() -> None:

@@ -1,0 +1,148 @@
+"""References to replaced functions that objects have taken: default arguments, factories of dataclasses, partial
+functions, attributes of instances, lists and tables.
+
+A module that was imported before the shims were in place may have handed the real functions on already
+(``def __init__(self, timer=time.monotonic)``, ``field(default_factory=time.time)``): in a run they would be the real
+clock. The garbage collector knows who holds them. What cannot be changed stays: tuples and sets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import sys
+from types import BuiltinMethodType, CellType, FunctionType, MemberDescriptorType, ModuleType
+from typing import Any, cast
+
+Shims = dict[int, tuple[object, object]]
+"""Replaced functions and their shims, by the identity of the former: some cannot be hashed, or compare oddly."""
+
+
+def replace_held(shims: Shims, owners: set[str], kept: set[str]) -> None:
+    """Let every object hold the shims of what it holds; but for the namespaces of modules, for functions and classes of
+    the modules `owners`, in which the replaced ones are, and for what belongs to the packages `kept`."""
+    # Methods hold their own class, and classes their bases: those stay.
+    shims = {key: found for key, found in shims.items() if not isinstance(found[0], type)}
+    ours = _belongings(kept)
+
+    def stays(module: object) -> bool:
+        return module in owners or (isinstance(module, str) and module.partition(".")[0] in kept)
+
+    holders = gc.get_referrers(*(original for original, _ in shims.values()))
+    of_classes = _namespaces_of_classes([holder for holder in holders if type(holder) is dict])
+    for holder in holders:
+        if id(holder) in ours or id(holder) in of_classes:
+            continue
+        if isinstance(holder, dict):
+            _in_dict(holder, shims)
+        elif isinstance(holder, list):
+            holder[:] = [_shim_of(value, shims) for value in holder]
+        elif not isinstance(holder, (type, ModuleType, CellType, FunctionType)):
+            _in_instance(holder, shims)
+    # What they hold is in a tuple or in a cell.
+    for holder in gc.get_objects():
+        kind = type(holder)
+        if kind is FunctionType:
+            if (holder.__defaults__ or holder.__closure__) and not stays(holder.__globals__.get("__name__")):
+                _in_function(holder, shims)
+        elif kind is functools.partial:
+            _in_partial(holder, shims)
+        elif isinstance(holder, type) and not stays(holder.__module__):
+            in_class(holder, shims)
+
+
+def in_class(owner: type, shims: Shims) -> None:
+    """Let the attributes of a class be the shims of what they are."""
+    for key, value in list(vars(owner).items()):
+        held = value.__func__ if isinstance(value, staticmethod) else value
+        found = shims.get(id(held))
+        if found is not None and found[0] is held:
+            # A function of Python's own would become a method, which the builtin one did not.
+            plain = isinstance(found[1], FunctionType) and not isinstance(value, FunctionType)
+            setattr(owner, key, staticmethod(found[1]) if plain else found[1])  # type: ignore[arg-type]
+
+
+def bound_methods(replaced: set[tuple[type, str]]) -> Shims:
+    """Return the methods of C classes that somebody has bound (``default_factory=datetime.now``) before they were
+    replaced, with what the same expression gives now."""
+    found: Shims = {}
+    for method in gc.get_objects():
+        cls = method.__self__ if type(method) is BuiltinMethodType else None
+        if isinstance(cls, type) and any((base, method.__name__) in replaced for base in cls.__mro__):
+            found[id(method)] = (method, getattr(cls, method.__name__))
+    return found
+
+
+def _namespaces_of_classes(namespaces: list[dict[str, Any]]) -> set[int]:
+    """Return the identities of those that are the namespace of a class: it must not change behind its back."""
+    owners = [owner for owner in gc.get_referrers(*namespaces) if isinstance(owner, type)] if namespaces else []
+    return {id(held) for owner in owners for held in gc.get_referents(owner) if type(held) is dict}
+
+
+def _belongings(kept: set[str]) -> set[int]:
+    """Return the identities of all namespaces, which `simloop.shims.patch` goes through itself, and of what the
+    namespaces of some packages hold."""
+    found = set()
+    for name, module in list(sys.modules.items()):
+        namespace = getattr(module, "__dict__", {})
+        found.add(id(namespace))
+        if name.partition(".")[0] in kept:
+            for value in namespace.values():
+                found.add(id(value))
+                if isinstance(value, type):
+                    found.update(map(id, gc.get_referents(value)))
+    return found
+
+
+def _shim_of(value: object, shims: Shims) -> Any:
+    found = shims.get(id(value))
+    return found[1] if found is not None and found[0] is value else value
+
+
+def _in_dict(holder: dict[Any, Any], shims: Shims) -> None:
+    for key, value in list(holder.items()):
+        shim = _shim_of(value, shims)
+        if shim is not value:
+            holder[key] = shim
+
+
+def _in_partial(holder: functools.partial[Any], shims: Shims) -> None:
+    function, args, keywords, namespace = cast("tuple[Any, ...]", holder.__reduce__()[2])
+    args = tuple(_shim_of(value, shims) for value in args)
+    holder.__setstate__((_shim_of(function, shims), args, keywords, namespace))  # type: ignore[attr-defined]
+
+
+def _in_instance(holder: object, shims: Shims) -> None:
+    """Replace attributes, past whatever the class does about assignments."""
+    namespace = getattr(holder, "__dict__", None)
+    if isinstance(namespace, dict):
+        _in_dict(namespace, shims)
+    for cls in type(holder).__mro__:
+        slots = (
+            [slot for slot in vars(cls).values() if type(slot) is MemberDescriptorType]
+            if "__slots__" in vars(cls)
+            else []
+        )
+        for slot in slots:
+            with contextlib.suppress(AttributeError):  # an empty one
+                value = slot.__get__(holder)
+                shim = _shim_of(value, shims)
+                if shim is not value:
+                    slot.__set__(holder, shim)
+
+
+def _in_function(function: FunctionType, shims: Shims) -> None:
+    defaults = function.__defaults__
+    if defaults is not None:
+        replaced = tuple(_shim_of(value, shims) for value in defaults)
+        if any(map(lambda a, b: a is not b, replaced, defaults)):
+            function.__defaults__ = replaced
+    for cell in function.__closure__ or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+        shim = _shim_of(value, shims)
+        if shim is not value:
+            cell.cell_contents = shim
