@@ -9,7 +9,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from simloop.shims import clock_tools, static_types
-from simloop.shims.references import bound_methods, in_class, replace_held
+from simloop.shims.references import bound_methods, in_class, is_a, replace_held
 
 Replacement = tuple[object, str, object]
 
@@ -104,8 +104,8 @@ class Patch:
         seen = self._seen
         for name, module in list(sys.modules.items()):
             known = seen.get(name)
-            # By type: what merely says that it is a module, as cffi's libraries do, may have no weak references.
-            if issubclass(type(module), ModuleType) and (known is None or known() is not module):
+            # What merely says that it is a module, as cffi's libraries do, may have no weak references.
+            if is_a(module, ModuleType) and (known is None or known() is not module):
                 seen[name] = weakref.ref(module)
                 self._replace_references_in(name, module)
 
@@ -118,12 +118,12 @@ class Patch:
         for key, value in list(namespace.items()):
             found = shims.get(id(value))
             if found is not None and found[0] is value:
-                if (name, key) not in named and not (owns and isinstance(value, type)):
+                if (name, key) not in named and not (owns and is_a(value, type)):
                     namespace[key] = found[1]
             elif type(value) is FunctionType:
                 if value.__closure__ and (name, key) not in named:
                     self._replace_enclosed(value)
-            elif isinstance(value, type) and not owns and value.__module__ == name:
+            elif is_a(value, type) and not owns and value.__module__ == name:
                 self._replace_attributes(value)
 
     def _replace_enclosed(self, function: FunctionType) -> None:
@@ -150,5 +150,5 @@ class Patch:
         """Replace references in a class, and in the classes that are defined in it."""
         in_class(owner, self._shims)
         for key, value in list(vars(owner).items()):
-            if isinstance(value, type) and value.__qualname__ == f"{owner.__qualname__}.{key}":
+            if is_a(value, type) and value.__qualname__ == f"{owner.__qualname__}.{key}":
                 self._replace_attributes(value)

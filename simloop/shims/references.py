@@ -19,6 +19,12 @@ Shims = dict[int, tuple[object, object]]
 """Replaced functions and their shims, by the identity of the former: some cannot be hashed, or compare oddly."""
 
 
+def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
+    """Return `isinstance`, but without a look at what the object says itself: a lazy one, such as the settings of
+    Django, would make what it stands for."""
+    return issubclass(type(value), kinds)
+
+
 def replace_held(shims: Shims, owners: set[str], kept: set[str]) -> None:
     """Let every object hold the shims of what it holds; but for the namespaces of modules, for functions and classes of
     the modules `owners`, in which the replaced ones are, and for what belongs to the packages `kept`."""
@@ -34,11 +40,11 @@ def replace_held(shims: Shims, owners: set[str], kept: set[str]) -> None:
     for holder in holders:
         if id(holder) in ours or id(holder) in of_classes:
             continue
-        if isinstance(holder, dict):
+        if is_a(holder, dict):
             _in_dict(holder, shims)
-        elif isinstance(holder, list):
+        elif is_a(holder, list):
             holder[:] = [_shim_of(value, shims) for value in holder]
-        elif not isinstance(holder, (type, ModuleType, CellType, FunctionType)):
+        elif not is_a(holder, (type, ModuleType, CellType, FunctionType)):
             _in_instance(holder, shims)
     # What they hold is in a tuple or in a cell.
     for holder in gc.get_objects():
@@ -48,18 +54,18 @@ def replace_held(shims: Shims, owners: set[str], kept: set[str]) -> None:
                 _in_function(holder, shims)
         elif kind is functools.partial:
             _in_partial(holder, shims)
-        elif isinstance(holder, type) and not stays(holder.__module__):
+        elif is_a(holder, type) and not stays(holder.__module__):
             in_class(holder, shims)
 
 
 def in_class(owner: type, shims: Shims) -> None:
     """Let the attributes of a class be the shims of what they are."""
     for key, value in list(vars(owner).items()):
-        held = value.__func__ if isinstance(value, staticmethod) else value
+        held = value.__func__ if is_a(value, staticmethod) else value
         found = shims.get(id(held))
         if found is not None and found[0] is held:
             # A function of Python's own would become a method, which the builtin one did not.
-            plain = isinstance(found[1], FunctionType) and not isinstance(value, FunctionType)
+            plain = isinstance(found[1], FunctionType) and not is_a(value, FunctionType)
             setattr(owner, key, staticmethod(found[1]) if plain else found[1])  # type: ignore[arg-type]
 
 
@@ -69,14 +75,14 @@ def bound_methods(replaced: set[tuple[type, str]]) -> Shims:
     found: Shims = {}
     for method in gc.get_objects():
         cls = method.__self__ if type(method) is BuiltinMethodType else None
-        if isinstance(cls, type) and any((base, method.__name__) in replaced for base in cls.__mro__):
+        if is_a(cls, type) and any((base, method.__name__) in replaced for base in cls.__mro__):
             found[id(method)] = (method, getattr(cls, method.__name__))
     return found
 
 
 def _namespaces_of_classes(namespaces: list[dict[str, Any]]) -> set[int]:
     """Return the identities of those that are the namespace of a class: it must not change behind its back."""
-    owners = [owner for owner in gc.get_referrers(*namespaces) if isinstance(owner, type)] if namespaces else []
+    owners = [owner for owner in gc.get_referrers(*namespaces) if is_a(owner, type)] if namespaces else []
     return {id(held) for owner in owners for held in gc.get_referents(owner) if type(held) is dict}
 
 
@@ -90,7 +96,7 @@ def _belongings(kept: set[str]) -> set[int]:
         if name.partition(".")[0] in kept:
             for value in namespace.values():
                 found.add(id(value))
-                if isinstance(value, type):
+                if is_a(value, type):
                     found.update(map(id, gc.get_referents(value)))
     return found
 
@@ -115,9 +121,8 @@ def _in_partial(holder: functools.partial[Any], shims: Shims) -> None:
 
 def _in_instance(holder: object, shims: Shims) -> None:
     """Replace attributes, past whatever the class does about assignments."""
-    namespace = getattr(holder, "__dict__", None)
-    if isinstance(namespace, dict):
-        _in_dict(namespace, shims)
+    with contextlib.suppress(AttributeError):
+        _in_dict(object.__getattribute__(holder, "__dict__"), shims)
     for cls in type(holder).__mro__:
         slots = (
             [slot for slot in vars(cls).values() if type(slot) is MemberDescriptorType]
