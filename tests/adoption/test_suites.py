@@ -20,7 +20,19 @@ THREADS = "threads that a program starts itself are not simulated without thread
 SUITES = (
     Suite("aiofiles", ("asyncio",)),
     # Its pytest.ini is not part of the distribution.
-    Suite("aiojobs", ("asyncio", "aiohttp"), ("-o", "asyncio_mode=auto")),
+    Suite(
+        "aiojobs",
+        ("asyncio", "aiohttp"),
+        ("-o", "asyncio_mode=auto"),
+        (
+            Difference(
+                r"tests\.test_scheduler::test_exception_non_waited_job",
+                r"assert 1 == 0",
+                "a true finding, of 30 runs: it gives a job 50 ms to fail, which one slow step uses up",
+                always=False,
+            ),
+        ),
+    ),
     Suite("aiolimiter", ("asyncio", "pytest_cov")),
     Suite("aiostream", ("asyncio", "pytest_cov")),
     Suite("async-lru", ("asyncio", "pytest_cov", "timeout"), SCOPE),
@@ -36,7 +48,15 @@ SUITES = (
     Suite(
         "janus",
         ("asyncio", "benchmark", "pytest_cov"),
-        differences=(Difference(r"tests\.test_sync\.\w+::test_(failing|simple)?_?queue(_join)?", THREAD, THREADS),),
+        differences=(
+            Difference(r"tests\.test_sync\.\w+::test_(failing|simple)?_?queue(_join)?", THREAD, THREADS),
+            Difference(
+                r"tests\.test_async\.TestQueueGetTests::test_get_cancelled",
+                r"TimeoutError",
+                "a true finding, of 30 runs: an item comes 41 ms before the timeout, which one slow step uses up",
+                always=False,
+            ),
+        ),
     ),
     Suite(
         "starlette",
