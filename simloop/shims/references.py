@@ -74,7 +74,7 @@ def bound_methods(replaced: set[tuple[type, str]]) -> Shims:
     replaced, with what the same expression gives now."""
     found: Shims = {}
     for method in gc.get_objects():
-        cls = method.__self__ if type(method) is BuiltinMethodType else None
+        cls: Any = method.__self__ if type(method) is BuiltinMethodType else None
         if is_a(cls, type) and any((base, method.__name__) in replaced for base in cls.__mro__):
             found[id(method)] = (method, getattr(cls, method.__name__))
     return found
