@@ -25,6 +25,10 @@ def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
     return issubclass(type(value), kinds)
 
 
+# Below, builtin types' own methods do the work: what a class makes of an assignment (that it is frozen, that there is
+# a member of an enumeration) is not for this one.
+
+
 def replace_held(shims: Shims, owners: set[str], kept: set[str]) -> None:
     """Let every object hold the shims of what it holds; but for the namespaces of modules, for functions and classes of
     the modules `owners`, in which the replaced ones are, and for what belongs to the packages `kept`."""
@@ -43,7 +47,7 @@ def replace_held(shims: Shims, owners: set[str], kept: set[str]) -> None:
         if is_a(holder, dict):
             _in_dict(holder, shims)
         elif is_a(holder, list):
-            holder[:] = [_shim_of(value, shims) for value in holder]
+            list.__setitem__(holder, slice(None), [_shim_of(value, shims) for value in list.__iter__(holder)])
         elif not is_a(holder, (type, ModuleType, CellType, FunctionType)):
             _in_instance(holder, shims)
     # What they hold is in a tuple or in a cell.
@@ -66,7 +70,7 @@ def in_class(owner: type, shims: Shims) -> None:
         if found is not None and found[0] is held:
             # A function of Python's own would become a method, which the builtin one did not.
             plain = isinstance(found[1], FunctionType) and not is_a(value, FunctionType)
-            setattr(owner, key, staticmethod(found[1]) if plain else found[1])  # type: ignore[arg-type]
+            type.__setattr__(owner, key, staticmethod(found[1]) if plain else found[1])  # type: ignore[arg-type]
 
 
 def bound_methods(replaced: set[tuple[type, str]]) -> Shims:
@@ -107,10 +111,10 @@ def _shim_of(value: object, shims: Shims) -> Any:
 
 
 def _in_dict(holder: dict[Any, Any], shims: Shims) -> None:
-    for key, value in list(holder.items()):
+    for key, value in list(dict.items(holder)):
         shim = _shim_of(value, shims)
         if shim is not value:
-            holder[key] = shim
+            dict.__setitem__(holder, key, shim)
 
 
 def _in_partial(holder: functools.partial[Any], shims: Shims) -> None:
@@ -122,7 +126,9 @@ def _in_partial(holder: functools.partial[Any], shims: Shims) -> None:
 def _in_instance(holder: object, shims: Shims) -> None:
     """Replace attributes, past whatever the class does about assignments."""
     with contextlib.suppress(AttributeError):
-        _in_dict(object.__getattribute__(holder, "__dict__"), shims)
+        namespace = object.__getattribute__(holder, "__dict__")
+        if type(namespace) is dict:
+            _in_dict(namespace, shims)
     for cls in type(holder).__mro__:
         slots = (
             [slot for slot in vars(cls).values() if type(slot) is MemberDescriptorType]

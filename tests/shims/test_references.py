@@ -61,6 +61,17 @@ class Strict:
     def __setattr__(self, name, value):
         raise AttributeError(name)
 
+class Sealing(type):
+    def __setattr__(self, name, value):
+        raise TypeError(name)
+
+class Sealed(metaclass=Sealing):
+    clock = staticmethod(time.time)
+
+class FrozenTable(dict):
+    def __setitem__(self, key, value):
+        raise TypeError(key)
+
 class Lazy:
     # As Django's settings are, until they are configured.
     __class__ = property(lambda self: 1 / 0)
@@ -69,6 +80,8 @@ lazy = Lazy()
 lazy.clock = time.time
 
 CASES = {
+    "an attribute of a class that takes none": lambda: Sealed.clock(),
+    "a value of a table that takes none": lambda held=FrozenTable(x=time.time): held["x"](),
     "an attribute of a lazy object": lambda: lazy.clock(),
     "a default argument": default,
     "a keyword default": lambda: Keeper().clock(),
@@ -110,5 +123,5 @@ def test_whoever_holds_a_function_holds_its_shim() -> None:
     child = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, timeout=120, check=False)
     assert not child.stderr
     told = child.stdout.splitlines()
-    assert len(told) == 22
+    assert len(told) == 24
     assert [line for line in told if "(real)" in line] == []
