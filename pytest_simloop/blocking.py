@@ -1,4 +1,5 @@
-"""Summary section of blocking calls: one row for each line of code that has stopped a loop, whoever ran the test."""
+"""Section of pytest's summary about blocking calls: one row for each line of code that has stopped an event loop,
+whichever test ran it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ ROWS_MAX = 20
 
 @dataclass
 class Calls:
-    """Blocking calls of one line, in all runs of the session."""
+    """Count of the blocking calls of one line of code, in all runs of the session."""
 
     count: int = 0
     longest_ns: int = 0
@@ -22,8 +23,9 @@ class Calls:
 
 
 class BlockingCalls:
-    """Pytest plugin that counts the blocking calls of simulated tests, and tells them at the end of the session: never
-    as warnings, which filters would turn into failures. With xdist the workers hand theirs to the controller."""
+    """Pytest plugin that counts the blocking calls of simulated tests and lists them at the end of the session. They
+    are never warnings, which filters would turn into failures. With xdist the workers hand their counts to the
+    controller."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config

@@ -1,6 +1,6 @@
-"""Breakpoints in simulated tests: passed over in the many runs that explore, live in the one run that counts.
+"""Breakpoints in simulated tests: passed over in the many runs that explore, live in the one run that is reported.
 
-While a debugger is open, clocks show the time of the run that it looks at, and stand still.
+While a debugger is open, the virtual clock stands still at the time of the run that is debugged.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 
 class Breakpoints:
-    """Context manager around all runs of one test, which replaces the entry points of debuggers."""
+    """Context manager around all runs of one test, which replaces the entry points of debuggers (such as
+    `breakpoint`)."""
 
     def __init__(self) -> None:
-        #: True once a run came to a breakpoint that was passed over.
+        #: True once a run has reached a breakpoint and passed over it.
         self.hit = False
         self._real: list[tuple[Any, str, Any]] = []
 
@@ -44,12 +45,12 @@ class Breakpoints:
         self.restore()
 
     def mute(self) -> None:
-        """Makes the entry points pass over, from now on."""
+        """Makes the program pass over breakpoints from now on."""
         for owner, name, _ in self._real:
             setattr(owner, name, self._pass_over)
 
     def restore(self) -> None:
-        """Puts the real entry points back, which stop."""
+        """Puts the real entry points of debuggers back, so that breakpoints stop the program again."""
         for owner, name, real in self._real:
             setattr(owner, name, real)
 
@@ -58,7 +59,7 @@ class Breakpoints:
 
 
 class _StillClock(Clock):
-    """Virtual clock that may be read without any time passing."""
+    """Virtual clock that stands still: reading it takes no virtual time."""
 
     __slots__ = ()
 
@@ -67,7 +68,7 @@ class _StillClock(Clock):
 
 
 def note_time(error: BaseException, world: World) -> None:
-    """Records on `error` the virtual time at which the test raised it."""
+    """Stores on `error` the virtual time at which the test raised it, for a debugger to be opened at that time."""
     if getattr(error, "_simloop_raised", (None,))[0] is world:
         return  # its way out of the test was noted before
     with contextlib.suppress(AttributeError, TypeError):  # of an exception that takes no attributes
@@ -76,8 +77,9 @@ def note_time(error: BaseException, world: World) -> None:
 
 @contextlib.contextmanager
 def at_the_time_of(error: BaseException | None) -> Iterator[None]:
-    """Context manager that puts the calling thread into the world in which `error` was raised, or else leaves it in its
-    own, and stops the clock there. The real world can be reached: a debugger needs it."""
+    """Context manager that puts the calling thread into the world in which `error` was raised, and stops the virtual
+    clock at the time of the error. If that is not known, it is the current world and its current time. The real world
+    can be reached inside, as a debugger needs."""
     world, now = getattr(error, "_simloop_raised", (active.world() or fixture_worlds.aside, None))
     if world is None:
         yield
@@ -95,13 +97,13 @@ def at_the_time_of(error: BaseException | None) -> Iterator[None]:
         world.reaching_out, clock.now = before
 
 
-#: The error that a debugger looks at after its death, if any.
+#: The exception that a post-mortem debugger is looking at, if any.
 _examined: BaseException | None = None
 
 
 @contextlib.contextmanager
 def examining(error: BaseException) -> Iterator[None]:
-    """Context manager in which a debugger that is opened looks at `error`."""
+    """Context manager for the post-mortem debugger: a debugger that is opened inside of it looks at `error`."""
     global _examined
     _examined = error
     try:
@@ -111,7 +113,7 @@ def examining(error: BaseException) -> Iterator[None]:
 
 
 def stop_clocks_for(debugger: Any) -> None:
-    """Hook on a debugger, by which clocks stand still whenever it is open."""
+    """Installs a hook in a debugger, so that the virtual clock stands still whenever the debugger is open."""
     interaction: Callable[..., Any] = debugger.interaction
     error = _examined
 

@@ -1,7 +1,7 @@
 """Confirmation of failures: each is replayed once in a fresh process before it is reported.
 
-What a seed cannot cover is string hashing and state that earlier tests left behind: a failure that depends
-on either is reported as such, with an environment under which it can be seen again.
+A token does not cover string hashing, nor state that earlier tests left behind: a failure that depends on either is
+reported as such, with the PYTHONHASHSEED under which it can be seen again, if there is one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _HANGS = pytest.StashKey[bool]()
 
 @dataclass(frozen=True)
 class Confirmation:
-    """Verdict of fresh processes on a failure, and the PYTHONHASHSEED under which one failed, if it took one."""
+    """Verdict of fresh processes on a failure, and the PYTHONHASHSEED under which it failed, if it took a particular
+    one."""
 
     verdict: str
     hash_seed: str | None = None
@@ -44,15 +45,16 @@ UNKNOWN = Confirmation("unknown")
 
 
 def note_signature(error: BaseException) -> None:
-    """Writes how a replay failed to the file that a confirming process was given; elsewhere does nothing."""
+    """Writes the signature of a replay's failure to the file that the environment names. Does nothing in a process that
+    confirms no failure."""
     path = os.environ.get(SIGNATURE_FILE)
     if path:
         Path(path).write_text(str(signature_of(error)))
 
 
 def confirm(item: Simulated, failure: Failure) -> Confirmation:
-    """Returns what fresh processes make of `failure`: one first, and where it does not fail there, others under a few
-    fixed PYTHONHASHSEEDs."""
+    """Replays `failure` in a fresh process and returns the verdict. Where it does not fail there, it is replayed under
+    a few fixed PYTHONHASHSEEDs too."""
     if confirming() or _HANGS in item.config.stash:
         return UNKNOWN
     wanted = str(signature_of(failure.exception))
@@ -68,7 +70,8 @@ def confirm(item: Simulated, failure: Failure) -> Confirmation:
 
 
 def _replay(item: Simulated, token: str, hash_seed: str | None) -> str | None:
-    """Returns how the token fails in a fresh process: empty when it passes, None when that cannot be told."""
+    """Replays a token in a fresh process and returns the signature of its failure: empty when the test passes, None
+    when that cannot be told."""
     config = item.config
     node = str(item.path) + "::" + item.nodeid.partition("::")[2]
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +88,7 @@ def _replay(item: Simulated, token: str, hash_seed: str | None) -> str | None:
 
 
 def _arguments(config: pytest.Config) -> list[str]:
-    """Pytest's arguments by which it runs tests as this session does."""
+    """Returns the arguments with which another pytest process runs tests as this session does."""
     option = config.option
     arguments = [*config.args, "-q", "-p", "no:cacheprovider"]
     arguments += [f"--rootdir={config.rootpath}", f"--import-mode={option.importmode}"]
@@ -103,7 +106,8 @@ def _arguments(config: pytest.Config) -> list[str]:
 
 
 def _replayer(config: pytest.Config, hash_seed: str | None) -> Replayer:
-    """Returns the session's process for that PYTHONHASHSEED, which lasts until pytest ends, in whatever way."""
+    """Returns the session's replaying process for a PYTHONHASHSEED, started on first use. It ends when pytest ends,
+    however that happens."""
     replayers = config.stash.setdefault(_REPLAYERS, {})
     if hash_seed not in replayers:
         from pytest_simloop.replayer import Replayer

@@ -1,8 +1,8 @@
 """Async tests under `@given`: Hypothesis makes the examples, and each of them gets a campaign.
 
-Hypothesis must hear the same of an example each time that it asks, so what came of one is remembered, and a schedule
-that failed for one example may be tried first for the next. An example that draws while it runs (`st.data()`) is
-known only when it is over: such a test's campaigns all begin alike, and are made again.
+Hypothesis must see the same result each time that it asks for an example, so the result of each example is remembered.
+A schedule that failed for one example may be tried first for the next. The values of an example that draws while it
+runs (`st.data()`) are known only when it is over: all campaigns of such a test begin alike, and are repeated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from simloop.simulation.run import Outcome
     from simloop.world.observer import Observer
 
-#: An example gets this part of the runs that a test without examples gets.
+#: Divisor: the campaign of each example gets this fraction of the runs that a test without examples gets.
 SHARE = 10
 #: Number of schedules that failed for earlier examples and are tried first for the next.
 _CARRIED_MAX = 3
@@ -51,7 +51,8 @@ _MARKERS = (StopTest, Frozen, Flaky)
 
 
 class _Stop(BaseException):
-    """Exception that carries an error of the test as a whole past Hypothesis, which takes others for an example's."""
+    """Exception that carries an error of the whole test past Hypothesis, which would take the error for a failing
+    example."""
 
     def __init__(self, error: SimulationError) -> None:
         super().__init__(error)
@@ -59,7 +60,8 @@ class _Stop(BaseException):
 
 
 class _FixtureValue:
-    """Placeholder for a fixture in what Hypothesis prints: the value itself is made anew in every run."""
+    """Placeholder for a fixture's value in the examples that Hypothesis prints: the value itself is made anew in every
+    run."""
 
     def __repr__(self) -> str:
         return "..."
@@ -68,11 +70,11 @@ class _FixtureValue:
 class SimHypothesis(SimFunction):
     """Pytest item of an async test under `@given`."""
 
-    #: The async function under `@given`.
+    #: The user's async function, without its `@given`.
     _test: Callable[..., Coroutine[Any, Any, Any]]
-    #: Makes the arguments of the example that is running, anew for each run.
+    #: Function that makes the arguments of the current example, anew for each run.
     given: Callable[[], dict[str, Any]]
-    #: True when the test has passed, and an example is only made for its breakpoints.
+    #: True when the test has passed, and one more example is run only for its breakpoints.
     looking = False
 
     def setup(self) -> None:
@@ -114,8 +116,8 @@ class SimHypothesis(SimFunction):
     def execute(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        """Makes one run. Whatever is final for a campaign is for Hypothesis just another try, until it says so
-        itself."""
+        """Makes one run of the current example. It is the final run, whose output and breakpoints count, only when
+        Hypothesis reports this example."""
         final = final and (self.looking or internals.is_final_example())
         with contextlib.nullcontext() if final else internals.silent_hypothesis():
             return super().execute(choices, observer, profile=profile, final=final)
@@ -126,8 +128,9 @@ class SimHypothesis(SimFunction):
         return self._test(*instance, **fixtures, **self.given())
 
     def judge(self, error: BaseException, choices: Choices) -> BaseException | None:
-        """Returns the error, unless an assumption failed: where nothing unusual happens, that rejects the example;
-        elsewhere only the run."""
+        """Returns the failure of a run for the error that it raised, or None where an assumption failed under
+        deviations, which rejects this run only. In the canonical run a failed assumption rejects the whole example, and
+        is raised."""
         leaves = list(_leaves(error))
         if not all(isinstance(leaf, (*_MARKERS, UnsatisfiedAssumption)) for leaf in leaves):
             return error
@@ -141,14 +144,14 @@ class SimHypothesis(SimFunction):
 
 @dataclasses.dataclass
 class Found:
-    """Failing example, with the schedule that it takes."""
+    """Failing example of a test under `@given`, with the schedule under which it fails."""
 
     report: Report
     failure: Failure
     given: dict[str, Any]
 
     def pinning(self) -> list[str]:
-        """Returns lines that say how to keep the example together with its token."""
+        """Returns lines for the report that say how to keep the example together with its token."""
         if any(isinstance(value, DataObject) for value in self.given.values()):
             return ["with the example above, draws included: Hypothesis keeps it in its database, and tries it first"]
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
@@ -159,25 +162,26 @@ class Found:
 
 
 class Examples:
-    """Runner of the examples of one test, as Hypothesis asks for them, which remembers what came of each."""
+    """Runner of the examples that Hypothesis makes for one test. It remembers the result of each."""
 
     def __init__(self, item: SimHypothesis, trial: Trial) -> None:
         self._item = item
         self._trial = trial
         self._exploring = item.explores and trial.settings.replay is None
         saved = trial.saved if self._exploring else []
-        #: Schedules that each campaign begins with.
+        #: Schedules that the campaign of each example tries first.
         self._schedules = [failure.schedule for failure in saved]
         self._found_by = {failure.token: failure.found for failure in saved}
-        #: Of each example that was explored, the schedule under which it fails.
+        #: The schedule under which each explored example fails; None for an example that passed.
         self._verdicts: dict[Hashable, Schedule | None] = {}
         self._count = 0
         self._runs = 0
-        #: Of the replays of each token, whether all of its deviations took place in one.
+        #: By token: True if all deviations of the token took place in one of its replays.
         self._applied: dict[str, bool] = {}
 
     def one_example(self, test: Callable[..., Any]) -> Callable[..., None]:
-        """Returns the function that Hypothesis calls in place of the test, whose name and source it must still see."""
+        """Returns the function that Hypothesis calls in place of the test. It keeps the test's name and source, which
+        Hypothesis looks at."""
         own = {*internals.argument_names(self._item), *(["self"] if self._item.cls else [])}
 
         @functools.wraps(test)
@@ -206,7 +210,7 @@ class Examples:
             self._explore(values, bool(draws))
 
     def _replay(self, token: str) -> None:
-        """Runs the example under one schedule. Raises what the test raises."""
+        """Runs the current example under one schedule. Raises what the test raises."""
         schedule, choices = self._trial.scheduled(token)
         outcome = self._item.execute(choices, profile=schedule.profile)
         applied = schedule.applied(choices) == len(schedule.deviations)
@@ -220,7 +224,7 @@ class Examples:
         raise outcome.exception
 
     def _explore(self, values: dict[str, Any], drawing: bool) -> None:
-        """Runs the campaign of the example, unless its result is known. Raises what the test raises."""
+        """Runs the campaign of the current example, unless its result is known. Raises what the test raises."""
         key = None if drawing else internals.example_key()
         known = key is not None and key in self._verdicts
         schedule = self._verdicts.get(key)
@@ -252,7 +256,7 @@ class Examples:
         return report
 
     def passed(self) -> str:
-        """Records that the test has passed. Returns the summary for -v."""
+        """Records that the test has passed. Returns the summary that pytest shows with -v."""
         if self._exploring:
             self._trial.passed()
         for token, applied in self._applied.items():
@@ -267,7 +271,7 @@ class Examples:
         return "; ".join([*self._item.pins_told(), f"{self._count} examples{runs}"])
 
     def report(self, error: BaseException) -> None:
-        """Describes the failures that Hypothesis has settled on: each with the schedule that it takes."""
+        """Describes the failures that Hypothesis reports, each with the schedule under which it fails."""
         parts: list[str] = []
         for exception, found in _settled(error):
             failure = dataclasses.replace(found.failure, exception=exception)
@@ -283,7 +287,8 @@ class Examples:
 
 
 class Draws(DataObject):
-    """Value of `st.data()` for the runs of one example: what was drawn in one run is drawn again in the next."""
+    """Value of `st.data()` for the runs of one example: values that were drawn in one run are drawn again in the
+    next."""
 
     def __init__(self, drawn: DataObject) -> None:
         super().__init__(drawn.conjecture_data)
@@ -314,8 +319,8 @@ class Draws(DataObject):
 
 
 def _copied(value: Any) -> Any:
-    """Returns the value for one run: containers are copied, since the test may change them; other objects are what
-    they are, since the test may know them by identity."""
+    """Returns a copy of a drawn value for one run. Containers are copied, since the test may change them; other objects
+    are returned as they are, since the test may know them by identity."""
     if type(value) in (list, set, bytearray, deque):
         return type(value)(map(_copied, value))
     if type(value) is tuple:

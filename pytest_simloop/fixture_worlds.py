@@ -1,9 +1,9 @@
 """Worlds that a fixture has entered, set aside while pytest and its plugins run.
 
-A fixture that yields inside ``with simloop.world()`` leaves its world entered while pytest goes on: it would measure
-durations, write reports and talk to other processes in there. Tests, fixtures and their finalizers are a user's code
-and run in the world; hook wrappers, as which plugins measure time, and everything between those calls are pytest's
-and run outside. Nothing depends on the names of modules, so this holds for any plugin.
+A fixture that yields inside ``with simloop.world()`` leaves its world entered while pytest goes on: pytest would
+measure durations, write reports and talk to other processes inside of the world. Tests, fixtures and their finalizers
+are the user's code and run in the world. Hook wrappers, with which plugins measure time, and everything between those
+calls are pytest's code and run outside. Nothing depends on the names of modules, so this holds for any plugin.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pytest_simloop import internals
 if TYPE_CHECKING:
     from simloop.world.world import World
 
-#: The world to return to, if pytest's own code is running and one is entered.
+#: The world that a fixture has entered and that is set aside while pytest's own code runs, if any.
 aside: World | None = None
 _in_users_code = False
 
 
 @contextlib.contextmanager
 def _running(users_code: bool) -> Iterator[None]:
-    """Context manager around a block that is a user's code, or else pytest's."""
+    """Context manager around a block of code that is either the user's (inside of the world) or pytest's (outside)."""
     before = _in_users_code
     _go(users_code)
     try:
@@ -52,7 +52,7 @@ def _go(to_users_code: bool) -> None:
 
 
 def _wrapper(*, users_code: bool, specname: str | None = None) -> Callable[[], Generator[None, Any, Any]]:
-    """Returns a hook wrapper: the innermost one around a user's code, or the outermost one around pytest's."""
+    """Returns a pytest hook wrapper: the innermost one around the user's code, or the outermost one around pytest's."""
 
     @pytest.hookimpl(wrapper=True, trylast=users_code, tryfirst=not users_code, specname=specname)
     def wrapper() -> Generator[None, Any, Any]:
@@ -76,7 +76,7 @@ pytest_test_function = _wrapper(users_code=True, specname="pytest_pyfunc_call")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hook that tears fixtures down in their world after Ctrl-C, when it was not done before."""
+    """Hook that tears down fixtures that Ctrl-C has left set up, inside of their world."""
     if aside is not None:
         with _running(users_code=True):
             internals.tear_down_fixtures(session)

@@ -1,9 +1,9 @@
 """Pytest items that another plugin runs (pytest-asyncio, anyio, aiohttp, tornado, a runner of the suite's own),
 simulated.
 
-The plugin goes on running them, in a world for each run: every event loop that it makes there is simulated already. An
-item keeps its class and gets the one of ours in front of it, so that what the plugin does by its class, and what it
-does by hooks around the test function and fixtures, both happen as ever.
+That plugin goes on running them, in a world for each run: every event loop that it makes there is a simulated one. The
+class of an item becomes a subclass of its own class and of `ForeignItem`, so that the other plugin works as ever, both
+through its class and through its hooks around the test function and fixtures.
 
 Whatever is tied to a loop (async fixtures, runners, and all that depends on them) of any scope is built in each run and
 finalized in it; other fixtures that outlive the test are made once, in the real world.
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class ForeignItem(SimulatedItem):
-    """Base of the classes of such items."""
+    """Base class of simulated pytest items that another plugin runs."""
 
-    #: False if it turns out that the test does not run on asyncio: then it is run as if we were not there.
+    #: False once it turns out that the test does not run on asyncio: then it is run without simulation.
     on_asyncio = True
-    #: True for a sync test, of which one run is made unless it asks for more.
+    #: True for a sync test, which gets one run only unless its marker asks for more.
     once = False
 
     def setup(self) -> None:
@@ -54,8 +54,9 @@ class ForeignItem(SimulatedItem):
             super(SimulatedItem, self).runtest()
 
     def _untimed(self) -> contextlib.AbstractContextManager[None]:
-        """Returns a context manager in which Hypothesis, if the test is one of its, minds no time: what it would look
-        at is the world's, in which a sleep takes none, and a run must not depend on what earlier ones have saved."""
+        """Returns a context manager that switches off the deadline and the database of Hypothesis, if the test uses it.
+        A deadline would look at virtual time, in which a sleep takes none, and a run must not depend on saved
+        examples."""
         if not hasattr(self.function, "hypothesis"):
             return contextlib.nullcontext()
         return internals.changed_settings(self.function, deadline=None, database=None)
@@ -67,7 +68,8 @@ def _class_for(base: type[pytest.Function]) -> type[ForeignItem]:
 
 
 def simulate_as_is(function: pytest.Function, *, once: bool = False) -> pytest.Function:
-    """Makes an item a simulated one of its own kind, and returns it."""
+    """Turns a pytest item that another plugin runs into a simulated item, in place: its class becomes a subclass of its
+    own. Returns it."""
     function.__class__ = _class_for(type(function))
     function.once = once  # type: ignore[attr-defined]
     return function

@@ -1,4 +1,4 @@
-"""Access to the private parts of pytest and of Hypothesis that the plugin cannot do without, all in one place.
+"""Access to the private parts of pytest and of Hypothesis that the plugin depends on, all in one place.
 
 Read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`,
 `assertion/rewrite.py`), and in Hypothesis 6.125 and 6.170 (`hypothesis/core.py`, `control.py`, `reporting.py`).
@@ -18,19 +18,19 @@ from _pytest.logging import caplog_handler_key, caplog_records_key
 
 
 def leave_as_written(plugins: pytest.PytestPluginManager, *packages: str) -> None:
-    """Takes packages off the list of those whose `assert` statements pytest rewrites while they are imported.
+    """Stops pytest from rewriting the `assert` statements of some packages when they are imported.
 
-    All packages of a distribution that has an entry point for pytest are on it. Rewriting helps users' assertions;
-    of ours it only makes imports slow, and keeps the bytecode that was compiled at installation from being used.
+    Pytest rewrites all packages of a distribution that has an entry point for pytest. That helps with users'
+    assertions; for our packages it only makes imports slow, and keeps the bytecode compiled at installation from being
+    used.
     """
     marked: set[str] = getattr(plugins.rewrite_hook, "_must_rewrite", set())  # absent under --assert=plain
     marked.difference_update(packages)
 
 
 def ini_value(config: pytest.Config, name: str) -> Any:
-    """Returns the value of a key as the ini file, or ``-o``, has it: text, or what TOML made of it; None where it is
-    not set. `getini` refuses what is not of the one registered type, and tells only some versions of pytest which
-    types."""
+    """Returns the raw value of a key of the ini file, or of ``-o``: text, or a TOML value; None where it is not set.
+    Unlike `getini` it does not refuse values that are not of the registered type."""
     known = getattr(config, "_inicfg", None)  # from pytest 9 on
     if known is not None:
         found = known.get(name)
@@ -40,13 +40,13 @@ def ini_value(config: pytest.Config, name: str) -> Any:
 
 
 def fill_fixtures(item: pytest.Function) -> None:
-    """Builds a fresh request and sets up every fixture of the item that has no value yet."""
+    """Gives the item a fresh fixture request and sets up every fixture that has no value yet."""
     item._initrequest()
     item._request._fillfixtures()
 
 
 def wide_fixtures(item: pytest.Function) -> list[str]:
-    """Returns the names of its fixtures that outlive one test, widest scope first."""
+    """Returns the names of the item's fixtures that outlive one test, widest scope first."""
     closure = item._fixtureinfo.name2fixturedefs
     return [name for name in item.fixturenames if name in closure and closure[name][-1].scope != "function"]
 
@@ -56,30 +56,31 @@ def argument_names(item: pytest.Function) -> tuple[str, ...]:
 
 
 def finalizers(item: pytest.Item) -> list[Callable[[], object]]:
-    """Returns the list of finalizers that are registered for the item so far, to be run from the back."""
+    """Returns pytest's own list of the finalizers that are registered for the item so far. They run from the last to
+    the first."""
     return item.session._setupstate.stack[item][0]
 
 
 def tear_down_fixtures(session: pytest.Session) -> None:
-    """Runs the finalizers of all fixtures that are set up, of whatever scope."""
+    """Runs the finalizers of all fixtures of the session that are set up, of whatever scope."""
     session._setupstate.teardown_exact(None)
 
 
 def directory_numbers(factory: pytest.TempPathFactory) -> dict[str, int]:
-    """Returns the numbers that it gives to the next directories of each name. Older versions of pytest have none: they
-    look at the directories that there are."""
+    """Returns the counters by which pytest's factory of temporary directories numbers directories of each name. Empty
+    in older versions of pytest, which look at the existing directories instead."""
     numbers: dict[str, int] = getattr(factory, "_next_number", {})
     return numbers
 
 
 def renew_request(item: pytest.Function) -> None:
-    """Gives the item a fresh request, without any fixture value."""
+    """Gives the item a fresh fixture request, without any fixture value."""
     item._initrequest()
 
 
 def fixture_definition(item: pytest.Function, name: str, below: Any = None) -> Any:
-    """Returns the definition of a fixture that the item uses; of one that overrides another of its name (`below`) the
-    overridden one. None for ``request``, and for names that nobody defines."""
+    """Returns the definition of a fixture that the item uses. With `below`, a definition that overrides another of the
+    same name, returns the overridden one. None for ``request``, and for names that nobody defines."""
     definitions = item._fixtureinfo.name2fixturedefs.get(name) or ()
     if below is not None and below in definitions:
         at = definitions.index(below)
@@ -91,15 +92,15 @@ Finalizers = list[Callable[[], object]]
 
 
 def all_finalizers(item: pytest.Item) -> dict[Any, int]:
-    """Returns the number of finalizers that are registered so far for the item, and for each of its parents."""
+    """Returns the number of finalizers that are registered so far, for the item and for each of its parents."""
     return {node: len(finalizers) for node, (finalizers, _) in item.session._setupstate.stack.items()}
 
 
 def take_finalizers(
     item: pytest.Item, before: dict[Any, int], wanted: Callable[[Callable[[], object]], bool]
 ) -> Iterator[Callable[[], object]]:
-    """Takes away the finalizers that were registered since then and that are wanted, the last one first, those of the
-    item before those of its parents."""
+    """Removes and yields the finalizers that were registered since `before` (a result of `all_finalizers`) and that are
+    `wanted`: the last one first, those of the item before those of its parents."""
     for node, (finalizers, _) in reversed(list(item.session._setupstate.stack.items())):
         count = before.get(node, 0)
         kept = []
@@ -113,13 +114,13 @@ def take_finalizers(
 
 
 def forget_instance(item: pytest.Function) -> None:
-    """Makes the item build its test class anew."""
+    """Makes the item create a new instance of its test class on next use."""
     for name in ("_instance", "_obj"):
         item.__dict__.pop(name, None)
 
 
 def bound_fixture(fixturedef: Any, request: Any) -> Callable[..., Any]:
-    """Returns the fixture function, bound to the test's own instance where it is a method."""
+    """Returns the function that makes a fixture; if it is a method, it is bound to the test's own instance."""
     function: Callable[..., Any] = fixturedef.func
     instance = request.instance
     owner = getattr(function, "__self__", None)
@@ -129,7 +130,7 @@ def bound_fixture(fixturedef: Any, request: Any) -> Callable[..., Any]:
 
 
 def forget_output(item: pytest.Item) -> None:
-    """Throws away what earlier runs of the item printed and logged: the report is about one run."""
+    """Discards what earlier runs of the item printed and logged, since the report is about one run."""
     plugins = item.config.pluginmanager
     capture = plugins.getplugin("capturemanager")
     if capture is not None and capture.is_globally_capturing():
@@ -143,7 +144,7 @@ def forget_output(item: pytest.Item) -> None:
         item.stash[caplog_records_key]["call"] = handler.records
 
 
-#: Before this version examples have no choices to be told apart by.
+#: The first version of Hypothesis whose examples have choices, by which they can be told apart.
 HYPOTHESIS_MIN = (6, 125)
 # What hypothesis.settings keeps on a test function.
 _SETTINGS = "_hypothesis_internal_use_settings"
@@ -156,7 +157,7 @@ def hypothesis_settings(test: Any) -> Any:
 
 @contextlib.contextmanager
 def changed_settings(test: Any, **changes: Any) -> Iterator[None]:
-    """Context manager that changes some of these settings for the length of its block."""
+    """Context manager that changes some of the test's Hypothesis settings for the length of its block."""
     from hypothesis import settings
 
     before = getattr(test, _SETTINGS)
@@ -168,15 +169,15 @@ def changed_settings(test: Any, **changes: Any) -> Iterator[None]:
 
 
 def is_final_example() -> bool:
-    """Returns True for the example whose result Hypothesis reports."""
+    """Returns True while Hypothesis runs the example whose result it reports."""
     from hypothesis.control import current_build_context
 
     return bool(current_build_context().is_final)
 
 
 def example_key() -> Hashable:
-    """Returns the key of the running example among all of its test, or None for an explicit one, which has been drawn
-    from nothing."""
+    """Returns a key that identifies the running Hypothesis example among those of its test, or None for an explicit
+    example, for which nothing was drawn."""
     from hypothesis.control import current_build_context
     from hypothesis.internal.conjecture.choice import choices_key
 
@@ -185,14 +186,15 @@ def example_key() -> Hashable:
 
 
 def forget_targets() -> None:
-    """Lets `hypothesis.target` be called again in this example."""
+    """Lets the test call `hypothesis.target` again in the current example, which Hypothesis allows once for each
+    label."""
     from hypothesis.control import current_build_context
 
     current_build_context().data.target_observations.clear()
 
 
 def silent_hypothesis() -> contextlib.AbstractContextManager[None]:
-    """Context manager in which nobody hears what Hypothesis reports, such as `hypothesis.note`."""
+    """Context manager in which everything that Hypothesis reports, such as `hypothesis.note`, is discarded."""
     from hypothesis.reporting import with_reporter
 
     return with_reporter(lambda text: None)
@@ -200,8 +202,8 @@ def silent_hypothesis() -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def unexplained(folders: tuple[str, ...]) -> Iterator[None]:
-    """Context manager that keeps Hypothesis, when it looks for lines that only failing examples run, from those of
-    files in `folders`."""
+    """Context manager that makes Hypothesis leave out files in `folders` when it looks for lines that only failing
+    examples run."""
     from hypothesis.internal import scrutineer
 
     real = scrutineer.should_trace_file

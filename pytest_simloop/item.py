@@ -1,4 +1,4 @@
-"""Pytest items of simulated tests, and the stand-ins for fixtures that only work in the real world."""
+"""Pytest items of simulated tests, and the replacements of fixtures that only work in the real world."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SimulatedItem(pytest.Function):
     """Pytest item of a test whose runs are made by a campaign, each in a world of its own."""
 
     simulated = True
-    #: Why this test is not run at all, if it is not.
+    #: Reason for which this test cannot be run, if there is one.
     refusal: str | None = None
     #: True to explore schedules, False to run only the pinned ones.
     explores = True
@@ -54,21 +54,21 @@ class SimulatedItem(pytest.Function):
     pins: tuple[str, ...] = ()
     #: The world of the run that is going on.
     sim: Sim | None = None
-    #: Summary of a passed test, for -v.
+    #: Summary of a passed test, which pytest shows with -v.
     summary: str | None = None
     #: Text of the report of a failure.
     section: str | None = None
-    #: Sections that plugins add to it: titles and texts.
+    #: Sections that plugins add to the report of a failure: titles and texts.
     extra_sections: Sequence[tuple[str, str]] = ()
     breakpoints: Breakpoints
     _settings: Settings
     _scratch: Path | None = None
-    #: The counts of the session's factory of temporary directories, now and before the first run.
+    #: Counters by which the session's factory of temporary directories numbers them: now, and before the first run.
     _numbers: tuple[dict[str, int], dict[str, int]] | None = None
 
     @classmethod
     def of(cls, function: pytest.Function) -> SimulatedItem:
-        """Returns an item for the same test as `function`, to be simulated."""
+        """Returns a simulated item for the same test as the pytest item `function`."""
         item: SimulatedItem = cls.from_parent(
             function.parent,
             name=function.name,
@@ -79,7 +79,7 @@ class SimulatedItem(pytest.Function):
         return item
 
     def prepare(self) -> None:
-        """Reads the settings of the test; fails it where they mean nothing."""
+        """Reads the settings of the test, and makes the test fail where they are invalid."""
         wrong = self.refusal
         if wrong is None:
             try:
@@ -90,8 +90,8 @@ class SimulatedItem(pytest.Function):
             pytest.fail(wrong, pytrace=False)
 
     def make_wide_fixtures(self) -> None:
-        """Sets up, in the real world, what outlives the test and is not tied to a loop: once, as pytest promises. The
-        other fixtures are set up in every run."""
+        """Sets up the fixtures that outlive the test and are not tied to a loop: once, in the real world, as pytest
+        promises. The other fixtures are set up in every run."""
         install()  # for loops that fixtures make to be noticed
         for name in internals.wide_fixtures(self):
             definition = internals.fixture_definition(self, name)
@@ -106,8 +106,8 @@ class SimulatedItem(pytest.Function):
 
     @contextlib.contextmanager
     def finalizing(self, world: World, last: Callable[[], object] = lambda: None) -> Iterator[None]:
-        """Context manager around one run, which finalizes what was set up in it, and then calls ``last()``. Raises the
-        first error of all."""
+        """Context manager around one run. At its end it runs the finalizers of everything set up in that run, and then
+        calls ``last()``. Raises the first error of all."""
         errors: list[BaseException] = []
         before = internals.all_finalizers(self)
         internals.forget_instance(self)
@@ -132,7 +132,7 @@ class SimulatedItem(pytest.Function):
             raise errors[0]
 
     def _ends_with_run(self, finalizer: Callable[[], object]) -> bool:
-        """Returns False for the end of a fixture that outlives the run."""
+        """Returns True for a finalizer that belongs to the run, False for one of a fixture that outlives the run."""
         definition = getattr(getattr(finalizer, "func", finalizer), "__self__", None)
         scope = getattr(definition, "scope", None)
         return scope is None or scope == "function" or is_tied(definition, self)
@@ -150,13 +150,13 @@ class SimulatedItem(pytest.Function):
         self._numbers = numbers, numbers.copy()
 
     def scratch(self) -> Path:
-        """Returns this run's `tmp_path`: the same path in every run, so that runs are alike, and empty, since what they
-        write there stays in their worlds."""
+        """Returns this run's `tmp_path`: the same path in every run, so that runs are alike, and always empty, since
+        files written there exist in the run's world only."""
         assert self._scratch is not None
         return self._scratch
 
     def run_once(self, world: World) -> None:
-        """Sets up, runs and tears down the test in `world`. Raises what it raises."""
+        """Sets up, runs and tears down the test in `world`. Raises what the test raises."""
         raise AssertionError(f"{type(self).__name__} does not say how it is run")
 
     def runtest(self) -> None:
@@ -166,7 +166,7 @@ class SimulatedItem(pytest.Function):
             self.run_trial(Trial(self, self._settings))
 
     def run_trial(self, trial: Trial) -> None:
-        """Runs everything that the test's settings ask for. Raises what the test raises."""
+        """Runs the pinned schedules and the campaign that the test's settings ask for. Raises what the test raises."""
         replay = self._settings.replay
         if replay is not None:
             trial.replay(replay)
@@ -215,7 +215,7 @@ class SimulatedItem(pytest.Function):
     def execute(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        """Makes one run in a fresh world. Breakpoints stop in a final one."""
+        """Makes one run in a fresh world. Breakpoints are live in a `final` run only."""
         limits = self._settings.limits
         if profile is not None and profile != limits.profile:
             limits = dataclasses.replace(limits, profile=profile)
@@ -244,7 +244,8 @@ class SimulatedItem(pytest.Function):
         return outcome
 
     def judge(self, error: BaseException, choices: Choices) -> BaseException | None:
-        """Returns the failure of a run for the error that it raised; raises the error when it is none."""
+        """Returns the failure of a run for the error that it raised. Raises an error that is no failure, such as a
+        skip."""
         return error
 
 
@@ -279,8 +280,8 @@ class SimFunction(SimulatedItem):
 
 
 def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
-    """Returns the stand-in for a fixture function that pytest cannot set up for a simulated test: an async one,
-    or `tmp_path`. None leaves it to pytest."""
+    """Returns a replacement for a fixture function that pytest cannot set up for a simulated test: an async one, or
+    `tmp_path`. None for a fixture that pytest can set up itself."""
     item = request._pyfuncitem
     if not isinstance(item, SimulatedItem) or item.sim is None:
         return None
@@ -312,6 +313,6 @@ async def _ends(generator: Any) -> bool:
 
 
 def _is_foreign(entry: Any) -> bool:
-    """Returns True for a traceback entry that is neither ours nor of asyncio's and pytest's machinery below us."""
+    """Returns True for a traceback entry of code outside of simloop, asyncio and pytest."""
     module = entry.frame.f_globals.get("__name__", "")
     return module.partition(".")[0] not in _MACHINERY

@@ -1,6 +1,6 @@
-"""Table of settings, and the three ways to give one: on the command line, by marker, in pytest's ini file.
+"""Table of the plugin's settings, and the three ways to give one: on the command line, by marker, in pytest's ini file.
 
-A setting is one row of `SETTINGS`. Values are checked by simloop, which is imported when one is given.
+A setting is one row of `SETTINGS`. simloop checks the values, and is only imported when one is given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pytest_simloop import internals
 
 
 def _limit(name: str) -> Callable[[Any], Any]:
-    """Returns the check of a field of `simloop.simulation.Limits`."""
+    """Returns a function that checks values of one field of `simloop.simulation.Limits`."""
 
     def check(value: Any) -> Any:
         from simloop.simulation.limits import Limits
@@ -46,24 +46,24 @@ def _seed(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Setting:
-    """Row of the table: a setting that is given as ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` and
+    """Setting of the plugin, which is given as ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` or, in an ini file,
     ``sim_NAME``."""
 
     name: str
-    #: The type of its values.
+    #: Type of the setting's values.
     kind: type
     help: str
-    #: Returns the value, or raises `simloop.ConfigurationError`; None accepts any of the type.
+    #: Function that returns the value or raises `simloop.ConfigurationError`. None accepts any value of the type.
     check: Callable[[Any], Any] | None = None
     metavar: str | None = None
-    #: True for what is one test's, so that a marker may give it.
+    #: True if the setting belongs to a single test, so that a marker may give it.
     of_test: bool = True
-    #: True where schedules depend on it, so that a replay must be given it again.
+    #: True if schedules depend on the setting, so that a replay must be given it again.
     of_schedule: bool = True
 
     @property
     def key(self) -> str:
-        """Its name in an ini file, and in `config.option`."""
+        """Name of the setting in an ini file, and in `config.option`."""
         return self.name if self.name == "sim" else f"sim_{self.name}"
 
     @property
@@ -75,14 +75,14 @@ class Setting:
         return {int: "a whole number", float: "a number", bool: "true or false", str: "one word"}[self.kind]
 
     def parsed(self, text: str) -> Any:
-        """Returns the value that a text stands for. Raises `ValueError`, or what `check` raises."""
+        """Parses the setting's value from text and checks it. Raises `ValueError`, or what `check` raises."""
         return self.checked(self.kind(text))
 
     def checked(self, value: Any) -> Any:
         return value if self.check is None else self.check(value)
 
 
-#: The settings that are on unless they are switched off, by an option ``--sim-no-NAME``.
+#: Names of the settings that are on by default, and switched off by an option ``--sim-no-NAME``.
 _ON = ("confirm",)
 
 SETTINGS = (
@@ -147,7 +147,7 @@ SETTINGS = (
     ),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
-#: The keywords of the marker.
+#: Names of the settings that the marker takes as keywords.
 KEYWORDS = tuple(setting.name for setting in SETTINGS if setting.of_test)
 _INI = pytest.StashKey[dict[str, Any]]()
 
@@ -185,8 +185,7 @@ def _option_of(setting: Setting) -> str:
 
 
 def check_options(config: pytest.Config) -> None:
-    """Raises `pytest.UsageError` for options that contradict each other, and for values of the ini file that mean
-    nothing."""
+    """Raises `pytest.UsageError` for options that contradict each other, and for invalid values in the ini file."""
     _refuse_contradictions(config)
     config.stash[_INI] = {
         setting.name: _from_ini(setting, value, config)
@@ -220,24 +219,25 @@ _TRUTH = {
 
 
 def ini_settings(config: pytest.Config) -> dict[str, Any]:
-    """Returns the settings that the ini file gives, by name."""
+    """Returns the settings of the plugin that the ini file gives, by name."""
     return config.stash[_INI]
 
 
 def given_settings(config: pytest.Config) -> dict[str, Any]:
-    """Returns the settings that the command line gives, by name."""
+    """Returns the settings of the plugin that the command line gives, by name."""
     given = {setting.name: getattr(config.option, setting.key) for setting in SETTINGS}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def for_session(config: pytest.Config, name: str) -> bool:
-    """Returns a setting that is not one test's: by the command line, or else by the ini file."""
+    """Returns the value of a setting of the whole session: from the command line, or else from the ini file."""
     given = getattr(config.option, _BY_NAME[name].key)
     return bool(ini_settings(config).get(name, name in _ON) if given is None else given)
 
 
 def repeated_options(config: pytest.Config) -> list[str]:
-    """Returns the options of this command line on which a schedule depends, so that a replay needs them again."""
+    """Returns the options of this command line on which schedules depend, and which a replay must therefore be given
+    too."""
     given = {_BY_NAME[name]: value for name, value in given_settings(config).items()}
     return [
         setting.option if setting.kind is bool else f"{setting.option}={value}"
@@ -247,8 +247,8 @@ def repeated_options(config: pytest.Config) -> list[str]:
 
 
 def _refuse_contradictions(config: pytest.Config) -> None:
-    """Raises `pytest.UsageError` for two options of one command line of which one would be ignored. `addopts` holds
-    defaults, which any option that was typed may override."""
+    """Raises `pytest.UsageError` if two options of one command line contradict each other, so that one would be
+    ignored. `addopts` holds defaults, which any option that was typed may override."""
     typed = [str(argument).partition("=")[0] for argument in config.invocation_params.args]
     if "--sim-no-shrink" in typed and "--sim-shrink-runs" in typed:
         raise pytest.UsageError("--sim-no-shrink and --sim-shrink-runs contradict each other: leave one away")
@@ -262,7 +262,7 @@ def _refuse_contradictions(config: pytest.Config) -> None:
 
 
 def _checked(name: str, parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Returns a parser for argparse, which makes one line of what is wrong with a value."""
+    """Returns a function that parses the setting's value for argparse, and puts what is wrong with it into one line."""
 
     def convert(text: str) -> Any:
         from simloop.errors import SimulationError

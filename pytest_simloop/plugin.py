@@ -1,4 +1,4 @@
-"""Pytest hooks and the fixture `sim`: the plugin itself.
+"""The pytest plugin itself: its hooks, and the fixture `sim`.
 
 simloop itself is imported on the first use, so that a session without simulated tests does not pay for it.
 """
@@ -46,7 +46,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Takes the shims away with the plugin: a later session in this interpreter may import simloop anew."""
+    """Hook that removes the shims together with the plugin: a later session in this interpreter may import simloop
+    anew."""
     installation = sys.modules.get("simloop.simulation.install")
     if installation is not None:
         installation.uninstall()
@@ -59,7 +60,7 @@ def _wants_simulation(function: pytest.Function) -> bool:
 
 
 def _pinned(function: pytest.Function) -> tuple[str, ...]:
-    """Returns the tokens of `@simloop.replay` above the test, or below its `@given`."""
+    """Returns the tokens that `@simloop.replay` pins to the test, above the function or below its `@given`."""
     pin = sys.modules.get("simloop.explore.replay")
     if pin is None:
         return ()
@@ -70,7 +71,8 @@ def _pinned(function: pytest.Function) -> tuple[str, ...]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
-    """Hook that puts the shims in place before a suite hands out references, such as loop factories in parameters."""
+    """Hook that installs the shims before test modules are imported: these may store references to what shims replace,
+    such as loop factories in parameters."""
     if for_session(session.config, "sim"):
         from simloop.simulation.install import install
 
@@ -79,7 +81,8 @@ def pytest_collection(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generator[None, Any, Any]:
-    """Hook wrapper that makes simulated items of async tests; the outermost, so as to see what others have claimed."""
+    """Hook wrapper that makes simulated items of async tests. It is the outermost, to see which tests other plugins
+    have claimed."""
     result = yield
     if not isinstance(result, list):
         return result
@@ -124,7 +127,8 @@ def _as_it_is(function: pytest.Function, *, once: bool = False) -> pytest.Functi
 
 
 def _is_left_alone(function: pytest.Function) -> bool:
-    """Returns True for a test with ``@pytest.mark.simloop(False)``, and for one that is known not to run on asyncio."""
+    """Returns True for a test with ``@pytest.mark.simloop(False)``, and for a test that is known not to run on
+    asyncio."""
     mark = function.get_closest_marker("simloop")
     if mark is not None and mark.args == (False,):
         return True
@@ -135,8 +139,8 @@ def _is_left_alone(function: pytest.Function) -> bool:
 
 
 def _simulated_case(function: pytest.Function) -> pytest.Function:
-    """Returns a simulated item for a method of a test case that brings its own loop, or starts one itself; any other as
-    it is."""
+    """Returns a simulated item for a method of a unittest case that uses an event loop: one that its class brings, or
+    one that the method starts. Returns the item of any other method as it is."""
     if not (_wants_simulation(function) or _pinned(function)) or _is_left_alone(function):
         return function
     from pytest_simloop.tied import starts_loop
@@ -152,7 +156,7 @@ def _simulated_case(function: pytest.Function) -> pytest.Function:
 
 
 def _assign_pins(items: list[Any]) -> None:
-    """Gives each of the items of one test function the schedules that were pinned for its parameters."""
+    """Gives each item of one parametrized test function the schedules that were pinned for its parameters."""
     simulated = [item for item in items if getattr(item, "simulated", False) and _pinned(item)]
     if not simulated:
         return
@@ -177,12 +181,13 @@ def _assign_pins(items: list[Any]) -> None:
 
 
 def _claims(function: pytest.Function, plugin: str) -> bool:
-    """Returns True if a plugin is there that claims async tests by a marker of its name, and this test has it."""
+    """Returns True if a plugin of this name is installed that claims async tests by a marker, and this test has the
+    marker."""
     return function.get_closest_marker(plugin) is not None and function.config.pluginmanager.hasplugin(plugin)
 
 
 def _is_claimed(function: pytest.Function) -> bool:
-    """Returns True for an async test that another plugin runs: by a class of its own, by its marker, by a fixture, or
+    """Returns True for an async test that another plugin runs: by its own class of items, by a marker, by a fixture, or
     by the hook that calls test functions."""
     if type(function) is not pytest.Function or "anyio_backend" in function.fixturenames:
         return True
@@ -203,8 +208,8 @@ def _refusing(function: pytest.Function, reason: str) -> pytest.Function:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Hook that simulates test cases, which make their items past `pytest_pycollect_makeitem`, and leaves of the
-    selected tests the one that a token was made for."""
+    """Hook that simulates unittest cases, whose items do not pass through `pytest_pycollect_makeitem`, and with a token
+    deselects all tests but the one that the token was made for."""
     from _pytest.unittest import TestCaseFunction
 
     items[:] = [_simulated_case(item) if isinstance(item, TestCaseFunction) else item for item in items]
@@ -212,7 +217,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
-    """Hook that says how many tests are simulated, and how many are left alone for which reason."""
+    """Hook that reports how many tests are simulated, and how many are not and for which reason."""
     if not for_session(config, "sim"):
         return None
     alone: dict[str, int] = {}
@@ -227,7 +232,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 def _reason(item: pytest.Item) -> str:
-    """Returns the reason for which a test is not simulated, in a word or two."""
+    """Returns the reason why a test is not simulated, in a word or two."""
     if not isinstance(item, pytest.Function):
         return "of another kind"
     mark = item.get_closest_marker("simloop")
@@ -290,7 +295,7 @@ def sim(request: pytest.FixtureRequest) -> Sim:
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
-    """Hook that says under -v how many runs stand behind a PASSED."""
+    """Hook that adds to PASSED, under -v, the number of runs behind it."""
     if report.when != "call" or report.outcome != "passed" or config.get_verbosity() < 1:
         return None
     runs = dict(report.user_properties).get("simloop_runs")

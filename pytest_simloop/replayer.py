@@ -1,9 +1,9 @@
-"""Process that replays failures for a session, each in a fresh fork of itself.
+"""Process that replays failures for a pytest session, each in a fresh fork of itself.
 
-It is pytest, run with the session's own options, which stops where a session would begin: plugins and the first
-`conftest.py` are imported, and no test is. For each request it forks, and the fork goes on as a session with one test
-and one schedule. So a replay is as fresh as in a new process, and starts in a fraction of its time. The process ends,
-together with the replay that is going on, when nobody holds the other end of its socket any more: it outlives nobody.
+The process is pytest, run with the session's own options, which stops where a session would begin: plugins and the
+first `conftest.py` are imported, but no test is. For each request it forks, and the fork goes on as a session with one
+test and one schedule. So a replay is as fresh as in a new process, and starts in a fraction of the time. The process
+ends, together with a replay that is still going on, when the other end of its socket is closed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _START = 60.0
 
 
 class Replayer:
-    """Handle on such a process, which is started at once, with the given arguments of pytest."""
+    """Handle on a replaying process, which is started at once, with the given arguments of pytest."""
 
     def __init__(self, arguments: list[str], folder: Path, hash_seed: str | None = None) -> None:
         environment = dict(os.environ)
@@ -59,8 +59,8 @@ class Replayer:
             theirs.close()
 
     def replay(self, node: str, token: str, signature_file: Path) -> int | None:
-        """Runs one test under one schedule. Returns pytest's exit status: negative if it did not end, None if it cannot
-        be told."""
+        """Runs one test under one schedule in a fork. Returns pytest's exit status: negative if the fork was killed,
+        None if the status is not known."""
         try:
             self._socket.sendall(json.dumps([node, token, str(signature_file)]).encode() + b"\n")
             answer = self._socket.recv(16)
@@ -69,7 +69,7 @@ class Replayer:
         return int(answer) if answer else None
 
     def close(self) -> None:
-        """Ends the process and waits for it."""
+        """Ends the replaying process and waits for it."""
         self._socket.close()
         try:
             self._process.wait(5)
@@ -79,7 +79,7 @@ class Replayer:
 
 
 def serve(config: pytest.Config) -> None:
-    """Main loop of such a process: returns in a fork for each request, and never in the process itself."""
+    """Main loop of the replaying process. It returns in a fork for each request, and never in the process itself."""
     descriptor = os.environ.pop(REPLAYER_SOCKET)
     with socket.socket(fileno=int(descriptor)) as requests, requests.makefile() as lines:
         for request in lines:
@@ -97,7 +97,7 @@ def serve(config: pytest.Config) -> None:
 
 
 class _Fork:
-    """Plugin that ends a fork once its test is over: it must not write any reports."""
+    """Pytest plugin that ends a fork right after its test, before any reports are written."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
@@ -105,8 +105,8 @@ class _Fork:
 
 
 def _status(pid: int, requests: socket.socket) -> int:
-    """Returns the exit status of a fork, negative if it is ended since it takes too long. Ends it, and this process,
-    when nobody waits for it any more."""
+    """Waits for a fork and returns its exit status, negative if it took too long and was killed. When the session has
+    closed the socket, kills the fork and ends this process."""
     child = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(child, select.POLLIN)

@@ -1,4 +1,4 @@
-"""Sections that a failing simulated test adds to pytest's report: the explanation, and how to see it again."""
+"""Sections that a failing simulated test adds to pytest's report: the explanation, and how to replay the failure."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _whole(item: Simulated) -> bool:
 
 
 def _text(config: pytest.Config, lines: list[Line]) -> str:
-    """Returns the lines as text, coloured where pytest colours its own, and where nobody but a terminal reads them."""
+    """Returns lines of a report as text, coloured where pytest colours its own output and only a terminal reads it."""
     coloured = config.get_terminal_writer().hasmarkup and not getattr(config.option, "xmlpath", None)
     return "\n".join(_styled(line) if coloured else line.text for line in lines)
 

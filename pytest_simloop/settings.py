@@ -1,4 +1,4 @@
-"""Settings of one test: the command line over its markers, and those over the ini file."""
+"""Settings of one test, merged: the command line overrides markers, and markers override the ini file."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ MARKER = "simloop"
 
 @dataclass(frozen=True)
 class Settings:
-    """Validated settings of one test's campaign."""
+    """Validated settings of the plugin for one test."""
 
     runs: int
     seed: int
     limits: Limits
     replay: str | None
-    #: Number of runs that may be spent on making a failure small; 0 leaves it as it was found.
+    #: Number of runs that may be spent on shrinking a failure; 0 leaves it as it was found.
     shrink_runs: int
 
 
 def settings_of(item: pytest.Item, name: str) -> Settings:
-    """Returns the settings of a test; raises `SimulationError` for a marker that means nothing."""
+    """Returns the settings of a test. Raises `SimulationError` for an invalid marker."""
     config = item.config
     found = ini_settings(config)
     for mark in reversed(list(item.iter_markers(MARKER))):
@@ -61,7 +61,8 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
 
 
 def test_name(item: pytest.Item | Simulated) -> str:
-    """Returns the name of a test in its tokens: its node id without directories, so that a moved file keeps them."""
+    """Returns the name by which tokens identify a test: its node id without directories, so that tokens still fit when
+    its file is moved."""
     path, colons, rest = item.nodeid.partition("::")
     return path.rpartition("/")[2] + colons + rest
 

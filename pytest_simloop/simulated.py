@@ -1,4 +1,4 @@
-"""Protocol of a simulated test, as those see it who explore, confirm and describe its failures."""
+"""Protocol of a simulated test, for the code that explores, confirms and describes its failures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Simulated(Protocol):
-    """The part of `pytest_simloop.item.SimulatedItem` that does not depend on how the test is run."""
+    """Protocol: the part of `pytest_simloop.item.SimulatedItem` that does not depend on how the test is run."""
 
     #: Text of the report of a failure.
     section: str | None
-    #: Sections that plugins add to it: titles and texts.
+    #: Sections that plugins add to the report of a failure: titles and texts.
     extra_sections: Sequence[tuple[str, str]]
 
     @property

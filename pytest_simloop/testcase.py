@@ -1,4 +1,5 @@
-"""Pytest items of methods of `unittest.IsolatedAsyncioTestCase`, simulated."""
+"""Simulated pytest items of unittest methods that use an event loop, as those of `unittest.IsolatedAsyncioTestCase`
+do."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Recorder(unittest.TestResult):
-    """Test result that keeps the first thing that a test case reports, as the exception that pytest knows it by."""
+    """Test result for unittest that keeps the first outcome that a test case reports, as the exception that pytest uses
+    for it."""
 
     outcome: BaseException | None = None
 
@@ -51,12 +53,12 @@ class Recorder(unittest.TestResult):
 
 
 class SimTestCase(SimulatedItem, TestCaseFunction):
-    """Pytest item of one such method: each run has its own instance of the class, and with it its own loop. What pytest
-    adds to a test case, such as autouse fixtures, is set up once."""
+    """Pytest item of a unittest method that uses an event loop. Each run has its own instance of the test case, and so
+    its own loop. What pytest adds to a test case, such as autouse fixtures, is set up once."""
 
     @property
     def once(self) -> bool:
-        """True for a sync method that asks for no more than one run."""
+        """True for a sync method without the marker ``simloop``: one run is enough."""
         return not inspect.iscoroutinefunction(self.function) and self.get_closest_marker("simloop") is None
 
     def setup(self) -> None:

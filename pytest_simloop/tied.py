@@ -1,4 +1,4 @@
-"""Fixtures and sync tests that are tied to an event loop, and so belong into each run's world."""
+"""Predicates for fixtures and sync tests that are tied to an event loop, and so must be part of each run's world."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def is_tied(definition: Any, item: pytest.Function) -> bool:
 
 
 def tie(definition: Any, item: pytest.Function) -> None:
-    """Takes note that a fixture is tied to a loop, which nothing has told but its making one."""
+    """Marks a fixture as tied to a loop. Used where that shows only when the fixture is set up."""
     item.session.stash.setdefault(_KNOWN, {})[definition] = True
 
 
@@ -60,7 +60,7 @@ def is_on_loop(item: pytest.Function) -> bool:
 
 def starts_loop(function: Any, depth: int = 3) -> bool:
     """Returns True if the code of a function, or of one that it wraps, runs coroutines by itself, as `asyncio.run`
-    does; and for a sync wrapper of an async function."""
+    does, or if the function is a sync wrapper of an async one."""
     code = getattr(function, "__code__", None)
     if code is None or not depth:
         return False

@@ -1,5 +1,4 @@
-"""Trials: the run of a simulated test by pytest, which is its pinned schedules, then its campaign, and the handling of
-a failure."""
+"""Trial of a simulated test by pytest: its pinned schedules, then its campaign, and the handling of a failure."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ _PLUGINS = pytest.StashKey[PluginManager]()
 
 
 class Trial:
-    """Trial of one test, with its settings and the session's store and plugins."""
+    """Everything that pytest does with one simulated test: replays, the campaign, and the handling of a failure."""
 
     def __init__(self, item: Simulated, settings: Settings) -> None:
         self.item = item
@@ -44,7 +43,7 @@ class Trial:
 
     @functools.cached_property
     def saved(self) -> list[Saved]:
-        """List of the saved failures that this test's campaigns begin with."""
+        """List of the saved failures of this test, with which its campaigns begin."""
         limits = self.settings.limits
         return [
             saved
@@ -68,7 +67,7 @@ class Trial:
         )
 
     def scheduled(self, token: str) -> tuple[Schedule, Choices]:
-        """Returns the schedule that a token, or a plain seed, stands for, and the choices of a run of it."""
+        """Returns the schedule for a token or a plain seed, and the choices that a run of it makes."""
         if token.isdigit():
             seed = int(token)
             return Schedule(self.settings.limits.profile, seed), Choices(seed, seeded(seed))
@@ -76,7 +75,7 @@ class Trial:
         return schedule, Choices(schedule.seed, schedule.decider())
 
     def explore(self) -> Report:
-        """Runs the whole campaign. Raises what the test raises."""
+        """Runs the whole campaign of the test. Raises what the test raises."""
         report = self.campaign([saved.schedule for saved in self.saved]).explore()
         if report.failure is None:
             self.passed()
@@ -88,7 +87,7 @@ class Trial:
         raise failure.exception
 
     def replay(self, token: str, title: str = "") -> None:
-        """Runs one schedule: a token, or a plain seed. Raises what the test raises."""
+        """Runs the test under one schedule, given by a token or a plain seed. Raises what the test raises."""
         own = self.scheduled(token)[0].profile
 
         def execute(
@@ -105,7 +104,8 @@ class Trial:
             raise outcome.exception
 
     def look(self) -> None:
-        """Runs a test that has passed once more, with breakpoints: as its token says, or as nothing unusual happens."""
+        """Runs a test that has passed once more, with live breakpoints: the schedule of the given token, or else the
+        canonical run."""
         settings = self.settings
         profile, choices = settings.limits.profile, Choices(settings.seed)
         if settings.replay is not None:
@@ -116,11 +116,12 @@ class Trial:
             raise exception
 
     def passed(self) -> None:
-        """Drops the saved failures of a test that has passed in full: they are mended."""
+        """Drops the saved failures of a test that has passed in full: they are considered fixed."""
         self._store.drop(self.item.nodeid, [saved.token for saved in self.saved])
 
     def keep(self, failure: Failure) -> str | None:
-        """Saves a failure. Returns the path of its file, to be printed."""
+        """Saves a failure in the store. Returns the path of its file for the report, or None if it could not be
+        written."""
         error = type(failure.exception).__name__
         entry = Saved(failure.token, error, failure.strategy, self.settings.limits.cancel)
         try:
@@ -131,8 +132,8 @@ class Trial:
         return None if path is None else _printable(path, self.item.config)
 
     def confirmation(self, failure: Failure) -> Confirmation:
-        """Returns the verdict of a fresh process on a failure; while somebody debugs, none is started behind his
-        back. A limit of the simulation needs none, as it is no failure of the program."""
+        """Returns the verdict of a fresh process on a failure. None is started with ``--pdb``, nor where confirming is
+        switched off, nor for a limit of the simulation, which is no failure of the program."""
         config = self.item.config
         asked = for_session(config, "confirm") and not config.option.usepdb and not limit_met(failure.exception)
         return confirm(self.item, failure) if asked else UNKNOWN
@@ -155,7 +156,8 @@ def _store(config: pytest.Config) -> Store:
 
 
 def _hooks(item: Simulated, name: str) -> Hooks:
-    """Returns the hooks of installed plugins, of pytest's plugins, and of those `conftest.py` above the test."""
+    """Returns simloop's hooks as implemented by installed plugins, by pytest's plugins, and by each `conftest.py` above
+    the test."""
     plugins = item.config.pluginmanager
     manager = item.config.stash.get(_PLUGINS, None)
     if manager is None:

@@ -24,11 +24,11 @@ _AMBIGUOUS_MAX = 3
 
 
 class CommandError(Exception):
-    """Bad input. The message is one line that says what to do."""
+    """Error of the command line's user. Its message is one line that says what to do."""
 
 
 class SavedTest(NamedTuple):
-    """A file of a store: the failures of one test."""
+    """One file of a store, with the saved failures of one test."""
 
     path: Path
     test: str
@@ -36,7 +36,7 @@ class SavedTest(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status: 2 for input that means nothing.
+    """Run one command and return its exit status: 2 for invalid input.
 
     >>> main(["token", "sl1:AAAAAAcAALcm"])
     profile: cpython
@@ -65,12 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _give_up_output() -> None:
-    """Lets what could not be written go nowhere: the interpreter would fail with it once more at its end."""
+    """Redirect standard output to /dev/null after a failed write: else the interpreter would fail with it again at its
+    end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells what is wrong in one line, without the usage above it."""
+    """Argument parser that reports an error in one line, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message}: see {self.prog} --help")
@@ -174,7 +175,7 @@ def _drop(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _named(options: argparse.Namespace) -> SavedTest:
-    """The one test that the user means."""
+    """Return the one saved test that matches the given name."""
     problems: list[str] = []
     tests = list(_readable(options.store, problems))
     found = [saved for saved in tests if saved.test == options.name]
@@ -193,7 +194,8 @@ def _named(options: argparse.Namespace) -> SavedTest:
 
 
 def _readable(store: Path | None, problems: list[str] | None = None) -> Iterator[SavedTest]:
-    """The files of a store, in the order of their names; those that cannot be read become `problems`."""
+    """Yield the readable files of a store, in the order of their names. Errors of the others are appended to
+    `problems`."""
     store = store or Path(DIRECTORY)
     try:
         names = sorted(name for name in os.listdir(store) if name.endswith(".json"))
@@ -213,7 +215,8 @@ def _readable(store: Path | None, problems: list[str] | None = None) -> Iterator
 
 
 def _shown(text: str) -> str:
-    """The text without what a terminal would act on: tokens and files may come from anywhere."""
+    """Return the text without control characters, which a terminal would obey: tokens and files may come from
+    anywhere."""
     printable = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     encoding = sys.stdout.encoding or "ascii"
     return printable.encode(encoding, "backslashreplace").decode(encoding)

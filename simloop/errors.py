@@ -1,6 +1,6 @@
-"""Everything that simloop raises, one class per failure mode.
+"""Exceptions and warnings of simloop, one class per failure mode.
 
-Each docstring says what the user does about it. A class that ends a run is an
+Each docstring says what to do about the error. A class that ends a run is an
 ``Exception`` raised out of the event loop itself, so code under test cannot
 swallow it on its way.
 """
@@ -19,7 +19,7 @@ class SimulationError(Exception):
 
 
 class ConfigurationError(SimulationError, ValueError):
-    """Raised for an option whose value means nothing. The message names the option and what it accepts."""
+    """Raised for an option with an invalid value. The message names the option and the values that it accepts."""
 
     limit = "this is a wrong use of simloop, not a failure of the program: pass what the message asks for"
 
@@ -147,13 +147,13 @@ class StoreWarning(UserWarning):
 
 
 class CorruptStoreWarning(StoreWarning):
-    """Warning of a file of saved failures that is damaged. It was renamed, and nobody reads it any more: delete it, or
-    take out of it what tokens are left and replay those."""
+    """Warning of a file of saved failures that is damaged. It was renamed, and is not read any more: delete it, or take
+    the tokens that are left out of it and replay those."""
 
 
 def limit_met(error: BaseException | None) -> str:
-    """Returns the `SimulationError.limit` of an error, or of one that it came of: it may be a part of a group, or be
-    wrapped by the program on its way.
+    """Return the `SimulationError.limit` of an error, or of one behind it: in an exception group, or in what the
+    program raised on account of it. Empty if there is none.
 
     >>> limit_met(ValueError())
     ''

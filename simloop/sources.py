@@ -1,7 +1,7 @@
-"""Ownership of source lines: the user's own, an installed library's, the standard library's, or simloop's.
+"""Ownership of source files: the user's own, an installed library's, the standard library's, or simloop's.
 
-Whoever has to name a line (warnings, escapes, reports, point ids) or to pass over frames that say nothing to the user
-asks here. The module imports nothing of the project.
+All code asks here that names a line to the user (in warnings, escapes, reports and names of choice points) or skips
+frames that mean nothing to the user. The module imports nothing of the project.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _getcwd = posix.getcwd
 
 @dataclass(frozen=True)
 class Place:
-    """A line of source."""
+    """A place in source code: file, line and function."""
 
     file: str
     line: int
@@ -35,12 +35,13 @@ class Place:
 
 
 def source_of(place: Place) -> str:
-    """The text of the line; empty where the source is not to be had."""
+    """Return the source text of a line; empty if the source is not available."""
     return linecache.getline(place.file, place.line).strip()
 
 
 def shown_path(file: str) -> str:
-    """A path for people: from ``site-packages``, the standard library or the working directory on."""
+    """Return a path as it is shown to people: relative to ``site-packages``, the standard library or the working
+    directory."""
     if is_library(file):
         return file.rpartition(_SITE_PACKAGES)[2]
     if file.startswith(STDLIB):
@@ -52,27 +53,27 @@ def shown_path(file: str) -> str:
 
 
 def is_ours(file: str) -> bool:
-    """True for files of simloop and of its plugin."""
+    """Return True for files of simloop and of its plugin."""
     return file.startswith((PACKAGE, PLUGIN))
 
 
 def is_stdlib(file: str) -> bool:
-    """True for files of Python itself."""
+    """Return True for files of Python's standard library."""
     return file.startswith(STDLIB) and _SITE_PACKAGES not in file
 
 
 def is_library(file: str) -> bool:
-    """True for files of an installed package."""
+    """Return True for files of an installed package."""
     return _SITE_PACKAGES in file and not is_ours(file)
 
 
 def is_users(file: str) -> bool:
-    """True for the user's own files: neither ours, nor the standard library's, nor an installed package's."""
+    """Return True for the user's own files: not simloop's, nor the standard library's, nor an installed package's."""
     return not file.startswith((STDLIB, PACKAGE, PLUGIN, "<")) and _SITE_PACKAGES not in file
 
 
 def is_inner(place: Place) -> bool:
-    """True where a task begins that is simloop's own, or one that asyncio runs for itself."""
+    """Return True for the place where a task begins that simloop or asyncio runs for its own purposes."""
     private = place.function.rpartition(".")[2].startswith("_")
     return is_ours(place.file) or (private and is_stdlib(place.file))
 
@@ -82,7 +83,7 @@ _BATCH = "_run_batch_watched"
 
 
 def users_caller() -> Place | None:
-    """The innermost line of the user's code in the callback that a watched loop is running, or None."""
+    """Return the innermost line of the user's code in the callback that a watched loop is running, or None."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_name != _BATCH:
         if is_users(frame.f_code.co_filename):
@@ -92,7 +93,7 @@ def users_caller() -> Place | None:
 
 
 def calling_frame() -> FrameType | None:
-    """The innermost frame that is not ours."""
+    """Return the innermost frame on the stack that is not simloop's."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame = frame.f_back
@@ -100,8 +101,8 @@ def calling_frame() -> FrameType | None:
 
 
 def call_site(above: FrameType | None = None) -> str:
-    """The innermost line that is neither ours nor the standard library's, as ``file:line``, among all calls or those
-    from the frame `above` outwards."""
+    """Return the innermost line on the stack that is neither simloop's nor the standard library's, as ``file:line``.
+    With `above`, the search starts at that frame."""
     frame: FrameType | None = above or sys._getframe(1)
     # Every process that is started asks for its line. The code of a frame would tell its file, too, but to look at it
     # is announced to audit hooks, each time.
@@ -115,7 +116,7 @@ def call_site(above: FrameType | None = None) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
-#: By file: True where `call_site` passes over its frames.
+#: By file: True if `call_site` skips its frames.
 _skipped: dict[Any, bool] = {}
 
 

@@ -1,1 +1,1 @@
-"""Checks of a run beside its outcome: who waits for what, and why nothing can go on."""
+"""Analysis of waiting tasks: who waits for what, and why nothing can go on in a deadlock."""

@@ -1,4 +1,4 @@
-"""Says who is stuck, when nothing can ever happen again: which task waits for what, and who has it."""
+"""Description of a deadlock: which task waits for what, and which task holds it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
     from simloop.sources import Place
 
-#: So many lines tell what there is to know; of more tasks the number is told.
+#: Maximum number of lines in the error; beyond it only the number of tasks is given.
 _LINES_MAX = 24
 
 Edges = dict[asyncio.Task[Any], list[asyncio.Task[Any]]]
 
 
 def describe_deadlock(scheduler: Scheduler) -> DeadlockError:
-    """The error for a world in which every process waits, and nothing is on its way to any."""
+    """Return the error for a deadlock: every process of the world waits, and no event is left that could wake one."""
     lines: list[str] = []
     details: list[str] = []
     places: list[str] = []
@@ -66,7 +66,7 @@ def describe_deadlock(scheduler: Scheduler) -> DeadlockError:
 
 
 def _history(task: asyncio.Task[Any], thing: object, touches: Touches, edges: Edges) -> list[str]:
-    """Return lines on who holds what the task waits for, or who touched it last."""
+    """Return lines on which tasks hold the object that the task waits for, or which one used it last."""
     # A condition is waited for with its lock given back: what matters is who notifies.
     holders = touches.holders(thing)
     if holders:
@@ -95,7 +95,7 @@ def _at(place: Place | None) -> str:
 
 
 def _cycle(edges: Edges) -> list[asyncio.Task[Any]]:
-    """Tasks that wait for one another, the first one again at the end; empty where there is no cycle."""
+    """Return tasks that wait for one another in a cycle, the first one again at the end; empty if there is no cycle."""
     for start in edges:
         path = [start]
         while True:

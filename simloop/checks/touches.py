@@ -1,7 +1,7 @@
-"""Record of who holds and who last touched asyncio's locks, queues and events, in a run that is traced.
+"""Record of which task holds, and which last used, each of asyncio's locks, queues and events, in a run that is traced.
 
-asyncio's own objects do not know. While a watched run goes on their methods are wrapped; the wrappers add no turn
-and no suspension, so the run stays what it was.
+asyncio's own objects do not know this. While a traced run goes on their methods are wrapped; the wrappers add no turn
+and no suspension, so the run goes the same way.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _HELD: tuple[type, ...] = (locks.Lock, locks.Semaphore)
 
 @dataclass(frozen=True)
 class Touch:
-    """One such call."""
+    """One call of a method of a lock, queue or event: by which task, and in which line."""
 
-    #: The task that did it; None for a callback. It is not kept alive: its end must not depend on who watches.
+    #: Reference to the task that made the call; None for a callback. It is weak, so that tracing keeps no task alive.
     by: weakref.ref[asyncio.Task[Any]] | None
     name: str
     what: str
@@ -44,17 +44,17 @@ class Touch:
 
     @property
     def task(self) -> asyncio.Task[Any] | None:
-        """The task that did it, while somebody else knows it."""
+        """The task that made the call, or None if it is no longer alive."""
         return self.by() if self.by is not None else None
 
     @property
     def ended(self) -> bool:
-        """True if a task did it that has come to its end."""
+        """True if a task made the call and has ended since."""
         return self.by is not None and ((task := self.by()) is None or task.done())
 
 
 class Touches:
-    """Record of what a traced run has done to such objects so far."""
+    """Record of the calls that a traced run has made on locks, queues and events so far."""
 
     def __init__(self) -> None:
         # By id, with a reference that tells if it is still that object's.
@@ -62,12 +62,12 @@ class Touches:
         self._holders: dict[int, tuple[_Reference, list[Touch]]] = {}
 
     def last(self, thing: object) -> Touch | None:
-        """The last touch that was not a mere attempt."""
+        """Return the last recorded call on `thing`; attempts that have not succeeded are not recorded."""
         found = self._last.get(id(thing))
         return found[1] if found is not None and found[0]() is thing else None
 
     def holders(self, thing: object) -> list[Touch]:
-        """Return those who have acquired it and not released it, in order."""
+        """Return the calls that have acquired `thing` and are not yet matched by a release, in order."""
         return list(self._held(thing))
 
     def _held(self, thing: object) -> list[Touch]:
@@ -78,7 +78,7 @@ class Touches:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Wrap the methods for the length of the block."""
+        """Context manager that wraps the methods of asyncio's locks, queues and events, to record their calls."""
         originals: list[tuple[type, str, Any]] = []
         try:
             for owner, name, what in _TOUCHES:

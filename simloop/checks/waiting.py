@@ -1,4 +1,4 @@
-"""Waits of tasks: the line of the user's own code at which one waits, and what it waits for."""
+"""Inspection of waiting tasks: at which line of the user's own code a task waits, and for what."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simloop.sources import PACKAGE, STDLIB, Place, is_library, is_users
 
 
 def name_of(task: asyncio.Task[Any]) -> str:
-    """The task as its author knows it: by the name it was given, or by its function."""
+    """Return the name of a task for reports: the name that the program gave it, or its function."""
     name = task.get_name()
     coro = coroutine_of(task)
     function = getattr(coro, "__qualname__", "").rpartition("<locals>.")[2]
@@ -22,7 +22,7 @@ def name_of(task: asyncio.Task[Any]) -> str:
 
 
 def stack_of(task: asyncio.Task[Any]) -> list[Place]:
-    """The places of a suspended task, outermost first."""
+    """Return the places in the code at which a suspended task is, outermost first."""
     places: list[Place] = []
     awaitable: Any = coroutine_of(task)
     while awaitable is not None:
@@ -45,7 +45,8 @@ def _parts(awaitable: Any) -> tuple[CodeType | None, FrameType | None, Any]:
 
 
 def users_place(places: list[Place]) -> Place | None:
-    """The innermost of the user's own lines; where there is none, of a library's; else of all."""
+    """Return the innermost place in the user's own code; if there is none, in a library's; else the innermost of
+    all."""
     for wanted in (is_users, is_library):
         for place in reversed(places):
             if wanted(place.file):
@@ -54,7 +55,7 @@ def users_place(places: list[Place]) -> Place | None:
 
 
 def inner_library(places: list[Place]) -> Place | None:
-    """The innermost line of an installed package, below a line of the user's own."""
+    """Return the innermost place in an installed package, if it lies below the user's own code."""
     libraries = [place for place in places if is_library(place.file)]
     return libraries[-1] if libraries and users_place(places) != libraries[-1] else None
 
@@ -88,7 +89,7 @@ _THINGS = {"Queue", "Lock", "Semaphore", "BoundedSemaphore", "Event", "Condition
 
 
 def waited_thing(task: asyncio.Task[Any]) -> Any:
-    """The lock, queue, event and so on that the task waits for, if it is one of asyncio's."""
+    """Return the lock, queue, event or similar object of asyncio that the task waits for; None for anything else."""
     awaitable: Any = coroutine_of(task)
     while awaitable is not None:
         code, frame, inner = _parts(awaitable)
@@ -103,7 +104,7 @@ def waited_thing(task: asyncio.Task[Any]) -> Any:
 
 
 def named(task: asyncio.Task[Any], thing: object) -> str:
-    """Return the name of `thing` in the innermost of the user's functions that wait, in quotes; empty where it has
+    """Return the variable name, in quotes, of `thing` in the innermost waiting function of the user; empty if it has
     none."""
     if thing is None:
         return ""
@@ -130,7 +131,7 @@ def _name_in(variables: Mapping[str, Any], thing: object) -> str:
 
 
 def waited_tasks(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
-    """The unfinished tasks whose end would let this one go on, in order of creation."""
+    """Return the unfinished tasks whose end would wake this one, in order of creation."""
     waiter: Any = getattr(task, "_fut_waiter", None)
     waited = [waiter, *(getattr(waiter, "_children", None) or ()), *_waited_by_wait(task)]
     tasks = [other for other in waited if isinstance(other, asyncio.Task) and not other.done()]
@@ -138,7 +139,7 @@ def waited_tasks(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
 
 
 def _waited_by_wait(task: asyncio.Task[Any]) -> Any:
-    """Return the futures of `asyncio.wait`, which only its frame knows."""
+    """Return the futures that a task in `asyncio.wait` waits for, read from the frame of that function."""
     awaitable: Any = coroutine_of(task)
     while awaitable is not None:
         code, frame, inner = _parts(awaitable)
@@ -151,7 +152,7 @@ def _waited_by_wait(task: asyncio.Task[Any]) -> Any:
 
 
 def wakes(task: asyncio.Task[Any], places: list[Place]) -> str:
-    """Return the event that would wake a blocked task, in words, as far as it can be told."""
+    """Return words for the event that would wake a blocked task, as far as it is known."""
     waiter: Any = getattr(task, "_fut_waiter", None)
     if isinstance(waiter, asyncio.Task):
         return f"the end of task {waiter.get_name()!r}"

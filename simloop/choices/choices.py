@@ -1,7 +1,7 @@
 """Choices: the single source of nondeterminism, asked at choice points and recording its answers.
 
 Whatever the environment may decide is asked of one `Choices` object, by a *point*: who asks, the kind of the decision,
-and which one it is of that kind (the nth occurrence). The answer 0 is always the boring one, so a run is fully
+and which one it is of that kind (the nth occurrence). The answer 0 is always the default, so a run is fully
 described by its few answers that are not 0 (its *deviations*), a seed for the entropy that the program itself draws,
 and a profile. That description is a `simloop.choices.schedule.Schedule`; written as one line of text it is a token.
 
@@ -53,9 +53,9 @@ KINDS = (
 
 
 class Point(NamedTuple):
-    """A choice point. Its identity survives edits elsewhere in the program, because `number` counts
-    only the points of the same `who` and `kind`, never the steps of the run. `who` is text to the letter, which
-    `simloop.choices.who.Who` takes apart."""
+    """A choice point. Its identity survives edits elsewhere in the program, because `number` counts only the points of
+    the same `who` and `kind`, never the steps of the run. `who` is plain text, which `simloop.choices.who.Who` takes
+    apart."""
 
     who: str
     kind: str
@@ -78,7 +78,7 @@ Decide = Callable[[str, str, int, int], int]
 
 
 class DeviationObserver(Protocol):
-    """The part of a run's observer that choices tell of their deviations."""
+    """Protocol of the part of a run's observer that is told of deviations."""
 
     def deviated(self, answer: Answer, subject: object) -> None: ...
 
@@ -103,21 +103,21 @@ class Choices:
 
     @property
     def entropy(self) -> random.Random:
-        """Random numbers for what the program itself draws: `random`, `os.urandom`, `uuid`, `secrets`."""
+        """Random generator for what the program itself draws: `random`, `os.urandom`, `uuid`, `secrets`."""
         if self._entropy is None:
             self._entropy = random.Random(self.seed)
         return self._entropy
 
     @property
     def digest(self) -> int:
-        """Hash of all answers, and of the turns that the run has taken: equal where two runs went the same way, in
-        whatever processes. It is made when somebody asks: few runs of a campaign are compared with another."""
+        """Hash of all answers, and of the turns that the run has taken: equal if two runs went the same way, also in
+        different processes. Computed on access, because few runs are ever compared."""
         text = repr((self.recorded, self.step_digest))
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
     def choose(self, who: str, kind: str, n: int, subject: object = None) -> int:
-        """Return the environment's answer at this point, in ``range(n)``. `subject` is what the report may speak of (a
-        task, a connection); it decides nothing."""
+        """Return the environment's answer at this choice point, in ``range(n)``. `subject` is the object that a report
+        may describe (a task, a connection); it decides nothing."""
         key = (who, kind)
         self._counters[key] = number = self._counters.get(key, 0) + 1
         value = 0
@@ -131,7 +131,8 @@ class Choices:
         return value
 
     def order(self, who: str, kind: str, n: int, subject: object = None) -> int:
-        """Choose, as `choose` does, an order that shows nowhere else, and fold it into the fingerprint."""
+        """Choose as `choose` does, and fold the answer into the fingerprint: for orders that show in no loop's
+        arrivals."""
         value = self.choose(who, kind, n, subject)
         if value:
             self.fold(f"{who} {kind}", value)
@@ -171,8 +172,8 @@ def check_seed(seed: int) -> int:
 
 
 def permute(items: list[T], answer: Callable[[T, list[T]], int]) -> list[T]:
-    """Return `items` in an order in which each may be overtaken by later ones: ``answer(item, later)`` says by
-    how many of `later`, the first ones. All zeros keep the order (a Lehmer code, read from the back)."""
+    """Return `items` in an order in which later ones may overtake each: ``answer(item, later)`` says how many do, the
+    first ones of `later`. All zeros keep the order (a Lehmer code, read from the back)."""
     ordered: list[T] = []
     for item in reversed(items):
         ordered.insert(answer(item, ordered) if ordered else 0, item)

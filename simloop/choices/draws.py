@@ -1,4 +1,4 @@
-"""Random draws: seeded answers to choice points, shuffles and numbers. Nothing else in the project draws any."""
+"""Random draws: seeded answers to choice points, shuffles and numbers. The project draws nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 
 # A declared cancellation comes at most once: at a higher rate it would always come early.
 _ONCE = {"cancel": 1.5}
-#: How many points of a kind a run is taken to have, before one was seen.
+#: Number of points of a kind that a run is expected to have, before a run was seen.
 _TYPICAL = 30
 
 
 def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
-    """Return a seeded random walk over choice points, as the answers to them: from about once in a run to ten times,
-    drawn for each run, and at points of every kind alike, however many it has. A quarter of the kinds are left out of
-    each run ("swarm testing", Groce et al., ISSTA 2012), so that some runs differ in one thing only.
+    """Return a function that answers choice points by a seeded random walk. It deviates from about once in a run to ten
+    times, drawn for each run, and equally often at every kind of point, however many points a kind has. A quarter of
+    the kinds are left out of each run ("swarm testing", Groce et al., ISSTA 2012), so that some runs differ in one
+    thing only.
 
     `typical` says how many points of each kind to expect.
     """
@@ -39,24 +40,25 @@ def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
 
 
 def shuffler(seed: int) -> Callable[[list[T]], list[T]]:
-    """Return a function that shuffles lists by the seed."""
+    """Return a function that returns shuffled copies of lists, by a generator with this seed."""
     rng = random.Random(mixed_seed(seed, 2))
     return lambda items: rng.sample(items, len(items))
 
 
 def drawer(*seeds: int) -> Callable[[int], int]:
-    """Return a function that draws a whole number below its argument, by the seeds."""
+    """Return a function that draws a whole number below its argument, by a generator with these seeds."""
     rng = random.Random(mixed_seed(*seeds, 3))
     return rng.randrange
 
 
 def seeded(seed: int) -> Decide | None:
-    """Return the answers of a run with a plain seed: those of the canonical run for 0, else of a random walk."""
+    """Return the function that answers the choice points of a run with a plain seed: None for seed 0, whose run is the
+    canonical one, else a random walk."""
     return random_walk(seed) if seed else None
 
 
 def mixed_seed(*parts: int) -> int:
-    """Hash of several numbers in 64 bits (the finaliser of SplitMix64)."""
+    """Return a 64-bit hash of several numbers (the finaliser of SplitMix64)."""
     state = 0
     for part in parts:
         state = (state + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF

@@ -20,8 +20,8 @@ class Schedule:
     deviations: dict[Point, int] = field(default_factory=dict)
 
     def decider(self) -> Decide:
-        """Return the decisions of this schedule, with 0 everywhere else. A deviation that asks for more than
-        the point offers by now gets the most that it offers."""
+        """Return a function that answers choice points as this schedule says, and 0 everywhere else. A deviation whose
+        value the point no longer offers becomes the greatest value that it offers."""
         wanted = {tuple(point): value for point, value in self.deviations.items()}
 
         def decide(who: str, kind: str, number: int, n: int) -> int:
@@ -31,7 +31,7 @@ class Schedule:
         return decide
 
     def applied(self, choices: Choices) -> int:
-        """Number of the deviations that took place in the run that `choices` recorded."""
+        """Return the number of this schedule's deviations that took place in the run that `choices` recorded."""
         taken = choices.deviations()
         return sum(point in taken for point in self.deviations)
 

@@ -14,7 +14,7 @@ _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 
 def identity(name: str) -> int:
-    """Hash of a test's name in sixteen bits, which its tokens hold."""
+    """Return a hash of a test's name in sixteen bits, which the test's tokens hold."""
     return zlib.crc32(name.encode()) & 0xFFFF
 
 

@@ -1,6 +1,6 @@
-"""Names of those who ask at choice points: how they are written, and how they are read.
+"""Names of whoever asks at a choice point (`who`): how they are written, and how they are parsed.
 
-Tokens hold these names to the letter, so they are text everywhere; whoever looks into one does it by `Who`. The forms:
+Tokens contain these names, so they are plain text everywhere; `Who` gives access to their parts. The forms:
 
 ==========================  =================================================================================
 ``serve.read#2~recv#3``     a task by its path, the function in which it waits, the nth of its waits there
@@ -20,7 +20,7 @@ _NUMBERS = re.compile(r"(?<=[#<>])\d+")
 
 
 def nth(name: str, number: int) -> str:
-    """A name for the `number`-th of several: the first one needs no number.
+    """Return the name for the `number`-th thing called `name`: the first one gets no number.
 
     >>> nth("read", 1), nth("read", 2)
     ('read', 'read#2')
@@ -42,46 +42,46 @@ class Who(str):
 
     @property
     def task(self) -> str:
-        """The path of the task, where a task asks."""
+        """Path of the task that asks."""
         return self.partition("~")[0]
 
     @property
     def function(self) -> str:
-        """The function in which the task waits; empty where that is not a part of the name."""
+        """Function in which the task waits; empty where that is not a part of the name."""
         return self.partition("~")[2].partition("#")[0]
 
     @property
     def host(self) -> str:
-        """The host, where something on a host asks."""
+        """Host in a name of the form ``host:place``."""
         return self.partition(":")[0]
 
     @property
     def place(self) -> str:
-        """The rest of the name, behind the host."""
+        """Part of a name of the form ``host:place`` behind the host."""
         return self.partition(":")[2]
 
     @property
     def path(self) -> str:
-        """The place without its part."""
+        """File path in a name of the form ``host:path:part``."""
         return self.place.rpartition(":")[0]
 
     @property
     def part(self) -> str:
-        """The part of the file at that path: the number of a page, or a word."""
+        """Part of the file in a name of the form ``host:path:part``: the number of a page, or a word."""
         return self.place.rpartition(":")[2]
 
     @property
     def operation(self) -> tuple[str, str]:
-        """The operation on a disk, and the path that it is on."""
+        """Operation and path in a name of the form ``host:operation path``."""
         operation, _, path = self.place.partition(" ")
         return operation, path
 
     @property
     def numbers(self) -> list[int]:
-        """All numbers that tell it from others of its name."""
+        """All numbers in the name, which tell it from other names that are the same without numbers."""
         return [int(number) for number in _NUMBERS.findall(self)]
 
     @property
     def name(self) -> str:
-        """The name without numbers."""
+        """Name without its numbers."""
         return _NUMBERS.sub("", self).replace("#", "")

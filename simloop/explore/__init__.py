@@ -1,1 +1,1 @@
-"""Looking for the schedule that fails: what to try next, when to stop, and how to make a finding small."""
+"""Exploration: which schedule to try next, when to stop, and how to shrink and keep a failing one."""

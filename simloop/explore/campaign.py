@@ -1,4 +1,4 @@
-"""Campaigns: many runs of one test, until a failure, the end of the budget, or exhaustion."""
+"""Campaigns: many runs of one test, until one fails, the budget is used up, or all schedules were run."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from simloop.world.observer import Observer
 
 DEFAULT_RUNS = 100
-#: Runs that shrinking a failure may take.
+#: Default number of runs that shrinking a failure may take.
 DEFAULT_SHRINK_RUNS = 500
 
 
 class Execute(Protocol):
-    """Function that runs the test once under the given choices. Exceptions that are no failure, such as a skip, it
-    raises; all others it returns in the outcome. `profile` overrides the test's own. `final` marks the one run
-    that a person gets to see: whose output, traceback and breakpoints count."""
+    """Function that runs the test once under the given choices and returns the outcome, with the exception of a failure
+    in it. Exceptions that are no failure, such as a skip, are raised. `profile` overrides the test's own. `final` marks
+    the one run whose output, traceback and breakpoints a person gets to see."""
 
     def __call__(
         self,
@@ -61,24 +61,25 @@ _WALK = 0.35
 
 @dataclass
 class _Entry:
-    """A strategy of a campaign, its weight (None: it may use up the budget), and what it has made of its share."""
+    """A strategy of a campaign, its weight (None: it may use up the budget), and the number of runs that it has
+    made."""
 
     strategy: Strategy
     weight: float | None
     made: int = 0
-    #: How many runs it may make: known once it is asked first.
+    #: Number of runs that the strategy may make: set when it is first asked for one.
     allowed: int | None = None
 
     def has_more(self) -> bool:
-        """False where it is known that it has nothing to try."""
+        """Return False if the strategy is known to have nothing to try."""
         return not getattr(self.strategy, "is_empty", False)
 
 
 class Campaign:
-    """Campaign over one test, which `execute` runs. `name` identifies the test in its tokens.
+    """Campaign over one test: `execute` makes a run, and `name` identifies the test in its tokens.
 
     `saved` schedules are tried first. `strategies` of third parties come after the sweeps. Shrinking takes up to
-    `shrink_runs` runs more, 0 for none. `observe` hears of every run that explores.
+    `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that explores.
     """
 
     def __init__(
@@ -115,11 +116,11 @@ class Campaign:
         self._portfolio += [_Entry(self._enumeration, None), _Entry(Walk(seed), None)]
 
     def _left(self) -> int:
-        """Number of runs that are left of the budget."""
+        """Return the number of runs that are left of the budget."""
         return self.runs - self.report.runs
 
     def _left_of(self, index: int) -> int:
-        """Number of runs that are left of the share of one entry of the portfolio."""
+        """Return the number of runs that are left of the share of one strategy, given by its index."""
         entry = self._portfolio[index]
         if entry.weight is None:
             return self._left()
@@ -129,7 +130,7 @@ class Campaign:
         return min(self._left(), entry.allowed - entry.made)
 
     def explore(self) -> Report:
-        """Run until the first failure, the whole budget, or until every schedule was run. Raises
+        """Run until the first failure, until the budget is used up, or until every schedule was run. Raises
         `NondeterminismError` when two runs of one schedule differ."""
         report = self.report
         try:
@@ -176,11 +177,12 @@ class Campaign:
         return Schedule(self.profile, outcome.choices.seed, outcome.choices.deviations())
 
     def _again(self, schedule: Schedule, expected: Outcome) -> Outcome:
-        """Run what `expected` came of once more, and see that it goes the same way. Returns the later run.
+        """Run a schedule once more and check that the run goes the same way as `expected`, the outcome of the earlier
+        one. Return the later outcome.
 
-        A run that does something for the first time in this process (fills a cache, makes the first client) may go
-        another way than all later ones. So if the two differ, a third is compared with the second: only what differs
-        even then is an error, and a failure that comes or goes with the first time.
+        A run that does something for the first time in this process (fills a cache, makes the first client) may differ
+        from all later ones. So if the two differ, a third is compared with the second. It is an error if these differ
+        too, or if the failure itself occurred in the first run only, or in all but the first.
         """
         again = self._traced(schedule, None)
         if again.choices.digest == expected.choices.digest:
@@ -201,7 +203,7 @@ class Campaign:
             return self._execute(choices, observer, profile=profile, final=final)
 
     def _examine(self, found: Outcome, strategy: str) -> Failure:
-        """Make sure of a failure, make it small, and find the words for it."""
+        """Turn a failing run into a `Failure`: check that it fails again, shrink its schedule, and explain it."""
         schedule = self._found = self._schedule_of(found)
         last = self._again(schedule, found)
         assert found.exception is not None
@@ -234,8 +236,8 @@ class Campaign:
         )
 
     def _explained(self, schedule: Schedule) -> tuple[Explanation, Outcome]:
-        """Run a schedule with somebody watching, beside the nearest one that passes: without its last deviation,
-        if that passes. The run itself comes last, since its output and its traceback are what a person sees."""
+        """Explain a schedule: run it with a `Trace`, beside the nearest run that passes (without the last deviation, if
+        that passes). The failing run comes last, since its output and its traceback are what a person sees."""
         # Most campaigns find nothing to explain, and need not wait for these.
         from simloop.report.explanation import Explanation
         from simloop.report.trace import Trace
@@ -262,8 +264,8 @@ class Campaign:
         return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
 
     def _verdict(self, schedule: Schedule) -> str:
-        """Verdict on this failure under stock asyncio; empty where it was not seen there. What a wider profile has
-        found is tried without it: first the schedule itself, then others."""
+        """Return the sentence on whether this failure can happen on stock asyncio; empty where it was not seen there. A
+        failure found under a wider profile is tried under `cpython`: first the same schedule, then a campaign."""
         if self.profile == "cpython":
             always = "" if schedule.deviations else ", and does whenever nothing unusual happens"
             return f"can happen on stock asyncio{always}"
@@ -286,8 +288,8 @@ class Campaign:
         return ""
 
     def replay(self, token: str | int) -> tuple[Outcome, Explanation, Schedule]:
-        """Run what a token or a plain seed stands for. Warns when some of its deviations no longer occur,
-        and raises `OtherTestError` when it was made for another test."""
+        """Run the schedule of a token or a plain seed. Warns when some of its deviations no longer occur, and raises
+        `OtherTestError` when the token was made for another test."""
         if isinstance(token, int) or token.strip().isdigit():
             seed = check_seed(int(token))
             outcome = self._execute(Choices(seed, seeded(seed)))

@@ -1,4 +1,4 @@
-"""The hooks by which other packages take part in exploring (https://pluggy.readthedocs.io).
+"""Hooks (https://pluggy.readthedocs.io) by which other packages take part in exploring.
 
 A plugin is a module or an object with functions of these names, each marked ``@simloop.hookimpl``. It is found by
 the entry-point group ``simloop``, and under pytest in any ``conftest.py``, for the tests of its directory, and in any
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 PROJECT = "simloop"
 hookspec = pluggy.HookspecMarker(PROJECT)
-#: Marks a function as the implementation of a hook.
+#: Decorator that marks a function as the implementation of a hook.
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
 def simloop_strategies(test: str, seed: int, profile: str) -> Strategy | list[Strategy] | None:
-    """Return strategies for the campaign of `test`, made anew for each campaign. They share its budget with those that
-    simloop brings. All that they draw must come from `seed`, or the campaign is not the same the next time.
+    """Return new strategies for one campaign of `test`. They share its budget with simloop's own. All their random
+    decisions must come from `seed`, or the campaign differs from one session to the next.
 
     ::
 
@@ -50,7 +50,8 @@ def simloop_strategies(test: str, seed: int, profile: str) -> Strategy | list[St
 
 @hookspec
 def simloop_observe_run(test: str, outcome: Outcome) -> None:
-    """Hear of each run that explores, after its end; of those that check, shrink or replay a failure you do not.
+    """Receive the outcome of each run that explores, after its end. Runs that check, shrink or replay a failure are not
+    reported.
 
     ::
 

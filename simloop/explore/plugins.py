@@ -1,4 +1,4 @@
-"""Plugins of third parties in a campaign: finds those that implement `simloop.explore.hookspecs`, and calls them."""
+"""Third-party plugins of campaigns: finds those that implement `simloop.explore.hookspecs`, and calls their hooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PluginManager(pluggy.PluginManager):
-    """Plugin manager with simloop's hooks, and the plugins of its entry-point group."""
+    """Pluggy's plugin manager with simloop's hooks, and with the plugins of the entry-point group ``simloop``."""
 
     def __init__(self) -> None:
         super().__init__(hookspecs.PROJECT)
@@ -33,8 +33,8 @@ class PluginManager(pluggy.PluginManager):
             self.add(plugin, entry.name)
 
     def add(self, plugin: object, name: str) -> None:
-        """Register what may be a plugin, unless it is known already. Raises `PluginError` for one whose functions
-        are none of the hooks."""
+        """Register an object as a plugin if it implements hooks and is not registered yet. Raises `PluginError` for a
+        plugin with a marked function that is none of the hooks."""
         if self.is_registered(plugin):
             return
         try:
@@ -50,12 +50,12 @@ class PluginManager(pluggy.PluginManager):
 
 @functools.cache
 def installed_plugins() -> PluginManager:
-    """The plugins of the entry-point group alone."""
+    """Return the manager of the installed plugins, those of the entry-point group ``simloop``."""
     return PluginManager()
 
 
 class Hooks:
-    """The hooks as they are called for one test, `absent` plugins left out."""
+    """Calls the hooks of all plugins for one test, except those of the plugins in `absent`."""
 
     def __init__(self, manager: PluginManager, test: str, absent: Collection[object] = ()) -> None:
         self._manager = manager
@@ -63,7 +63,7 @@ class Hooks:
         self._absent = absent
 
     def strategies(self, seed: int, profile: str) -> list[Strategy]:
-        """The strategies that plugins bring to the test's campaign."""
+        """Return the strategies that plugins add to the test's campaign."""
         found: list[Strategy] = []
         for given in self._call("simloop_strategies", seed=seed, profile=profile):
             for strategy in given if isinstance(given, list) else [given]:
@@ -76,7 +76,7 @@ class Hooks:
         return found
 
     def observer(self) -> Callable[[Outcome], None] | None:
-        """Return the function to be told of every run, or None if no plugin observes runs."""
+        """Return a function to be called with the outcome of every run, or None if no plugin observes runs."""
         if not self._caller("simloop_observe_run").get_hookimpls():
             return None
 
@@ -86,8 +86,8 @@ class Hooks:
         return observe
 
     def sections(self, failure: Failure) -> list[tuple[str, str]]:
-        """Return the titles and texts that plugins add to the report of a failure. A plugin that fails says so there:
-        the failure itself must be seen."""
+        """Return the titles and texts that plugins add to the report of a failure. The error of a plugin becomes a
+        section too, so that it does not hide the failure."""
         try:
             found = self._call("simloop_report_section", failure=failure)
         except PluginError as error:

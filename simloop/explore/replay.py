@@ -1,4 +1,4 @@
-"""`replay`: a token run once, or pinned to a test so that it is run each time."""
+"""The function `replay`, which runs a token once or pins it to a test, and the function `explore`."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def replay(main: Main[T], token: str | int, **options: Any) -> T: ...
 @overload
 def replay(main: str) -> Callable[[F], F]: ...
 def replay(main: Main[Any] | str, token: str | int | None = None, **options: Any) -> Any:
-    """Run ``main()`` once as a token, or a plain seed, says; or, as a decorator, pin a token to a test.
+    """Run ``main()`` once under the schedule of a token or a plain seed; or, as a decorator, pin a token to a test.
 
-    ``replay(main, token)`` returns what ``main()`` returns or raises what it raises. Raises `TokenError` for what
-    is not a token and `OtherTestError` for one of another function. Options: those of `simloop.run`; the profile
+    ``replay(main, token)`` returns what ``main()`` returns or raises what it raises. Raises `TokenError` for a text
+    that is no token and `OtherTestError` for a token of another function. Options: those of `simloop.run`; the profile
     is the token's.
 
     ``@replay(token)`` above an async test makes the token's schedule part of the test, as a regression test: pytest
@@ -74,7 +74,7 @@ def _pinning(token: str) -> Callable[[F], F]:
 
 
 def pinned(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The tokens that are pinned to a test function, in the order in which its decorators are read."""
+    """Return the tokens that are pinned to a test function, in the order in which its decorators are read."""
     tokens: tuple[str, ...] = getattr(function, _ATTRIBUTE, ())
     return tokens
 
@@ -96,10 +96,10 @@ def _executor(main: Main[Any], limits: Limits) -> Execute:
 def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **options: Any) -> Report:
     """Run ``main()`` under up to `runs` schedules, beginning with the canonical one, until one fails.
 
-    `runs` is at least 1; `seed`, from 0 to 2**64 - 1, is where exploring starts. The failure is made small before it
-    is reported: its token replays it with `replay`, always. Options: those of `simloop.run`. Raises
-    `ConfigurationError` for a bad option, `NondeterminismError` when the seed does not decide everything, and
-    `PluginError` when a plugin fails; what ``main()`` raises is in the report.
+    `runs` is at least 1; `seed`, from 0 to 2**64 - 1, is where exploring starts. The failure is shrunk before it is
+    reported: its token replays it with `replay`, always. Options: those of `simloop.run`. Raises `ConfigurationError`
+    for a bad option, `NondeterminismError` when two runs of one schedule differ, and `PluginError` when a plugin fails;
+    what ``main()`` raises is in the report.
 
     >>> import asyncio, simloop
     >>> async def main():

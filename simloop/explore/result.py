@@ -13,32 +13,32 @@ if TYPE_CHECKING:
 
 @dataclass
 class Failure:
-    """Failing schedule that a campaign found, made small, with what a person is told of it."""
+    """Failure that a campaign found: its shrunk schedule, its exception, and the explanation for a person."""
 
-    #: The schedule as one line; `simloop.replay` takes it.
+    #: Token of the schedule; `simloop.replay` takes it.
     token: str
     #: Exception that the test raised, in the last replay of the token.
     exception: BaseException
-    #: Number of the run of the campaign in which it was found; the canonical run is number 1.
+    #: Number of the run of the campaign in which the failure was found; the canonical run is number 1.
     run_number: int
-    #: Name of the strategy that found it.
+    #: Name of the strategy that found the failure.
     strategy: str
-    #: Profile, seed and deviations: what the token is the text of.
+    #: Profile, seed and deviations that the token encodes.
     schedule: Schedule
-    #: Failing run beside the nearest passing one, as the report tells them.
+    #: Steps of the failing run compared with the nearest passing one.
     explanation: Explanation = field(repr=False)
-    #: Number of deviations of the run in which it was found, before it was made small.
+    #: Number of deviations of the run in which the failure was found, before it was shrunk.
     deviations_found: int = 0
 
     @property
     def runs(self) -> int:
-        """Old name of `run_number`."""
+        """Deprecated name of `run_number`."""
         warnings.warn("Failure.runs is now called run_number", DeprecationWarning, stacklevel=2)
         return self.run_number
 
     @property
     def story(self) -> list[str]:
-        """Sentences, one for each deviation of the schedule, in the order of their happening."""
+        """Sentences, one for each deviation of the schedule, in the order in which they happened."""
         return self.explanation.sentences
 
     def describe(self) -> str:
@@ -53,7 +53,7 @@ class Failure:
 
 @dataclass
 class Report:
-    """Result of a campaign. It is true when every run passed.
+    """Result of a campaign. It is true (as a boolean) when every run passed.
 
     >>> import asyncio, simloop
     >>> async def main():
@@ -67,16 +67,17 @@ class Report:
     failure: Failure | None = None
     #: Number of schedules that were run.
     runs: int = 0
-    #: Number of runs that differed from all before them in more than the times at which the same things happened.
+    #: Number of distinct runs: those that differ from all earlier ones in more than the times at which the same things
+    #: happen.
     distinct: int = 0
-    #: Number of schedules that there are in all, when each of them was run; else 0.
+    #: Number of all schedules of the test, if each of them was run; else 0.
     schedules_in_all: int = 0
-    #: True if the environment could decide anything at all in the canonical run.
+    #: True if the canonical run had any choice point at all.
     has_choices: bool = False
 
     @property
     def complete(self) -> int:
-        """Old name of `schedules_in_all`."""
+        """Deprecated name of `schedules_in_all`."""
         warnings.warn("Report.complete is now called schedules_in_all", DeprecationWarning, stacklevel=2)
         return self.schedules_in_all
 

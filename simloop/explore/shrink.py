@@ -1,9 +1,9 @@
-"""Making a failing schedule small.
+"""Shrinking: turns a failing schedule into a simpler one that fails in the same way.
 
-A schedule is simpler than another when it has fewer deviations; with as many, when its answers are smaller; and
-with equal ones, when they come earlier. Every pass keeps this order falling and only ever accepts a schedule that
-fails in the same way, and passes are repeated until none finds anything: so shrinking ends, what it has shrunk
-it leaves alone, and no single deviation can be dropped from the result (unless the budget ran out before).
+A schedule is simpler than another when it has fewer deviations; with as many, when its answers are smaller; and with
+equal answers, when they come earlier. Every pass only accepts a simpler schedule that fails in the same way, and passes
+are repeated until none finds one. So shrinking ends, its result does not shrink again, and no single deviation can be
+dropped from the result (unless the budget ran out before).
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from collections.abc import Callable
 from simloop.choices.choices import Choices, Point
 from simloop.choices.schedule import Schedule
 
-#: Runs a schedule: whether it failed in the same way, and what it recorded.
+#: Function that runs a schedule. Returns True if it failed in the same way, and the choices that the run recorded.
 StillFails = Callable[[Schedule], tuple[bool, Choices]]
 
-#: A failure that takes more deviations than this may have a simpler cause than those it was found with.
+#: A failure with more deviations than this may have a simpler cause than the deviations it was found with.
 _FEW = 2
 _SINGLES_MAX = 80
 
 
 class Shrinker:
-    """Holds the best schedule so far, and the runs that are left.
+    """Shrinks one failing schedule, within a budget of runs. `best` is the simplest failing schedule so far.
 
-    `usual_seed` is the seed that the program's own entropy has in most runs of the campaign: preferred, where the
-    failure does not depend on it.
+    `usual_seed` is the seed that the program's own entropy has in most runs of the campaign: it is preferred if the
+    failure does not depend on the seed.
     """
 
     def __init__(
@@ -77,7 +77,8 @@ class Shrinker:
         return True
 
     def _drop_chunks(self) -> None:
-        """ddmin (Zeller and Hildebrandt, 2002), by halves, down to single deviations."""
+        """Drop deviations, in chunks that are halved down to single ones, as ddmin does (Zeller and Hildebrandt,
+        2002)."""
         size = max(1, len(self.best.deviations) // 2)
         while True:
             points = list(self.best.deviations)
@@ -100,8 +101,8 @@ class Shrinker:
                 return
 
     def _replace_all(self) -> None:
-        """One deviation from the canonical run that does the same: a walk may have come by the long way. Kinds of
-        which there are few points first, since theirs say more."""
+        """Look for a single deviation that fails in the same way, to replace all others, such as those of a random
+        walk. Kinds with few choice points in a run come first, since they say more about the cause."""
         if self._canonical is None:
             return
         answers = [answer for answer in self._canonical.answers() if answer.n > 1]
@@ -113,7 +114,8 @@ class Shrinker:
                 return
 
     def _lower_answers(self) -> None:
-        """Smaller answers are earlier or shorter: "one turn later" rather than "25 ms later"."""
+        """Lower the answers of deviations: a smaller one means earlier or shorter ("one turn later" rather than "25 ms
+        later")."""
         for point in list(self.best.deviations):
             value = self.best.deviations.get(point, 0)
             for lower in range(1, value):
@@ -121,7 +123,7 @@ class Shrinker:
                     break
 
     def _move_earlier(self) -> None:
-        """Try the same deviation at an earlier point of the same name: the first, half-way, the one before."""
+        """Move deviations to earlier choice points of the same name: the first, the one half-way, the one before."""
         for point in list(self.best.deviations):
             value = self.best.deviations.get(point)
             if value is None:

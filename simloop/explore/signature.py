@@ -1,4 +1,4 @@
-"""Signatures of failures: equal where two failures are the same one."""
+"""Signatures of failures, which are equal if two failures count as the same."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from simloop.sources import is_users
 
 
 class Signature(NamedTuple):
-    """Exception type and raising frame: never the message, whose text may vary from run to run.
+    """Identity of a failure: exception type and raising frame. The message is left out, since its text may vary from
+    run to run.
 
-    `parts` tells failures apart that are raised at one place for several reasons: what an exception group holds,
-    and where the tasks of a deadlock wait.
+    `parts` distinguishes failures that are raised at one place for several reasons: the exceptions inside of an
+    exception group, and the places where the tasks of a deadlock wait.
     """
 
     exception: str
@@ -28,8 +29,8 @@ class Signature(NamedTuple):
 
 
 def signature_of(error: BaseException) -> Signature:
-    """The failure's identity. The frame is the innermost of the user's own, where there is one: a library
-    may raise the same thing from several places."""
+    """Return the signature of an exception. Its frame is the innermost of the user's own code, if there is one: a
+    library may raise the same exception for several callers."""
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     parts: tuple[object, ...] = ()
     if isinstance(error, BaseExceptionGroup):

@@ -1,4 +1,4 @@
-"""Store of failing schedules, kept on disk by test until they are mended.
+"""Store of failing schedules, kept on disk for each test until the failure is fixed.
 
 A store is a directory (`.simloop/`) with one small JSON file per test, newest failure first. It may be
 deleted at any time. Several processes may use it at once: files are replaced whole, and the last writer wins.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from simloop.choices.schedule import Schedule
 
 DIRECTORY = ".simloop"
-#: How many failures of one test are kept.
+#: Maximum number of failures that are kept for one test.
 KEPT_MAX = 10
 _VERSION = 1
 _SLUG_MAX = 64
@@ -44,19 +44,19 @@ _SUPPORT = {
 
 @dataclass(frozen=True)
 class Saved:
-    """Failure of a test as a file of the store has it."""
+    """Failure of a test as it is saved in a file of the store."""
 
     token: str
-    #: The type of what the test raised.
+    #: Name of the type of the exception that the test raised.
     error: str
-    #: The strategy that found it.
+    #: Name of the strategy that found the failure.
     found: str
-    #: Whether it was found with `Limits.cancel`, without which its cancellations cannot occur.
+    #: True if the failure was found with `Limits.cancel`, without which its cancellations cannot occur.
     cancel: bool = False
 
     @property
     def newer(self) -> bool:
-        """True if a newer simloop wrote the token, so that this one can only keep it."""
+        """True if a newer simloop wrote the token: this one cannot run it, but keeps it."""
         return re.match(r"sl([2-9]|[1-9]\d+):", self.token) is not None
 
     @property
@@ -65,10 +65,10 @@ class Saved:
 
 
 class Store:
-    """Store of failures in one directory, which is made with the first of them.
+    """Store of failures in one directory, which is created when the first failure is saved.
 
-    What goes wrong with the files is a warning, never an error: `CorruptStoreWarning` for a file that cannot
-    be read, which is set aside, and one `StoreWarning` in all for a directory that cannot be written.
+    Problems with the files are warnings, never errors: `CorruptStoreWarning` for a file that cannot be read, which is
+    renamed and left, and one `StoreWarning` in all for a directory that cannot be written.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -76,16 +76,16 @@ class Store:
         self._complained = False
 
     def path(self, test: str) -> Path:
-        """Path of the file with the failures of `test`, which need not exist."""
+        """Return the path of the file with the failures of `test`, which need not exist."""
         slug = re.sub(r"[^\w.]+", "-", test, flags=re.ASCII).strip("-.")[-_SLUG_MAX:].lstrip("-._")
         return self.directory / f"{slug}-{hashlib.sha256(test.encode()).hexdigest()[:10]}.json"
 
     def load(self, test: str) -> list[Saved]:
-        """The saved failures of `test`, newest first."""
+        """Return the saved failures of `test`, newest first."""
         return self._read(test) or []
 
     def add(self, test: str, failure: Saved) -> Path | None:
-        """Put `failure` in front of those of `test`. Returns the file, or None if it could not be written."""
+        """Save `failure` before the other failures of `test`. Returns the file, or None if it could not be written."""
         known = self._read(test)
         if known is None:
             return None
@@ -105,7 +105,7 @@ class Store:
             self.path(test).unlink(missing_ok=True)
 
     def _read(self, test: str) -> list[Saved] | None:
-        """None for a file that must stay as it is."""
+        """Return the failures in the file of `test`; None if the file must not be overwritten."""
         path = self.path(test)
         try:
             return _parse(path.read_bytes(), test)
@@ -147,11 +147,11 @@ class Store:
 
 
 class _NewerError(Exception):
-    """The file has a layout that only a newer simloop knows."""
+    """Error for a file of the store whose layout only a newer simloop knows."""
 
 
 def read_file(path: Path) -> tuple[str, list[Saved]]:
-    """Returns the test that a file of a store is for, and its failures, newest first. Changes nothing. Raises
+    """Return the test that a file of a store belongs to, and its failures, newest first. Changes nothing. Raises
     `ValueError` for a file that cannot be read; its message says what to do."""
     try:
         data = path.read_bytes()
@@ -169,7 +169,8 @@ def read_file(path: Path) -> tuple[str, list[Saved]]:
 
 
 def _parse(text: bytes, test: str) -> list[Saved]:
-    """Raises `ValueError`, `TypeError`, `KeyError` or `TokenError` for what is not a whole file of `test`."""
+    """Return the failures in the contents of a store file for `test`. Raises `ValueError`, `TypeError`, `KeyError` or
+    `TokenError` for anything else."""
     content = json.loads(text)
     version = content["version"]
     if type(version) is int and version > _VERSION:
@@ -207,7 +208,7 @@ def _set_aside(path: Path, error: Exception) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write the file in one step: a reader sees the old one or the new one."""
+    """Write a file in one step: a reader sees the old contents or the new ones, never a part."""
     new = path.with_name(f".new-{uuid.uuid4().hex}")
     try:
         new.write_text(text, encoding="utf-8")

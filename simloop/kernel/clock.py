@@ -1,4 +1,4 @@
-"""Virtual clock: a count of nanoseconds that moves when somebody looks, or when nothing else can happen."""
+"""Virtual clock: a count of nanoseconds that moves when a program reads it, or when nothing else can happen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ READ_NS = MICROSECOND
 
 
 class Clock:
-    """The one virtual clock of a world. ``now`` is nanoseconds since boot; only the scheduler moves it ahead."""
+    """Virtual clock of a world. ``now`` is nanoseconds since boot; apart from readings, only the scheduler moves it
+    ahead."""
 
     __slots__ = ("now",)
 
@@ -26,7 +27,7 @@ class Clock:
         self.now = BOOT_NS
 
     def read(self) -> int:
-        """Return the time since boot in nanoseconds, as a program reads it: that costs `READ_NS`."""
+        """Return the time since boot in nanoseconds, as a program reads it. Each reading takes `READ_NS`."""
         self.now += READ_NS
         return self.now
 

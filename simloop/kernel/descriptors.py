@@ -25,19 +25,19 @@ class Holder(Protocol):
     """Object of the program that owns a descriptor, such as a socket object."""
 
     def forget(self) -> None:
-        """Disown the descriptor, since the world is over: its finalizer shall close nothing."""
+        """Give up the descriptor at the end of the world, so that the finalizer of this object closes nothing."""
 
 
 class File:
     """Open file description (open(2)), which any number of descriptors refer to: base class of sockets, pipes,
     files."""
 
-    #: Whether epoll(7) takes it.
+    #: True if epoll(7) accepts it.
     pollable = True
 
     def __init__(self) -> None:
         self.watchers: list[Watcher] = []
-        #: How many descriptors stand for it.
+        #: Number of descriptors that refer to it.
         self.descriptors = 0
 
     def mask(self) -> int:
@@ -49,7 +49,7 @@ class File:
         raise NotImplementedError
 
     def descriptor_closed(self, table: DescriptorTable) -> None:
-        """Take note that one of its descriptors in `table` was closed; there may be others."""
+        """Take note that a descriptor of this file in `table` was closed; others may still be open."""
 
     def changed(self) -> None:
         """Notify the watchers that the poll mask may have changed."""
@@ -58,7 +58,8 @@ class File:
 
 
 class DescriptorTable:
-    """Descriptor table of one process (files_struct in include/linux/fdtable.h): the owner of its record locks, too."""
+    """Descriptor table of one process (files_struct in include/linux/fdtable.h). It is also what owns the process's
+    record locks."""
 
     __slots__ = ("_free", "_next_fd", "files", "holders", "inheritable", "kept")
 
@@ -66,9 +67,9 @@ class DescriptorTable:
         self.files: dict[int, File] = {}
         self._free: list[int] = []
         self._next_fd = FIRST_FD
-        #: Objects by the descriptor that they own, as long as they live.
+        #: Weak references to the program's objects, by the descriptor that each owns.
         self.holders: dict[int, weakref.ref[Holder]] = {}
-        #: Others that are told when the world is over.
+        #: Other owners of descriptors, to be told when the world is over.
         self.kept: list[Holder] = []
         #: Descriptors without FD_CLOEXEC.
         self.inheritable: set[int] = set()

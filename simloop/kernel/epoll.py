@@ -1,7 +1,7 @@
 """Selector of a simulated process: epoll(7) over simulated files, behind the interface of `selectors`.
 
-Level-triggered like the one that asyncio uses. Only files whose state changed are looked at, so a poll
-costs what happened and not what is open.
+Level-triggered like the one that asyncio uses. Only files whose state changed are looked at, so the
+cost of a poll does not depend on how many are open.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class _Interest:
 
 
 class SimSelector(selectors.BaseSelector):
-    """Selector of one simulated process, as `selectors.EpollSelector`; its event loop polls it."""
+    """Selector of one simulated process, with the interface of `selectors.EpollSelector`. The process's event loop
+    polls it."""
 
     def __init__(self, scheduler: Scheduler, process: Process) -> None:
         self._scheduler = scheduler
@@ -50,7 +51,7 @@ class SimSelector(selectors.BaseSelector):
         self._interests: dict[int, _Interest] = {}
         # Insertion order is the order in which files became ready, which is how epoll reports them.
         self.candidates: dict[_Interest, None] = {}
-        #: The loop that polls here. A selector without one polls as itself.
+        #: Event loop that polls this selector; None for a selector that the program itself made.
         self.loop: Runnable | None = None
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
@@ -95,8 +96,8 @@ class SimSelector(selectors.BaseSelector):
         return self.collect() if self.candidates else []
 
     def collect(self) -> list[tuple[SelectorKey, int]]:
-        """Return the events that are ready now, in an order that the environment chooses, as epoll_wait(2) with no
-        timeout."""
+        """Return the events that are ready now, without waiting, as epoll_wait(2) with a timeout of 0. The environment
+        chooses their order."""
         found: list[tuple[SelectorKey, int]] = []
         stale: list[_Interest] = []
         for interest in self.candidates:

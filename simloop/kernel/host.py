@@ -19,7 +19,7 @@ class Host:
         self.ports = ports
         #: How many pipes were made on it so far.
         self.pipes = 0
-        #: Its files, once anybody has asked for them.
+        #: Its file system; None until it is first used.
         self.fs: FileSystem | None = None
         #: True while it has power.
         self.up = True

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_TIME = 86_400.0
 DEFAULT_MAX_STALL = 0.05
-#: So many of the armed timers, the next ones, may be contenders of an arrival's timer race.
+#: Number of timers that an arrival may meet in a timer race: the next ones that are due.
 CONTENDERS_MAX = 8
 
 # Time slices (quanta), in turns: so many in a row a process may run while others have work, too. Its step is short,
@@ -46,41 +46,42 @@ class Runnable(Protocol):
 
     @property
     def process(self) -> Task:
-        """Process that the loop belongs to."""
+        """Process to which the loop belongs."""
 
     last_turn: int
 
     @property
     def timers(self) -> Sized:
-        """Its armed timers, of which there may be none; what they are is its own affair."""
+        """Armed timers of the loop, as a sized collection: the scheduler only looks if there are any."""
 
     def takes_turns(self) -> bool:
-        """True while the scheduler may run its turns: it is neither idle between two runs, nor run by a thread of its
-        own."""
+        """True while the scheduler may run turns of the loop: it is neither idle between two runs, nor run by a thread
+        of its own."""
 
     def has_work(self) -> bool:
         """True if a turn would run something now."""
 
     def deadline_ns(self) -> int | None:
-        """Return when its next timer is due; None without one."""
+        """Return the time at which the loop's next timer is due; None without one."""
 
     def deadlines_until(self, limit_ns: int) -> list[int]:
-        """Return when its timers are due, up to `limit_ns`, in no order; not all of them where they are many."""
+        """Return deadlines of the loop's timers up to `limit_ns`, unsorted; where they are many, not all of them."""
 
     def run_turn(self) -> None:
         """Run one turn, nested in another process's wait."""
 
     def wants_to_return(self) -> bool:
-        """True if its runner's wait is over, and only nested waits above it on the stack keep it from returning."""
+        """True if whoever runs the loop waits no longer, and only nested waits above it on the stack keep it from
+        returning."""
 
     def is_done(self) -> bool:
-        """True once its main task is done, and so all that it was made for."""
+        """True once the main task of the loop is done."""
 
     def lose_power(self) -> None:
-        """Run nothing any more: its machine has lost power."""
+        """Stop for good: the machine of the loop has lost power."""
 
     def idle_arrival(self) -> bool:
-        """Let an outside event arrive before time moves on, if one may. True if it made work."""
+        """Let an outside event arrive before time moves on, if the environment chooses so. True if that made work."""
 
 
 # A loop that waits for a timer wakes up to a millisecond late (see `poll_deadline`).
@@ -118,9 +119,9 @@ class Scheduler:
         self._end_ns = self.clock.now + int(max_time * SECOND)
         self.turn = 0
         self.loops: list[Runnable] = []
-        #: What is to be done when: a heap.
+        #: Heap of scheduled actions: time due, sequence number, action.
         self.arrivals: list[tuple[int, int, Callable[[], None]]] = []
-        #: What is to be done at a turn, or when something holds.
+        #: Actions that wait for a turn (`held`), or for a condition (`parked`).
         self.held: list[tuple[int, Callable[[], None]]] = []
         self.parked: list[tuple[Callable[[], bool], Callable[[], None]]] = []
         self._blocked: list[Task] = []
@@ -129,7 +130,7 @@ class Scheduler:
         self._slice_owner: Runnable = _NOBODY
         self._slice_left = 0
         self._driver: Runnable | None = None
-        #: Whether any loop has ever had something that may arrive while nothing else does.
+        #: True once any loop has had something that may arrive while nothing else does.
         self.idle_arrivals = False
         self._explain_deadlock = explain_deadlock or plain_deadlock
 
@@ -140,7 +141,7 @@ class Scheduler:
         heapq.heappush(self.arrivals, (due_ns, next(self._sequence), action))
 
     def after_turns(self, turns: int, action: Callable[[], None]) -> None:
-        """Schedule `action` that many turns from now, or as soon as nothing else can happen."""
+        """Schedule `action` for `turns` turns from now, or for when nothing else can happen."""
         self.held.append((self.turn + turns, action))
 
     def when(self, ready: Callable[[], bool], action: Callable[[], None]) -> None:
@@ -148,22 +149,23 @@ class Scheduler:
         self.parked.append((ready, action))
 
     def any_timers(self) -> bool:
-        """True if any timer is armed: asked for every packet, so that most need not ask more."""
+        """True if any loop has an armed timer. Without one, an arrival needs no `timer_race`."""
         for loop in self.loops:  # noqa: SIM110  any() would cost as much again
             if loop.timers:
                 return True
         return False
 
     def timers(self, start_ns: int, end_ns: int) -> list[int]:
-        """Return when timers of any process are due after `start_ns` and up to `end_ns`: the next few such times."""
+        """Return the next few deadlines of timers of any process, after `start_ns` and up to `end_ns`."""
         times = {
             due for loop in self.loops if loop.takes_turns() for due in loop.deadlines_until(end_ns) if due > start_ns
         }
         return sorted(times)[:CONTENDERS_MAX] if times else []
 
     def timer_race(self, who: str, which: int, kind: str, due_ns: int, slack_ns: int, subject: object) -> int | None:
-        """Ask which armed timer, if any, an arrival meets: the `which`-th from `who`, due at `due_ns`, which may be
-        late by up to `slack_ns`. Returns when it arrives then, or None: no such lateness.
+        """Ask the environment which armed timer, if any, an arrival meets by being late. The arrival is the `which`-th
+        from `who`, is due at `due_ns`, and may be late by up to `slack_ns`. Returns the time at which it arrives, or
+        None if it meets no timer.
 
         Odd answers let it arrive with a timer (so that its callbacks run before the timer's in one turn), even ones
         just after the timer has fired.
@@ -231,8 +233,8 @@ class Scheduler:
             self._share(loop)
 
     def poll_deadline(self, timeout: float | None) -> int | None:
-        """Return when a poll that begins now times out. selectors.EpollSelector rounds up to a millisecond, "to wait at
-        least timeout seconds"."""
+        """Return the time at which a poll that begins now times out. selectors.EpollSelector rounds up to a
+        millisecond, "to wait at least timeout seconds"."""
         return None if timeout is None else self.clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
 
     def block(self, process: Task, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
@@ -250,8 +252,8 @@ class Scheduler:
             self._driver = previous
 
     def _pass_time(self, done: Callable[[], bool], deadline_ns: int | None, poller: Runnable | None) -> bool:
-        """Let the world go on until ``done()`` or the deadline. `poller` is the loop that polls; without one it is a
-        blocking call that waits."""
+        """Let the world go on until ``done()`` or the deadline. `poller` is the loop that polls; None if a blocking
+        call waits."""
         clock = self.clock
         while True:
             if done():
@@ -342,7 +344,7 @@ class Scheduler:
         return waiting[which]
 
     def grant_time_slice(self, loop: Runnable, turns: int) -> None:
-        """Give `loop` the next turns, so many of them, as long as it has something to do."""
+        """Give `loop` the next `turns` turns, as long as it has something to do."""
         if turns:
             self._slice_owner, self._slice_left = loop, turns
 
@@ -352,12 +354,12 @@ class Scheduler:
 
 
 def plain_deadlock(scheduler: Scheduler) -> DeadlockError:
-    """Return the error for a deadlock of which nobody knows more."""
+    """Return a `DeadlockError` without details, where nothing can explain the deadlock."""
     return DeadlockError("deadlock: nothing can happen any more")
 
 
 class _Nobody:
-    """Null object: the driver while a program without a loop blocks."""
+    """Null object in place of a loop: the driver while a program without a loop blocks."""
 
     process = None
     last_turn = 0

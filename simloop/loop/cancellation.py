@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class Cancellable:
-    """Task that the environment may cancel, once, and the state of that."""
+    """Record of a task that the environment may cancel, once: if it did so, and the task's name at choice points."""
 
     __slots__ = ("_counts", "_waiter", "_who", "_withdrawn", "handle", "path", "sent", "task")
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self.task = task
         self.path = path_of(task)
-        #: The cancellation, once it is queued.
+        #: Callback that cancels the task, once it is queued.
         self.handle: events.Handle | None = None
-        #: Whether the cancellation has reached the task.
+        #: True once the cancellation has reached the task.
         self.sent = False
         self._withdrawn = False
         self._waiter: object = self
@@ -37,18 +37,18 @@ class Cancellable:
         self._counts: dict[str, int] = {}
 
     def done(self) -> bool:
-        """True when there is nothing left to cancel."""
+        """True once there is nothing left to cancel: the task has ended, or was withdrawn."""
         return self._withdrawn or self.task.done()
 
     def withdraw(self) -> None:
-        """Cancel it no more, not even where that is queued already."""
+        """Withdraw the task: the environment may not cancel it any more, even if the cancellation is queued already."""
         self._withdrawn = True
         if self.handle is not None:
             self.handle.cancel()
 
     def key(self) -> str:
-        """Return the name for choice points: the task, the function in which it waits, and which of its waits there it
-        is. Neither turns of other tasks nor waits elsewhere change it."""
+        """Return the name of the task for choice points: its path, the function in which it waits, and which of its
+        waits there it is. Neither turns of other tasks nor waits elsewhere change it."""
         waiter = self.task._fut_waiter  # type: ignore[attr-defined]
         if waiter is not self._waiter:
             self._waiter = waiter
@@ -58,7 +58,8 @@ class Cancellable:
         return self._who
 
     def ask(self, choices: Choices) -> bool:
-        """Return True if the environment cancels it at this poll; `handle` is what does it then."""
+        """Ask the environment if it cancels the task at this poll. If so, sets `handle` to the callback that cancels
+        the task, and returns True."""
         if not choices.choose(self.key(), "cancel", 2, self.task):
             return False
         self.handle = events.Handle(self._cancel, (), self.task.get_loop(), contextvars.Context())
@@ -68,19 +69,19 @@ class Cancellable:
         self.sent = self.task.cancel()
 
     def stable_id(self) -> int:
-        """Return a number for the task that is the same in every process."""
+        """Return a number for the task that is the same in every run, whatever process the run is in."""
         return zlib.crc32(self.path.encode())
 
 
 class OwnTasks:
     """Predicate on tasks: true for those that the test function itself creates, also by way of asyncio's own functions;
-    not for those of fixtures and of the libraries that it calls."""
+    false for those that fixtures and libraries create."""
 
     def __init__(self) -> None:
         self._code: CodeType | None = None
 
     def main_is(self, coro: Any) -> None:
-        """The test function is the one that this coroutine runs."""
+        """Set the test function: the one whose coroutine is `coro`."""
         self._code = getattr(coro, "cr_code", None)
 
     def __call__(self, task: asyncio.Task[Any]) -> bool:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def report_leftovers(loop: SimLoop) -> None:
-    """Say what asyncio says when the collector finds it: exceptions that nobody looked at, tasks that never ended,
-    open transports. Afterwards the loop has let go of them."""
+    """Report what asyncio reports when the garbage collector finds it: exceptions that were never retrieved, tasks that
+    never ended, open transports. Afterwards the loop has let go of them."""
     resources = loop.resources
     for task in resources.live_tasks():
         if not task.done():
@@ -36,14 +36,15 @@ def report_leftovers(loop: SimLoop) -> None:
 
 
 def abandon(loop: SimLoop) -> None:
-    """Close a loop in the middle of whatever it does: its world ends."""
+    """Close a loop at the end of its world, in the middle of whatever it does."""
     loop.resources.release()
     loop.stop_running()
     loop.close()
 
 
 def discard_crashed(loop: SimLoop) -> None:
-    """Take apart the loop of a process that was cut off, without a ``finally``: its world ends."""
+    """Discard the loop of a crashed or killed process at the end of its world, without running any ``finally`` of its
+    tasks."""
     if loop.is_closed():
         return  # its process had ended before
     keep(loop.resources.silence())

@@ -1,8 +1,8 @@
 """Crashed coroutines: those that a power cut or a kill has stopped where they were.
 
-To let go of a suspended coroutine is to close it, and that runs its ``finally``, which no power cut does. So they are
-kept, up to a number, and beyond it closed in a world in which every call fails: not even what runs late then reaches
-anything.
+A suspended coroutine that is dropped gets closed, which runs its ``finally``, and no power cut does that. So they are
+kept, up to a number. The oldest ones beyond it are closed in a world in which every call fails, so that what runs late
+reaches nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _kept: deque[Any] = deque()
 
 
 def keep(coroutines: Iterable[Any]) -> None:
-    """Keep coroutines that are never resumed. To be called in or after the run that they belong to."""
+    """Store coroutines that will never be resumed, so that they are not closed. Call it in or after the run that they
+    belong to."""
     if not _kept:
         atexit.register(close, 0)
     _kept.extend(coroutines)
@@ -33,7 +34,7 @@ def keep(coroutines: Iterable[Any]) -> None:
 
 
 def close(left: int) -> None:
-    """Close the oldest of the kept coroutines until so many are left."""
+    """Close the oldest of the kept coroutines until `left` of them remain."""
     if len(_kept) <= left:
         return
     nowhere = World(Choices())

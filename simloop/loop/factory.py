@@ -1,4 +1,5 @@
-"""Event loop factories: what makes every new loop inside a world a loop of that world."""
+"""Event loop factories: replacements for those of asyncio, which make every new loop inside a world a loop of that
+world."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ class SelectorEventLoop(_RealLoop, metaclass=_Chooses):
 
 
 def run_forever(self: asyncio.BaseEventLoop) -> None:
-    """Run a loop, as `asyncio.BaseEventLoop.run_forever` does. In a world, one that waits has to be that world's."""
+    """Run a loop, as `asyncio.BaseEventLoop.run_forever` does. Inside a world, a real loop is refused: it would be an
+    escape."""
     if isinstance(self, _RealLoop) and type(self).__module__.partition(".")[0] == "asyncio" and active.world():
         raise active.escape(
             "an event loop that was made outside of this run",
@@ -78,5 +80,5 @@ def _replacements() -> list[tuple[object, str, object]]:
     return found
 
 
-#: As those of a shim (`simloop.shims`).
+#: Replacements for functions and classes of asyncio, in the form that a shim has them (`simloop.shims`).
 REPLACEMENTS = _replacements()

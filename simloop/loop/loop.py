@@ -1,6 +1,6 @@
 """The event loop: stock asyncio over the simulated selector.
 
-What it touches and repeats of asyncio's private parts was read in CPython 3.11.7,
+The private parts of asyncio that it uses or copies are those of CPython 3.11.7,
 3.12.1 and 3.13.0 (Lib/asyncio/base_events.py, selector_events.py, unix_events.py), and
 `tests/test_asyncio_private.py` fails when one of them changes.
 
@@ -53,7 +53,8 @@ _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_fa
 
 
 class SimLoop(SteppedLoop):
-    """Event loop of one simulated process: the stock selector loop, with a turn and tasks of ours."""
+    """Event loop of one simulated process: asyncio's selector loop, with another implementation of a turn, and its own
+    tasks."""
 
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
@@ -93,7 +94,7 @@ class SimLoop(SteppedLoop):
         self._cancellable: list[Cancellable] = []
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._timer_names = TimerNames(self._prefix)
-        #: Decides which new tasks the environment may cancel, beside those that are declared.
+        #: Decides which new tasks the environment may cancel, beside those given to `may_cancel`.
         self.may_cancel_new = OwnTasks() if world.cancel_own else None
         self._shuffles = world.profile != "cpython"
         self._scheduler = world.scheduler
@@ -280,7 +281,7 @@ class SimLoop(SteppedLoop):
 
     @cached_property
     def _guests(self) -> dict[int, SimLoop]:
-        """The loops of the async generators that were begun in other processes' turns, by address."""
+        """Loops of async generators that were begun in another process's turn, by the address of the generator."""
         return {}
 
     # The interpreter has one pair of these hooks. A generator keeps the one for its end from when it was begun.
@@ -315,7 +316,7 @@ class SimLoop(SteppedLoop):
             super().call_exception_handler(context)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait for the default executor's threads; the stock version does so in a thread of its own."""
+        """Wait for the default executor's threads. The stock version does so in a real thread of its own."""
         self._executor_shutdown_called = True
         executor = self._default_executor
         if executor is None:
@@ -342,11 +343,11 @@ class SimLoop(SteppedLoop):
     # --- the end --------------------------------------------------------------------------------------
 
     def stop_running(self) -> None:
-        """Be idle from now on, whoever ran it."""
+        """Mark the loop as idle, whatever was running it."""
         self._thread_id = None
 
     def discard(self) -> None:
-        """Close it after a power cut: nothing of it is told to anybody."""
+        """Close the loop after a power cut, without reporting anything."""
         self.main_task = None
         self._ready.clear()
         self._selector.loop = None
@@ -526,7 +527,8 @@ class SimLoop(SteppedLoop):
                 heapq.heappop(scheduled)._scheduled = False
 
     def _maybe_stall(self) -> None:
-        """While callbacks are ready time may pass, as in a slow step: until one of the next timers is due."""
+        """Let the environment pass time while callbacks are ready, as a slow step would: until one of the next timers
+        is due."""
         scheduler = self.world.scheduler
         timer = self._scheduled[0]
         gap = int(timer._when * SECOND) + 1 - self._clock.now
@@ -537,8 +539,8 @@ class SimLoop(SteppedLoop):
                 self._clock.now = contenders_ns[answer - 1] + 1
 
     def _cancel_from_outside(self) -> int:
-        """An outside cancellation is an arrival: it is queued at the poll like a ready callback. Returns a
-        number for what was cancelled, 0 for nothing."""
+        """Let the environment cancel tasks from outside. A cancellation is an arrival: it is queued at the poll like a
+        ready callback. Returns a number for what was cancelled, 0 for nothing."""
         marks = 0
         for entry in list(self._cancellable):
             if entry.done():
@@ -575,7 +577,7 @@ class SimLoop(SteppedLoop):
         handle = None
 
     def _warn_of_slow(self, handle: Any, took: float) -> None:
-        """asyncio's warning about a callback that blocks its loop, in virtual time."""
+        """Log asyncio's warning about a callback that blocks its loop, by virtual time."""
         if took >= self.slow_callback_duration:
             task = task_of(handle)
             what = repr(task) if task is not None else str(handle)

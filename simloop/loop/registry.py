@@ -1,8 +1,8 @@
 """Registry of what one loop has made and somebody has to end: tasks, transports, asynchronous generators.
 
-asyncio tells users of what they left behind when the last reference to it goes, or when the garbage collector finds it.
-Nothing here keeps it alive, so that this happens in a run as well; but the collector runs at no particular time, and so
-not during a run. What is left at its end, leak detection and cleanup find here, in order of creation.
+asyncio reports leaked objects when the last reference to them goes, or when the garbage collector finds them. The
+registry keeps none alive, so the former happens in a run as well; but the collector, which runs at no particular time,
+is off during a run. Leak detection and cleanup find what is left at its end here, in order of creation.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ REGISTRY_START = 256
 
 
 class ResourceRegistry:
-    """Registry of what one loop has made and what may outlive the program's main task."""
+    """Registry of what one loop has made and what may outlive the main task."""
 
     __slots__ = ("_others", "asyncgens", "limit", "reported", "tasks", "transports")
 
     def __init__(self) -> None:
-        #: References to all tasks that are not done, in order of creation; among others that are, or are no more.
+        #: References to tasks in order of creation: to all that are not done, and to some that are done or gone.
         self.tasks: list[Callable[[], SimTask | None]] = []
         self.limit = REGISTRY_START
         # The rest is made by the loops that need it: a microsecond each.
@@ -38,7 +38,7 @@ class ResourceRegistry:
         self.reported: list[int | None] = []
 
     def forget_finished(self) -> None:
-        """Drop tasks of which nothing is to be told any more, once there are `limit` of them."""
+        """Drop finished tasks of which nothing remains to be reported. Called once the registry holds `limit` tasks."""
         self.tasks[:] = [
             reference
             for reference in self.tasks
@@ -47,7 +47,7 @@ class ResourceRegistry:
         self.limit = max(REGISTRY_START, 2 * len(self.tasks))
 
     def add_transport(self, transport: Any) -> Any:
-        """Note the transport of a pipe or a subprocess, and return it."""
+        """Register the transport of a pipe or a subprocess, and return it."""
         others = self._others
         if len(others) > REGISTRY_START:
             others[:] = [reference for reference in others if reference() is not None]
@@ -55,20 +55,20 @@ class ResourceRegistry:
         return transport
 
     def pending_tasks(self) -> list[SimTask]:
-        """Tasks that are not done, in order of creation."""
+        """Return the tasks that are not done, in order of creation."""
         return [task for reference in self.tasks if (task := reference()) is not None and not task.done()]
 
     def live_tasks(self) -> list[SimTask]:
-        """Tasks that somebody knows still, done or not, in order of creation."""
+        """Return the tasks that are still alive as objects, done or not, in order of creation."""
         return [task for reference in self.tasks if (task := reference()) is not None]
 
     def stop(self) -> None:
-        """Keep the tasks: their process was cut off. To let go of a suspended one is to close it, and that runs its
-        ``finally``, which no power cut does."""
+        """Keep the tasks alive from now on, because their process was cut off. A suspended task that is dropped gets
+        closed, which runs its ``finally``, and no power cut does that."""
         self.tasks[:] = [functools.partial(_same, task) for task in self.live_tasks()]
 
     def open_transports(self) -> list[Any]:
-        """Transports that are not closed, in order of creation by kind."""
+        """Return the transports that are not closed, in order of creation by kind."""
         transports = list(self.transports.values()) if self.transports else []
         for reference in self._others:
             transport = reference()
@@ -100,7 +100,8 @@ class ResourceRegistry:
         return True
 
     def release(self) -> None:
-        """Let go of everything, and leave nothing that the collector or asyncio would complain of."""
+        """Close unfinished tasks and drop all resources, so that neither the garbage collector nor asyncio complains of
+        any."""
         for task in self.live_tasks():
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -118,7 +119,7 @@ class ResourceRegistry:
 
     def silence(self) -> Iterable[Any]:
         """Drop the tasks of a process that was cut off, without a complaint about any. Returns the coroutines of those
-        that are not done, for whoever keeps them."""
+        that are not done, which the caller keeps."""
         coroutines = []
         for task in self.live_tasks():
             task._log_traceback = False

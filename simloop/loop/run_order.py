@@ -24,8 +24,8 @@ _COARSE_CLOCK = 1e-3
 
 
 def order_timers(due: list[Any], profile: str, who: Callable[[Any], str], ask: Ask) -> list[Any]:
-    """Return due timers in an order of the environment: those with one deadline in any; `portable` also permutes
-    those within a millisecond."""
+    """Return due timers in an order that the environment chooses: those with one deadline in any order. `portable` and
+    `hostile` also permute those within a millisecond."""
     span, kind = (CLOCK_RESOLUTION, "timer.tie") if profile == "cpython" else (_COARSE_CLOCK, "order.timer")
     ordered: list[Any] = []
     start = 0
@@ -42,16 +42,17 @@ def order_timers(due: list[Any], profile: str, who: Callable[[Any], str], ask: A
 
 
 def swap_handlers(ready: deque[Any], before: int, who: str, ask: Ask) -> None:
-    """portable: of the two callbacks of one descriptor that a poll has appended to the `before` others, the
-    writer's may come before the reader's."""
+    """Let the environment swap the two callbacks of one descriptor that a poll has appended to the `before` others, so
+    that the writer's comes before the reader's. Not for profile `cpython`."""
     if len(ready) - before == 2 and ask(who, "order.fd", 2, ready[-1]):
         ready[-1], ready[-2] = ready[-2], ready[-1]
 
 
 def shuffle_batch(ready: deque[Any], queued: int, profile: str, who: str, ask: Ask) -> None:
-    """portable: what arrived at the poll may come before what was queued. hostile: task steps in any order, also
-    before the program's own plain callbacks, which keep theirs. asyncio's own callbacks nothing overtakes:
-    `sock_connect` clears its writer in one, and would fail where no program is at fault."""
+    """Let the environment reorder the callbacks of a turn. `portable`: what arrived at the poll may come before what
+    was queued. `hostile`: task steps also in any order, even before the program's own plain callbacks, which keep
+    theirs. Nothing overtakes asyncio's own callbacks: `sock_connect` clears its writer in one, and would fail where no
+    program is at fault."""
     if 0 < queued < len(ready) and ask(who, "order.arrival", 2, None):
         ready.rotate(-queued)
     if profile != "hostile":
@@ -65,7 +66,7 @@ def shuffle_batch(ready: deque[Any], queued: int, profile: str, who: str, ask: A
 
 
 def _ask(handle: Any, later: list[Any], ask: Ask) -> int:
-    """By how many of the `later` ones is this one overtaken?"""
+    """Return by how many of the `later` callbacks this one is overtaken, as the environment chooses."""
     task = task_of(handle)
     if task is not None:
         return ask(path_of(task), "order.task", len(later) + 1, (handle, later))

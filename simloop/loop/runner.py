@@ -1,5 +1,5 @@
-"""`asyncio.run` for simulated processes: in one go for the test itself, as a state machine for those that run turn by
-turn in other processes' waits."""
+"""`asyncio.run` for simulated processes: in one go for the test itself, as a state machine for processes that run turn
+by turn in other processes' waits."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def coroutine_for(main: Main[T]) -> Coroutine[Any, Any, T]:
 class ProcessRunner(Generic[T]):
     """`asyncio.run` as a state machine: takes the main coroutine of a process through its stages, one turn at a time.
 
-    ``on_end(status)`` is called when it is through, with what wait(2) is to say of the process; with None if the
-    process has died meanwhile.
+    ``on_end(status)`` is called at the end with the wait status of the process (wait(2)), or with None if the process
+    was killed or its machine lost power.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ProcessRunner(Generic[T]):
         self._stages: Iterator[asyncio.Future[Any]] | None = None
         self.over = False
         self._lost = False
-        #: What ended it from outside of its main task.
+        #: Exception that ended it from outside of its main task.
         self._error: BaseException | None = None
         previous, world.current = world.current, self._process
         try:
@@ -88,7 +88,7 @@ class ProcessRunner(Generic[T]):
         self._ended(self._status())
 
     def _broken(self, error: BaseException) -> None:
-        """`error` came out of the loop, as it would come out of `asyncio.run`, which closes everything then."""
+        """Handle an exception that came out of the loop: remember it, and close everything, as `asyncio.run` does."""
         if self._error is not None:
             self._stages = iter(())  # out of the closing, too
         self._error = error
@@ -112,7 +112,7 @@ class ProcessRunner(Generic[T]):
             self.loop.call_soon_threadsafe(self._task.cancel)
 
     def _status(self) -> int:
-        """Return its wait status (wait(2)): that of a Python whose main module raises the exception."""
+        """Return the wait status (wait(2)) of the process: that of a Python whose main module raises the exception."""
         error, task = self._error, self._task
         if error is None and task.done() and not task.cancelled():
             error = task.exception()
@@ -148,7 +148,8 @@ def exit_code(error: SystemExit) -> int:
 
 
 def run_main(loop: SimLoop, main: Main[T]) -> T:
-    """`asyncio.run`, from the main task to the closing of the loop, for the process that the run itself is."""
+    """Run ``main()`` as `asyncio.run` does, from the main task to the closing of the loop, for the process of the test
+    itself."""
     task = loop.create_main(coroutine_for(main), contextvars.copy_context())
     try:
         value: T = loop.run_to_end(task)
@@ -165,7 +166,7 @@ def run_main(loop: SimLoop, main: Main[T]) -> T:
 
 
 def shut_down(loop: SimLoop) -> bool:
-    """Take an idle loop through `shutdown_stages`; True if nothing was left to be done."""
+    """Take an idle loop through `shutdown_stages`. Returns True if nothing was left to be done."""
     if loop.is_quiet():
         return True
     for stage in shutdown_stages(loop):
@@ -174,7 +175,7 @@ def shut_down(loop: SimLoop) -> bool:
 
 
 def shutdown_stages(loop: SimLoop, context: contextvars.Context | None = None) -> Iterator[asyncio.Future[Any]]:
-    """Return the stages of `asyncio.Runner.close` before it closes the loop (Lib/asyncio/runners.py): futures to be run
+    """Yield the stages of `asyncio.Runner.close` before it closes the loop (Lib/asyncio/runners.py): futures to be run
     until they are done, one after another."""
     pending = loop.resources.pending_tasks()
     if pending:

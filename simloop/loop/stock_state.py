@@ -1,4 +1,5 @@
-"""Cached template of the state that the stock loop's ``__init__`` sets up: to run it for every world costs too much."""
+"""Cached template of the state that the stock loop's ``__init__`` sets up, because running that for every world costs
+too much."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ CLOCK_RESOLUTION = 1e-9
 
 
 class _NoPipe:
-    """Placeholder for asyncio's self-pipe: nobody outside of the one thread has to wake this loop."""
+    """Placeholder for asyncio's self-pipe, which a simulated loop does not need: no other thread has to wake it."""
 
     def fileno(self) -> int:
         return -1
@@ -25,7 +26,7 @@ _NO_PIPE = _NoPipe()
 
 
 class _StockLoop(asyncio.SelectorEventLoop):
-    """The stock loop as its own ``__init__`` leaves it, but for what it opens."""
+    """Stock asyncio loop that opens no files; its attributes after ``__init__`` are the template."""
 
     def _make_self_pipe(self) -> None:
         self._ssock = self._csock = _NO_PIPE
@@ -46,8 +47,8 @@ _containers: dict[str, Callable[[], Any]] = {}
 
 
 def set_up_stock(loop: asyncio.SelectorEventLoop) -> None:
-    """Give `loop` the attributes that the stock ``__init__`` sets, without its cost: a third of a short
-    run. They are read off one stock loop; empty containers are made anew for each."""
+    """Give `loop` the attributes that the stock ``__init__`` sets, without its cost: a third of a short run. They are
+    copied from one stock loop; empty containers are made anew for each loop."""
     if not _constants:
         stock = _StockLoop(_NoSelector())  # type: ignore[arg-type]
         for name, value in vars(stock).items():

@@ -42,9 +42,9 @@ class SimTask(asyncio.Task):  # type: ignore[type-arg]
 
     sim_number: int
     sim_origin: Origin
-    #: The functions of the tasks that it created, if any.
+    #: Names of the functions of the tasks that this task created.
     sim_children: list[str] | None
-    #: Its path, once somebody has asked for it.
+    #: Path of the task (`path_of`), set at the first use.
     sim_path: str
 
     def __hash__(self) -> int:
@@ -57,8 +57,8 @@ SimTask.__name__ = SimTask.__qualname__ = "Task"
 
 
 class SimHandle(events.Handle):
-    """Handle of a callback outside of debug mode. `SimLoop.call_soon` sets all that the stock ``__init__`` would
-    (Lib/asyncio/ events.py) without calling any: a call costs as much as all the rest."""
+    """Handle of a callback outside of debug mode. `SimLoop.call_soon` sets all attributes that the stock ``__init__``
+    would (Lib/asyncio/events.py), because calling that would cost as much as all the rest."""
 
     __slots__ = ()
 
@@ -127,12 +127,12 @@ def _path(origin: Origin) -> str:
     return prefix + (".".join(reversed(labels)) or "0")
 
 
-#: So much of a function's name goes into a point's name: enough to tell most apart, and tokens stay short.
+#: Number of characters of a function's name in names for choice points: enough to tell most apart in short tokens.
 LABEL = 12
 
 
 def innermost(task: asyncio.Task[Any]) -> str:
-    """Return the function in which a suspended task waits, by the beginning of its name."""
+    """Return the name of the function in which a suspended task waits, cut to `LABEL` characters."""
     name = "?"
     awaitable: Any = task.get_coro()
     while awaitable is not None:
@@ -150,7 +150,7 @@ def innermost(task: asyncio.Task[Any]) -> str:
 
 
 def close_coroutine(coro: Any) -> None:
-    """Unwind a coroutine that will never be resumed, here and not at the collector's time."""
+    """Close a coroutine that will never be resumed now, and not when the garbage collector finds it."""
     for _ in range(_CLOSE_ATTEMPTS):
         try:
             coro.close()

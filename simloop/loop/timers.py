@@ -1,4 +1,4 @@
-"""Timers of one loop: their names for point ids, and the deadlines that arrivals may race."""
+"""Timers of one loop: their names for choice points, and the deadlines that arrivals may race."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from simloop.kernel.clock import SECOND
 from simloop.kernel.scheduler import CONTENDERS_MAX
 from simloop.loop.tasks import innermost, path_of, task_of
 
-#: How far into a heap of timers it is worth looking for the next few.
+#: Number of timers in a heap that are looked at to find the next few.
 _TIMERS_LOOKED_AT = 32
 
 
 class SimTimerHandle(events.TimerHandle):
-    """Timer that can be told from others by the task that waits for it."""
+    """Timer handle that keeps its name for choice points, which `TimerNames` gives it."""
 
     __slots__ = ("sim_who",)
 
@@ -24,7 +24,7 @@ class SimTimerHandle(events.TimerHandle):
 
 
 class TimerNames:
-    """Names of the timers of one loop, for point ids: by the task that waits, and a number per such name."""
+    """Namer of one loop's timers for choice points: by the task that waits, and a number among timers of that name."""
 
     __slots__ = ("_counts", "_prefix")
 
@@ -72,7 +72,7 @@ def is_timeout(handle: Any) -> bool:
 
 
 def due_until(heap: list[Any], limit_ns: int) -> list[int]:
-    """Return the deadlines of a heap of timers up to a limit, in nanoseconds; not all of them where they are many."""
+    """Return deadlines of a heap of timers up to a limit, in nanoseconds; where they are many, not all of them."""
     limit = limit_ns / SECOND
     found: list[int] = []
     todo = [0]
@@ -92,7 +92,7 @@ def contenders(heap: list[Any], now_ns: int, slack_ns: int) -> list[int]:
 
 
 def timer_due(heap: list[Any], due_ns: int) -> Any:
-    """Return a timer of a heap that is due just then, or None."""
+    """Return a timer of a heap that is due at exactly `due_ns`, or None."""
     return next(
         (timer for timer in heap if not timer._cancelled and -int(-timer._when * SECOND // 1) == due_ns),
         None,

@@ -1,5 +1,4 @@
-"""Nested event-loop stepping: single turns of a loop, in the middle of other processes' waits; the scheduler's
-adapter."""
+"""Event loops that the scheduler can run by single turns, nested in other processes' waits."""
 
 from __future__ import annotations
 
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):
-    """A selector loop that the scheduler can step: one turn at a time, in the middle of other processes' waits. It
-    takes Ctrl-C as `asyncio.run` does."""
+    """Selector loop that the scheduler can step: one turn at a time, in the middle of other processes' waits. It
+    handles Ctrl-C as `asyncio.run` does."""
 
     world: World
     process: Process
     resources: ResourceRegistry
-    #: What `asyncio.run` would call its main task.
+    #: Task that `asyncio.run` would run in this loop.
     main_task: asyncio.Task[Any] | None = None
     _ready: Any
     _selector: SimSelector
@@ -46,16 +45,16 @@ class SteppedLoop(asyncio.SelectorEventLoop):
     _scheduler: Scheduler
     last_turn: int
     timers: Sized
-    #: Called after a turn that stopped this loop; set for loops that nobody runs with run_forever. It is told True
-    #: where the loop is known to be quiet.
+    #: Called as ``on_stop(quiet)`` after a turn that stopped this loop; set for loops that run by single turns, and not
+    #: in run_forever. `quiet` is True if the loop is known to be quiet.
     on_stop: Callable[[bool], None] | None = None
-    #: What such a loop runs for: it stops once that is done.
+    #: Future for which such a loop runs: it stops once that is done.
     until: asyncio.Future[Any] | None = None
     #: Called with what breaks out of a turn of such a loop: a signal handler's exception, or `SystemExit`.
     on_break: Callable[[BaseException], None] | None = None
     #: The simulated thread that runs it, if it is not the process's main one.
     thread: SimThread | None
-    #: How often Ctrl-C has come while its main task was there.
+    #: Number of times that Ctrl-C has come while there was a main task.
     interrupts = 0
 
     def run_forever(self) -> None:
@@ -66,7 +65,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             self.thread = None
 
     def _poll_in_thread(self, thread: SimThread, timeout: float | None) -> None:
-        """Poll in a loop that a thread runs: it waits as the thread does, and the others go on meanwhile."""
+        """Poll in a loop that a simulated thread runs: that thread is parked, and all others go on meanwhile."""
         deadline = self._scheduler.poll_deadline(timeout)
         thread.pause()
         thread.park(self.has_work, deadline)
@@ -92,7 +91,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         return due_until(self._scheduled, limit_ns) if self._scheduled else []
 
     def timer_due(self, due_ns: int) -> Any:
-        """A timer of this loop that is due just then, or None."""
+        """Return a timer of this loop that is due at exactly `due_ns`, or None."""
         return timer_due(self._scheduled, due_ns)
 
     def wants_to_return(self) -> bool:
@@ -114,7 +113,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         raise NotImplementedError
 
     def is_quiet(self) -> bool:
-        """True when nothing is left of the run: nothing that a few more turns could change, and nothing to report."""
+        """True when the loop has nothing left that a few more turns could change, and nothing to report."""
         if self._ready or self._default_executor is not None or self._selector.get_map():
             return False
         return self.resources.is_empty()
@@ -167,13 +166,13 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             world.current = previous
 
     def _is_its_own(self, error: BaseException) -> bool:
-        """True if `error` concerns this process alone, and not the run, or the person at the keyboard."""
+        """True if `error` concerns this process alone, and neither the whole run nor the person at the keyboard."""
         if isinstance(error, KeyboardInterrupt):
             return error is self.process.broken_by
         return not isinstance(error, SimulationError)
 
     def run_by_turns(self, on_stop: Callable[[bool], None], on_break: Callable[[BaseException], None]) -> None:
-        """Be running from now on, with turns from `run_turn` alone."""
+        """Mark the loop as running from now on, with turns from `run_turn` alone."""
         self._thread_id = get_ident()
         self.on_stop, self.on_break = on_stop, on_break
 
@@ -183,7 +182,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         self.close()
 
     def interrupt(self) -> None:
-        """SIGINT where the program has no handler for it: as Runner._on_sigint() takes it (Lib/asyncio/runners.py)."""
+        """Handle SIGINT if the program has no handler for it, as Runner._on_sigint() does (Lib/asyncio/runners.py)."""
         self.interrupts += 1
         task = self.main_task
         if self.interrupts > 1 or task is None or task.done():
@@ -191,5 +190,5 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         task.cancel()
 
     def was_interrupted(self, task: asyncio.Task[Any]) -> bool:
-        """True if it is Ctrl-C that has cancelled the main task, and nobody else."""
+        """True if the main task was cancelled by Ctrl-C, and by nothing else."""
         return self.interrupts > 0 and task.cancelled() and task.uncancel() == 0

@@ -39,7 +39,7 @@ class Link:
     jitter_ns: int
 
     def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
-        """Return the environment's choice for a packet of `size` bytes: an index of `DELIVERIES`."""
+        """Return the environment's choice for the delivery of a packet of `size` bytes: an index of `DELIVERIES`."""
         choices = scheduler.choices
         answer = choices.choose(who, kind, len(DELIVERIES) if size > 1 else _WHOLE, subject)
         if answer >= _WHOLE:
@@ -48,7 +48,8 @@ class Link:
         return answer
 
     def timer_race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:
-        """Return the arrival of a packet that is late by so much as to meet a timer; see `Scheduler.timer_race`."""
+        """Return the arrival time of a packet that the environment makes late enough to meet a timer, or None; see
+        `Scheduler.timer_race`."""
         return scheduler.timer_race(
             who, which, "net.race", scheduler.clock.now + self.latency_ns, self.jitter_ns, subject
         )
@@ -56,7 +57,7 @@ class Link:
     def carry(
         self, scheduler: Scheduler, answer: int, raced: int | None, size: int, deliver: Callable[[], None]
     ) -> int:
-        """Bring the packet over as answered: ``deliver()`` is called when it arrives, maybe at once.
+        """Carry a packet as `answer` says: calls ``deliver()`` when it arrives, which may be at once.
 
         Returns how many of its bytes travel in it: fewer than `size` when the packet is split, and the
         caller sends the rest as a packet of its own.

@@ -31,8 +31,8 @@ class Network:
         return host
 
     def close(self) -> None:
-        """Let go of the hosts, which hold on to the network: a finished world is freed at once, and
-        leaves nothing to the collector."""
+        """Drop the hosts, which refer back to the network, so that a finished world is freed at once, without the
+        garbage collector."""
         self.hosts.clear()
 
     def _at(self, address: str) -> Host | None:
@@ -46,14 +46,15 @@ class Network:
         return LOOPBACK if a is b else LAN
 
     def label(self, client: Machine, server: Machine, port: int) -> str:
-        """Return a name for a new connection that only connections of the same two ends can renumber."""
+        """Return a name for a new connection: its ends, its port, and its number among connections of the same ends and
+        port."""
         ends = server.name if client is server else f"{client.name}>{server.name}"
         stem = f"{ends}:{port}"
         self._connections[stem] = number = self._connections.get(stem, 0) + 1
         return f"{stem}#{number}"
 
     def lookup(self, name: str) -> tuple[str, str] | None:
-        """Return the IPv4 and IPv6 address behind a host name."""
+        """Return the IPv4 and IPv6 address behind a host name; None for an unknown one."""
         lowered = name.lower().rstrip(".")
         if lowered == LOCALHOST or lowered.endswith("." + LOCALHOST):
             return "127.0.0.1", "::1"

@@ -1,1 +1,1 @@
-"""Reports: a failing run told to a person."""
+"""Reports: explain a failing run to a person."""

@@ -1,4 +1,4 @@
-"""Why a run failed: what was different from the nearest run that passes."""
+"""Explanation of a failure: how the failing run differs from the nearest run that passes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LONG_STALL_NS = MILLISECOND
 
 @dataclass
 class Explanation:
-    """A failing run, told beside the nearest one that passes, if there is one.
+    """Comparison of a failing run with the nearest one that passes, if there is one.
 
-    The two differ by the deviation `left_out`, or, where that is None, by all of them: then the passing run
-    is the canonical one.
+    The two differ by the deviation `left_out`, or, if that is None, by all deviations: then the passing run is the
+    canonical one.
     """
 
     exception: BaseException | None
@@ -38,7 +38,8 @@ class Explanation:
         return self.failing.sentences
 
     def stalls(self) -> list[str]:
-        """Costs of blocking calls, of files as well, for each loop that they stopped for long, one sentence each."""
+        """Return one sentence for each event loop that blocking calls, also on files, stopped for long: for how long,
+        and where."""
         told = []
         for process, places in self.failing.stalls.items():
             total = sum(map(sum, places.values()))
@@ -50,14 +51,15 @@ class Explanation:
         return told
 
     def left_out_number(self) -> int | None:
-        """Which of the deviations, counted from 1, the passing run does without, if it is one alone."""
+        """Return the number, counted from 1, of the one deviation that the passing run lacks; None if it lacks all of
+        them."""
         points = [deviation.answer.point for deviation in self.failing.deviations]
         if self.passing is None or self.left_out not in points:
             return None
         return points.index(self.left_out) + 1
 
     def parting(self) -> int:
-        """Number of steps that the two runs have in common."""
+        """Return the number of steps that the two runs have in common before they differ."""
         if self.passing is None:
             return 0
         pairs = zip(self.failing.steps, self.passing.steps, strict=False)
@@ -67,8 +69,8 @@ class Explanation:
         )
 
     def flipped(self) -> tuple[Step, Step] | None:
-        """Two steps of which the first came before the second in the failing run, and after it, or not at all, in
-        the passing one; or one step of a task that went two ways."""
+        """Return the two steps that changed order: the first came before the second in the failing run, and after it,
+        or not at all, in the passing one. Or one step of a task, as it went in each of the two runs."""
         if self.passing is None:
             return None
         at = self.parting()
@@ -84,7 +86,7 @@ class Explanation:
         return first, passing[at]
 
     def _cancelled_step(self) -> Step | None:
-        """Step in which the task that was cancelled from outside noticed it."""
+        """Return the step in which the task that was cancelled from outside was resumed with the cancellation."""
         for deviation in self.failing.deviations:
             if deviation.answer.point.kind == "cancel" and self.left_out in (None, deviation.answer.point):
                 for step in self.failing.steps[deviation.at :]:
@@ -93,7 +95,8 @@ class Explanation:
         return None
 
     def headline(self) -> str:
-        """Sentence on what the deviation did to the order of steps; empty where the deviation says it all."""
+        """Return a sentence on how the deviation changed the order of steps; empty if the deviation's own sentence says
+        it all."""
         pair = self.flipped()
         if pair is None:
             return ""
@@ -120,8 +123,8 @@ class Explanation:
         )
 
     def source(self) -> list[tuple[str, str, str]]:
-        """The lines that race: where each is, its text, and a mark. Of a task that was cancelled those around the
-        place."""
+        """Return the lines of code that race: place, text and a mark for each. For a cancelled task they are the lines
+        around the place of the cancellation."""
         pair = self.flipped()
         if pair is None:
             return []
@@ -140,7 +143,7 @@ class Explanation:
         return [line for line in found if line[1]][:_SOURCE_MAX]
 
     def still_waiting(self) -> list[str]:
-        """Tasks that were waiting when it failed by a timeout, and for what."""
+        """Return one text for each task that was waiting when the run failed by a timeout, and for what it waited."""
         failed = self.failed()
         if failed is None or "Timeout" not in failed.ending:
             return []
@@ -157,18 +160,19 @@ class Explanation:
         ]
 
     def failed(self) -> Step | None:
-        """The step in which a task failed, if one did: the last such."""
+        """Return the last step in which a task failed, if one did."""
         return next((step for step in reversed(self.failing.steps) if step.ending.startswith("raises")), None)
 
     def stuck(self) -> list[Step]:
-        """Last steps of the tasks that wait for ever in a deadlock, the main task's first."""
+        """Return the last steps of the tasks that wait for ever in a deadlock, the main task's first."""
         if not isinstance(self.exception, DeadlockError):
             return []
         last = {step.actor.path: step for step in self.failing.steps}
         return sorted((step for step in last.values() if not step.ending), key=lambda step: step.actor.path != "0")
 
     def actors(self) -> list[Actor]:
-        """The tasks whose steps matter: those of the deviation and of the flipped pair, and the one that failed."""
+        """Return the tasks to show: those of the deviation and of the two steps that changed order, and the one that
+        failed."""
         pair = self.flipped() or ()
         failed = self.failed()
         # In a deadlock those that hold what others wait for; who waits for them all says less.
@@ -190,13 +194,13 @@ class Explanation:
         return actors
 
     def all_actors(self) -> list[Actor]:
-        """Every task of the two runs, those that matter first."""
+        """Return all tasks of the two runs, those of `actors` first."""
         traces = [self.failing] + ([self.passing] if self.passing is not None else [])
         return list(dict.fromkeys([*self.actors(), *(step.actor for trace in traces for step in trace.steps)]))
 
 
 def _gone_through(step: Step) -> list[Place]:
-    """The lines of a step, where they are few and of one function."""
+    """Return the lines that a step ran through, if they are few and of one function; else its first line."""
     start, end = step.start, step.end
     if start is None:
         return []

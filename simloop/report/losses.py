@@ -1,4 +1,4 @@
-"""Words for what a power cut took: the deviations at the points of `simloop.kernel.files.crash`."""
+"""Sentences on what a power cut lost: deviations at the choice points of `simloop.kernel.files.crash`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAGE_SECTORS = PAGE // SECTOR
 
 
 def tell(asked: str, kind: str, answer: int, subject: object) -> str:
-    """The words for a deviation at a point of a power cut. Call it while the choice is made."""
+    """Return the sentence for a deviation of a power cut. Call it while the choice is made."""
     who = Who(asked)
     host, path, what = who.host, who.path, who.part
     if kind == "disk.journal":
@@ -36,8 +36,8 @@ def tell(asked: str, kind: str, answer: int, subject: object) -> str:
 
 
 def lost(answer: Answer, subject: Any) -> tuple[str, int | str]:
-    """The host, and the file (by inode number) or path, that a deviation at a point of a power cut is about, or is
-    about first. Call it while the choice is made."""
+    """Return the host, and the file (by inode number) or path, that a deviation of a power cut is about; of several the
+    first. Call it while the choice is made."""
     who = Who(answer.point.who)
     if answer.point.kind == "disk.crash":
         return who.host, subject.ino

@@ -1,4 +1,4 @@
-"""Puts a deviation into words, while its run goes on and its tasks can still be looked at."""
+"""Sentences for deviations, made while their run goes on and its tasks can still be looked at."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Name = Callable[[asyncio.Task[Any]], str]
 
 
 def tell(answer: Answer, subject: object, name: Name, made_at: WeakKeyDictionary[SimTask, Place]) -> str:
-    """One sentence for a deviation, at the moment at which it is taken."""
+    """Return the sentence for a deviation, at the moment at which it is taken."""
     sentence = _TELLERS.get(answer.point.kind, _anything)(answer, subject, name)
     if isinstance(subject, SimTask) and subject in made_at:
         sentence = sentence.replace(name(subject), f"{name(subject)}, created at {made_at[subject]},", 1)
@@ -41,8 +41,8 @@ def _cancelled(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def tell_cancelled(task: str, places: list[Place], made_at: Place | None, came: str) -> str:
-    """Return the sentence on a cancellation from outside: where it met its task. `came` says what was there already for
-    it to go on with, if anything."""
+    """Return the sentence on a cancellation from outside, with the place where it met its task. `came` names the event
+    that had already woken the task, if any."""
     created = f", created at {made_at}," if made_at is not None else ""
     sentence = f"{task}{created} was cancelled from outside (as when its client hangs up)"
     place = users_place(places)
@@ -132,7 +132,7 @@ def _ordered(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _connection(label: str) -> str:
-    """A connection by its number, as `ports` labels them."""
+    """Return words for a connection, by its number in the label that `ports` gives it."""
     address, number_sign, number = label.partition("#")
     return f"connection {number} to {address}" if number_sign else f"socket {label}"
 
@@ -168,7 +168,7 @@ def _thread(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _job(function: Any) -> str:
-    """Return the job of a thread, as its author wrote it."""
+    """Return words for the function that a thread runs, named as in the source."""
     if isinstance(function, SimThread):
         return f"thread {function.name!r}"
     while isinstance(function, functools.partial):
@@ -187,7 +187,7 @@ def _of_process(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _event(process: Process, who: str) -> str:
-    """Return the event of a process: its end, or the signal that `who` names."""
+    """Return words for an event of a process: its end, or the signal that `who` names."""
     what = who.removeprefix(process.name).split()
     if what and what[0].startswith("SIG"):
         return f"{what[0]} to {_process(process.name)}"
@@ -195,7 +195,7 @@ def _event(process: Process, who: str) -> str:
 
 
 def _process(name: str) -> str:
-    """A process by the program that it runs. On the test's own host that is enough."""
+    """Return words for a process, by the program that it runs."""
     return "the test itself" if name == "localhost" else f"process {name.removeprefix('localhost:')}"
 
 
@@ -284,7 +284,7 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
 
 
 def tell_point(point: Point, value: int) -> str:
-    """One sentence for a deviation of a schedule, as far as it can be told without the run."""
+    """Return the sentence for a deviation of a schedule, as far as it can be told without its run."""
     words = _KINDS.get(point.kind)
     try:
         return words(point.who, value) if words is not None else f"answered {value}"

@@ -1,4 +1,4 @@
-"""The steps of a failing run beside those of the nearest passing one: one column for each task."""
+"""Table of the steps of a failing run beside those of the nearest passing one: one column for each task."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _TIME = 8
 _GAP = " "
 _BETWEEN = " │ "
 _WHOLE_CELL = 36
-#: A text of a cell takes at most so many lines.
+#: Maximum number of lines for the text of a cell.
 _FOLDS = 3
 _PLACE = re.compile(r"[^\s:]*:\d+")
-#: Steps that both runs have in common are shown up to here before they part.
+#: Maximum number of common steps that are shown before the two runs differ.
 _COMMON = 2
 
 
-#: The columns of tasks that fit beside one another, for both runs.
+#: Number of tasks whose columns fit beside one another, for both runs.
 _BESIDE = 2
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One step in a table: two lines in the column of its task. An `actor` of -1 spans all columns."""
+    """One step in a table: its lines stand in the column of its task. An `actor` of -1 spans all columns."""
 
     time: str
     actor: int
@@ -38,8 +38,8 @@ class _Row:
 
 
 def table(explanation: Explanation, width: int, rows: int) -> list[str]:
-    """The failing run's steps beside the passing one's, for the two tasks that matter most. At most `rows` steps of
-    each run; none at all where there is nothing to compare."""
+    """Return the table that shows the failing run beside the passing one, for the two tasks that matter most. It has at
+    most `rows` steps of each run, and is empty if there is no passing run or no task to show."""
     actors = explanation.actors()[:_BESIDE]
     if not actors or explanation.passing is None:
         return []
@@ -58,7 +58,7 @@ def table(explanation: Explanation, width: int, rows: int) -> list[str]:
 
 
 def whole_table(explanation: Explanation) -> list[str]:
-    """All steps of all tasks, one run under the other."""
+    """Return a table of all steps of all tasks, one run below the other."""
     actors = explanation.all_actors()
     lines: list[str] = []
     for title, trace in (("failing run", explanation.failing), ("passing run", explanation.passing)):
@@ -70,7 +70,8 @@ def whole_table(explanation: Explanation) -> list[str]:
 
 
 def _rows(trace: Trace, actors: list[Actor], start: int, most: int, file: str = "") -> list[_Row]:
-    """The steps of these tasks, from a little before `start` to the end; of too many the middle is left out."""
+    """Return the rows for the steps of these tasks, from a little before step `start` to the end. If there are more
+    than `most`, the middle is left out."""
     columns = {actor.path: column for column, actor in enumerate(actors)}
     before = [step for step in trace.steps[:start] if step.actor.path in columns][-_COMMON:]
     after = [step for step in trace.steps[start:] if step.actor.path in columns]
@@ -88,7 +89,7 @@ def _rows(trace: Trace, actors: list[Actor], start: int, most: int, file: str = 
 
 
 def _stuck(explanation: Explanation, actors: list[Actor], file: str = "") -> list[_Row]:
-    """Return the rows of tasks that wait for ever, after their last steps."""
+    """Return the rows that say for what tasks wait for ever, in a deadlock."""
     columns = {actor.path: column for column, actor in enumerate(actors)}
     return [
         _Row("forever", columns[step.actor.path], (short(step.end, file), f"waits for {step.waits_for}"))
@@ -127,7 +128,7 @@ def _render(title: str, rows: list[_Row], actors: list[Actor], width: int) -> li
 
 
 def _fold(text: str, width: int) -> list[str]:
-    """A text of a cell on as many lines as it may take, which are three: what does not fit is cut."""
+    """Break the text of a cell into at most three lines; what does not fit is cut."""
     if len(text) <= width:
         return [text]
     if _PLACE.match(text):
@@ -140,7 +141,7 @@ def _fold(text: str, width: int) -> list[str]:
 
 
 def cut(text: str, width: int) -> str:
-    """`text` in at most `width` characters: of a place in a file the end says more, of all else the beginning."""
+    """Cut `text` to at most `width` characters. A place in a file keeps its end, any other text its beginning."""
     if len(text) <= width:
         return text
     if " " not in text and ":" in text:
@@ -149,14 +150,14 @@ def cut(text: str, width: int) -> str:
 
 
 def short(place: Place | None, file: str = "") -> str:
-    """The file without its directories, and the line; the line alone in a table about that one file."""
+    """Return a place as file name and line, without directories; in a table about a single file, as the line alone."""
     if place is None:
         return "?"
     return f":{place.line}" if place.file == file else f"{shown_path(place.file).rpartition('/')[2]}:{place.line}"
 
 
 def _only_file(explanation: Explanation, actors: list[Actor]) -> str:
-    """The file of all lines in a table, if it is one."""
+    """Return the file that all lines of a table are from, or an empty text if there are several."""
     paths = {actor.path for actor in actors}
     traces = [trace for trace in (explanation.failing, explanation.passing) if trace is not None]
     files = {

@@ -1,6 +1,6 @@
-"""The report of a failure as text: what happened, the steps, the verdict, how to see it again.
+"""The report of a failure as text: what happened, the steps, the verdict on stock asyncio, and how to replay it.
 
-It fits a terminal of 100 columns and 60 lines, whatever failed; `whole` leaves nothing out.
+It fits a terminal of 100 columns and 60 lines, whatever failed; with `whole` nothing is left out.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _STEPS = 10
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the report, and what it is, for those who have colours: ``title``, ``cause``, ``code``, ``verdict``,
-    or plain."""
+    """A line of the report, and its role, by which it may be coloured: ``title``, ``cause``, ``code``, ``verdict``, or
+    none."""
 
     text: str
     role: str = ""
 
 
 def failure_text(head: str, explanation: Explanation, tail: list[Line], *, whole: bool = False) -> list[Line]:
-    """The whole report: a first line, why it failed, the steps, the verdict, and what `tail` adds."""
+    """Return the whole report: a first line, why it failed, the steps, the verdict, and the lines in `tail`."""
     above = [*paragraph(head, "title"), *_causes(explanation, whole=whole)]
     stalls = [line for told in explanation.stalls()[:_STALLS_MAX] for line in paragraph(told)]
     below = [*_failed(explanation), *stalls, Line(""), *paragraph(explanation.verdict, "verdict"), *tail]
@@ -49,7 +49,7 @@ def failure_text(head: str, explanation: Explanation, tail: list[Line], *, whole
 
 
 def _causes(explanation: Explanation, *, whole: bool) -> list[Line]:
-    """Why it failed, in a sentence, and the lines of code that race."""
+    """Return the lines on why the run failed, in sentences, and the lines of code that race."""
     sentences = explanation.sentences
     if not sentences:
         return [Line("it fails when nothing unusual happens: no particular order is needed", "cause")]
@@ -97,7 +97,7 @@ def _failed(explanation: Explanation) -> list[Line]:
 
 
 def command(words: list[str]) -> list[Line]:
-    """A shell command, on as many lines as it takes, to be pasted as it is."""
+    """Return a shell command on as many lines as it takes, broken so that it can be pasted."""
     lines: list[str] = []
     current = " "
     for word in words:

@@ -1,6 +1,6 @@
-"""Watches one run: every step of every task, where it went from where to where, when, and what woke it.
+"""Recording of one run: every step of every task, from where to where it went, when, and what woke it.
 
-Runs that explore are not watched, and pay nothing for this: a failing schedule is run again with a `Trace`.
+Runs that explore are not recorded, and pay nothing for this: a failing schedule is run again with a `Trace`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from simloop.kernel.files.journal import Change
     from simloop.loop.turns import SteppedLoop
 
-#: After so many steps a run is no longer recorded: nobody reads that far.
+#: Maximum number of steps that are recorded of a run: nobody reads that far.
 MAX_STEPS = 100_000
 
 
 @dataclass(frozen=True)
 class Actor:
-    """A task, as the report names it."""
+    """A task, by the name that it has in reports."""
 
     path: str
     name: str
@@ -42,34 +42,35 @@ class Actor:
 
 @dataclass
 class Step:
-    """One step of a task: from where it was resumed to where it waited again, or ended."""
+    """One step of a task: from where it was resumed to where it waited again or ended."""
 
     actor: Actor
-    #: It is the nth step of its task, from 0.
+    #: Number of the step within its task, from 0.
     number: int
     #: Virtual seconds since the run began.
     time: float
-    #: What let it go on, in a few words.
+    #: The event that resumed the task, in a few words.
     woken_by: str
     start: Place | None
-    #: The line that let it go on, and whose it is, where that is known.
+    #: The line of code that woke the task, and the task that ran it, if known.
     waker: Place | None = None
     waker_actor: Actor | None = None
     #: The innermost line of an installed package below `start`, if any.
     inside: Place | None = None
-    #: Where it waited again, or what it did last, as far as that is known; where it raised.
+    #: The line where the task waited again or raised, or the last one that it is known to have reached.
     end: Place | None = None
-    #: How it ended, when it did not simply wait again.
+    #: How the task ended; empty if it waited again.
     ending: str = ""
-    #: What it waits for at its end, in words, and in which line of an installed package, if in one.
+    #: The event that the task waits for after the step, in words; and the line of an installed package it waits in, if
+    #: any.
     waits_for: str = ""
     waits_inside: Place | None = None
-    #: Whether it was resumed with a CancelledError; and whether the environment's cancellation was that.
+    #: True if the task was resumed with a CancelledError; and true if that was a cancellation from outside.
     cancelled: bool = False
     from_outside: bool = False
 
     def same_as(self, other: Step) -> bool:
-        """True if both went the same way, at whatever time."""
+        """Return True if two steps went the same way, at whatever time."""
         return (
             self.actor.path == other.actor.path
             and self.start == other.start
@@ -81,22 +82,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Deviation:
-    """A deviation and where among the steps it was taken."""
+    """A deviation, its sentence, and after how many steps it was taken."""
 
     answer: Answer
     sentence: str
-    #: How many steps had begun by then.
+    #: Number of steps that had begun by then.
     at: int
-    #: The task that it is about, if there is one.
+    #: The task that the deviation is about, if there is one.
     actor: Actor | None
 
 
 @dataclass
 class _Cause:
-    """Why a callback was queued."""
+    """The reason why a callback was queued, in words and, if known, by which step."""
 
     words: str
-    #: The step of a task that did it, and the line in which it did.
+    #: The step that queued the callback, and the line in which it did.
     step: Step | None = None
     place: Place | None = None
 
@@ -116,7 +117,7 @@ class Trace:
     deviations: list[Deviation] = field(default_factory=list)
     touches: Touches = field(default_factory=Touches)
     over: bool = False
-    #: How long blocking calls stopped the loop of each process, in nanoseconds, by line.
+    #: Durations, in nanoseconds, for which blocking calls stopped the loop of each process, by line.
     stalls: dict[str, dict[Place | None, list[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -147,7 +148,7 @@ class Trace:
         return [deviation.sentence for deviation in self.deviations]
 
     def beyond_stock(self, profile: str) -> str:
-        """The verdict on a run that needs an order which stock asyncio never has."""
+        """Return the verdict on a run that needs an order of events which stock asyncio never has."""
         beyond = [deviation for deviation in self.deviations if deviation.answer.point.kind.startswith("order.")]
         overtaking = [d.sentence.partition(", which")[0] for d in beyond if d.answer.point.kind == "order.task"]
         if overtaking:
@@ -167,7 +168,7 @@ class Trace:
         self.deviations.append(Deviation(answer, sentence, len(self.steps), actor))
 
     def queued(self, handle: events.Handle) -> None:
-        """Remember who queued a callback, and in which line. What nobody queues arrives from outside."""
+        """Record which step queued a callback, and in which line. A callback that no step queued comes from outside."""
         if self._running:
             cause, step = self._running[-1]
             if step is not None:
@@ -192,7 +193,7 @@ class Trace:
         return found
 
     def task_name(self, task: asyncio.Task[Any]) -> str:
-        """Return the name of a task for sentences: always the same."""
+        """Return the name of a task for sentences, always the same for one task."""
         return f"task {self.actor(task).name}"
 
     def before(self, loop: SteppedLoop, handle: events.Handle) -> None:
@@ -238,7 +239,8 @@ class Trace:
         self._running.append((cause, step))
 
     def _cancellation_landed(self, step: Step, sentence: str) -> None:
-        """Only now it is known where a cancellation has met its task: a step may have been queued before it."""
+        """Replace the sentence of a cancellation from outside by one with the place where it met its task. The place is
+        known only now, since a step of the task may have been queued before the cancellation."""
         for at, deviation in enumerate(self.deviations):
             if deviation.answer.point.kind == "cancel" and deviation.actor == step.actor:
                 self.deviations[at] = replace(deviation, sentence=sentence)
@@ -266,7 +268,7 @@ class Trace:
 
 
 def raised_at(error: BaseException) -> Place | None:
-    """The innermost line of the user's own code that an exception has come through."""
+    """Return the innermost line of the user's own code in the traceback of an exception."""
     found: Place | None = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         if is_users(frame.f_code.co_filename):
@@ -275,7 +277,7 @@ def raised_at(error: BaseException) -> Place | None:
 
 
 def short_name(task: asyncio.Task[Any]) -> str:
-    """The name that its author gave to the task, or its function without its class."""
+    """Return the name that the program gave to the task, or else the name of its function, without the class."""
     name = name_of(task).removeprefix("task ").partition(" (")[0]
     return name if name.startswith("'") else name.rpartition(".")[2]
 
@@ -309,12 +311,12 @@ _ARRIVALS: dict[str, str] = {
 
 
 def _is_cancelled(task: Any) -> bool:
-    """True if the next step of the task begins with a CancelledError."""
+    """Return True if the next step of the task begins with a CancelledError."""
     return bool(task._must_cancel or (task._fut_waiter is not None and task._fut_waiter.cancelled()))
 
 
 def _arrival(handle: Any) -> _Cause:
-    """Return the cause of a callback that arrived from outside."""
+    """Return the cause of a callback that no step queued, such as the arrival of data."""
     callback: Callable[..., Any] | None = handle._callback
     function = getattr(callback, "__func__", callback)
     name = getattr(function, "__name__", "")

@@ -1,13 +1,13 @@
 """Shims: replacements of functions of the standard library, which translate calls of unmodified Python into calls of
 the kernel.
 
-Each is named after the module that it mirrors, keeps that module's behaviour to the letter, and goes to the real
-function outside of a world. What the simulation does not cover escapes loudly. Shims are siblings of the loop: neither
-imports the other.
+Each shim is named after the module that it mirrors, keeps that module's behaviour to the letter, and calls the real
+function outside of a world. What the simulation does not cover escapes with an error. Shims and the loop do not import
+each other.
 
-A shim is a module with `REPLACEMENTS`: the owner of an attribute, its name, and what stands there while shims are
-installed; and, where that takes more, a function ``install``. A new one is added to `SHIMS`, which is all that
-`simloop.simulation.install` and the tests of the documentation know of.
+A shim is a module with `REPLACEMENTS`: entries of the owner of an attribute, its name, and the replacement that stands
+there while shims are installed. If that is not enough, it also has a function ``install``. A new shim is added to
+`SHIMS`, which is all that `simloop.simulation.install` and the tests of the documentation know of.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Shim of `asyncio.get_child_watcher` of Python 3.11: inside a world it is stock asyncio's `PidfdChildWatcher`.
 
-Python 3.12 chooses that one itself wherever pidfds work; up to 3.11 the default is a thread for each child. What the
-program has chosen by `set_child_watcher` stays. From 3.12 on nothing here is used (Lib/asyncio/unix_events.py).
+Python 3.12 chooses that watcher itself wherever pidfds work; up to 3.11 the default is a thread for each child. A
+watcher that the program has chosen by `set_child_watcher` stays. From 3.12 on nothing here is used
+(Lib/asyncio/unix_events.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""freezegun and time-machine: their rule for the clock holds inside of a world, over the virtual clock.
+"""Support for freezegun and time-machine: they can freeze or move the virtual clock inside of a world.
 
-freezegun puts functions and classes of its own over what it found, which are the shims. time-machine exchanges the C
-code of the real functions: while it travels, shims go to those also inside of a world, and what it takes for the real
-clock is the virtual one. Private parts of both are named here alone; `tests/shims/test_clock_tools.py` holds them.
+freezegun replaces the functions and classes that it finds, which are the shims. time-machine exchanges the C code of
+the real functions: while it travels, shims call those also inside of a world, and it is made to take the virtual clock
+for the real one. Private parts of both libraries are named here alone; `tests/shims/test_clock_tools.py` checks them.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ _FREEZEGUN = "freezegun.api"
 _TIME_MACHINE = "time_machine"
 
 
-#: True while what time-machine takes for the real clock is read.
+#: True while time-machine reads what it takes for the real clock.
 _at_home = False
 
 
 def travelling() -> bool:
-    """True while time-machine travels: the real functions follow it then, as far as it has them do so."""
+    """Return True while time-machine travels: then shims call the real functions, whose code it has exchanged."""
     machine = sys.modules.get(_TIME_MACHINE)
     return machine is not None and not _at_home and len(machine.traveller_stack) > 0
 
 
 def originals(shims: dict[str, Callable[..., Any]]) -> list[tuple[object, str, object]]:
-    """Return replacements of what time-machine takes for the real clock: `shims`, by the names of their originals."""
+    """Return replacements for the functions that time-machine calls to read the real clock. `shims` are given by the
+    names of the functions that time-machine exchanges."""
     return [
         (_time_machine, f"original_{name}", _original(getattr(_time_machine, f"original_{name}"), shim))
         for name, shim in shims.items()
@@ -61,15 +62,15 @@ def _original(real: Callable[..., Any], shim: Callable[..., Any]) -> Callable[..
 
 
 def frozen() -> bool:
-    """True while freezegun has its own functions and classes in all modules."""
+    """Return True while freezegun has frozen the clock, with its own functions and classes in all modules."""
     api = sys.modules.get(_FREEZEGUN)
     return api is not None and len(api.freeze_factories) > 0
 
 
 @contextlib.contextmanager
 def thawed() -> Iterator[None]:
-    """freezegun, where it has frozen the clock, lets go of the module `time` for the length of the block. What it puts
-    back later is what it holds, as modules do, by reference: shims."""
+    """Context manager in which the module `time` has its own functions again, if freezegun has frozen the clock. Those
+    that freezegun puts back later are shims, since the references that it holds are replaced too."""
     api = sys.modules.get(_FREEZEGUN)
     faked = [
         (name, function)
@@ -86,8 +87,8 @@ def thawed() -> Iterator[None]:
 
 
 def refresh() -> None:
-    """Let freezegun know the shims for what it has to replace: it finds references in modules by the address of the
-    originals, which it noted when it was imported."""
+    """Make freezegun replace shims too: it searches modules for the originals by their addresses, which it noted when
+    it was imported."""
     api = sys.modules.get(_FREEZEGUN)
     if api is not None:
         api._real_time_object_ids.update(id(value) for name, value in vars(api).items() if name.startswith("real_"))
@@ -95,13 +96,13 @@ def refresh() -> None:
 
 
 def rewound() -> Rewound | None:
-    """Let clocks that were frozen or sent travelling outside of the world begin anew, in virtual time. Returns what
-    puts them back; None where no such tool is imported."""
+    """Restart clocks that freezegun or time-machine froze or moved outside of the world, now over virtual time. Return
+    an object that puts them back, or None if neither library is imported."""
     return Rewound() if _FREEZEGUN in sys.modules or _TIME_MACHINE in sys.modules else None
 
 
 class Rewound:
-    """Clocks of freezegun and time-machine that have begun anew, with what they were before."""
+    """State of the clocks of freezegun and time-machine before they were restarted for a run."""
 
     __slots__ = ("_before",)
 
@@ -117,7 +118,7 @@ class Rewound:
                 clock._requested = False
 
     def put_back(self) -> None:
-        """Let the clocks go on as if the run had not been."""
+        """Restore the clocks to their state before the run."""
         for clock, attributes in self._before:
             vars(clock).clear()
             vars(clock).update(attributes)

@@ -1,4 +1,4 @@
-"""Escape detection: refused functions, and an audit hook behind them, so that what is not simulated fails loudly."""
+"""Escape detection: makes everything that is not simulated fail, by refused functions and an audit hook behind them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def _imports() -> bool:
-    """True while the interpreter writes the bytecode of a module that is imported: its own affair, and real."""
+    """Return True while the interpreter writes the bytecode of an imported module, which is no escape."""
     frame = sys._getframe(2)
     return frame.f_code.co_filename.startswith("<frozen importlib")
 
@@ -83,7 +83,7 @@ _FILE_OF_C = "C code writes that file; " + _MOCK
 
 
 def _optional(name: str) -> Any:
-    """Return a module that not every Python has, or None."""
+    """Return a module by name, or None if this Python has no such module."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -138,7 +138,7 @@ _hooked = False
 
 
 def install() -> None:
-    """Add the audit hook, once per interpreter: it cannot be taken away again. Outside of a world it does nothing."""
+    """Add the audit hook, once per interpreter: CPython cannot remove it again. Outside of a world it does nothing."""
     global _hooked
     if not _hooked:
         _hooked = True

@@ -1,4 +1,4 @@
-"""Shim of `gc`: a run may collect, and finds what it has left behind itself; not what earlier runs have."""
+"""Shim of `gc`: a run that calls `gc.collect` finds its own garbage only, not that of earlier runs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def collect(generation: int = 2) -> int:
 
 
 def collect_leftovers() -> None:
-    """Collect what the last run, which did so itself, has left: its finalisers are not to run in the next one, where
-    they would be the second run's only."""
+    """Collect the garbage of earlier runs, if the last one called `gc.collect`: else its finalisers would run in the
+    next run, and only there."""
     global asked
     asked = False
     _real_collect()

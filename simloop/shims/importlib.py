@@ -1,8 +1,8 @@
-"""Shim of `importlib`: an import in the middle of a run is no part of it.
+"""Shim of `importlib`: an import in the middle of a run is executed in the real world.
 
-A module's code runs once per process, in whichever run comes first. So it runs in the real world, as it does for a
-module that was imported before: with the real clock, files and entropy, and outside of the running loop. No virtual
-time passes, and the first run is like any later one. Loaded modules do not come this way.
+A module's code runs once per process, in whichever run comes first. So it runs as if it had been imported before any
+run: with the real clock, files and entropy, and outside of the running loop. No virtual time passes, and the first run
+is like any later one. Imports of loaded modules do not come here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from simloop.world import active
 _bootstrap: Any = _bootstrap_stub
 _Loader: Any = _bootstrap_external._LoaderBasics  # type: ignore[attr-defined]
 
-#: Called after modules were executed in a run, before it goes on; with the module, if it is one that need not be in
-#: `sys.modules`. `simloop.simulation.install` sets it.
+#: Function that is called after modules were executed in a run, before the run goes on. Its argument is a module that
+#: may be missing in `sys.modules`, if there is one. `simloop.simulation.install` sets it.
 on_import: Callable[[ModuleType | None], None] | None = None
 
 
 def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `real`, a function that executes modules, as one that does so outside of the world."""
+    """Return a replacement of `real`, a function that executes modules, which does so outside of the world."""
 
     def execute(*args: Any) -> Any:
         if active.world() is None:

@@ -1,6 +1,6 @@
 """Shims of `open` and `io.FileIO` over the files of the current simulated process.
 
-Only the raw file is ours; buffers and text lie on it as the real classes of `io` do.
+Only the raw file is simulated; buffered and text files on top of it are the real classes of `io`.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _READ_SIZE = 1 << 16
 
 
 class SimFileIO(real_FileIO):
-    """Raw file of the current simulated process, as `io.FileIO` is one of the real process.
+    """Raw file of the current simulated process, as `io.FileIO` is a raw file of the real process.
 
-    It is one in name: libraries register what they do with raw files under that class before any run, as aiofiles does
-    with `functools.singledispatch`. Nothing of the base class is used, whose descriptor is never set.
+    It is a subclass in name only: libraries register handlers for raw files under the class `io.FileIO` before any run,
+    as aiofiles does with `functools.singledispatch`. Nothing of the base class is used, whose descriptor is never set.
     """
 
     _fd = -1
@@ -138,7 +138,8 @@ class SimFileIO(real_FileIO):
                 charge(self._world, self._fs)
 
     def _checked(self) -> Description | Unseekable:
-        """Return the file that the descriptor refers to now: somebody may have closed it, or put another file there."""
+        """Return the file that the descriptor refers to now: the program may have closed it, or put another file
+        there."""
         if self._fd < 0:
             raise ValueError("I/O operation on closed file")
         found = self._process.files.get(self._fd)
@@ -329,8 +330,8 @@ SimFileIO.__module__ = "_io"
 
 
 class SubclassedFileIO(_pyio.FileIO):  # type: ignore[misc]
-    """Base of classes that say ``class Mine(io.FileIO)``: Python's own `FileIO` in Python, which does everything by
-    functions of `os`, and so is at home inside of a world and outside."""
+    """Base class that takes the place of `io.FileIO` in classes derived from it: the pure-Python `FileIO` of `_pyio`,
+    which calls functions of `os` only, and so works inside of a world and outside."""
 
     def _checkClosed(self, msg: str | None = None) -> None:
         # The words of err_closed() in Modules/_io/fileio.c, where Lib/_pyio.py has a full stop.
@@ -375,7 +376,7 @@ _KINDS = (real_FileIO, SimFileIO, SubclassedFileIO)
 
 
 class FileIO(real_FileIO, metaclass=_FileIOType):
-    """Stand-in for `io.FileIO` while shims are installed."""
+    """Replacement of `io.FileIO` while shims are installed."""
 
     __module__ = "_io"
 
@@ -406,8 +407,8 @@ def open(
 
 
 def _checked(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any) -> tuple[str, bool]:
-    """Check the arguments as _io_open_impl() in Modules/_io/_iomodule.c does. Returns the raw file's mode, and True if
-    it stays one of bytes."""
+    """Check the arguments of `open` as _io_open_impl() in Modules/_io/_iomodule.c does. Return the raw file's mode, and
+    True if the file is binary."""
     for name, value in (("mode", mode), ("encoding", encoding), ("errors", errors), ("newline", newline)):
         if not isinstance(value, str) and (value is not None or name == "mode"):
             kinds = "str" if name == "mode" else "str or None"
@@ -466,8 +467,8 @@ def open_code(path: Any) -> Any:
 
 
 def _on_real_files(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a shim that works on the real files: source lines for tracebacks are the interpreter's own affair, and
-    kept from run to run."""
+    """Return a shim that works on the real files, for `linecache`: source lines in tracebacks are no part of a run, and
+    are kept from run to run."""
 
     def shim(*args: Any) -> Any:
         world: World | None = current_world()

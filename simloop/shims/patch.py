@@ -1,4 +1,4 @@
-"""Monkey-patching: puts the shims in place, and takes them away."""
+"""Monkey-patching: puts the shims in place, and takes them away again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEPT = {"posix", "_io", "_frozen_importlib", "_frozen_importlib_external", "sim
 
 
 def builtin(shim: Any) -> Any:
-    """Return a shim as a builtin function: taken into a class, it is no method of it."""
+    """Make a shim behave like a builtin function: as a class attribute it does not become a method."""
     return staticmethod(shim)
 
 
@@ -35,12 +35,12 @@ def _put(owner: Any, name: str, value: object) -> None:
 
 
 class Patch:
-    """Set of replacements: the attribute of a module or class, and what stands there meanwhile.
+    """Set of replacements: for attributes of modules and classes, what stands there while the shims are installed.
 
-    Modules that imported an original by name (``from time import monotonic``) hold it under a name of
-    their own, classes as an attribute, and decorated functions enclosed (``stat = in_thread(os.stat)``, as aiofiles
-    has it). Those references, and those that any object holds by then, are changed once and stay changed: every shim
-    goes to the real function outside of a world, so nothing can be told from it.
+    References to an original are replaced too: modules that imported it by name (``from time import monotonic``) hold
+    it under a name of their own, classes as an attribute, and decorated functions in a closure (``stat =
+    in_thread(os.stat)``, as aiofiles has it). Those references, and all that other objects hold by then, are changed
+    once and stay changed: every shim calls the real function outside of a world, so it makes no difference there.
     """
 
     def __init__(self, replacements: Iterable[Replacement]) -> None:
@@ -69,8 +69,7 @@ class Patch:
         self.refresh()
 
     def refresh(self) -> bool:
-        """Replace references in the modules that were imported since the last time. Returns True if there may be
-        any."""
+        """Replace references in the modules that were imported since the last call. Return True if there may be any."""
         if len(sys.modules) == self._modules:
             return False
         # While freezegun has the clock, it keeps a list of what to put back where, and here are modules, too.
@@ -83,20 +82,20 @@ class Patch:
         return True
 
     def forget(self) -> None:
-        """Look through all modules once more, the next time."""
+        """Make the next `refresh` search all modules again."""
         self._seen.clear()
         self._modules = 0
 
     def imported(self, module: ModuleType | None) -> None:
-        """Replace references in what was imported just now: in new modules of `sys.modules`, and in `module`, new
-        or not."""
+        """Replace references in modules that were just imported: new ones in `sys.modules`, and `module`, new or
+        not."""
         if module is not None:
             self._replace_references_in(module.__name__, module)
         self._replace_references()
         self._modules = len(sys.modules)
 
     def restore(self) -> None:
-        """Put the originals back."""
+        """Put the original attributes back."""
         for owner, name, real, _ in self._replacements:
             _put(owner, name, real)
 

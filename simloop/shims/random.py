@@ -1,5 +1,5 @@
-"""Shims of entropy (`random`, `os.urandom`, `uuid`) and of what else differs from one process to the next: it comes
-from the seed."""
+"""Shims of entropy (`random`, `os.urandom`, `uuid`) and of other values that differ between processes: all come from
+the seed."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def nice(increment: int, /) -> int:
 
 
 def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
-    """Seed a generator: without an argument `Random()` takes its seed from the operating system, in C, and from the
-    world's entropy here."""
+    """Seed a generator. Without an argument, `Random()` would take its seed from the operating system, in C; here it
+    takes it from the world's entropy."""
     world = active.world()
     if a is None and world is not None:
         a = world.choices.entropy.getrandbits(256)
@@ -124,8 +124,8 @@ def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
 
 
 def candidate_names() -> Any:
-    """Return tempfile's generator of names. tempfile keeps one for the life of the process; so has each simulated
-    one."""
+    """Return tempfile's generator of file names. tempfile keeps one for the whole process; each simulated process has
+    its own."""
     world = active.world()
     if world is None:
         return _real_candidate_names()
@@ -138,8 +138,8 @@ def candidate_names() -> Any:
 
 
 def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
-    """Return a UUID of version 1, as Lib/uuid.py computes it, but without the C library, whose clock and address are
-    real, and without the last timestamp that it keeps from run to run."""
+    """Return a UUID of version 1, computed as Lib/uuid.py does. The C library is not used, since its clock and address
+    are real, nor is the last timestamp, which `uuid` keeps from run to run."""
     world = active.world()
     if world is None:
         return _real_uuid1(node, clock_seq)
@@ -159,7 +159,7 @@ def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
 
 
 def _drawing(name: str) -> Callable[..., Any]:
-    """Return a shim of a function of `random`: inside a world, the method of the world's own generator."""
+    """Return a shim of a function of `random` that, inside a world, calls the method of the world's own generator."""
     real = getattr(random, name)
 
     def draw(*args: Any, **kwargs: Any) -> Any:

@@ -1,9 +1,9 @@
-"""References to replaced functions that objects have taken: default arguments, factories of dataclasses, partial
+"""Replacement of references to real functions that objects hold: default arguments, factories of dataclasses, partial
 functions, attributes of instances, lists and tables.
 
-A module that was imported before the shims were in place may have handed the real functions on already
-(``def __init__(self, timer=time.monotonic)``, ``field(default_factory=time.time)``): in a run they would be the real
-clock. The garbage collector knows who holds them. What cannot be changed stays: tuples and sets.
+A module that was imported before the shims were in place may have stored real functions already (``def __init__(self,
+timer=time.monotonic)``, ``field(default_factory=time.time)``): in a run they would read the real clock. The garbage
+collector knows which objects hold them. References in tuples and sets cannot be changed, and stay.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Shims = dict[int, tuple[object, object]]
 
 
 def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
-    """Return `isinstance`, but without a look at what the object says itself: a lazy one, such as the settings of
-    Django, would make what it stands for."""
+    """Return True as `isinstance` does, but without reading ``__class__`` of the object: a lazy object, such as the
+    settings of Django, would load what it stands for."""
     return issubclass(type(value), kinds)
 
 
@@ -30,8 +30,9 @@ def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
 
 
 def replace_held(shims: Shims, owners: set[str], kept: set[str]) -> None:
-    """Let every object hold the shims of what it holds; but for the namespaces of modules, for functions and classes of
-    the modules `owners`, in which the replaced ones are, and for what belongs to the packages `kept`."""
+    """Replace the references that all objects hold by shims. Left out are the namespaces of modules, functions and
+    classes of the modules `owners`, which define the replaced functions, and everything that belongs to the packages
+    `kept`."""
     # Methods hold their own class, and classes their bases: those stay.
     shims = {key: found for key, found in shims.items() if not isinstance(found[0], type)}
     ours = _belongings(kept)
@@ -63,7 +64,7 @@ def replace_held(shims: Shims, owners: set[str], kept: set[str]) -> None:
 
 
 def in_class(owner: type, shims: Shims) -> None:
-    """Let the attributes of a class be the shims of what they are."""
+    """Replace the attributes of a class that have shims."""
     for key, value in list(vars(owner).items()):
         held = value.__func__ if is_a(value, staticmethod) else value
         found = shims.get(id(held))
@@ -74,8 +75,8 @@ def in_class(owner: type, shims: Shims) -> None:
 
 
 def bound_methods(replaced: set[tuple[type, str]]) -> Shims:
-    """Return the methods of C classes that somebody has bound (``default_factory=datetime.now``) before they were
-    replaced, with what the same expression gives now."""
+    """Return the bound methods of C classes that were stored (``default_factory=datetime.now``) before the classes were
+    changed, each with what the same expression gives now."""
     found: Shims = {}
     for method in gc.get_objects():
         cls: Any = method.__self__ if type(method) is BuiltinMethodType else None
@@ -85,14 +86,15 @@ def bound_methods(replaced: set[tuple[type, str]]) -> Shims:
 
 
 def _namespaces_of_classes(namespaces: list[dict[str, Any]]) -> set[int]:
-    """Return the identities of those that are the namespace of a class: it must not change behind its back."""
+    """Return the identities of those dictionaries that are the namespace of a class: changing one directly would bypass
+    the class."""
     owners = [owner for owner in gc.get_referrers(*namespaces) if is_a(owner, type)] if namespaces else []
     return {id(held) for owner in owners for held in gc.get_referents(owner) if type(held) is dict}
 
 
 def _belongings(kept: set[str]) -> set[int]:
-    """Return the identities of all namespaces, which `simloop.shims.patch` goes through itself, and of what the
-    namespaces of some packages hold."""
+    """Return the identities of all module namespaces, which `simloop.shims.patch` handles itself, and of the objects in
+    the namespaces of the packages `kept`."""
     found = set()
     for name, module in list(sys.modules.items()):
         namespace = getattr(module, "__dict__", {})
@@ -124,7 +126,7 @@ def _in_partial(holder: functools.partial[Any], shims: Shims) -> None:
 
 
 def _in_instance(holder: object, shims: Shims) -> None:
-    """Replace attributes, past whatever the class does about assignments."""
+    """Replace the attributes of an instance, without calling its class's own methods for assignment."""
     with contextlib.suppress(AttributeError):
         namespace = object.__getattribute__(holder, "__dict__")
         if type(namespace) is dict:

@@ -1,7 +1,7 @@
 """Shims of `select.select`, `select.poll` and `select.epoll` over simulated descriptors, and with them of `selectors`.
 
-For code that looks at its sockets itself: a client that asks whether a pooled connection has been closed, a
-blocking server. An asyncio loop of the world has `kernel.epoll` instead.
+They are for code that polls its sockets itself: a client that asks if a pooled connection has been closed, a blocking
+server. An asyncio loop of the world uses `kernel.epoll` instead.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class SimPoll:
         return [(fd, mask) for fd, mask in masks if mask]
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        """Wait for events, as poll(2): `timeout` is in milliseconds, and below zero means none."""
+        """Wait for events, as poll(2). `timeout` is in milliseconds, and a negative one means no timeout."""
         seconds = None if timeout is None or timeout < 0 else timeout / 1000
         self._world.block(lambda: bool(self._ready()), seconds)
         return self._ready()
@@ -96,7 +96,7 @@ class SimEpoll(SimPoll):
             raise fail(errno.ENOENT)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
-        """Wait for events, as epoll_wait(2), but that `timeout` is in seconds."""
+        """Wait for events, as epoll_wait(2), except that `timeout` is in seconds."""
         found = super().poll(None if timeout is None else timeout * 1000)
         return found if maxevents < 0 else found[:maxevents]
 

@@ -1,7 +1,8 @@
-"""Deterministic hashes for a library's own objects: sets of them iterate by address, which no seed decides.
+"""Deterministic hashes for objects of libraries: sets of objects that hash by address iterate in an order that no seed
+decides.
 
-Tasks and futures have numbers for hashes (see `simloop.loop.loop`). So have the few classes of libraries that are
-known to sit in sets whose order shows in a run.
+Tasks and futures have numbers as hashes (see `simloop.loop.loop`). Here the same is done for the few classes of
+libraries whose instances are known to be in sets whose order matters in a run.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _count = 0
 
 
 def number_hashes(cls: type) -> None:
-    """Make instances of `cls`, which compares by identity, hash in order of first use, per world."""
+    """Make instances of `cls`, which compares by identity, hash by a number: in order of first use, per world."""
     # Beside the objects, whose slots may leave no room for it; by id, until the object dies and its id is free.
     numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
 
@@ -41,7 +42,8 @@ def number_hashes(cls: type) -> None:
 
 
 def refresh() -> None:
-    """Number the known classes that were imported since the last time. Call it outside of a world."""
+    """Call `number_hashes` for the known classes that were imported since the last time. Call this outside of a
+    world."""
     for name, cls in _KNOWN:
         if name not in _seen and name.partition(".")[0] in sys.modules:
             _seen.add(name)

@@ -1,6 +1,7 @@
-"""Shims of `signal`: each simulated process has handlers of its own, and signals among processes reach those.
+"""Shims of `signal`: each simulated process has handlers of its own, which signals between simulated processes call.
 
-The real handlers stay, so Ctrl-C still interrupts a campaign. A signal that would end or stop the test itself escapes.
+The real handlers stay, so Ctrl-C still interrupts a campaign. A signal that would end or stop the test itself is an
+escape.
 """
 
 from __future__ import annotations
@@ -134,12 +135,12 @@ def killpg(pgid: int, sig: int, /) -> None:
 
 
 def send(world: World, process: Process, number: int) -> None:
-    """Send a signal to `process`, now."""
+    """Deliver a signal to `process` now."""
     generate(process, number, world.scheduler, _effects(world))
 
 
 def send_later(world: World, process: Process, number: int) -> None:
-    """Send a signal to `process` from outside of the world: when it comes is a choice."""
+    """Deliver a signal to `process` from outside of the world, at a time that is a choice."""
     who = f"{process.name} {name_of(number)}"
     schedule_delayed(process, world.scheduler, "signal", who, process, lambda: send(world, process, number))
 
@@ -171,7 +172,8 @@ def _keep_test(world: World, process: Process, number: int, what: str) -> None:
 
 
 def _catch(process: Process, number: int) -> None:
-    """Note a signal for its handler, as CPython's handler in C does (trip_signal in Modules/signalmodule.c)."""
+    """Record a signal for its handler to be called later, as CPython's handler in C does (trip_signal in
+    Modules/signalmodule.c)."""
     process.signals += (number,)
     file = process.files.get(process.wakeup_fd)
     if isinstance(file, End):
@@ -180,7 +182,8 @@ def _catch(process: Process, number: int) -> None:
 
 
 def _deliver_to_self(world: World) -> None:
-    """Act on a signal that the current process may have sent to itself: "between two instructions" is now."""
+    """Handle signals that the current process may have just sent to itself: CPython would do so before its next
+    instruction."""
     process = world.current
     if not process.alive:
         world.stop()
@@ -194,8 +197,8 @@ def _deliver_to_self(world: World) -> None:
 
 
 def handle(world: World, process: Process, at_poll: bool) -> None:
-    """Call the handlers of the signals that have come, in the main thread of `process`. Those of its loop are called by
-    the loop, and so only at a poll."""
+    """Call the handlers of recorded signals in the main thread of `process`. Handlers added by
+    `loop.add_signal_handler` are called by the loop, and so only at a poll."""
     kept: tuple[int, ...] = ()
     try:
         while process.signals:
@@ -212,12 +215,12 @@ def handle(world: World, process: Process, at_poll: bool) -> None:
 
 
 def interrupts(world: World, process: Process) -> bool:
-    """True if a signal has come that interrupts a blocking call."""
+    """Return True if a signal was recorded that interrupts a blocking call."""
     return any(_loop_for(world, process, number) is None for number in process.signals)
 
 
 def _loop_for(world: World, process: Process, number: int) -> Any:
-    """Return the loop that has the handler, by `loop.add_signal_handler`."""
+    """Return the loop that handles the signal, by `loop.add_signal_handler`; None if there is none."""
     for loop in world.scheduler.loops:
         if loop.process is process and number in getattr(loop, "_signal_handlers", ()):
             return loop
@@ -310,7 +313,8 @@ def _info(number: int | None) -> Any:
 
 
 def _wait_for(world: World, sigset: Iterable[int], timeout: float | None) -> int | None:
-    """Wait for one of the signals of the set. Returns it, and it is not pending any more."""
+    """Wait for one of the signals of a set, and remove it from the pending ones. Return its number, or None after the
+    timeout."""
     process = world.current
     wanted = frozenset(_number(number) for number in sigset)
 
@@ -379,7 +383,7 @@ class _Timer:
         self._armed = False
 
     def remaining(self) -> tuple[float, float]:
-        """Return the seconds until it fires, and its interval."""
+        """Return the seconds until the timer fires, and its interval."""
         remaining = max(self._due_ns - self._world.scheduler.clock.now, 1_000) if self._armed else 0
         return remaining / SECOND, self._interval_ns / SECOND if self._armed else 0.0
 

@@ -1,9 +1,9 @@
-"""Replacing an attribute of a type that is defined in C, so that the type stays the same object for everybody.
+"""Assignment to attributes of a type that is defined in C, so that the type stays the same object for all its users.
 
-CPython lets nobody assign to such a type (``TypeError: cannot set 'now' attribute of immutable type``), and a subclass
-in its place is another class: for C and Rust code that compares types, for metaclasses, for pickles. What an attribute
-is looked up in is an ordinary dictionary, though, behind the read-only view that ``__dict__`` gives. This module alone
-reaches for it. Seen to work on CPython 3.11, 3.12 and 3.13; `tests/shims/test_time.py` fails where it does not.
+CPython refuses such assignments (``TypeError: cannot set 'now' attribute of immutable type``), and a subclass in its
+place is another class: for C and Rust code that compares types, for metaclasses, for pickles. But attributes of the
+type are looked up in an ordinary dictionary, behind the read-only view that ``__dict__`` gives. This module alone
+changes that dictionary. It works on CPython 3.11, 3.12 and 3.13; `tests/shims/test_time.py` fails where it does not.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
 
 
 def is_immutable(owner: object) -> bool:
-    """True for a type that refuses to have its attributes set."""
+    """Return True for a type that refuses to have its attributes set."""
     return isinstance(owner, type) and bool(owner.__flags__ & _IMMUTABLE)
 
 
 def put(owner: type, name: str, value: Any) -> None:
-    """Make `value` the attribute `name` of `owner`: a descriptor, as ``vars(owner)[name]`` gives it."""
+    """Set the attribute `name` of the type `owner` to `value`: a descriptor, as ``vars(owner)[name]`` gives it."""
     # Here, since it takes milliseconds and is for those alone who enter a world.
     import ctypes
 

@@ -1,4 +1,5 @@
-"""Shims that start processes, of `subprocess` and its like, over the programs that are registered in the world.
+"""Shims that start processes (of `subprocess`, `os.posix_spawn` and so on), which run the programs that the test has
+registered.
 
 `subprocess.Popen` itself is unmodified: what it calls in C, and the functions of `os`, are replaced.
 """
@@ -43,9 +44,9 @@ _BIN = "/usr/bin"
 
 
 def find_program(world: World, executables: Iterable[str], argv: Sequence[str], cwd: str | None = None) -> Any:
-    """Return the program that runs for the first of these files that can be run, for a process in `cwd`, or where the
-    current one is. Fails as exec_in_child() in Modules/_posixsubprocess.c does: with the first reason other than that
-    there is no such file."""
+    """Return the registered program for the first of these files that can be run, by a process in `cwd` (by default,
+    that of the current process). Fails as exec_in_child() in Modules/_posixsubprocess.c does: with the first error
+    other than that a file does not exist."""
     found = errno.ENOENT
     for executable in executables:
         program = world.programs.find(executable, argv)
@@ -86,7 +87,7 @@ def _exec_error(world: World, path: str) -> int:
 
 
 def environment(process: Process) -> dict[str, str]:
-    """Return the environment that `process` was started with, and so that of its children, unless they are given
+    """Return the environment that `process` was started with. Its children get the same, unless they are given
     another."""
     own: Any = os.environ
     environ = own._data if process.environ is None else process.environ
@@ -96,7 +97,8 @@ def environment(process: Process) -> dict[str, str]:
 
 
 def _inherited(process: Process) -> dict[Any, Any]:
-    """Return the environment for a child that may never look at it, not yet decoded."""
+    """Return the environment for a child that inherits its parent's. It is not decoded, since the child may never read
+    it."""
     own: Any = os.environ
     environ: dict[Any, Any] = own._data if process.environ is None else process.environ
     return environ.copy()
@@ -109,7 +111,7 @@ def _decoded(env: Mapping[Any, Any] | None, process: Process) -> dict[Any, Any]:
 
 
 def _text(argument: Any) -> str:
-    """Return a path or an argument of a program as text, as PyUnicode_FSConverter() checks it."""
+    """Return a path or an argument of a program as text, checked as by PyUnicode_FSConverter()."""
     text = os.fsdecode(argument)
     if "\0" in text:
         raise ValueError("embedded null byte")
@@ -117,7 +119,7 @@ def _text(argument: Any) -> str:
 
 
 def _directory(world: World, cwd: str) -> str:
-    """Return the working directory of a child that is told to go to `cwd`: fails as chdir(2)."""
+    """Return the working directory of a child that is started with `cwd`. Fails as chdir(2)."""
     own = world.files()
     from simloop.kernel.files.calls import FileCalls
 
@@ -128,7 +130,7 @@ def _directory(world: World, cwd: str) -> str:
 
 
 def _group(world: World, start_new_session: bool, group: int) -> int:
-    """Return the group that the child may join by setpgid(2); 0 for one of its own, and -1 for its parent's."""
+    """Return the process group that the child may join by setpgid(2): 0 for one of its own, and -1 for its parent's."""
     # Who leads a session, as the child does by then, cannot go to a group, not even to its own.
     if (group >= 0 and start_new_session) or (group > 0 and not may_join(world.current, group)):
         raise fail(errno.EPERM)
@@ -206,7 +208,8 @@ def fork_exec(
 def _inherited_files(
     parent: Process, close_fds: bool, keep: Sequence[int], standard: tuple[int, int, int], errpipe: int
 ) -> dict[int, File]:
-    """Return the child's open files by descriptor: 0 to 2 as asked for, or its parent's, and what is passed on."""
+    """Return the child's open files by descriptor: 0 to 2 as requested, or its parent's, and the descriptors passed
+    on."""
     files = {} if close_fds else {fd: file for fd, file in parent.files.items() if fd in parent.inheritable}
     for fd in keep:
         if fd == errpipe:
@@ -228,8 +231,8 @@ def _inherited_files(
 
 
 def _credentials(own: Credentials, gid: int | None, gids: Sequence[int] | None, uid: int | None) -> Credentials:
-    """Return the child's credentials after setgroups(2), setregid(2) and setreuid(2): nobody but root can be somebody
-    else."""
+    """Return the child's credentials after setgroups(2), setregid(2) and setreuid(2). Fails unless root, if they differ
+    from the parent's."""
     if own.uid and (gids is not None or gid not in (None, own.gid) or uid not in (None, own.uid)):
         raise fail(errno.EPERM)
     from simloop.kernel.files.resolve import Credentials
@@ -242,8 +245,8 @@ def _credentials(own: Credentials, gid: int | None, gids: Sequence[int] | None, 
 
 
 def _failed(world: World, errpipe: int, number: int, message: bytes) -> int:
-    """Make a child that could not begin: it says so to `subprocess` in the way that _posixsubprocess.c has, and is
-    gone. Returns its pid."""
+    """Create a child that could not start and has ended: it reports its error to `subprocess` through a pipe, as
+    _posixsubprocess.c does. Return its pid."""
     os.write(errpipe, b"OSError:%X:%s" % (number, message))
     # A child that has ended already, so that it can be waited for.
     return world.spawn_failed(world.current).pid
@@ -281,8 +284,8 @@ _USUAL = (None, None, None, False, None, True, (), (None, None, None, -1, False,
 
 
 def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ...]) -> bool:
-    """Start a child as `_execute_child` comes to do it for most calls, in a fourth of its steps. Returns False, with
-    nothing done, where it would come to anything else, such as an error."""
+    """Start a child by a short cut that does what `_execute_child` does in the usual case. Return False, with nothing
+    done, in any other case, such as an error."""
     if not argv or not argv[0]:
         return False
     for arg in argv:
@@ -374,7 +377,7 @@ def _spawn(
 
 
 def _after_file_actions(world: World, actions: Iterable[tuple[Any, ...]]) -> dict[int, File]:
-    """Return the child's open files by descriptor after these actions, and execve(2)."""
+    """Return the child's open files by descriptor after these file actions of posix_spawn(3), and after execve(2)."""
     parent = world.current
     files, kept = dict(parent.files), dict.fromkeys(parent.inheritable, True)
     for kind, fd, *rest in actions:
@@ -411,7 +414,7 @@ def system(command: Any) -> int:
 
 
 def which(cmd: Any, mode: int = os.F_OK | os.X_OK, path: Any = None) -> Any:
-    """Find a program on the path: registered ones are found as if they were installed, where their names are no
+    """Find a program on the path. Registered programs are found as if they were installed, unless their names are
     patterns."""
     world = active.world()
     if world is not None:

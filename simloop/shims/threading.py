@@ -1,4 +1,5 @@
-"""Shims of executors, which run on simulated threads, and of `threading.Thread` where the world allows it."""
+"""Shims of executors, which run on simulated threads, and of `threading.Thread`, if the world simulates such
+threads."""
 
 from __future__ import annotations
 
@@ -47,8 +48,8 @@ def shutdown(self: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: boo
 
 
 def condition_wait(self: threading.Condition, timeout: float | None = None) -> bool:
-    """Wait on a condition, under Events, Queues, Semaphores and `Future.result`: as in CPython's Lib/threading.py,
-    except that waiting for the waiter's lock lets the world go on."""
+    """Wait on a condition, as Events, Queues, Semaphores and `Future.result` do: like Lib/threading.py in CPython,
+    except that the world goes on while the thread waits for the waiter's lock."""
     world = active.world()
     if world is None:
         return _real_wait(self, timeout)
@@ -101,13 +102,14 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
 
 
 def _waits_for_child(function: Any) -> bool:
-    """True if asyncio itself starts the thread, to wait for a subprocess (ThreadedChildWatcher in unix_events.py)."""
+    """Return True if asyncio itself starts the thread, to wait for a subprocess (ThreadedChildWatcher in
+    unix_events.py)."""
     target = getattr(getattr(function, "__self__", None), "_target", None)
     return getattr(target, "__module__", "") == "asyncio.unix_events"
 
 
 def thread_number() -> int:
-    """Return the number in the name of a new thread: each run counts from one, as a new process does."""
+    """Return the number for the name of a new thread. Each run counts from one, as a new process does."""
     world = active.world()
     if world is None:
         return _real_thread_number()
@@ -116,7 +118,7 @@ def thread_number() -> int:
 
 
 def executor_number(self: ThreadPoolExecutor) -> int:
-    """Return the number in the names of a new executor's threads: each run counts from zero, as a new process does."""
+    """Return the number for the names of a new executor's threads. Each run counts from zero, as a new process does."""
     world = active.world()
     if world is None:
         return _real_executor_number()

@@ -1,4 +1,4 @@
-"""Shims of `time` and `datetime` on the virtual clock."""
+"""Shims of `time` and `datetime`, which read the virtual clock."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def strftime(format: str, moment: Any = None, /) -> str:
 
 
 def sleep(seconds: float, /) -> None:
-    """Block the calling process or thread in virtual time; everybody else goes on."""
+    """Block the calling process or thread in virtual time; all others go on."""
     world = active.world()
     if world is None:
         _real_sleep(seconds)
@@ -167,7 +167,7 @@ def utcnow(cls: Any) -> Any:
 
 
 def _classmethod(shim: Any, real: Any) -> Any:
-    """Return a shim as a class method that reads as the original does in tracebacks and in `help`."""
+    """Return a shim as a class method that looks like the original in tracebacks and in `help`."""
     shim.__qualname__, shim.__doc__ = real.__qualname__, real.__doc__
     return classmethod(shim)
 
@@ -188,5 +188,5 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     (_real_datetime, "now", _classmethod(now, _real_now)),
     (_real_datetime, "utcnow", _classmethod(utcnow, vars(_real_datetime)["utcnow"])),
 ]
-#: What time-machine takes for the real clock.
+#: Replacements of the functions that time-machine calls to read the real clock.
 UNDER_TIME_MACHINE = clock_tools.originals({**_OF_TIME, **_OF_DATETIME})

@@ -1,4 +1,5 @@
-"""Blocking calls over a kernel that refuses with EAGAIN: they wait in virtual time, as long as the flags allow it."""
+"""Blocking calls, made of calls of the kernel that fail with EAGAIN: they wait in virtual time, if the file's flags
+allow it."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _real_sigtimedwait = signal.sigtimedwait
 
 
 def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int]) -> T:
-    """Make a call, now or when it need not wait. ``nonblocking()`` is true if it may not wait at all."""
+    """Make a call, and repeat it in virtual time until it need not wait. If ``nonblocking()`` is true it does not wait,
+    and fails with EAGAIN."""
     results: list[T] = []
     errors: list[OSError] = []
 
@@ -44,7 +46,7 @@ def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int]) ->
 
 
 def wait_for(world: World, file: Unseekable, call: Callable[[], T]) -> T:
-    """Make a call that may wait, as the flags of `file` allow it."""
+    """Make a call on `file` that may wait, unless O_NONBLOCK is set in the file's flags."""
     return wait(world, call, lambda: file.flags & os.O_NONBLOCK)
 
 
@@ -54,8 +56,8 @@ def read_from(world: World, file: Unseekable, count: int) -> bytes:
 
 
 def write_to(world: World, file: Unseekable, data: memoryview) -> int:
-    """Write to a non-seekable file, as write(2): into a pipe a blocking one writes all of it (pipe(7)), unless the
-    reader leaves in the middle."""
+    """Write to a non-seekable file, as write(2). A blocking write to a pipe writes all data (pipe(7)), unless the
+    reader closes it in between."""
     done = wait_for(world, file, lambda: file.write(data))
     while isinstance(file, End) and done < len(data) and not file.flags & os.O_NONBLOCK:
         try:
@@ -66,13 +68,13 @@ def write_to(world: World, file: Unseekable, data: memoryview) -> int:
 
 
 def _leave_eagain() -> None:
-    """Set errno to EAGAIN: buffers in C tell their callers what it is after a call that returned None
-    (_set_BlockingIOError() in Modules/_io/bufferedio.c). A wait for no signal, and for no time, leaves it there."""
+    """Set errno to EAGAIN: buffers in C report errno after a call that returned None (_set_BlockingIOError() in
+    Modules/_io/bufferedio.c). Waiting for no signal and no time sets it."""
     _real_sigtimedwait((), 0)
 
 
 def read_unless_empty(world: World, file: Unseekable, size: int) -> bytes | None:
-    """Read as a raw file does: None where there is nothing yet, and it may not wait."""
+    """Read as a raw file does: None if there are no data yet, and the read may not wait."""
     try:
         return read_from(world, file, size)
     except BlockingIOError:
@@ -81,7 +83,7 @@ def read_unless_empty(world: World, file: Unseekable, size: int) -> bytes | None
 
 
 def write_unless_full(world: World, file: Unseekable, data: memoryview) -> int | None:
-    """Write as a raw file does: None where there is no room yet, and it may not wait."""
+    """Write as a raw file does: None if there is no room yet, and the write may not wait."""
     try:
         return write_to(world, file, data)
     except BlockingIOError:
@@ -90,7 +92,7 @@ def write_unless_full(world: World, file: Unseekable, data: memoryview) -> int |
 
 
 def wait_for_partner(world: World, file: File) -> None:
-    """Wait until the other end of a fifo is opened, too, as open(2) does (fifo(7))."""
+    """Wait until the other end of a fifo is opened too, as open(2) does (fifo(7))."""
     if not isinstance(file, End) or file.flags & os.O_NONBLOCK or file.has_partner():
         return
     try:

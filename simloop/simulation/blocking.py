@@ -1,4 +1,4 @@
-"""Blocking calls in coroutines: the warning, or the error, that they give."""
+"""Reactions to blocking calls in coroutines: a warning or an error."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 ANSWERS = ("ignore", "warn", "fail")
 # Shorter ones, such as most writes to a file, are what every coroutine does.
 LONG_NS = 5 * MILLISECOND
-#: Told instead of `warnings`, if anybody is: the file and line of the call, and for how many nanoseconds it has stopped
-#: the loop.
+#: Function that is called instead of warning, if set: with the file and line of the call, and the nanoseconds for which
+#: it has stopped the loop.
 listener: Callable[[str, int, int], None] | None = None
 # What `warnings` knows of: a test whose hundred runs all block is warned once.
 _warned: dict[Any, Any] = {}
@@ -30,13 +30,15 @@ def check_blocking(answer: str) -> str:
 
 
 def refuse_block(world: World, took_ns: int) -> None:
-    """Fail the run for a call that has stopped the current process's loop for so long."""
+    """Fail the run because a call has blocked the current process's loop, if that was for 5 virtual milliseconds or
+    more."""
     if took_ns >= LONG_NS:
         raise world.escaped(BlockingCallError(f"{call_site()}: {_told(world, took_ns)}"))
 
 
 def warn_of_block(world: World, took_ns: int) -> None:
-    """Warn, at the line of the call, that it has stopped the current process's loop for so long; or tell `listener`."""
+    """Warn, at the line of the call, that it has blocked the current process's loop, if that was for 5 virtual
+    milliseconds or more. If there is a `listener`, call that instead."""
     if took_ns < LONG_NS:
         return
     site, _, digits = call_site().rpartition(":")

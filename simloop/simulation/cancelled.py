@@ -1,4 +1,4 @@
-"""The block ``async with sim.cancelled_somewhere()``."""
+"""Context manager ``async with sim.cancelled_somewhere()``: a block that the environment may cancel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from simloop.loop.loop import SimLoop
 
 
 class CancelledSomewhere:
-    """Outcome of a block that may be cancelled from outside, ``async with sim.cancelled_somewhere() as outcome:``."""
+    """Context manager and outcome of a block that the environment may cancel: ``async with sim.cancelled_somewhere() as
+    outcome:``."""
 
     def __init__(self) -> None:
         #: True once an outside cancellation has ended the block.

@@ -1,4 +1,4 @@
-"""The context of one run: a world is made, entered, left, and taken apart."""
+"""Context manager around one run: makes a world, enters it, leaves it, and takes it apart."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class WorldContext:
 
 
 def _discard_processes(world: World) -> None:
-    """Take apart processes that lost power or were killed: what they left suspended reaches nothing any more. So are
-    programs that still run, since it is not the test that left anything behind in them."""
+    """Take apart processes that lost power or were killed: their suspended coroutines have no effect any more. The same
+    is done to programs that still run, since the test itself left nothing behind in them."""
     for process in world.processes:
         if process.environ is not None and process.alive:
             if isinstance(process.loop, SimLoop) and process.loop in world.scheduler.loops:

@@ -1,4 +1,4 @@
-"""The files of a host and the disk below them, as a test sees them: ``sim.fs``, ``host.fs``."""
+"""Handle on the files of a host and the disk below them, for the test: ``sim.fs``, ``host.fs``."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Tree = Mapping[str, Union[str, bytes, "Tree"]]
 
 
 class InjectedFault:
-    """Fault that `SimFiles.fault` or `SimFiles.may_fault` has injected. It holds until `stop`, or for the length of
-    a ``with`` block."""
+    """Fault of file operations that `SimFiles.fault` or `SimFiles.may_fault` has injected. It holds until `stop`, or
+    for the length of a ``with`` block."""
 
     def __init__(self, fs: FileSystem, fault: Fault) -> None:
         self._fs = fs
@@ -37,11 +37,11 @@ class InjectedFault:
 
     @property
     def struck(self) -> int:
-        """Number of calls that it has struck so far."""
+        """Number of calls that have failed, or were changed, by the fault so far."""
         return self._fault.struck
 
     def stop(self) -> None:
-        """End the fault: from now on it never strikes again."""
+        """End the fault: from now on it affects no call."""
         if self._fault in self._fs.disk.faults:
             self._fs.disk.faults.remove(self._fault)
 
@@ -58,8 +58,8 @@ class InjectedFault:
 class SimFiles:
     """Handle on the files of one host, and on the disk that keeps them.
 
-    What a test does by this handle takes no virtual time and meets no fault. Relative paths begin where the real
-    process is, as those of programs do.
+    What a test does through this handle takes no virtual time and meets no fault. Relative paths start from the working
+    directory of the real process, as those of programs do.
 
     >>> import simloop
     >>> async def test():
@@ -81,8 +81,8 @@ class SimFiles:
 
     @property
     def profile(self) -> str:
-        """Disk model, by which a power cut loses what was not synced: ``ext4-ordered`` (the default) as ext4 does with
-        its own defaults, ``posix`` whatever fsync(2) does not rule out."""
+        """Disk model that decides what a power cut loses of data that were not synced. ``ext4-ordered`` (the default)
+        loses what ext4 may lose with its default options, ``posix`` everything that fsync(2) does not rule out."""
         return self._fs.disk.model
 
     @profile.setter
@@ -91,8 +91,8 @@ class SimFiles:
 
     @property
     def capacity(self) -> int | None:
-        """Size of the disk in bytes, beyond which writes fail with ENOSPC; None for no limit. What is on the real disk
-        does not count until it is changed."""
+        """Size of the disk in bytes, beyond which writes fail with ENOSPC; None for no limit. Files of the real disk do
+        not count until they are changed."""
         return self._fs.disk.capacity
 
     @capacity.setter
@@ -113,8 +113,8 @@ class SimFiles:
     # --- files ----------------------------------------------------------------------------------------
 
     def write_tree(self, tree: Tree, root: str | os.PathLike[str] = ".") -> None:
-        """Write files, and the directories that they need, at or below `root`. Afterwards all that was written on this
-        host is on its disk, as after sync(8)."""
+        """Write files, and the directories that they need, at or below `root`. Afterwards everything written on this
+        host so far is on its disk, as after sync(8)."""
         with self._quietly():
             self._write_tree(tree, os.fspath(root))
             self._fs.sync_all()
@@ -162,9 +162,10 @@ class SimFiles:
         return self.read_bytes(path).decode(encoding)
 
     def tree(self, root: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
-        """Return all files below the directory `root` by their path from there, sorted, those of the real disk as well.
-        Symbolic links are followed where they lead to files; an empty directory shows as its name with a slash, and
-        empty contents. Without `root`: the files that were written in this world, by absolute path."""
+        """Return the contents of all files below the directory `root`, also of those on the real disk, by their path
+        from there, sorted. Symbolic links are followed where they lead to files; an empty directory shows as its name
+        with a slash, and empty contents. Without `root`: the files that were written in this world, by absolute
+        path."""
         with self._quietly():
             if root is None:
                 return self._written()
@@ -197,7 +198,8 @@ class SimFiles:
 
     @contextlib.contextmanager
     def _quietly(self) -> Iterator[None]:
-        """Context in which nobody is told, nothing fails, no time passes, and the disk is large enough."""
+        """Context manager in which file operations meet no fault and no full disk, take no time, and are reported to
+        nobody."""
         fs, disk = self._fs, self._fs.disk
         before = fs.on_change, disk.faults, disk.capacity, disk.deferred_ns
         fs.on_change, disk.faults, disk.capacity = None, [], None
@@ -220,8 +222,8 @@ class SimFiles:
         delay: float = 0,
         corrupt: bool = False,
     ) -> InjectedFault:
-        """Let an operation go wrong: the first `after` calls that match pass, the next `times` are struck (None: all
-        of them), the rest pass again.
+        """Inject a fault into a file operation: the first `after` calls that match pass, the next `times` are struck
+        (None: all of them), the rest pass again.
 
         `operation` is one of ``read``, ``write``, ``fsync`` (and fdatasync), ``open``, ``rename``, ``unlink``,
         ``mkdir``, ``rmdir``, ``link``, ``symlink``, ``truncate``, ``chmod``, ``utime``, ``stat``, ``listdir``, or
@@ -260,8 +262,8 @@ class SimFiles:
         delay: float = 0,
         corrupt: bool = False,
     ) -> InjectedFault:
-        """Let the environment decide at which calls an operation goes wrong, `times` at most. In the canonical run it
-        never does. Without `error`, `short`, `delay` and `corrupt` it also decides how: by what is usual for the
+        """Let the environment decide which calls of a file operation fail, `times` at most. In the canonical run none
+        does. Without `error`, `short`, `delay` and `corrupt` it also decides how they fail: by what is usual for the
         operation, such as ENOSPC, EIO or a short write.
 
         >>> import simloop

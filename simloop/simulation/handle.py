@@ -1,4 +1,4 @@
-"""The handle `sim` on the world that is running."""
+"""Handle `sim`, through which a test looks at and steers the world that it runs in."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Sim:
-    """Handle on the world that is running: the fixture ``sim``, or `simloop.current`."""
+    """Handle on the world of the current run, for the test: the fixture ``sim``, or `simloop.current`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -34,11 +34,12 @@ class Sim:
 
     @property
     def elapsed(self) -> float:
-        """Virtual seconds since the world began. Looking at it costs no virtual time."""
+        """Virtual seconds since the world began. Reading it takes no virtual time."""
         return self._world.scheduler.clock.elapsed
 
     def host(self, name: str) -> SimHost:
-        """Return the machine of that name, made on first use. ``"localhost"`` is where the test itself runs."""
+        """Return the handle on the host of that name, which is made on first use. ``"localhost"`` is where the test
+        itself runs."""
         self._check_use()
         from simloop.simulation.hosts import SimHost
 
@@ -87,12 +88,12 @@ class Sim:
         return program
 
     def signal(self, host: str | SimHost, number: int) -> None:
-        """Send a signal to what runs on a host, as its operator would (``kill``, ``docker stop``, Ctrl-C): to each
-        process that ``host.run`` has started there, and on ``"localhost"`` to the test itself. Children of theirs get
-        what their parents send them.
+        """Send a signal to the processes on a host, as its operator would (``kill``, ``docker stop``, Ctrl-C): to each
+        process that ``host.run`` has started there, and on ``"localhost"`` to the test itself. Their child processes
+        get only what their parents send them.
 
-        It arrives at a later poll, which a choice picks; in the canonical run at the next one. Nothing happens to
-        processes that have ended by then. Raises `WorldError` where nothing was ever run.
+        It arrives at a later poll, at which one is a choice; in the canonical run at the next one. Processes that have
+        ended by then are not affected. Raises `WorldError` if nothing was ever run on the host.
 
         >>> import asyncio, signal, simloop
         >>> async def serve():
@@ -131,10 +132,10 @@ class Sim:
             )
 
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
-        """Declare that the environment may cancel `task`: its client hangs up, its user's timeout fires.
+        """Declare that the environment may cancel `task`, as when its client hangs up or its user's timeout fires.
 
         The cancellation comes at most once, at any poll of the loop from now on until the task is done. Raises
-        `WorldError` for what is no task of this run.
+        `WorldError` if `task` is no task of this run.
 
         >>> import asyncio, simloop
         >>> async def main():
@@ -152,9 +153,9 @@ class Sim:
         loop.may_cancel(task)
 
     def cancelled_somewhere(self) -> CancelledSomewhere:
-        """``async with sim.cancelled_somewhere() as outcome:`` lets the environment cancel the current task at
-        any poll inside of the block, once: a client that hangs up. The cancellation ends with the block;
-        ``outcome.cancelled`` says whether it came through.
+        """Return a context manager for a block in which the environment may cancel the current task, at any poll, once,
+        as when a client hangs up: ``async with sim.cancelled_somewhere() as outcome:``. The cancellation ends with the
+        block; ``outcome.cancelled`` is True if it ended the block.
 
         >>> import asyncio, simloop
         >>> async def main():
@@ -174,7 +175,7 @@ class Sim:
 
 
 def current() -> Sim:
-    """Return the handle on the run that the calling code is in. Raises `WorldError` outside of one.
+    """Return the handle on the world of the current run. Raises `WorldError` outside of a run.
 
     >>> import asyncio, simloop
     >>> async def main():

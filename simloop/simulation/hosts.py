@@ -1,4 +1,4 @@
-"""A simulated machine as a test sees it: to run programs on, to cut the power of, to start again."""
+"""Handle on a simulated host, through which a test runs programs on it, cuts its power and starts it again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class SimHost:
-    """Simulated machine with a name, addresses, files and processes of its own: ``sim.host("db")``."""
+    """Handle on a simulated machine with a name, addresses, files and processes of its own: ``sim.host("db")``."""
 
     def __init__(self, world: World, host: Host) -> None:
         self._world = world
@@ -41,12 +41,12 @@ class SimHost:
 
     @property
     def fs(self) -> SimFiles:
-        """Handle on its files: to prepare them, to look at them, and to let their disk fail."""
+        """Handle on the host's files: to prepare them, to look at them, and to let their disk fail."""
         return SimFiles(self._world, self._host)
 
     @property
     def up(self) -> bool:
-        """True while it has power."""
+        """True while the host has power."""
         return self._host.up
 
     async def run(self, main: Main[T]) -> T:
@@ -90,7 +90,7 @@ class SimHost:
         return running.result()
 
     def crash(self) -> None:
-        """Cut the power of this host, now. Nothing happens where it has none.
+        """Cut the power of this host now. Does nothing if it has none.
 
         Its processes stop where they are: no ``finally``, no ``except``, no goodbye to anybody. Peers of its
         connections see what they would see on Linux: nothing, until they send something; then `TimeoutError` after
@@ -126,18 +126,18 @@ class SimHost:
 
     def may_crash(self) -> None:
         """Let the environment cut the power of this host, as `crash` does: at most once, right before any change that
-        one of its processes makes to its files (a write, a sync, a rename and so on); on a host with open sockets right
-        after it, too. A crash, by whomever, takes the leave back.
+        one of its processes makes to its files (a write, a sync, a rename and so on); on a host with open sockets also
+        right after it. Any crash of the host ends this permission.
 
-        In the canonical run it does not happen, and nowhere does it come after the last change: end the test with
-        `crash`. Raises `WorldError` for the host of the test itself.
+        In the canonical run the power is not cut. In no run is it cut after the last change: to test that, call `crash`
+        at the end. Raises `WorldError` for the host of the test itself.
         """
         self._check_not_ours()
         self._world.let_crash(self._host)
 
     def restart(self) -> None:
-        """Give this host power again: it comes up, at once, with what its disk kept and without any process. Nothing
-        happens where it has power."""
+        """Give this host power again: it starts at once, with the files that its disk kept and without any process.
+        Does nothing if it has power."""
         self._host.up = True
 
     def _check_not_ours(self) -> None:

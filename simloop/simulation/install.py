@@ -1,4 +1,4 @@
-"""All shims together: putting them in place, and taking them away."""
+"""Installation of all shims together, and their removal."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from simloop.shims.time import UNDER_TIME_MACHINE
 
 _patch: Patch | None = None
 _installed = False
-#: True once modules were looked through while freezegun hid what they hold.
+#: True if modules were searched while freezegun hid the real functions in them: they must be searched again.
 _hidden = False
 
 
 def install() -> None:
-    """Put the shims in place. They stay: outside of a world each of them goes to the real function, so
-    that a run is switched on and off by one assignment (`active.world_entered`)."""
+    """Put the shims in place. They stay installed: outside of a world each shim calls the real function, so entering a
+    world takes one assignment (`active.world_entered`)."""
     global _hidden, _installed, _patch
     if _patch is not None and _hidden and not clock_tools.frozen():
         _hidden = False
@@ -45,14 +45,14 @@ def install() -> None:
 
 
 def _imported(module: ModuleType | None) -> None:
-    """Do for what a run has imported what `install` does for what was there before: the next run finds it done."""
+    """Install the shims in a module that a run has just imported, as `install` does for earlier ones."""
     if _patch is not None and _installed:
         _patch.imported(module)
         set_order.refresh()
 
 
 def uninstall() -> None:
-    """Give every attribute that `install` replaced its original back."""
+    """Put back the original of every attribute that `install` replaced."""
     global _installed
     if _patch is not None and _installed:
         _installed = False
@@ -62,7 +62,8 @@ def uninstall() -> None:
 
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
-    """The shims are in place for the length of the block, and after it as they were before."""
+    """Context manager that installs the shims for the length of the block, and afterwards restores the previous
+    state."""
     before = _installed
     install()
     try:

@@ -1,4 +1,4 @@
-"""Executables that the test plays itself: ``@sim.program("ffmpeg")``."""
+"""Executables whose behaviour the test defines: ``@sim.program("ffmpeg")``."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _START_NS = MILLISECOND
 _NO_HANDLER: dict[int, Any] = {signal.SIGINT: signal.SIG_DFL}
 
 ProgramMain = Callable[["SimProcess"], Awaitable[int | None]]
-#: What a program prints: data, text in UTF-8, or lines without their ends.
+#: Output of a program: data, text in UTF-8, or lines without their ends.
 Output = bytes | str | Sequence[bytes | str]
 
 
 class SimProcess:
-    """Process in which a registered program runs, as the program sees it: ``async def main(proc)``.
+    """Handle of a registered program on the process that it runs in: the argument of ``async def main(proc)``.
 
     >>> import asyncio, simloop
     >>> async def main():
@@ -59,14 +59,14 @@ class SimProcess:
     def __init__(self, process: Process, argv: Sequence[str]) -> None:
         self._process = process
         self._cancelled_by: int | None = None
-        #: The signals that cancel it, as long as its main function runs.
+        #: Signals that cancel the program's main function, as long as it runs.
         self._cancelling: list[int] = []
         self._running = True
         #: Arguments of the call, the name of the program first.
         self.argv = list(argv)
         assert process.calls is not None
         self._cwd = process.calls.cwd
-        #: Its standard output and error, once anybody has asked for them.
+        #: Streams to standard output and error, by descriptor, as far as they are open.
         self._writers: dict[int, asyncio.StreamWriter] = {}
         self._stdin: asyncio.StreamReader | None = None
         self._loop: Runnable | None = None
@@ -74,30 +74,30 @@ class SimProcess:
 
     @cached_property
     def env(self) -> dict[str, str]:
-        """Environment variables; `os.environ` is the test's own."""
+        """Environment variables of the process; `os.environ` has those of the test."""
         return environment(self._process)
 
     @property
     def stdin(self) -> asyncio.StreamReader:
-        """Stream of what others write to it: at its end at once where nobody can. Until it asks for this, a program
-        takes nothing of what others may read as well, and can use `os.read` instead."""
+        """Stream of the program's standard input: at its end at once if nobody can write to it. It is opened on first
+        use; until then nothing is read, and the program can use `os.read` instead."""
         if self._stdin is None:
             self._stdin = self._open_stdin()
         return self._stdin
 
     @property
     def stdout(self) -> asyncio.StreamWriter:
-        """Stream to its standard output; the data are gone where nobody asked for them."""
+        """Stream to the program's standard output; data that nobody asked for are lost."""
         return self._writers.get(1) or self._direct(1)
 
     @property
     def stderr(self) -> asyncio.StreamWriter:
-        """Stream to its standard error."""
+        """Stream to the program's standard error."""
         return self._writers.get(2) or self._direct(2)
 
     @property
     def cwd(self) -> str:
-        """Working directory in which it was started."""
+        """Working directory in which the program was started."""
         return self._cwd.path
 
     @property
@@ -111,8 +111,9 @@ class SimProcess:
 
     def cancel_on(self, *signals: int) -> None:
         """Let these signals cancel ``main(proc)`` from now on, as SIGINT does from the start (and as it does under
-        `asyncio.run`). If the cancellation comes out of it, the signal has ended the process. Any other signal ends it
-        where it stands, unless it has a handler, by `signal.signal` or `loop.add_signal_handler`."""
+        `asyncio.run`). If ``main(proc)`` ends with the cancellation, the process counts as ended by the signal. Any
+        other signal ends it at once, unless the program has a handler, by `signal.signal` or
+        `loop.add_signal_handler`."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
@@ -126,7 +127,7 @@ class SimProcess:
             self._cancelling.append(number)
 
     async def _run(self, main: ProgramMain) -> int:
-        """Run it, from its first to its last byte; returns its exit code."""
+        """Run the program with its streams opened and closed around it. Return its exit code."""
         self._loop = self._process.loop
         if self._process.files:
             await self.open_streams()
@@ -160,7 +161,7 @@ class SimProcess:
         return code
 
     async def open_streams(self) -> None:
-        """Before the program begins."""
+        """Open the output streams, before the program begins."""
         loop = asyncio.get_running_loop()
         for fd in (1, 2):
             if _is_pipe(self._process, fd):
@@ -181,8 +182,8 @@ class SimProcess:
         return reader
 
     def _direct(self, fd: int) -> asyncio.StreamWriter:
-        """Return a writer for a descriptor that is no pipe: nothing need be awaited, so it is made when it is asked
-        for."""
+        """Return a writer for a descriptor that is no pipe. It is made on first use, since opening it need not be
+        awaited."""
         loop: Any = self._loop  # whatever thread it is that asks
         protocol = _Flow(loop)
         transport = _Direct(self._process, fd, protocol)
@@ -190,7 +191,7 @@ class SimProcess:
         return writer
 
     async def close_streams(self) -> None:
-        """After the program has ended: what it wrote is written out, however long nobody reads it."""
+        """Close the streams after the program has ended, when all output is written, however long nobody reads it."""
         if self._connecting is not None:
             transport, _ = await self._connecting
             transport.close()
@@ -200,7 +201,7 @@ class SimProcess:
 
 
 class _Flow(asyncio.streams.FlowControlMixin):
-    """The protocol of a stream that is only written to."""
+    """Asyncio protocol of a stream that is only written to."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -216,7 +217,7 @@ class _Flow(asyncio.streams.FlowControlMixin):
 
 
 class _Direct(asyncio.WriteTransport):
-    """Writes to a file, or to nobody, at once."""
+    """Asyncio transport to a descriptor that is no pipe: it writes at once, or discards the data."""
 
     def __init__(self, process: Process, fd: int, protocol: _Flow) -> None:
         super().__init__()
@@ -265,7 +266,7 @@ def _data(output: Output) -> bytes:
 
 
 class SimProgram:
-    """Executable that the test plays, registered by `Sim.program`."""
+    """Executable whose behaviour the test defines, registered by `Sim.program`."""
 
     def __init__(
         self,
@@ -281,20 +282,20 @@ class SimProgram:
         self.arguments = arguments
         #: Arguments of each call so far, the name of the program first.
         self.calls: list[list[str]] = []
-        #: Where it was registered, as ``file:line``.
+        #: Place where the program was registered, as ``file:line``.
         self.place = "?"
         self._times = times
         self._stdout, self._stderr = _data(stdout), _data(stderr)
         self._returncode = returncode
-        #: How wait(2) tells of its end.
+        #: Status of the program's end, in the form of wait(2).
         self.status = exit_status(returncode)
         self._takes = takes
         self._main: ProgramMain = self._scripted
-        #: Whether it does nothing but end: for that it needs no loop.
+        #: True if the program does nothing but end: then it needs no loop.
         self.is_silent = not self._stdout and not self._stderr and not takes
 
     def __call__(self, main: ProgramMain) -> ProgramMain:
-        """Let ``main(proc)`` play the program, as a decorator; returns `main`."""
+        """Let ``main(proc)`` play the program. Used as a decorator; returns `main`."""
         self._main = main
         self.is_silent = False
         return main
@@ -312,7 +313,7 @@ class SimProgram:
         return self._returncode
 
     def plays(self, executable: str, argv: Sequence[str]) -> bool:
-        """True if it stands for this file, called with these arguments."""
+        """Return True if the program is to run for this file, called with these arguments."""
         if executable != self.name and not _is_like(
             executable if "/" in self.name else basename(executable), self.name
         ):
@@ -329,7 +330,7 @@ class SimProgram:
 
     @property
     def pattern(self) -> str:
-        """The pattern of the calls that it stands for."""
+        """Name and arguments of the calls that the program plays, as patterns."""
         return " ".join([self.name, *self.arguments])
 
     def __repr__(self) -> str:
@@ -337,7 +338,7 @@ class SimProgram:
 
 
 class Programs:
-    """All registered programs of a world, and how they are started."""
+    """Registry of the programs of a world, which also starts them."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -349,25 +350,26 @@ class Programs:
         self._programs.append(program)
 
     def check_called(self) -> None:
-        """Raise `UncalledProgramError` if there are any that nobody has started."""
+        """Raise `UncalledProgramError` if there are programs that were never started."""
         missing = [program for program in self._programs if not program.calls]
         if missing:
             listed = ", ".join(f"{program.pattern!r} (registered at {program.place})" for program in missing)
             raise UncalledProgramError(f"nobody has started the program {listed}")
 
     def find(self, executable: str, argv: Sequence[str]) -> SimProgram | Shell | None:
-        """Return the program that stands for a file: of several the one that was registered last."""
+        """Return the program to run for a file and arguments. If several match, it is the one that was registered
+        last."""
         for program in reversed(self._programs):
             if program.plays(executable, argv):
                 return program
         return Shell.for_call(executable, argv)
 
     def is_there(self, name: str) -> bool:
-        """True if some program has this very name, whatever its arguments."""
+        """Return True if a program is registered under exactly this name, whatever its arguments."""
         return any(program.name == name for program in self._programs)
 
     def start(self, process: Process, argv: list[str], program: SimProgram | Shell) -> None:
-        """Begin to run `program` in `process`."""
+        """Start `program` in the simulated process `process`."""
         if isinstance(program, Shell):
             program.start(self._world, process)
             return
@@ -402,8 +404,8 @@ class Programs:
         world.scheduler.grant_time_slice(hosted.loop, turns)
 
     def _end(self, process: Process, status: int, raced: bool = False) -> None:
-        """A silent program has nothing to do but to end. When it has begun was a choice, and so that is now; or with a
-        timer, if it has not `raced` one already."""
+        """End a silent program, which does nothing else. This happens at once, since its beginning was a choice point,
+        or together with a timer, if it has not `raced` one already."""
         if not process.alive:
             return
         world = self._world

@@ -1,6 +1,6 @@
-"""One run: a world, a loop in it, and what came of it.
+"""One run: makes a world, runs a main function on a loop in it, and collects the outcome.
 
-`run` is what a user calls; `execute` is the same with the world kept for whoever wants to look at it.
+`run` is what a user calls; `execute` is the same but returns the outcome with the world.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
-    """Enter a world from plain synchronous code.
+    """Return a context manager that enters a new world from plain synchronous code.
 
     Inside, ``asyncio.run``, ``asyncio.Runner`` and ``asyncio.new_event_loop`` make loops of that world,
     and clocks, sockets, files, processes and entropy are simulated. On leaving, everything is as before. Options:
@@ -61,13 +61,13 @@ class Outcome:
 
     @property
     def fingerprint(self) -> int:
-        """Equal for runs that differ in nothing but the times at which the same things happened."""
+        """Number that is equal for runs in which the same things happened, at whatever times."""
         return self.world.fingerprint()
 
 
 def execute(main: Main[Any], choices: Choices, limits: Limits, observer: Observer | None = None) -> Outcome:
-    """One run of ``main()`` as `asyncio.run` would have it; its exception is kept, not raised, unless it
-    is Ctrl-C."""
+    """Run ``main()`` once as `asyncio.run` would. Return the outcome: exceptions are kept in it, not raised, except for
+    Ctrl-C."""
     outcome: Outcome | None = None
     try:
         with WorldContext(choices, limits) as world:

@@ -1,6 +1,7 @@
-"""``sh -c``, where no program named ``sh`` is registered: simple commands, joined by ``;``, ``&&`` and ``||``.
+"""Simulated shell for ``sh -c``, if no program named ``sh`` is registered: simple commands, joined by ``;``, ``&&`` and
+``||``.
 
-All else that the language of the shell has escapes when the command is started, at the line that starts it.
+Everything else in the shell's language escapes when the command is started, at the line that starts it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _BUILTIN = (
 
 @dataclass(frozen=True)
 class Command:
-    """A simple command: what joins it to the one before, ``NAME=value`` in front of it, and its words."""
+    """A simple command of the shell: the operator before it, its ``NAME=value`` settings, and its words."""
 
     joint: str
     settings: dict[str, str]
@@ -57,7 +58,7 @@ def _refuse(text: str) -> NoReturn:
 
 
 def parse(script: str) -> list[Command]:
-    """The commands of `script`; what it has of the rest of the language escapes."""
+    """Return the commands of `script`. Everything beyond simple commands escapes."""
     commands: list[Command] = []
     raw: list[str] = []
     joint, at = "", 0
@@ -110,7 +111,7 @@ class Shell:
 
     @staticmethod
     def for_call(executable: str, argv: Sequence[str]) -> Shell | None:
-        """The shell, if it is meant."""
+        """Return a shell for a call of ``sh -c``; None if another program is called."""
         if posixpath.basename(executable) != "sh":
             return None
         if len(argv) < 3 or argv[1] != "-c":
@@ -123,7 +124,7 @@ class Shell:
 
 
 class _Call:
-    """A shell that runs."""
+    """One execution of a shell, in a process of its own."""
 
     def __init__(self, shell: Shell, world: World, process: Process) -> None:
         self._shell = shell
@@ -132,7 +133,7 @@ class _Call:
         self._env = environment(process)
         self._status = 0
         self._over = False
-        #: What it becomes, by "exec".
+        #: Arguments and program that replace the shell, after "exec".
         self._next: tuple[list[str], Any] | None = None
 
     async def main(self) -> int:
@@ -230,7 +231,7 @@ class _Call:
 
 
 async def _once(fd: int, watch: Callable[..., object], unwatch: Callable[[int], object]) -> None:
-    """Until `fd` is ready."""
+    """Wait until the descriptor `fd` is ready."""
     ready = asyncio.Event()
     watch(fd, ready.set)
     await ready.wait()

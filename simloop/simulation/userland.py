@@ -1,4 +1,5 @@
-"""Userland of a run: signals by the shim, programs that the test plays, and what is said of blocking and deadlocks."""
+"""Functions of the upper layers that the kernel of a run calls: signals, programs, and reactions to blocking and
+deadlocks."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ _ANSWERS = {"ignore": lambda world, took_ns: None, "warn": warn_of_block, "fail"
 
 
 class RunUserland:
-    """`simloop.world.userland.Userland` for runs whose option ``blocking`` has the given value."""
+    """Implementation of `simloop.world.userland.Userland` for runs whose option ``blocking`` has the given value."""
 
     send = staticmethod(signal.send)
     handle = staticmethod(signal.handle)

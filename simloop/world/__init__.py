@@ -1,1 +1,1 @@
-"""One simulated world, and which one the calling thread is in."""
+"""The simulated world of one run, and the record of which world the calling thread is in."""

@@ -1,4 +1,4 @@
-"""The world that is entered, and the threads that are inside of it."""
+"""Record of the world that is entered, and of the threads that are inside of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def world() -> World | None:
 
 
 class world_entered:
-    """Context manager in which `world` is the one that is entered; with None its body runs in the real world."""
+    """Context manager that makes `world` the one that is entered; with None its body runs in the real world."""
 
     __slots__ = ("_before", "_world")
 
@@ -40,7 +40,8 @@ class world_entered:
 
 
 def escape(what: str, remedy: str) -> EscapedSimulationError:
-    """Return the error for code that reaches for the real world. The run is marked, whoever swallows it."""
+    """Return the error for code that reaches for the real world. The run is marked, so that it fails even if the error
+    is swallowed."""
     error = EscapedSimulationError(f"{call_site()}: {what} is outside of the simulation: {remedy}")
     if entered is not None:
         entered.escaped(error)

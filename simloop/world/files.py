@@ -1,6 +1,6 @@
 """File systems of a world's hosts, and the system calls on files of its processes.
 
-A module of its own, which the first run that touches a file imports: most of what it needs is a quarter of all code.
+Only the first run that touches a file imports this module, since what it needs is a quarter of all code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def make_file_system(
     host: Host, lower: LowerLayer, clock: Clock, choices: Choices, observer: Observer | None
 ) -> FileSystem:
-    """Return a new file system for `host`, over the layer of real files, which all hosts of a world share."""
+    """Return a new file system for `host`, over the layer of real files that all hosts of a world share."""
     fs = FileSystem(clock, lower, name=host.name, entropy=lambda size: choices.entropy.randbytes(size))
     if observer is not None:
         fs.observer = observer
@@ -33,8 +33,8 @@ def make_file_system(
 
 
 def make_calls(fs: FileSystem, process: Process) -> FileCalls:
-    """Return the system calls of a process that nobody has started. It begins where the real process is, with the
-    rights of the real user and the umask that most programs are started with."""
+    """Return the file system calls of a process that no other process has started. It begins in the real working
+    directory, with the rights of the real user and the umask that most programs are started with."""
     calls = process.calls = FileCalls(fs, process, Credentials.real())
     with contextlib.suppress(OSError):
         calls.chdir(real_cwd())
@@ -42,7 +42,7 @@ def make_calls(fs: FileSystem, process: Process) -> FileCalls:
 
 
 def inherit_calls(parents: FileCalls, child: Process, cwd: str | None) -> None:
-    """Give a child of a process its system calls: it begins in `cwd`, or else where its parent is."""
+    """Give a child process its system calls on files. It begins in `cwd`, or else in its parent's working directory."""
     child.calls = FileCalls(parents.fs, child, parents.credentials)
     child.calls.cwd, child.calls.umask = parents.cwd, parents.umask
     if cwd is not None:

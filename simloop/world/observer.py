@@ -1,7 +1,8 @@
-"""The observer of a run: what is told of everything that happens while a run is traced.
+"""Protocol of a run's observer, which is told of everything that happens while a run is traced.
 
-It decides nothing, and looks at no clock: a run goes the same way with one and without. `simloop.report.trace.Trace`
-is the one that reports are made from. Types of asyncio are `Any` here: the world does not know asyncio.
+An observer decides nothing, and looks at no clock: a run goes the same way with one and without.
+`simloop.report.trace.Trace` is the observer from which reports are made. Types of asyncio are `Any` here: the world
+does not know asyncio.
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Observer of one run, from the choices at the bottom to the steps of its tasks."""
+    """Protocol of an observer of one run, told of its choices, file changes, blocking calls and steps of tasks."""
 
-    #: Set when the program is over, and only its world is being taken apart.
+    #: True once the program is over, and only its world is being taken apart.
     over: bool
 
     def deviated(self, answer: Answer, subject: object) -> None:
-        """The environment deviates at a choice point; `subject` is what the point is about."""
+        """Take note that the environment deviates at a choice point; `subject` is what the point is about."""
 
     def changed(self, what: Any) -> None:
-        """A file is written, or a name or size changed: an inode, or a `Change` of the journal."""
+        """Take note that a file is written, or a name or size changed: an inode, or a `Change` of the journal."""
 
     def blocked(self, process: str, took_ns: int) -> None:
-        """A blocking call has stopped a process for so many nanoseconds."""
+        """Take note that a blocking call has stopped a process for so many nanoseconds."""
 
     def created(self, task: Any) -> None:
-        """The program has created a task."""
+        """Take note that the program has created a task."""
 
     def queued(self, handle: Any) -> None:
-        """The program has queued a callback."""
+        """Take note that the program has queued a callback."""
 
     def before(self, loop: Any, handle: Any) -> None:
-        """A loop is about to run a callback."""
+        """Take note that a loop is about to run a callback."""
 
     def after(self, loop: Any, handle: Any) -> None:
-        """The callback has returned."""
+        """Take note that the callback has returned."""

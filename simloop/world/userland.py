@@ -1,4 +1,4 @@
-"""Userland: what a world calls when something concerns the Python programs that run in it."""
+"""Userland: the interface by which a world calls the layer above it, which runs Python programs."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
 
 
 class Userland(Protocol):
-    """Python above the kernel of one world, of type `simloop.world.world.World`; `simloop.simulation.userland` has
-    the one that runs use."""
+    """Protocol of the layer of Python programs above one world's kernel. `world` is a `simloop.world.world.World`. The
+    implementation that runs use is in `simloop.simulation.userland`."""
 
     def send(self, world: Any, process: Process, number: int) -> None:
-        """A signal comes to `process`, now."""
+        """Send a signal to `process`, now."""
 
     def handle(self, world: Any, process: Process, at_poll: bool) -> None:
         """Run the handlers of signals that have come to `process`, in its main thread."""
 
     def interrupts(self, world: Any, process: Process) -> bool:
-        """True if a signal has come that a blocking call is interrupted for."""
+        """True if a signal has come that interrupts a blocking call of `process`."""
 
     def programs(self, world: Any) -> Any:
-        """The executables that there are, beside Python: made once for a world, when something asks."""
+        """Return the simulated executables of the world. Called once per world, at the first use."""
 
     def blocked(self, world: Any, took_ns: int) -> None:
-        """A call has stopped the loop of the current process for so many nanoseconds."""
+        """Take note that a call has blocked the loop of the current process for `took_ns` nanoseconds."""
 
     def deadlock(self, scheduler: Scheduler) -> DeadlockError:
-        """The error for a world in which nothing can ever happen again."""
+        """Return the error for a world in which nothing can ever happen again."""
 
 
 class NoUserland:
-    """Userland of a bare world: no handlers, no programs, no complaints."""
+    """Userland of a bare world, which runs no test: no signal handlers, no executables, no warnings."""
 
     def send(self, world: Any, process: Process, number: int) -> None:
         pass

@@ -32,7 +32,7 @@ E = TypeVar("E", bound=SimulationError)
 # RFC 1123, and underscores, which containers like to have.
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 DEFAULT_MAX_STEPS = 1_000_000
-#: What `os.cpu_count` says in every world, so that pool sizes do not depend on the machine.
+#: Number of processors that `os.cpu_count` returns in every world, so that pool sizes do not depend on the machine.
 CPU_COUNT = 4
 _BARE = NoUserland()
 
@@ -61,9 +61,9 @@ class World:
         self.choices = choices
         self.profile = profile
         self.max_steps = max_steps
-        #: Whether threads that the program starts itself are simulated; else they escape.
+        #: True if threads that the program starts itself are simulated; else they escape.
         self.own_threads = own_threads
-        #: Whether the tasks that the main function itself creates may all be cancelled from outside.
+        #: True if the environment may cancel the tasks that the main function itself creates.
         self.cancel_own = cancel_own
         #: How many tasks were cancelled from outside so far.
         self.cancellations = 0
@@ -83,7 +83,7 @@ class World:
         self._random: Random | None = None
         self._lower: LowerLayer | None = None
         self._workers: dict[int, tuple[object, Workers]] = {}
-        #: So many threads and executors have been given a name that counts them.
+        #: Counters of threads and executors, for their numbered names.
         self.threads_named = self.executors_named = 0
         #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
         self.escape: SimulationError | None = None
@@ -97,13 +97,14 @@ class World:
 
     @property
     def programs(self) -> Any:
-        """Executables that the test plays: see `Userland.programs`."""
+        """Simulated executables of the world, see `Userland.programs`."""
         if self._programs is None:
             self._programs = self.userland.programs(self)
         return self._programs
 
     def add_process(self, host: Host, program: str | None = None) -> Process:
-        """Return a new process on `host`, which runs `program`; one of the test's own functions if that is None."""
+        """Return a new process on `host` that runs `program`, or one of the test's own functions if `program` is
+        None."""
         return self.processes.add(host, program)
 
     def spawn(
@@ -116,8 +117,8 @@ class World:
         cwd: str | None,
         place: str,
     ) -> Process:
-        """Start a child of `parent`, as fork(2) and execve(2) do: it runs `program`, with these open files; `place` is
-        the line of code that wants it."""
+        """Start a child of `parent`, as fork(2) and execve(2) do: it runs `program`, with these open files. `place` is
+        the line of code that starts it."""
         child = self.add_process(parent.host, argv[0].rpartition("/")[2][:24])
         child.parent = parent
         parent.children += (child,)
@@ -148,7 +149,7 @@ class World:
         return child
 
     def end(self, process: Process, status: int, *, at_once: bool = False) -> None:
-        """Let `process` exit, by itself or not, with a wait status."""
+        """End `process` with a wait status, as it does itself by exit(2), or because it is killed."""
         if process is not self.root:
             end(process, status, self.scheduler, self._child_ended, at_once=at_once)
 
@@ -156,7 +157,7 @@ class World:
         self.userland.send(self, parent, _signal.SIGCHLD)
 
     def kill(self, process: Process, number: int) -> None:
-        """Kill `process` at once, where it is, by signal `number`."""
+        """Kill `process` at once, whatever it is doing, by signal `number`."""
         if process.exited:
             return
         self._halt(process)
@@ -164,24 +165,25 @@ class World:
         process.killed()
 
     def _halt(self, process: Process) -> None:
-        """Run nothing more of `process`."""
+        """Stop the code of `process` for good."""
         if process.loop is not None and process.loop in self.scheduler.loops:
             process.loop.lose_power()
         process.calls = None
 
     def host(self, name: str) -> Host:
-        """Return the host of that name, made if there is none yet."""
+        """Return the host of that name. Creates it if there is none yet."""
         if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
             raise ConfigurationError(f"{name!r} cannot be the name of a host")
         return self.network.hosts.get(name) or self.network.add_host(name)
 
     def watch(self, observer: Observer) -> None:
-        """Tell `observer` of everything that happens from now on: call it before the first loop is made."""
+        """Set the observer of the run, which is told of everything that happens from then on. Must be called before the
+        first loop is made."""
         self.observer = self.choices.observer = observer
 
     def block(self, done: Callable[[], bool], timeout: float | None = None, *, warn: bool = True) -> bool:
-        """Wait, in a blocking call of the code that runs now: until ``done()``, or for `timeout` virtual seconds.
-        Unless `warn`, it is no call that could be awaited instead."""
+        """Block the code that runs now until ``done()``, or for `timeout` virtual seconds. Returns ``done()``. `warn`
+        is false for calls that have no counterpart to await: they cause no `BlockingCallWarning`."""
         process = self.current
         if not process.alive:
             self.stop()
@@ -244,8 +246,8 @@ class World:
                 return came
 
     def _keeps_test(self, process: Process) -> bool:
-        """True if the test's own loop has to return, and cannot, since `process` blocks above it on the stack. At the
-        end of the test that is the end of the process, too."""
+        """Return True if the test is done, but its loop cannot return, since `process` blocks above it on the stack;
+        kills the process then. Raises `EscapedSimulationError` if the loop has to return before the test is done."""
         loop = self.root.loop
         if loop is not None and loop.is_done():
             self.kill(process, _signal.SIGKILL)
@@ -258,7 +260,7 @@ class World:
         return False
 
     def stop(self) -> NoReturn:
-        """Unwind the code that runs now: its process is gone."""
+        """Unwind the code that runs now, because its process is gone."""
         thread = self.threads.get(_thread.get_ident())
         if thread is not None:
             thread.park(lambda: False, None)
@@ -279,8 +281,7 @@ class World:
 
     def let_crash(self, host: Host) -> None:
         """Let the environment cut the power of `host`, once, right before any change that a process makes to its files.
-        What follows a change may also be something that others hear of; so where there are connections, after it, too.
-        """
+        If the host has connections, also right after: what the process sends next may depend on the change."""
 
         def ask(what: str, after: bool) -> None:
             if self.current.host is not host or (after and not host.ports.in_use()):
@@ -293,7 +294,7 @@ class World:
         self.fs(host).on_change = ask
 
     def files(self, process: Process | None = None) -> FileCalls:
-        """Return the system calls on files of that process, or of the one that runs now."""
+        """Return the system calls on files of `process`, or of the process that runs now."""
         process = process or self.current
         if process.calls is None:
             if not process.alive:
@@ -323,7 +324,7 @@ class World:
         return entry[1]
 
     def escaped(self, error: E) -> E:
-        """Remember `error`, and give it back to be raised."""
+        """Record `error` as the escape that fails the run, and return it, for the caller to raise."""
         if self.escape is None:
             self.escape = error
         return error
@@ -337,7 +338,7 @@ class World:
         return hash((seed, choices.folded, self.processes.forgotten, *[process.order for process in self.processes]))
 
     def close(self) -> None:
-        """Unwind the threads that are still parked, and let go of what would keep itself alive."""
+        """Unwind the threads that are still parked, and break reference cycles."""
         for thread in list(self.threads.values()):
             if thread is not None:
                 thread.kill()

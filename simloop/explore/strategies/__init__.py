@@ -1,1 +1,1 @@
-"""Strategies: how the next schedule to try is picked, one file each."""
+"""Strategies, one file each: how a campaign picks the schedule to try next."""

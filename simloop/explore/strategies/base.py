@@ -1,7 +1,8 @@
 """The protocol of strategies, and the simplest one.
 
-A strategy has one method that proposes the next run and one that hears what a run recorded; the campaign knows nothing
-else of it. Each strategy is a file of its own, whose docstring names the published idea and where it departs from it.
+A strategy has one method that proposes the next run and one that receives what a run recorded; the campaign knows
+nothing else of it. Each strategy is a file of its own, whose docstring names the published idea and the differences
+from it.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ class Plan:
 class Strategy(Protocol):
     """Protocol of a strategy, which proposes runs one after another."""
 
-    #: Name that the report calls it by.
+    #: Name of the strategy in reports.
     name: str
 
     def plan(self) -> Plan | None:
         """Return the next run to make, or None when this strategy has nothing more to try."""
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        """Hear what a run of the campaign recorded, whichever strategy proposed it, and if it failed."""
+        """Receive the choices that a run of the campaign recorded, whichever strategy proposed it; `failed` is True if
+        it failed."""
 
 
 class Canonical:
-    """Strategy of one run, in which nothing unusual happens. Every campaign begins with it."""
+    """Strategy of one run, the canonical one. Every campaign begins with it."""
 
     name = "canonical run"
 

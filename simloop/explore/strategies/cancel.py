@@ -1,4 +1,4 @@
-"""The cancel sweep: an outside cancellation at each poll of each task that may be cancelled."""
+"""The cancel sweep: cancels each task that may be cancelled, at each poll of its event loop in turn."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from simloop.explore.strategies.sweep import Groups, Sweep
 
 
 class CancelSweep(Sweep):
-    """Sweep that cancels each task that may be cancelled at the polls of its life, those around its wake-ups first.
+    """Sweep that cancels each task that may be cancelled, at each poll of the loop while the task lives. Polls around
+    the wake-ups of the task come first.
 
-    What wakes a task runs in the turn before the last of its wait. So the last poll but one of each wait is
-    where a cancellation meets the wake-up (it comes after the I/O that resolves the future, and before the
-    task has run), and the last poll is where it comes right after the step.
+    The callback that wakes a task runs in the turn before the last of its wait. So at the last poll but one of each
+    wait a cancellation meets the wake-up itself (it comes after the I/O that resolves the future, and before the task
+    has run), and at the last poll it comes right after the step.
     """
 
     name = "cancel sweep"

@@ -1,8 +1,8 @@
-"""The crash sweep: a power cut at each place where one may come, and the kinds of losses that it can have.
+"""The crash sweep: cuts the power at each possible place, and tries what the cut can lose.
 
-Single deviations do not find what crashes break: a cut that loses nothing harms nobody, and where the cut does not
-come nothing can be lost. So each run of this sweep takes a cut and a whole pattern of losses, as FoundationDB's
-simulation does (AsyncFileNonDurable); shrinking leaves of them what it takes.
+A single deviation finds no crash bug: a power cut that loses nothing does no harm, and without a cut nothing can be
+lost. So each run of this sweep takes a cut and a whole pattern of losses, as FoundationDB's simulation does
+(AsyncFileNonDurable). Shrinking then drops the losses that the failure does not need.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _names(who: str, kind: str, n: int) -> int:
 
 
 def _pages(who: str, kind: str, n: int) -> int:
-    """Lose data, but leave the file as long as it was."""
+    """Lose data of a file, but keep its length."""
     return 0 if Who(who).part in ("size", "end") else _data(who, kind, n)
 
 
@@ -49,11 +49,11 @@ _PATTERNS: tuple[Lose, ...] = (_data, _names, _pages, _worst)
 
 
 class CrashSweep:
-    """Strategy that cuts the power at each place, and loses the data, the names, the pages alone, everything, and then
-    any of it.
+    """Strategy that cuts the power at each place of a run. At each it loses only data, only names, only pages (so that
+    files keep their length), everything, and finally a random part.
 
-    Places are the points of the canonical run at which the environment may cut the power of a host, and those at which
-    the test does so itself.
+    Places are the choice points of the canonical run at which the environment may cut the power of a host, and the
+    power cuts of the test itself.
     """
 
     name = "crash sweep"
@@ -66,7 +66,7 @@ class CrashSweep:
 
     @property
     def is_empty(self) -> bool:
-        """True once it is known that no power can be cut."""
+        """True once it is known that no power cut can happen."""
         return self._places is not None and not self._places
 
     def observe(self, choices: Choices, failed: bool) -> None:
@@ -106,6 +106,6 @@ def _decider(place: Point | None, lose: Lose) -> Decide:
 
 
 def _at_random(*seeds: int) -> Lose:
-    """Lose something at half of the points, at random."""
+    """Return a function that loses something at half of the choice points, at random."""
     below = drawer(*seeds)
     return lambda who, kind, n: 1 + below(n - 1) if below(2) else 0

@@ -1,4 +1,4 @@
-"""The delay sweep: each arrival late by itself."""
+"""The delay sweep: delays each arrival (a packet, the end of a thread's work) by itself."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from simloop.explore.strategies.timeout import RACES
 
 
 class DelaySweep(Sweep):
-    """Sweep that lets each arrival be late by itself: packets by turns and in pieces, threads, the order of a poll,
+    """Sweep that delays or reorders one thing at a time: a packet, late or in pieces, a thread, the order of a poll,
     turns of processes, and the orders that wider profiles add. This is delay-bounded search with one delay (Emmi,
-    Qadeer and Rakamaric, POPL 2011). Kinds of which a run has few points come first: theirs say more."""
+    Qadeer and Rakamaric, POPL 2011). Kinds with few choice points in a run come first, since they say more about the
+    cause."""
 
     name = "delay sweep"
 

@@ -1,4 +1,4 @@
-"""Enumeration of every schedule of a test, where there are few."""
+"""Enumeration of all schedules of a test, if there are few."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Deviations = tuple[tuple[Point, int], ...]
 
 class Enumeration:
     """Strategy that tries all schedules, those with fewer deviations first (delay-bounded search: Emmi, Qadeer and
-    Rakamaric, POPL 2011), as long as all that is known to be left fits into the budget.
+    Rakamaric, POPL 2011). It gives up when more schedules are known than the budget has runs left.
 
-    Every schedule is reached once: by adding a deviation to one that it extends, at a point after that
-    one's last. `left` says how many runs the campaign still has.
+    Every schedule is reached once: from the schedule without its last deviation. `left` returns the number of runs that
+    the campaign still has.
     """
 
     name = "enumeration"
@@ -27,13 +27,13 @@ class Enumeration:
         self._left = left
         self._waiting: deque[Deviations] = deque([()])
         self._expanded: set[Deviations] = set()
-        #: What other strategies have run already: there is no need to run it again.
+        #: Runs that other strategies have made already, and that need not be repeated.
         self._known: dict[Deviations, Choices] = {}
         self._given_up = False
 
     @property
     def covered(self) -> int:
-        """Number of schedules that were tried, when there are no others; else 0."""
+        """Number of all schedules, if every one of them was tried; else 0."""
         return 0 if self._given_up or self._waiting else len(self._expanded)
 
     def plan(self) -> Plan | None:
@@ -76,7 +76,8 @@ class Enumeration:
 
 
 def _extensions(deviations: Deviations, choices: Choices) -> list[Deviations]:
-    """Return all schedules with one deviation more, later than those that there are."""
+    """Return all schedules that have one deviation more than `deviations`, at a later choice point of the run
+    `choices`."""
     answers = choices.answers()
     start = 0
     if deviations:

@@ -1,4 +1,4 @@
-"""Failures of earlier campaigns, and schedules in their neighbourhood."""
+"""Strategy that repeats saved failures of earlier campaigns, and tries similar schedules."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class Saved:
-    """Strategy that tries failures of earlier campaigns. An edit may have moved one: where a schedule no longer applies
-    in full, or passes, the points that look like its own are tried too."""
+    """Strategy that tries the saved failures of earlier campaigns. An edit of the program may have moved a failure:
+    where a saved schedule passes now, similar schedules (`neighbours`) are tried too."""
 
     name = "saved failure"
 
-    #: How many neighbours of one saved failure are tried.
+    #: Maximum number of similar schedules that are tried for one saved failure.
     NEIGHBOURS = 24
 
     def __init__(self, schedules: Sequence[Schedule]) -> None:
@@ -44,9 +44,9 @@ class Saved:
 
 
 def neighbours(schedule: Schedule, choices: Choices) -> list[Schedule]:
-    """Return variants of `schedule` with one deviation moved to another point of the same kind whose name differs in
-    numbers alone, or in the number of the point, or with another answer (which timer an arrival meets is a number too);
-    the nearest first. `choices` is a run of it."""
+    """Return variants of `schedule` in which one deviation differs: it has another answer, or is at another choice
+    point of the same kind whose name or number differs in numbers alone. The most similar come first. `choices` is what
+    a run of `schedule` recorded."""
     offered = [answer for answer in choices.answers() if answer.n > 1]
     moved: list[tuple[int, Schedule]] = []
     for point, value in schedule.deviations.items():
@@ -68,7 +68,7 @@ def neighbours(schedule: Schedule, choices: Choices) -> list[Schedule]:
 
 
 def _distance(left: Point, right: Point) -> int:
-    """Distance of two points whose names agree but for numbers; 0 for other points."""
+    """Return the distance of two choice points whose names differ in numbers alone; 0 for other points."""
     one, other = Who(left.who), Who(right.who)
     if left.kind != right.kind or one.name != other.name:
         return 0

@@ -1,4 +1,4 @@
-"""Sweeps: strategies that enumerate one kind of deviation, one at a time, the likeliest to matter first.
+"""Base of the sweeps: strategies that enumerate one kind of deviation, one at a time, the likeliest to matter first.
 
 Most asyncio bugs that a lucky order shows need one thing only: a cancellation or a timeout in one of the one
 or two turns around a wake-up. A sweep goes there directly (design, section 6).
@@ -20,8 +20,8 @@ Groups = dict[str, list[Candidate]]
 
 
 class Sweep:
-    """Strategy that tries one deviation from the canonical run after another, in the order of `rank`. ``left()`` is the
-    number of runs that it may still make."""
+    """Base class of strategies that try one deviation from the canonical run after another, in the order of `rank`.
+    ``left()`` is the number of runs that the strategy may still make."""
 
     name = "sweep"
 
@@ -33,11 +33,11 @@ class Sweep:
 
     @property
     def is_empty(self) -> bool:
-        """True once it is known that there is nothing to try."""
+        """True once it is known that the sweep has nothing to try."""
         return self._ranked is not None and not any(group for groups in self._ranked for group in groups.values())
 
     def rank(self, choices: Choices) -> list[Groups]:
-        """Return the deviations to try, in classes of falling value."""
+        """Return the deviations to try in the canonical run `choices`, in classes: the likeliest to matter first."""
         raise NotImplementedError
 
     def observe(self, choices: Choices, failed: bool) -> None:

@@ -1,4 +1,4 @@
-"""The timeout sweep: timers made due around the arrivals that they race."""
+"""The timeout sweep: makes timers due just around the arrivals that they race."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ RACES = {"net.race": 0, "thread.race": 0, "timer.tie": 0, "cpu.stall": 1}
 class TimeoutSweep(Sweep):
     """Sweep that makes each armed timer due just before, with and just after each arrival that it races.
 
-    Before and with: the arrival is late, as far as its link or thread allows. After: time goes on while
-    callbacks are ready, as far as `max_stall` allows.
+    Just before the arrival and together with it: the arrival is late, as far as its link or thread allows. After:
+    virtual time goes on while callbacks are ready, as far as `max_stall` allows.
     """
 
     name = "timeout sweep"

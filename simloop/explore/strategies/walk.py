@@ -1,4 +1,4 @@
-"""Random walks over all choice points."""
+"""The random walk: a strategy that deviates at random at all choice points."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 class Walk:
     """Strategy of seeded random walks over all choice points (`simloop.choices.draws.random_walk`), without end. The
-    number of points of each kind that is to be expected comes from the runs before.
+    expected number of points of each kind is taken from the runs before.
 
-    "Swarm testing" (Groce et al., ISSTA 2012) is where leaving out kinds comes from."""
+    The idea of leaving out some kinds in each walk is "swarm testing" (Groce et al., ISSTA 2012).
+    """
 
     name = "random walk"
 

@@ -1,6 +1,6 @@
 """File system of one simulated host: an overlay over the real files, a disk, and the system calls of its processes.
 
-Callable from a plain script, and clock-free but for the time that it is told:
+A plain script can drive it, with a clock that it moves itself:
 
 >>> import os
 >>> from simloop.choices.choices import Choices

@@ -46,7 +46,7 @@ class StatVfs(NamedTuple):
 
 
 class AttributeCalls:
-    """System calls of one process that need no more than an inode; its root, working directory, umask and
+    """System calls of one process on attributes of files. Holds the process's root, working directory, umask and
     credentials."""
 
     def __init__(self, fs: FileSystem, descriptors: DescriptorTable, credentials: Credentials | None = None) -> None:
@@ -62,7 +62,8 @@ class AttributeCalls:
         return Walk(self.fs.root, self.credentials)
 
     def _base(self, dir_fd: int | None) -> Callable[[], Directory]:
-        """Return a function that finds where a relative path begins; it is called only for such paths."""
+        """Return a function that finds the directory in which a relative path begins. It is called only for relative
+        paths."""
 
         def base() -> Directory:
             if dir_fd is None:
@@ -103,7 +104,7 @@ class AttributeCalls:
             disk.check(operation, normpath(path))
 
     def _inode(self, operation: str, path: str | int, dir_fd: int | None, follow: bool) -> Inode:
-        """Return the inode that a path, or a descriptor, refers to."""
+        """Return the inode to which a path or a descriptor refers."""
         if isinstance(path, int):
             if isinstance(self._descriptors.files.get(path), End):
                 return self.opened(path)
@@ -120,8 +121,8 @@ class AttributeCalls:
         return stat_of(self._inode("stat", path, dir_fd, follow))
 
     def access(self, path: str, mode: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
-        """Check permissions as faccessat(2) does: fails where the process may not. Real and effective ids are
-        the same."""
+        """Check permissions as faccessat(2) does: fails if access is not permitted. Real and effective ids are the
+        same."""
         if mode & ~7:
             raise fail(errno.EINVAL)
         self.credentials.check(self._inode("stat", path, dir_fd, follow), mode)
@@ -186,7 +187,8 @@ class AttributeCalls:
         dir_fd: int | None = None,
         follow: bool = True,
     ) -> None:
-        """Set the times of last access and last change, as utimensat(2) and futimens(3) do; now if none are given."""
+        """Set the times of last access and last change, as utimensat(2) and futimens(3) do; to the current time if none
+        are given."""
         inode = self._inode("utime", path, dir_fd, follow)
         credentials = self.credentials
         if not credentials.owns(inode):
@@ -211,6 +213,6 @@ class AttributeCalls:
         self.fs.truncate(inode, size, inode.path)
 
     def set_umask(self, mask: int) -> int:
-        """Set the file mode creation mask, as umask(2) does. Returns the one before."""
+        """Set the file mode creation mask, as umask(2) does. Returns the previous one."""
         before, self.umask = self.umask, mask & 0o777
         return before

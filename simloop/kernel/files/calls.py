@@ -1,7 +1,7 @@
 """System calls that take paths, as one process makes them: with its working directory, umask and credentials.
 
 What they return, and the errno that they fail with, is Linux's; the comments name the function in fs/namei.c or
-fs/open.c of Linux 6 where the order of the checks decides. Errors carry no file name: to add it is the caller's affair.
+fs/open.c of Linux 6 where the order of the checks decides. Errors carry no file name: callers add it.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class FileCalls(XattrCalls):
     # --- opening --------------------------------------------------------------------------------------
 
     def open(self, path: str, flags: int, mode: int = 0o777, dir_fd: int | None = None) -> Description | Fifo:
-        """Open a file, as openat(2), but for the number: the description still needs a descriptor, and a fifo its other
-        end.
+        """Open a file as openat(2) does, and return its open file description. The caller gives it a descriptor, and
+        waits for the other end of a fifo.
 
-        O_TMPFILE is refused with EOPNOTSUPP, as by file systems that lack it, and callers know what to do then.
+        O_TMPFILE is refused with EOPNOTSUPP, as by file systems that lack it; callers are prepared for that.
         """
         self._check("open", path, dir_fd)
         if flags & os.O_PATH:
@@ -113,7 +113,7 @@ class FileCalls(XattrCalls):
     # --- making ---------------------------------------------------------------------------------------
 
     def _create(self, path: str, dir_fd: int | None, *, directory: bool = False) -> Last:
-        """Return where something new will be, as filename_create() does."""
+        """Return the directory and name at which something new can be created, as filename_create() does."""
         walk = self._walk()
         last = walk.parent(path, self._base(dir_fd))
         if last.kind is not Kind.NAME or walk.step(last) is not None:
@@ -123,13 +123,13 @@ class FileCalls(XattrCalls):
         return last
 
     def _may_create(self, directory: Directory) -> None:
-        """Check that the process may create a name there, as may_create() does."""
+        """Check that the process may create a name in `directory`, as may_create() does."""
         if directory.dead:
             raise fail(errno.ENOENT)
         self.credentials.check(directory, MAY_WRITE | MAY_EXEC)
 
     def _make(self, last: Last, inode: Inode) -> Inode:
-        """Put a new inode there, with the owner that it gets (inode_init_owner())."""
+        """Enter a new inode at a name, with the owner that inode_init_owner() gives it."""
         directory = last.directory
         self._may_create(directory)
         inode.uid = self.credentials.uid
@@ -211,8 +211,8 @@ class FileCalls(XattrCalls):
         inode.changed()
 
     def _may_link(self, inode: Inode) -> bool:
-        """Check may_linkat(), with fs.protected_hardlinks as distributions set it (proc_sys_fs(5)): nobody gives names
-        to files of others that he could not write."""
+        """Check may_linkat(), with fs.protected_hardlinks as distributions set it (proc_sys_fs(5)): nobody may link to
+        files of others that they could not write."""
         mode = inode.mode
         strange = mode & _stat.S_ISUID or mode & (_stat.S_ISGID | _stat.S_IXGRP) == _stat.S_ISGID | _stat.S_IXGRP
         return self.credentials.owns(inode) or (
@@ -277,7 +277,7 @@ class FileCalls(XattrCalls):
         last.directory.modified()
 
     def rename(self, source: str, path: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
-        """Rename a file, as renameat(2): what was at `path` is replaced."""
+        """Rename a file from `source` to `path`, as renameat(2) does, replacing what was at `path`."""
         self._check("rename", source, src_dir_fd)
         self._check("rename", path, dst_dir_fd)
         walk = self._walk()
@@ -348,7 +348,7 @@ class FileCalls(XattrCalls):
         return inode.target
 
     def listdir(self, path: str | int, dir_fd: int | None = None) -> list[str]:
-        """List the names in a directory, or in an open one, sorted, without ``.`` and ``..``."""
+        """Return the names in a directory, given by path or descriptor, sorted, without ``.`` and ``..``."""
         return self.directory(path, dir_fd).names()
 
     def entries(self, path: str | int) -> list[Entry]:
@@ -358,7 +358,7 @@ class FileCalls(XattrCalls):
         return [Entry(name, inode.ino, inode.kind) for name, inode in found if inode is not None]
 
     def directory(self, path: str | int, dir_fd: int | None = None) -> Directory:
-        """Return a directory whose names are about to be read."""
+        """Return a directory, given by path or descriptor, whose names are about to be read."""
         if isinstance(path, int):
             if not isinstance(self.opened(path), Directory):
                 raise fail(errno.ENOTDIR)
@@ -386,7 +386,7 @@ class FileCalls(XattrCalls):
         self._enter(self._inode("stat", path, None, True))
 
     def fchdir(self, fd: int) -> None:
-        """Change the working directory to an open one, as fchdir(2) does."""
+        """Change the working directory to the directory behind a descriptor, as fchdir(2) does."""
         self._enter(self.opened(fd))
 
     def _enter(self, inode: Inode) -> None:

@@ -18,7 +18,7 @@ _AT_ONCE = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE
 
 
 def pages(size: int) -> int:
-    """Return the number of pages that hold so many bytes."""
+    """Return the number of pages that `size` bytes take."""
     return -(-size // PAGE)
 
 
@@ -26,7 +26,7 @@ class Contents:
     """Sparse byte array of one file. A missing chunk, and what a short chunk lacks, reads as zeros.
 
     Chunks of real files are `bytes`, shared by all hosts that read them, until they are written. The first chunk grows
-    as the file does; a file that has filled it gets whole ones.
+    as the file does; all later ones have full size.
     """
 
     __slots__ = ("_chunks", "allocated", "reserved", "size")
@@ -73,7 +73,7 @@ class Contents:
         return bytes(out)
 
     def read_into(self, start: int, view: memoryview) -> int:
-        """Read into a buffer of bytes. Returns how many."""
+        """Read from `start` on into a buffer of bytes. Returns the number of bytes read."""
         count = len(view)
         if start + count > self.size:
             count = self.size - start
@@ -89,7 +89,7 @@ class Contents:
         return count
 
     def _read_pieces(self, start: int, view: memoryview) -> None:
-        """Read what is not in one chunk, or not all there, for `read_into`."""
+        """Read a range that spans several chunks or includes holes, for `read_into`."""
         at = 0
         for number, low, high in self._pieces(start, len(view)):
             chunk = self._chunks.get(number, b"")
@@ -101,7 +101,7 @@ class Contents:
             at += high - low
 
     def write(self, start: int, data: memoryview) -> None:
-        """Write bytes at `start`, beyond the end as well."""
+        """Write bytes at `start`, which may be beyond the end."""
         size = len(data)
         end = start + size
         number, low = divmod(start, CHUNK)

@@ -1,7 +1,6 @@
 """Power loss: which of the writes that were never synced are on the disk when the machine comes back.
 
-Whatever may go either way is a choice; 0 always means that nothing is lost. What may go which way is the
-disk model's affair:
+What is lost is asked at choice points; 0 always means that nothing is lost. The disk model says what can be lost:
 
 `ext4-ordered`
     Operations on names, attributes and sizes are journalled: they survive up to some moment, and none after it. One
@@ -40,7 +39,8 @@ PAGES_MAX = 4096
 
 
 def torn(old: bytes, new: bytes, answer: int) -> bytes:
-    """Return a torn page, of which the disk has written only some sectors, by its answer at the choice point."""
+    """Return a torn page: one of which the disk has written only some sectors. The answer at the choice point says
+    which."""
     old, new = old.ljust(PAGE, b"\0"), new.ljust(PAGE, b"\0")
     if answer <= _SECTORS:
         cut = (answer - 1) * SECTOR
@@ -52,7 +52,7 @@ def torn(old: bytes, new: bytes, answer: int) -> bytes:
 def lose_power(fs: FileSystem, choices: Choices) -> None:
     """Cut the power: afterwards `fs` is what its disk held, and everything in it is durable.
 
-    Descriptors of it must not be used any more; their processes are gone.
+    Descriptors of its files must not be used any more: their processes are gone.
     """
     if fs.disk.journals:
         _lose_operations(fs, choices)
@@ -93,7 +93,8 @@ def _lose_changes(fs: FileSystem, choices: Choices) -> None:
 
 
 def _groups(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
-    """Return the changes in groups that can only be on disk together, in order, each with a name for its choice."""
+    """Return the changes in groups, each with a name for its choice point. Changes of one group reach the disk in their
+    order."""
     groups: dict[object, list[Change]] = {}
     names: dict[object, str] = {}
     # Names between which a directory has moved share its group, with all that happened to them.
@@ -202,7 +203,7 @@ def _grouped(numbers: list[int]) -> list[list[int]]:
 
 
 def put(contents: Contents, page: int, data: bytes | None) -> None:
-    """Set the page to `data`, padded with zeros, or to a hole; the file stays as long as it is."""
+    """Set the page to `data`, padded with zeros, or to a hole; the file keeps its size."""
     if data is None:
         contents.drop_page(page)
         return

@@ -75,7 +75,7 @@ class Description(File):
         self.inode = inode
         self._credentials = credentials
         self.flags = kept_flags(flags)
-        #: By which path it was opened: what faults go by.
+        #: Path by which it was opened; injected faults are matched against it.
         self.path = path
         self.offset = 0
         access = flags & os.O_ACCMODE
@@ -123,13 +123,13 @@ class Description(File):
         return self._read(offset, count)
 
     def read_into(self, view: memoryview) -> int:
-        """Read into a buffer of bytes from the offset on, which saves a copy. Returns how many."""
+        """Read into a buffer of bytes from the offset on, which saves a copy. Returns the number of bytes read."""
         count = self._read_into(self.offset, view)
         self.offset += count
         return count
 
     def pread_into(self, view: memoryview, offset: int) -> int:
-        """Read into a buffer of bytes at `offset`. Returns how many."""
+        """Read into a buffer of bytes at `offset`. Returns the number of bytes read."""
         self._check_offset(offset)
         return self._read_into(offset, view)
 
@@ -171,7 +171,8 @@ class Description(File):
     # --- writing --------------------------------------------------------------------------------------
 
     def write(self, data: memoryview) -> int:
-        """Write a view of bytes at the offset, as write(2). Returns how many, maybe not all, where the disk is full."""
+        """Write a view of bytes at the offset, as write(2). Returns the number of bytes written: not all if the disk is
+        full."""
         # generic_write_checks(): to write nothing moves nothing.
         if self.flags & _APPEND and self.writable and len(data):
             self.offset = self._regular().contents.size
@@ -223,7 +224,8 @@ class Description(File):
         self.fs.truncate(self.inode, size, self.path)
 
     def allocate(self, start: int, length: int) -> None:
-        """Reserve room for these bytes, as posix_fallocate(3): the file is at least as long afterwards."""
+        """Reserve disk space for a range of bytes, as posix_fallocate(3): the file reaches at least to its end
+        afterwards."""
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         if start < 0 or length <= 0:
@@ -248,8 +250,8 @@ class Description(File):
         file.modified()
 
     def sync(self, *, data_only: bool = False) -> None:
-        """Flush the file to disk, as fsync(2), or fdatasync(2). A write-back error that some other call has met is
-        reported here, too, once."""
+        """Flush the file to disk, as fsync(2), or fdatasync(2). A write-back error that another call has met is
+        reported here too, once."""
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         inode, fs = self.inode, self.fs
@@ -273,7 +275,7 @@ class Description(File):
     # --- where it stands, what is locked --------------------------------------------------------------
 
     def lseek(self, offset: int, whence: int) -> int:
-        """Move the offset, as lseek(2), with SEEK_DATA and SEEK_HOLE. Returns it."""
+        """Move the offset, as lseek(2), with SEEK_DATA and SEEK_HOLE. Returns the new offset."""
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         inode = self.inode
@@ -308,13 +310,13 @@ class Description(File):
 
     @property
     def locks(self) -> Locks:
-        """Advisory locks on its file."""
+        """Advisory locks on the described file."""
         if self.inode.locks is None:
             self.inode.locks = Locks()
         return self.inode.locks
 
     def stat(self) -> Stat:
-        """Return the attributes of its file, as fstat(2) does."""
+        """Return the attributes of the described file, as fstat(2) does."""
         self.fs.disk.check("stat", self.path)
         return stat_of(self.inode)
 

@@ -26,7 +26,8 @@ _TTY = os.makedev(5, 0)
 
 
 class UnsimulatedFileError(OSError):
-    """Error for a device, or a fifo of the real machine, that nothing stands in for: ENXIO, as without its driver."""
+    """Error for opening a device, or a fifo of the real machine, that is not simulated: ENXIO, as for a device without
+    a driver."""
 
     def __init__(self) -> None:
         super().__init__(errno.ENXIO, os.strerror(errno.ENXIO))
@@ -75,7 +76,7 @@ class Device(Description):
 
 
 class Fifo(End):
-    """Open end of a fifo: a pipe that is found by a name (fifo(7)). What is in it is gone with the last descriptor."""
+    """Open end of a fifo: a pipe that is found by a name (fifo(7)). Its contents are gone with the last descriptor."""
 
     def __init__(self, fs: FileSystem, inode: Special, flags: int) -> None:
         self.inode = inode

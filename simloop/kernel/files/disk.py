@@ -33,8 +33,8 @@ class DiskTiming:
     """Latency and throughput of a disk, in virtual time. The defaults are those of an NVMe drive of a cloud machine, as
     orders of magnitude.
 
-    Calls that only look, and reading what nobody wrote in this world, take no time: programs load such files once, in
-    their first run, and a later run in the same process must not go another way for it.
+    Calls that change nothing take no time, and neither does reading files that were not written in this world: programs
+    load such files only in their first run, and later runs in the same process must not differ for it.
 
     >>> import os, simloop
     >>> async def main():
@@ -68,17 +68,17 @@ class DiskTiming:
 
 
 class Disk:
-    """Simulated disk of one file system: what operations cost, and which of them fail."""
+    """Simulated disk of one file system: how long operations take, and which of them fail."""
 
     def __init__(self, model: str = "ext4-ordered", timing: DiskTiming | None = None) -> None:
         self.model = model
         self.timing = timing or DiskTiming()
-        #: In bytes; None for no limit. What is on the real disk does not count until it is changed.
+        #: Capacity in bytes; None for no limit. Files of the real disk do not count until they are changed.
         self.capacity: int | None = None
         self.faults: list[Fault] = []
-        #: The environment's answer where a fault is left to it, as `Fault.strikes` wants it.
+        #: Asks the environment about faults with `Fault.by_choice`, see `Fault.strikes`.
         self.ask: Callable[[str, tuple[Effect, ...]], int] = lambda who, effects: 0
-        #: The call that is going on reads what has gone bad.
+        #: True while the current call reads corrupt data.
         self.spoils = False
         #: Deferred I/O latency: virtual nanoseconds that operations have taken and no caller has let pass yet.
         self.deferred_ns = 0
@@ -105,7 +105,7 @@ class Disk:
         return deferred
 
     def check(self, operation: str, path: str) -> None:
-        """Apply injected faults to an operation that is about to begin: raises the error of one that fails."""
+        """Apply injected faults to an operation that is about to begin: raises the error if a fault makes it fail."""
         if self.faults:
             self._strike(operation, path, 0)
 
@@ -129,7 +129,7 @@ class Disk:
         return size
 
     def need(self, size: int, used: int) -> int:
-        """Return how many of `size` more bytes find room. Fails with ENOSPC where none does."""
+        """Return for how many of `size` more bytes there is room. Fails with ENOSPC if there is none."""
         if self.capacity is None or used + size <= self.capacity:
             return size
         if used >= self.capacity:

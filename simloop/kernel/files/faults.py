@@ -1,4 +1,4 @@
-"""Fault injection: disks that fail, fill up and are slow, although nothing is wrong with what was asked."""
+"""Fault injection for disks: calls that fail, fall short, take longer or read corrupt data."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _NOTE = "simloop: an injected fault"
 class Effect(NamedTuple):
     """Effect of a fault on a call that it strikes: an error, a short count, a delay, or corrupt data."""
 
-    #: The errno that it fails with; 0 lets it go through.
+    #: Errno with which the call fails; 0 lets it succeed.
     number: int = 0
-    #: How many bytes it moves at most.
+    #: Number of bytes that the call moves at most.
     short: int | None = None
     delay_ns: int = 0
-    #: Whether the data that it reads are spoilt.
+    #: True if the data that the call reads are corrupt.
     corrupt: bool = False
 
     def __str__(self) -> str:
-        """Return words for reports, to stand behind the name of an operation."""
+        """Return the effect as a phrase for reports, to follow the name of an operation: "failed with EIO"."""
         if self.number:
             return f"failed with {errno.errorcode.get(self.number, self.number)}"
         if self.short is not None:
@@ -39,14 +39,14 @@ class Effect(NamedTuple):
         return "found a flipped bit" if self.corrupt else f"took {self.delay_ns / 1e9:g} s longer"
 
     def failure(self) -> OSError:
-        """Return the error, marked as injected."""
+        """Return the effect's `OSError`, marked as injected."""
         error = OSError(self.number, os.strerror(self.number))
         error.add_note(_NOTE)
         return error
 
 
 def is_injected(error: BaseException) -> bool:
-    """Return True for an error that an injected fault has raised, and that is not the program's own doing.
+    """Return True if an error was raised by an injected fault, and not for a reason of the program's own.
 
     >>> import errno, simloop
     >>> async def main():
@@ -78,12 +78,13 @@ _EIO = (Effect(errno.EIO),)
 
 @dataclass
 class Fault:
-    """Injected fault of a disk: of the calls of `operation` (``*``: of all) on paths that match `pattern`, the first
-    `after` pass, the next `times` are struck (None: all of them), and the rest pass again. With `by_choice` it is asked
-    of each instead.
+    """Injected fault of a disk. Of the calls of `operation` (``*``: of all) on paths that match `pattern`, the first
+    `after` pass, the next `times` are struck (None: all of them), and the rest pass again. With `by_choice` the
+    environment chooses for each call after the first `after` if it is struck, until `times` were.
 
-    `pattern` is a shell pattern of file names, or of absolute paths if there is a slash in it. With several `effects`
-    it is asked which; with none they are the usual ones of the operation.
+    `pattern` is a shell pattern of file names, or of absolute paths if there is a slash in it. With `by_choice`
+    the environment also chooses one of `effects`, else the first one strikes. No `effects` means the usual ones of the
+    operation.
     """
 
     pattern: str
@@ -92,7 +93,7 @@ class Fault:
     after: int = 0
     times: int | None = 1
     by_choice: bool = False
-    #: How often it has struck.
+    #: Number of calls that it has struck so far.
     struck: int = field(default=0, init=False)
     _seen: int = field(default=0, init=False)
 
@@ -112,7 +113,8 @@ class Fault:
                 raise ConfigurationError("a fault needs one of error, short, delay and corrupt")
 
     def strikes(self, operation: str, path: str, ask: Callable[[str, tuple[Effect, ...]], int]) -> Effect | None:
-        """Return its effect on this call, if any. ``ask(who, effects)`` is the environment's answer: 0 for nothing."""
+        """Return the fault's effect on this call, or None if it does not strike. ``ask(who, effects)`` returns the
+        environment's answer: 0 for no effect, n for the nth."""
         if self.operation not in ("*", operation):
             return None
         if not fnmatchcase(path if "/" in self.pattern else path.rpartition("/")[2], self.pattern):

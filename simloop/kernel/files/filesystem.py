@@ -1,4 +1,5 @@
-"""Overlay file system of one host: a tree whose upper layer is this world's, with its journal and its disk."""
+"""Overlay file system of one host: real files below, the changes of this world above, and a journal and a disk for
+these."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ class ChangeObserver(Protocol):
 class FileSystem:
     """Overlay file system of one host: the real files, and over them what was changed in this world.
 
-    `lower` is the layer of real files; without it the host begins with an empty root. Nothing is ever written there.
-    `name` is the host's, in choice points. `entropy(n)` gives ``/dev/urandom`` its bytes.
+    `lower` is the layer of real files, to which nothing is ever written; without it the host begins with an empty root.
+    `name` is the host's name, for choice points. ``entropy(n)`` returns random bytes for ``/dev/urandom``.
     """
 
     def __init__(
@@ -52,11 +53,11 @@ class FileSystem:
         self.disk = disk or Disk()
         self.entropy = entropy
         self.journal = Journal()
-        #: What is in its fifos that are open, by inode number.
+        #: Pipe buffers of the open fifos, by inode number.
         self.pipes: dict[int, Pipe] = {}
         #: Files that were written in this world, by inode number.
         self.written: dict[int, Regular] = {}
-        #: Told of each change before it is made, by what it is; and after the call that makes it, with True.
+        #: Called as ``on_change(what, after)`` before each change, and again at the end of the call that has made it.
         self.on_change: Callable[[str, bool], None] | None = None
         self._change = ""
         self.observer: ChangeObserver | None = None
@@ -84,34 +85,36 @@ class FileSystem:
     # --- what inodes ask ------------------------------------------------------------------------------
 
     def next_ino(self) -> int:
-        """Return a new inode number: they go by the order in which inodes are made or first seen."""
+        """Return a new inode number. Numbers follow the order in which inodes are made or first looked at."""
         self._ino += 1
         return self._ino
 
     def now(self) -> int:
-        """Return the wall clock's time, without the cost of a look at it: a system call reads it anyway."""
+        """Return the wall clock's time in nanoseconds. Unlike a program's reading of the clock, this takes no virtual
+        time."""
         return self._clock.now - BOOT_NS + WALL_NS
 
     @staticmethod
     def encode(name: str) -> bytes:
-        """Return a name as the disk has it."""
+        """Return a file name as the bytes that the disk holds."""
         return os.fsencode(name)
 
     def _device(self, real: int) -> int:
         return self._devices.setdefault(real, _FIRST_DEVICE + len(self._devices))
 
     def lower_contents(self, path: str) -> bytes:
-        """Return the bytes of a real file."""
+        """Return the contents of a real file."""
         assert self._lower is not None
         return self._lower.contents(path)
 
     def lower_names(self, path: str) -> list[str]:
-        """List a real directory."""
+        """Return the names in a real directory."""
         assert self._lower is not None
         return self._lower.names(path)
 
     def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
-        """Return the inode for a real file that nobody has looked at before; None where there is nothing."""
+        """Return the inode for a real file at which no program of this world has looked before; None if there is no
+        such file."""
         assert self._lower is not None
         found = self._lower.stat(path)
         if found is None:
@@ -139,8 +142,8 @@ class FileSystem:
     # --- changing what is in a file -------------------------------------------------------------------
 
     def prepare_change(self, file: Regular) -> None:
-        """Copy `file` up, since it is about to be changed: from now on this world's copy is what counts. Dirty pages
-        that are old enough are written back first."""
+        """Copy `file` up before its first change: from then on this world has its own copy. Before later changes, write
+        dirty pages back that are old enough."""
         writeback = file.writeback
         if file.ino not in self.written:
             self.written[file.ino] = file
@@ -149,7 +152,7 @@ class FileSystem:
             writeback.mark_clean(file.contents)
 
     def write(self, file: Regular, start: int, data: memoryview) -> None:
-        """Write `data` at `start`, dirtying pages. Nothing is checked any more."""
+        """Write `data` at `start`, dirtying pages. The caller has checked permissions and free space."""
         if self.on_change is not None:
             self._changing(f"writing to {file.path}")
         if self.observer is not None:
@@ -184,7 +187,7 @@ class FileSystem:
     # --- space ----------------------------------------------------------------------------------------
 
     def used(self) -> int:
-        """Return how many bytes the files take that were written in this world."""
+        """Return how many bytes the files that were written in this world take."""
         return PAGE * sum(file.contents.blocks for file in self.written.values() if file.nlink > 0 or file.opens)
 
     def room(self, file: Regular, start: int, count: int) -> int:
@@ -208,7 +211,7 @@ class FileSystem:
         raise fail(errno.ENOSPC)
 
     def released(self, file: Regular) -> None:
-        """Free the space of `file`, whose last name and last descriptor are gone, once that is on disk."""
+        """Free the space of `file`, whose last name and last descriptor are gone, as soon as its removal is on disk."""
         if file.ino in self.written:
             self._orphans[file.ino] = file
             self._prune()
@@ -223,7 +226,7 @@ class FileSystem:
     # --- what is on disk ------------------------------------------------------------------------------
 
     def note(self, *changes: Change, forced: Forced | None = None) -> None:
-        """Journal one operation that was done, and is not on disk yet."""
+        """Add an operation that was done in memory to the journal: it is not on disk yet."""
         if self.on_change is not None:
             self._changing(str(Operation(0, changes, forced)))
         if self.observer is not None:
@@ -238,7 +241,7 @@ class FileSystem:
         self.on_change(what, False)
 
     def report_change(self) -> None:
-        """Tell `on_change` at the end of a call what it has changed, if anything."""
+        """Report to `on_change`, at the end of a call, the last change that the call has made, if any."""
         change, self._change = self._change, ""
         if change and self.on_change is not None:
             self.on_change(change, True)
@@ -287,7 +290,8 @@ class FileSystem:
         self.disk.deferred_ns += timing.call_ns + timing.flush_latency_ns + timing.transfer_ns(waiting)
 
     def close(self) -> None:
-        """Break all cycles at the end of the world, so that everything is freed at once and not by the collector."""
+        """Break reference cycles at the end of the world, so that memory is freed at once, without the garbage
+        collector."""
         waiting: list[Inode] = [self.root]
         while waiting:
             inode = waiting.pop()
@@ -297,7 +301,7 @@ class FileSystem:
         vars(self).clear()
 
     def restarted(self) -> None:
-        """Reset what does not outlive a restart of the machine: its page cache, pipes and locks."""
+        """Reset what does not outlive a restart of the machine: page cache, pipes and locks."""
         self.disk.deferred_ns = 0
         self._orphans.clear()
         self.pipes.clear()

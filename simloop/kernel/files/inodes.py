@@ -1,7 +1,7 @@
 """Inodes, which names stand for: regular files, directories, symbolic links, devices.
 
-An inode that comes from the real disk is filled in as it is looked at. What was seen of it, that something is
-there as well as that nothing is, counts for the rest of the run.
+An inode of the real disk is filled in when a program first looks at it. What was found then, also that there is no such
+file, holds for the rest of the run.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ class Volume(Protocol):
     name: str
 
     def next_ino(self) -> int:
-        """Return a new inode number: they go by the order in which inodes are made or first seen."""
+        """Return a new inode number. Numbers follow the order in which inodes are made or first looked at."""
 
     def now(self) -> int:
         """Return the wall clock's time in nanoseconds."""
 
     def encode(self, name: str) -> bytes:
-        """Return a name as the disk has it."""
+        """Return a file name as the bytes that the disk holds."""
 
     def lower_contents(self, path: str) -> bytes:
-        """Return the bytes of a real file."""
+        """Return the contents of a real file."""
 
     def lower_names(self, path: str) -> list[str]:
-        """List a real directory."""
+        """Return the names in a real directory."""
 
     def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
-        """Return the inode for a real file that nobody has looked at before; None where there is nothing."""
+        """Return the inode for a real file at which no program of this world has looked before; None if there is no
+        such file."""
 
 
 class Inode:
-    """File of any kind: its owner, mode, times and links."""
+    """Inode of a file of any kind: its owner, mode, times and links."""
 
     __slots__ = (
         "atime",
@@ -73,13 +74,13 @@ class Inode:
         self.mode = mode
         self.nlink = 0
         self.uid = self.gid = 0
-        #: Wall clock nanoseconds, as all its times.
+        #: Times in nanoseconds of the wall clock.
         self.atime = self.mtime = self.ctime = fs.now()
-        #: Where it was last seen, to call it by; it may be gone from there.
+        #: Directory and name by which it was last found, for `path`; it may be gone from there.
         self.home: tuple[Directory, str] | None = None
-        #: Held by flock(2) and fcntl(2), once anything was.
+        #: Advisory locks (flock(2), fcntl(2)); None until the first one.
         self.locks: Locks | None = None
-        #: Never changed in place, so that all may begin with the same one.
+        #: Extended attributes. Never changed in place, since all inodes begin with one empty dict.
         self.xattrs: dict[str, bytes] = _NO_XATTRS
 
     @property
@@ -89,7 +90,7 @@ class Inode:
 
     @property
     def path(self) -> str:
-        """Path of the inode, in choices and faults: where it is, or was last."""
+        """Path by which choice points and faults name the inode: where it is, or was last."""
         parts: list[str] = []
         inode: Inode = self
         while inode.home is not None:
@@ -108,16 +109,16 @@ class Inode:
         return 0
 
     def changed(self) -> None:
-        """Update its ctime: something other than its data was changed."""
+        """Update the inode's ctime: something other than its data was changed."""
         self.ctime = self.fs.now()
 
     def modified(self) -> None:
-        """Update its mtime and ctime: its data were changed."""
+        """Update the inode's mtime and ctime: its data were changed."""
         self.mtime = self.ctime = self.fs.now()
 
     def used(self) -> None:
-        """Update its atime, since its data were read: as the mount option relatime, the default of Linux, has it, once
-        after each change, and once a day (mount(8))."""
+        """Update the inode's atime after its data were read, by the rule of the mount option relatime, the default of
+        Linux: once after each change, and once a day (mount(8))."""
         now = self.fs.now()
         if self.atime <= self.mtime or self.atime <= self.ctime or now - self.atime >= 86_400 * 10**9:
             self.atime = now
@@ -127,7 +128,7 @@ class Inode:
 
 
 class Regular(Inode):
-    """Regular file."""
+    """Inode of a regular file: its contents in memory, and how much of them is on disk."""
 
     __slots__ = ("_contents", "_real", "_sectors", "_size", "cached", "errors", "opens", "writeback")
 
@@ -137,23 +138,23 @@ class Regular(Inode):
         self._size = size
         self._sectors = 0
         self._contents: Contents | None = Contents() if real is None else None
-        #: What of it is not on disk yet.
+        #: State of its data that are not on disk yet.
         self.writeback = WriteBack(size)
         #: Open file descriptions: as long as there are any, an unlinked file keeps its space.
         self.opens = 0
-        #: How many times writing it to disk has failed: each description tells each failure once (errseq_t).
+        #: Number of failed write-backs. Each open file description reports each failure once (errseq_t).
         self.errors = 0
-        #: Whether it is in the page cache, as what was written is until the machine starts anew.
+        #: True if it is in the page cache, as written files are until the machine restarts.
         self.cached = True
 
     @property
     def is_real(self) -> bool:
-        """True for a file of the real disk."""
+        """True if the file comes from the real disk."""
         return self._real is not None
 
     @property
     def contents(self) -> Contents:
-        """Contents of the file. Those of a real file are read now, the first time that anybody wants them."""
+        """Contents of the file. Those of a real file are read at the first access."""
         if self._contents is None:
             assert self._real is not None
             self._contents = Contents(self.fs.lower_contents(self._real))
@@ -170,7 +171,7 @@ class Regular(Inode):
 
 
 class Symlink(Inode):
-    """Symbolic link. Its target never changes."""
+    """Inode of a symbolic link. Its target never changes."""
 
     __slots__ = ("target",)
 
@@ -184,18 +185,18 @@ class Symlink(Inode):
 
 
 class Special(Inode):
-    """Device, fifo or socket."""
+    """Inode of a device, fifo or socket."""
 
     __slots__ = ("real",)
 
     def __init__(self, fs: Volume, mode: int, dev: int, *, real: bool = False) -> None:
         super().__init__(fs, mode, dev)
-        #: Whether it is one of the real machine's, which somebody outside may have open.
+        #: True for a file of the real machine, which real processes may have open.
         self.real = real
 
 
 class Directory(Inode):
-    """Directory: a map from names to inodes."""
+    """Inode of a directory: a map from names to inodes."""
 
     __slots__ = ("_complete", "_entries", "_real", "dead", "parent")
 
@@ -203,11 +204,11 @@ class Directory(Inode):
         super().__init__(fs, mode, dev)
         self.parent = self if parent is None else parent
         self._real = real
-        #: What is known of it: None stands for a name that is not there, whatever the real disk says.
+        #: Entries known so far. None stands for a name that does not exist, whatever the real disk holds.
         self._entries: dict[str, Inode | None] = {}
-        #: Whether all names of the real directory are known.
+        #: True once all names of the real directory are known.
         self._complete = real is None
-        #: It was removed: nothing can be made in it any more (IS_DEADDIR() in the kernel).
+        #: True once it was removed: nothing can be made in it any more (IS_DEADDIR() in the kernel).
         self.dead = False
 
     @property
@@ -236,7 +237,7 @@ class Directory(Inode):
         return f"{self._real}/{name}" if self._real != "/" else f"/{name}"
 
     def names(self) -> list[str]:
-        """List all names but ``.`` and ``..``, sorted: Linux promises no order, and this one repeats."""
+        """Return all names but ``.`` and ``..``, sorted: Linux promises no order, but runs must be repeatable."""
         if not self._complete and self._real is not None:
             for name in self.fs.lower_names(self._real):
                 self._entries.setdefault(name, _UNSEEN)
@@ -244,11 +245,12 @@ class Directory(Inode):
         return sorted(name for name, inode in self._entries.items() if inode is not None)
 
     def is_empty(self) -> bool:
-        """True if no name is in it but ``.`` and ``..``."""
+        """True if the directory holds no name but ``.`` and ``..``."""
         return not self.names()
 
     def set(self, name: str, inode: Inode | None) -> None:
-        """Make `name` stand for `inode`, or for nothing. Keeps the numbers of links, and each directory's parent."""
+        """Make `name` stand for `inode`, or remove it if that is None. Updates link counts and the parents of
+        directories."""
         before = self.get(name)
         if before is not None:
             before.nlink -= 1
@@ -267,7 +269,7 @@ class Directory(Inode):
             self.nlink += 1
 
     def forget(self) -> list[Inode]:
-        """Clear the directory, its parent included. Returns all inodes that were in it."""
+        """Clear the directory, its reference to the parent included. Returns all inodes that were in it."""
         known = [inode for inode in self._entries.values() if inode is not None and inode is not _UNSEEN]
         self._entries.clear()
         del self.parent
@@ -283,7 +285,7 @@ class Directory(Inode):
 
 
 class _Unseen(Inode):
-    """Placeholder for a name of a real directory that nobody has looked at."""
+    """Placeholder for the inode of a name in a real directory that was listed, but not looked up yet."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Interval sets of whole numbers: which pages of a file are dirty, allocated, failed."""
+"""Interval sets of whole numbers, used for page numbers: which pages of a file are dirty, allocated, failed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Intervals:
     __slots__ = ("ends", "starts")
 
     def __init__(self) -> None:
-        #: Empty where the set is: to ask this costs less than its truth.
+        #: Starts of the ranges. To test this list costs less than the truth value of the set.
         self.starts: list[int] = []
         self.ends: list[int] = []
 

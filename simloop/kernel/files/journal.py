@@ -16,12 +16,12 @@ OPERATIONS_MAX = 20_000
 
 
 class Change:
-    """Part of a journalled operation, which can be reverted."""
+    """Part of a journalled operation: one change of a file system, which can be reverted."""
 
     __slots__ = ("inode",)
 
     def __init__(self, inode: Inode) -> None:
-        #: The file or directory with whose fsync(2) it reaches the disk, whatever the file system.
+        #: File or directory whose fsync(2) brings the change to disk, on any file system.
         self.inode = inode
 
     @property
@@ -35,7 +35,7 @@ class Change:
         return self.inode.ino
 
     def revert(self) -> None:
-        """Undo the change. Of several on one subject, the last one comes first."""
+        """Undo the change. Several changes of one subject are undone from the last to the first."""
         raise NotImplementedError
 
 
@@ -71,7 +71,7 @@ class AttributeChange(Change):
     __slots__ = ("_before",)
 
     def __init__(self, inode: Inode) -> None:
-        """Remember the attributes: to be made before the change."""
+        """Remember the current attributes. Must be called before the change is made."""
         super().__init__(inode)
         self._before = inode.mode, inode.uid, inode.gid, inode.atime, inode.mtime
 
@@ -81,18 +81,18 @@ class AttributeChange(Change):
 
 
 class SizeChange(Change):
-    """Change of a file's size by a cut or a hole: the size as such, not that which comes with data."""
+    """Change of a file's size by truncation, or by growing with a hole; not growth by written data."""
 
     __slots__ = ("_cuts", "_disk_size", "_gone", "_new", "_old")
 
     inode: Regular
 
     def __init__(self, file: Regular, new: int) -> None:
-        """Remember the size: to be made before the change."""
+        """Remember the current size. Must be called before the change is made."""
         super().__init__(file)
         self._old, self._new = file.contents.size, new
         self._disk_size = file.writeback.disk_size
-        #: Whether it takes away something that the disk has.
+        #: True if it cuts off data that the disk holds.
         self._cuts = new < self._disk_size
         self._gone = file.writeback.truncate(file.contents, new) if self._cuts else []
         if new > self._disk_size:
@@ -113,7 +113,7 @@ class SizeChange(Change):
 
 
 class Forced(NamedTuple):
-    """Data that are on disk if the operation is (auto_da_alloc of ext4)."""
+    """Data of a file that reach the disk together with an operation (auto_da_alloc of ext4)."""
 
     file: Regular
     pages: Intervals
@@ -128,12 +128,12 @@ class Operation(NamedTuple):
     forced: Forced | None
 
     def revert(self) -> None:
-        """Undo all its changes."""
+        """Undo all changes of the operation."""
         for change in reversed(self.changes):
             change.revert()
 
     def __str__(self) -> str:
-        """Return words for reports: a phrase such as "renaming a to b"."""
+        """Return the operation as a phrase for reports, such as "renaming a to b"."""
         names = [change for change in self.changes if isinstance(change, EntryChange)]
         if len(names) == 2:
             return f"renaming {names[0].path} to {names[1].path}"
@@ -144,7 +144,7 @@ class Operation(NamedTuple):
         return f"changing {what} of {change.inode.path}"
 
     def force(self) -> None:
-        """Mark the data as on disk that go with the operation."""
+        """Mark the data that go to disk with the operation (see `Forced`) as on disk."""
         if self.forced is not None:
             self.forced.file.writeback.mark_flushed(self.forced.pages, self.forced.size)
 
@@ -185,7 +185,7 @@ class Journal:
                 return
 
     def concerns(self, inode: Inode) -> bool:
-        """True if the journal has anything of `inode`: a change of its own, or a name that it was given."""
+        """True if the journal holds a change of `inode` itself, or of a name for it."""
         return any(
             change.inode is inode or (isinstance(change, EntryChange) and change.after is inode)
             for change in self.changes()
@@ -197,7 +197,7 @@ class Journal:
             yield from operation.changes
 
     def settle(self, inode: Inode) -> None:
-        """Drop the changes of `inode` itself, and nothing else: they are on disk."""
+        """Drop the changes of `inode` itself (not of names), since they are on disk."""
         rest = []
         for operation in self.operations:
             changes = tuple(change for change in operation.changes if change.inode is not inode)

@@ -24,8 +24,8 @@ class Record(NamedTuple):
 
 
 class Locks:
-    """Table of all locks on one inode. Whoever cannot have one gets EAGAIN; to wait and to ask again is the caller's
-    affair."""
+    """Table of all advisory locks on one inode. Conflicting locks are refused with EAGAIN; callers wait and ask
+    again."""
 
     __slots__ = ("_flocks", "_records")
 
@@ -50,7 +50,8 @@ class Locks:
         self._flocks[owner] = exclusive
 
     def lock(self, owner: object, exclusive: bool, start: int, length: int) -> None:
-        """Set a record lock, as F_SETLK with F_WRLCK or F_RDLCK: what `owner` holds of the range becomes this lock."""
+        """Set a record lock, as F_SETLK with F_WRLCK or F_RDLCK. It replaces all locks that `owner` holds in the
+        range."""
         start, end = _range(start, length)
         if self.conflict(owner, exclusive, start, end) is not None:
             raise fail(errno.EAGAIN)
@@ -62,7 +63,7 @@ class Locks:
         self._release(owner, *_range(start, length))
 
     def conflict(self, owner: object, exclusive: bool, start: int, end: int) -> Record | None:
-        """Return a lock of another owner that conflicts with the one wanted, if there is one."""
+        """Return a lock of another owner that conflicts with the one that is asked for; None if there is none."""
         for record in self._records:
             if (
                 record.owner is not owner
@@ -86,7 +87,7 @@ class Locks:
         self._records = kept
 
     def closed(self, description: object) -> None:
-        """Release the flock(2) lock of a description, whose last descriptor is gone."""
+        """Release the flock(2) lock of an open file description, whose last descriptor is gone."""
         self._flocks.pop(description, None)
 
     def descriptor_closed(self, owner: object) -> None:

@@ -1,6 +1,6 @@
 """Lower layer of the overlay: the real file system, which is only ever read, and whose contents are cached.
 
-The functions are those of the module `posix` as they were at import, so that no shim ever sees these calls.
+The functions of the module `posix` were saved at import, so no shim intercepts these calls.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LowerLayer:
         self._contents: dict[str, bytes] = {}
 
     def stat(self, path: str) -> os.stat_result | None:
-        """Return the real file's attributes, as lstat(2) does; None where there is nothing."""
+        """Return the real file's attributes, as lstat(2) does; None if there is no such file."""
         try:
             return _lstat(path)
         except OSError as error:
@@ -38,7 +38,8 @@ class LowerLayer:
             raise OSError(error.errno, error.strerror) from None
 
     def names(self, path: str) -> list[str]:
-        """List a real directory, sorted: the real order is that of a hash, and differs from machine to machine."""
+        """Return the names in a real directory, sorted: the real order is that of a hash, and differs from machine to
+        machine."""
         try:
             return sorted(_listdir(path))
         except OSError as error:

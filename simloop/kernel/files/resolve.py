@@ -33,7 +33,7 @@ class Credentials(NamedTuple):
         return Credentials(os.geteuid(), os.getegid(), tuple(os.getgroups()))
 
     def owns(self, inode: Inode) -> bool:
-        """True for the owner of the inode and for root, who may do what only the owner may, such as chmod(2)."""
+        """True if the user is the owner of the inode or root, and so may do what only owners may, such as chmod(2)."""
         return self.uid in (0, inode.uid)
 
     def allowed(self, inode: Inode, want: int) -> bool:
@@ -50,7 +50,7 @@ class Credentials(NamedTuple):
         return not want & ~mode & 7
 
     def strip(self, inode: Inode) -> None:
-        """Clear the set-user-ID and set-group-ID bits when data are changed by others than root
+        """Clear the set-user-ID and set-group-ID bits when anyone but root changes the data
         (setattr_should_drop_suidgid() in fs/attr.c)."""
         if inode.mode & (_stat.S_ISUID | _stat.S_ISGID) and self.uid:
             inode.mode &= ~_stat.S_ISUID
@@ -81,12 +81,13 @@ class Last(NamedTuple):
     directory: Directory
     name: str
     kind: Kind
-    #: Whether it ends in a slash, and so can only mean a directory.
+    #: True if it ends in a slash, and so can only mean a directory.
     slash: bool
 
 
 class Walk:
-    """Path walk of one call, which may take two paths. The limit on symbolic links counts for each path."""
+    """Path walk (name resolution) of one system call, which may take two paths. The limit on symbolic links counts for
+    each."""
 
     __slots__ = ("_credentials", "_links", "_root")
 
@@ -96,8 +97,8 @@ class Walk:
         self._links = 0
 
     def parent(self, path: str, base: Callable[[], Directory]) -> Last:
-        """Resolve all but the last component. `base` returns where relative paths begin; it is not called for
-        others."""
+        """Resolve all but the last component of a path. `base` returns the directory in which relative paths begin; it
+        is not called for absolute ones."""
         self._links = 0
         if not path:
             raise fail(errno.ENOENT)
@@ -135,7 +136,7 @@ class Walk:
 
     @staticmethod
     def look(directory: Directory, name: str) -> Inode | None:
-        """Look `name` up in `directory`: returns its inode, if there is one."""
+        """Look up `name` in `directory`. Returns its inode, or None if there is none."""
         if len(name) * 4 > NAME_MAX and len(os.fsencode(name)) > NAME_MAX:
             raise fail(errno.ENAMETOOLONG)
         return directory.get(name)
@@ -148,14 +149,15 @@ class Walk:
         return self._parent(link.target, directory)
 
     def step(self, last: Last) -> Inode | None:
-        """Look the last component up, without following a symbolic link."""
+        """Look up the last component of a path, without following a symbolic link."""
         if last.kind is Kind.NAME:
             return self.look(last.directory, last.name)
         return last.directory.parent if last.kind is Kind.DOTDOT else last.directory
 
     def target(self, last: Last, follow: bool, *, making: bool = False) -> tuple[Last, Inode | None]:
-        """Follow links at the end of the path, if `follow` or if a slash behind them asks for it. Returns the last
-        component of the path that is left, and its inode. `making`: O_CREAT is given, which makes no directories."""
+        """Follow symbolic links at the end of the path, if `follow` is true or a trailing slash asks for it. Returns
+        the last component of the path that remains, and its inode. `making` is true for O_CREAT, which makes no
+        directories."""
         slash = False
         while True:
             slash = slash or last.slash

@@ -31,7 +31,7 @@ class WriteBack:
         return bool(self.dirty)
 
     def before_write(self, contents: Contents, start: int, end: int, now_ns: int) -> None:
-        """Keep what the disk has of ``[start, end)``, which is about to be written."""
+        """Save what the disk holds of ``[start, end)``, which is about to be overwritten in memory."""
         first, last = start // PAGE, -(-end // PAGE)
         if not self.dirty.starts:
             self.since_ns = now_ns
@@ -51,7 +51,8 @@ class WriteBack:
                     self._old_pages.append((start, contents.read(start * PAGE, size)))
 
     def disk_pages(self) -> dict[int, bytes]:
-        """Return what the disk holds of each dirty or failed page inside of its size, but for holes."""
+        """Return the disk's bytes of each dirty or failed page, by page number. Holes, and pages beyond the size on
+        disk, are left out."""
         found: dict[int, bytes] = {}
         for first, data in self._old_pages:
             for at in range(0, len(data), PAGE):
@@ -59,7 +60,7 @@ class WriteBack:
         return found
 
     def dirty_bytes(self) -> int:
-        """Return how many bytes there are to write."""
+        """Return the number of bytes that have to be written to disk."""
         return self.dirty.total() * PAGE
 
     def mark_clean(self, contents: Contents) -> None:
@@ -96,8 +97,8 @@ class WriteBack:
         self._old_pages = [(page, data) for page, data in disk_pages.items() if page in ranges]
 
     def truncate(self, contents: Contents, size: int) -> list[tuple[int, bytes]]:
-        """Take note that the file is about to be cut off at `size`, which is less than the disk's. Returns what the
-        disk held from there on, by page, for the case that this never reaches it."""
+        """Prepare for cutting the file off at `size`, which is less than its size on disk. Returns the pages that the
+        disk holds from there on, for the case that the cut never reaches the disk."""
         first, on_disk = size // PAGE, pages(self.disk_size)
         self._preserve(contents, first, on_disk)
         disk_pages = self.disk_pages()
@@ -121,7 +122,7 @@ class WriteBack:
         ]
 
     def invalidate(self, first: int, last: int) -> None:
-        """Drop these pages, dirty or failed: what the disk held of them does not count any more."""
+        """Forget these pages, dirty or failed, and what the disk held of them."""
         self.dirty.remove(first, last)
         self.failed_pages.remove(first, last)
         self._old_pages = [(page, data) for page, data in self.disk_pages().items() if not first <= page < last]

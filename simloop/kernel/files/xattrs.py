@@ -23,7 +23,7 @@ class XattrChange(Change):
     __slots__ = ("_before",)
 
     def __init__(self, inode: Inode) -> None:
-        """Remember the attributes: to be made before the change."""
+        """Remember the current attributes. Must be called before the change is made."""
         super().__init__(inode)
         self._before = inode.xattrs
 
@@ -32,8 +32,8 @@ class XattrChange(Change):
 
 
 class XattrCalls(AttributeCalls):
-    """System calls of one process on extended attributes. Those of the real files are not seen: they belong to that
-    machine's users and its security modules."""
+    """System calls of one process on extended attributes. Attributes of real files are hidden: they belong to that
+    machine's users and security modules."""
 
     def getxattr(self, path: str | int, name: str, *, follow: bool = True) -> bytes:
         """Return the value of an attribute, as getxattr(2), lgetxattr(2) and fgetxattr(2) do."""

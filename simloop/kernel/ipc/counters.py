@@ -1,4 +1,4 @@
-"""Counter descriptors: eventfd(2) and timerfd_create(2), which counts expirations of a timer."""
+"""Counter files: eventfds (eventfd(2)), and timerfds (timerfd_create(2)), which count expirations of a timer."""
 
 from __future__ import annotations
 

@@ -35,15 +35,15 @@ _PACKETS = os.O_DIRECT
 
 
 class Slot:
-    """Page of a pipe: struct pipe_buffer."""
+    """One page of a pipe's buffer: struct pipe_buffer."""
 
     __slots__ = ("data", "mergeable", "packet", "start")
 
     def __init__(self, data: memoryview | bytearray, *, packet: bool = False, mergeable: bool = True) -> None:
-        #: What was read of it stays, since its place in the page is not used again.
+        #: All bytes of the page, also those before `start` that were read: their place is not used again.
         self.data = bytearray(data)
         self.start = 0
-        #: Written in packet mode: one read takes it, and what it did not ask for is lost.
+        #: True if written in packet mode: one read takes it all, and loses the bytes that it did not ask for.
         self.packet = packet
         self.mergeable = mergeable and not packet
 
@@ -60,18 +60,18 @@ class Times(Protocol):
 
 
 class Pipe:
-    """Pipe buffer between the ends: struct pipe_inode_info."""
+    """Buffer of a pipe, with its open ends: struct pipe_inode_info."""
 
     def __init__(self, name: str = "a pipe") -> None:
-        #: What its ends are called in choices and reports.
+        #: Name of its ends in choice points and reports.
         self.name = name
         self.slots: deque[Slot] = deque()
         self.capacity = _SLOTS
         self.ends: list[End] = []
-        #: How many of the ends that are open can be read, and written; and how many such were ever opened.
+        #: Numbers of ends that are open for reading and for writing, and of those that ever were.
         self.readers = self.writers = 0
         self.ever_read = self.ever_written = 0
-        #: What fstat(2) shows, once anybody has asked; a fifo's is its own.
+        #: Inode for fstat(2), made at the first such call; a fifo has one from the start.
         self.inode: Times | None = None
 
     def changed(self) -> None:
@@ -107,7 +107,7 @@ class Pipe:
         return b"".join(pieces)
 
     def put(self, data: memoryview, *, packets: bool = False) -> int:
-        """Append what there is room for, as pipe_write() does, but for the waiting. Returns how many bytes."""
+        """Append as many bytes as there is room for, as pipe_write() does, but without waiting. Returns how many."""
         total = len(data)
         if not total:
             return 0
@@ -139,11 +139,11 @@ class Pipe:
         self.changed()
 
     def size(self) -> int:
-        """Return how many bytes are in it: FIONREAD in pipe_ioctl()."""
+        """Return how many bytes are in the pipe: FIONREAD in pipe_ioctl()."""
         return sum(map(len, self.slots))
 
     def resize(self, size: int) -> int:
-        """Set the capacity, as pipe_set_size() does for F_SETPIPE_SZ. Returns what it is now."""
+        """Set the capacity, as pipe_set_size() does for F_SETPIPE_SZ. Returns the new capacity."""
         size &= 0xFFFF_FFFF
         if size > 1 << 31:
             raise fail(errno.EINVAL)  # round_pipe_size()
@@ -158,7 +158,7 @@ class Pipe:
 
 
 class End(Unseekable):
-    """Open end of a pipe; of a fifo, it may be both ends."""
+    """Open end of a pipe. One of a fifo may be open for reading and writing."""
 
     def __init__(self, pipe: Pipe, flags: int) -> None:
         super().__init__(flags)
@@ -228,7 +228,7 @@ class End(Unseekable):
     # --- opening a fifo -------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begin to open a fifo, as fifo_open() does: it has no other end yet."""
+        """Begin to open a fifo, as fifo_open() does: its other end may not be open yet."""
         pipe = self.pipe
         if self.readable and not pipe.writers:
             self._alone_since = pipe.ever_written
@@ -253,7 +253,7 @@ class WriteEnd(End):
 
 
 def make_pipe(flags: int = 0, name: str = "a pipe") -> tuple[ReadEnd, WriteEnd]:
-    """Return both ends of a new pipe, as pipe2(2), but for the descriptors."""
+    """Return both ends of a new pipe, as pipe2(2) does, but without descriptors."""
     if flags & ~(os.O_CLOEXEC | os.O_NONBLOCK | _PACKETS):
         # O_NOTIFICATION_PIPE is O_EXCL, and needs a kernel that was built with it.
         raise fail(errno.ENOPKG if flags & os.O_EXCL else errno.EINVAL)
@@ -263,7 +263,7 @@ def make_pipe(flags: int = 0, name: str = "a pipe") -> tuple[ReadEnd, WriteEnd]:
 
 
 def splice_pipes(source: End, target: End, count: int) -> int:
-    """Move bytes from one pipe to another, as splice(2), but for the waiting: splice_pipe_to_pipe() in fs/splice.c."""
+    """Move bytes from one pipe to another, as splice(2), but without waiting: splice_pipe_to_pipe() in fs/splice.c."""
     if not source.readable or not target.writable:
         raise fail(errno.EBADF)
     taken, given = source.pipe, target.pipe
@@ -293,8 +293,8 @@ def splice_pipes(source: End, target: End, count: int) -> int:
 
 
 def insert(pipe: Pipe, data: memoryview, offset: int) -> int:
-    """Append pages of a file that begin at `offset`, as splice(2) and sendfile(2) bring them, each with a slot of its
-    own. The caller has seen to it that there is room for one. Returns how many bytes."""
+    """Append data of a file that begin at its `offset`, one slot of the pipe per page, as splice(2) and sendfile(2) do.
+    The caller has checked that a slot is free. Returns the number of bytes appended."""
     done = 0
     while done < len(data) and len(pipe.slots) < pipe.capacity:
         size = PAGE - (offset + done) % PAGE

@@ -10,12 +10,12 @@ from simloop.kernel.errors import fail
 
 
 class Unseekable(File):
-    """Base class of non-seekable files. Where Linux would wait, `read` and `write` fail with EAGAIN: to wait is the
-    caller's affair."""
+    """Base class of non-seekable files. Where Linux would wait, `read` and `write` fail with EAGAIN; callers do the
+    waiting."""
 
     def __init__(self, flags: int) -> None:
         super().__init__()
-        #: As F_GETFL gives them.
+        #: File status flags, as F_GETFL returns them.
         self.flags = flags
 
     def read(self, count: int) -> bytes:

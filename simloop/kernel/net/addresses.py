@@ -21,7 +21,7 @@ def is_mapped(ip: str) -> bool:
 
 
 def unmapped(ip: str) -> str:
-    """Return the IPv4 address that ::ffff:1.2.3.4 stands for, any other one as it is."""
+    """Return the IPv4 address in an IPv4-mapped one (::ffff:1.2.3.4), and any other address as it is."""
     return ip[7:] if is_mapped(ip) else ip
 
 

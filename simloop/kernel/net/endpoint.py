@@ -39,7 +39,7 @@ class Endpoint(File):
         #: As in RFC 9293, but FIN_WAIT stands for both of its kinds (see `_fin_acked`), and TIME_WAIT is a
         #: matter of the port alone: the socket is CLOSED then.
         self.state = "CLOSED"
-        #: How far the program is with connecting (enum socket_state); the connection may be further.
+        #: State of connecting as calls of the program have left it (enum socket_state); the connection may be further.
         self.stage = "UNCONNECTED"
         self.error = 0
         self.read_shut = False  # our own shutdown, or the peer's FIN
@@ -48,11 +48,11 @@ class Endpoint(File):
         self.done = False
         self.closed = False
         self.ip = any_ip(self.v6)
-        #: The port that is held, and the one that getsockname tells, which outlives it.
+        #: Port that is held, and port that getsockname(2) returns, which outlives the former.
         self.port = self.shown_port = 0
         # What the program has chosen itself stays when a connection ends.
         self._ip_locked = self._port_locked = False
-        #: When the port is free although there has been no end, of a connection that nobody owns any more.
+        #: Time at which the port of an orphaned connection is free although the connection has not ended.
         self.held_until_ns: int | None = None
         self.peer: Address | None = None
         self.rx: Direction | None = None
@@ -70,7 +70,7 @@ class Endpoint(File):
         return self.peer is not None and self.state not in ("CLOSED", "SYN_SENT")
 
     def claim(self) -> Claim:
-        """Return its claim to its port."""
+        """Return the endpoint's claim to its port."""
         flag = self.options.flag
         return Claim(
             ip=self.ip,
@@ -115,7 +115,8 @@ class Endpoint(File):
         self.changed()
 
     def _source(self, ip: str, target: Machine | None) -> str:
-        """Return the source address of a connection to `ip`, if that way exists (as tcp_v6_connect())."""
+        """Return the source address of a connection to `ip`, as tcp_v6_connect() does. Fails if `ip` cannot be reached
+        from here."""
         if not is_any(self.ip) or is_mapped(self.ip):
             if is_mapped(self.ip) and not is_mapped(ip):
                 raise fail(errno.EAFNOSUPPORT)
@@ -238,8 +239,8 @@ class Endpoint(File):
         return self.host.up
 
     def lose_power(self) -> None:
-        """Drop all state, and say nothing more. A packet that comes for it when its machine is up again gets a
-        reset."""
+        """Drop all state without sending anything. A packet that arrives for this endpoint when its machine is up again
+        is answered by a reset."""
         for waiting in self.queue:
             waiting.lose_power()
         self.queue.clear()
@@ -321,7 +322,7 @@ class Endpoint(File):
         self._note_refusal()
 
     def _end(self, number: int) -> None:
-        """Close the connection, for a reason or for none. As tcp_done()."""
+        """Close the connection, with an error for the program or without one, as tcp_done() does."""
         self.error = number
         self.read_shut = self.write_shut = True
         self._enter_closed()

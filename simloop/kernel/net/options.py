@@ -38,7 +38,7 @@ class _Option(NamedTuple):
     low: int = -(2**31)
     high: int = _INT_MAX
     boolean: bool = False
-    #: What is written means the default when it is -1.
+    #: True if writing -1 restores the default.
     resettable: bool = False
 
 
@@ -84,11 +84,11 @@ class Options:
         self.linger = (0, 0)
         self.sndbuf = SNDBUF_FRESH
         self.rcvbuf = RCVBUF
-        #: The program has set the send buffer, so it no longer grows by itself (socket(7), SO_SNDBUF).
+        #: True once the program has set the send buffer, which then no longer grows by itself (socket(7), SO_SNDBUF).
         self.sndbuf_fixed = False
 
     def inherited(self, v6: bool) -> Options:
-        """Return the options of a connection accepted by a listener with these."""
+        """Return the options of a connection that a listener with these options accepts."""
         child = Options(v6)
         child._values = dict(self._values)
         child.linger = self.linger

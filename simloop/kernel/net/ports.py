@@ -28,7 +28,7 @@ class Claim(NamedTuple):
     listening: bool = False
 
     def covers(self, ip: str) -> bool:
-        """True if packets for the literal `ip` are for its socket."""
+        """True if packets for `ip`, a literal address, are for the socket of this claim."""
         if ":" in ip:
             return self.v6 and self.ip in ("::", ip)
         if self.v6:
@@ -36,7 +36,8 @@ class Claim(NamedTuple):
         return self.ip in ("0.0.0.0", ip)
 
     def conflicts(self, other: Claim) -> bool:
-        """True if the two may not share a port, as inet_bind_conflict() in net/ipv4/inet_connection_sock.c decides."""
+        """True if this claim and the other one may not share a port, as inet_bind_conflict() in
+        net/ipv4/inet_connection_sock.c decides."""
         if self.reuse_port and other.reuse_port:
             return False
         if self.reuse_address and other.reuse_address and not other.listening:
@@ -44,7 +45,7 @@ class Claim(NamedTuple):
         return self._overlaps(other)
 
     def _overlaps(self, other: Claim) -> bool:
-        """True if the two addresses overlap, as inet_rcv_saddr_equal() has it, which is not quite symmetric."""
+        """True if the addresses of the two claims overlap, by inet_rcv_saddr_equal(), which is not quite symmetric."""
         if not self.v6 or (is_mapped(self.ip) and (is_mapped(other.ip) or not other.v6)):
             mine, theirs = self._as_ipv4(), other._as_ipv4()
             return not other.v6only and (mine == theirs or is_any(mine) or is_any(theirs))
@@ -63,12 +64,12 @@ class Bound(Protocol):
     """Protocol of a bound socket, as the table of ports sees it."""
 
     ip: str
-    #: The port that it holds; and the one that it tells, which outlives it.
+    #: Port that the socket holds, and port that getsockname(2) returns, which outlives the former.
     port: int
     shown_port: int
     peer: Address | None
     state: str
-    #: When the port is free although the connection has not ended, in nanoseconds.
+    #: Time in nanoseconds at which the port is free although the connection has not ended.
     held_until_ns: int | None
 
     @property
@@ -76,10 +77,10 @@ class Bound(Protocol):
         """Accept queue: connections that are not accepted yet."""
 
     def claim(self) -> Claim:
-        """Return its claim to its port."""
+        """Return the socket's claim to its port."""
 
     def lose_power(self) -> None:
-        """Drop all state without a word: its machine has lost power."""
+        """Drop all state without sending anything: the socket's machine has lost power."""
 
 
 S = TypeVar("S", bound=Bound)
@@ -92,7 +93,7 @@ class Ports(Generic[S]):
         self._scheduler = scheduler
         self._holders: dict[int, list[S]] = {}
         self._listeners: dict[int, list[S]] = {}
-        #: Claims of sockets in TIME_WAIT, and until when they hold.
+        #: Claims of sockets in TIME_WAIT, and the times at which these claims end.
         self._time_wait: dict[int, dict[Claim, int]] = {}
         self._next = EPHEMERAL.start
 
@@ -157,7 +158,7 @@ class Ports(Generic[S]):
         return bool(self._holders)
 
     def lose_power(self) -> None:
-        """Drop all connections and listeners, without a word to their peers."""
+        """Drop all connections and listeners without telling their peers."""
         for sock in [sock for holders in self._holders.values() for sock in holders]:
             sock.lose_power()
         self._holders.clear()

@@ -1,7 +1,7 @@
 """Byte stream in one direction of a TCP connection: a first-in first-out queue, with a buffer at either end.
 
-There are no sequence numbers and nothing is lost, because that is all that a program can see of TCP. The
-order of bytes and of the end of a direction is fixed; when each packet arrives is asked of the link.
+There are no sequence numbers and no losses, since programs see neither through a TCP socket. The order of bytes and of
+the end of a direction is fixed; the link decides when each packet arrives.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class End(Protocol):
         """True while its machine has power."""
 
     def timed_out(self) -> None:
-        """Take note that its data was never acknowledged."""
+        """Take note that data which this socket has sent was never acknowledged."""
 
     def changed(self) -> None: ...
 
     def refuse(self, direction: Direction) -> None:
-        """Receive bytes in a direction that is `refused`."""
+        """Take note that bytes have arrived in a direction that is `refused`."""
 
     def control_arrived(self, what: str, direction: Direction) -> None:
         """Receive a packet without data."""
@@ -82,11 +82,11 @@ class Direction:
         self.label = label
         self.sender = sender
         self.receiver: End | None = None
-        #: What is being sent just now, for whoever tells of it.
+        #: Piece that is being sent just now, for reports.
         self.leaving: bytes | str = b""
-        #: How many packets were sent.
+        #: Number of packets sent.
         self.packets = 0
-        #: Whether the link has cut the last packet in two: what comes next is the rest of it.
+        #: True if the link has cut the last packet in two: the next one is the rest of it.
         self.cut = False
         #: The other direction of the same connection.
         self.reverse: Direction | None = None
@@ -96,9 +96,9 @@ class Direction:
         self.flight_size = 0
         self.chunks: deque[bytes] = deque()
         self.size = 0
-        #: A reset ended it: nothing more leaves.
+        #: True once a reset ended the direction: nothing more is sent.
         self.dropped = False
-        #: The receiver takes no more bytes: they are answered by a reset.
+        #: True once the receiver takes no more bytes: they are answered by a reset.
         self.refused = False
 
     def __str__(self) -> str:
@@ -146,7 +146,7 @@ class Direction:
                 self.unsent_size += size - travelling
 
     def _send(self, piece: bytes) -> int:
-        """Send a packet. Returns how much of it is in flight."""
+        """Send a packet. Returns how many bytes of it are in flight."""
         size = len(piece)
         link, flight = self.link, self.flight
         self.leaving = piece
@@ -247,12 +247,13 @@ class Direction:
         return b"".join(self.chunks)[:limit]
 
     def discard(self) -> None:
-        """Drop the receive buffer, which nobody will read."""
+        """Drop the bytes in the receive buffer, which the program will never read."""
         self.chunks.clear()
         self.size = 0
 
     def reset(self) -> None:
-        """End it at once by a reset, which follows what is in flight; what has not left never will."""
+        """End the direction at once by a reset, which arrives after what is in flight. Bytes still queued are never
+        sent."""
         if not self.dropped:
             self.unsent.clear()
             self.unsent_size = 0

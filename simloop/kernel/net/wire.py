@@ -1,4 +1,4 @@
-"""Protocols of what lies below and between sockets: the network, a link of it, a machine.
+"""Protocols (`typing.Protocol`) of what sockets need around them: the network, a link of it, a machine.
 
 `simloop.network` implements the first two, `simloop.kernel.host` the last. `tests/parity` and the unit tests of the
 kernel implement them with a few lines.
@@ -42,13 +42,14 @@ class Link(Protocol):
         """Ask the environment about a packet of `size` bytes: returns an answer to be handed to `carry`."""
 
     def timer_race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:
-        """Return when the packet arrives if it is late by just so much as to meet a timer (nanoseconds); else None."""
+        """Return the time (nanoseconds) at which a packet arrives that the environment makes meet a timer; None if it
+        does not."""
 
     def carry(
         self, scheduler: Scheduler, answer: int, raced: int | None, size: int, deliver: Callable[[], None]
     ) -> int:
         """Schedule ``deliver()`` for the arrival of the packet, which may be now. Returns how many of its bytes travel
-        in it: the caller sends the rest as a packet of its own."""
+        in it: the caller sends the rest as another packet."""
 
 
 class Net(Protocol):
@@ -63,4 +64,4 @@ class Net(Protocol):
         """Return the link from `a` to `b`."""
 
     def label(self, client: Machine, server: Machine, port: int) -> str:
-        """Return a name for a new connection, for choice points: stable under edits elsewhere."""
+        """Return a name for a new connection, for choice points. Edits elsewhere in the program do not change it."""

@@ -55,7 +55,7 @@ def schedule_delayed(
     act: Callable[[], None],
     usual_ns: int = _SWITCH_NS,
 ) -> None:
-    """Schedule ``act()``, which a thread of `process` does, after the time that it usually takes, or as late as the
+    """Schedule ``act()``, an action of a thread of `process`, after its usual delay, or as much later as the
     environment chooses."""
     action = partial(_act, process, scheduler.choices, f"{kind} {who}", act)
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)

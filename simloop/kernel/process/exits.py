@@ -48,9 +48,9 @@ class PidFd(File):
 def end(
     process: Process, status: int, scheduler: Scheduler, tell: Callable[[Process], None], *, at_once: bool = False
 ) -> None:
-    """Terminate `process`, as do_exit() in kernel/exit.c: its files are closed first, so that others may see the
-    end of its pipes before they see its own; its parent hears of it after that, whenever the kernel comes to it; or
-    `at_once`, for a process whose end itself comes when a choice says.
+    """Terminate `process`, as do_exit() in kernel/exit.c does. Its files are closed first, so others may see the end of
+    its pipes before its exit. Its parent is told after a delay that the environment chooses; `at_once` is for processes
+    whose end itself comes when a choice says.
 
     ``tell(parent)`` is called when the parent is to get its SIGCHLD.
     """
@@ -96,8 +96,8 @@ def find_child(parent: Process, pid: int, *, asked: bool = False) -> Process | N
     """Return a child that has ended and that `pid` selects, as waitpid(2) does. None if there is none yet; ECHILD if
     there never will be one.
 
-    Processes are parallel: one that is over may be seen to be by who has `asked`, in the middle of a turn, before its
-    parent's loop has heard of it.
+    With `asked`, for a call in the middle of a turn, this includes children whose end their parent's loop has not been
+    told yet: processes run in parallel.
     """
     children = [child for child in parent.children if child.pid == pid or (pid <= 0 and _means(parent, child, pid))]
     if not children:
@@ -121,7 +121,7 @@ def _means(parent: Process, child: Process, pid: int) -> bool:
 
 
 def reap(child: Process) -> tuple[int, int]:
-    """Reap a zombie, as wait(2) does: returns its pid and status, once."""
+    """Reap a zombie, as wait(2) does. Returns its pid and status."""
     assert child.parent is not None
     assert child.status is not None
     children = child.parent.children

@@ -1,4 +1,4 @@
-"""Process numbers of one host: those in use, and those that were given back last."""
+"""Process ids of one host: those in use, and those that were freed last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from functools import cached_property
 from typing import Protocol, TypeVar
 
-#: So many of the numbers that were given back last are remembered.
+#: Number of freed pids that are remembered: the last ones.
 REMEMBERED_MAX = 8
 
 
@@ -22,14 +22,14 @@ P = TypeVar("P", bound=Numbered)
 
 
 class PidTable(dict[int, P]):
-    """Table of one host's processes by pid, up to when they are reaped."""
+    """Table of one host's processes by pid. They leave it when they are reaped."""
 
-    #: True once a process has led a group other than that of the process that began it all.
+    #: True once a process of the host has changed its process group or session.
     has_groups = False
 
     @cached_property
     def reaped(self) -> deque[int]:
-        """Pids of the processes that were reaped last, and that were not given out since."""
+        """Pids of the processes that were reaped last, without those in use again."""
         return deque(maxlen=REMEMBERED_MAX)
 
     def free(self) -> list[int] | deque[int]:

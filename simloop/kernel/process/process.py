@@ -21,10 +21,10 @@ class ProcessGone(BaseException):
 
 
 class State(IntEnum):
-    """State of a process, in the order in which a life goes through them. Up to `STOPPED` it is alive."""
+    """State of a process, in the order in which it goes through them. Up to `STOPPED` it is alive."""
 
     RUNNING = 0
-    #: By SIGSTOP or the like, until SIGCONT.
+    #: Stopped by SIGSTOP or the like, until SIGCONT.
     STOPPED = 1
     #: It has exited or was killed, and its parent has not waited for it.
     ZOMBIE = 2
@@ -56,39 +56,39 @@ class Process(DescriptorTable):
     )  # fmt: skip
 
     wakeup_fd = -1
-    #: When a signal with a handler has come last.
+    #: Time at which the last signal with a handler has come.
     caught_ns = 0
-    #: The turn in which its loop has seen all that it has looked at so far.
+    #: Turn at which its loop will have seen all signals that were sent to it so far.
     signals_until = 0
-    #: Signals that wait for being let in, since they are masked or the process is stopped.
+    #: Pending signals: they are masked, or the process is stopped.
     pending: tuple[int, ...] = ()
-    #: How many handlers have been called, and what the last one that raised anything has raised.
+    #: Number of signal handlers called, and the last exception that one has raised.
     handled = 0
     broken_by: BaseException | None = None
-    #: The processors that it may use, if it has said so.
+    #: Processors that it may use (sched_setaffinity(2)); None if it has set none.
     affinity: frozenset[int] | None = None
     nice = 0
-    #: tempfile's generator of names, once it has made any.
+    #: Name generator of `tempfile`; None until it is first used.
     temporary_names: Any = None
-    #: Its interval timer, once it has set one.
+    #: Its interval timer; None until it sets one.
     timer: Any = None
 
     def __init__(self, host: Host, table: PidTable[Process], pid: int, name: str) -> None:
         super().__init__()
-        #: Tells it from the other processes of the world, in point ids and reports.
+        #: Name in choice points and reports, unique in the world.
         self.name = name
         self.host = host
         self.pid = pid
-        #: Its host's processes by number.
+        #: Processes of its host by pid.
         self.table = table
         #: Its process group and its session (credentials(7)).
         self.group = self.session = pid
         self.loop: Runnable | None = None
-        #: How many callbacks its loop has run; and a hash of what has arrived at it, and after how many each time.
+        #: Number of callbacks that its loop has run, and a hash of what has arrived at it after how many of them.
         self.steps = 0
         self.order = 0
 
-        #: Its calls on files, once it has made one.
+        #: Its system calls on files; None until the first one.
         self.calls: FileCalls | None = None
 
         #: Signals that have come, and whose handlers its main thread has still to run.
@@ -97,41 +97,41 @@ class Process(DescriptorTable):
         self.signal_handlers: dict[int, Callable[..., Any] | int | None] = {}
         self.masked: frozenset[int] = _NO_SIGNALS
 
-        #: Who started it; None for those that nobody waits for.
+        #: Process that started it; None if no process waits for it.
         self.parent: Process | None = None
         self.children: tuple[Process, ...] = ()
-        #: What it was started with, if another process has started it: text, or bytes as `os.environ` keeps them.
+        #: Environment with which another process has started it, as text, or as bytes like in `os.environ`; else None.
         self.environ: dict[Any, Any] | None = None
         #: The line that started it, as ``file:line``.
         self.started_at = "?"
 
         self.state = State.RUNNING
-        #: Called when it is ended from outside, see `killed`.
+        #: Called when the process is ended from outside, see `killed`.
         self.on_kill: Callable[[], None] | None = None
-        #: Its status as wait(2) gives it, once that can be seen.
+        #: Wait status (wait(2)), once its end is visible to others.
         self.status: int | None = None
-        #: Lets it be seen, once it has ended; that happens by itself, too, sooner or later.
+        #: Makes its end visible at once; set while it has ended and this is due later.
         self.notify: Callable[[], None] | None = None
-        #: Who is to hear that it has ended.
+        #: Watchers to be notified when it has ended.
         self.observers: list[Watcher] = []
 
     @property
     def alive(self) -> bool:
-        """True while it is running or stopped: it may still do something, once SIGCONT comes at the latest."""
+        """True while the process is running or stopped: it may still do something, if only after a SIGCONT."""
         return self.state <= State.STOPPED
 
     @property
     def stopped(self) -> bool:
-        """True between a signal that stops it and SIGCONT."""
+        """True between a signal that stops the process and SIGCONT."""
         return self.state is State.STOPPED
 
     @property
     def exited(self) -> bool:
-        """True for a zombie or a reaped process, which has or will have a status; not after a power loss."""
+        """True for a zombie or a reaped process, which has a wait status or will have one; false after a power loss."""
         return self.state is State.ZOMBIE or self.state is State.REAPED
 
     def enter(self, state: State) -> None:
-        """Change its state: the one way to do so, by a legal transition."""
+        """Change the state of the process. All changes go through here; the transition must be a legal one."""
         assert state in _TRANSITIONS[self.state], f"{self} is {self.state.name}, and cannot become {state.name}"
         self.state = state
 
@@ -142,19 +142,19 @@ class Process(DescriptorTable):
         return super().open(file)
 
     def killed(self) -> None:
-        """Tell its runner that it was ended from outside, in the middle of whatever it did."""
+        """Tell the runner of the process that it was ended from outside."""
         on_kill, self.on_kill = self.on_kill, None
         if on_kill is not None:
             on_kill()
 
     def lose_power(self) -> None:
-        """End with the machine or the world, without an exit: all descriptors are gone, and nobody is told."""
+        """End the process with its machine or world, without an exit: its descriptors are gone, and nobody is told."""
         self.enter(State.POWERED_OFF)
         self.files.clear()
         self.killed()
 
     def release(self) -> None:
-        """Release its pid: nobody can wait for it any more (release_task() in kernel/exit.c)."""
+        """Release the pid: nobody can wait for the process any more (release_task() in kernel/exit.c)."""
         self.enter(State.REAPED)
         self.table.pop(self.pid, None)
 

@@ -15,11 +15,11 @@ from simloop.kernel.process.process import Process, State
 if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
 
-#: Those whose default action is to be ignored, or to go on.
+#: Signals whose default action is to be ignored, or to continue the process.
 IGNORED = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH)
-#: And those whose default action is to stop the process.
+#: Signals whose default action is to stop the process.
 STOPPING = (_signal.SIGSTOP, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
-#: What Python itself does about some at its start (init_signals in Python/pylifecycle.c, Modules/signalmodule.c).
+#: Dispositions that Python itself sets at its start (init_signals in Python/pylifecycle.c, Modules/signalmodule.c).
 _PYTHONS: dict[int, Any] = {
     _signal.SIGINT: _signal.default_int_handler,
     _signal.SIGPIPE: _signal.SIG_IGN,
@@ -28,7 +28,7 @@ _PYTHONS: dict[int, Any] = {
 
 
 class Effects(NamedTuple):
-    """Actions of the kernel on a process when a signal is delivered: the three default ones, and a handler's call."""
+    """Callbacks by which signals take effect on a process: the three default actions, and the call of a handler."""
 
     end: Callable[[Process, int], None]
     stop: Callable[[Process, int], None]
@@ -85,7 +85,7 @@ def _act(process: Process, number: int, scheduler: Scheduler, effects: Effects) 
 
 
 def _merges(process: Process, number: int, scheduler: Scheduler) -> bool:
-    """True if it merges with the same signal that came a moment ago, before the process has had the processor."""
+    """True if a signal merges with the same signal that came a moment ago, because the process has not run since."""
     return (
         number in process.signals
         and scheduler.clock.now - process.caught_ns <= scheduler.max_stall_ns
@@ -110,6 +110,6 @@ def _deliver_pending(process: Process, scheduler: Scheduler, effects: Effects) -
 
 
 def set_mask(process: Process, masked: frozenset[int], scheduler: Scheduler, effects: Effects) -> None:
-    """Set the signal mask, as sigprocmask(2) does, and deliver what it held back."""
+    """Set the signal mask, as sigprocmask(2) does, and deliver the signals that only the old mask held back."""
     process.masked = masked - {_signal.SIGKILL, _signal.SIGSTOP}
     _deliver_pending(process, scheduler, effects)

@@ -15,17 +15,16 @@ if TYPE_CHECKING:
 # Above any number that the real kernel gives (PID_MAX_LIMIT), so that one that reaches a real kill or waitpid, as from
 # an object that outlives its world, hits nobody.
 FIRST_PID = 1 << 22
-#: So many processes are known before reaped ones are forgotten for the first time.
+#: Number of processes in the table at which reaped ones are forgotten for the first time.
 PROCESSES_START = 64
-#: So many of the last processes' numbers may be given out again.
+#: Number of pids between which a choice may reuse one: those freed last.
 PIDS_REUSED_MAX = 2
 
 
 class ProcessTable(list[Process]):
-    """Table of all processes of a world in order of creation, but for those that nobody can know of any more.
+    """Table of all processes of a world in order of creation, except those that have ended and were forgotten.
 
-    Numbers are unique in the world, unless a choice gives one out again; names are what point ids and reports call a
-    process.
+    Pids are unique in the world, unless a choice reuses one. Choice points and reports call processes by their names.
     """
 
     __slots__ = ("_by_host", "_choices", "_limit", "_names", "_pids", "forgotten")
@@ -36,11 +35,11 @@ class ProcessTable(list[Process]):
         self._names: dict[str, int] = {}
         self._pids = FIRST_PID
         self._limit = PROCESSES_START
-        #: A hash of what the forgotten ones have seen, for the fingerprint of the run.
+        #: Hash of what the forgotten processes have seen, for the fingerprint of the run.
         self.forgotten = 0
 
     def add(self, host: Host, program: str | None = None) -> Process:
-        """Create a process on `host`, which runs `program`; one of the test's own functions if that is None."""
+        """Create a process on `host` that runs `program`, or one of the test's own functions if `program` is None."""
         stem = host.name if program is None else f"{host.name}:{program}"
         self._names[stem] = number = self._names.get(stem, 0) + 1
         name = nth(stem, number)
@@ -58,8 +57,8 @@ class ProcessTable(list[Process]):
         return process
 
     def _reused_pid(self, table: PidTable[Process], name: str) -> int:
-        """Return a number that a reaped process had, or 0. Numbers come up again once all have been used (pid_max in
-        proc(5)), and whether they have been is not the program's to know."""
+        """Return the pid of a reaped process, if the environment chooses to reuse one, or 0. A kernel reuses pids once
+        all have been used (pid_max in proc(5)), which no program can foresee."""
         if table.reaped:
             free = table.free()
             count = min(len(free), PIDS_REUSED_MAX)
@@ -70,8 +69,8 @@ class ProcessTable(list[Process]):
         return 0
 
     def _forget_reaped(self) -> None:
-        """Drop the programs that have ended and that nobody can wait for, so that a run may start any number of them
-        in little memory, most of it still in the processor's cache."""
+        """Drop processes of programs that have ended and that nobody can wait for, so that a run may start any number
+        of them in little memory."""
         kept = []
         for process in self:
             left = process.parent or process.loop or process.children or process.holders or process.kept
@@ -83,7 +82,7 @@ class ProcessTable(list[Process]):
         self._limit = max(PROCESSES_START, 2 * len(kept))
 
     def close(self) -> None:
-        """Clear the tables by pid, which hold on to processes."""
+        """Clear the tables by pid, which refer to processes, to break reference cycles."""
         for table in self._by_host.values():
             table.clear()
         self._by_host.clear()

@@ -4,7 +4,7 @@ A function runs in a real thread, because it may look at thread-local state and 
 only ever while the scheduler waits for it, so there is no real concurrency and no timing but the simulated
 one. When it starts and when a worker's result is seen are choices.
 
-What a thread may block on is what goes on in the world: sleeping, sockets, Conditions and all that is made
+A thread may block on things of the simulated world: sleeping, sockets, Conditions and all that is made
 of them (Event, Queue, Semaphore, join). A bare Lock that another parked thread holds blocks for real.
 """
 
@@ -35,14 +35,14 @@ class Owner(Protocol):
 
     scheduler: Scheduler
     current: Process
-    #: Real thread identifiers that belong to the world; None stands for its main thread.
+    #: Threads of the world by real thread identifier; None stands for its main thread.
     threads: dict[int, SimThread | None]
-    #: The simulation itself uses the real world just now: not an escape.
+    #: True while the simulation itself uses the real world, which is no escape.
     reaching_out: bool
 
 
 class ThreadKilled(BaseException):
-    """Exception that unwinds a parked thread whose world is gone."""
+    """Exception that unwinds a parked thread whose world is over."""
 
 
 class SimThread:
@@ -58,16 +58,16 @@ class SimThread:
         self._back = _thread.allocate_lock()
         self._go.acquire()
         self._back.acquire()
-        #: Its world is gone, and it with it.
+        #: True once its world is over, and it has to end.
         self.killed = False
         self._started = False
         self._single = False
-        #: It has come to its end.
+        #: True once it has ended.
         self.over = False
 
     def start(self, starter: Callable[[Callable[[], None]], Any], work: Callable[[], None]) -> Any:
-        """Become a thread of the program's own, made by ``starter(main)``: `work` begins at the first `resume`, and the
-        thread ends with it."""
+        """Start as a thread that the program itself makes, by ``starter(main)``. `work` begins at the first `resume`,
+        and the thread ends with it."""
         self._work = work
         self._single = self._started = True
         self.world.reaching_out = True
@@ -156,12 +156,13 @@ class SimThread:
         return True
 
     def pause(self) -> None:
-        """Yield: let the others have a turn. Called in the thread."""
+        """Yield: let other threads and processes run. Called in the thread."""
         self._sleep(lambda: True, None)
         self._check_killed()
 
     def _sleep(self, done: Callable[[], bool], deadline_ns: int | None) -> None:
-        """Switch back to the thread's resumer, until the world resumes it for one of the two."""
+        """Switch back to the thread's resumer, until the world resumes the thread: when ``done()`` holds, or at the
+        deadline."""
         scheduler = self.world.scheduler
         ended = False
 
@@ -189,7 +190,7 @@ class SimThread:
 
 
 class Workers:
-    """Thread pool of one executor."""
+    """Simulated thread pool of one executor."""
 
     def __init__(self, world: Owner, process: Process, limit: int, name: str) -> None:
         self._world = world

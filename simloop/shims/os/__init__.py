@@ -1,1 +1,1 @@
-"""Shims of the module `os`, by subject."""
+"""Shims of the module `os`, one file for each subject."""

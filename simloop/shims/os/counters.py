@@ -1,4 +1,4 @@
-"""Shims of `os.eventfd` and `os.timerfd_create`, and of the functions that go with them."""
+"""Shims of `os.eventfd` and `os.timerfd_create`, and of the functions that read and set these counters."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _ORIGINS = {time.CLOCK_REALTIME: WALL_NS - BOOT_NS, time.CLOCK_MONOTONIC: 0, tim
 
 
 class _Timer(TimerFd):
-    """Timerfd that knows the origin of its clock."""
+    """Simulated timerfd that knows the origin of its clock (such as CLOCK_REALTIME)."""
 
     origin_ns = 0
 

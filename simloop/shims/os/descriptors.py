@@ -1,6 +1,6 @@
 """Shims of the functions of `os` and `fcntl` that take descriptors, for files of the current simulated process.
 
-Real descriptors, such as 0 to 2, go to the real functions; sockets are the affair of `sockets`.
+Real descriptors, such as 0 to 2, go to the real functions. Sockets are covered by `shims.socket`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ Call = Callable[[Any], Any]
 
 
 def _on(name: str, shape: Callable[..., Call]) -> Callable[..., Any]:
-    """Return a shim whose first argument is a descriptor: ``shape(*rest)`` returns what it does with an open file."""
+    """Return a shim of a function whose first argument is a descriptor. ``shape(*rest)`` takes the other arguments and
+    returns a function of the open file that makes the call."""
     real = _real[name]
 
     def shim(fd: Any, /, *args: Any) -> Any:
@@ -69,7 +70,7 @@ def _called(world: World, fd: int, call: Call) -> Any:
 
 
 def view_of(data: Any) -> memoryview:
-    """Return a view of a buffer's bytes."""
+    """Return a one-dimensional view of the bytes of a buffer."""
     view = memoryview(data)
     return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
 
@@ -311,7 +312,7 @@ def _file(world: World, fd: int) -> File:
 
 
 def closerange(fd_low: int, fd_high: int, /) -> None:
-    """Close the simulated descriptors of the range; the real ones, which are not the program's, stay open."""
+    """Close the simulated descriptors of the range. The real ones, which are not the program's, stay open."""
     world = current_world()
     if world is None:
         return _real["closerange"](fd_low, fd_high)  # type: ignore[no-any-return]
@@ -345,7 +346,7 @@ def copy_file_range(
 
 
 def _wait_for(world: World, attempt: Callable[[], None], blocking: bool) -> None:
-    """Take a lock, now or when it is free."""
+    """Take a file lock: at once or, if `blocking`, when it is free."""
     if not blocking:
         syscall(world, attempt)
         return
@@ -445,7 +446,7 @@ _SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _NAMES}
 
 
 def install() -> None:
-    """Declare what the shims support: no replacement of an attribute can do that."""
+    """Add these shims to sets such as `os.supports_fd`, which no replacement of an attribute can do."""
     declare_support(_SHIMS, _real)
 
 

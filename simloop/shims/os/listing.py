@@ -39,7 +39,8 @@ def _wants_bytes(path: Any) -> bool:
 
 
 class DirEntry:
-    """Directory entry that `os.scandir` yields inside a world: `os.DirEntry` cannot be made by hand."""
+    """Directory entry that `os.scandir` yields inside a world. It replaces `os.DirEntry`, which Python code cannot
+    create."""
 
     __slots__ = ("_base", "_entry", "_lstat", "_stat", "name", "path")
 
@@ -163,7 +164,7 @@ _SHIMS: dict[str, object] = {"listdir": builtin(listdir), "scandir": builtin(sca
 
 
 def install() -> None:
-    """Declare what the shims support: no replacement of an attribute can do that."""
+    """Add these shims to sets such as `os.supports_fd`, which no replacement of an attribute can do."""
     declare_support(_SHIMS, {"listdir": _real_listdir, "scandir": _real_scandir})
 
 

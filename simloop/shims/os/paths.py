@@ -1,7 +1,6 @@
 """Shims of the functions of `os` that take paths, over the files of the current simulated process.
 
-Whatever is wrong with an argument itself is said by the real function, which looks at its arguments before it does
-anything.
+Invalid arguments are passed to the real function, which raises the right error for them before it does anything.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ _BRIEF_NS = 50_000
 
 
 def current_world() -> World | None:
-    """Return the world whose files the calling code uses; None for the real ones."""
+    """Return the world whose files the calling code uses; None if it uses the real files."""
     world = active.world()
     return None if world is None or world.reaching_out else world
 
 
 def charge(world: World, fs: FileSystem) -> None:
-    """Let the time pass that the disk has taken for a call. A long while is a blocking call: of a thread in an
-    executor, or of the whole process if its loop's thread makes it."""
+    """Let the virtual time pass that the disk has taken for a call. If it is long, it is a blocking call: of a thread
+    in an executor, or of the whole process if the thread of its loop makes it."""
     deferred = fs.disk.take_ns()
     if deferred < _BRIEF_NS:
         world.scheduler.clock.now += deferred
@@ -72,7 +71,8 @@ def plain(path: Any) -> str | bytes:
 
 
 def named(path: Any) -> str | int | None:
-    """Return a path as text, or a descriptor. None for what is neither: the real function is to say so."""
+    """Return a path as text, or a descriptor. None for anything else, for which the real function is to raise the
+    error."""
     if type(path) is not str:
         if isinstance(path, int):
             return path
@@ -91,7 +91,8 @@ def named(path: Any) -> str | int | None:
 def syscall(
     world: World, call: Callable[..., Any], *args: Any, shown: Any = None, shown2: Any = None, **keywords: Any
 ) -> Any:
-    """Make a system call of the simulated kernel: its error names the files, and its time passes."""
+    """Make a system call of the simulated kernel. Its `OSError` gets the file names, and the time that it took
+    passes."""
     fs = world.files().fs
     try:
         return call(*args, **keywords)
@@ -109,7 +110,7 @@ def syscall(
 
 
 def result_of(stat: Stat) -> os.stat_result:
-    """Return attributes as the result of `os.stat`."""
+    """Return the attributes of a simulated file as the result of `os.stat`."""
     times = stat.atime_ns, stat.mtime_ns, stat.ctime_ns
     whole = (stat.mode, stat.ino, stat.dev, stat.nlink, stat.uid, stat.gid, stat.size, *(ns // 10**9 for ns in times))
     more: dict[str, float] = {"st_blksize": stat.blksize, "st_blocks": stat.blocks, "st_rdev": stat.rdev}
@@ -121,20 +122,20 @@ def result_of(stat: Stat) -> os.stat_result:
 
 
 def ours(world: World, fd: int) -> bool:
-    """True if a descriptor belongs to the simulated process; the real ones, such as 1, stay what they are."""
+    """Return True if a descriptor belongs to the simulated process, False for a real one, such as 1."""
     return fd in world.current.files or FIRST_FD <= fd <= _INT_MAX
 
 
 def only_path(path: Any, dir_fd: Any = None) -> str | None:
-    """Return a path as text, for calls that take no descriptor in its place. None where the real function must
-    answer."""
+    """Return a path as text, for calls that take no descriptor in its place. None if the real function must be
+    called."""
     name = named(path)
     return name if isinstance(name, str) and (dir_fd is None or isinstance(dir_fd, int)) else None
 
 
 def is_real(world: World, name: str | int | None, dir_fd: Any = None, follow: bool = True) -> bool:
-    """True if the real function must answer: for what it refuses, and for descriptors of its own. One of ours means
-    nothing to it."""
+    """Return True if the real function must be called: for arguments that it refuses, and for real descriptors. A
+    simulated descriptor would mean nothing to it."""
     if name is None or not (dir_fd is None or isinstance(dir_fd, int)):
         return True
     return isinstance(name, int) and (dir_fd is not None or not follow or not ours(world, name))
@@ -273,7 +274,8 @@ def chown(path: Any, uid: int, gid: int, *, dir_fd: int | None = None, follow_sy
 
 
 def _is_id(number: Any) -> bool:
-    """True if _Py_Uid_Converter() in Modules/posixmodule.c takes it; else the real function says what is wrong."""
+    """Return True if _Py_Uid_Converter() in Modules/posixmodule.c accepts the number. If not, the real function raises
+    the error."""
     return isinstance(number, int) and -1 <= number < 1 << 32
 
 
@@ -461,15 +463,15 @@ _SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _real}
 
 
 def declare_support(shims: dict[str, Any], real: dict[str, Any]) -> None:
-    """Add the shims to the sets of `os` that programs ask what a function can do: they can do what the real ones
-    can."""
+    """Add shims to the sets of `os`, such as `os.supports_fd`, in which programs look up what a function can do."""
     for supported in (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks):
         supported.update([shims[name] for name, function in real.items() if function in supported])
 
 
 def install() -> None:
-    """Declare what the shims support, and replace functions that `tempfile` has taken as default arguments: no
-    replacement of an attribute can do that. Like references by name (see `patch`) it stays, unnoticed."""
+    """Add these shims to sets such as `os.supports_fd`, and replace functions that `tempfile` has taken as default
+    arguments: no replacement of an attribute can do that. It is never undone, which outside of a world makes no
+    difference."""
     declare_support(_SHIMS, _real)
     # tempfile removes its files by functions that it took as default arguments.
     closer: Any = getattr(tempfile, "_TemporaryFileCloser", None)

@@ -113,7 +113,7 @@ def _into_pipe(
     pipe = target.pipe
 
     def room() -> int:
-        """Return how many bytes have room, as wait_for_space() waits for it."""
+        """Return the number of bytes that the pipe has room for, as wait_for_space() waits for it."""
         pipe.check_readers()
         if len(pipe.slots) >= pipe.capacity:
             raise fail(errno.EAGAIN)
@@ -133,8 +133,8 @@ _SENDFILE_SIZE = 1 << 22
 
 
 def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
-    """Send a file to a simulated socket, where `loop.sendfile` ends, to a pipe, or to a simulated file, as shutil
-    copies."""
+    """Send a file to a simulated socket (as `loop.sendfile` does), to a pipe, or to a simulated file (as shutil
+    does)."""
     world = active.world()
     target = world.current.files.get(out_fd) if world is not None else None
     if world is None or target is None:
@@ -157,7 +157,7 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
 
 
 def control(file: File, cmd: int, arg: Any) -> int | None:
-    """Run a command of fcntl(2) that is for pipes only; None if `cmd` is something else."""
+    """Run a command of fcntl(2) that exists for pipes only; None if `cmd` is another command."""
     if cmd not in (_fcntl.F_GETPIPE_SZ, _fcntl.F_SETPIPE_SZ):
         return None
     if not isinstance(file, End):
@@ -166,7 +166,8 @@ def control(file: File, cmd: int, arg: Any) -> int | None:
 
 
 def ioctl(fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True, /) -> Any:
-    """Return how many bytes are in a pipe (FIONREAD); of simulated files nothing else has such a call."""
+    """Return the number of bytes in a pipe (FIONREAD), the only request that is simulated. Other simulated files have
+    none."""
     world = current_world()
     number = fd if world is None or isinstance(fd, int) else fd.fileno()
     file = world.current.files.get(number) if world is not None else None

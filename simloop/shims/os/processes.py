@@ -1,5 +1,5 @@
-"""Shims of the functions of `os` that wait for processes, and for process groups and sessions, and of what
-`subprocess.Popen` has kept of them. How processes are started is in `shims.subprocess`."""
+"""Shims of the functions of `os` that wait for processes, and for process groups and sessions, and of the references to
+them in `subprocess.Popen`. Processes are started in `shims.subprocess`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
 
 
 def _wait_for(world: World, pid: int, options: int) -> Process | None:
-    """Wait for a child that has ended, unless WNOHANG is given."""
+    """Return a child that has ended, after waiting for one unless WNOHANG is given."""
     parent = world.current
     child = parent.table.get(pid)
     if child is not None and child.status is not None and child.parent is parent:
@@ -114,7 +114,7 @@ def waitid(idtype: int, ident: int, options: int, /) -> os.waitid_result | None:
 
 
 def _waited_for(world: World, idtype: int, ident: int) -> int:
-    """Return the children to wait for as waitpid(2) has them, as kernel_waitid_prepare() in kernel/exit.c does."""
+    """Return the children to wait for in the form of waitpid(2), as kernel_waitid_prepare() in kernel/exit.c does."""
     if idtype == os.P_ALL:
         return -1
     if idtype == os.P_PIDFD:
@@ -191,7 +191,7 @@ def setpgid(pid: int, pgrp: int, /) -> None:
 
 
 def may_join(process: Process, group: int) -> bool:
-    """True if there is such a group in the session of `process`, or may be for it alone."""
+    """Return True if `process` may join the group: one that exists in its session, or a new one of its own."""
     return group == process.pid or any(
         other.group == group and other.session == process.session for other in process.table.values()
     )
@@ -228,12 +228,12 @@ def internal_poll(self: Any, _deadstate: Any = None) -> Any:
 
 
 class PopenReference(weakref.ref[Any]):
-    """Weak reference to a `subprocess.Popen`, which marks it as unknown when the world of its process is over."""
+    """Weak reference to a `subprocess.Popen`, through which it is told that the world of its child is over."""
 
     __slots__ = ()
 
     def forget(self) -> None:
-        """Give a child that was never waited for a return code, since its world is over."""
+        """Set a return code for a child that was never waited for, since its world is over."""
         popen = self()
         if popen is not None and popen.returncode is None:
             # As subprocess itself does with a child that it knows nothing of: whoever has that pid later is not asked.

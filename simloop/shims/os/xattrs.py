@@ -62,7 +62,7 @@ _SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _NAMES}
 
 
 def install() -> None:
-    """Declare what the shims support: no replacement of an attribute can do that."""
+    """Add these shims to sets such as `os.supports_fd`, which no replacement of an attribute can do."""
     declare_support(_SHIMS, _real)
 
 

@@ -1,4 +1,4 @@
-"""Shims of name look-up: `socket.getaddrinfo` and its kind, answered by the simulated network."""
+"""Shims of name look-up (`socket.getaddrinfo`, `socket.gethostbyname` and so on), answered by the simulated network."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def _no_name() -> socket.gaierror:
 
 
 def literal(host: str) -> str | None:
-    """Return the address that `host` spells, zone left out, or None for a name. IPv4 may be written as inet_aton(3)
-    reads it: ``127.1``, ``0x7f000001``."""
+    """Return the IP address that `host` spells, without its zone, or None for a name. IPv4 may be written as
+    inet_aton(3) reads it: ``127.1``, ``0x7f000001``."""
     try:
         ip = ipaddress.ip_address(host.partition("%")[0])
         # As the C library writes it; ipaddress has changed its mind about mapped addresses in 3.13.
@@ -62,7 +62,7 @@ def literal(host: str) -> str | None:
 
 
 def addresses(world: World, host: str) -> list[tuple[socket.AddressFamily, str]]:
-    """Return the addresses behind a literal or a name, IPv4 first."""
+    """Return the IP addresses for a literal or a name, IPv4 first."""
     spelled = literal(host)
     if spelled is None:
         found = world.network.lookup(host)
@@ -152,13 +152,13 @@ def _found(world: World, name: str | None, family: int, flags: int) -> list[tupl
 
 
 def sockaddr(family: int, ip: str, port: int, scope: int = 0) -> tuple[Any, ...]:
-    """Return an address as Python shows it for the family."""
+    """Return a socket address as the tuple that Python uses for the address family."""
     return (ip, port, 0, scope) if family == socket.AF_INET6 else (ip, port)
 
 
 def _scope(host: str) -> int:
-    """Return the number of the interface that follows the ``%`` of an address; a host has ``lo`` and ``eth0``. Only a
-    link-local address may give it by name."""
+    """Return the number of the interface after the ``%`` of an address; a host has ``lo`` and ``eth0``. The interface
+    may be given by name only for a link-local address."""
     ip, _, zone = host.partition("%")
     if not zone.isascii() or not zone.isdigit():
         if zone and not (zone in _INTERFACES and ipaddress.IPv6Address(ip).is_link_local):

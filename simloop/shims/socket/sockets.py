@@ -1,4 +1,4 @@
-"""Shim of `socket.socket` over the simulated kernel: blocking and timeouts, argument checks, address forms."""
+"""Shim of `socket.socket` over the simulated kernel: blocking and timeouts, argument checks, forms of addresses."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ _real_new = real_socket.__new__
 
 
 def new(cls: type[_socket.socket], *args: Any, **kwargs: Any) -> Any:
-    """Return a socket object before its `__init__`: a simulated one in a world, where `socket.socket` itself is wanted.
+    """Create a socket object, in place of `socket.socket.__new__`: inside a world a simulated one, if the class is
+    exactly `socket.socket`.
 
-    The class stays the same object, since libraries compare the types of real sockets with it, as trio does. Classes
-    that are derived from it are real sockets, and escape.
+    `socket.socket` stays the same class, since libraries compare the types of real sockets with it, as trio does.
+    Instances of derived classes are real sockets, and escape.
     """
     return _real_new(SimSocket if cls is real_socket and active.world() is not None else cls)
 
@@ -88,8 +89,8 @@ class SimSocket(real_socket):
     # --- waiting --------------------------------------------------------------------------------------
 
     def _call(self, attempt: Callable[[], Any], mask: int, deadline_ns: int | None = None) -> Any:
-        """Make a non-blocking call; where this socket blocks, wait for `mask` and repeat it, until the deadline or else
-        for this socket's timeout in all."""
+        """Make a non-blocking call. If it would block and this socket is a blocking one, wait for `mask` and repeat the
+        call, until the deadline or else for this socket's timeout in all."""
         if self._fd < 0:
             raise fail(errno.EBADF)
         while True:
@@ -414,7 +415,7 @@ _real_os_close = os.close
 
 
 def close_fd(fd: int, /) -> None:
-    """Close a descriptor, simulated or real: `socket.close` and `os.close`."""
+    """Close a descriptor, simulated or real. Shim of `socket.close` and `os.close`."""
     world = active.world()
     if world is not None and fd in world.current.files:
         world.current.close(fd)
