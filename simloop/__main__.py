@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from simloop.choices.tokens import decode
 from simloop.errors import OtherTestError, TokenError
 from simloop.explore.store import DIRECTORY, Saved, read_file
-from simloop.report.story import tell_point
+from simloop.report.sentences import tell_point
 
 if TYPE_CHECKING:
     from simloop.choices.schedule import Schedule

@@ -14,7 +14,7 @@ from simloop.choices.choices import KINDS, Point
 from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import encode
 from simloop.explore.store import Saved, Store
-from simloop.report.story import tell_point
+from simloop.report.sentences import tell_point
 
 BANK = "tests/test_bank.py::test_transfer[50 eur]"
 SHOP = "tests/test_shop.py::test_sale"

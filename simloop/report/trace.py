@@ -20,7 +20,7 @@ from simloop.loop.cancellation import Cancellable
 from simloop.loop.tasks import SimTask, coroutine_of, path_of, task_of
 from simloop.loop.timers import is_timeout, waiting_for
 from simloop.report.losses import lost
-from simloop.report.story import tell, tell_cancelled
+from simloop.report.sentences import tell, tell_cancelled
 from simloop.sources import Place, is_inner, is_users, users_caller
 
 if TYPE_CHECKING:
