@@ -41,13 +41,13 @@ def shape(function: Callable[..., Any]) -> str:
 READ: list[tuple[Callable[..., Any], set[str]]] = [
     (base_events.BaseEventLoop._run_once, {"6eca0b247c65", "9d223d3e9633"}),
     (base_events.BaseEventLoop.call_soon, {"7b62aac20a42"}),
-    (base_events.BaseEventLoop.call_soon_threadsafe, {"d1a708daecb3"}),
+    (base_events.BaseEventLoop.call_soon_threadsafe, {"d1a708daecb3", "ed0aac626f8f"}),
     (base_events.BaseEventLoop._asyncgen_firstiter_hook, {"86df51af147d"}),
     (base_events.BaseEventLoop._asyncgen_finalizer_hook, {"2685890d68ce"}),
     # What `_start_plainly` in simloop/shims/subprocess.py stands in for.
-    (spawning._real_execute_child, {"d688e06d8265", "b3cfba1c57f0"}),
+    (spawning._real_execute_child, {"d688e06d8265", "b3cfba1c57f0", "5a789fb7ee3b"}),
     (subprocess.Popen._close_pipe_fds, {"e3f55653927c"}),  # type: ignore[attr-defined]
-    (base_events.BaseEventLoop.create_task, {"9df830ae5be1", "fcea94522aa1"}),
+    (base_events.BaseEventLoop.create_task, {"9df830ae5be1", "fcea94522aa1", "2861640d903e"}),
     (base_events.BaseEventLoop.run_until_complete, {"57b04c11ae52"}),
     (base_events.BaseEventLoop.shutdown_default_executor, {"22ce233a20d7", "6612c81da164", "2f57a586de27"}),
     (selector_events.BaseSelectorEventLoop._process_events, {"48291524c21a"}),
@@ -60,24 +60,22 @@ READ: list[tuple[Callable[..., Any], set[str]]] = [
     (unix_events._UnixSelectorEventLoop._make_write_pipe_transport, {"9cae8bc48d91"}),
     (unix_events._UnixReadPipeTransport.__del__, {"6e27c0835206"}),
     (unix_events._UnixWritePipeTransport.__del__, {"6e27c0835206"}),
-    (unix_events._UnixSelectorEventLoop._make_subprocess_transport, {"d0506263a684", "6fe4503eb93e"}),
+    (unix_events._UnixSelectorEventLoop._make_subprocess_transport, {"d0506263a684", "6fe4503eb93e", "9950784a04b4"}),
     (base_subprocess.BaseSubprocessTransport.__del__, {"54b681569063"}),
     (runners.Runner.close, {"b0ae3ea2868f", "c104431018bc"}),
     (runners._cancel_all_tasks, {"61919b3b2bda"}),
-    (runners.Runner.run, {"941e99b00a46"}),
+    (runners.Runner.run, {"941e99b00a46", "a07429c852ba"}),
     (runners.Runner._on_sigint, {"aba995f7ee6d"}),
     (base_events._run_until_complete_cb, {"58dbfefd9b87"}),
-    (unix_events._UnixSelectorEventLoop.add_signal_handler, {"2624cd6ef6aa"}),
+    (unix_events._UnixSelectorEventLoop.add_signal_handler, {"2624cd6ef6aa", "a28ecd8a9d4f"}),
     (unix_events._UnixSelectorEventLoop._handle_signal, {"5b61dd0b06b2"}),
     (unix_events._UnixSelectorEventLoop._process_self_data, {"75a98622aa63"}),
-    (unix_events._UnixSelectorEventLoop._make_subprocess_transport, {"d0506263a684", "6fe4503eb93e"}),
-    (base_subprocess.BaseSubprocessTransport.__del__, {"54b681569063"}),
-    (base_subprocess.BaseSubprocessTransport.close, {"927a12875e31", "9d37b8aeadd7"}),
+    (base_subprocess.BaseSubprocessTransport.close, {"927a12875e31", "9d37b8aeadd7", "6df104ffdd51"}),
 ]
 # What simloop/shims/threading.py calls, and looks into.
 READ += [
-    (threads._real_join, {"e2e4013edfe5", "27385742ef48"}),
-    (threads._real_is_alive, {"17655b8d8ff2", "5a83a3733425"}),
+    (threads._real_join, {"e2e4013edfe5", "27385742ef48", "b4736363208c"}),
+    (threads._real_is_alive, {"17655b8d8ff2", "5a83a3733425", "27f0ba466da5"}),
 ]
 
 

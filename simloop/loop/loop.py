@@ -1,7 +1,7 @@
 """The event loop: stock asyncio over the simulated selector.
 
 The private parts of asyncio that it uses or copies are those of CPython 3.11.7,
-3.12.1 and 3.13.0 (Lib/asyncio/base_events.py, selector_events.py, unix_events.py), and
+3.12.1, 3.13.0 and 3.14.5 (Lib/asyncio/base_events.py, selector_events.py, unix_events.py), and
 `tests/test_asyncio_private.py` fails when one of them changes.
 
 The turn is stock asyncio's: poll, append the callbacks of ready I/O, append due timers, run exactly the
@@ -204,7 +204,12 @@ class SimLoop(SteppedLoop):
         factory = self._task_factory
         if factory is not None:
             if factory is not _eager_task_factory:
-                return super().create_task(coro, name=name, context=context, **kwargs)
+                # Only what was given: since Python 3.14 the factory gets it as it is.
+                if name is not None:
+                    kwargs["name"] = name
+                if context is not None:
+                    kwargs["context"] = context
+                return super().create_task(coro, **kwargs)
             kwargs["eager_start"] = True
         if self._closed:
             self._check_closed()  # type: ignore[attr-defined]

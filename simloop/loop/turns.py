@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from _thread import get_ident
-from asyncio import events
+from asyncio import events, tasks
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
     from simloop.loop.registry import ResourceRegistry
     from simloop.world.world import World
+
+# Since Python 3.14 the running task is kept by thread, no longer by loop: whoever runs another loop in the middle of a
+# step, or none, sets it aside (swap_current_task in Modules/_asynciomodule.c).
+_swap_task: Any = tasks._swap_current_task if sys.version_info >= (3, 14) else None  # type: ignore[attr-defined]
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):
@@ -133,6 +137,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         world = self.world
         previous, world.current = world.current, self.process
         running = events._get_running_loop()
+        task = _swap_task(running, None) if _swap_task is not None and running is not None else None
         events._set_running_loop(self)
         # The hooks of the loop whose turn this one is in the middle of find this one. To set them has its price: the
         # interpreter announces it to audit hooks.
@@ -163,6 +168,8 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             if hooks is not None:
                 sys.set_asyncgen_hooks(*hooks)
             events._set_running_loop(running)
+            if task is not None:
+                _swap_task(running, task)
             world.current = previous
 
     def _is_its_own(self, error: BaseException) -> bool:

@@ -8,7 +8,7 @@ is like any later one. Imports of loaded modules do not come here.
 from __future__ import annotations
 
 import sys
-from asyncio import events
+from asyncio import events, tasks
 from collections.abc import Callable
 from importlib import _bootstrap as _bootstrap_stub
 from importlib import _bootstrap_external
@@ -19,6 +19,8 @@ from simloop.world import active
 
 # The stubs know little of what is in there.
 _bootstrap: Any = _bootstrap_stub
+# See simloop/loop/turns.py: a module that is imported in a step may run a loop of its own.
+_swap_task: Any = tasks._swap_current_task if sys.version_info >= (3, 14) else None  # type: ignore[attr-defined]
 _Loader: Any = _bootstrap_external._LoaderBasics  # type: ignore[attr-defined]
 
 #: Function that is called after modules were executed in a run, before the run goes on. Its argument is a module that
@@ -35,6 +37,7 @@ def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
         known = len(sys.modules)
         module = args[1] if isinstance(args[1], ModuleType) else None
         running = events._get_running_loop()
+        task = _swap_task(running, None) if _swap_task is not None and running is not None else None
         events._set_running_loop(None)
         with active.world_entered(None):
             try:
@@ -43,6 +46,8 @@ def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
                 if on_import is not None and (module is not None or len(sys.modules) != known):
                     on_import(module)
                 events._set_running_loop(running)
+                if task is not None:
+                    _swap_task(running, task)
 
     execute.__name__ = execute.__qualname__ = real.__name__
     # The interpreter cuts its own frames, and so this one, out of the tracebacks of failed imports, by this name.

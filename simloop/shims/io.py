@@ -49,6 +49,8 @@ class SimFileIO(real_FileIO):
     """
 
     _fd = -1
+    # In the class, too: since Python 3.14 the base class has it read-only.
+    _blksize = 0
     _seekable: bool | None = None
     closed: Any = io.RawIOBase.closed
 
@@ -438,7 +440,10 @@ def _checked(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any
 def _wrapped(raw: SimFileIO, mode: str, binary: bool, buffering: int, encoding: Any, errors: Any, newline: Any) -> Any:
     lines = buffering == 1 and not binary
     if buffering < 0 or buffering == 1:
-        buffering = raw._blksize if raw._blksize > 1 else io.DEFAULT_BUFFER_SIZE
+        if sys.version_info >= (3, 14):
+            buffering = max(min(raw._blksize, 1 << 23), io.DEFAULT_BUFFER_SIZE)
+        else:
+            buffering = raw._blksize if raw._blksize > 1 else io.DEFAULT_BUFFER_SIZE
     if buffering == 0:
         if binary:
             return raw

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import subprocess
+import sys
 from asyncio import unix_events
 from pathlib import Path
 from types import FrameType
@@ -158,6 +159,7 @@ def test_what_replaces_the_way_in_which_asyncio_makes_transports_is_used(monkeyp
     assert made == ["transport"]
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="child watchers are gone")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_policy_of_the_users_own_is_asked_for_its_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
