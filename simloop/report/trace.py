@@ -70,7 +70,7 @@ class Step:
     from_outside: bool = False
 
     def same_as(self, other: Step) -> bool:
-        """Return True if two steps went the same way, at whatever time."""
+        """Return True if two steps of one task began and ended at the same lines in the same way, at whatever time."""
         return (
             self.actor.path == other.actor.path
             and self.start == other.start

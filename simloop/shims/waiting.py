@@ -83,7 +83,8 @@ def read_unless_empty(world: World, file: Unseekable, size: int) -> bytes | None
 
 
 def write_unless_full(world: World, file: Unseekable, data: memoryview) -> int | None:
-    """Write as a raw file does: None if there is no room yet, and the write may not wait."""
+    """Write to a pipe or the like, as the raw file `io.FileIO` does. Returns None if it has no room and is
+    non-blocking."""
     try:
         return write_to(world, file, data)
     except BlockingIOError:

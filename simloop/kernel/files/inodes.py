@@ -269,7 +269,8 @@ class Directory(Inode):
             self.nlink += 1
 
     def forget(self) -> list[Inode]:
-        """Clear the directory, its reference to the parent included. Returns all inodes that were in it."""
+        """Clear the directory at the end of its world, and break reference cycles with that. Returns the inodes
+        that were in it."""
         known = [inode for inode in self._entries.values() if inode is not None and inode is not _UNSEEN]
         self._entries.clear()
         del self.parent

@@ -32,8 +32,8 @@ class XattrChange(Change):
 
 
 class XattrCalls(AttributeCalls):
-    """System calls of one process on extended attributes. Attributes of real files are hidden: they belong to that
-    machine's users and security modules."""
+    """System calls of one process on extended attributes. Attributes of real files are hidden: they are for the users
+    and security modules of the real machine."""
 
     def getxattr(self, path: str | int, name: str, *, follow: bool = True) -> bytes:
         """Return the value of an attribute, as getxattr(2), lgetxattr(2) and fgetxattr(2) do."""
