@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -170,16 +170,23 @@ def complaints(suite: Suite, found: Sequence[Change]) -> list[str]:
 
 def compare(suite: Suite, *, runs: int) -> tuple[Session, Session, list[str]]:
     """Runs a suite on both sides, each in a copy of its own. Returns the sessions and what is wrong."""
-    without = [f"-pno:{plugin}" for plugin in PLUGINS if plugin not in suite.plugins]
-    sessions = []
-    for count in (0, runs):
-        with tempfile.TemporaryDirectory() as folder:
-            with tarfile.open(fetch(suite.project)) as tar:
-                tar.extractall(folder, filter="data")
-            (root,) = Path(folder).iterdir()
-            sessions.append(play(root, [*without, *suite.options], runs=count))
-    stock, simulated = sessions
+    stock, simulated = _play_copy(suite, 0), _play_copy(suite, runs)
+    failing = [change for change in changes(stock, simulated) if change.stock and change.stock.verdict != "passed"]
+    if failing:
+        # Stock asyncio has the real clock, and a busy machine: its failures need a second hearing.
+        again = _play_copy(suite, 0).verdicts
+        stock = replace(stock, verdicts={**stock.verdicts, **{change.name: again[change.name] for change in failing}})
     return stock, simulated, complaints(suite, changes(stock, simulated))
+
+
+def _play_copy(suite: Suite, runs: int) -> Session:
+    """Runs a suite in a fresh copy of its source."""
+    without = [f"-pno:{plugin}" for plugin in PLUGINS if plugin not in suite.plugins]
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fetch(suite.project)) as tar:
+            tar.extractall(folder, filter="data")
+        (root,) = Path(folder).iterdir()
+        return play(root, [*without, *suite.options], runs=runs)
 
 
 def main() -> None:
