@@ -9,7 +9,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from simloop.shims import clock_tools, static_types
-from simloop.shims.references import bound_methods, in_class, is_a, replace_held
+from simloop.shims.references import bound_methods, enclosed, in_class, is_a, replace_held
 
 Replacement = tuple[object, str, object]
 
@@ -133,11 +133,7 @@ class Patch:
             # Shims hold the real functions in the same way.
             if function.__globals__.get("__name__", "").partition(".")[0] in _KEPT:
                 continue
-            for cell in function.__closure__ or ():
-                try:
-                    value = cell.cell_contents
-                except ValueError:  # not assigned yet
-                    continue
+            for cell, value in enclosed(function):
                 found = self._shims.get(id(value))
                 if found is not None and found[0] is value:
                     cell.cell_contents = found[1]

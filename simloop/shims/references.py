@@ -12,6 +12,7 @@ import contextlib
 import functools
 import gc
 import sys
+from collections.abc import Iterator
 from types import BuiltinMethodType, CellType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, cast
 
@@ -74,6 +75,13 @@ def in_class(owner: type, shims: Shims) -> None:
             type.__setattr__(owner, key, staticmethod(found[1]) if plain else found[1])  # type: ignore[arg-type]
 
 
+def enclosed(function: FunctionType) -> Iterator[tuple[CellType, Any]]:
+    """Return the cells of a function's closure with their contents, but for those that are not assigned yet."""
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):
+            yield cell, cell.cell_contents
+
+
 def bound_methods(replaced: set[tuple[type, str]]) -> Shims:
     """Return the bound methods of C classes that were stored (``default_factory=datetime.now``) before the classes were
     changed, each with what the same expression gives now."""
@@ -132,12 +140,9 @@ def _in_instance(holder: object, shims: Shims) -> None:
         if type(namespace) is dict:
             _in_dict(namespace, shims)
     for cls in type(holder).__mro__:
-        slots = (
-            [slot for slot in vars(cls).values() if type(slot) is MemberDescriptorType]
-            if "__slots__" in vars(cls)
-            else []
-        )
-        for slot in slots:
+        # Those of classes in C may be read-only.
+        slots = vars(cls).values() if "__slots__" in vars(cls) else ()
+        for slot in [slot for slot in slots if type(slot) is MemberDescriptorType]:
             with contextlib.suppress(AttributeError):  # an empty one
                 value = slot.__get__(holder)
                 shim = _shim_of(value, shims)
@@ -149,13 +154,9 @@ def _in_function(function: FunctionType, shims: Shims) -> None:
     defaults = function.__defaults__
     if defaults is not None:
         replaced = tuple(_shim_of(value, shims) for value in defaults)
-        if any(map(lambda a, b: a is not b, replaced, defaults)):
+        if any(shim is not value for shim, value in zip(replaced, defaults, strict=True)):
             function.__defaults__ = replaced
-    for cell in function.__closure__ or ():
-        try:
-            value = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
+    for cell, value in enclosed(function):
         shim = _shim_of(value, shims)
         if shim is not value:
             cell.cell_contents = shim

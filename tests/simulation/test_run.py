@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import uuid
@@ -516,3 +517,17 @@ print(gc.collect())
 """
     child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert child.stdout == "0\n"
+
+
+def test_what_the_package_exports_can_be_had_whatever_was_imported() -> None:
+    """Its names are looked up when asked for, and two of them are names of packages, too."""
+    exported = {name for names in simloop._MODULES.values() for name in names}
+    assert exported == set(simloop.__all__)
+    program = """
+        import importlib, pkgutil, types, simloop
+        for module in pkgutil.walk_packages(simloop.__path__, "simloop."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+        assert [name for name in simloop.__all__ if isinstance(getattr(simloop, name), types.ModuleType)] == []
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60)
