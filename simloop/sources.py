@@ -100,6 +100,18 @@ def calling_frame() -> FrameType | None:
     return frame
 
 
+def level_of_caller() -> int:
+    """Return the ``stacklevel`` by which a warning of the calling function names the innermost line on the stack that
+    is not simloop's."""
+    level, frame = 1, sys._getframe(1).f_back
+    while frame is not None:
+        level += 1
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            break
+        frame = frame.f_back
+    return level
+
+
 def call_site(above: FrameType | None = None) -> str:
     """Return the innermost line on the stack that is neither simloop's nor the standard library's, as ``file:line``.
     With `above`, the search starts at that frame."""

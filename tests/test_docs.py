@@ -5,6 +5,7 @@ from __future__ import annotations
 import _io
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -13,9 +14,10 @@ import pytest
 import simloop
 from simloop.loop import factory
 from simloop.shims import SHIMS, escapes
+from simloop.shims.late import LATE
 
 DOCS = Path(__file__).parents[1] / "docs"
-SIMULATING = [shim for shim in SHIMS if shim is not escapes] + [factory]
+SIMULATING = [shim for shim in SHIMS if shim is not escapes] + [import_module(name) for name in LATE] + [factory]
 
 #: Shims of Python 3.11 alone, whose originals later ones have as well.
 OF_311 = {f"asyncio.unix_events._UnixDefaultEventLoopPolicy.{verb}_child_watcher" for verb in ("get", "set")}

@@ -7,16 +7,11 @@ each other.
 
 A shim is a module with `REPLACEMENTS`: entries of the owner of an attribute, its name, and the replacement that stands
 there while shims are installed. If that is not enough, it also has a function ``install``. A new shim is added to
-`SHIMS`, which is all that `simloop.simulation.install` and the tests of the documentation know of.
+`simloop.shims.late.LATE`, or to `SHIMS` if every run calls it or more than a function is replaced.
 """
 
 from __future__ import annotations
 
-from simloop.shims import child_watcher, escapes, gc, importlib, io, random, select, signal, subprocess, threading, time
-from simloop.shims.os import counters, descriptors, listing, paths, pipes, processes, xattrs
-from simloop.shims.socket import names, sockets
+from simloop.shims import child_watcher, escapes, fileio, gc, importlib, linecache, random, select, threading, time
 
-SHIMS = (
-    time, random, names, select, sockets, processes, subprocess, child_watcher, paths, listing, descriptors, pipes,
-    counters, xattrs, io, threading, signal, escapes, importlib, gc,
-)  # fmt: skip
+SHIMS = (time, random, select, child_watcher, fileio, threading, escapes, importlib, linecache, gc)

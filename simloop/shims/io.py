@@ -1,4 +1,4 @@
-"""Shims of `open` and `io.FileIO` over the files of the current simulated process.
+"""Shims of `open`, and the raw files that `io.FileIO` makes, over the files of the current simulated process.
 
 Only the raw file is simulated; buffered and text files on top of it are the real classes of `io`.
 """
@@ -10,7 +10,6 @@ import _pyio  # type: ignore[import-not-found]
 import builtins
 import errno
 import io
-import linecache
 import os
 import stat as _stat
 import sys
@@ -25,18 +24,20 @@ from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import PAGE
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.kernel.process.process import ProcessGone
+from simloop.shims.fileio import real_FileIO
+from simloop.shims.late import real
 from simloop.shims.os.descriptors import view_of
 from simloop.shims.os.paths import charge, current_world, named, ours
 from simloop.shims.os.paths import open as open_path
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import read_unless_empty, write_unless_full
+from simloop.sources import level_of_caller
 from simloop.world import active
 
 if TYPE_CHECKING:
-    from simloop.world.world import World
+    pass
 
-real_open = io.open
-real_FileIO = io.FileIO
+real_open = real(__name__, io)["open"]
 # What is read at once where the size of a file says nothing.
 _READ_SIZE = 1 << 16
 
@@ -340,47 +341,20 @@ class SubclassedFileIO(_pyio.FileIO):  # type: ignore[misc]
         super()._checkClosed(msg or "I/O operation on closed file")
 
 
-class _FileIOType(type(real_FileIO)):  # type: ignore[misc]
-    """Metaclass that makes `FileIO(...)` a simulated file inside a world and a real one outside."""
-
-    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> Any:
-        if bases == (real_FileIO,):
-            return super().__new__(mcls, name, bases, namespace)
-        made_of = tuple(SubclassedFileIO if base is FileIO else base for base in bases)
-        return type(name, made_of, namespace, **keywords)
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        world = current_world()
-        file = args[0] if args else kwargs.get("file")
-        if isinstance(file, bool) and args:
-            args = (_number(file), *args[1:])
-        simulated = world is not None and not (isinstance(file, int) and not ours(world, file))
-        return (SimFileIO if simulated else real_FileIO)(*args, **kwargs)
-
-    def __setattr__(cls, name: str, value: Any) -> None:
-        raise TypeError(f"cannot set {name!r} attribute of immutable type '_io.FileIO'")
-
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, _KINDS)
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, _KINDS)
+def open_raw(*args: Any, **kwargs: Any) -> Any:
+    """Return a raw file for the arguments of `io.FileIO`: a simulated one, or a real one for a real descriptor."""
+    world = current_world()
+    file = args[0] if args else kwargs.get("file")
+    if isinstance(file, bool) and args:
+        args = (_number(file), *args[1:])
+    simulated = world is not None and not (isinstance(file, int) and not ours(world, file))
+    return (SimFileIO if simulated else real_FileIO)(*args, **kwargs)
 
 
 def _number(fd: bool) -> int:
     if sys.version_info >= (3, 13):
-        # Here, so that it names the caller.
-        warnings.warn("bool is used as a file descriptor", RuntimeWarning, stacklevel=3)
+        warnings.warn("bool is used as a file descriptor", RuntimeWarning, stacklevel=level_of_caller())
     return int(fd)
-
-
-_KINDS = (real_FileIO, SimFileIO, SubclassedFileIO)
-
-
-class FileIO(real_FileIO, metaclass=_FileIOType):
-    """Replacement of `io.FileIO` while shims are installed."""
-
-    __module__ = "_io"
 
 
 def open(
@@ -432,7 +406,7 @@ def _checked(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any
         warnings.warn(
             "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=level_of_caller(),
         )
     return "".join(letter for letter in mode if letter in "xrwa+"), binary
 
@@ -457,12 +431,12 @@ def _wrapped(raw: SimFileIO, mode: str, binary: bool, buffering: int, encoding: 
         buffer = io.BufferedWriter(raw, buffering)
     if binary:
         return buffer
-    text = io.TextIOWrapper(buffer, io.text_encoding(encoding, 2), errors, newline, lines)
+    text = io.TextIOWrapper(buffer, io.text_encoding(encoding, level_of_caller()), errors, newline, lines)
     text.mode = mode  # type: ignore[misc]
     return text
 
 
-_real_open_code = io.open_code
+_real_open_code = real(__name__, io)["open_code"]
 
 
 def open_code(path: Any) -> Any:
@@ -471,32 +445,11 @@ def open_code(path: Any) -> Any:
     return open(path, "rb")
 
 
-def _on_real_files(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a shim that works on the real files, for `linecache`: source lines in tracebacks are no part of a run, and
-    are kept from run to run."""
-
-    def shim(*args: Any) -> Any:
-        world: World | None = current_world()
-        if world is None:
-            return function(*args)
-        world.reaching_out = True
-        try:
-            return function(*args)
-        finally:
-            world.reaching_out = False
-
-    shim.__name__ = shim.__qualname__ = function.__name__
-    return shim
-
-
 open.__module__ = open_code.__module__ = "_io"
 _OPEN = builtin(open)
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
     *((module, "open", _OPEN) for module in (builtins, io, _io)),
-    *((module, "FileIO", FileIO) for module in (io, _io)),
     # Not that of _io: imports are real.
     (io, "open_code", builtin(open_code)),
-    (linecache, "checkcache", _on_real_files(linecache.checkcache)),
-    (linecache, "updatecache", _on_real_files(linecache.updatecache)),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import weakref
 from collections.abc import Iterable
@@ -18,9 +19,21 @@ Replacement = tuple[object, str, object]
 _KEPT = {"posix", "_io", "_frozen_importlib", "_frozen_importlib_external", "simloop", "pytest_simloop"}
 
 
+# Sets in which programs look up what a function of `os` can do.
+_SUPPORTS = (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks)
+# What stood in the place of a shim before, by the identity of its owner and by name.
+_originals: dict[tuple[int, str], object] = {}
+
+
 def builtin(shim: Any) -> Any:
     """Make a shim behave like a builtin function: as a class attribute it does not become a method."""
     return staticmethod(shim)
+
+
+def original(owner: Any, name: str) -> Any:
+    """Return the attribute of a module or class for which there is a shim, in place or not, as it is without."""
+    key = (id(owner), name)
+    return _originals[key] if key in _originals else _standing(owner, name)
 
 
 def _standing(owner: Any, name: str) -> object:
@@ -32,6 +45,15 @@ def _put(owner: Any, name: str, value: object) -> None:
         static_types.put(owner, name, value)
     else:
         setattr(owner, name, value)
+
+
+def _declare(owner: object, real: Any, shim: Any) -> None:
+    """Add the shim of a function of `os` to the sets that have the function. It is never taken out again, which makes
+    no difference to anybody."""
+    if owner is os:
+        for supported in _SUPPORTS:
+            if real in supported:
+                supported.add(shim)
 
 
 class Patch:
@@ -47,6 +69,9 @@ class Patch:
         self._replacements: list[tuple[object, str, object, object]] = [
             (owner, name, _standing(owner, name), shim) for owner, name, shim in replacements
         ]
+        for owner, name, real, shim in self._replacements:
+            _originals[id(owner), name] = real
+            _declare(owner, real, shim)
         # By identity, since some originals cannot be hashed or compare oddly.
         self._shims: dict[int, tuple[object, object]] = {
             id(real): (real, shim)
@@ -67,6 +92,21 @@ class Patch:
         for owner, name, _, shim in self._replacements:
             _put(owner, name, shim)
         self.refresh()
+
+    def complete(self, replacements: Iterable[Replacement]) -> None:
+        """Put late shims in the place of what has stood for them (`simloop.shims.late`)."""
+        shims = {(id(owner), name): shim for owner, name, shim in replacements}
+        for index, (owner, name, real, stand_in) in enumerate(self._replacements):
+            shim = shims.get((id(owner), name))
+            if shim is None:
+                continue
+            self._replacements[index] = owner, name, real, shim
+            if id(real) in self._shims:
+                self._shims[id(real)] = real, shim
+            _declare(owner, real, shim)
+            # A test may have put something of its own there.
+            if _standing(owner, name) is stand_in:
+                _put(owner, name, shim)
 
     def refresh(self) -> bool:
         """Replace references in the modules that were imported since the last call. Return True if there may be any."""

@@ -23,36 +23,20 @@ from simloop.kernel.process.delays import SEEN, schedule_delayed
 from simloop.kernel.process.exits import INIT_PID, signal_targets
 from simloop.kernel.process.process import Process, State
 from simloop.kernel.process.signals import Effects, disposition, generate, name_of, set_mask
+from simloop.shims.late import real
 from simloop.sources import calling_frame
 from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.world.world import World
 
-_real_signal = _signal.signal
-_real_getsignal = _signal.getsignal
-_real_set_wakeup_fd = _signal.set_wakeup_fd
-_real_siginterrupt = _signal.siginterrupt
-_real_alarm = _signal.alarm
-_real_setitimer = _signal.setitimer
-_real_getitimer = _signal.getitimer
-_real_raise_signal = _signal.raise_signal
-_real_pthread_kill = _signal.pthread_kill
-_real_pthread_sigmask = _signal.pthread_sigmask
-_real_sigpending = _signal.sigpending
-_real_sigwait = _signal.sigwait
-_real_sigwaitinfo = _signal.sigwaitinfo
-_real_sigtimedwait = _signal.sigtimedwait
-_real_pause = _signal.pause
-_real_interrupt_main = _thread.interrupt_main
-_real_kill = os.kill
-_real_killpg = os.killpg
+_real = {**real(__name__, _signal), **real(__name__, _thread), **real(__name__)}
 
 
 def signal(signalnum: int, handler: Any) -> Any:
     world = active.world()
     if world is None:
-        return _real_signal(signalnum, handler)
+        return _real["signal"](signalnum, handler)
     number = _number(signalnum)
     if number in (_signal.SIGKILL, _signal.SIGSTOP):
         raise OSError(22, "Invalid argument")
@@ -66,7 +50,7 @@ def signal(signalnum: int, handler: Any) -> Any:
 def getsignal(signalnum: int) -> Any:
     world = active.world()
     if world is None:
-        return _real_getsignal(signalnum)
+        return _real["getsignal"](signalnum)
     return disposition(world.current, _number(signalnum))
 
 
@@ -83,7 +67,7 @@ def _number(signalnum: int) -> int:
 def raise_signal(signalnum: int, /) -> None:
     world = active.world()
     if world is None:
-        _real_raise_signal(signalnum)
+        _real["raise_signal"](signalnum)
     else:
         send(world, world.current, _number(signalnum))
         _deliver_to_self(world)
@@ -92,7 +76,7 @@ def raise_signal(signalnum: int, /) -> None:
 def pthread_kill(thread_id: int, signalnum: int, /) -> None:
     # Handlers run in the main thread, whichever thread is meant.
     if active.world() is None:
-        _real_pthread_kill(thread_id, signalnum)
+        _real["pthread_kill"](thread_id, signalnum)
     elif signalnum:
         raise_signal(signalnum)
 
@@ -100,7 +84,7 @@ def pthread_kill(thread_id: int, signalnum: int, /) -> None:
 def interrupt_main(signum: int = _signal.SIGINT, /) -> None:
     world = active.world()
     if world is None:
-        _real_interrupt_main(_signal.Signals(signum))
+        _real["interrupt_main"](_signal.Signals(signum))
     elif callable(getsignal(signum)):  # otherwise nothing happens, as documented
         raise_signal(signum)
 
@@ -108,7 +92,7 @@ def interrupt_main(signum: int = _signal.SIGINT, /) -> None:
 def kill(pid: int, sig: int, /) -> None:
     world = active.world()
     if world is None:
-        _real_kill(pid, sig)
+        _real["kill"](pid, sig)
         return
     if pid == INIT_PID:
         return  # it gets only signals that it has handlers for (kill(2))
@@ -127,7 +111,7 @@ def kill(pid: int, sig: int, /) -> None:
 def killpg(pgid: int, sig: int, /) -> None:
     world = active.world()
     if world is None:
-        _real_killpg(pgid, sig)
+        _real["killpg"](pgid, sig)
     elif pgid < 0:
         raise fail(errno.EINVAL)
     else:
@@ -260,7 +244,7 @@ def _notify_loop(world: World, process: Process, loop: Any, number: int) -> None
 def pthread_sigmask(how: int, mask: Iterable[int], /) -> set[Any]:
     world = active.world()
     if world is None:
-        return _real_pthread_sigmask(how, mask)
+        return _real["pthread_sigmask"](how, mask)  # type: ignore[no-any-return]
     process = world.current
     given = frozenset(_number(number) for number in mask)
     masks: dict[int, frozenset[int]] = {
@@ -278,7 +262,7 @@ def pthread_sigmask(how: int, mask: Iterable[int], /) -> set[Any]:
 
 def sigpending() -> set[Any]:
     world = active.world()
-    return _real_sigpending() if world is None else _as_signals(world.current.pending)
+    return _real["sigpending"]() if world is None else _as_signals(world.current.pending)
 
 
 def _as_signals(numbers: Iterable[int]) -> set[Any]:
@@ -288,21 +272,21 @@ def _as_signals(numbers: Iterable[int]) -> set[Any]:
 def sigwait(sigset: Iterable[int], /) -> Any:
     world = active.world()
     if world is None:
-        return _real_sigwait(sigset)
+        return _real["sigwait"](sigset)
     return _signal.Signals(_wait_for(world, sigset, None) or 0)
 
 
 def sigwaitinfo(sigset: Iterable[int], /) -> Any:
     world = active.world()
     if world is None:
-        return _real_sigwaitinfo(sigset)
+        return _real["sigwaitinfo"](sigset)
     return _info(_wait_for(world, sigset, None))
 
 
 def sigtimedwait(sigset: Iterable[int], timeout: float, /) -> Any:
     world = active.world()
     if world is None:
-        return _real_sigtimedwait(sigset, timeout)
+        return _real["sigtimedwait"](sigset, timeout)
     if timeout < 0:
         raise ValueError("timeout must be non-negative")
     return _info(_wait_for(world, sigset, timeout))
@@ -331,7 +315,7 @@ def _wait_for(world: World, sigset: Iterable[int], timeout: float | None) -> int
 def pause() -> None:
     world = active.world()
     if world is None:
-        _real_pause()
+        _real["pause"]()
         return
     process = world.current
     handled = process.handled
@@ -344,14 +328,14 @@ def pause() -> None:
 def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
     world = active.world()
     if world is None:
-        return _real_set_wakeup_fd(fd, warn_on_full_buffer=warn_on_full_buffer)
+        return _real["set_wakeup_fd"](fd, warn_on_full_buffer=warn_on_full_buffer)  # type: ignore[no-any-return]
     before, world.current.wakeup_fd = world.current.wakeup_fd, fd
     return before
 
 
 def siginterrupt(signalnum: int, flag: bool, /) -> None:
     if active.world() is None:
-        _real_siginterrupt(signalnum, flag)
+        _real["siginterrupt"](signalnum, flag)
 
 
 class _Timer:
@@ -390,7 +374,7 @@ class _Timer:
 
 def alarm(seconds: int, /) -> int:
     if active.world() is None:
-        return _real_alarm(seconds)
+        return _real["alarm"](seconds)  # type: ignore[no-any-return]
     remaining: float = setitimer(_signal.ITIMER_REAL, seconds)[0]
     return math.ceil(remaining)
 
@@ -398,7 +382,7 @@ def alarm(seconds: int, /) -> int:
 def setitimer(which: int, seconds: float, interval: float = 0.0, /) -> Any:
     world = active.world()
     if world is None:
-        return _real_setitimer(which, seconds, interval)
+        return _real["setitimer"](which, seconds, interval)
     before = getitimer(which)
     if seconds < 0 or interval < 0:
         raise _signal.ItimerError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -411,7 +395,7 @@ def setitimer(which: int, seconds: float, interval: float = 0.0, /) -> Any:
 def getitimer(which: int, /) -> Any:
     world = active.world()
     if world is None:
-        return _real_getitimer(which)
+        return _real["getitimer"](which)
     if which != _signal.ITIMER_REAL:
         raise active.escape("a timer of CPU time", "use signal.ITIMER_REAL, loop.call_later or asyncio.timeout")
     timer: _Timer | None = world.current.timer
@@ -419,26 +403,7 @@ def getitimer(which: int, /) -> Any:
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
-    *(
-        (_signal, function.__name__, function)
-        for function in (
-            signal,
-            getsignal,
-            set_wakeup_fd,
-            siginterrupt,
-            alarm,
-            setitimer,
-            getitimer,
-            raise_signal,
-            pthread_kill,
-            pthread_sigmask,
-            sigpending,
-            sigwait,
-            sigwaitinfo,
-            sigtimedwait,
-            pause,
-        )
-    ),
+    *((_signal, name, globals()[name]) for name in real(__name__, _signal)),
     (_thread, "interrupt_main", interrupt_main),
     (os, "kill", kill),
     (os, "killpg", killpg),

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 from simloop.kernel.descriptors import FIRST_FD, File
 from simloop.kernel.errors import fail
 from simloop.kernel.files.inodes import Regular
+from simloop.shims.late import real
 from simloop.shims.os.paths import syscall
 from simloop.shims.os.processes import PopenReference, may_join, waitpid
 from simloop.shims.patch import builtin
-from simloop.sources import call_site
+from simloop.sources import call_site, calling_frame
 from simloop.world import active
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
     from simloop.world.world import World
 
-_real_fork_exec: Any = _posixsubprocess.fork_exec
-_real_execute_child: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
-_real_which: Any = shutil.which
-_real: dict[str, Any] = {name: getattr(os, name) for name in ("posix_spawn", "posix_spawnp", "system")}
+_real_fork_exec = real(__name__, _posixsubprocess)["fork_exec"]
+_real_execute_child = real(__name__, subprocess.Popen)["_execute_child"]
+_real_which = real(__name__, shutil)["which"]
+_real = real(__name__)
 _NOTE = "simloop: no program of that name is registered; play it with @sim.program({name!r})"
 # Where registered programs are said to be installed, in the PATH of every Linux.
 _BIN = "/usr/bin"
@@ -171,7 +172,8 @@ def fork_exec(
             gid, gids, uid, umask, preexec_fn, *rest,
         )  # fmt: skip
         return pid
-    if sys._getframe(1).f_globals.get("__name__") == "multiprocessing.util":
+    caller = calling_frame()
+    if caller is not None and caller.f_globals.get("__name__") == "multiprocessing.util":
         # What it starts is this interpreter with this program, which nobody can play.
         raise active.escape("a process of multiprocessing", "run its work in an executor of threads, or replace it")
     if preexec_fn is not None:

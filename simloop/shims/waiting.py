@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from simloop.kernel.ipc.pipes import End
+from simloop.shims.patch import original
 
 if TYPE_CHECKING:
     from simloop.kernel.descriptors import File
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_real_sigtimedwait = signal.sigtimedwait
+_real_sigtimedwait = original(signal, "sigtimedwait")
 
 
 def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int]) -> T:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from simloop.errors import ConfigurationError, WorldError
 from simloop.loop.loop import SimLoop
 from simloop.network.network import LOCALHOST
-from simloop.shims import signal as signals
 from simloop.sources import call_site
 from simloop.world import active
 
@@ -109,6 +108,7 @@ class Sim:
         'stopped'
         """
         self._check_use()
+        from simloop.shims.signal import send_later
         from simloop.simulation.hosts import SimHost
 
         name = host.name if isinstance(host, SimHost) else self._world.host(host).name
@@ -121,7 +121,7 @@ class Sim:
             raise WorldError(f"nothing was run on host {name!r} that a signal could be sent to")
         for process in started:
             if process.alive:
-                signals.send_later(self._world, process, number)
+                send_later(self._world, process, number)
 
     def _check_use(self) -> None:
         if active.world() is not self._world:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from simloop.loop.factory import REPLACEMENTS
-from simloop.shims import SHIMS, clock_tools, importlib, set_order
+from simloop.shims import SHIMS, clock_tools, importlib, late, set_order
 from simloop.shims.patch import Patch
 from simloop.shims.time import UNDER_TIME_MACHINE
 
@@ -36,7 +36,8 @@ def install() -> None:
                         prepare()
                 shims = (entry for shim in SHIMS for entry in shim.REPLACEMENTS)
                 importlib.on_import = _imported
-                _patch = Patch([*shims, *REPLACEMENTS, *UNDER_TIME_MACHINE])
+                _patch = Patch([*shims, *late.stand_ins(), *REPLACEMENTS, *UNDER_TIME_MACHINE])
+                late.on_load = _patch.complete
             _installed = True
             _patch.apply()
     _hidden = _hidden or clock_tools.frozen()

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simloop.shims import signal
 from simloop.simulation.blocking import refuse_block, warn_of_block
 
 if TYPE_CHECKING:
     from simloop.errors import DeadlockError
+    from simloop.kernel.process.process import Process
     from simloop.kernel.scheduler import Scheduler
     from simloop.simulation.programs import Programs
     from simloop.world.world import World
@@ -20,15 +20,28 @@ _ANSWERS = {"ignore": lambda world, took_ns: None, "warn": warn_of_block, "fail"
 class RunUserland:
     """Implementation of `simloop.world.userland.Userland` for runs whose option ``blocking`` has the given value."""
 
-    send = staticmethod(signal.send)
-    handle = staticmethod(signal.handle)
-    interrupts = staticmethod(signal.interrupts)
-
     def __init__(self, blocking: str) -> None:
         self._blocked = _ANSWERS[blocking]
 
+    # Most runs send no signal, start no program, and end without a deadlock.
+
+    def send(self, world: World, process: Process, number: int) -> None:
+        from simloop.shims.signal import send
+
+        send(world, process, number)
+
+    def handle(self, world: World, process: Process, at_poll: bool) -> None:
+        from simloop.shims.signal import handle
+
+        handle(world, process, at_poll)
+
+    def interrupts(self, world: World, process: Process) -> bool:
+        from simloop.shims.signal import interrupts
+
+        return interrupts(world, process)
+
     def programs(self, world: World) -> Programs:
-        from simloop.simulation.programs import Programs  # most runs start no program
+        from simloop.simulation.programs import Programs
 
         return Programs(world)
 

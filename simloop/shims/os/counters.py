@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from simloop.kernel.clock import BOOT_NS, SECOND, WALL_NS
 from simloop.kernel.errors import fail
 from simloop.kernel.ipc.counters import EventFd, TimerFd
+from simloop.shims.late import real
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import wait_for
 from simloop.world import active
@@ -17,12 +18,7 @@ from simloop.world import active
 if TYPE_CHECKING:
     from simloop.world.world import World
 
-_NAMES = (
-    "eventfd", "eventfd_read", "eventfd_write",
-    # New in Python 3.13.
-    "timerfd_create", "timerfd_gettime", "timerfd_gettime_ns", "timerfd_settime", "timerfd_settime_ns",
-)  # fmt: skip
-_real: dict[str, Any] = {name: getattr(os, name) for name in _NAMES if hasattr(os, name)}
+_real = real(__name__)
 
 T = TypeVar("T")
 

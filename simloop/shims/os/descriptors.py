@@ -16,10 +16,10 @@ from simloop.kernel.errors import fail
 from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import End
 from simloop.kernel.ipc.unseekable import Unseekable
+from simloop.shims.late import real
 from simloop.shims.os.paths import (
     charge,
     current_world,
-    declare_support,
     only_path,
     ours,
     pathconf,
@@ -35,14 +35,8 @@ from simloop.world import active
 if TYPE_CHECKING:
     from simloop.world.world import World
 
-_NAMES = (
-    "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fpathconf", "fstat",
-    "fstatvfs", "fsync", "ftruncate", "get_blocking", "get_inheritable", "isatty", "lockf", "lseek",
-    "memfd_create", "posix_fadvise", "posix_fallocate", "pread", "preadv", "pwrite", "pwritev", "read", "readv",
-    "set_blocking", "set_inheritable", "write", "writev",
-)  # fmt: skip
-_real = {name: getattr(os, name) for name in _NAMES}
-_real_fcntl = {name: getattr(_fcntl, name) for name in ("fcntl", "flock", "lockf")}
+_real = real(__name__)
+_real_fcntl = real(__name__, _fcntl)
 
 Call = Callable[[Any], Any]
 
@@ -442,16 +436,8 @@ def fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
     raise active.escape(f"fcntl command {cmd}", "it is not simulated yet; replace it in the test")
 
 
-_SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _NAMES}
-
-
-def install() -> None:
-    """Add these shims to sets such as `os.supports_fd`, which no replacement of an attribute can do."""
-    declare_support(_SHIMS, _real)
-
-
 REPLACEMENTS: list[tuple[object, str, object]] = [
-    *((os, name, shim) for name, shim in _SHIMS.items()),
+    *((os, name, builtin(globals()[name])) for name in _real),
     (_fcntl, "fcntl", builtin(fcntl)),
     (_fcntl, "flock", builtin(flock)),
     (_fcntl, "lockf", builtin(fcntl_lockf)),

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from simloop.shims.os.paths import current_world, declare_support, is_real, lstat, named, plain, stat, syscall
+from simloop.shims.late import real
+from simloop.shims.os.paths import current_world, is_real, named, plain, stat, syscall
 from simloop.shims.patch import builtin
 
 if TYPE_CHECKING:
     from simloop.kernel.files.calls import Entry
 
-_real_listdir = os.listdir
-_real_scandir = os.scandir
+_real = real(__name__)
 
 
 def listdir(path: Any = ".") -> list[Any]:
     world = current_world()
     name = "." if path is None else named(path)
     if world is None or is_real(world, name):
-        found: list[Any] = _real_listdir(path)
+        found: list[Any] = _real["listdir"](path)
         return found
     names: list[str] = syscall(world, world.files().listdir, name, shown=_shown(path))
     return [os.fsencode(name) for name in names] if _wants_bytes(path) else names
@@ -149,7 +148,7 @@ def scandir(path: Any = None) -> Any:
     world = current_world()
     name = "." if path is None else named(path)
     if world is None or is_real(world, name):
-        return _real_scandir(path)
+        return _real["scandir"](path)
     entries: list[Entry] = syscall(world, world.files().entries, name, shown=_shown(path))
     if isinstance(name, int):
         return _Entries(iter([DirEntry(entry.name, entry.name, entry, name) for entry in entries]))
@@ -160,24 +159,4 @@ def scandir(path: Any = None) -> Any:
     )
 
 
-_SHIMS: dict[str, object] = {"listdir": builtin(listdir), "scandir": builtin(scandir)}
-
-
-def install() -> None:
-    """Add these shims to sets such as `os.supports_fd`, which no replacement of an attribute can do."""
-    declare_support(_SHIMS, {"listdir": _real_listdir, "scandir": _real_scandir})
-
-
-# Classes of the module glob that take functions of os when they are made, from 3.13 on.
-_GLOBBERS = [owner for name, owner in vars(glob).items() if name.endswith("Globber")]
-_TAKEN: dict[str, tuple[object, Callable[..., Any]]] = {"lstat": (os.lstat, lstat), "scandir": (os.scandir, scandir)}
-
-REPLACEMENTS: list[tuple[object, str, object]] = [
-    *((os, name, shim) for name, shim in _SHIMS.items()),
-    *(
-        (owner, name, staticmethod(shim))
-        for owner in _GLOBBERS
-        for name, (real, shim) in _TAKEN.items()
-        if name in vars(owner) and getattr(owner, name) is real
-    ),
-]
+REPLACEMENTS: list[tuple[object, str, object]] = [(os, "listdir", builtin(listdir)), (os, "scandir", builtin(scandir))]

@@ -18,22 +18,17 @@ from simloop.kernel.descriptors import FIRST_FD
 from simloop.kernel.files.description import Description, Stat
 from simloop.kernel.files.devices import UnsimulatedFileError
 from simloop.kernel.ipc.pipes import End
+from simloop.shims.late import real
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import wait_for_partner
+from simloop.sources import level_of_caller
 from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.kernel.files.filesystem import FileSystem
     from simloop.world.world import World
 
-_real = {
-    name: getattr(os, name)
-    for name in (
-        "access", "chdir", "chmod", "chown", "chroot", "fchdir", "getcwd", "getcwdb", "lchown", "link", "lstat",
-        "mkdir", "mkfifo", "mknod", "open", "pathconf", "readlink", "remove", "rename", "replace", "rmdir",
-        "stat", "statvfs", "symlink", "sync", "truncate", "umask", "unlink", "utime",
-    )
-}  # fmt: skip
+_real = real(__name__)
 
 _INT_MAX = (1 << 31) - 1
 # Less than this is what a step takes anyway: nobody else gets a turn for it.
@@ -78,7 +73,8 @@ def named(path: Any) -> str | int | None:
             return path
         if sys.version_info < (3, 12) and isinstance(path, _BUFFERS):
             kind = type(path).__name__
-            warnings.warn(f"path should be string, bytes or os.PathLike, not {kind}", DeprecationWarning, stacklevel=3)
+            message = f"path should be string, bytes or os.PathLike, not {kind}"
+            warnings.warn(message, DeprecationWarning, stacklevel=level_of_caller())
         try:
             path = plain(path)
         except TypeError:
@@ -462,18 +458,9 @@ def sync() -> None:
 _SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _real}
 
 
-def declare_support(shims: dict[str, Any], real: dict[str, Any]) -> None:
-    """Add shims to the sets of `os`, such as `os.supports_fd`, in which programs look up what a function can do."""
-    for supported in (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks):
-        supported.update([shims[name] for name, function in real.items() if function in supported])
-
-
 def install() -> None:
-    """Add these shims to sets such as `os.supports_fd`, and replace functions that `tempfile` has taken as default
-    arguments: no replacement of an attribute can do that. It is never undone, which outside of a world makes no
-    difference."""
-    declare_support(_SHIMS, _real)
-    # tempfile removes its files by functions that it took as default arguments.
+    """Replace functions that `tempfile` has taken as default arguments: no replacement of an attribute can do that. It
+    is never undone, which outside of a world makes no difference."""
     closer: Any = getattr(tempfile, "_TemporaryFileCloser", None)
     for method in vars(closer).values() if closer is not None else ():
         defaults = getattr(method, "__defaults__", None)

@@ -16,6 +16,7 @@ from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import PAGE, End, insert, make_pipe, splice_pipes
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.kernel.net.tcp import TcpSocket
+from simloop.shims.late import real
 from simloop.shims.os.paths import current_world, ours, syscall
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import wait
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from simloop.kernel.descriptors import File
     from simloop.world.world import World
 
-_real: dict[str, Any] = {name: getattr(os, name) for name in ("pipe", "pipe2", "sendfile", "splice")}
-_real_ioctl = _fcntl.ioctl
+_real = real(__name__)
+_real_ioctl = real(__name__, _fcntl)["ioctl"]
 
 # --- making them ----------------------------------------------------------------------------------------
 

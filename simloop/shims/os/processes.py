@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from simloop.kernel.errors import fail
 from simloop.kernel.process.exits import PidFd, find_child, reap
 from simloop.kernel.process.table import FIRST_PID
+from simloop.shims.late import real
 from simloop.shims.patch import builtin
 from simloop.world import active
 
@@ -23,13 +24,7 @@ if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
     from simloop.world.world import World
 
-_real: dict[str, Any] = {
-    name: getattr(os, name)
-    for name in (
-        "waitpid", "wait", "wait3", "wait4", "waitid", "pidfd_open", "setsid", "getsid", "getpgid", "getpgrp",
-        "setpgid",
-    )
-}  # fmt: skip
+_real = real(__name__)
 
 
 # --- waiting --------------------------------------------------------------------------------------------
@@ -211,7 +206,7 @@ def setsid() -> None:
 
 # --- subprocess -----------------------------------------------------------------------------------------
 
-_real_internal_poll: Any = subprocess.Popen._internal_poll  # type: ignore[attr-defined]
+_real_internal_poll: Any = real(__name__, subprocess.Popen)["_internal_poll"]
 # Popen.poll() calls the waitpid that it has kept, for when it is collected while the interpreter ends.
 _kept: Any = getattr(subprocess, "_del_safe", None)
 if _kept is None:  # before Python 3.13

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from simloop.shims.os.paths import current_world, declare_support, is_real, named, syscall
+from simloop.shims.late import real
+from simloop.shims.os.paths import current_world, is_real, named, syscall
 from simloop.shims.patch import builtin
 
-_NAMES = ("getxattr", "listxattr", "removexattr", "setxattr")
-_real = {name: getattr(os, name) for name in _NAMES}
+_real = real(__name__)
 
 
 def getxattr(path: Any, attribute: Any, *, follow_symlinks: bool = True) -> bytes:
@@ -58,12 +58,4 @@ def listxattr(path: Any = None, *, follow_symlinks: bool = True) -> list[str]:
     return found
 
 
-_SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _NAMES}
-
-
-def install() -> None:
-    """Add these shims to sets such as `os.supports_fd`, which no replacement of an attribute can do."""
-    declare_support(_SHIMS, _real)
-
-
-REPLACEMENTS: list[tuple[object, str, object]] = [(os, name, shim) for name, shim in _SHIMS.items()]
+REPLACEMENTS: list[tuple[object, str, object]] = [(os, name, builtin(globals()[name])) for name in _real]

@@ -6,18 +6,13 @@ import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
 
+from simloop.shims.late import real
 from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.world.world import World
 
-_real_getaddrinfo = socket.getaddrinfo
-_real_getnameinfo = socket.getnameinfo
-_real_gethostname = socket.gethostname
-_real_gethostbyname = socket.gethostbyname
-_real_gethostbyname_ex = socket.gethostbyname_ex
-_real_gethostbyaddr = socket.gethostbyaddr
-_real_getfqdn = socket.getfqdn
+_real = real(__name__, socket)
 
 # /etc/services would differ between machines.
 _SERVICES = {
@@ -90,7 +85,7 @@ def _port(port: Any, flags: int) -> int:
 def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
     world = active.world()
     if world is None:
-        return _real_getaddrinfo(host, port, family, type, proto, flags)
+        return _real["getaddrinfo"](host, port, family, type, proto, flags)
     if host is not None and not isinstance(host, (str, bytes)):
         raise TypeError("getaddrinfo() argument 1 must be string or None")
     name = host.decode() if isinstance(host, bytes) else host
@@ -170,7 +165,7 @@ def _scope(host: str) -> int:
 def getnameinfo(address: Any, flags: int, /) -> tuple[str, str]:
     world = active.world()
     if world is None:
-        return _real_getnameinfo(address, flags)
+        return _real["getnameinfo"](address, flags)  # type: ignore[no-any-return]
     ip, port = address[0], address[1]
     if literal(ip) is None:
         raise _no_name()
@@ -185,26 +180,26 @@ def getnameinfo(address: Any, flags: int, /) -> tuple[str, str]:
 
 def gethostname() -> str:
     world = active.world()
-    return _real_gethostname() if world is None else world.current.host.name
+    return _real["gethostname"]() if world is None else world.current.host.name
 
 
 def gethostbyname(name: str, /) -> str:
     world = active.world()
     if world is None:
-        return _real_gethostbyname(name)
+        return _real["gethostbyname"](name)  # type: ignore[no-any-return]
     return str(getaddrinfo(name, 0, socket.AF_INET)[0][4][0])
 
 
 def gethostbyname_ex(name: str, /) -> tuple[str, list[str], list[str]]:
     if active.world() is None:
-        return _real_gethostbyname_ex(name)
+        return _real["gethostbyname_ex"](name)  # type: ignore[no-any-return]
     return name, [], [gethostbyname(name)]
 
 
 def gethostbyaddr(address: str, /) -> tuple[str, list[str], list[str]]:
     world = active.world()
     if world is None:
-        return _real_gethostbyaddr(address)
+        return _real["gethostbyaddr"](address)  # type: ignore[no-any-return]
     ip = addresses(world, address)[0][1]
     name = world.network.name_of(ip)
     if name is None:
@@ -215,7 +210,7 @@ def gethostbyaddr(address: str, /) -> tuple[str, list[str], list[str]]:
 def getfqdn(name: str = "") -> str:
     world = active.world()
     if world is None:
-        return _real_getfqdn(name)
+        return _real["getfqdn"](name)  # type: ignore[no-any-return]
     if name in ("", "0.0.0.0", "::"):
         return world.current.host.name
     return (world.network.name_of(name) if literal(name) is not None else None) or name

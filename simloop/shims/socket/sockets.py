@@ -14,6 +14,7 @@ from simloop.kernel.clock import SECOND
 from simloop.kernel.descriptors import HUP, IN, OUT
 from simloop.kernel.errors import fail
 from simloop.kernel.net.tcp import TcpSocket
+from simloop.shims.late import real
 from simloop.shims.patch import builtin
 from simloop.shims.socket.names import addresses, sockaddr
 from simloop.world import active
@@ -30,7 +31,7 @@ _MSG_DONTWAIT, _MSG_WAITALL, _MSG_PEEK = int(_socket.MSG_DONTWAIT), int(_socket.
 _TYPE_MASK = ~(_socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
 
 
-_real_new = real_socket.__new__
+_real_new = real(__name__, real_socket)["__new__"]
 
 
 def new(cls: type[_socket.socket], *args: Any, **kwargs: Any) -> Any:
@@ -410,8 +411,7 @@ def _type_name(kind: int) -> str:
     return next((member.name for member in _socket.SocketKind if member == base), str(int(kind)))
 
 
-_real_close_fd = _socket.close
-_real_os_close = os.close
+_real_close = real(__name__)["close"]
 
 
 def close_fd(fd: int, /) -> None:
@@ -420,7 +420,7 @@ def close_fd(fd: int, /) -> None:
     if world is not None and fd in world.current.files:
         world.current.close(fd)
     else:
-        _real_os_close(fd)
+        _real_close(fd)
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [

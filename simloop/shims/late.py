@@ -1,0 +1,161 @@
+"""Late shims: those that most runs never call, whose module is imported by the first call in a world.
+
+Importing them all takes longer than a short suite does, since most of the code of the simulated kernel comes with them.
+Until then a small function stands in the place of each, which outside of a world calls the real function, as any shim.
+"""
+
+from __future__ import annotations
+
+import _io
+import _posixsubprocess
+import _thread
+import builtins
+import fcntl
+import functools
+import importlib
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterable
+from types import FunctionType
+from typing import Any
+
+from simloop.shims.patch import Replacement, builtin, original
+from simloop.world import active
+
+#: Modules of late shims, each with the attributes that it replaces, where this Python has them. A module that is listed
+#: here takes the real functions from `real`, since its own stand-ins may be in place by the time it is imported.
+LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
+    "simloop.shims.io": (
+        (builtins, ("open",)),
+        (io, ("open", "open_code")),
+        # Not open_code: imports are real.
+        (_io, ("open",)),
+    ),
+    "simloop.shims.os.counters": (
+        (
+            os,
+            (
+                "eventfd", "eventfd_read", "eventfd_write",
+                # New in Python 3.13.
+                "timerfd_create", "timerfd_gettime", "timerfd_gettime_ns", "timerfd_settime", "timerfd_settime_ns",
+            ),
+        ),
+    ),
+    "simloop.shims.os.descriptors": (
+        (
+            os,
+            (
+                "closerange", "copy_file_range", "dup", "dup2", "fchmod", "fchown", "fdatasync", "fpathconf", "fstat",
+                "fstatvfs", "fsync", "ftruncate", "get_blocking", "get_inheritable", "isatty", "lockf", "lseek",
+                "memfd_create", "posix_fadvise", "posix_fallocate", "pread", "preadv", "pwrite", "pwritev", "read",
+                "readv", "set_blocking", "set_inheritable", "write", "writev",
+            ),
+        ),
+        (fcntl, ("fcntl", "flock", "lockf")),
+    ),
+    "simloop.shims.os.listing": ((os, ("listdir", "scandir")),),
+    "simloop.shims.os.paths": (
+        (
+            os,
+            (
+                "access", "chdir", "chmod", "chown", "chroot", "fchdir", "getcwd", "getcwdb", "lchown", "link", "lstat",
+                "mkdir", "mkfifo", "mknod", "open", "pathconf", "readlink", "remove", "rename", "replace", "rmdir",
+                "stat", "statvfs", "symlink", "sync", "truncate", "umask", "unlink", "utime",
+            ),
+        ),
+    ),
+    "simloop.shims.os.pipes": ((os, ("pipe", "pipe2", "sendfile", "splice")), (fcntl, ("ioctl",))),
+    "simloop.shims.os.processes": (
+        (
+            os,
+            (
+                "getpgid", "getpgrp", "getsid", "pidfd_open", "setpgid", "setsid", "wait", "wait3", "wait4", "waitid",
+                "waitpid",
+            ),
+        ),
+        (subprocess.Popen, ("_internal_poll",)),
+    ),
+    "simloop.shims.os.xattrs": ((os, ("getxattr", "listxattr", "removexattr", "setxattr")),),
+    "simloop.shims.signal": (
+        (
+            signal,
+            (
+                "alarm", "getitimer", "getsignal", "pause", "pthread_kill", "pthread_sigmask", "raise_signal",
+                "set_wakeup_fd", "setitimer", "siginterrupt", "signal", "sigpending", "sigtimedwait", "sigwait",
+                "sigwaitinfo",
+            ),
+        ),
+        (_thread, ("interrupt_main",)),
+        (os, ("kill", "killpg")),
+    ),
+    "simloop.shims.socket.names": (
+        (
+            socket,
+            (
+                "getaddrinfo", "getfqdn", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "gethostname",
+                "getnameinfo",
+            ),
+        ),
+    ),
+    "simloop.shims.socket.sockets": ((socket.socket, ("__new__",)), (socket, ("close",)), (os, ("close",))),
+    "simloop.shims.subprocess": (
+        (_posixsubprocess, ("fork_exec",)),
+        (subprocess, ("_fork_exec",)),
+        (subprocess.Popen, ("_execute_child",)),
+        (shutil, ("which",)),
+        (os, ("posix_spawn", "posix_spawnp", "system")),
+    ),
+}  # fmt: skip
+
+#: Function that is called with the replacements of a module of late shims when it was imported.
+#: `simloop.simulation.install` sets it.
+on_load: Callable[[Iterable[Replacement]], None] | None = None
+
+
+def real(module: str, owner: Any = os) -> dict[str, Any]:
+    """Return the real functions of `owner` that a module of late shims replaces, by their names."""
+    names = next(names for where, names in LATE[module] if where is owner)
+    return {name: original(owner, name) for name in names if hasattr(owner, name)}
+
+
+def stand_ins() -> list[Replacement]:
+    """Return the replacements that stand there until a module of late shims is imported."""
+    return [
+        (owner, name, _stand_in(module, owner, name, function))
+        for module, replaced in LATE.items()
+        for owner, _ in replaced
+        for name, function in real(module, owner).items()
+    ]
+
+
+def _stand_in(module: str, owner: Any, name: str, function: Any) -> Any:
+    def shim(*args: Any, **kwargs: Any) -> Any:
+        if active.world() is None:
+            return function(*args, **kwargs)
+        return _shims_of(module)[id(owner), name](*args, **kwargs)
+
+    shim.__module__, shim.__name__, shim.__qualname__ = owner.__name__, name, name
+    return shim if isinstance(function, FunctionType) else builtin(shim)
+
+
+@functools.cache
+def load(module: str) -> Any:
+    """Return a module of late shims. The first time, imports it and puts its shims in place."""
+    # It is no import of the program's.
+    with active.world_entered(None):
+        imported = importlib.import_module(module)
+    prepare = getattr(imported, "install", None)
+    if prepare is not None:
+        prepare()
+    if on_load is not None:
+        on_load(imported.REPLACEMENTS)
+    return imported
+
+
+@functools.cache
+def _shims_of(module: str) -> dict[tuple[int, str], Any]:
+    return {(id(owner), name): shim for owner, name, shim in load(module).REPLACEMENTS}

@@ -1,0 +1,114 @@
+"""Late shims: what stands in their place until the first call, and what is there afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from importlib import import_module
+
+import pytest
+
+from simloop.shims.late import LATE
+
+
+def in_new_interpreter(program: str) -> list[str]:
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    assert not ran.stderr
+    return ran.stdout.split("\n")[:-1]
+
+
+@pytest.mark.parametrize("module", LATE)
+def test_the_table_names_all_replacements_of_the_module(module: str) -> None:
+    listed = {(id(owner), name) for owner, names in LATE[module] for name in names if hasattr(owner, name)}
+    assert listed == {(id(owner), name) for owner, name, _ in import_module(module).REPLACEMENTS}
+
+
+def test_a_run_that_calls_none_imports_none() -> None:
+    (imported,) = in_new_interpreter(
+        """
+        import asyncio, sys
+        import simloop
+        from simloop.shims.late import LATE
+
+        simloop.run(lambda: asyncio.sleep(1))
+        print(sorted(set(LATE) & set(sys.modules)))
+        """
+    )
+    assert imported == "[]"
+
+
+def test_the_first_call_in_a_run_puts_the_shims_in_place() -> None:
+    before, after, names, warned = in_new_interpreter(
+        """
+        import sys, warnings
+        from os import mkdir
+
+        import simloop
+        import os
+
+        warnings.simplefilter("always")
+
+        async def main():
+            print(os.mkdir.__func__.__code__.co_filename.rpartition("shims/")[2])
+            os.mkdir("/d")
+            print(os.mkdir.__func__.__code__.co_filename.rpartition("shims/")[2])
+            mkdir("/e")  # what was imported by name still stands in
+            print({"d", "e"} <= set(os.listdir("/")), os.mkdir in os.supports_dir_fd)
+
+        simloop.run(main)
+
+        async def main():
+            with warnings.catch_warnings(record=True) as caught:
+                open("/f", "wb", buffering=1).close()
+            print(*(warning.filename for warning in caught))
+
+        simloop.run(main)
+        """
+    )
+    assert (before, after) == ("late.py", "os/paths.py")
+    assert names == "True True"
+    assert warned == "<string>"
+
+
+def test_what_a_test_has_put_in_the_place_of_a_function_stays() -> None:
+    (fake,) = in_new_interpreter(
+        """
+        import os
+        import simloop
+
+        async def main():
+            os.mkdir = lambda path: "fake"
+            os.rename("/tmp", "/elsewhere")
+            print(os.mkdir("/d"))
+
+        simloop.run(main)
+        """
+    )
+    assert fake == "fake"
+
+
+@pytest.mark.parametrize("module", LATE)
+def test_a_module_takes_the_real_functions_whenever_it_is_imported(module: str) -> None:
+    (held,) = in_new_interpreter(
+        f"""
+        import importlib
+        from types import FunctionType
+
+        from simloop.shims import late
+        from simloop.simulation import install
+
+        install.install()
+        standing = [getattr(shim, "__func__", shim) for *_, shim in install._patch._replacements]
+        standing = [shim for shim in standing if getattr(shim, "__code__", None) and "late.py" in str(shim.__code__)]
+        assert len(standing) > 100
+        module = importlib.import_module({module!r})
+        held = [value for name, value in vars(module).items() if name != "__builtins__"]
+        held += [value for value in held if isinstance(value, dict) for value in value.values()]
+        held += [cell.cell_contents for value in held if isinstance(value, FunctionType)
+                 for cell in value.__closure__ or ()]
+        held = {{id(getattr(value, "__func__", value)) for value in held}}
+        print([shim.__name__ for shim in standing if id(shim) in held])
+        """
+    )
+    assert held == "[]"
