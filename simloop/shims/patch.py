@@ -10,7 +10,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from simloop.shims import clock_tools, static_types
-from simloop.shims.references import bound_methods, enclosed, in_class, is_a, replace_held
+from simloop.shims.references import SUPPORTS, bound_methods, enclosed, in_class, is_a, replace_held
 
 Replacement = tuple[object, str, object]
 
@@ -19,8 +19,6 @@ Replacement = tuple[object, str, object]
 _KEPT = {"posix", "_io", "_frozen_importlib", "_frozen_importlib_external", "simloop", "pytest_simloop"}
 
 
-# Sets in which programs look up what a function of `os` can do.
-_SUPPORTS = (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks)
 # What stood in the place of a shim before, by the identity of its owner and by name.
 _originals: dict[tuple[int, str], object] = {}
 
@@ -51,7 +49,7 @@ def _declare(owner: object, real: Any, shim: Any) -> None:
     """Add the shim of a function of `os` to the sets that have the function. It is never taken out again, which makes
     no difference to anybody."""
     if owner is os:
-        for supported in _SUPPORTS:
+        for supported in SUPPORTS:
             if real in supported:
                 supported.add(shim)
 
@@ -116,8 +114,11 @@ class Patch:
         if not self._modules and not clock_tools.frozen():
             methods = {(owner, name) for owner, name, _, _ in self._replacements if isinstance(owner, type)}
             self._shims |= bound_methods(methods)
-            replace_held(self._shims, self._owners, _KEPT)
-        self._replace_references()
+            # Namespaces first: the search is for what is held elsewhere, and finds all closures and classes.
+            self._replace_references(deep=False)
+            replace_held(self._shims, self._replacements, _KEPT)
+        else:
+            self._replace_references()
         self._modules = len(sys.modules)
         return True
 
@@ -139,16 +140,17 @@ class Patch:
         for owner, name, real, _ in self._replacements:
             _put(owner, name, real)
 
-    def _replace_references(self) -> None:
+    def _replace_references(self, *, deep: bool = True) -> None:
         seen = self._seen
         for name, module in list(sys.modules.items()):
             known = seen.get(name)
             # What merely says that it is a module, as cffi's libraries do, may have no weak references.
             if is_a(module, ModuleType) and (known is None or known() is not module):
                 seen[name] = weakref.ref(module)
-                self._replace_references_in(name, module)
+                self._replace_references_in(name, module, deep=deep)
 
-    def _replace_references_in(self, name: str, module: ModuleType) -> None:
+    def _replace_references_in(self, name: str, module: ModuleType, *, deep: bool = True) -> None:
+        """Replace references in the namespace of a module, and if `deep` is true in its closures and classes."""
         if name.partition(".")[0] in _KEPT:
             return
         shims, named = self._shims, self._named
@@ -159,6 +161,8 @@ class Patch:
             if found is not None and found[0] is value:
                 if (name, key) not in named and not (owns and is_a(value, type)):
                     namespace[key] = found[1]
+            elif not deep:
+                continue
             elif type(value) is FunctionType:
                 if value.__closure__ and (name, key) not in named:
                     self._replace_enclosed(value)

@@ -8,16 +8,23 @@ collector knows which objects hold them. References in tuples and sets cannot be
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import functools
 import gc
+import os
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from types import BuiltinMethodType, CellType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, cast
 
 Shims = dict[int, tuple[object, object]]
 """Replaced functions and their shims, by the identity of the former: some cannot be hashed, or compare oddly."""
+
+
+#: Sets in which programs look up what a function of `os` can do.
+SUPPORTS = (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks)
 
 
 def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
@@ -30,10 +37,10 @@ def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
 # a member of an enumeration) is not for this one.
 
 
-def replace_held(shims: Shims, owners: set[str], kept: set[str]) -> None:
+def replace_held(shims: Shims, replacements: list[tuple[Any, ...]], kept: set[str]) -> None:
     """Replace the references that all objects hold by shims. Left out are the namespaces of modules, functions and
-    classes of the modules `owners`, which define the replaced functions, and everything that belongs to the packages
-    `kept`."""
+    classes of those modules that own what is in `replacements`, and everything that belongs to the packages `kept`."""
+    owners = {owner.__name__ for owner, *_ in replacements if isinstance(owner, ModuleType)}
     # Methods hold their own class, and classes their bases: those stay.
     shims = {key: found for key, found in shims.items() if not isinstance(found[0], type)}
     ours = _belongings(kept)
@@ -41,10 +48,27 @@ def replace_held(shims: Shims, owners: set[str], kept: set[str]) -> None:
     def stays(module: object) -> bool:
         return module in owners or (isinstance(module, str) and module.partition(".")[0] in kept)
 
-    holders = gc.get_referrers(*(original for original, _ in shims.values()))
-    of_classes = _namespaces_of_classes([holder for holder in holders if type(holder) is dict])
+    functions: list[FunctionType] = []
+    partials: list[functools.partial[Any]] = []
+    namespaces: dict[int, Any] = {}
+    for thing in gc.get_objects():
+        kind = type(thing)
+        if kind is FunctionType:
+            functions.append(thing)
+        elif kind is functools.partial:
+            partials.append(thing)
+        elif issubclass(kind, type):
+            # Behind the view of it, as in simloop/shims/static_types.py.
+            namespaces[id(gc.get_referents(vars(thing))[0])] = thing
+    holders = gc.get_referrers(*_held_elsewhere(shims, replacements, kept))
+    wrappers = [holder for holder in holders if type(holder) is staticmethod]
+    holding = {id(holder) for holder in holders}
+    of_classes = [*holders, *(gc.get_referrers(*wrappers) if wrappers else ())]
+    for owner in [namespaces[id(found)] for found in of_classes if id(found) in namespaces]:
+        if not stays(owner.__module__):
+            in_class(owner, shims)
     for holder in holders:
-        if id(holder) in ours or id(holder) in of_classes:
+        if id(holder) in ours or id(holder) in namespaces:
             continue
         if is_a(holder, dict):
             _in_dict(holder, shims)
@@ -53,15 +77,40 @@ def replace_held(shims: Shims, owners: set[str], kept: set[str]) -> None:
         elif not is_a(holder, (type, ModuleType, CellType, FunctionType)):
             _in_instance(holder, shims)
     # What they hold is in a tuple or in a cell.
-    for holder in gc.get_objects():
-        kind = type(holder)
-        if kind is FunctionType:
-            if (holder.__defaults__ or holder.__closure__) and not stays(holder.__globals__.get("__name__")):
-                _in_function(holder, shims)
-        elif kind is functools.partial:
-            _in_partial(holder, shims)
-        elif is_a(holder, type) and not stays(holder.__module__):
-            in_class(holder, shims)
+    for function in functions:
+        cells = function.__closure__
+        if (
+            id(function.__defaults__) in holding or (cells is not None and any(id(cell) in holding for cell in cells))
+        ) and not stays(function.__globals__.get("__name__")):
+            _in_function(function, shims)
+    for partial in partials:
+        if id(partial) in holding or id(partial.args) in holding:
+            _in_partial(partial, shims)
+
+
+def _held_elsewhere(shims: Shims, replacements: Iterable[tuple[Any, ...]], kept: set[str]) -> list[Any]:
+    """Return those functions to which there are more references than the packages `kept` and `replacements` hold. A
+    search takes longer the more functions it searches for, and most are held by nobody else."""
+    known: Counter[int] = Counter()
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in kept and is_a(module, ModuleType):
+            for value in vars(module).values():
+                known[id(value)] += 1
+                if type(value) is dict and value is not vars(builtins):
+                    known.update(map(id, value.values()))
+    for supported in SUPPORTS:
+        known.update(map(id, supported))
+    for entry in (*replacements, *shims.values()):
+        known.update(map(id, entry))
+    for shim in {id(entry[-1]): entry[-1] for entry in (*replacements, *shims.values())}.values():
+        function = getattr(shim, "__func__", shim)
+        if type(function) is FunctionType:
+            known.update(id(value) for _, value in enclosed(function))
+    nobody = object()
+    counts = [(function, sys.getrefcount(function)) for function in (nobody, *(real for real, _ in shims.values()))]
+    # The first is held by this function alone.
+    least = counts[0][1] - 1
+    return [function for function, count in counts[1:] if count - known[id(function)] > least]
 
 
 def in_class(owner: type, shims: Shims) -> None:
@@ -91,13 +140,6 @@ def bound_methods(replaced: set[tuple[type, str]]) -> Shims:
         if is_a(cls, type) and any((base, method.__name__) in replaced for base in cls.__mro__):
             found[id(method)] = (method, getattr(cls, method.__name__))
     return found
-
-
-def _namespaces_of_classes(namespaces: list[dict[str, Any]]) -> set[int]:
-    """Return the identities of those dictionaries that are the namespace of a class: changing one directly would bypass
-    the class."""
-    owners = [owner for owner in gc.get_referrers(*namespaces) if is_a(owner, type)] if namespaces else []
-    return {id(held) for owner in owners for held in gc.get_referents(owner) if type(held) is dict}
 
 
 def _belongings(kept: set[str]) -> set[int]:
