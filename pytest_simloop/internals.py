@@ -17,17 +17,6 @@ import pytest
 from _pytest.logging import caplog_handler_key, caplog_records_key
 
 
-def leave_as_written(plugins: pytest.PytestPluginManager, *packages: str) -> None:
-    """Stops pytest from rewriting the `assert` statements of some packages when they are imported.
-
-    Pytest rewrites all packages of a distribution that has an entry point for pytest. That helps with users'
-    assertions; for our packages it only makes imports slow, and keeps the bytecode compiled at installation from being
-    used.
-    """
-    marked: set[str] = getattr(plugins.rewrite_hook, "_must_rewrite", set())  # absent under --assert=plain
-    marked.difference_update(packages)
-
-
 def ini_value(config: pytest.Config, name: str) -> Any:
     """Returns the raw value of a key of the ini file, or of ``-o``: text, or a TOML value; None where it is not set.
     Unlike `getini` it does not refuse values that are not of the registered type."""

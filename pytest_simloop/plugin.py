@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from simloop.simulation.handle import Sim
 
 
-def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    internals.leave_as_written(pluginmanager, "simloop", "pytest_simloop")
+def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 

@@ -134,3 +134,18 @@ def test_a_test_of_hypothesis_can_be_put_in_place_of_another() -> None:
     test.hypothesis.inner_test = lambda n: called.append(n)
     test()
     assert len(called) == 5
+
+
+def test_our_modules_are_imported_as_they_are_written(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_loaders():
+            ours = [module for name, module in sys.modules.items() if name.startswith("pytest_simloop.")]
+            assert len(ours) > 3
+            rewritten = [module.__name__ for module in ours if "Rewriting" in type(module.__spec__.loader).__name__]
+            assert rewritten in ([], ["pytest_simloop.as_written"])
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
