@@ -114,8 +114,8 @@ class Patch:
         if not self._modules and not clock_tools.frozen():
             methods = {(owner, name) for owner, name, _, _ in self._replacements if isinstance(owner, type)}
             self._shims |= bound_methods(methods)
-            # Namespaces first: the search is for what is held elsewhere, and finds all closures and classes.
-            self._replace_references(deep=False)
+            # These first: the search is for what is held elsewhere.
+            self._replace_references()
             replace_held(self._shims, self._replacements, _KEPT)
         else:
             self._replace_references()
@@ -140,17 +140,16 @@ class Patch:
         for owner, name, real, _ in self._replacements:
             _put(owner, name, real)
 
-    def _replace_references(self, *, deep: bool = True) -> None:
+    def _replace_references(self) -> None:
         seen = self._seen
         for name, module in list(sys.modules.items()):
             known = seen.get(name)
             # What merely says that it is a module, as cffi's libraries do, may have no weak references.
             if is_a(module, ModuleType) and (known is None or known() is not module):
                 seen[name] = weakref.ref(module)
-                self._replace_references_in(name, module, deep=deep)
+                self._replace_references_in(name, module)
 
-    def _replace_references_in(self, name: str, module: ModuleType, *, deep: bool = True) -> None:
-        """Replace references in the namespace of a module, and if `deep` is true in its closures and classes."""
+    def _replace_references_in(self, name: str, module: ModuleType) -> None:
         if name.partition(".")[0] in _KEPT:
             return
         shims, named = self._shims, self._named
@@ -161,8 +160,6 @@ class Patch:
             if found is not None and found[0] is value:
                 if (name, key) not in named and not (owns and is_a(value, type)):
                     namespace[key] = found[1]
-            elif not deep:
-                continue
             elif type(value) is FunctionType:
                 if value.__closure__ and (name, key) not in named:
                     self._replace_enclosed(value)
