@@ -1,7 +1,7 @@
 """Late shims: those that most runs never call, whose module is imported by the first call in a world.
 
 Importing them all takes longer than a short suite does, since most of the code of the simulated kernel comes with them.
-Until then a small function stands in the place of each, which outside of a world calls the real function, as any shim.
+So a stand-in has the place of each, which until then calls the real function, and afterwards the shim.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterable
-from types import FunctionType
 from typing import Any
 
 from simloop.shims.patch import Replacement, builtin, original
@@ -111,10 +109,6 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
     ),
 }  # fmt: skip
 
-#: Function that is called with the replacements of a module of late shims when it was imported.
-#: `simloop.simulation.install` sets it.
-on_load: Callable[[Iterable[Replacement]], None] | None = None
-
 
 def real(module: str, owner: Any = os) -> dict[str, Any]:
     """Return the real functions of `owner` that a module of late shims replaces, by their names."""
@@ -123,7 +117,7 @@ def real(module: str, owner: Any = os) -> dict[str, Any]:
 
 
 def stand_ins() -> list[Replacement]:
-    """Return the replacements that stand there until a module of late shims is imported."""
+    """Return the replacements by stand-ins of all late shims."""
     return [
         (owner, name, _stand_in(module, owner, name, function))
         for module, replaced in LATE.items()
@@ -133,29 +127,48 @@ def stand_ins() -> list[Replacement]:
 
 
 def _stand_in(module: str, owner: Any, name: str, function: Any) -> Any:
-    def shim(*args: Any, **kwargs: Any) -> Any:
+    """Return what stands there for good: a program may compare ``os.lstat`` with what it has seen there before, as
+    `shutil` does."""
+    if isinstance(owner, type) and name != "__new__":
+        return _method(module, owner, name, function)
+
+    def first(*args: Any, **kwargs: Any) -> Any:
         if active.world() is None:
             return function(*args, **kwargs)
-        return _shims_of(module)[id(owner), name](*args, **kwargs)
+        shim = _shim(module, owner, name)
+        # From here on without a frame in between.
+        forward.__setstate__((shim, (), {}, vars(forward)))  # type: ignore[attr-defined]
+        return shim(*args, **kwargs)
 
-    shim.__module__, shim.__name__, shim.__qualname__ = owner.__name__, name, name
-    return shim if isinstance(function, FunctionType) else builtin(shim)
+    forward = functools.partial(first)
+    vars(forward).update(__module__=owner.__name__, __name__=name, __qualname__=name, __doc__=function.__doc__)
+    return builtin(forward)
+
+
+def _method(module: str, owner: Any, name: str, function: Any) -> Any:
+    def method(*args: Any, **kwargs: Any) -> Any:
+        if active.world() is None:
+            return function(*args, **kwargs)
+        return _shim(module, owner, name)(*args, **kwargs)
+
+    method.__module__, method.__name__, method.__qualname__ = owner.__module__, name, f"{owner.__qualname__}.{name}"
+    return method
 
 
 @functools.cache
 def load(module: str) -> Any:
-    """Return a module of late shims. The first time, imports it and puts its shims in place."""
+    """Return a module of late shims. The first time, imports it."""
     # It is no import of the program's.
     with active.world_entered(None):
         imported = importlib.import_module(module)
     prepare = getattr(imported, "install", None)
     if prepare is not None:
         prepare()
-    if on_load is not None:
-        on_load(imported.REPLACEMENTS)
     return imported
 
 
 @functools.cache
-def _shims_of(module: str) -> dict[tuple[int, str], Any]:
-    return {(id(owner), name): shim for owner, name, shim in load(module).REPLACEMENTS}
+def _shim(module: str, owner: Any, name: str) -> Any:
+    shims = {(id(place), attribute): shim for place, attribute, shim in load(module).REPLACEMENTS}
+    shim = shims[id(owner), name]
+    return getattr(shim, "__func__", shim)

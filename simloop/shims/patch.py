@@ -91,21 +91,6 @@ class Patch:
             _put(owner, name, shim)
         self.refresh()
 
-    def complete(self, replacements: Iterable[Replacement]) -> None:
-        """Put late shims in the place of what has stood for them (`simloop.shims.late`)."""
-        shims = {(id(owner), name): shim for owner, name, shim in replacements}
-        for index, (owner, name, real, stand_in) in enumerate(self._replacements):
-            shim = shims.get((id(owner), name))
-            if shim is None:
-                continue
-            self._replacements[index] = owner, name, real, shim
-            if id(real) in self._shims:
-                self._shims[id(real)] = real, shim
-            _declare(owner, real, shim)
-            # A test may have put something of its own there.
-            if _standing(owner, name) is stand_in:
-                _put(owner, name, shim)
-
     def refresh(self) -> bool:
         """Replace references in the modules that were imported since the last call. Return True if there may be any."""
         if len(sys.modules) == self._modules:

@@ -60,6 +60,7 @@ def replace_held(shims: Shims, replacements: list[tuple[Any, ...]], kept: set[st
         elif issubclass(kind, type):
             # Behind the view of it, as in simloop/shims/static_types.py.
             namespaces[id(gc.get_referents(vars(thing))[0])] = thing
+    ours |= {id(functions), id(partials)}
     holders = gc.get_referrers(*_held_elsewhere(shims, replacements, kept))
     wrappers = [holder for holder in holders if type(holder) is staticmethod]
     holding = {id(holder) for holder in holders}
@@ -91,21 +92,21 @@ def replace_held(shims: Shims, replacements: list[tuple[Any, ...]], kept: set[st
 def _held_elsewhere(shims: Shims, replacements: Iterable[tuple[Any, ...]], kept: set[str]) -> list[Any]:
     """Return those functions to which there are more references than the packages `kept` and `replacements` hold. A
     search takes longer the more functions it searches for, and most are held by nobody else."""
-    known: Counter[int] = Counter()
+    # Each holder once, however many names it has.
+    holders: dict[int, Iterable[Any]] = {id(held): held for held in (*replacements, *shims.values(), *SUPPORTS)}
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in kept and is_a(module, ModuleType):
-            for value in vars(module).values():
-                known[id(value)] += 1
-                if type(value) is dict and value is not vars(builtins):
-                    known.update(map(id, value.values()))
-    for supported in SUPPORTS:
-        known.update(map(id, supported))
-    for entry in (*replacements, *shims.values()):
-        known.update(map(id, entry))
-    for shim in {id(entry[-1]): entry[-1] for entry in (*replacements, *shims.values())}.values():
+            namespace = vars(module)
+            holders[id(namespace)] = namespace.values()
+            holders |= {id(held): held.values() for held in namespace.values() if type(held) is dict}
+    for *_, shim in (*replacements, *shims.values()):
         function = getattr(shim, "__func__", shim)
+        if type(function) is functools.partial:  # a stand-in, see simloop/shims/late.py
+            function = function.func
         if type(function) is FunctionType:
-            known.update(id(value) for _, value in enclosed(function))
+            holders |= {id(cell): (value,) for cell, value in enclosed(function)}
+    holders.pop(id(vars(builtins)), None)
+    known = Counter(id(value) for held in holders.values() for value in held)
     nobody = object()
     counts = [(function, sys.getrefcount(function)) for function in (nobody, *(real for real, _ in shims.values()))]
     # The first is held by this function alone.

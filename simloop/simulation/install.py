@@ -37,7 +37,6 @@ def install() -> None:
                 shims = (entry for shim in SHIMS for entry in shim.REPLACEMENTS)
                 importlib.on_import = _imported
                 _patch = Patch([*shims, *late.stand_ins(), *REPLACEMENTS, *UNDER_TIME_MACHINE])
-                late.on_load = _patch.complete
             _installed = True
             _patch.apply()
     _hidden = _hidden or clock_tools.frozen()

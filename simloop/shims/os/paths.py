@@ -465,7 +465,7 @@ def install() -> None:
     for method in vars(closer).values() if closer is not None else ():
         defaults = getattr(method, "__defaults__", None)
         if defaults and _real["unlink"] in defaults:
-            method.__defaults__ = tuple(_SHIMS["unlink"] if value is _real["unlink"] else value for value in defaults)
+            method.__defaults__ = tuple(os.unlink if value is _real["unlink"] else value for value in defaults)
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [(os, name, shim) for name, shim in _SHIMS.items()]
