@@ -146,10 +146,16 @@ def _stand_in(module: str, owner: Any, name: str, function: Any) -> Any:
 
 
 def _method(module: str, owner: Any, name: str, function: Any) -> Any:
+    """Return a stand-in that becomes a method, as a partial function does not."""
+    shim: Any = None
+
     def method(*args: Any, **kwargs: Any) -> Any:
-        if active.world() is None:
-            return function(*args, **kwargs)
-        return _shim(module, owner, name)(*args, **kwargs)
+        nonlocal shim
+        if shim is None:
+            if active.world() is None:
+                return function(*args, **kwargs)
+            shim = _shim(module, owner, name)
+        return shim(*args, **kwargs)
 
     method.__module__, method.__name__, method.__qualname__ = owner.__module__, name, f"{owner.__qualname__}.{name}"
     return method
@@ -167,7 +173,6 @@ def load(module: str) -> Any:
     return imported
 
 
-@functools.cache
 def _shim(module: str, owner: Any, name: str) -> Any:
     shims = {(id(place), attribute): shim for place, attribute, shim in load(module).REPLACEMENTS}
     shim = shims[id(owner), name]

@@ -96,14 +96,13 @@ class Patch:
         if len(sys.modules) == self._modules:
             return False
         # While freezegun has the clock, it keeps a list of what to put back where, and here are modules, too.
-        if not self._modules and not clock_tools.frozen():
+        everywhere = not self._modules and not clock_tools.frozen()
+        if everywhere:
             methods = {(owner, name) for owner, name, _, _ in self._replacements if isinstance(owner, type)}
             self._shims |= bound_methods(methods)
-            # These first: the search is for what is held elsewhere.
-            self._replace_references()
-            replace_held(self._shims, self._replacements, _KEPT)
-        else:
-            self._replace_references()
+        self._replace_references()
+        if everywhere:
+            replace_held(self._shims, self._replacements, self._owners, _KEPT)
         self._modules = len(sys.modules)
         return True
 

@@ -8,7 +8,6 @@ collector knows which objects hold them. References in tuples and sets cannot be
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import functools
 import gc
@@ -18,6 +17,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from types import BuiltinMethodType, CellType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, cast
+
+from simloop.shims.static_types import namespace_of
 
 Shims = dict[int, tuple[object, object]]
 """Replaced functions and their shims, by the identity of the former: some cannot be hashed, or compare oddly."""
@@ -37,10 +38,10 @@ def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
 # a member of an enumeration) is not for this one.
 
 
-def replace_held(shims: Shims, replacements: list[tuple[Any, ...]], kept: set[str]) -> None:
+def replace_held(shims: Shims, replacements: list[tuple[Any, ...]], owners: set[str], kept: set[str]) -> None:
     """Replace the references that all objects hold by shims. Left out are the namespaces of modules, functions and
-    classes of those modules that own what is in `replacements`, and everything that belongs to the packages `kept`."""
-    owners = {owner.__name__ for owner, *_ in replacements if isinstance(owner, ModuleType)}
+    classes of the modules `owners`, which define the replaced functions, and everything that belongs to the packages
+    `kept`. `replacements` hold the functions, too, and are no reason to search."""
     # Methods hold their own class, and classes their bases: those stay.
     shims = {key: found for key, found in shims.items() if not isinstance(found[0], type)}
     ours = _belongings(kept)
@@ -58,8 +59,8 @@ def replace_held(shims: Shims, replacements: list[tuple[Any, ...]], kept: set[st
         elif kind is functools.partial:
             partials.append(thing)
         elif issubclass(kind, type):
-            # Behind the view of it, as in simloop/shims/static_types.py.
-            namespaces[id(gc.get_referents(vars(thing))[0])] = thing
+            namespaces[id(namespace_of(thing))] = thing
+    # They hold replaced functions themselves by now.
     ours |= {id(functions), id(partials)}
     holders = gc.get_referrers(*_held_elsewhere(shims, replacements, kept))
     wrappers = [holder for holder in holders if type(holder) is staticmethod]
@@ -105,7 +106,6 @@ def _held_elsewhere(shims: Shims, replacements: Iterable[tuple[Any, ...]], kept:
             function = function.func
         if type(function) is FunctionType:
             holders |= {id(cell): (value,) for cell, value in enclosed(function)}
-    holders.pop(id(vars(builtins)), None)
     known = Counter(id(value) for held in holders.values() for value in held)
     nobody = object()
     counts = [(function, sys.getrefcount(function)) for function in (nobody, *(real for real, _ in shims.values()))]

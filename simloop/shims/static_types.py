@@ -19,12 +19,17 @@ def is_immutable(owner: object) -> bool:
     return isinstance(owner, type) and bool(owner.__flags__ & _IMMUTABLE)
 
 
+def namespace_of(owner: type) -> dict[str, Any]:
+    """Return the dictionary of a type's attributes itself, behind the view of it."""
+    namespace: dict[str, Any] = gc.get_referents(vars(owner))[0]
+    return namespace
+
+
 def put(owner: type, name: str, value: Any) -> None:
     """Set the attribute `name` of the type `owner` to `value`: a descriptor, as ``vars(owner)[name]`` gives it."""
     # Here, since it takes milliseconds and is for those alone who enter a world.
     import ctypes
 
-    namespace = gc.get_referents(vars(owner))[0]
-    namespace[name] = value
+    namespace_of(owner)[name] = value
     # Types remember what was looked up in them and in their bases; so does the bytecode of the callers.
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))

@@ -455,9 +455,6 @@ def sync() -> None:
     return None
 
 
-_SHIMS: dict[str, object] = {name: builtin(globals()[name]) for name in _real}
-
-
 def install() -> None:
     """Replace functions that `tempfile` has taken as default arguments: no replacement of an attribute can do that. It
     is never undone, which outside of a world makes no difference."""
@@ -468,4 +465,4 @@ def install() -> None:
             method.__defaults__ = tuple(os.unlink if value is _real["unlink"] else value for value in defaults)
 
 
-REPLACEMENTS: list[tuple[object, str, object]] = [(os, name, shim) for name, shim in _SHIMS.items()]
+REPLACEMENTS: list[tuple[object, str, object]] = [(os, name, builtin(globals()[name])) for name in _real]
