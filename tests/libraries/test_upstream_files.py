@@ -1,5 +1,4 @@
-"""aiofiles' and anyio's own tests of files, and anyio's of subprocesses, have the same verdicts in the simulation as
-outside.
+"""anyio's own tests of files and of subprocesses have the same verdicts in the simulation as outside.
 
 The exceptions stand below, each with its reason. Tests that are no coroutines run alike on both sides.
 """
@@ -10,14 +9,12 @@ import dataclasses
 
 import pytest
 
-pytest.importorskip("aiofiles", reason="aiofiles is not installed: pip install pytest-simloop[libraries]")
 pytest.importorskip("anyio", reason="anyio is not installed: pip install pytest-simloop[libraries]")
 
 import upstream
 from upstream import Suite, Verdict
 
 SUITES = (
-    Suite("aiofiles", ("tests",)),
     Suite(
         "anyio",
         ("tests/test_fileio.py", "tests/streams/test_file.py"),

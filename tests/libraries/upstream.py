@@ -108,8 +108,20 @@ def without_backend(name: str) -> str:
 @functools.cache
 def both(suite: Suite) -> tuple[Verdicts, Verdicts]:
     """The verdicts on a suite, stock and simulated."""
-    with tempfile.TemporaryDirectory() as stock, tempfile.TemporaryDirectory() as simulated:
-        return judge(suite, Path(stock), simulated=False), judge(suite, Path(simulated), simulated=True)
+    with tempfile.TemporaryDirectory() as folder:
+        simulated = judge(suite, Path(folder), simulated=True)
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as folder:
+            stock = judge(suite, Path(folder), simulated=False)
+        # Stock asyncio has the real clock, and a busy machine: what fails there alone needs a second hearing.
+        alone = [
+            name
+            for name, verdict in stock.items()
+            if verdict.verdict == "failed" != simulated.get(name, verdict).verdict
+        ]
+        if not alone:
+            break
+    return stock, simulated
 
 
 def complaints(suite: Suite, stock: Verdicts, simulated: Verdicts) -> list[str]:

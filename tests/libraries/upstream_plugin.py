@@ -1,15 +1,9 @@
-"""A pytest plugin for the sessions that `upstream` starts: writes what each test came to, as one line of JSON.
-
-It also does for aiofiles' tests what pytest-asyncio does for them, so that no other test has to get along with that.
-"""
+"""A pytest plugin for the sessions that `upstream` starts: writes what each test came to, as one line of JSON."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 import os
-import socket
 from collections.abc import Generator
 from pathlib import Path
 
@@ -43,19 +37,3 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def pytest_unconfigure() -> None:
     lines = [json.dumps(entry) + "\n" for entry in _found.values()]
     Path(os.environ["UPSTREAM_VERDICTS"]).write_text("".join(lines))
-
-
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Outside of the simulation; tests that anyio's plugin runs do not get here."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}))
-    return True
-
-
-@pytest.fixture
-def unused_tcp_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
