@@ -10,7 +10,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from simloop.shims import clock_tools, static_types
-from simloop.shims.references import SUPPORTS, bound_methods, enclosed, in_class, is_a, replace_held
+from simloop.shims.references import SUPPORTS, bound_methods, enclosed, holders_of, in_class, is_a, replace_held
 
 Replacement = tuple[object, str, object]
 
@@ -100,9 +100,11 @@ class Patch:
         if everywhere:
             methods = {(owner, name) for owner, name, _, _ in self._replacements if isinstance(owner, type)}
             self._shims |= bound_methods(methods)
-        self._replace_references()
-        if everywhere:
-            replace_held(self._shims, self._replacements, self._owners, _KEPT)
+            holders = holders_of(self._shims, self._replacements, _KEPT)
+            self._replace_references({id(holder) for holder in holders})
+            replace_held(holders, self._shims, self._owners, _KEPT)
+        else:
+            self._replace_references()
         self._modules = len(sys.modules)
         return True
 
@@ -124,14 +126,17 @@ class Patch:
         for owner, name, real, _ in self._replacements:
             _put(owner, name, real)
 
-    def _replace_references(self) -> None:
+    def _replace_references(self, holding: set[int] | None = None) -> None:
+        """Replace references in modules that were not searched yet. `holding` are the identities of what holds some,
+        where that is known."""
         seen = self._seen
         for name, module in list(sys.modules.items()):
             known = seen.get(name)
             # What merely says that it is a module, as cffi's libraries do, may have no weak references.
             if is_a(module, ModuleType) and (known is None or known() is not module):
                 seen[name] = weakref.ref(module)
-                self._replace_references_in(name, module)
+                if holding is None or id(vars(module)) in holding:
+                    self._replace_references_in(name, module)
 
     def _replace_references_in(self, name: str, module: ModuleType) -> None:
         if name.partition(".")[0] in _KEPT:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import itertools
 import os
 import sys
 from collections import Counter
@@ -38,39 +39,31 @@ def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
 # a member of an enumeration) is not for this one.
 
 
-def replace_held(shims: Shims, replacements: list[tuple[Any, ...]], owners: set[str], kept: set[str]) -> None:
-    """Replace the references that all objects hold by shims. Left out are the namespaces of modules, functions and
-    classes of the modules `owners`, which define the replaced functions, and everything that belongs to the packages
-    `kept`. `replacements` hold the functions, too, and are no reason to search."""
-    # Methods hold their own class, and classes their bases: those stay.
-    shims = {key: found for key, found in shims.items() if not isinstance(found[0], type)}
+def holders_of(shims: Shims, replacements: list[tuple[Any, ...]], kept: set[str]) -> list[Any]:
+    """Return the objects that hold what has a shim, but for `shims` and `replacements`."""
+    sought = _held_elsewhere(shims, replacements, kept)
+    ours = {id(held) for held in (*shims.values(), *replacements, sought)} | _cells(shims).keys()
+    return [holder for holder in gc.get_referrers(*sought) if id(holder) not in ours]
+
+
+def replace_held(holders: Iterable[Any], shims: Shims, owners: set[str], kept: set[str]) -> None:
+    """Replace the references of `holders`, but for the namespaces of modules. Left out are functions and classes of the
+    modules `owners`, which define the replaced functions, and everything that belongs to the packages `kept`."""
     ours = _belongings(kept)
+    holders = [holder for holder in holders if id(holder) not in ours]
 
     def stays(module: object) -> bool:
         return module in owners or (isinstance(module, str) and module.partition(".")[0] in kept)
 
-    functions: list[FunctionType] = []
-    partials: list[functools.partial[Any]] = []
-    namespaces: dict[int, Any] = {}
-    for thing in gc.get_objects():
-        kind = type(thing)
-        if kind is FunctionType:
-            functions.append(thing)
-        elif kind is functools.partial:
-            partials.append(thing)
-        elif issubclass(kind, type):
-            namespaces[id(namespace_of(thing))] = thing
-    # They hold replaced functions themselves by now.
-    ours |= {id(functions), id(partials)}
-    holders = gc.get_referrers(*_held_elsewhere(shims, replacements, kept))
-    wrappers = [holder for holder in holders if type(holder) is staticmethod]
-    holding = {id(holder) for holder in holders}
-    of_classes = [*holders, *(gc.get_referrers(*wrappers) if wrappers else ())]
-    for owner in [namespaces[id(found)] for found in of_classes if id(found) in namespaces]:
+    # Functions hold tuples of defaults and, in a tuple, cells; classes a dictionary, and methods in it.
+    around = _referrers(holders, (dict, tuple, CellType, staticmethod))
+    around += _referrers(around, (dict, tuple))
+    classes = {id(namespace_of(holder)): holder for holder in around if is_a(holder, type)}
+    for owner in classes.values():
         if not stays(owner.__module__):
             in_class(owner, shims)
     for holder in holders:
-        if id(holder) in ours or id(holder) in namespaces:
+        if id(holder) in classes:
             continue
         if is_a(holder, dict):
             _in_dict(holder, shims)
@@ -78,21 +71,23 @@ def replace_held(shims: Shims, replacements: list[tuple[Any, ...]], owners: set[
             list.__setitem__(holder, slice(None), [_shim_of(value, shims) for value in list.__iter__(holder)])
         elif not is_a(holder, (type, ModuleType, CellType, FunctionType)):
             _in_instance(holder, shims)
-    # What they hold is in a tuple or in a cell.
-    for function in functions:
-        cells = function.__closure__
-        if (
-            id(function.__defaults__) in holding or (cells is not None and any(id(cell) in holding for cell in cells))
-        ) and not stays(function.__globals__.get("__name__")):
-            _in_function(function, shims)
-    for partial in partials:
-        if id(partial) in holding or id(partial.args) in holding:
-            _in_partial(partial, shims)
+    for holder in (*holders, *around):
+        if type(holder) is FunctionType:
+            if not stays(holder.__globals__.get("__name__")):
+                _in_function(holder, shims)
+        elif type(holder) is functools.partial:
+            _in_partial(holder, shims)
 
 
-def _held_elsewhere(shims: Shims, replacements: Iterable[tuple[Any, ...]], kept: set[str]) -> list[Any]:
-    """Return those functions to which there are more references than the packages `kept` and `replacements` hold. A
-    search takes longer the more functions it searches for, and most are held by nobody else."""
+def _referrers(things: Iterable[Any], kinds: tuple[type, ...]) -> list[Any]:
+    """Return what refers to those of `things` that are of one of the kinds."""
+    wanted = [thing for thing in things if type(thing) in kinds]
+    return gc.get_referrers(*wanted) if wanted else []
+
+
+def _held_elsewhere(shims: Shims, replacements: Iterable[Iterable[Any]], kept: set[str]) -> list[Any]:
+    """Return what has a shim and more references than `shims`, `replacements` and the packages `kept` hold. A search
+    takes longer the more functions it searches for, and most are held by nobody else."""
     # Each holder once, however many names it has.
     holders: dict[int, Iterable[Any]] = {id(held): held for held in (*replacements, *shims.values(), *SUPPORTS)}
     for name, module in list(sys.modules.items()):
@@ -100,18 +95,25 @@ def _held_elsewhere(shims: Shims, replacements: Iterable[tuple[Any, ...]], kept:
             namespace = vars(module)
             holders[id(namespace)] = namespace.values()
             holders |= {id(held): held.values() for held in namespace.values() if type(held) is dict}
-    for *_, shim in (*replacements, *shims.values()):
+    known = Counter(map(id, itertools.chain.from_iterable(holders.values())))
+    known.update(_cells(shims).values())
+    nobody = object()
+    counts = [(real, sys.getrefcount(real)) for real in (nobody, *(real for real, _ in shims.values()))]
+    # The first is held by this function alone.
+    least = counts[0][1] - 1
+    return [real for real, count in counts[1:] if count - known[id(real)] > least]
+
+
+def _cells(shims: Shims) -> dict[int, int]:
+    """Return the identities of the cells in which shims have the real functions, and of their contents."""
+    found: dict[int, int] = {}
+    for _, shim in shims.values():
         function = getattr(shim, "__func__", shim)
         if type(function) is functools.partial:  # a stand-in, see simloop/shims/late.py
             function = function.func
         if type(function) is FunctionType:
-            holders |= {id(cell): (value,) for cell, value in enclosed(function)}
-    known = Counter(id(value) for held in holders.values() for value in held)
-    nobody = object()
-    counts = [(function, sys.getrefcount(function)) for function in (nobody, *(real for real, _ in shims.values()))]
-    # The first is held by this function alone.
-    least = counts[0][1] - 1
-    return [function for function, count in counts[1:] if count - known[id(function)] > least]
+            found |= {id(cell): id(value) for cell, value in enclosed(function)}
+    return found
 
 
 def in_class(owner: type, shims: Shims) -> None:
@@ -135,11 +137,17 @@ def enclosed(function: FunctionType) -> Iterator[tuple[CellType, Any]]:
 def bound_methods(replaced: set[tuple[type, str]]) -> Shims:
     """Return the bound methods of C classes that were stored (``default_factory=datetime.now``) before the classes were
     changed, each with what the same expression gives now."""
+    families: set[type] = set()
+    heirs = {cls for cls, _ in replaced}
+    while heirs:
+        families |= heirs
+        heirs = set(itertools.chain.from_iterable(family.__subclasses__() for family in heirs))
     found: Shims = {}
-    for method in gc.get_objects():
-        cls: Any = method.__self__ if type(method) is BuiltinMethodType else None
-        if is_a(cls, type) and any((base, method.__name__) in replaced for base in cls.__mro__):
-            found[id(method)] = (method, getattr(cls, method.__name__))
+    for method in gc.get_referrers(*families):
+        if type(method) is BuiltinMethodType and is_a(method.__self__, type):
+            owner: Any = method.__self__
+            if any((base, method.__name__) in replaced for base in owner.__mro__):
+                found[id(method)] = (method, getattr(owner, method.__name__))
     return found
 
 
@@ -151,10 +159,7 @@ def _belongings(kept: set[str]) -> set[int]:
         namespace = getattr(module, "__dict__", {})
         found.add(id(namespace))
         if name.partition(".")[0] in kept:
-            for value in namespace.values():
-                found.add(id(value))
-                if is_a(value, type):
-                    found.update(map(id, gc.get_referents(value)))
+            found.update(map(id, namespace.values()))
     return found
 
 
@@ -199,7 +204,10 @@ def _in_function(function: FunctionType, shims: Shims) -> None:
         replaced = tuple(_shim_of(value, shims) for value in defaults)
         if any(shim is not value for shim, value in zip(replaced, defaults, strict=True)):
             function.__defaults__ = replaced
-    for cell, value in enclosed(function):
-        shim = _shim_of(value, shims)
-        if shim is not value:
-            cell.cell_contents = shim
+    names = function.__code__.co_freevars
+    for name, cell in zip(names, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # not assigned yet
+            shim = _shim_of(cell.cell_contents, shims)
+            # By ``__class__``, super() finds the class that it is in.
+            if shim is not cell.cell_contents and name != "__class__":
+                cell.cell_contents = shim
