@@ -131,7 +131,7 @@ SETTINGS = (
         _limit("max_stall"),
         "S",
     ),
-    Setting("threads", bool, "simulate the threads that a test starts itself", _limit("threads")),
+    Setting("threads", bool, "deprecated, and makes no difference: threads are simulated always", _limit("threads")),
     Setting(
         "strict_programs",
         bool,

@@ -13,7 +13,7 @@ from simloop.choices.choices import check_seed
 from simloop.choices.tokens import decode
 from simloop.errors import SimulationError
 from simloop.explore.campaign import DEFAULT_RUNS, DEFAULT_SHRINK_RUNS, check_runs, check_shrink_runs
-from simloop.simulation.limits import Limits
+from simloop.simulation.limits import Limits, make_limits
 
 if TYPE_CHECKING:
     from pytest_simloop.simulated import Simulated
@@ -52,7 +52,7 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
     replay = config.option.sim_replay
     if replay is not None and not replay.isdigit():
         found["profile"] = decode(replay).profile
-    limits = Limits(**{name: found[name] for name in Limits.__dataclass_fields__ if name in found})
+    limits = make_limits({name: found[name] for name in Limits.__dataclass_fields__ if name in found})
     runs = check_runs(found.get("runs", 1 if getattr(item, "once", False) else DEFAULT_RUNS))
     # Sixteen bits: the seed is part of every token, and a test needs no more of them.
     seed = check_seed(found.get("seed", zlib.crc32(name.encode()) & 0xFFFF))

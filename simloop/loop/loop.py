@@ -321,20 +321,20 @@ class SimLoop(SteppedLoop):
             super().call_exception_handler(context)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait for the default executor's threads. The stock version does so in a real thread of its own."""
+        """Wait for the default executor's threads. The stock version does so in one more thread."""
         self._executor_shutdown_called = True
         executor = self._default_executor
         if executor is None:
             return
         executor.shutdown(wait=False)
-        workers = self.world.workers(executor, 1, "asyncio")
-        if not workers.active:
+
+        def over() -> bool:
+            return not any(thread.is_alive() for thread in executor._threads)
+
+        if over():
             return
         idle = self.create_future()
-        self.world.scheduler.when(
-            lambda: not workers.active,
-            lambda: None if idle.done() else idle.set_result(None),
-        )
+        self.world.scheduler.when(over, lambda: None if idle.done() else idle.set_result(None))
         try:
             async with asyncio.timeout(timeout):
                 await idle

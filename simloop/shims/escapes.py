@@ -13,7 +13,7 @@ from typing import Any
 from simloop.world import active
 
 _MOCK = "replace it in the test"
-_THREAD = "use loop.run_in_executor or asyncio.to_thread, or allow it with threads=True"
+_THREAD = "start it with threading or _thread"
 _SUBPROCESS = "start the process with subprocess or asyncio; or " + _MOCK
 
 # Audit events (https://docs.python.org/3/library/audit_events.html) of calls that reach the operating

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import weakref
@@ -101,7 +102,8 @@ class Patch:
             methods = {(owner, name) for owner, name, _, _ in self._replacements if isinstance(owner, type)}
             self._shims |= bound_methods(methods)
             holders = holders_of(self._shims, self._replacements, _KEPT)
-            self._replace_references({id(holder) for holder in holders})
+            # What is frozen, the collector does not search: then modules are, one by one.
+            self._replace_references(None if gc.get_freeze_count() else {id(holder) for holder in holders})
             replace_held(holders, self._shims, self._owners, _KEPT)
         else:
             self._replace_references()

@@ -1,23 +1,33 @@
-"""Shims of executors, which run on simulated threads, and of `threading.Thread`, if the world simulates such
-threads."""
+"""Shims of threads, of what they wait for, and of executors' jobs: they run on simulated threads, in virtual time."""
 
 from __future__ import annotations
 
 import _thread
+import concurrent.futures.thread
+import contextlib
 import functools
+import gc
+import logging
+import queue
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures.thread import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from simloop.kernel.process.threads import SimThread
+from simloop.errors import DeadlockError
+from simloop.kernel.process.threads import REAL_PATIENCE, SimThread, ThreadKilled
 from simloop.world import active
 
-_real_submit = ThreadPoolExecutor.submit
-_real_shutdown = ThreadPoolExecutor.shutdown
-_real_wait = threading.Condition.wait
+# Real seconds for which a thread of the real world may hold a lock before others of the world go on.
+_GLANCE = 0.001
+
+_worker = concurrent.futures.thread._worker
+_real_acquire = _thread.LockType.acquire
+_real_acquire_reentrant = _thread.RLock.acquire
+_real_acquire_restore: Callable[..., None] = _thread.RLock._acquire_restore  # type: ignore[attr-defined]
+_real_get = queue.SimpleQueue.get
+_real_run_job = concurrent.futures.thread._WorkItem.run
 _real_start: Callable[..., Any] = _thread.start_new_thread
 _real_start_joinable: Callable[..., Any] | None = getattr(_thread, "start_joinable_thread", None)  # 3.13
 _real_thread_number: Callable[[], int] = threading._counter  # type: ignore[attr-defined]
@@ -26,50 +36,104 @@ _real_join = threading.Thread.join
 _real_is_alive = threading.Thread.is_alive
 
 
-def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+def acquire(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
+    """Acquire a lock: while somebody else holds it, the world goes on."""
+    return _acquire(_real_acquire, self, blocking, timeout)
+
+
+def enter(self: Any) -> bool:
+    return _acquire(_real_acquire, self)
+
+
+def acquire_reentrant(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
+    return _acquire(_real_acquire_reentrant, self, blocking, timeout)
+
+
+def enter_reentrant(self: Any) -> bool:
+    return _acquire(_real_acquire_reentrant, self)
+
+
+def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeout: float = -1) -> bool:
+    # Most are free. What is wrong with the arguments, C says.
+    if not blocking or (timeout < 0 and timeout != -1) or timeout > threading.TIMEOUT_MAX:
+        return take(lock, blocking, timeout)
+    if take(lock, False):
+        return True
     world = active.world()
     if world is None:
-        return _real_submit(self, fn, *args, **kwargs)
-    workers = world.workers(self, self._max_workers, self._thread_name_prefix or "executor")
-    return workers.submit(functools.partial(fn, *args, **kwargs))
+        return take(lock, blocking, timeout)
+    taken = False
 
+    def free() -> bool:
+        nonlocal taken
+        taken = taken or take(lock, False)
+        return taken
 
-def shutdown(self: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
-    world = active.world()
-    if world is None:
-        _real_shutdown(self, wait, cancel_futures=cancel_futures)
-        return
-    workers = world.workers(self, self._max_workers, self._thread_name_prefix or "executor")
-    workers.shut = True
-    if cancel_futures:
-        workers.cancel_pending()
-    if wait:
-        world.block(lambda: not workers.active)
-
-
-def condition_wait(self: threading.Condition, timeout: float | None = None) -> bool:
-    """Wait on a condition, as Events, Queues, Semaphores and `Future.result` do: like Lib/threading.py in CPython,
-    except that the world goes on while the thread waits for the waiter's lock."""
-    world = active.world()
-    if world is None:
-        return _real_wait(self, timeout)
-    if not self._is_owned():  # type: ignore[attr-defined]
-        raise RuntimeError("cannot wait on un-acquired lock")
-    waiter = _thread.allocate_lock()
-    waiter.acquire()
-    waiters = self._waiters  # type: ignore[attr-defined]
-    waiters.append(waiter)
-    saved = self._release_save()  # type: ignore[attr-defined]
-    notified = False
-    # Thread.start() waits until the thread runs: no call that could be awaited instead.
-    starts = sys._getframe(2).f_code is threading.Thread.start.__code__
+    # Whoever holds it may be of the real world, such as a thread of pytest-xdist: the world stands still for that.
+    others = len(sys._current_frames()) > len(world.threads)
+    if others and take(lock, True, _GLANCE if timeout == -1 else min(timeout, _GLANCE)):
+        return True
     try:
-        notified = world.block(lambda: not waiter.locked(), timeout, warn=not starts)
-        return notified
-    finally:
-        self._acquire_restore(saved)  # type: ignore[attr-defined]
-        if not notified and waiter in waiters:
-            waiters.remove(waiter)
+        return world.block(free, None if timeout == -1 else timeout)
+    except DeadlockError:
+        if others and take(lock, True, REAL_PATIENCE):
+            return True
+        raise
+
+
+def acquire_restore(self: Any, state: Any) -> None:
+    """Acquire a reentrant lock again, as often as a condition's wait has released it."""
+    _acquire(_real_acquire_reentrant, self)
+    self.release()
+    _real_acquire_restore(self, state)
+
+
+def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None = None) -> Any:
+    """Get the next item of a simple queue: while there is none, the world goes on."""
+    world = active.world()
+    if world is None or not block or (timeout is not None and timeout < 0):
+        return _real_get(self, block, timeout)
+    found: list[Any] = []
+
+    def there() -> bool:
+        if not found:
+            with contextlib.suppress(queue.Empty):
+                found.append(_real_get(self, False))
+        return bool(found)
+
+    if not there() and not world.block(there, timeout):
+        raise queue.Empty
+    return found[0]
+
+
+def run_job(self: Any, *context: Any) -> None:
+    """Run a job of an executor: when it begins, and when its result is seen, the environment chooses."""
+    world = active.world()
+    thread = None if world is None else world.threads[_thread.get_ident()]
+    if world is None or thread is None:
+        _real_run_job(self, *context)
+        return
+    pool = threading.current_thread().name.rpartition("_")[0]
+    number = world.jobs_numbered[pool] = world.jobs_numbered.get(pool, 0) + 1
+    who = f"{pool}#{number}"
+    function = self.fn if hasattr(self, "fn") else self.task[0]
+    thread.delay("thread.start", who, function)
+
+    def job(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        finally:
+            if not thread.killed:
+                thread.delay("thread.finish", who, function)
+
+    if hasattr(self, "fn"):
+        self.fn = job
+    else:  # 3.14
+        self.task = (job, *self.task[1:])
+    # Whoever waits for the job is gone with the world.
+    thread.on_kill = self.future._done_callbacks.clear
+    _real_run_job(self, *context)
+    thread.on_kill = None
 
 
 def start_new_thread(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any = None, /) -> int:
@@ -88,24 +152,37 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
     if world is None:
         return start(work)
     owner = getattr(function, "__self__", None)
-    if not world.own_threads and not _waits_for_child(function):
-        raise active.escape(
-            "a thread of its own", "use loop.run_in_executor or asyncio.to_thread, or allow it with threads=True"
-        )
-    thread = SimThread(world, world.current, "thread")
-    if isinstance(owner, threading.Thread):  # which starts a method of its own
-        owner._sim_thread = thread  # type: ignore[attr-defined]
-        report = owner._invoke_excepthook  # type: ignore[attr-defined]
-        # What a thread raises while its world takes it down is nobody's concern.
-        owner._invoke_excepthook = lambda self: None if thread.killed else report(self)  # type: ignore[attr-defined]
-    return thread.start(start, work)
+    if not isinstance(owner, threading.Thread):
+        thread = SimThread(world, world.current, "thread")
 
+        def delayed() -> None:
+            thread.begin()
+            work()
 
-def _waits_for_child(function: Any) -> bool:
-    """Return True if asyncio itself starts the thread, to wait for a subprocess (ThreadedChildWatcher in
-    unix_events.py)."""
-    target = getattr(getattr(function, "__self__", None), "_target", None)
-    return getattr(target, "__module__", "") == "asyncio.unix_events"
+        made = thread.start(start, delayed)
+        thread.resume()
+        return made
+    # It starts a method of its own, which does what others may see of it before it runs.
+    owner._sim_thread = thread = SimThread(world, world.current, owner.name)  # type: ignore[attr-defined]
+    report = owner._invoke_excepthook  # type: ignore[attr-defined]
+    # What a thread raises while its world takes it down is nobody's concern.
+    owner._invoke_excepthook = lambda self: None if thread.killed else report(self)  # type: ignore[attr-defined]
+    if getattr(owner, "_target", None) is not _worker:  # whose jobs have delays of their own
+        run = owner.run
+
+        def run_later() -> None:
+            if own is None:
+                del owner.run
+            else:
+                owner.run = own  # type: ignore[method-assign]
+            thread.begin()
+            run()
+
+        own = vars(owner).get("run")
+        owner.run = run_later  # type: ignore[method-assign]
+    made = thread.start(start, work)
+    thread.resume()
+    return made
 
 
 def thread_number() -> int:
@@ -129,12 +206,13 @@ def executor_number(self: ThreadPoolExecutor) -> int:
 def join(self: threading.Thread, timeout: float | None = None) -> None:
     world = active.world()
     thread: SimThread | None = getattr(self, "_sim_thread", None)
-    if world is not None and thread is not None and self is not threading.current_thread():
-        if not world.block(lambda: thread.over, None if timeout is None else max(timeout, 0)):
+    if thread is not None and self is not threading.current_thread():
+        if world is not None and not world.block(lambda: thread.over, None if timeout is None else max(timeout, 0)):
             return
         # What is left of it is the interpreter's own clearing up, in real time.
         timeout = None
-    _real_join(self, timeout)
+    with active.world_entered(None):
+        _real_join(self, timeout)
 
 
 def is_alive(self: threading.Thread) -> bool:
@@ -142,12 +220,39 @@ def is_alive(self: threading.Thread) -> bool:
     return _real_is_alive(self) and (thread is None or not thread.over)
 
 
+class _NotOfKilledThreads(logging.Filter):
+    """Filter for what the threads of executors report when their world takes them down."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and record.exc_info[0] is ThreadKilled)
+
+
+def install() -> None:
+    logging.getLogger("concurrent.futures").addFilter(_NotOfKilledThreads())
+
+
+def rebind_conditions() -> None:
+    """Let the conditions that were made before the shims were in place wait for their locks as later ones do: each
+    holds methods of its lock."""
+    for condition in gc.get_referrers(threading.Condition):
+        if type(condition) is threading.Condition:
+            lock = condition._lock  # type: ignore[attr-defined]
+            for name in ("acquire", "_acquire_restore"):
+                if name in vars(condition) and hasattr(lock, name):
+                    setattr(condition, name, getattr(lock, name))
+
+
 REPLACEMENTS: list[tuple[object, str, object]] = [
-    (ThreadPoolExecutor, "submit", submit),
-    (ThreadPoolExecutor, "shutdown", shutdown),
+    (_thread.LockType, "acquire", acquire),
+    (_thread.LockType, "acquire_lock", acquire),
+    (_thread.LockType, "__enter__", enter),
+    (_thread.RLock, "acquire", acquire_reentrant),
+    (_thread.RLock, "__enter__", enter_reentrant),
+    (_thread.RLock, "_acquire_restore", acquire_restore),
+    (queue.SimpleQueue, "get", get),
     (ThreadPoolExecutor, "_counter", executor_number),
+    (concurrent.futures.thread._WorkItem, "run", run_job),
     (threading, "_counter", thread_number),
-    (threading.Condition, "wait", condition_wait),
     (threading.Thread, "join", join),
     (threading.Thread, "is_alive", is_alive),
     (_thread, "start_new_thread", start_new_thread),

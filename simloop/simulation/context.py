@@ -44,7 +44,6 @@ class WorldContext:
             max_steps=limits.max_steps,
             max_time=limits.max_time,
             max_stall=limits.max_stall,
-            own_threads=limits.threads,
             cancel_own=limits.cancel,
         )
         self._strict = limits.strict_programs

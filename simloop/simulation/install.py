@@ -9,6 +9,7 @@ from types import ModuleType
 from simloop.loop.factory import REPLACEMENTS
 from simloop.shims import SHIMS, clock_tools, importlib, late, set_order
 from simloop.shims.patch import Patch
+from simloop.shims.threading import rebind_conditions
 from simloop.shims.time import UNDER_TIME_MACHINE
 
 _patch: Patch | None = None
@@ -39,6 +40,7 @@ def install() -> None:
                 _patch = Patch([*shims, *late.stand_ins(), *REPLACEMENTS, *UNDER_TIME_MACHINE])
             _installed = True
             _patch.apply()
+            rebind_conditions()
     _hidden = _hidden or clock_tools.frozen()
     set_order.refresh()
     clock_tools.refresh()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from simloop.choices.choices import check_profile
 from simloop.errors import ConfigurationError
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
 from simloop.simulation.blocking import check_blocking
+from simloop.sources import level_of_caller
 from simloop.world.world import DEFAULT_MAX_STEPS
 
 
@@ -17,9 +19,8 @@ class Limits:
     """Limits and options of a run: what bounds it, and which orders count as legal in it.
 
     `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may
-    go on, and how long one slow step may keep a loop from its timers. `threads` simulates threads that
-    the program starts itself; without it they escape, because a bare `threading.Lock` between two of them
-    still blocks for real. Executors need no leave. `cancel` lets the environment cancel any task that the
+    go on, and how long one slow step may keep a loop from its timers. `threads` is deprecated, and makes no
+    difference: threads are simulated always. `cancel` lets the environment cancel any task that the
     main function itself creates; a run that ends with that cancellation counts as passed. `blocking` says what
     becomes of calls that block in a coroutine for 5 virtual milliseconds or more: ``warn`` (`BlockingCallWarning`),
     ``fail`` (`BlockingCallError`) or ``ignore``. `strict_programs` lets a run that would have passed fail with
@@ -30,7 +31,7 @@ class Limits:
     max_steps: int = DEFAULT_MAX_STEPS
     max_time: float = DEFAULT_MAX_TIME
     max_stall: float = DEFAULT_MAX_STALL
-    threads: bool = False
+    threads: bool | None = None
     cancel: bool = False
     blocking: str = "warn"
     strict_programs: bool = False
@@ -39,7 +40,7 @@ class Limits:
         check_profile(self.profile)
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < 1:
             raise ConfigurationError(f"max_steps must be a whole number of at least 1, not {self.max_steps!r}")
-        for name in ("threads", "cancel", "strict_programs"):
+        for name in ("cancel", "strict_programs"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} must be True or False, not {getattr(self, name)!r}")
         check_blocking(self.blocking)
@@ -59,5 +60,11 @@ def make_limits(options: dict[str, Any]) -> Limits:
     if unknown:
         raise ConfigurationError(
             f"unknown option {sorted(unknown)[0]!r}: use one of {', '.join(Limits.__dataclass_fields__)}"
+        )
+    if options.get("threads") is not None:
+        warnings.warn(
+            "threads= makes no difference any more: threads are simulated always",
+            DeprecationWarning,
+            stacklevel=level_of_caller(),
         )
     return Limits(**options)

@@ -13,7 +13,6 @@ from simloop.errors import ConfigurationError, EscapedSimulationError, Simulatio
 from simloop.kernel.process.exits import end
 from simloop.kernel.process.process import Process, ProcessGone, State
 from simloop.kernel.process.table import ProcessTable
-from simloop.kernel.process.threads import SimThread, Workers
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
 from simloop.network.network import LOCALHOST, Network
 from simloop.world.userland import NoUserland, Userland
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from simloop.kernel.files.filesystem import FileSystem
     from simloop.kernel.files.lower import LowerLayer
     from simloop.kernel.host import Host
+    from simloop.kernel.process.threads import SimThread
     from simloop.world.observer import Observer
 
 E = TypeVar("E", bound=SimulationError)
@@ -41,8 +41,8 @@ class World:
     """World of one run: everything below its event loops."""
 
     __slots__ = (
-        "_lower", "_programs", "_random", "_workers", "cancel_own", "cancellations", "choices", "current", "escape",
-        "executors_named", "max_steps", "network", "observer", "own_threads", "processes", "profile",
+        "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current", "escape",
+        "executors_named", "jobs_numbered", "max_steps", "network", "observer", "processes", "profile",
         "reaching_out", "root", "scheduler", "steps", "threads", "threads_named", "userland",
     )  # fmt: skip
 
@@ -55,14 +55,11 @@ class World:
         max_steps: int = DEFAULT_MAX_STEPS,
         max_time: float = DEFAULT_MAX_TIME,
         max_stall: float = DEFAULT_MAX_STALL,
-        own_threads: bool = False,
         cancel_own: bool = False,
     ) -> None:
         self.choices = choices
         self.profile = profile
         self.max_steps = max_steps
-        #: True if threads that the program starts itself are simulated; else they escape.
-        self.own_threads = own_threads
         #: True if the environment may cancel the tasks that the main function itself creates.
         self.cancel_own = cancel_own
         #: How many tasks were cancelled from outside so far.
@@ -82,9 +79,10 @@ class World:
         self.observer: Observer | None = None
         self._random: Random | None = None
         self._lower: LowerLayer | None = None
-        self._workers: dict[int, tuple[object, Workers]] = {}
         #: Counters of threads and executors, for their numbered names.
         self.threads_named = self.executors_named = 0
+        #: Number of jobs that executors have begun, by the prefix of their threads' names.
+        self.jobs_numbered: dict[str, int] = {}
         #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
         self.escape: SimulationError | None = None
 
@@ -314,14 +312,6 @@ class World:
                 self._lower = LowerLayer()
             host.fs = make_file_system(host, self._lower, self.scheduler.clock, self.choices, self.observer)
         return host.fs
-
-    def workers(self, executor: object, limit: int, name: str) -> Workers:
-        """Return the simulated threads of `executor`."""
-        entry = self._workers.get(id(executor))
-        if entry is None:
-            # The executor is kept alive with its workers: its id must stay its own.
-            entry = self._workers[id(executor)] = (executor, Workers(self, self.current, limit, name))
-        return entry[1]
 
     def escaped(self, error: E) -> E:
         """Record `error` as the escape that fails the run, and return it, for the caller to raise."""

@@ -95,7 +95,7 @@ def judge(test: unittest.TestCase, simulated: bool) -> tuple[str, str]:
     suite = unittest.TestSuite([test])
     try:
         if simulated:
-            with simloop.world(threads=True, blocking="ignore") as sim:
+            with simloop.world(blocking="ignore") as sim:
                 players.register(sim)
                 suite.run(recorder)
         else:

@@ -20,8 +20,7 @@ SEEDS = range(50)
 HERE = Path(__file__).parent
 
 
-# anyio starts its worker threads itself.
-LIMITS = Limits(threads=True)
+LIMITS = Limits()
 
 
 def run_once(main: Main, seed: int) -> Outcome:
@@ -36,7 +35,7 @@ def run_once(main: Main, seed: int) -> Outcome:
 def check(main: Main, expected: Any, seeds: Iterable[int] = SEEDS) -> None:
     """`main` returns `expected` under all seeds, and each seed takes the same way twice."""
     # The first run warms up what a library keeps in its modules for good, such as caches.
-    assert simloop.run(main, threads=True) == expected
+    assert simloop.run(main) == expected
     for seed in seeds:
         first, second = run_once(main, seed), run_once(main, seed)
         assert first.value == expected, f"under seed {seed}"

@@ -14,13 +14,6 @@ VERDICTS = ("passed", "skipped", "failed", "error")
 _found: dict[str, dict[str, object]] = {}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if getattr(item, "simulated", False):
-            # anyio starts its worker threads itself.
-            item.add_marker(pytest.mark.simloop(threads=True))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield

@@ -357,7 +357,7 @@ def test_same_on_linux(program: Callable[[], list[Any]], tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path / "real")
     expected = program()
     monkeypatch.chdir(tmp_path / "simulated")
-    found = simloop.run(main, threads=True)
+    found = simloop.run(main)
     for index, (real, simulated) in enumerate(zip(expected, found, strict=True)):
         assert simulated == real, f"number {index}"
     assert list((tmp_path / "simulated").iterdir()) == []

@@ -130,3 +130,19 @@ def test_whoever_holds_a_function_holds_its_shim() -> None:
     told = child.stdout.splitlines()
     assert len(told) == 25
     assert [line for line in told if "(real)" in line] == []
+
+
+FROZEN = """
+import gc
+from time import time
+gc.freeze()
+import simloop
+async def main():
+    print(abs(time() - 1767225600) < 60)
+simloop.run(main)
+"""
+
+
+def test_where_the_collector_does_not_search_modules_are_searched() -> None:
+    child = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, timeout=120, check=False)
+    assert child.stdout == "True\n", child.stderr

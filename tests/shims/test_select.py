@@ -62,7 +62,7 @@ def test_select() -> None:
 
 @pytest.mark.parametrize("kind", [selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector])
 def test_selectors(kind: type[selectors.BaseSelector]) -> None:
-    with simloop.world(threads=True) as sim, kind() as selector:
+    with simloop.world() as sim, kind() as selector:
         client, server = pair()
         selector.register(client, selectors.EVENT_READ, "data")
 

@@ -20,7 +20,7 @@ def test_threads_sleep_in_virtual_time() -> None:
         time.sleep(seconds)
         finished.append(seconds)
 
-    with simloop.world(threads=True) as sim:
+    with simloop.world() as sim:
         threads = [threading.Thread(target=work, args=(seconds,)) for seconds in (300, 100, 200)]
         for thread in threads:
             thread.start()
@@ -33,7 +33,7 @@ def test_threads_sleep_in_virtual_time() -> None:
 
 
 def test_join_with_a_timeout() -> None:
-    with simloop.world(threads=True) as sim:
+    with simloop.world() as sim:
         thread = threading.Thread(target=time.sleep, args=(60,))
         thread.start()
         thread.join(20)
@@ -52,7 +52,7 @@ def test_queue_between_threads() -> None:
         while (job := jobs.get()) is not None:
             results.put(job * job)
 
-    with simloop.world(seed=3, threads=True):
+    with simloop.world(seed=3):
         thread = threading.Thread(target=work)
         thread.start()
         for job in range(5):
@@ -81,12 +81,12 @@ def test_a_thread_wakes_a_loop(seed: int) -> None:
         assert round(simloop.current().elapsed) == 10
         return name
 
-    assert simloop.run(main, seed=seed, threads=True) == "helper"
+    assert simloop.run(main, seed=seed) == "helper"
 
 
 def test_timer() -> None:
     fired: list[float] = []
-    with simloop.world(threads=True) as sim:
+    with simloop.world() as sim:
         timer = threading.Timer(3600, lambda: fired.append(sim.elapsed))
         timer.start()
         timer.join()
@@ -100,7 +100,7 @@ def test_an_exception_is_reported_as_ever(monkeypatch: pytest.MonkeyPatch) -> No
     def fail() -> None:
         raise ValueError("in a thread")
 
-    with simloop.world(threads=True):
+    with simloop.world():
         thread = threading.Thread(target=fail)
         thread.start()
         thread.join()
@@ -126,7 +126,7 @@ def test_a_world_takes_its_threads_down(monkeypatch: pytest.MonkeyPatch) -> None
                 unwound.append("sleep")
 
     before = threading.enumerate()
-    with simloop.world(threads=True):
+    with simloop.world():
         threading.Thread(target=wait_for_ever).start()
         threading.Thread(target=swallow).start()
         time.sleep(1)
@@ -145,15 +145,9 @@ def test_outside_of_a_world_threads_are_real() -> None:
     assert results != [threading.get_ident()]
 
 
-def test_without_leave_a_thread_escapes_with_the_line_that_starts_it() -> None:
-    def start() -> None:
-        with simloop.world():
-            threading.Thread(target=print).start()
-
-    with pytest.raises(
-        simloop.EscapedSimulationError, match=r"test_threading.py:\d+: a thread of its own .* threads=True"
-    ):
-        start()
+def test_to_ask_for_threads_is_deprecated() -> None:
+    with pytest.warns(DeprecationWarning, match="threads are simulated always"):
+        simloop.run(_names, threads=True)
 
 
 async def _names() -> list[str]:

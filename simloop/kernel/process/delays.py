@@ -53,20 +53,23 @@ def schedule_delayed(
     who: str,
     subject: object,
     act: Callable[[], None],
-    usual_ns: int = _SWITCH_NS,
-) -> None:
+    usual_ns: int | None = _SWITCH_NS,
+) -> bool:
     """Schedule ``act()``, an action of a thread of `process`, after its usual delay, or as much later as the
-    environment chooses."""
+    environment chooses. With None for the usual delay, returns False instead if it is to act at once."""
     action = partial(_act, process, scheduler.choices, f"{kind} {who}", act)
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
-    due = scheduler.clock.now + usual_ns + _DELAYS_NS[answer]
+    due = scheduler.clock.now + (usual_ns or 0) + _DELAYS_NS[answer]
     raced = None
     if scheduler.any_timers():
         raced = scheduler.timer_race(f"{who} ", int(kind == "thread.finish"), "thread.race", due, RACE_NS, subject)
     if raced is not None:
         scheduler.at(raced, action)
+    elif usual_ns is None and not answer:
+        return False
     else:
-        delay(scheduler, answer, usual_ns, action)
+        delay(scheduler, answer, usual_ns or 0, action)
+    return True
 
 
 def _act(process: Process, choices: Choices, what: str, act: Callable[[], None]) -> None:
