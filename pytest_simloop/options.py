@@ -131,6 +131,13 @@ SETTINGS = (
         _limit("max_stall"),
         "S",
     ),
+    Setting(
+        "max_hang",
+        float,
+        "real seconds after which a run ends in which nothing goes on (default: 30)",
+        _limit("max_hang"),
+        "S",
+    ),
     Setting("threads", bool, "deprecated, and makes no difference: threads are simulated always", _limit("threads")),
     Setting(
         "strict_programs",

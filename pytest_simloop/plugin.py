@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_simloop import fixture_worlds, internals
+from pytest_simloop import fixture_worlds, internals, timeouts
 from pytest_simloop.blocking import BlockingCalls
 from pytest_simloop.environment import is_replayer
 from pytest_simloop.options import KEYWORDS, add_options, check_options, for_session
@@ -42,6 +42,10 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         from pytest_simloop import item, replayer, sections  # noqa: F401  # what every replay needs
 
         replayer.serve(config)
+
+
+def pytest_sessionstart() -> None:
+    timeouts.watch()
 
 
 def pytest_unconfigure() -> None:

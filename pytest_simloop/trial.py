@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_simloop import timeouts
 from pytest_simloop.confirm import UNKNOWN, Confirmation, confirm, note_signature
 from pytest_simloop.options import for_session
 from pytest_simloop.settings import Settings, test_name
@@ -76,7 +77,9 @@ class Trial:
 
     def explore(self) -> Report:
         """Runs the whole campaign of the test. Raises what the test raises."""
-        report = self.campaign([saved.schedule for saved in self.saved]).explore()
+        campaign = self.campaign([saved.schedule for saved in self.saved])
+        with timeouts.ending(self.item, campaign):
+            report = campaign.explore()
         if report.failure is None:
             self.passed()
             return report
@@ -95,7 +98,9 @@ class Trial:
         ) -> Outcome:
             return self.item.execute(choices, observer, profile=profile or own, final=final)
 
-        outcome, explanation, schedule = Campaign(execute, self.name, profile=own).replay(token)
+        campaign = Campaign(execute, self.name, profile=own)
+        with timeouts.ending(self.item, campaign):
+            outcome, explanation, schedule = campaign.replay(token)
         if outcome.exception is not None:
             note_signature(outcome.exception)
             from pytest_simloop.sections import describe_replay

@@ -120,6 +120,16 @@ class TimeLimitError(SimulationError):
     )
 
 
+class HangError(SimulationError):
+    """Raised after ``max_hang`` real seconds in which a run did not go on: a step never yields, or somebody waits for
+    something outside of the simulation, such as a lock of multiprocessing. The message names the line."""
+
+    limit = (
+        "this is a limit of the simulation, at which the run was cut off: set max_hang higher if a single step needs "
+        "more real seconds"
+    )
+
+
 class TokenError(SimulationError, ValueError):
     """Raised for a token that cannot be read: cut off, mistyped, or written by a newer simloop. Copy it again,
     whole."""

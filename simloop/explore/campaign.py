@@ -13,7 +13,7 @@ from simloop.choices.choices import Choices, Point, check_seed
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule, first_difference
 from simloop.choices.tokens import decode, encode
-from simloop.errors import ConfigurationError, OtherTestError, ReplayDriftWarning, limit_met
+from simloop.errors import ConfigurationError, HangError, OtherTestError, ReplayDriftWarning, limit_met
 from simloop.explore.result import Failure, Report
 from simloop.explore.signature import signature_of
 from simloop.explore.strategies.base import Canonical, Plan, Strategy
@@ -146,18 +146,22 @@ class Campaign:
                     report.schedules_in_all = covered
                     return report
         except KeyboardInterrupt as interrupt:
-            known = "no failure until then"
-            if self._found is not None:
-                known = f"it fails, not reduced yet: {encode(self._found, self.name)}"
-            interrupt.add_note(f"simloop: interrupted in run {report.runs} of {self.runs} of {self.name}; {known}")
+            interrupt.add_note(self.known())
             raise
         return report
+
+    def known(self) -> str:
+        """Return what is known of a campaign that is interrupted now."""
+        known = "no failure until then"
+        if self._found is not None:
+            known = f"it fails, not reduced yet: {encode(self._found, self.name)}"
+        return f"simloop: interrupted in run {self.report.runs} of {self.runs} of {self.name}; {known}"
 
     def _run(self, plan: Plan) -> Outcome:
         report = self.report
         report.runs += 1
         choices = Choices(plan.seed, plan.decide)
-        outcome = self._execute(choices)
+        outcome = self._went_on(self._execute(choices))
         if report.runs == 1:
             # The first schedule runs twice: it must go the same way.
             outcome = self._again(self._schedule_of(outcome), outcome)
@@ -200,7 +204,16 @@ class Campaign:
     ) -> Outcome:
         choices = Choices(schedule.seed, schedule.decider())
         with observer.touches.watch() if observer is not None else contextlib.nullcontext():
-            return self._execute(choices, observer, profile=profile, final=final)
+            return self._went_on(self._execute(choices, observer, profile=profile, final=final))
+
+    def _went_on(self, outcome: Outcome) -> Outcome:
+        """Return the outcome of a run. Raises `HangError` if it was ended by that: it would take as long each time."""
+        hang = outcome.world.escape
+        if isinstance(hang, HangError):
+            token = encode(self._schedule_of(outcome), self.name)
+            hang.add_note(f"simloop: in run {self.report.runs} of {self.runs} of {self.name}, {token}")
+            raise hang
+        return outcome
 
     def _examine(self, found: Outcome, strategy: str) -> Failure:
         """Turn a failing run into a `Failure`: check that it fails again, shrink its schedule, and explain it."""

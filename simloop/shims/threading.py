@@ -16,14 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from simloop.errors import DeadlockError
-from simloop.kernel.process.threads import REAL_PATIENCE, SimThread, ThreadKilled
+from simloop.kernel.process.threads import SimThread, ThreadKilled, outsiders, real_acquire
 from simloop.world import active
 
 # Real seconds for which a thread of the real world may hold a lock before others of the world go on.
 _GLANCE = 0.001
+# And once nothing else can happen in the world.
+_PATIENCE = 30.0
 
 _worker = concurrent.futures.thread._worker
-_real_acquire = _thread.LockType.acquire
 _real_acquire_reentrant = _thread.RLock.acquire
 _real_acquire_restore: Callable[..., None] = _thread.RLock._acquire_restore  # type: ignore[attr-defined]
 _real_get = queue.SimpleQueue.get
@@ -38,11 +39,11 @@ _real_is_alive = threading.Thread.is_alive
 
 def acquire(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
     """Acquire a lock: while somebody else holds it, the world goes on."""
-    return _acquire(_real_acquire, self, blocking, timeout)
+    return _acquire(real_acquire, self, blocking, timeout)
 
 
 def enter(self: Any) -> bool:
-    return _acquire(_real_acquire, self)
+    return _acquire(real_acquire, self)
 
 
 def acquire_reentrant(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
@@ -70,13 +71,13 @@ def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeou
         return taken
 
     # Whoever holds it may be of the real world, such as a thread of pytest-xdist: the world stands still for that.
-    others = len(sys._current_frames()) > len(world.threads)
+    others = not sys._current_frames().keys() <= world.threads.keys() | outsiders
     if others and take(lock, True, _GLANCE if timeout == -1 else min(timeout, _GLANCE)):
         return True
     try:
         return world.block(free, None if timeout == -1 else timeout)
     except DeadlockError:
-        if others and take(lock, True, REAL_PATIENCE):
+        if others and take(lock, True, _PATIENCE):
             return True
         raise
 
@@ -144,7 +145,10 @@ def start_new_thread(function: Callable[..., Any], args: tuple[Any, ...], kwargs
 
 def start_joinable_thread(function: Callable[[], Any], handle: Any = None, daemon: bool = True) -> Any:
     assert _real_start_joinable is not None
-    return _begin(function, function, functools.partial(_real_start_joinable, handle=handle, daemon=daemon))
+    # The interpreter waits for the others at its end: none of a world outlives that, but for those that hang.
+    in_world = active.world() is not None
+    start = functools.partial(_real_start_joinable, handle=handle, daemon=daemon or in_world)
+    return _begin(function, function, start)
 
 
 def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callable[[Callable[[], Any]], Any]) -> Any:
@@ -180,9 +184,20 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
 
         own = vars(owner).get("run")
         owner.run = run_later  # type: ignore[method-assign]
+    thread.on_lost = functools.partial(_forget, owner, thread)
     made = thread.start(start, work)
     thread.resume()
     return made
+
+
+def _forget(owner: threading.Thread, thread: SimThread) -> None:
+    """Let the interpreter end without waiting for a thread, and the thread end as soon as Python code of it runs."""
+    import ctypes
+
+    concurrent.futures.thread._threads_queues.pop(owner, None)  # type: ignore[attr-defined]
+    if sys.version_info < (3, 13):
+        threading._shutdown_locks.discard(owner._tstate_lock)  # type: ignore[attr-defined]
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(ThreadKilled))
 
 
 def thread_number() -> int:
@@ -217,7 +232,7 @@ def join(self: threading.Thread, timeout: float | None = None) -> None:
 
 def is_alive(self: threading.Thread) -> bool:
     thread: SimThread | None = getattr(self, "_sim_thread", None)
-    return _real_is_alive(self) and (thread is None or not thread.over)
+    return _real_is_alive(self) and (thread is None or not (thread.over or thread.lost))
 
 
 class _NotOfKilledThreads(logging.Filter):

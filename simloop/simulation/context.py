@@ -12,6 +12,7 @@ from simloop.loop.cleanup import abandon, discard_crashed, report_children, repo
 from simloop.loop.loop import SimLoop
 from simloop.shims import clock_tools
 from simloop.shims import gc as gc_shim
+from simloop.simulation import watchdog
 from simloop.simulation.install import install
 from simloop.simulation.userland import USERLANDS
 from simloop.world import active
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class WorldContext:
     """Context manager that makes a world and enters it: the shims answer for that world until the block ends."""
 
-    __slots__ = ("_clocks", "_collecting", "_strict", "_world")
+    __slots__ = ("_clocks", "_collecting", "_max_hang", "_strict", "_world")
 
     def __init__(self, choices: Choices, limits: Limits) -> None:
         if active.entered is not None:
@@ -47,6 +48,7 @@ class WorldContext:
             cancel_own=limits.cancel,
         )
         self._strict = limits.strict_programs
+        self._max_hang = limits.max_hang
 
     def __enter__(self) -> World:
         # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
@@ -54,6 +56,7 @@ class WorldContext:
             gc_shim.collect_leftovers()
         self._collecting = gc.isenabled()
         gc.disable()
+        watchdog.watch(self._world, self._max_hang)
         # Outside of any other world, as `__init__` has seen. Short runs show what each call here costs.
         active.entered = self._world
         self._clocks = clock_tools.rewound()
@@ -78,6 +81,7 @@ class WorldContext:
             try:
                 world.close()
             finally:
+                watchdog.rest()
                 if self._clocks is not None:
                     self._clocks.put_back()
                 active.entered = None

@@ -10,6 +10,7 @@ from simloop.choices.choices import check_profile
 from simloop.errors import ConfigurationError
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
 from simloop.simulation.blocking import check_blocking
+from simloop.simulation.watchdog import DEFAULT_MAX_HANG
 from simloop.sources import level_of_caller
 from simloop.world.world import DEFAULT_MAX_STEPS
 
@@ -18,19 +19,20 @@ from simloop.world.world import DEFAULT_MAX_STEPS
 class Limits:
     """Limits and options of a run: what bounds it, and which orders count as legal in it.
 
-    `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may
-    go on, and how long one slow step may keep a loop from its timers. `threads` is deprecated, and makes no
-    difference: threads are simulated always. `cancel` lets the environment cancel any task that the
-    main function itself creates; a run that ends with that cancellation counts as passed. `blocking` says what
-    becomes of calls that block in a coroutine for 5 virtual milliseconds or more: ``warn`` (`BlockingCallWarning`),
-    ``fail`` (`BlockingCallError`) or ``ignore``. `strict_programs` lets a run that would have passed fail with
-    `UncalledProgramError` if a program that it registered was never started.
+    `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may go on, and how
+    long one slow step may keep a loop from its timers. `max_hang` is real seconds: how long a run may stand still.
+    `threads` is deprecated, and makes no difference: threads are simulated always. `cancel` lets the environment cancel
+    any task that the main function itself creates; a run that ends with that cancellation counts as passed. `blocking`
+    says what becomes of calls that block in a coroutine for 5 virtual milliseconds or more: ``warn``
+    (`BlockingCallWarning`), ``fail`` (`BlockingCallError`) or ``ignore``. `strict_programs` lets a run that would have
+    passed fail with `UncalledProgramError` if a program that it registered was never started.
     """
 
     profile: str = "cpython"
     max_steps: int = DEFAULT_MAX_STEPS
     max_time: float = DEFAULT_MAX_TIME
     max_stall: float = DEFAULT_MAX_STALL
+    max_hang: float = DEFAULT_MAX_HANG
     threads: bool | None = None
     cancel: bool = False
     blocking: str = "warn"
@@ -48,6 +50,12 @@ class Limits:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
                 raise ConfigurationError(f"{name} must be a number of virtual seconds, not {value!r}")
+        if (
+            isinstance(self.max_hang, bool)
+            or not isinstance(self.max_hang, (int, float))
+            or not 0 < self.max_hang < 1e6
+        ):
+            raise ConfigurationError(f"max_hang must be a number of real seconds above 0, not {self.max_hang!r}")
 
 
 _DEFAULT_LIMITS = Limits()

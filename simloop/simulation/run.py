@@ -99,7 +99,8 @@ def run(main: Main[T], *, seed: int = 0, **options: Any) -> T:
     - `max_steps`: callbacks after which the run is given up (1,000,000);
     - `max_time`: virtual seconds after which it is given up (86,400);
     - `max_stall`: virtual seconds for which one slow step may keep a loop from its timers (0.05);
-    - `threads`: simulate threads that the program starts itself (False); executors need no leave;
+    - `max_hang`: real seconds after which it ends if nothing goes on (30);
+    - `threads`: deprecated, and makes no difference: threads are simulated always;
     - `cancel`: the environment may cancel any task that ``main()`` itself creates (False);
     - `blocking`: what becomes of calls that block in a coroutine for 5 virtual milliseconds or more, ``"warn"`` (the
       default), ``"fail"`` or ``"ignore"``;

@@ -285,6 +285,30 @@ def test_pytest_timeout(pytester: pytest.Pytester) -> None:
     run(pytester, COMMON, "--timeout=60", plugins=("asyncio", "timeout")).assert_outcomes(passed=1, failed=1)
 
 
+FOREVER = """
+@pytest.mark.asyncio
+async def test_forever():
+    while True:
+        await asyncio.sleep(0)
+
+@pytest.mark.asyncio
+async def test_after():
+    await check()
+"""
+KNOWN = "simloop: interrupted in run 1 of 100 of test_it.py::test_forever; no failure until then"
+
+
+def test_pytest_timeout_ends_a_campaign(pytester: pytest.Pytester) -> None:
+    result = run(pytester, FOREVER, "--timeout=1", "--timeout-method=signal", plugins=("asyncio", "timeout"))
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["E *Failed: Timeout (>1.0s) from pytest-timeout.", KNOWN])
+
+
+def test_pytest_timeout_ends_a_process_and_says_what_is_known(pytester: pytest.Pytester) -> None:
+    result = run(pytester, FOREVER, "--timeout=1", "--timeout-method=thread", plugins=("asyncio", "timeout"))
+    assert KNOWN in str(result.stdout) + str(result.stderr)
+
+
 def test_pytest_cov(pytester: pytest.Pytester) -> None:
     result = run(pytester, COMMON, "--cov=.", "-W", "ignore", plugins=("asyncio", "pytest_cov"))
     result.assert_outcomes(passed=1, failed=1)

@@ -95,7 +95,7 @@ def judge(test: unittest.TestCase, simulated: bool) -> tuple[str, str]:
     suite = unittest.TestSuite([test])
     try:
         if simulated:
-            with simloop.world(blocking="ignore") as sim:
+            with simloop.world(blocking="ignore", max_hang=1000) as sim:
                 players.register(sim)
                 suite.run(recorder)
         else:

@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import _thread
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from simloop.errors import EscapedSimulationError
 from simloop.kernel.process.delays import schedule_delayed
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
     from simloop.kernel.scheduler import Scheduler
 
-# A thread that does not come back for so long (real seconds) waits for something that will never be.
-REAL_PATIENCE = 30.0
-
 # The real one: locks of a run wait in virtual time (simloop/shims/threading.py).
-_acquire = _thread.LockType.acquire
+real_acquire = _thread.LockType.acquire
+
+
+#: Identifiers of real threads that are the simulation's own.
+outsiders: set[int] = set()
 
 
 class Owner(Protocol):
@@ -52,12 +53,16 @@ class SimThread:
         self.ident = 0
         self._go = _thread.allocate_lock()
         self._back = _thread.allocate_lock()
-        _acquire(self._go)
-        _acquire(self._back)
+        real_acquire(self._go)
+        real_acquire(self._back)
         #: True once its world is over, and it has to end.
         self.killed = False
         #: True once it has ended.
         self.over = False
+        #: True if it waits for something outside of the world, and was given up.
+        self.lost = False
+        #: Called when the world ends without it.
+        self.on_lost: Callable[[], None] | None = None
         #: Called when the thread is killed, before it unwinds.
         self.on_kill: Callable[[], None] | None = None
 
@@ -66,7 +71,7 @@ class SimThread:
         `starter` returns."""
 
         def main() -> None:
-            _acquire(self._go)
+            real_acquire(self._go)
             self.ident = _thread.get_ident()
             self.world.threads[self.ident] = self
             try:
@@ -104,20 +109,17 @@ class SimThread:
 
     def _switch_back(self) -> None:
         self._back.release()
-        _acquire(self._go)
+        real_acquire(self._go)
         self._check_killed()
 
     def resume(self) -> None:
         """Switch to the thread, and wait until it ends its work or parks again."""
         previous, self.world.current = self.world.current, self.process
         self._go.release()
-        came_back = _acquire(self._back, True, REAL_PATIENCE)
-        self.world.current = previous
-        if not came_back:
-            raise EscapedSimulationError(
-                f"{self.name} has not come back for {REAL_PATIENCE:g} real seconds: its function blocks on "
-                "something outside of the simulation"
-            )
+        try:
+            real_acquire(self._back)  # for ever, were there no watchdog (simloop/simulation/watchdog.py)
+        finally:
+            self.world.current = previous
 
     def resume_when_running(self) -> None:
         """Resume the thread, unless its process is gone, or stopped: then it stays parked, until SIGCONT."""
@@ -167,4 +169,12 @@ class SimThread:
         self.killed = True
         if self.on_kill is not None:
             self.on_kill()
-        self.resume()
+        if not self.lost:
+            self.resume()
+        elif self.on_lost is not None:
+            self.on_lost()
+
+
+def is_parked(frame: FrameType) -> bool:
+    """Return True if a thread, by its innermost frame, waits for others of its world."""
+    return frame.f_code.co_filename == __file__

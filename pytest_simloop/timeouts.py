@@ -1,0 +1,63 @@
+"""pytest-timeout around a campaign: what it ends is the campaign, as Ctrl-C does, with what is known by then."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_simloop.simulated import Simulated
+    from simloop.explore.campaign import Campaign
+
+#: Campaigns that go on.
+_campaigns: list[Campaign] = []
+
+
+class TimedOut(KeyboardInterrupt):
+    """Exception that takes the place of pytest-timeout's own, which asyncio would give to the task that happens to
+    run: this one leaves the loop."""
+
+    def __init__(self, failure: BaseException) -> None:
+        self.failure = failure
+
+
+def watch() -> None:
+    """Wraps the two functions that pytest-timeout calls when the time is over, if it is there."""
+    plugin: Any = sys.modules.get("pytest_timeout")
+    by_signal, by_thread = (getattr(plugin, name, None) for name in ("timeout_sigalrm", "timeout_timer"))
+    if by_signal is None or by_thread is None or hasattr(by_signal, "__wrapped__"):
+        return
+
+    def timeout_sigalrm(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return by_signal(*args, **kwargs)
+        except pytest.fail.Exception as failure:
+            if not _campaigns:
+                raise
+            raise TimedOut(failure) from None
+
+    def timeout_timer(*args: Any, **kwargs: Any) -> Any:
+        # It ends the process.
+        for campaign in _campaigns:
+            sys.__stderr__.write(f"\n{campaign.known()}\n")  # type: ignore[union-attr]
+        return by_thread(*args, **kwargs)
+
+    timeout_sigalrm.__wrapped__ = by_signal  # type: ignore[attr-defined]
+    plugin.timeout_sigalrm, plugin.timeout_timer = timeout_sigalrm, timeout_timer
+
+
+@contextlib.contextmanager
+def ending(item: Simulated, campaign: Campaign) -> Iterator[None]:
+    """Context manager around a campaign, which fails its test if the time is over."""
+    _campaigns.append(campaign)
+    try:
+        yield
+    except TimedOut as interrupt:
+        item.section = campaign.known()
+        raise interrupt.failure from None
+    finally:
+        _campaigns.remove(campaign)

@@ -1,0 +1,155 @@
+"""Watchdog: ends a run that does not go on in real time, because a step never yields, or waits outside of the world.
+
+One thread for the whole process looks at the entered world now and then. It decides nothing in a run that goes on: what
+it raises ends the run.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import TYPE_CHECKING, NamedTuple
+
+from simloop.errors import HangError
+from simloop.kernel.process import threads
+from simloop.sources import is_users
+from simloop.world import active
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
+
+#: Real seconds for which a run may stand still.
+DEFAULT_MAX_HANG = 30.0
+# Real seconds between two looks.
+_INTERVAL = 0.5
+# Least of all signals that a program may want for itself: it interrupts calls in C, too.
+_SIGNAL = signal.SIGRTMAX
+_DEBUGGERS = ("bdb", "pdb", "pydevd", "debugpy")
+
+_signal = signal.signal
+_pthread_kill = signal.pthread_kill
+_start_thread = _thread.start_new_thread
+
+
+class _Watched(NamedTuple):
+    """World that is watched, the thread that has entered it, and its limit."""
+
+    world: World
+    thread: int
+    max_hang: float
+
+
+_watched: _Watched | None = None
+#: Process in which the watchdog runs: a fork has none.
+_started_in = 0
+_pending: tuple[World, tuple[int, ...], HangError] | None = None
+
+
+def watch(world: World, max_hang: float) -> None:
+    """Watch a world from now on."""
+    global _watched, _started_in
+    _watched = _Watched(world, _thread.get_ident(), max_hang)
+    if _started_in != os.getpid():
+        _started_in = os.getpid()
+        _start_thread(_main, ())
+        if _thread.get_ident() == _main_thread():
+            _signal(_SIGNAL, _raise)
+
+
+def rest() -> None:
+    """Watch no world."""
+    global _watched
+    _watched = None
+
+
+def _main_thread() -> int:
+    import threading
+
+    return threading.main_thread().ident or 0
+
+
+def _progress(world: World) -> tuple[int, ...]:
+    return world.steps, world.scheduler.turn, world.scheduler.clock.now
+
+
+def _main() -> None:
+    """Look again and again, for as long as the process lives."""
+    threads.outsiders.add(_thread.get_ident())
+    never = _thread.allocate_lock()
+    threads.real_acquire(never)
+    seen: tuple[World, tuple[int, ...]] | None = None
+    since = cpu_since = 0.0
+    while True:
+        threads.real_acquire(never, True, _INTERVAL)
+        watched = _watched
+        now = None if watched is None else (watched.world, _progress(watched.world))
+        if now is None or seen is None or now[0] is not seen[0] or now[1] != seen[1]:
+            seen, since, cpu_since = now, time.monotonic(), time.process_time()
+            continue
+        assert watched is not None
+        elapsed, cpu = time.monotonic() - since, time.process_time() - cpu_since
+        # On a busy machine a step takes long that computes little. One that waits computes nothing.
+        if elapsed < watched.max_hang or watched.max_hang > cpu > elapsed / 10:
+            continue
+        if not _end(watched, now[1], waits=cpu <= elapsed / 10):
+            seen = None  # somebody looks at it in a debugger
+        since, cpu_since = time.monotonic(), time.process_time()
+
+
+def _end(watched: _Watched, progress: tuple[int, ...], *, waits: bool) -> bool:
+    """End the run. Returns False if it is in a debugger."""
+    global _pending
+    world = watched.world
+    frames = sys._current_frames()
+    running = {
+        ident: frames[ident] for ident in world.threads if ident in frames and not threads.is_parked(frames[ident])
+    }
+    ident, frame = next(iter(running.items()), (watched.thread, frames.get(watched.thread)))
+    if _is_debugged(frame):
+        return False
+    thread = world.threads.get(ident)
+    who = "the program" if thread is None else f"thread {thread.name!r}"
+    does = "waits there for something outside of the simulation" if waits else "is in one step that does not yield"
+    error = HangError(
+        f"{_place(frame)}: {who} {does}, and nothing has gone on for {watched.max_hang:g} real seconds (max_hang)"
+    )
+    if thread is not None:
+        thread.lost = True
+    _pending = world, progress, error
+    if watched.thread == _main_thread():
+        _pthread_kill(watched.thread, _SIGNAL)
+    else:
+        import ctypes
+
+        world.escaped(error)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(watched.thread), ctypes.py_object(HangError))
+    return True
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    """Handle the signal, in the main thread: raise the error, unless the run has gone on in the meantime."""
+    if _pending is not None:
+        world, progress, error = _pending
+        if active.entered is world and _progress(world) == progress:
+            raise world.escaped(error)
+
+
+def _is_debugged(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in _DEBUGGERS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _place(frame: FrameType | None) -> str:
+    """Return the innermost line of the user's code, or else of any."""
+    innermost = frame
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    frame = frame or innermost
+    return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
