@@ -49,6 +49,7 @@ KINDS = (
     "signal.merge",
     "process.pid",
     "process.start",
+    "thread.switch",
 )
 
 

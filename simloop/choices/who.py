@@ -8,6 +8,7 @@ Tokens contain these names, so they are plain text everywhere; `Who` gives acces
 ``db:/var/log:3``           something on a host: a path, and a page or a part (``size``, ``end``, ``cut``, ``mode``)
 ``db:write /var/log``       an operation on a host's disk
 ``localhost:git SIGTERM``   a signal to a process
+``asyncio save#2``          a job of an executor: the prefix of its threads' names, the nth of that function
 ==========================  =================================================================================
 """
 

@@ -21,6 +21,7 @@ from simloop.explore.strategies.cancel import CancelSweep
 from simloop.explore.strategies.crash import CrashSweep
 from simloop.explore.strategies.delay import DelaySweep
 from simloop.explore.strategies.enumeration import Enumeration
+from simloop.explore.strategies.preemption import PreemptionSweep
 from simloop.explore.strategies.saved import Saved
 from simloop.explore.strategies.timeout import TimeoutSweep
 from simloop.explore.strategies.walk import Walk
@@ -54,7 +55,13 @@ class Execute(Protocol):
 # The weight of each strategy that is bounded: of the runs that are left it may make its part, by its weight among those
 # that come after it and have anything to try. So what it leaves goes to them. The walk's weight is the last, and
 # strategies of third parties share one.
-_SWEEPS = ((CancelSweep, 0.30), (CrashSweep, 0.45), (TimeoutSweep, 0.15), (DelaySweep, 0.20))
+_SWEEPS = (
+    (CancelSweep, 0.30),
+    (CrashSweep, 0.45),
+    (TimeoutSweep, 0.15),
+    (PreemptionSweep, 0.30),
+    (DelaySweep, 0.20),
+)
 _THIRD_PARTIES = 0.2
 _WALK = 0.35
 

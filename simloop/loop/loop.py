@@ -19,7 +19,7 @@ import sys
 import warnings
 import weakref
 from _thread import get_ident
-from asyncio import base_events, events, format_helpers, tasks
+from asyncio import base_events, events, format_helpers, futures, tasks
 from collections.abc import Callable, Coroutine, Sized
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -159,6 +159,10 @@ class SimLoop(SteppedLoop):
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> events.Handle:
+        thread = self.world.threads.get(get_ident())
+        # The end of an executor's job is a choice already.
+        if thread is not None and sys._getframe(1).f_globals is not vars(futures):
+            thread.may_switch()
         if not self._debug:
             # Nobody waits in a real poll, to be woken.
             return SimLoop.call_soon(self, callback, *args, context=context)

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from simloop.checks.waiting import inner_library, stack_of, users_place
 from simloop.choices.who import Who
 from simloop.kernel.net.stream import Direction
-from simloop.kernel.process.delays import DELAYS, SEEN, STARTS
+from simloop.kernel.process.delays import DELAYS, SEEN, STARTS, SWITCHES
 from simloop.kernel.process.process import Process
 from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import TIME_SLICES
@@ -167,6 +167,12 @@ def _thread(answer: Answer, subject: Any, name: Name) -> str:
     return f"{_job(subject)} {what} {DELAYS[answer.value]}"
 
 
+def _switched(answer: Answer, subject: Any, name: Name) -> str:
+    where = users_caller()
+    before = f" before the call in {where}" if where is not None else ""
+    return f"{_job(subject)} let others go first {SWITCHES[answer.value]}{before}"
+
+
 def _job(function: Any) -> str:
     """Return words for the function that a thread runs, named as in the source."""
     if isinstance(function, SimThread):
@@ -270,6 +276,7 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "poll.order": _ordered,
     "thread.start": _thread,
     "thread.finish": _thread,
+    "thread.switch": _switched,
     "process.turn": _turn,
     "process.start": _started,
     "process.exit": _of_process,
@@ -322,6 +329,7 @@ _KINDS: dict[str, Callable[[str, int], str]] = {
     "poll.order": lambda who, value: f"{_connection(who)} is seen ready after {_others(value)}",
     "thread.start": lambda who, value: f"thread {who} is started {DELAYS[value]}",
     "thread.finish": lambda who, value: f"thread {who} is seen to have finished {DELAYS[value]}",
+    "thread.switch": lambda who, value: f"thread {who} lets others go first {SWITCHES[value]}",
     "process.turn": lambda who, value: "another process runs than the one that has waited longest",
     "process.start": lambda who, value: f"{_process(who)} begins {STARTS[value]}",
     "process.exit": lambda who, value: f"the end of {_process(who)} is seen {DELAYS[value]}",

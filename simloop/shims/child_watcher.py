@@ -25,7 +25,7 @@ _OF_LOOP = "_simloop_child_watcher"
 def get_child_watcher(self: Any) -> Any:
     assert _real_get is not None
     loop = events._get_running_loop()
-    if active.world() is None or loop is None or getattr(self, _CHOSEN, False):
+    if not active.is_inside() or loop is None or getattr(self, _CHOSEN, False):
         return _real_get(self)
     watcher = loop.__dict__.get(_OF_LOOP)
     if watcher is None:

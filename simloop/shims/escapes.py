@@ -61,21 +61,21 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     if event not in _WATCHED or active.entered is None or active.entered.reaching_out:
         return
     if event in AUDITED:
-        if active.world() is not None:
+        if active.is_inside():
             raise active.escape(*AUDITED[event])
     elif event == "open":
         # A number is a descriptor that is open already.
         writes = args[2] & _WRITES and not isinstance(args[0], int)
-        if writes and active.world() is not None and not _imports():
+        if writes and active.is_inside() and not _imports():
             raise active.escape(f"opening the real file {args[0]!r} for writing", "open it with open() or os.open()")
     elif event in CHANGING:
-        if active.world() is not None and not _imports():
+        if active.is_inside() and not _imports():
             raise active.escape(f"{event} of the real file {args[0]!r}", "use the function of the module os")
     elif event == "mmap.__new__":
         world = active.world()
         if world is not None and args[0] in world.current.files:
             raise active.escape("mmap of a simulated file", "read it instead, or replace it in the test")
-    elif event == "sqlite3.connect" and active.world() is not None and args[0] != ":memory:":
+    elif event == "sqlite3.connect" and active.is_inside() and args[0] != ":memory:":
         raise active.escape("an sqlite3 database", "use ':memory:', or replace it in the test")
 
 
@@ -119,7 +119,7 @@ def _refusing(real: Callable[..., Any], what: str, remedy: str) -> Callable[...,
 
 
 def _log_keys(context: Any, path: Any) -> None:
-    if path is not None and active.world() is not None:
+    if path is not None and active.is_inside():
         raise active.escape("the key log of a TLS context", _FILE_OF_C)
     _real_keylog.__set__(context, path)
 

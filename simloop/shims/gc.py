@@ -14,7 +14,7 @@ asked = False
 
 def collect(generation: int = 2) -> int:
     global asked
-    if active.world() is not None:
+    if active.is_inside():
         asked = True
     return _real_collect(generation)
 

@@ -32,7 +32,7 @@ def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
     """Return a replacement of `real`, a function that executes modules, which does so outside of the world."""
 
     def execute(*args: Any) -> Any:
-        if active.world() is None:
+        if not active.is_inside():
             return real(*args)
         known = len(sys.modules)
         module = args[1] if isinstance(args[1], ModuleType) else None

@@ -133,7 +133,7 @@ def _stand_in(module: str, owner: Any, name: str, function: Any) -> Any:
         return _method(module, owner, name, function)
 
     def first(*args: Any, **kwargs: Any) -> Any:
-        if active.world() is None:
+        if not active.is_inside():
             return function(*args, **kwargs)
         shim = _shim(module, owner, name)
         # From here on without a frame in between.
@@ -152,7 +152,7 @@ def _method(module: str, owner: Any, name: str, function: Any) -> Any:
     def method(*args: Any, **kwargs: Any) -> Any:
         nonlocal shim
         if shim is None:
-            if active.world() is None:
+            if not active.is_inside():
                 return function(*args, **kwargs)
             shim = _shim(module, owner, name)
         return shim(*args, **kwargs)

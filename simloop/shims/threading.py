@@ -13,11 +13,16 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
+from simloop.choices.who import nth
 from simloop.errors import DeadlockError
 from simloop.kernel.process.threads import SimThread, ThreadKilled, outsiders, real_acquire
 from simloop.world import active
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 # Real seconds for which a thread of the real world may hold a lock before others of the world go on.
 _GLANCE = 0.001
@@ -55,12 +60,16 @@ def enter_reentrant(self: Any) -> bool:
 
 
 def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeout: float = -1) -> bool:
+    if active.entered is not None:
+        thread = active.entered.threads.get(_thread.get_ident())
+        if thread is not None and _is_programs():
+            thread.may_switch()
     # Most are free. What is wrong with the arguments, C says.
     if not blocking or (timeout < 0 and timeout != -1) or timeout > threading.TIMEOUT_MAX:
         return take(lock, blocking, timeout)
     if take(lock, False):
         return True
-    world = active.world()
+    world = _inside()
     if world is None:
         return take(lock, blocking, timeout)
     taken = False
@@ -82,6 +91,24 @@ def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeou
         raise
 
 
+def _inside() -> World | None:
+    """Return the world that the calling thread is inside of, for what is no call of the program's own."""
+    return active.entered if active.is_inside() else None
+
+
+# Modules whose locks are no calls of the program: what is imported or cached is so once in a process.
+_OTHERS = ("concurrent.futures", "functools", "importlib", "simloop.")
+
+
+def _is_programs() -> bool:
+    """Return True if the program itself asks for a lock, or a library on its behalf: neither a thread that begins or
+    ends, nor an executor, whose jobs have choice points of their own."""
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None and frame.f_globals is vars(threading):
+        frame = frame.f_back
+    return frame is not None and not str(frame.f_globals.get("__name__")).startswith(_OTHERS)
+
+
 def acquire_restore(self: Any, state: Any) -> None:
     """Acquire a reentrant lock again, as often as a condition's wait has released it."""
     _acquire(_real_acquire_reentrant, self)
@@ -91,7 +118,8 @@ def acquire_restore(self: Any, state: Any) -> None:
 
 def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None = None) -> Any:
     """Get the next item of a simple queue: while there is none, the world goes on."""
-    world = active.world()
+    pool = sys._getframe(1).f_code is _worker.__code__
+    world = _inside() if pool else active.world()
     if world is None or not block or (timeout is not None and timeout < 0):
         return _real_get(self, block, timeout)
     found: list[Any] = []
@@ -107,17 +135,26 @@ def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None 
     return found[0]
 
 
+def _name_of(function: Any) -> str:
+    """Return the name of a job's function, which edits elsewhere do not change."""
+    while isinstance(function, functools.partial):
+        # asyncio.to_thread() runs it in a copy of its context.
+        into_context = getattr(function.func, "__name__", "") == "run" and function.args
+        function = function.args[0] if into_context else function.func
+    return str(getattr(function, "__qualname__", type(function).__qualname__)).rpartition(".")[2]
+
+
 def run_job(self: Any, *context: Any) -> None:
     """Run a job of an executor: when it begins, and when its result is seen, the environment chooses."""
-    world = active.world()
+    world = _inside()
     thread = None if world is None else world.threads[_thread.get_ident()]
     if world is None or thread is None:
         _real_run_job(self, *context)
         return
-    pool = threading.current_thread().name.rpartition("_")[0]
-    number = world.jobs_numbered[pool] = world.jobs_numbered.get(pool, 0) + 1
-    who = f"{pool}#{number}"
     function = self.fn if hasattr(self, "fn") else self.task[0]
+    name = f"{threading.current_thread().name.rpartition('_')[0]} {_name_of(function)}"
+    number = world.jobs_numbered[name] = world.jobs_numbered.get(name, 0) + 1
+    thread.who = who = nth(name, number)
     thread.delay("thread.start", who, function)
 
     def job(*args: Any, **kwargs: Any) -> Any:
@@ -202,7 +239,7 @@ def _forget(owner: threading.Thread, thread: SimThread) -> None:
 
 def thread_number() -> int:
     """Return the number for the name of a new thread. Each run counts from one, as a new process does."""
-    world = active.world()
+    world = _inside()
     if world is None:
         return _real_thread_number()
     world.threads_named += 1
@@ -211,7 +248,7 @@ def thread_number() -> int:
 
 def executor_number(self: ThreadPoolExecutor) -> int:
     """Return the number for the names of a new executor's threads. Each run counts from zero, as a new process does."""
-    world = active.world()
+    world = _inside()
     if world is None:
         return _real_executor_number()
     world.executors_named += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _thread import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simloop.errors import EscapedSimulationError
 from simloop.sources import call_site
@@ -11,15 +11,30 @@ from simloop.sources import call_site
 if TYPE_CHECKING:
     from simloop.world.world import World
 
+# Stands for a thread that is not of the world; None is the world's main one.
+_STRANGER: Any = object()
+
 #: The world that is entered, if any. Only `world_entered` and the context of a run assign it.
 entered: World | None = None
 
 
 def world() -> World | None:
-    """Return the world that the calling thread is inside of; None in the real world."""
-    if entered is not None and get_ident() in entered.threads:
-        return entered
+    """Return the world that the calling thread is inside of; None in the real world. Called before each simulated call:
+    in a thread other than the world's main one, others may go first."""
+    if entered is not None:
+        found = entered
+        thread = found.threads.get(get_ident(), _STRANGER)
+        if thread is None:
+            return found
+        if thread is not _STRANGER:
+            thread.may_switch()
+            return found
     return None
+
+
+def is_inside() -> bool:
+    """Return True if the calling thread is inside of a world."""
+    return entered is not None and get_ident() in entered.threads
 
 
 class world_entered:

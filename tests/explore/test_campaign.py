@@ -221,7 +221,7 @@ def test_a_difference_that_comes_back_names_the_point_where_it_began() -> None:
         for _ in range(1 + len(seen) % 2):
             await asyncio.to_thread(int)
 
-    with pytest.raises(simloop.NondeterminismError, match=r"first at thread\.start #1 of asyncio#2, which only"):
+    with pytest.raises(simloop.NondeterminismError, match=r"first at thread\.start #1 of asyncio int#2, which only"):
         simloop.explore(alternates)
 
 

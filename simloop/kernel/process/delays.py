@@ -33,6 +33,11 @@ _SWITCH_NS = 20 * MICROSECOND
 # How late a thread may be for a timer's sake: as late as it may be at all.
 RACE_NS = 20 * MILLISECOND
 
+# What the answers at `thread.switch` mean: for how long others go first, before a thread makes its next call. Each is
+# one of `DELAYS`.
+SWITCHES = ("not at all", "for a turn", "for three turns", "for 1 ms", "for 20 ms")
+_SWITCHES = (0, 1, 3, 4, 5)
+
 # What the answers at `process.start` mean: when a program begins after it was started. Those after the first run so
 # many turns in a row, as `scheduler.TIME_SLICES` has them.
 STARTS = (
@@ -70,6 +75,15 @@ def schedule_delayed(
     else:
         delay(scheduler, answer, usual_ns or 0, action)
     return True
+
+
+def schedule_switch(process: Process, scheduler: Scheduler, who: str, subject: object, act: Callable[[], None]) -> bool:
+    """Schedule ``act()`` for when a thread of `process` goes on that others go before, if the environment chooses
+    so. Returns False if the thread is to go on at once."""
+    answer = scheduler.choices.choose(who, "thread.switch", len(SWITCHES), subject)
+    if answer:
+        delay(scheduler, _SWITCHES[answer], 0, partial(_act, process, scheduler.choices, f"thread.switch {who}", act))
+    return answer != 0
 
 
 def _act(process: Process, choices: Choices, what: str, act: Callable[[], None]) -> None:

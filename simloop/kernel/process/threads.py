@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from simloop.kernel.process.delays import schedule_delayed
+from simloop.kernel.process.delays import schedule_delayed, schedule_switch
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
@@ -50,6 +50,8 @@ class SimThread:
         self.world = world
         self.process = process
         self.name = name
+        #: What the choice points of its next calls are called by: the thread, or the job that it runs.
+        self.who = name
         self.ident = 0
         self._go = _thread.allocate_lock()
         self._back = _thread.allocate_lock()
@@ -101,6 +103,14 @@ class SimThread:
         act = self.resume_when_running
         if schedule_delayed(self.process, self.world.scheduler, "thread.start", who, self, act, None):
             self._switch_back()
+
+    def may_switch(self) -> None:
+        """Let others go first if the environment chooses so: it may take the processor away at any time, and what
+        others see of it is the order of calls. Called in the thread, before each of its calls."""
+        if not (self.killed or self.world.reaching_out):
+            act = self.resume_when_running
+            if schedule_switch(self.process, self.world.scheduler, self.who, self, act):
+                self._switch_back()
 
     def delay(self, kind: str, who: str, subject: object) -> None:
         """Park for the usual time, or as much longer as the environment chooses. Called in the thread."""
