@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.choices.who import nth
 from simloop.errors import DeadlockError
+from simloop.kernel.clock import SECOND
 from simloop.kernel.process.threads import SimThread, ThreadKilled, outsiders, real_acquire
 from simloop.world import active
 
@@ -72,23 +73,40 @@ def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeou
     world = _inside()
     if world is None:
         return take(lock, blocking, timeout)
-    taken = False
-
-    def free() -> bool:
-        nonlocal taken
-        taken = taken or take(lock, False)
-        return taken
-
     # Whoever holds it may be of the real world, such as a thread of pytest-xdist: the world stands still for that.
     others = not sys._current_frames().keys() <= world.threads.keys() | outsiders
     if others and take(lock, True, _GLANCE if timeout == -1 else min(timeout, _GLANCE)):
         return True
-    try:
-        return world.block(free, None if timeout == -1 else timeout)
-    except DeadlockError:
-        if others and take(lock, True, _PATIENCE):
-            return True
-        raise
+    clock = world.scheduler.clock
+    deadline = None if timeout == -1 else clock.now + timeout * SECOND
+    # It is looked at by whoever runs, and taken by the thread that waits.
+    is_free = _is_free if take is real_acquire else _is_free_reentrant
+    while not take(lock, False):
+        try:
+            left = None if deadline is None else (deadline - clock.now) / SECOND
+            if not world.block(lambda: is_free(lock), left):
+                return False
+        except DeadlockError:
+            if others and take(lock, True, _PATIENCE):
+                return True
+            raise
+    return True
+
+
+def _is_free(lock: Any) -> bool:
+    return not lock.locked()
+
+
+def _is_free_reentrant(lock: Any) -> bool:
+    if not _real_acquire_reentrant(lock, False):
+        return False
+    # The thread that looks may be its owner.
+    held = lock._release_save()
+    if held[0] == 1:
+        return True
+    _real_acquire_restore(lock, held)
+    lock.release()
+    return False
 
 
 def _inside() -> World | None:
