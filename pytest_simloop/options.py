@@ -138,6 +138,7 @@ SETTINGS = (
         _limit("max_hang"),
         "S",
     ),
+    Setting("start", str, "the wall clock's time when a run begins (default: 2026-01-01)", _limit("start"), "DATE"),
     Setting("threads", bool, "deprecated, and makes no difference: threads are simulated always", _limit("threads")),
     Setting(
         "strict_programs",

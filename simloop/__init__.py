@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from simloop.kernel.files.disk import DiskTiming
     from simloop.kernel.files.faults import is_injected
     from simloop.simulation.cancelled import CancelledSomewhere
+    from simloop.simulation.clock import SimClock
     from simloop.simulation.files import InjectedFault, SimFiles
     from simloop.simulation.handle import Sim, current
     from simloop.simulation.hosts import SimHost
@@ -69,6 +70,7 @@ __all__ = [
     "ReplayDriftWarning",
     "Report",
     "Sim",
+    "SimClock",
     "SimFiles",
     "SimHost",
     "SimProcess",
@@ -130,6 +132,7 @@ _MODULES = {
     "simloop.kernel.files.disk": ("DiskTiming",),
     "simloop.kernel.files.faults": ("is_injected",),
     "simloop.simulation.cancelled": ("CancelledSomewhere",),
+    "simloop.simulation.clock": ("SimClock",),
     "simloop.simulation.files": (
         "InjectedFault",
         "SimFiles",

@@ -50,6 +50,7 @@ KINDS = (
     "process.pid",
     "process.start",
     "thread.switch",
+    "clock.step",
 )
 
 

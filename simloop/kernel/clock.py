@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 MICROSECOND = 1_000
@@ -31,11 +33,44 @@ class Clock:
         self.now += READ_NS
         return self.now
 
-    def wall(self) -> int:
-        """Return the wall clock's time as a program reads it: nanoseconds since 1970, UTC."""
-        return self.read() - BOOT_NS + WALL_NS
-
     @property
     def elapsed(self) -> float:
         """Virtual seconds since the world began."""
         return (self.now - BOOT_NS) / SECOND
+
+
+class WallClock:
+    """Wall clock of a host (CLOCK_REALTIME), which may be set, as settimeofday(2) does, and may run fast or slow. Times
+    are nanoseconds since 1970, UTC. What counts from boot (CLOCK_MONOTONIC) never notices."""
+
+    __slots__ = ("_clock", "_parts", "_set_at", "_set_to", "on_read")
+
+    def __init__(self, clock: Clock, start_ns: int = WALL_NS) -> None:
+        self._clock = clock
+        self._set_at, self._set_to = BOOT_NS, start_ns
+        #: Nanoseconds per second by which it runs fast.
+        self._parts = 0
+        #: Called before each reading by a program, where the environment may set the clock.
+        self.on_read: Callable[[], None] | None = None
+
+    @property
+    def now(self) -> int:
+        """The time. Looking takes no virtual time."""
+        passed = self._clock.now - self._set_at
+        return self._set_to + passed + passed * self._parts // SECOND
+
+    def read(self) -> int:
+        """Return the time as a program reads it, which takes as long as any look at the clock."""
+        if self.on_read is not None:
+            self.on_read()
+        self._clock.read()
+        return self.now
+
+    def set(self, time_ns: int) -> None:
+        """Set the clock."""
+        self._set_at, self._set_to = self._clock.now, time_ns
+
+    def drift(self, parts_per_million: float) -> None:
+        """Let the clock run fast, or slow below 0, from now on."""
+        self.set(self.now)
+        self._parts = round(parts_per_million * 1000)

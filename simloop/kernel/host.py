@@ -6,17 +6,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simloop.kernel.clock import WallClock
     from simloop.kernel.files.filesystem import FileSystem
     from simloop.kernel.net.ports import Ports
 
 
 class Host:
-    """Simulated machine: a name, two addresses, its TCP ports and its files."""
+    """Simulated machine: a name, two addresses, its TCP ports, its wall clock and its files."""
 
-    def __init__(self, name: str, number: int, ports: Ports[Any]) -> None:
+    def __init__(self, name: str, number: int, ports: Ports[Any], wall: WallClock) -> None:
         self.name = name
         self.number = number
         self.ports = ports
+        self.wall = wall
         #: How many pipes were made on it so far.
         self.pipes = 0
         #: Its file system; None until it is first used.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simloop.kernel.clock import WALL_NS, WallClock
 from simloop.kernel.host import Host
 from simloop.kernel.net.addresses import is_any, is_loopback
 from simloop.kernel.net.ports import Ports
@@ -19,15 +20,18 @@ LOCALHOST = "localhost"
 class Network:
     """Network of one world. Every host has its own loopback beside the address that the others know."""
 
-    __slots__ = ("_connections", "hosts", "scheduler")
+    __slots__ = ("_connections", "_start_ns", "hosts", "scheduler")
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, start_ns: int = WALL_NS) -> None:
         self.scheduler = scheduler
+        self._start_ns = start_ns
         self.hosts: dict[str, Host] = {}
         self._connections: dict[str, int] = {}
 
     def add_host(self, name: str) -> Host:
-        self.hosts[name] = host = Host(name, len(self.hosts) + 1, Ports(self.scheduler))
+        self.hosts[name] = host = Host(
+            name, len(self.hosts) + 1, Ports(self.scheduler), WallClock(self.scheduler.clock, self._start_ns)
+        )
         return host
 
     def close(self) -> None:

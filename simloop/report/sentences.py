@@ -173,6 +173,13 @@ def _switched(answer: Answer, subject: Any, name: Name) -> str:
     return f"{_job(subject)} let others go first {SWITCHES[answer.value]}{before}"
 
 
+def _stepped(answer: Answer, subject: Any, name: Name) -> str:
+    where = users_caller()
+    before = f" before it was read in {where}" if where is not None else ""
+    way = "forward" if answer.value == 1 else "back"
+    return f"the wall clock of {answer.point.who} was set {subject:g} s {way}{before}"
+
+
 def _job(function: Any) -> str:
     """Return words for the function that a thread runs, named as in the source."""
     if isinstance(function, SimThread):
@@ -277,6 +284,7 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "thread.start": _thread,
     "thread.finish": _thread,
     "thread.switch": _switched,
+    "clock.step": _stepped,
     "process.turn": _turn,
     "process.start": _started,
     "process.exit": _of_process,
@@ -330,6 +338,7 @@ _KINDS: dict[str, Callable[[str, int], str]] = {
     "thread.start": lambda who, value: f"thread {who} is started {DELAYS[value]}",
     "thread.finish": lambda who, value: f"thread {who} is seen to have finished {DELAYS[value]}",
     "thread.switch": lambda who, value: f"thread {who} lets others go first {SWITCHES[value]}",
+    "clock.step": lambda who, value: f"the wall clock of {who} is set {'forward' if value == 1 else 'back'}",
     "process.turn": lambda who, value: "another process runs than the one that has waited longest",
     "process.start": lambda who, value: f"{_process(who)} begins {STARTS[value]}",
     "process.exit": lambda who, value: f"the end of {_process(who)} is seen {DELAYS[value]}",

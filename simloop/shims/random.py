@@ -144,7 +144,7 @@ def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
     if world is None:
         return _real_uuid1(node, clock_seq)
     # 100 ns since 1582-10-15, see RFC 9562, section 5.1. The virtual clock never reads the same twice.
-    timestamp = world.scheduler.clock.wall() // 100 + 0x01B21DD213814000
+    timestamp = world.current.host.wall.read() // 100 + 0x01B21DD213814000
     if clock_seq is None:
         clock_seq = world.choices.entropy.getrandbits(14)
     fields = (

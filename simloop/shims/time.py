@@ -43,12 +43,12 @@ _real_sleep = _time.sleep
 
 def time() -> float:
     world = active.world()
-    return _real_time() if world is None or travelling() else world.scheduler.clock.wall() / SECOND
+    return _real_time() if world is None or travelling() else world.current.host.wall.read() / SECOND
 
 
 def time_ns() -> int:
     world = active.world()
-    return _real_time_ns() if world is None or travelling() else world.scheduler.clock.wall()
+    return _real_time_ns() if world is None or travelling() else world.current.host.wall.read()
 
 
 def monotonic() -> float:
@@ -96,7 +96,7 @@ def clock_gettime_ns(clock: int, /) -> int:
     if world is None or (clock == _time.CLOCK_REALTIME and travelling()):
         return _real_clock_gettime_ns(clock)
     is_wall = clock in (_time.CLOCK_REALTIME, getattr(_time, "CLOCK_TAI", None))
-    return world.scheduler.clock.wall() if is_wall else world.scheduler.clock.read()
+    return world.current.host.wall.read() if is_wall else world.scheduler.clock.read()
 
 
 def clock_gettime(clock: int, /) -> float:
@@ -115,14 +115,14 @@ def gmtime(seconds: float | None = None, /) -> _time.struct_time:
 def ctime(seconds: float | None = None, /) -> str:
     world = active.world()
     if seconds is None and world is not None:
-        seconds = world.scheduler.clock.wall() / SECOND
+        seconds = world.current.host.wall.read() / SECOND
     return _real_ctime(seconds)
 
 
 def asctime(*moment: Any) -> str:
     world = active.world()
     if not moment and world is not None:
-        moment = (_real_localtime(world.scheduler.clock.wall() / SECOND),)
+        moment = (_real_localtime(world.current.host.wall.read() / SECOND),)
     return _real_asctime(*moment)
 
 
@@ -151,7 +151,13 @@ def now(cls: Any, tz: _datetime.tzinfo | None = None) -> Any:
     if world is None or travelling():
         return _real_now(cls, tz)
     # Down to the microsecond, as the original does it. A float holds that exactly until 2242.
-    return _real_fromtimestamp(cls, world.scheduler.clock.wall() // 1_000 / 1_000_000, tz)
+    return _real_fromtimestamp(cls, world.current.host.wall.read() // 1_000 / 1_000_000, tz)
+
+
+def exact_datetime(time_ns: int) -> _datetime.datetime:
+    """Return the datetime, in UTC, of nanoseconds since 1970."""
+    moment: _datetime.datetime = _real_fromtimestamp(_real_datetime, time_ns // 1_000 / 1_000_000, _datetime.UTC)
+    return moment
 
 
 def utcnow(cls: Any) -> Any:

@@ -8,11 +8,13 @@ from asyncio import events
 from typing import TYPE_CHECKING
 
 from simloop.errors import WorldError
+from simloop.kernel.clock import WALL_NS
 from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
 from simloop.loop.loop import SimLoop
 from simloop.shims import clock_tools
 from simloop.shims import gc as gc_shim
 from simloop.simulation import watchdog
+from simloop.simulation.clock import start_of
 from simloop.simulation.install import install
 from simloop.simulation.userland import USERLANDS
 from simloop.world import active
@@ -46,6 +48,7 @@ class WorldContext:
             max_time=limits.max_time,
             max_stall=limits.max_stall,
             cancel_own=limits.cancel,
+            start_ns=WALL_NS if limits.start is None else start_of(limits.start),
         )
         self._strict = limits.strict_programs
         self._max_hang = limits.max_hang

@@ -14,6 +14,7 @@ from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.simulation.cancelled import CancelledSomewhere
+    from simloop.simulation.clock import SimClock
     from simloop.simulation.files import SimFiles
     from simloop.simulation.hosts import SimHost
     from simloop.simulation.programs import Output, SimProgram
@@ -43,6 +44,12 @@ class Sim:
         from simloop.simulation.hosts import SimHost
 
         return SimHost(self._world, self._world.host(name))
+
+    @property
+    def clock(self) -> SimClock:
+        """Handle on the wall clock of the host on which the test itself runs: short for
+        ``sim.host("localhost").clock``."""
+        return self.host(LOCALHOST).clock
 
     @property
     def fs(self) -> SimFiles:

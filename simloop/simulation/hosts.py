@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from simloop.errors import WorldError
 from simloop.loop.runner import Main, ProcessRunner, coroutine_for
+from simloop.simulation.clock import SimClock
 from simloop.simulation.files import SimFiles
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class SimHost:
     def fs(self) -> SimFiles:
         """Handle on the host's files: to prepare them, to look at them, and to let their disk fail."""
         return SimFiles(self._world, self._host)
+
+    @property
+    def clock(self) -> SimClock:
+        """Handle on the host's wall clock."""
+        return SimClock(self._world, self._host)
 
     @property
     def up(self) -> bool:

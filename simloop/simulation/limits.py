@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from simloop.choices.choices import check_profile
 from simloop.errors import ConfigurationError
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
 from simloop.simulation.blocking import check_blocking
+from simloop.simulation.clock import start_of
 from simloop.simulation.watchdog import DEFAULT_MAX_HANG
 from simloop.sources import level_of_caller
 from simloop.world.world import DEFAULT_MAX_STEPS
@@ -21,11 +23,12 @@ class Limits:
 
     `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may go on, and how
     long one slow step may keep a loop from its timers. `max_hang` is real seconds: how long a run may stand still.
-    `threads` is deprecated, and makes no difference: threads are simulated always. `cancel` lets the environment cancel
-    any task that the main function itself creates; a run that ends with that cancellation counts as passed. `blocking`
-    says what becomes of calls that block in a coroutine for 5 virtual milliseconds or more: ``warn``
-    (`BlockingCallWarning`), ``fail`` (`BlockingCallError`) or ``ignore``. `strict_programs` lets a run that would have
-    passed fail with `UncalledProgramError` if a program that it registered was never started.
+    `start` is the wall clock's time when a run begins. `threads` is deprecated, and makes no difference: threads are
+    simulated always. `cancel` lets the environment cancel any task that the main function itself creates; a run that
+    ends with that cancellation counts as passed. `blocking` says what becomes of calls that block in a coroutine for 5
+    virtual milliseconds or more: ``warn`` (`BlockingCallWarning`), ``fail`` (`BlockingCallError`) or ``ignore``.
+    `strict_programs` lets a run that would have passed fail with `UncalledProgramError` if a program that it registered
+    was never started.
     """
 
     profile: str = "cpython"
@@ -34,6 +37,7 @@ class Limits:
     max_stall: float = DEFAULT_MAX_STALL
     max_hang: float = DEFAULT_MAX_HANG
     threads: bool | None = None
+    start: str | date | None = None
     cancel: bool = False
     blocking: str = "warn"
     strict_programs: bool = False
@@ -50,12 +54,11 @@ class Limits:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
                 raise ConfigurationError(f"{name} must be a number of virtual seconds, not {value!r}")
-        if (
-            isinstance(self.max_hang, bool)
-            or not isinstance(self.max_hang, (int, float))
-            or not 0 < self.max_hang < 1e6
-        ):
-            raise ConfigurationError(f"max_hang must be a number of real seconds above 0, not {self.max_hang!r}")
+        hang = self.max_hang
+        if isinstance(hang, bool) or not isinstance(hang, (int, float)) or not 0 < hang < 1e6:
+            raise ConfigurationError(f"max_hang must be a number of real seconds above 0, not {hang!r}")
+        if self.start is not None:
+            start_of(self.start)
 
 
 _DEFAULT_LIMITS = Limits()

@@ -15,17 +15,14 @@ from simloop.kernel.files.resolve import Credentials
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
-    from simloop.kernel.clock import Clock
     from simloop.kernel.host import Host
     from simloop.kernel.process.process import Process
     from simloop.world.observer import Observer
 
 
-def make_file_system(
-    host: Host, lower: LowerLayer, clock: Clock, choices: Choices, observer: Observer | None
-) -> FileSystem:
+def make_file_system(host: Host, lower: LowerLayer, choices: Choices, observer: Observer | None) -> FileSystem:
     """Return a new file system for `host`, over the layer of real files that all hosts of a world share."""
-    fs = FileSystem(clock, lower, name=host.name, entropy=lambda size: choices.entropy.randbytes(size))
+    fs = FileSystem(host.wall, lower, name=host.name, entropy=lambda size: choices.entropy.randbytes(size))
     if observer is not None:
         fs.observer = observer
     fs.disk.ask = lambda who, effects: choices.order(f"{host.name}:{who}", "disk.fault", 1 + len(effects), effects)

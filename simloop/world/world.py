@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from simloop.errors import ConfigurationError, EscapedSimulationError, SimulationError
+from simloop.kernel.clock import WALL_NS
 from simloop.kernel.process.exits import end
 from simloop.kernel.process.process import Process, ProcessGone, State
 from simloop.kernel.process.table import ProcessTable
@@ -56,6 +57,7 @@ class World:
         max_time: float = DEFAULT_MAX_TIME,
         max_stall: float = DEFAULT_MAX_STALL,
         cancel_own: bool = False,
+        start_ns: int = WALL_NS,
     ) -> None:
         self.choices = choices
         self.profile = profile
@@ -66,7 +68,7 @@ class World:
         self.cancellations = 0
         self.steps = 0
         self.scheduler = Scheduler(choices, userland.deadlock, max_time=max_time, max_stall=max_stall)
-        self.network = Network(self.scheduler)
+        self.network = Network(self.scheduler, start_ns)
         self.userland = userland
         self._programs: Any = None
         self.processes = ProcessTable(choices)
@@ -310,7 +312,7 @@ class World:
 
             if self._lower is None:
                 self._lower = LowerLayer()
-            host.fs = make_file_system(host, self._lower, self.scheduler.clock, self.choices, self.observer)
+            host.fs = make_file_system(host, self._lower, self.choices, self.observer)
         return host.fs
 
     def escaped(self, error: E) -> E:

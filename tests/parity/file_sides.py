@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from simloop.kernel.clock import Clock
+from simloop.kernel.clock import Clock, WallClock
 from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.description import Description
@@ -198,7 +198,7 @@ class SimSide:
     """A simulated host, over a real directory that stays as it is."""
 
     def __init__(self, root: Path, credentials: Credentials) -> None:
-        self.fs = FileSystem(Clock(), LowerLayer())
+        self.fs = FileSystem(WallClock(Clock()), LowerLayer())
         self.descriptors = DescriptorTable()
         self.calls = FileCalls(self.fs, self.descriptors, credentials)
         self.base = self.descriptors.open(self.calls.open(str(root / "base"), os.O_RDONLY | os.O_DIRECTORY))

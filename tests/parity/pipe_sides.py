@@ -11,7 +11,7 @@ import termios
 from pathlib import Path
 from typing import Any
 
-from simloop.kernel.clock import Clock
+from simloop.kernel.clock import Clock, WallClock
 from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.filesystem import FileSystem
@@ -101,7 +101,9 @@ class SimPipes:
 
     def __init__(self) -> None:
         self.descriptors = DescriptorTable()
-        self.calls = FileCalls(FileSystem(Clock()), self.descriptors, Credentials(os.geteuid(), os.getegid()))
+        self.calls = FileCalls(
+            FileSystem(WallClock(Clock())), self.descriptors, Credentials(os.geteuid(), os.getegid())
+        )
         self.calls.set_umask(0o022)
         self.calls.mknod("/fifo", 0o010666)
 

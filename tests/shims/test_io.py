@@ -31,7 +31,7 @@ import pytest
 
 import simloop
 from simloop.choices.choices import Choices
-from simloop.kernel.clock import Clock
+from simloop.kernel.clock import Clock, WallClock
 from simloop.kernel.descriptors import FIRST_FD, DescriptorTable
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.crash import lose_power
@@ -662,7 +662,7 @@ def test_extended_attributes_go_with_a_power_cut() -> None:
     """What was set and never synced may be gone, or there."""
 
     def left(answer: int) -> bytes:
-        fs = FileSystem(Clock())
+        fs = FileSystem(WallClock(Clock()))
         calls = FileCalls(fs, DescriptorTable())
         file = calls.open("/f", os.O_RDWR | os.O_CREAT)
         calls.setxattr("/f", "user.a", b"1")

@@ -4,12 +4,12 @@ A plain script can drive it, with a clock that it moves itself:
 
 >>> import os
 >>> from simloop.choices.choices import Choices
->>> from simloop.kernel.clock import Clock
+>>> from simloop.kernel.clock import Clock, WallClock
 >>> from simloop.kernel.descriptors import DescriptorTable
 >>> from simloop.kernel.files.calls import FileCalls
 >>> from simloop.kernel.files.crash import lose_power
 >>> from simloop.kernel.files.filesystem import FileSystem
->>> fs = FileSystem(Clock())
+>>> fs = FileSystem(WallClock(Clock()))
 >>> calls = FileCalls(fs, DescriptorTable())
 >>> file = calls.open("/a", os.O_RDWR | os.O_CREAT)
 >>> file.write(memoryview(b"hello")), calls.listdir("/")

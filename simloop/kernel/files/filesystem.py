@@ -9,7 +9,6 @@ import stat as _stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from simloop.kernel.clock import BOOT_NS, WALL_NS, Clock
 from simloop.kernel.errors import fail
 from simloop.kernel.files.contents import PAGE, pages
 from simloop.kernel.files.disk import WRITEBACK_NS, Disk
@@ -17,6 +16,7 @@ from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Syml
 from simloop.kernel.files.journal import Change, Forced, Journal, Operation, SizeChange
 
 if TYPE_CHECKING:
+    from simloop.kernel.clock import WallClock
     from simloop.kernel.files.lower import LowerLayer
     from simloop.kernel.ipc.pipes import Pipe
 
@@ -42,7 +42,7 @@ class FileSystem:
 
     def __init__(
         self,
-        clock: Clock,
+        wall: WallClock,
         lower: LowerLayer | None = None,
         *,
         name: str = "localhost",
@@ -61,7 +61,7 @@ class FileSystem:
         self.on_change: Callable[[str, bool], None] | None = None
         self._change = ""
         self.observer: ChangeObserver | None = None
-        self._clock = clock
+        self._wall = wall
         self._lower = lower
         self._ino = 0
         self._devices: dict[int, int] = {}
@@ -92,7 +92,7 @@ class FileSystem:
     def now(self) -> int:
         """Return the wall clock's time in nanoseconds. Unlike a program's reading of the clock, this takes no virtual
         time."""
-        return self._clock.now - BOOT_NS + WALL_NS
+        return self._wall.now
 
     @staticmethod
     def encode(name: str) -> bytes:

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from simloop.kernel.clock import BOOT_NS, SECOND, WALL_NS
+from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
 from simloop.kernel.ipc.counters import EventFd, TimerFd
 from simloop.shims.late import real
@@ -16,6 +16,7 @@ from simloop.shims.waiting import wait_for
 from simloop.world import active
 
 if TYPE_CHECKING:
+    from simloop.kernel.clock import WallClock
     from simloop.world.world import World
 
 _real = real(__name__)
@@ -62,24 +63,24 @@ def eventfd_write(fd: int, value: int) -> None:
     return None
 
 
-# What each kind of clock reads at the moment at which a world's clock reads 0.
-_ORIGINS = {time.CLOCK_REALTIME: WALL_NS - BOOT_NS, time.CLOCK_MONOTONIC: 0, time.CLOCK_BOOTTIME: 0}
+_CLOCKS = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)
 
 
 class _Timer(TimerFd):
-    """Simulated timerfd that knows the origin of its clock (such as CLOCK_REALTIME)."""
+    """Simulated timerfd that knows its clock."""
 
-    origin_ns = 0
+    #: None for one that counts from boot.
+    wall: WallClock | None = None
 
 
 def timerfd_create(clockid: int, /, *, flags: int = os.EFD_CLOEXEC) -> int:
     world = active.world()
     if world is None:
         return _real["timerfd_create"](clockid, flags=flags)  # type: ignore[no-any-return]
-    if clockid not in _ORIGINS or flags & ~(os.EFD_CLOEXEC | os.EFD_NONBLOCK):  # as TFD_CLOEXEC and TFD_NONBLOCK
+    if clockid not in _CLOCKS or flags & ~(os.EFD_CLOEXEC | os.EFD_NONBLOCK):  # as TFD_CLOEXEC and TFD_NONBLOCK
         raise fail(errno.EINVAL)
     timer = _Timer(world.scheduler, nonblocking=bool(flags & os.EFD_NONBLOCK))
-    timer.origin_ns = _ORIGINS[clockid]
+    timer.wall = world.current.host.wall if clockid == time.CLOCK_REALTIME else None
     # Not inheritable, whatever the flags: os_timerfd_create_impl() in Modules/posixmodule.c sees to that.
     return world.current.open(timer)
 
@@ -92,8 +93,9 @@ def timerfd_settime_ns(fd: int, /, *, flags: int = 0, initial: int = 0, interval
     if initial < 0 or interval < 0:
         raise fail(errno.EINVAL)
     before = timer.remaining_ns()
-    # TFD_TIMER_ABSTIME is 1; the wall clock is never set, so that TFD_TIMER_CANCEL_ON_SET cancels nothing.
-    due = initial - timer.origin_ns if flags & 1 else world.scheduler.clock.now + initial
+    now = world.scheduler.clock.now
+    # TFD_TIMER_ABSTIME is 1. Later steps of the clock are not followed, and TFD_TIMER_CANCEL_ON_SET cancels nothing.
+    due = now + initial - (now if timer.wall is None else timer.wall.now) if flags & 1 else now + initial
     timer.set(due if initial else None, interval)
     return before
 

@@ -11,7 +11,7 @@ import pytest
 
 from simloop.choices.choices import KINDS, Answer, Choices
 from simloop.errors import ConfigurationError
-from simloop.kernel.clock import SECOND, Clock
+from simloop.kernel.clock import SECOND, Clock, WallClock
 from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.contents import PAGE
@@ -32,7 +32,7 @@ class Machine:
 
     def __init__(self, profile: str = EXT4) -> None:
         self.clock = Clock()
-        self.fs = FileSystem(self.clock, name="db", disk=Disk(profile))
+        self.fs = FileSystem(WallClock(self.clock), name="db", disk=Disk(profile))
         self.asked: dict[str, int] = {}
         self.boot()
 

@@ -8,6 +8,7 @@ import pytest
 from fakes import answering
 
 from simloop.choices.choices import Choices
+from simloop.kernel.clock import WallClock
 from simloop.kernel.host import Host
 from simloop.kernel.net.ports import Ports
 from simloop.kernel.process.pids import PidTable
@@ -23,7 +24,8 @@ LEGAL = {
 
 
 def host() -> Host:
-    return Host("h", 1, Ports(Scheduler(Choices())))
+    scheduler = Scheduler(Choices())
+    return Host("h", 1, Ports(scheduler), WallClock(scheduler.clock))
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(State, State)))
