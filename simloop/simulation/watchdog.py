@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 import time
+from _thread import get_ident
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from simloop.errors import HangError
 from simloop.kernel.process import threads
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 DEFAULT_MAX_HANG = 30.0
 # Real seconds between two looks.
 _INTERVAL = 0.5
-# Least of all signals that a program may want for itself: it interrupts calls in C, too.
-_SIGNAL = signal.SIGRTMAX
+# It interrupts calls in C, too. Programs seldom want one of these for themselves, and valgrind has the last one.
+_SIGNAL = signal.SIGRTMAX - 1
 _DEBUGGERS = ("bdb", "pdb", "pydevd", "debugpy")
 
 _signal = signal.signal
@@ -35,29 +36,35 @@ _pthread_kill = signal.pthread_kill
 _start_thread = _thread.start_new_thread
 
 
-class _Watched(NamedTuple):
-    """World that is watched, the thread that has entered it, and its limit."""
-
-    world: World
-    thread: int
-    max_hang: float
-
-
-_watched: _Watched | None = None
-#: Process in which the watchdog runs: a fork has none.
-_started_in = 0
+#: World that is watched, the thread that has entered it, and its limit.
+_watched: tuple[World, int, float] | None = None
+#: True in a process in which the watchdog runs: a fork has none.
+_started = False
 _pending: tuple[World, tuple[int, ...], HangError] | None = None
 
 
 def watch(world: World, max_hang: float) -> None:
     """Watch a world from now on."""
-    global _watched, _started_in
-    _watched = _Watched(world, _thread.get_ident(), max_hang)
-    if _started_in != os.getpid():
-        _started_in = os.getpid()
-        _start_thread(_main, ())
-        if _thread.get_ident() == _main_thread():
-            _signal(_SIGNAL, _raise)
+    global _watched
+    _watched = world, get_ident(), max_hang
+    if not _started:
+        _start()
+
+
+def _start() -> None:
+    global _started
+    _started = True
+    _start_thread(_main, ())
+    if get_ident() == _main_thread():
+        _signal(_SIGNAL, _raise)
+
+
+def _forked() -> None:
+    global _started
+    _started = False
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def rest() -> None:
@@ -78,7 +85,7 @@ def _progress(world: World) -> tuple[int, ...]:
 
 def _main() -> None:
     """Look again and again, for as long as the process lives."""
-    threads.outsiders.add(_thread.get_ident())
+    threads.outsiders.add(get_ident())
     never = _thread.allocate_lock()
     threads.real_acquire(never)
     seen: tuple[World, tuple[int, ...]] | None = None
@@ -86,47 +93,46 @@ def _main() -> None:
     while True:
         threads.real_acquire(never, True, _INTERVAL)
         watched = _watched
-        now = None if watched is None else (watched.world, _progress(watched.world))
+        now = None if watched is None else (watched[0], _progress(watched[0]))
         if now is None or seen is None or now[0] is not seen[0] or now[1] != seen[1]:
             seen, since, cpu_since = now, time.monotonic(), time.process_time()
             continue
         assert watched is not None
         elapsed, cpu = time.monotonic() - since, time.process_time() - cpu_since
         # On a busy machine a step takes long that computes little. One that waits computes nothing.
-        if elapsed < watched.max_hang or watched.max_hang > cpu > elapsed / 10:
+        if elapsed < watched[2] or watched[2] > cpu > elapsed / 10:
             continue
-        if not _end(watched, now[1], waits=cpu <= elapsed / 10):
+        if not _end(*watched, now[1], waits=cpu <= elapsed / 10):
             seen = None  # somebody looks at it in a debugger
         since, cpu_since = time.monotonic(), time.process_time()
 
 
-def _end(watched: _Watched, progress: tuple[int, ...], *, waits: bool) -> bool:
+def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ...], *, waits: bool) -> bool:
     """End the run. Returns False if it is in a debugger."""
     global _pending
-    world = watched.world
     frames = sys._current_frames()
     running = {
         ident: frames[ident] for ident in world.threads if ident in frames and not threads.is_parked(frames[ident])
     }
-    ident, frame = next(iter(running.items()), (watched.thread, frames.get(watched.thread)))
+    ident, frame = next(iter(running.items()), (entered_by, frames.get(entered_by)))
     if _is_debugged(frame):
         return False
     thread = world.threads.get(ident)
     who = "the program" if thread is None else f"thread {thread.name!r}"
     does = "waits there for something outside of the simulation" if waits else "is in one step that does not yield"
     error = HangError(
-        f"{_place(frame)}: {who} {does}, and nothing has gone on for {watched.max_hang:g} real seconds (max_hang)"
+        f"{_place(frame)}: {who} {does}, and nothing has gone on for {max_hang:g} real seconds (max_hang)"
     )
     if thread is not None:
         thread.lost = True
     _pending = world, progress, error
-    if watched.thread == _main_thread():
-        _pthread_kill(watched.thread, _SIGNAL)
+    if entered_by == _main_thread():
+        _pthread_kill(entered_by, _SIGNAL)
     else:
         import ctypes
 
         world.escaped(error)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(watched.thread), ctypes.py_object(HangError))
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(entered_by), ctypes.py_object(HangError))
     return True
 
 
