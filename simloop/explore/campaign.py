@@ -59,8 +59,8 @@ _SWEEPS = (
     (CancelSweep, 0.30),
     (CrashSweep, 0.45),
     (TimeoutSweep, 0.15),
-    (PreemptionSweep, 0.30),
-    (DelaySweep, 0.20),
+    (DelaySweep, 0.30),
+    (PreemptionSweep, 0.05),
 )
 _THIRD_PARTIES = 0.2
 _WALK = 0.35

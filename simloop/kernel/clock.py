@@ -17,6 +17,8 @@ WALL_NS = 1_767_225_600 * SECOND
 # clock that stands still, two `sleep(1)` in a row would tie and could then run in an order that stock
 # asyncio cannot produce, and `while time.monotonic() < end` would never end.
 READ_NS = MICROSECOND
+# Processor time of a step of a loop, as order of magnitude.
+STEP_CPU_NS = 20 * MICROSECOND
 
 
 class Clock:

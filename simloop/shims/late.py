@@ -15,6 +15,7 @@ import functools
 import importlib
 import io
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -77,6 +78,7 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
         ),
         (subprocess.Popen, ("_internal_poll",)),
     ),
+    "simloop.shims.os.usage": ((os, ("times",)), (resource, ("getrusage",))),
     "simloop.shims.os.xattrs": ((os, ("getxattr", "listxattr", "removexattr", "setxattr")),),
     "simloop.shims.signal": (
         (

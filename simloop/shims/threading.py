@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import concurrent.futures.thread
-import contextlib
 import functools
 import gc
 import logging
@@ -140,17 +139,13 @@ def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None 
     world = _inside() if pool else active.world()
     if world is None or not block or (timeout is not None and timeout < 0):
         return _real_get(self, block, timeout)
-    found: list[Any] = []
-
-    def there() -> bool:
-        if not found:
-            with contextlib.suppress(queue.Empty):
-                found.append(_real_get(self, False))
-        return bool(found)
-
-    if not there() and not world.block(there, timeout):
-        raise queue.Empty
-    return found[0]
+    clock = world.scheduler.clock
+    deadline = None if timeout is None else clock.now + timeout * SECOND
+    while self.empty():
+        left = None if deadline is None else (deadline - clock.now) / SECOND
+        if not world.block(lambda: not self.empty(), left):
+            raise queue.Empty
+    return _real_get(self, False)
 
 
 def _name_of(function: Any) -> str:

@@ -6,13 +6,17 @@ import datetime as _datetime
 import sys
 import time as _time
 import warnings
+from _thread import get_ident
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simloop.kernel.clock import SECOND
+from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
 from simloop.shims import clock_tools, static_types
 from simloop.shims.clock_tools import travelling
 from simloop.world import active
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 # freezegun may have put a class of its own into the module.
 _real_datetime: Any = next(cls for cls in _datetime.datetime.__mro__ if static_types.is_immutable(cls))
@@ -71,30 +75,53 @@ def perf_counter_ns() -> int:
     return _real_perf_counter_ns() if world is None else world.scheduler.clock.read()
 
 
+def process_cpu_ns(world: World) -> int:
+    """Return the processor time of the current process: it grows with the steps of its loop and with each look, and not
+    while the process waits."""
+    process = world.current
+    world.scheduler.clock.read()
+    process.looked_ns += READ_NS
+    return process.steps * STEP_CPU_NS + process.looked_ns
+
+
+def thread_cpu_ns(world: World) -> int:
+    """Return the processor time of the calling thread; of the main one, that of its process."""
+    thread = world.threads[get_ident()]
+    if thread is None:
+        return process_cpu_ns(world)
+    world.scheduler.clock.read()
+    thread.looked_ns += READ_NS
+    return thread.looked_ns
+
+
 def process_time() -> float:
     world = active.world()
-    return _real_process_time() if world is None else world.scheduler.clock.read() / SECOND
+    return _real_process_time() if world is None else process_cpu_ns(world) / SECOND
 
 
 def process_time_ns() -> int:
     world = active.world()
-    return _real_process_time_ns() if world is None else world.scheduler.clock.read()
+    return _real_process_time_ns() if world is None else process_cpu_ns(world)
 
 
 def thread_time() -> float:
     world = active.world()
-    return _real_thread_time() if world is None else world.scheduler.clock.read() / SECOND
+    return _real_thread_time() if world is None else thread_cpu_ns(world) / SECOND
 
 
 def thread_time_ns() -> int:
     world = active.world()
-    return _real_thread_time_ns() if world is None else world.scheduler.clock.read()
+    return _real_thread_time_ns() if world is None else thread_cpu_ns(world)
 
 
 def clock_gettime_ns(clock: int, /) -> int:
     world = active.world()
     if world is None or (clock == _time.CLOCK_REALTIME and travelling()):
         return _real_clock_gettime_ns(clock)
+    if clock == _time.CLOCK_PROCESS_CPUTIME_ID:
+        return process_cpu_ns(world)
+    if clock == _time.CLOCK_THREAD_CPUTIME_ID:
+        return thread_cpu_ns(world)
     is_wall = clock in (_time.CLOCK_REALTIME, getattr(_time, "CLOCK_TAI", None))
     return world.current.host.wall.read() if is_wall else world.scheduler.clock.read()
 

@@ -7,6 +7,7 @@ it raises ends the run.
 from __future__ import annotations
 
 import _thread
+import itertools
 import os
 import signal
 import sys
@@ -36,8 +37,9 @@ _pthread_kill = signal.pthread_kill
 _start_thread = _thread.start_new_thread
 
 
-#: World that is watched, the thread that has entered it, and its limit.
-_watched: tuple[World, int, float] | None = None
+#: World that is watched, the thread that has entered it, its limit, and the number of worlds by then.
+_watched: tuple[World, int, float, int] | None = None
+_numbers = itertools.count()
 #: True in a process in which the watchdog runs: a fork has none.
 _started = False
 _pending: tuple[World, tuple[int, ...], HangError] | None = None
@@ -46,7 +48,7 @@ _pending: tuple[World, tuple[int, ...], HangError] | None = None
 def watch(world: World, max_hang: float) -> None:
     """Watch a world from now on."""
     global _watched
-    _watched = world, get_ident(), max_hang
+    _watched = world, get_ident(), max_hang, next(_numbers)
     if not _started:
         _start()
 
@@ -69,8 +71,8 @@ os.register_at_fork(after_in_child=_forked)
 
 def rest() -> None:
     """Watch no world."""
-    global _watched
-    _watched = None
+    global _watched, _pending
+    _watched = _pending = None
 
 
 def _main_thread() -> int:
@@ -88,27 +90,41 @@ def _main() -> None:
     threads.outsiders.add(get_ident())
     never = _thread.allocate_lock()
     threads.real_acquire(never)
-    seen: tuple[World, tuple[int, ...]] | None = None
+    # No world is kept from one look to the next.
+    seen: tuple[int, ...] | None = None
     since = cpu_since = 0.0
     while True:
         threads.real_acquire(never, True, _INTERVAL)
-        watched = _watched
-        now = None if watched is None else (watched[0], _progress(watched[0]))
-        if now is None or seen is None or now[0] is not seen[0] or now[1] != seen[1]:
+        now = _look()
+        if now is None or now != seen:
             seen, since, cpu_since = now, time.monotonic(), time.process_time()
             continue
-        assert watched is not None
-        elapsed, cpu = time.monotonic() - since, time.process_time() - cpu_since
-        # On a busy machine a step takes long that computes little. One that waits computes nothing.
-        if elapsed < watched[2] or watched[2] > cpu > elapsed / 10:
-            continue
-        if not _end(*watched, now[1], waits=cpu <= elapsed / 10):
-            seen = None  # somebody looks at it in a debugger
-        since, cpu_since = time.monotonic(), time.process_time()
+        _end_if_due(now, time.monotonic() - since, time.process_time() - cpu_since)
 
 
-def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ...], *, waits: bool) -> bool:
-    """End the run. Returns False if it is in a debugger."""
+def _look() -> tuple[int, ...] | None:
+    """Return what changes as long as a world goes on; None if none is watched."""
+    if _watched is None:
+        return None
+    world, _, _, number = _watched
+    return number, *_progress(world)
+
+
+def _end_if_due(seen: tuple[int, ...], elapsed: float, cpu: float) -> None:
+    """End a run in which nothing has gone on for so many real seconds, and so much processor time, if that is too
+    long."""
+    watched = _watched
+    if watched is None or watched[3] != seen[0]:
+        return
+    world, entered_by, max_hang, _ = watched
+    # On a busy machine a step takes long that computes little. One that waits computes nothing.
+    waits = cpu <= elapsed / 10
+    if elapsed >= max_hang and (waits or cpu >= max_hang):
+        _end(world, entered_by, max_hang, seen[1:], waits=waits)
+
+
+def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ...], *, waits: bool) -> None:
+    """End the run, unless it is in a debugger."""
     global _pending
     frames = sys._current_frames()
     running = {
@@ -116,7 +132,7 @@ def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ..
     }
     ident, frame = next(iter(running.items()), (entered_by, frames.get(entered_by)))
     if _is_debugged(frame):
-        return False
+        return
     thread = world.threads.get(ident)
     who = "the program" if thread is None else f"thread {thread.name!r}"
     does = "waits there for something outside of the simulation" if waits else "is in one step that does not yield"
@@ -133,7 +149,6 @@ def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ..
 
         world.escaped(error)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(entered_by), ctypes.py_object(HangError))
-    return True
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import copy
 import datetime
+import os
 import pickle
 import re
+import resource
 import sys
 import threading
 import time
@@ -67,7 +70,7 @@ WALL: dict[str, tuple[Callable[[], float], float]] = {
 UPTIME: dict[str, Callable[[], float]] = {
     **{
         f"time.{name}{unit}": lambda name=f"{name}{unit}", scale=scale: getattr(time, name)() / scale  # type: ignore[misc]
-        for name in ("monotonic", "perf_counter", "process_time", "thread_time")
+        for name in ("monotonic", "perf_counter")
         for unit, scale in (("", 1), ("_ns", SECOND))
     },
     "time.clock_gettime (monotonic)": lambda: time.clock_gettime(time.CLOCK_MONOTONIC),
@@ -283,3 +286,31 @@ def test_what_is_put_into_an_immutable_type_is_seen_by_code_that_has_run_before(
     finally:
         static_types.put(datetime.time, name, real)
     assert calls() == before
+
+
+def test_processor_time_grows_with_steps_and_not_while_nothing_runs() -> None:
+    async def main() -> None:
+        before = time.process_time(), time.thread_time(), os.times(), resource.getrusage(resource.RUSAGE_SELF)
+        await asyncio.sleep(1000)
+        after = time.process_time(), time.thread_time(), os.times(), resource.getrusage(resource.RUSAGE_SELF)
+        assert 0 < after[0] - before[0] < 0.01
+        assert 0 < after[1] - before[1] < 0.01
+        assert 0 < after[2].user - before[2].user < 0.01
+        assert 1000 <= after[2].elapsed - before[2].elapsed < 1001
+        assert 0 < after[3].ru_utime - before[3].ru_utime < 0.01
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert time.process_time() - after[0] > 0.01
+        assert time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID) > time.process_time() - 0.01
+        assert await asyncio.to_thread(time.thread_time) < 0.001
+
+    simloop.run(main)
+
+
+def test_a_loop_until_so_much_was_computed_ends() -> None:
+    async def main() -> None:
+        end = time.process_time() + 0.01
+        while time.process_time() < end:
+            pass
+
+    simloop.run(main)

@@ -33,10 +33,11 @@ _SWITCH_NS = 20 * MICROSECOND
 # How late a thread may be for a timer's sake: as late as it may be at all.
 RACE_NS = 20 * MILLISECOND
 
-# What the answers at `thread.switch` mean: for how long others go first, before a thread makes its next call. Each is
-# one of `DELAYS`.
-SWITCHES = ("not at all", "for a turn", "for three turns", "for 1 ms", "for 20 ms")
-_SWITCHES = (0, 1, 3, 4, 5)
+# What the answers at `thread.switch` mean: for how long others go first, before a thread makes its next call. A time
+# slice of Linux is of a few milliseconds.
+SWITCHES = ("not at all", "for a turn", "for three turns", "for 1 ms", "for 4 ms")
+_SWITCHES_TURNS = (0, 1, 3, 0, 0)
+_SWITCHES_NS = (0, 0, 0, MILLISECOND, 4 * MILLISECOND)
 
 # What the answers at `process.start` mean: when a program begins after it was started. Those after the first run so
 # many turns in a row, as `scheduler.TIME_SLICES` has them.
@@ -82,7 +83,8 @@ def schedule_switch(process: Process, scheduler: Scheduler, who: str, subject: o
     so. Returns False if the thread is to go on at once."""
     answer = scheduler.choices.choose(who, "thread.switch", len(SWITCHES), subject)
     if answer:
-        delay(scheduler, _SWITCHES[answer], 0, partial(_act, process, scheduler.choices, f"thread.switch {who}", act))
+        action = partial(_act, process, scheduler.choices, f"thread.switch {who}", act)
+        _later(scheduler, _SWITCHES_NS[answer], _SWITCHES_TURNS[answer], action)
     return answer != 0
 
 
@@ -94,8 +96,9 @@ def _act(process: Process, choices: Choices, what: str, act: Callable[[], None])
 
 def delay(scheduler: Scheduler, which: int, usual_ns: int, action: Callable[[], None]) -> None:
     """Schedule `action` after the usual time, and as much later as ``DELAYS[which]`` says."""
-    due = scheduler.clock.now + usual_ns + _DELAYS_NS[which]
-    if _DELAYS_TURNS[which]:
-        scheduler.at(due, partial(scheduler.after_turns, _DELAYS_TURNS[which], action))
-    else:
-        scheduler.at(due, action)
+    _later(scheduler, usual_ns + _DELAYS_NS[which], _DELAYS_TURNS[which], action)
+
+
+def _later(scheduler: Scheduler, ns: int, turns: int, action: Callable[[], None]) -> None:
+    due = scheduler.clock.now + ns
+    scheduler.at(due, partial(scheduler.after_turns, turns, action) if turns else action)

@@ -68,6 +68,8 @@ class Process(DescriptorTable):
     #: Processors that it may use (sched_setaffinity(2)); None if it has set none.
     affinity: frozenset[int] | None = None
     nice = 0
+    #: Nanoseconds of processor time that it has spent on looking at clocks.
+    looked_ns = 0
     #: Name generator of `tempfile`; None until it is first used.
     temporary_names: Any = None
     #: Its interval timer; None until it sets one.

@@ -52,6 +52,8 @@ class SimThread:
         self.name = name
         #: What the choice points of its next calls are called by: the thread, or the job that it runs.
         self.who = name
+        #: Nanoseconds of processor time that it has spent on looking at clocks.
+        self.looked_ns = 0
         self.ident = 0
         self._go = _thread.allocate_lock()
         self._back = _thread.allocate_lock()
