@@ -22,7 +22,7 @@ from sizes import examples
 
 import simloop
 
-RUNS = examples(1000)
+RUNS = examples(500)
 Program = Callable[[], Coroutine[Any, Any, Any]]
 PROGRAMS: list[tuple[Program, Any]] = []
 
@@ -494,5 +494,5 @@ def test_every_run_agrees_with_the_real_machine(program: Program, expected: Any)
         assert asyncio.run(program()) == expected, "the expectation itself does not hold on the real machine"
     for seed in range(RUNS):
         assert simloop.run(program, seed=seed) == expected, f"seed {seed}"
-    report = simloop.explore(program, runs=100)
+    report = simloop.explore(program, runs=examples(300))
     assert report.failure is None, report.failure

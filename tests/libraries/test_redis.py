@@ -63,8 +63,10 @@ def test_pool_shares_connections() -> None:
 def test_socket_timeout() -> None:
     async def main() -> tuple[str, int]:
         async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
-            writer.close()
+            try:
+                await reader.read()
+            finally:  # it may be cancelled, at the end
+                writer.close()
 
         server = await asyncio.start_server(never, "127.0.0.1", 6379)
         async with server:
