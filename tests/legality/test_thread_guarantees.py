@@ -133,6 +133,23 @@ async def a_simple_queue_keeps_its_order() -> list[int]:
     return (await both(lambda: [items.get() for _ in range(4)], produce))[0]  # type: ignore[no-any-return]
 
 
+@gives("found")
+async def a_thread_that_asks_again_and_again_lets_others_go() -> str:
+    items: queue.Queue[str] = queue.Queue()
+
+    def ask() -> str:
+        while True:
+            try:
+                return items.get_nowait()
+            except queue.Empty:
+                continue
+
+    asking = asyncio.create_task(asyncio.to_thread(ask))
+    await asyncio.sleep(0.01)
+    await asyncio.to_thread(items.put, "found")
+    return await asking
+
+
 @gives("empty")
 async def a_simple_queue_with_a_time_limit() -> str:
     def get() -> str:

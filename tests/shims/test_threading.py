@@ -163,3 +163,15 @@ def test_each_run_numbers_executors_and_threads_as_a_new_process_does() -> None:
     assert [simloop.run(_names, seed=seed) for seed in (1, 1)] == [expected] * 2
     outside = ThreadPoolExecutor()._thread_name_prefix
     assert ThreadPoolExecutor()._thread_name_prefix != outside
+
+
+def test_a_thread_that_never_rests_meets_the_step_limit() -> None:
+    async def main() -> None:
+        def work() -> None:
+            while True:
+                time.monotonic()
+
+        await asyncio.to_thread(work)
+
+    with pytest.raises(simloop.StepLimitError, match="never rests"):
+        simloop.run(main, max_steps=10_000)

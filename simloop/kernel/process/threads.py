@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from simloop.errors import StepLimitError
+from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.process.delays import schedule_delayed, schedule_switch
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 # The real one: locks of a run wait in virtual time (simloop/shims/threading.py).
 real_acquire = _thread.LockType.acquire
 
+
+# Number of calls that a thread makes in a time slice: then others go first.
+_SLICE = 200
 
 #: Identifiers of real threads that are the simulation's own.
 outsiders: set[int] = set()
@@ -35,6 +40,12 @@ class Owner(Protocol):
     current: Process
     #: Threads of the world by real thread identifier; None stands for its main thread.
     threads: dict[int, SimThread | None]
+    steps: int
+    max_steps: int
+
+    def escaped(self, error: StepLimitError) -> StepLimitError:
+        """Record an error that fails the run, and return it."""
+
     #: True while the simulation itself uses the real world, which is no escape.
     reaching_out: bool
 
@@ -55,6 +66,8 @@ class SimThread:
         #: Nanoseconds of processor time that it has spent on looking at clocks.
         self.looked_ns = 0
         self.ident = 0
+        #: Number of calls since it was last resumed.
+        self._calls = 0
         self._go = _thread.allocate_lock()
         self._back = _thread.allocate_lock()
         real_acquire(self._go)
@@ -109,10 +122,26 @@ class SimThread:
     def may_switch(self) -> None:
         """Let others go first if the environment chooses so: it may take the processor away at any time, and what
         others see of it is the order of calls. Called in the thread, before each of its calls."""
-        if not (self.killed or self.world.reaching_out):
-            act = self.resume_when_running
-            if schedule_switch(self.process, self.world.scheduler, self.who, self, act):
-                self._switch_back()
+        world = self.world
+        if self.killed or world.reaching_out:
+            return
+        act = self.resume_when_running
+        self._calls += 1
+        if self._calls > _SLICE:
+            # It would go on for ever if it waits for others without blocking.
+            self._calls = 0
+            world.steps += _SLICE
+            if world.steps > world.max_steps:
+                raise world.escaped(
+                    StepLimitError(
+                        f"the run took more than {world.max_steps} steps (max_steps): raise max_steps, or look for "
+                        f"what never rests; last was thread {self.name!r}"
+                    )
+                )
+            world.scheduler.at(world.scheduler.clock.now + MILLISECOND, act)
+        elif not schedule_switch(self.process, world.scheduler, self.who, self, act):
+            return
+        self._switch_back()
 
     def delay(self, kind: str, who: str, subject: object) -> None:
         """Park for the usual time, or as much longer as the environment chooses. Called in the thread."""
@@ -122,6 +151,7 @@ class SimThread:
     def _switch_back(self) -> None:
         self._back.release()
         real_acquire(self._go)
+        self._calls = 0
         self._check_killed()
 
     def resume(self) -> None:
