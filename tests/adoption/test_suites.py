@@ -12,10 +12,8 @@ import pytest
 from driver import Difference, Suite
 
 SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")  # else pytest-asyncio warns, which is an error there
-THREAD = r"a thread of its own is outside of the simulation"
-# Its fixture starts a real server, for the session.
 REFUSED = r"All connection attempts failed"
-THREADS = "threads that a program starts itself are not simulated without threads=True"
+SERVER = "its fixture starts a real server, for the session"
 
 SUITES = (
     Suite("aiofiles", ("asyncio",)),
@@ -41,15 +39,13 @@ SUITES = (
         "httpx",
         ("anyio",),
         differences=(
-            Difference(r"tests\.client\.test_async_client::test_\w+\[asyncio.*\]", THREAD, THREADS),
-            Difference(r"tests\.test_timeouts::test_\w+\[asyncio.*\]", f"{THREAD}|{REFUSED}", THREADS),
+            Difference(r"tests\.test_timeouts::test_\w+\[asyncio.*\]", REFUSED, SERVER),
         ),
     ),
     Suite(
         "janus",
         ("asyncio", "benchmark", "pytest_cov"),
         differences=(
-            Difference(r"tests\.test_sync\.\w+::test_(failing|simple)?_?queue(_join)?", THREAD, THREADS),
             Difference(
                 r"tests\.test_async\.TestQueueGetTests::test_get_cancelled",
                 r"TimeoutError",
@@ -58,19 +54,7 @@ SUITES = (
             ),
         ),
     ),
-    Suite(
-        "starlette",
-        ("anyio",),
-        differences=(
-            Difference(r"tests\.[\w.]+::test_\w+(\[asyncio.*\])?", THREAD, THREADS),
-            Difference(
-                r"tests\..*",
-                r"ResourceWarning: Unclosed file",
-                "a test that fails for the other reason leaves a file behind, which the collector finds in a later one",
-                always=False,
-            ),
-        ),
-    ),
+    Suite("starlette", ("anyio",)),
     Suite("tenacity"),
 )  # fmt: skip
 
