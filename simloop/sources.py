@@ -6,6 +6,7 @@ frames that mean nothing to the user. The module imports nothing of the project.
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import posix
@@ -110,6 +111,15 @@ def level_of_caller() -> int:
             break
         frame = frame.f_back
     return level
+
+
+def wrapped_by(function: Any) -> Any:
+    """Return the function behind partial functions, such as that of a job of an executor."""
+    while isinstance(function, functools.partial):
+        # asyncio.to_thread() runs it in a copy of its context.
+        into_context = getattr(function.func, "__name__", "") == "run" and function.args
+        function = function.args[0] if into_context else function.func
+    return function
 
 
 def call_site(above: FrameType | None = None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -19,7 +18,7 @@ from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import contenders, is_timeout, waiting_for
 from simloop.network.links import DELIVERIES
 from simloop.report.losses import tell as tell_loss
-from simloop.sources import Place, is_users, users_caller
+from simloop.sources import Place, is_users, users_caller, wrapped_by
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Answer, Point
@@ -184,10 +183,7 @@ def _job(function: Any) -> str:
     """Return words for the function that a thread runs, named as in the source."""
     if isinstance(function, SimThread):
         return f"thread {function.name!r}"
-    while isinstance(function, functools.partial):
-        # asyncio.to_thread() runs it in a copy of its context.
-        into_context = getattr(function.func, "__name__", "") == "run" and function.args
-        function = function.args[0] if into_context else function.func
+    function = wrapped_by(function)
     code = getattr(function, "__code__", None)
     where = f" ({Place(code.co_filename, code.co_firstlineno, '')})" if code is not None else ""
     name = getattr(function, "__qualname__", "").rpartition("<locals>.")[2] or "a function"

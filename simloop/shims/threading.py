@@ -19,6 +19,7 @@ from simloop.choices.who import nth
 from simloop.errors import DeadlockError
 from simloop.kernel.clock import SECOND
 from simloop.kernel.process.threads import SimThread, ThreadKilled, outsiders, real_acquire
+from simloop.sources import wrapped_by
 from simloop.world import active
 
 if TYPE_CHECKING:
@@ -150,10 +151,7 @@ def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None 
 
 def _name_of(function: Any) -> str:
     """Return the name of a job's function, which edits elsewhere do not change."""
-    while isinstance(function, functools.partial):
-        # asyncio.to_thread() runs it in a copy of its context.
-        into_context = getattr(function.func, "__name__", "") == "run" and function.args
-        function = function.args[0] if into_context else function.func
+    function = wrapped_by(function)
     return str(getattr(function, "__qualname__", type(function).__qualname__)).rpartition(".")[2]
 
 
@@ -276,6 +274,10 @@ def join(self: threading.Thread, timeout: float | None = None) -> None:
             return
         # What is left of it is the interpreter's own clearing up, in real time.
         timeout = None
+    if not active.is_inside():
+        # A thread of the real world must not take the world away from those that are inside.
+        _real_join(self, timeout)
+        return
     with active.world_entered(None):
         _real_join(self, timeout)
 

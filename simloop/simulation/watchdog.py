@@ -104,9 +104,10 @@ def _main() -> None:
 
 def _look() -> tuple[int, ...] | None:
     """Return what changes as long as a world goes on; None if none is watched."""
-    if _watched is None:
+    watched = _watched  # once: the main thread may end the world meanwhile
+    if watched is None:
         return None
-    world, _, _, number = _watched
+    world, _, _, number = watched
     return number, *_progress(world)
 
 
@@ -153,8 +154,9 @@ def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ..
 
 def _raise(number: int, frame: FrameType | None) -> None:
     """Handle the signal, in the main thread: raise the error, unless the run has gone on in the meantime."""
-    if _pending is not None:
-        world, progress, error = _pending
+    pending = _pending
+    if pending is not None:
+        world, progress, error = pending
         if active.entered is world and _progress(world) == progress:
             raise world.escaped(error)
 

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import simloop
+from simloop.shims import threading as shims
+from simloop.world import active
 
 
 def test_threads_sleep_in_virtual_time() -> None:
@@ -175,3 +177,22 @@ def test_a_thread_that_never_rests_meets_the_step_limit() -> None:
 
     with pytest.raises(simloop.StepLimitError, match="never rests"):
         simloop.run(main, max_steps=10_000)
+
+
+def test_a_real_thread_that_joins_another_one_leaves_the_world_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[bool] = []
+    go, gone = threading.Lock(), threading.Lock()
+    go.acquire()
+    gone.acquire()
+
+    def join_another() -> None:
+        go.acquire()
+        shims.join(threading.main_thread())
+        gone.release()
+
+    threading.Thread(target=join_another, daemon=True).start()
+    monkeypatch.setattr(shims, "_real_join", lambda *_: entered.append(active.entered is not None))
+    with simloop.world():
+        go.release()
+        gone.acquire()
+    assert entered == [True]
