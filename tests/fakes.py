@@ -16,7 +16,9 @@ def answering(**answers: int) -> Choices:
 class FakeLoop:
     """A loop whose turns are counted; it has work while `work` is above 0, one unit of it a turn."""
 
-    def __init__(self, scheduler: Scheduler, name: str, work: int = 0, log: list[str] | None = None) -> None:
+    def __init__(
+        self, scheduler: Scheduler, name: str, work: int = 0, log: list[str] | None = None, stepped: bool = False
+    ) -> None:
         # Without a host: nobody asks for one here.
         self.process = Process(None, PidTable(), 1, name)  # type: ignore[arg-type]
         self.process.loop = self
@@ -24,6 +26,7 @@ class FakeLoop:
         self.work = work
         self.log = [] if log is None else log
         self.last_turn = 0
+        self.stepped = stepped
         self.timers: list[int] = []
         scheduler.loops.append(self)
 
@@ -44,10 +47,13 @@ class FakeLoop:
         self.log.append(self.process.name)
         self.scheduler.poll(self, 0)
 
-    def wants_to_return(self) -> bool:
-        return False
+    def suspend(self) -> None:
+        pass
 
-    def is_done(self) -> bool:
+    def resume(self) -> None:
+        pass
+
+    def is_kept(self) -> bool:
         return False
 
     def lose_power(self) -> None:

@@ -1,7 +1,8 @@
 """Discrete-event scheduler: it delivers arrivals, gives processes their turns, and moves the clock.
 
-One thread runs everything. Whoever waits (a loop in its poll, a program in a blocking call) calls in
-here, and the world goes on around it until its wait is over. The innermost waiter is the *driver*.
+Whoever waits (the test's loop in its poll, any process in a blocking call) calls in here, and the world goes on until
+its wait is over and it is its turn. Loops of other processes are run by single turns, on a stack that waits for nothing
+itself; a process that blocks in the middle of a turn keeps that stack, and the others go on on another one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from simloop.errors import DeadlockError, TimeLimitError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, Clock
+from simloop.kernel.stacks import Stack, Stacks, make_stacks
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
@@ -40,6 +42,10 @@ class Task(Protocol):
     def stopped(self) -> bool:
         """True between a signal that stops the process and SIGCONT."""
 
+    @property
+    def alive(self) -> bool:
+        """False once the process was killed, or its machine has lost power."""
+
 
 class Runnable(Protocol):
     """Protocol of a process's event loop, as the scheduler sees it: the unit that is scheduled."""
@@ -49,6 +55,8 @@ class Runnable(Protocol):
         """Process to which the loop belongs."""
 
     last_turn: int
+    #: True if the loop is run by single turns (`run_turn`), and false if it polls for itself.
+    stepped: bool
 
     @property
     def timers(self) -> Sized:
@@ -70,12 +78,14 @@ class Runnable(Protocol):
     def run_turn(self) -> None:
         """Run one turn, nested in another process's wait."""
 
-    def wants_to_return(self) -> bool:
-        """True if whoever runs the loop waits no longer, and only nested waits above it on the stack keep it from
-        returning."""
+    def suspend(self) -> None:
+        """Leave the turn that goes on, in the middle of a blocking call."""
 
-    def is_done(self) -> bool:
-        """True once the main task of the loop is done."""
+    def resume(self) -> None:
+        """Go on with the turn that `suspend` left."""
+
+    def is_kept(self) -> bool:
+        """True if a call that blocks now keeps the loop from something."""
 
     def lose_power(self) -> None:
         """Stop for good: the machine of the loop has lost power."""
@@ -96,12 +106,33 @@ class TimerRace(NamedTuple):
     contenders_ns: list[int]
 
 
+class Waiter:
+    """A process that waits in a call while others go on: until ``done()``, or the deadline."""
+
+    __slots__ = ("deadline_ns", "done", "error", "last_turn", "loop", "process", "stack")
+
+    def __init__(
+        self, process: Task, done: Callable[[], bool], deadline_ns: int | None, loop: Runnable | None = None
+    ) -> None:
+        self.process = process
+        self.done = done
+        self.deadline_ns = deadline_ns
+        #: The loop whose poll it is; None for a blocking call.
+        self.loop = loop
+        self.last_turn = 0 if process.loop is None else process.loop.last_turn
+        #: Stack on which it goes on, once it has switched to another one.
+        self.stack: Stack | None = None
+        #: Error that ends the wait.
+        self.error: BaseException | None = None
+
+
 class Scheduler:
     """Scheduler of one world: an event queue, the run queue of its processes' loops, and the clock that it moves."""
 
     __slots__ = (
-        "_blocked", "_driver", "_end_ns", "_explain_deadlock", "_sequence", "_slice_left", "_slice_owner", "arrivals",
-        "choices", "clock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "turn",
+        "_chosen", "_closed", "_end_ns", "_explain_deadlock", "_idle", "_main", "_make_stacks", "_sequence",
+        "_slice_left", "_slice_owner", "_stacks", "_waiters", "arrivals", "choices", "clock", "held", "idle_arrivals",
+        "loops", "max_stall_ns", "max_time", "parked", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +142,7 @@ class Scheduler:
         *,
         max_time: float = DEFAULT_MAX_TIME,
         max_stall: float = DEFAULT_MAX_STALL,
+        stacks: Callable[[], Stacks] = lambda: make_stacks({}),
     ) -> None:
         self.choices = choices
         self.clock = Clock()
@@ -124,12 +156,19 @@ class Scheduler:
         #: Actions that wait for a turn (`held`), or for a condition (`parked`).
         self.held: list[tuple[int, Callable[[], None]]] = []
         self.parked: list[tuple[Callable[[], bool], Callable[[], None]]] = []
-        self._blocked: list[Task] = []
         self._sequence = count()
         # The process that has a time slice, and how many turns of it are left.
-        self._slice_owner: Runnable = _NOBODY
+        self._slice_owner: Task | None = None
         self._slice_left = 0
-        self._driver: Runnable | None = None
+        # Processes that wait in a call, and the one of them that is the test itself.
+        self._waiters: list[Waiter] = []
+        self._main: Waiter | None = None
+        # Stacks that wait for a loop to give a turn to, and that loop.
+        self._idle: list[Stack] = []
+        self._chosen: Runnable | None = None
+        self._make_stacks: Callable[[], Stacks] | None = stacks
+        self._stacks: Stacks | None = None
+        self._closed = False
         #: True once any loop has had something that may arrive while nothing else does.
         self.idle_arrivals = False
         self._explain_deadlock = explain_deadlock or plain_deadlock
@@ -214,23 +253,14 @@ class Scheduler:
         self.turn = turn = self.turn + 1
         if (self.arrivals and self.arrivals[0][0] <= self.clock.now) or self.held or self.parked:
             self._deliver()
-        driver = self._driver
-        if driver is not None and driver is not loop:
-            return  # a nested turn, run because there is work
+        if loop.stepped:
+            return  # it gets a turn because there is work
         loop.last_turn = turn
         if timeout is not None and timeout <= 0:
-            if len(self.loops) > 1:
-                self._share(loop)
-            return
-        deadline = self.poll_deadline(timeout)
-        before, self._driver = self._driver, loop
-        try:
-            has_work = self._pass_time(loop.has_work, deadline, loop)
-        finally:
-            self._driver = before
-        if has_work and len(self.loops) > 1:
-            # It was woken, and is not yet running.
-            self._share(loop)
+            if len(self.loops) > 1 and self._ready():
+                self._wait(Waiter(loop.process, _at_once, None, loop))
+        elif not self._wait_alone(loop.has_work, deadline := self.poll_deadline(timeout), loop):
+            self._wait(Waiter(loop.process, loop.has_work, deadline, loop))
 
     def poll_deadline(self, timeout: float | None) -> int | None:
         """Return the time at which a poll that begins now times out. selectors.EpollSelector rounds up to a
@@ -241,116 +271,189 @@ class Scheduler:
         """Block `process` in a call until ``done()`` or the deadline, while all others go on. Returns ``done()``."""
         if done():
             return True
-        own = process.loop
-        previous = self._driver
-        self._driver = own if own is not None else _NOBODY
-        self._blocked.append(process)
-        try:
-            return self._pass_time(done, deadline_ns, None)
-        finally:
-            self._blocked.pop()
-            self._driver = previous
+        if not self._wait_alone(done, deadline_ns, None):
+            self._wait(Waiter(process, done, deadline_ns))
+        return done()
 
-    def _pass_time(self, done: Callable[[], bool], deadline_ns: int | None, poller: Runnable | None) -> bool:
-        """Let the world go on until ``done()`` or the deadline. `poller` is the loop that polls; None if a blocking
-        call waits."""
+    def _wait_alone(self, done: Callable[[], bool], deadline_ns: int | None, poller: Runnable | None) -> bool:
+        """Wait until ``done()`` or the deadline, as long as there is no other process. `poller` is the loop that polls;
+        None if a blocking call waits. Returns False if there is another one."""
         clock = self.clock
-        while True:
-            if done():
+        while len(self.loops) < 2 and not self._waiters:
+            if done() or (deadline_ns is not None and clock.now >= deadline_ns):
                 return True
-            if deadline_ns is not None and clock.now >= deadline_ns:
-                return False
-            if len(self.loops) > (poller is not None) and self._run_another(poller):
-                continue
-            if self.idle_arrivals and poller is not None and any(loop.idle_arrival() for loop in self._unblocked()):
-                continue
-            if self.held:
-                first = min(turn for turn, _ in self.held)
-                self._release(lambda turn, first=first: turn <= first)  # type: ignore[misc]
-                continue
-            if self.parked and self._wake_parked():
-                continue
-            self._advance(deadline_ns, poller)
+            self._pass_time(deadline_ns, poller)
+        return False
 
-    def _advance(self, deadline_ns: int | None, poller: Runnable | None) -> None:
-        due = deadline_ns
-        if self.arrivals and (due is None or self.arrivals[0][0] < due):
-            due = self.arrivals[0][0]
-        if len(self.loops) > (poller is not None):
-            for loop in self._unblocked():
-                other = loop.deadline_ns()
-                if loop is not poller and other is not None and (due is None or other < due):
-                    due = other
-        if due is None:
+    def _wait(self, waiter: Waiter) -> None:
+        """Wait among other processes, until the wait is over and it is this process's turn."""
+        main = waiter.loop is not None or waiter.process.loop is None or not waiter.process.loop.stepped
+        if main:
+            self._main = waiter
+        self._waiters.append(waiter)
+        try:
+            chosen = self._next()
+            if chosen is not waiter:
+                self._switch(waiter, chosen)
+        except BaseException as error:
+            if main:
+                raise
+            # It ends the run, whoever happens to wait.
+            self._fail(waiter, error)
+        finally:
+            self._waiters.remove(waiter)
+        if waiter.error is not None:
+            raise waiter.error
+
+    def _ready(self) -> list[Waiter | Runnable]:
+        """Return processes that would go on now: those whose wait is over, and the loops of others that have work."""
+        now = self.clock.now
+        found: list[Waiter | Runnable] = []
+        for waiter in self._waiters:
+            if waiter.done() or (waiter.deadline_ns is not None and waiter.deadline_ns <= now):
+                found.append(waiter)
+        for loop in self.loops:
+            if loop.stepped and loop.has_work() and self._may_run(loop.process):
+                found.append(loop)
+        return found
+
+    def _may_run(self, process: Task) -> bool:
+        """True if the loops of the process may be given turns."""
+        return not process.stopped and not self.is_waiting(process)
+
+    def is_waiting(self, process: Task) -> bool:
+        """True if the process waits in a call while others go on."""
+        for waiter in self._waiters:  # noqa: SIM110  any() would cost as much again
+            if waiter.process is process:
+                return True
+        return False
+
+    def _next(self) -> Waiter | Runnable:
+        """Let time pass until a process goes on, and return it."""
+        while True:
+            for waiter in self._waiters:
+                if waiter.stack is not None and not waiter.process.alive:
+                    return waiter  # to be unwound, which nobody sees
+            ready = self._ready()
+            if ready:
+                return self._choose(ready)
+            due_ns: int | None = None
+            for waiter in self._waiters:
+                if waiter.deadline_ns is not None and (due_ns is None or waiter.deadline_ns < due_ns):
+                    due_ns = waiter.deadline_ns
+            for loop in self.loops:
+                if loop.stepped and self._may_run(loop.process):
+                    timer_ns = loop.deadline_ns()
+                    if timer_ns is not None and (due_ns is None or timer_ns < due_ns):
+                        due_ns = timer_ns
+            self._pass_time(due_ns, None if self._main is None else self._main.loop)
+
+    def _pass_time(self, due_ns: int | None, poller: Runnable | None) -> None:
+        """Let the next thing happen, and pass time until then, at most until `due_ns`. `poller` is the loop in whose
+        poll that is, None in a blocking call of the test: no task is cancelled from outside then."""
+        if self.idle_arrivals and poller is not None:
+            for loop in self.loops:
+                if (loop is poller or (loop.stepped and self._may_run(loop.process))) and loop.idle_arrival():
+                    return
+        if self.held:
+            first = min(turn for turn, _ in self.held)
+            self._release(lambda turn: turn <= first)
+            return
+        if self.parked and self._wake_parked():
+            return
+        if self.arrivals and (due_ns is None or self.arrivals[0][0] < due_ns):
+            due_ns = self.arrivals[0][0]
+        if due_ns is None:
             raise self._explain_deadlock(self)
         clock = self.clock
-        if due > clock.now:
-            if due > self._end_ns:
+        if due_ns > clock.now:
+            if due_ns > self._end_ns:
                 raise TimeLimitError(
                     f"the run went on past {self.max_time:g} virtual seconds (max_time): "
                     "raise max_time, or look for what never finishes while a timer ticks"
                 )
-            clock.now = due
+            clock.now = due_ns
         self._deliver()
 
     # --- turns ----------------------------------------------------------------------------------------
 
-    def _unblocked(self) -> list[Runnable]:
-        if len(self.loops) == 1 and not self._blocked:
-            return self.loops
-        return [loop for loop in self.loops if self._may_run(loop)]
-
-    def _share(self, loop: Runnable) -> None:
-        """Run other processes that have work, too, before `loop` goes on: those that have waited longest come first."""
-        before = self._driver
-        self._driver = loop
-        try:
-            while True:
-                waiting = [other for other in self._unblocked() if other is loop or other.has_work()]
-                chosen = self._choose(waiting)
-                if chosen is loop:
-                    return
-                self._turn_of(chosen)
-                if self.arrivals:
-                    # What it has done may be seen in the poll that goes on here, as may its end.
-                    self._deliver()
-        finally:
-            self._driver = before
-
-    def _run_another(self, poller: Runnable | None) -> bool:
-        only = len(self.loops) == 1 and not self._blocked
-        waiting = [
-            loop for loop in self.loops if loop is not poller and loop.has_work() and (only or self._may_run(loop))
-        ]
-        if waiting:
-            self._turn_of(self._choose(waiting))
-        return bool(waiting)
-
-    def _may_run(self, loop: Runnable) -> bool:
-        return loop.takes_turns() and not loop.process.stopped and loop.process not in self._blocked
-
-    def _choose(self, waiting: list[Runnable]) -> Runnable:
-        if self._slice_left and self._slice_owner in waiting:
-            self._slice_left -= 1
-            return self._slice_owner
+    def _choose(self, ready: list[Waiter | Runnable]) -> Waiter | Runnable:
+        if self._slice_left:
+            for candidate in ready:
+                if candidate.process is self._slice_owner:
+                    self._slice_left -= 1
+                    return candidate
         self._slice_left = 0
-        if len(waiting) == 1:
-            return waiting[0]
-        waiting.sort(key=lambda loop: loop.last_turn)
-        answer = self.choices.choose("world", "process.turn", len(waiting) * len(TIME_SLICES), waiting)
-        which_slice, which = divmod(answer, len(waiting))
+        if len(ready) == 1:
+            return ready[0]
+        ready.sort(key=lambda candidate: candidate.last_turn)
+        answer = self.choices.choose("world", "process.turn", len(ready) * len(TIME_SLICES), ready)
+        which_slice, which = divmod(answer, len(ready))
         self._slice_left = TIME_SLICES[which_slice] - 1
-        self._slice_owner = waiting[which]
-        return waiting[which]
+        self._slice_owner = ready[which].process
+        return ready[which]
 
     def grant_time_slice(self, loop: Runnable, turns: int) -> None:
         """Give `loop` the next `turns` turns, as long as it has something to do."""
         if turns:
-            self._slice_owner, self._slice_left = loop, turns
+            self._slice_owner, self._slice_left = loop.process, turns
 
-    def _turn_of(self, loop: Runnable) -> None:
-        loop.run_turn()
-        loop.last_turn = self.turn
+    def _give_turns(self) -> None:
+        """Give turns to loops until a waiter goes on: the main function of a stack that waits for nothing itself."""
+        assert self._stacks is not None
+        stack = self._stacks.current()
+        while not self._closed:
+            try:
+                chosen = self._chosen or self._next()
+                self._chosen = None
+                if isinstance(chosen, Waiter):
+                    self._idle.append(stack)
+                    self._go_on(chosen)
+                else:
+                    chosen.run_turn()
+                    chosen.last_turn = self.turn
+                    if self.arrivals and self.arrivals[0][0] <= self.clock.now:
+                        self._deliver()
+            except BaseException as error:
+                self._idle.append(stack)
+                self._fail(None, error)
+
+    def _switch(self, waiter: Waiter, chosen: Waiter | Runnable) -> None:
+        """Let `chosen` go on in place of `waiter`. Returns once that goes on."""
+        if self._stacks is None:
+            assert self._make_stacks is not None
+            self._stacks = self._make_stacks()
+        waiter.stack = self._stacks.current()
+        if isinstance(chosen, Waiter):
+            self._go_on(chosen)
+        else:
+            self._chosen = chosen
+            (self._idle.pop() if self._idle else self._stacks.new(self._give_turns)).switch()
+
+    def _go_on(self, waiter: Waiter) -> None:
+        assert waiter.stack is not None
+        waiter.stack.switch()
+
+    def _fail(self, waiter: Waiter | None, error: BaseException) -> None:
+        """End the wait of the test itself with an error, which ends the run. It is not the calling stack's."""
+        main = self._main
+        if self._closed or main is None:
+            raise error
+        main.error = error
+        if waiter is not None:
+            assert self._stacks is not None
+            waiter.stack = self._stacks.current()
+        self._go_on(main)
+
+    def close(self) -> None:
+        """Unwind the processes that still block: they must not be alive any more."""
+        self._closed = True
+        for waiter in list(self._waiters):
+            self._go_on(waiter)
+        for stack in self._idle:
+            stack.switch()
+        self._idle.clear()
+        self._main = self._stacks = self._make_stacks = None
 
 
 def plain_deadlock(scheduler: Scheduler) -> DeadlockError:
@@ -358,12 +461,5 @@ def plain_deadlock(scheduler: Scheduler) -> DeadlockError:
     return DeadlockError("deadlock: nothing can happen any more")
 
 
-class _Nobody:
-    """Null object in place of a loop: the driver while a program without a loop blocks."""
-
-    process = None
-    last_turn = 0
-    timers = ()
-
-
-_NOBODY: Runnable = _Nobody()  # type: ignore[assignment]
+def _at_once() -> bool:
+    return True

@@ -22,7 +22,7 @@ from _thread import get_ident
 from asyncio import base_events, events, format_helpers, futures, tasks
 from collections.abc import Callable, Coroutine, Sized
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from simloop.errors import StepLimitError
 from simloop.kernel.clock import READ_NS, SECOND
@@ -58,9 +58,9 @@ class SimLoop(SteppedLoop):
 
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
-        "_cancellable", "_candidates", "_clock", "_orphans", "_prefix", "_scheduler", "_selector", "_shuffles",
-        "_sim_numbers", "_task_count", "_timer_names", "last_turn", "may_cancel_new", "observer", "process",
-        "resources", "thread", "timers", "world",
+        "_cancellable", "_candidates", "_clock", "_orphans", "_outside", "_prefix", "_scheduler", "_selector",
+        "_shuffles", "_sim_numbers", "_task_count", "_timer_names", "last_turn", "may_cancel_new", "observer",
+        "process", "resources", "stepped", "thread", "timers", "world",
     )  # fmt: skip
 
     # What the base classes set and the stubs do not know.
@@ -82,6 +82,7 @@ class SimLoop(SteppedLoop):
         self.world = world
         self.process = process
         self.last_turn = 0
+        self.stepped = False
         self.thread = None  # read in each turn: an attribute of its class would be slower to find
         self.observer: Observer | None = world.observer
         self.timers = self._scheduled
@@ -282,6 +283,11 @@ class SimLoop(SteppedLoop):
 
     def _make_write_pipe_transport(self, *args: Any, **kwargs: Any) -> Any:
         return self.resources.add_transport(super()._make_write_pipe_transport(*args, **kwargs))  # type: ignore[misc]
+
+    def make_write_pipe(self, pipe: IO[bytes], protocol: asyncio.BaseProtocol) -> asyncio.WriteTransport:
+        """Return the transport that `connect_write_pipe` makes, without waiting for it to be connected."""
+        transport: asyncio.WriteTransport = self._make_write_pipe_transport(pipe, protocol)
+        return transport
 
     async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
         return self.resources.add_transport(

@@ -1,4 +1,4 @@
-"""Event loops that the scheduler can run by single turns, nested in other processes' waits."""
+"""Event loops that the scheduler can run by single turns, in the middle of the test's waits."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _swap_task: Any = tasks._swap_current_task if sys.version_info >= (3, 14) else N
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):
-    """Selector loop that the scheduler can step: one turn at a time, in the middle of other processes' waits. It
-    handles Ctrl-C as `asyncio.run` does."""
+    """Selector loop that the scheduler can step: one turn at a time, in the middle of the test's waits. It handles
+    Ctrl-C as `asyncio.run` does."""
 
     world: World
     process: Process
@@ -41,14 +41,20 @@ class SteppedLoop(asyncio.SelectorEventLoop):
     _scheduled: list[Any]
     _cancellable: list[Any]
     _closed: bool
-
+    _debug: bool
     _stopping: bool
     _thread_id: int | None
     _candidates: Any
     _clock: Clock
     _scheduler: Scheduler
     last_turn: int
+    #: True once it runs by single turns.
+    stepped: bool
     timers: Sized
+    # What was current when the turn that goes on began: process, running loop, its task, and its hooks.
+    _outside: tuple[Process, Any, Any, Any]
+    # Task in the middle of which it blocks.
+    _suspended: Any = None
     #: Called as ``on_stop(quiet)`` after a turn that stopped this loop; set for loops that run by single turns, and not
     #: in run_forever. `quiet` is True if the loop is known to be quiet.
     on_stop: Callable[[bool], None] | None = None
@@ -98,11 +104,11 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         """Return a timer of this loop that is due at exactly `due_ns`, or None."""
         return timer_due(self._scheduled, due_ns)
 
-    def wants_to_return(self) -> bool:
-        return self._stopping and self.on_stop is None and self.takes_turns()
-
-    def is_done(self) -> bool:
-        return self.main_task is not None and self.main_task.done()
+    def is_kept(self) -> bool:
+        if not self.takes_turns():
+            return False
+        # A program may be a synchronous one, which has a loop only because the simulation gives it one.
+        return not self.stepped or bool(self._scheduled) or len(self.resources.pending_tasks()) > 1
 
     def idle_arrival(self) -> bool:
         return bool(self._cancellable) and self._cancel_from_outside() != 0
@@ -133,17 +139,8 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         self.world.scheduler.loops.remove(self)
 
     def run_turn(self) -> None:
-        """Run one turn in the middle of another process's wait."""
-        world = self.world
-        previous, world.current = world.current, self.process
-        running = events._get_running_loop()
-        task = _swap_task(running, None) if _swap_task is not None and running is not None else None
-        events._set_running_loop(self)
-        # The hooks of the loop whose turn this one is in the middle of find this one. To set them has its price: the
-        # interpreter announces it to audit hooks.
-        hooks = None if type(running) is type(self) else sys.get_asyncgen_hooks()
-        if hooks is not None:
-            self._set_asyncgen_hooks()
+        """Run one turn in the middle of the test's wait."""
+        self._begin_turn()
         try:
             self._run_once()  # type: ignore[attr-defined]
             if self._stopping:
@@ -165,12 +162,41 @@ class SteppedLoop(asyncio.SelectorEventLoop):
                 raise
             self.on_break(error)
         finally:
-            if hooks is not None:
-                sys.set_asyncgen_hooks(*hooks)
-            events._set_running_loop(running)
-            if task is not None:
-                _swap_task(running, task)
-            world.current = previous
+            self._end_turn()
+
+    def _begin_turn(self) -> None:
+        """Make the loop, and its process, the ones that run."""
+        world = self.world
+        running = events._get_running_loop()
+        task = _swap_task(running, None) if _swap_task is not None and running is not None else None
+        # The hooks of the loop whose turn this one is in the middle of find this one. To set them has its price: the
+        # interpreter announces it to audit hooks.
+        hooks = None if type(running) is type(self) else sys.get_asyncgen_hooks()
+        self._outside = world.current, running, task, hooks
+        world.current = self.process
+        events._set_running_loop(self)
+        if hooks is not None:
+            self._set_asyncgen_hooks()
+        if self._debug:
+            self._thread_id = get_ident()  # a stack may be a thread
+
+    def _end_turn(self) -> None:
+        self.world.current, running, task, hooks = self._outside
+        if hooks is not None:
+            sys.set_asyncgen_hooks(*hooks)
+        events._set_running_loop(running)
+        if task is not None:
+            _swap_task(running, task)
+
+    def suspend(self) -> None:
+        self._suspended = None if _swap_task is None else _swap_task(self, None)
+        self._end_turn()
+
+    def resume(self) -> None:
+        self._begin_turn()
+        if self._suspended is not None:
+            _swap_task(self, self._suspended)
+            self._suspended = None
 
     def _is_its_own(self, error: BaseException) -> bool:
         """True if `error` concerns this process alone, and neither the whole run nor the person at the keyboard."""
@@ -181,6 +207,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
     def run_by_turns(self, on_stop: Callable[[bool], None], on_break: Callable[[BaseException], None]) -> None:
         """Mark the loop as running from now on, with turns from `run_turn` alone."""
         self._thread_id = get_ident()
+        self.stepped = True
         self.on_stop, self.on_break = on_stop, on_break
 
     def end_turns(self) -> None:

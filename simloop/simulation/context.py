@@ -100,10 +100,12 @@ def _discard_processes(world: World) -> None:
     """Take apart processes that lost power or were killed: their suspended coroutines have no effect any more. The same
     is done to programs that still run, since the test itself left nothing behind in them."""
     for process in world.processes:
-        if process.environ is not None and process.alive:
+        if process.alive and (process.environ is not None or world.scheduler.is_waiting(process)):
             if isinstance(process.loop, SimLoop) and process.loop in world.scheduler.loops:
                 process.loop.lose_power()
             process.lose_power()
+    world.scheduler.close()
+    for process in world.processes:
         if not process.alive and isinstance(process.loop, SimLoop):
             world.current = process
             process.forget_holders()

@@ -87,13 +87,14 @@ class SimProcess:
 
     @property
     def stdout(self) -> asyncio.StreamWriter:
-        """Stream to the program's standard output; data that nobody asked for are lost."""
-        return self._writers.get(1) or self._direct(1)
+        """Stream to the program's standard output; data that nobody asked for are lost. It is opened on first use, and
+        a pipe is non-blocking from then on; until then the program can use `os.write` instead."""
+        return self._writers.get(1) or self._open(1)
 
     @property
     def stderr(self) -> asyncio.StreamWriter:
         """Stream to the program's standard error."""
-        return self._writers.get(2) or self._direct(2)
+        return self._writers.get(2) or self._open(2)
 
     @property
     def cwd(self) -> str:
@@ -129,8 +130,6 @@ class SimProcess:
     async def _run(self, main: ProgramMain) -> int:
         """Run the program with its streams opened and closed around it. Return its exit code."""
         self._loop = self._process.loop
-        if self._process.files:
-            await self.open_streams()
         code = 0
         try:
             try:
@@ -160,14 +159,6 @@ class SimProcess:
             await self.close_streams()
         return code
 
-    async def open_streams(self) -> None:
-        """Open the output streams, before the program begins."""
-        loop = asyncio.get_running_loop()
-        for fd in (1, 2):
-            if _is_pipe(self._process, fd):
-                transport, protocol = await loop.connect_write_pipe(lambda: _Flow(loop), os.fdopen(fd, "wb", 0))
-                self._writers[fd] = asyncio.StreamWriter(transport, protocol, None, loop)
-
     def _open_stdin(self) -> asyncio.StreamReader:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
@@ -181,12 +172,15 @@ class SimProcess:
         reader.feed_eof()
         return reader
 
-    def _direct(self, fd: int) -> asyncio.StreamWriter:
-        """Return a writer for a descriptor that is no pipe. It is made on first use, since opening it need not be
-        awaited."""
+    def _open(self, fd: int) -> asyncio.StreamWriter:
+        """Return a writer for a descriptor."""
         loop: Any = self._loop  # whatever thread it is that asks
         protocol = _Flow(loop)
-        transport = _Direct(self._process, fd, protocol)
+        transport: asyncio.WriteTransport
+        if _is_pipe(self._process, fd):
+            transport = loop.make_write_pipe(os.fdopen(fd, "wb", 0), protocol)
+        else:
+            transport = _Direct(self._process, fd, protocol)
         writer = self._writers[fd] = asyncio.StreamWriter(transport, protocol, None, loop)
         return writer
 

@@ -17,7 +17,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from simloop.errors import HangError
+from simloop.kernel import stacks
 from simloop.kernel.process import threads
+from simloop.kernel.process.process import ProcessGone
 from simloop.sources import is_users
 from simloop.world import active
 
@@ -128,9 +130,7 @@ def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ..
     """End the run, unless it is in a debugger."""
     global _pending
     frames = sys._current_frames()
-    running = {
-        ident: frames[ident] for ident in world.threads if ident in frames and not threads.is_parked(frames[ident])
-    }
+    running = {ident: frames[ident] for ident in world.threads if ident in frames and not _is_parked(frames[ident])}
     ident, frame = next(iter(running.items()), (entered_by, frames.get(entered_by)))
     if _is_debugged(frame):
         return
@@ -142,14 +142,25 @@ def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ..
     )
     if thread is not None:
         thread.lost = True
+    elif ident != entered_by:
+        _raise_in(ident, ProcessGone)  # the stack of a process that is a thread
     _pending = world, progress, error
     if entered_by == _main_thread():
         _pthread_kill(entered_by, _SIGNAL)
     else:
-        import ctypes
-
         world.escaped(error)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(entered_by), ctypes.py_object(HangError))
+        _raise_in(entered_by, HangError)
+
+
+def _is_parked(frame: FrameType) -> bool:
+    return threads.is_parked(frame) or stacks.is_suspended(frame)
+
+
+def _raise_in(ident: int, error: type[BaseException]) -> None:
+    """Raise an exception in a thread as soon as Python code of it runs."""
+    import ctypes
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

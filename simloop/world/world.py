@@ -9,12 +9,13 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from simloop.errors import ConfigurationError, EscapedSimulationError, SimulationError
+from simloop.errors import ConfigurationError, SimulationError
 from simloop.kernel.clock import WALL_NS
 from simloop.kernel.process.exits import end
 from simloop.kernel.process.process import Process, ProcessGone, State
 from simloop.kernel.process.table import ProcessTable
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
+from simloop.kernel.stacks import Stacks, make_stacks, start_thread
 from simloop.network.network import LOCALHOST, Network
 from simloop.world.userland import NoUserland, Userland
 
@@ -67,7 +68,9 @@ class World:
         #: How many tasks were cancelled from outside so far.
         self.cancellations = 0
         self.steps = 0
-        self.scheduler = Scheduler(choices, userland.deadlock, max_time=max_time, max_stall=max_stall)
+        self.scheduler = Scheduler(
+            choices, userland.deadlock, max_time=max_time, max_stall=max_stall, stacks=self._make_stacks
+        )
         self.network = Network(self.scheduler, start_ns)
         self.userland = userland
         self._programs: Any = None
@@ -87,6 +90,16 @@ class World:
         self.jobs_numbered: dict[str, int] = {}
         #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
         self.escape: SimulationError | None = None
+
+    def _make_stacks(self) -> Stacks:
+        def start(main: Callable[[], None]) -> None:
+            self.reaching_out = True
+            try:
+                start_thread(main)
+            finally:
+                self.reaching_out = False
+
+        return make_stacks(self.threads, start)
 
     @property
     def random(self) -> Random:
@@ -207,7 +220,7 @@ class World:
             self.current = process
         if self.observer is not None:
             self.observer.blocked(process.name, self.scheduler.clock.now - began)
-        if warn and process.loop is not None and process.loop.takes_turns():
+        if warn and process.loop is not None and process.loop.is_kept():
             self.userland.blocked(self, self.scheduler.clock.now - began)
         return came
 
@@ -219,24 +232,22 @@ class World:
             nonlocal came
             if not process.alive:
                 return True
-            if process is not self.root and self._keeps_test(process):
-                return True
             if process.stopped:
                 return False
             came = done()
             return came or (bool(process.signals) and userland.interrupts(self, process))
 
+        loop = process.loop
         while True:
+            if loop is not None and loop.stepped:
+                loop.suspend()
             try:
                 scheduler.block(process, woken, deadline_ns)
-            except SimulationError as error:
-                if process is not self.root:
-                    # It concerns the whole run, not the program that happens to wait.
-                    self.escaped(error)
-                raise
-            if process.stopped:
-                scheduler.block(process, lambda: not process.stopped)
-            self.current = process
+                if process.stopped:
+                    scheduler.block(process, lambda: not process.stopped)
+            finally:
+                if loop is not None and loop.stepped:
+                    loop.resume()
             if not process.alive:
                 raise ProcessGone
             if process.signals:
@@ -244,20 +255,6 @@ class World:
                 userland.handle(self, process, at_poll=False)
             if came or (deadline_ns is not None and scheduler.clock.now >= deadline_ns):
                 return came
-
-    def _keeps_test(self, process: Process) -> bool:
-        """Return True if the test is done, but its loop cannot return, since `process` blocks above it on the stack;
-        kills the process then. Raises `EscapedSimulationError` if the loop has to return before the test is done."""
-        loop = self.root.loop
-        if loop is not None and loop.is_done():
-            self.kill(process, _signal.SIGKILL)
-            return True
-        if loop is not None and loop.wants_to_return():
-            raise EscapedSimulationError(
-                f"{process.started_at}: {process.name}, started here, is in a blocking call when the test's own loop "
-                "stops, which cannot be simulated: let it await something instead"
-            )
-        return False
 
     def stop(self) -> NoReturn:
         """Unwind the code that runs now, because its process is gone."""
@@ -331,6 +328,7 @@ class World:
 
     def close(self) -> None:
         """Unwind the threads that are still parked, and break reference cycles."""
+        self.scheduler.close()
         for thread in list(self.threads.values()):
             if thread is not None:
                 thread.kill()

@@ -71,7 +71,7 @@ def test_who_has_waited_longest_goes_first_and_a_choice_may_differ() -> None:
         scheduler = Scheduler(choices)
         polling = FakeLoop(scheduler, "p", log=log)
         for name, last_turn in (("a", 7), ("b", 3), ("c", 5)):
-            FakeLoop(scheduler, name, work=1, log=log).last_turn = last_turn
+            FakeLoop(scheduler, name, work=1, log=log, stepped=True).last_turn = last_turn
         scheduler.at(scheduler.clock.now + 1, lambda: setattr(polling, "work", 1))
         scheduler.poll(polling, None)
         return "".join(log)
@@ -85,7 +85,7 @@ def test_a_time_slice_is_so_many_turns_in_a_row() -> None:
     scheduler = Scheduler(answering(process_turn=2 * 2))  # the third slice, of the first of two
     polling = FakeLoop(scheduler, "p", log=log)
     for name in "ab":
-        FakeLoop(scheduler, name, work=6, log=log)
+        FakeLoop(scheduler, name, work=6, log=log, stepped=True)
     scheduler.at(scheduler.clock.now + 1, lambda: setattr(polling, "work", 1))
     scheduler.poll(polling, None)
     assert "".join(log).startswith("a" * TIME_SLICES[2] + "b")
@@ -93,7 +93,7 @@ def test_a_time_slice_is_so_many_turns_in_a_row() -> None:
 
 def test_a_process_that_blocks_stands_still_and_nobody_else_does() -> None:
     scheduler = Scheduler(Choices())
-    loop, other = FakeLoop(scheduler, "a", work=5), FakeLoop(scheduler, "b", work=5)
+    loop, other = FakeLoop(scheduler, "a", work=5), FakeLoop(scheduler, "b", work=5, stepped=True)
     assert scheduler.block(loop.process, lambda: other.work == 0)
     assert (loop.work, other.work) == (5, 0)
     before = scheduler.clock.now

@@ -57,7 +57,9 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
 
     # As the scheduler sees a loop.
     thread = None
+    stepped = False
     takes_turns = SimLoop.takes_turns
+    is_kept = SimLoop.is_kept
     has_work = SimLoop.has_work
     deadline_ns = SimLoop.deadline_ns
     idle_arrival = SimLoop.idle_arrival

@@ -249,6 +249,6 @@ def test_the_exit_may_be_seen_before_the_last_data(order: str) -> None:
         assert " ".join(seen) != order
 
     run(main)
-    report = simloop.explore(main, runs=100)
+    report = simloop.explore(main, runs=1000)
     assert report.failure is not None
     assert len(report.failure.schedule.deviations) == 1

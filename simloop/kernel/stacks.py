@@ -1,0 +1,138 @@
+"""Call stacks that switch to one another in the middle of a call (symmetric coroutines), of which one runs at a time.
+
+They are greenlets, which switch in less than a microsecond, or threads: where greenlet is missing, and where a tracer,
+such as that of coverage.py or a debugger, keeps a record of calls for each thread.
+"""
+
+from __future__ import annotations
+
+import _thread
+import functools
+import importlib
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
+
+# The real one: locks of a run wait in virtual time (simloop/shims/threading.py).
+_acquire = _thread.LockType.acquire
+_start = _thread.start_new_thread
+
+
+class Stack(Protocol):
+    """Protocol of a call stack."""
+
+    def switch(self) -> object:
+        """Suspend the calling stack, and go on with this one. Returns when another stack switches back."""
+
+
+class Stacks(Protocol):
+    """Protocol of the call stacks of one world. The one that makes them is the main one."""
+
+    def current(self) -> Stack:
+        """Return the calling stack."""
+
+    def new(self, function: Callable[[], None]) -> Stack:
+        """Return a stack that calls `function` from its first switch on. When that returns, the main one goes on."""
+
+
+class Greenlets:
+    """Stacks that are greenlets of the calling thread."""
+
+    def __init__(self, greenlet: Any) -> None:
+        self._greenlet = greenlet
+        self._main = greenlet.getcurrent()
+
+    def current(self) -> Stack:
+        stack: Stack = self._greenlet.getcurrent()
+        return stack
+
+    def new(self, function: Callable[[], None]) -> Stack:
+        stack: Stack = self._greenlet.greenlet(function, self._main)
+        return stack
+
+
+class Threads:
+    """Stacks that are threads, made by ``start(main)``. Each is entered in `known`, and is Python's main thread to
+    those that ask."""
+
+    def __init__(self, known: dict[int, Any], start: Callable[[Callable[[], None]], object]) -> None:
+        self._known = known
+        self._start = start
+        self._main = self._current = _ThreadStack(self, None)
+
+    def current(self) -> Stack:
+        return self._current
+
+    def new(self, function: Callable[[], None]) -> Stack:
+        return _ThreadStack(self, function)
+
+    def go_on(self, stack: _ThreadStack) -> None:
+        """Let `stack` go on, in place of the calling one."""
+        self._current = stack
+        if stack.function is None:
+            stack.ready.release()
+        else:
+            function, stack.function = stack.function, None
+            self._start(functools.partial(self._run, function, threading.gettrace()))
+
+    def _run(self, function: Callable[[], None], tracer: Any) -> None:
+        ident = _thread.get_ident()
+        self._known[ident] = None
+        threading._active[ident] = threading.main_thread()  # type: ignore[attr-defined]
+        sys.settrace(tracer)
+        try:
+            function()
+        finally:
+            sys.settrace(None)
+            del threading._active[ident]  # type: ignore[attr-defined]
+            self._known.pop(ident, None)
+            self.go_on(self._main)
+
+
+class _ThreadStack:
+    def __init__(self, stacks: Threads, function: Callable[[], None] | None) -> None:
+        self._stacks = stacks
+        self.function = function
+        self.ready = _thread.allocate_lock()
+        _acquire(self.ready)
+
+    def switch(self) -> None:
+        before = self._stacks.current()
+        assert isinstance(before, _ThreadStack)
+        self._stacks.go_on(self)
+        try:
+            _acquire(before.ready)
+        except KeyboardInterrupt:
+            # It comes to Python's main thread, whichever stack runs: one at a time, also then.
+            _acquire(before.ready)
+            raise
+
+
+@functools.cache
+def _greenlet() -> Any:
+    """Return the module `greenlet`; None if it is not installed."""
+    try:
+        return importlib.import_module("greenlet")
+    except ImportError:
+        return None
+
+
+def start_thread(main: Callable[[], None]) -> object:
+    """Start a real thread that calls `main`."""
+    return _start(main, ())
+
+
+def make_stacks(known: dict[int, Any], start: Callable[[Callable[[], None]], object] = start_thread) -> Stacks:
+    """Return the stacks for a world whose threads, by real thread identifier, are `known`. Those that are threads are
+    made by ``start(main)``."""
+    greenlet = _greenlet() if sys.gettrace() is None else None
+    if greenlet is not None:
+        return Greenlets(greenlet)
+    return Threads(known, start)
+
+
+def is_suspended(frame: FrameType) -> bool:
+    """Return True if a thread, by its innermost frame, waits for another stack."""
+    return frame.f_code.co_filename == __file__
