@@ -26,7 +26,7 @@ _NAME = "simloop"
 is_users = functools.cache(_is_users)
 # Simulated calls are made for their thread alone, and no other one may see them half done: code that runs in the middle
 # of one, such as `__del__` or `__fspath__`, is not preempted. These are what threads and their callbacks are run by.
-_RUNNERS = (f"{PACKAGE}loop/", f"{PACKAGE}shims/threading.py", threads.__file__)
+_RUNNERS = (f"{PACKAGE}loop/", f"{PACKAGE}shims/threading.py", threads.__file__, __file__)
 
 #: Number of worlds that need the events: one that a fixture has entered may be set aside while another one runs.
 _worlds = 0
