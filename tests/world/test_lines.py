@@ -353,7 +353,7 @@ def test_tools_of_others_are_left_alone() -> None:
     simloop.run(lost_update, preempt="lines")
 
 
-def test_the_trace_function_of_a_thread_is_put_back() -> None:
+def test_the_trace_function_of_a_thread_is_put_back(mechanism: str) -> None:
     def trace(frame: Any, event: str, argument: Any) -> Any:
         return None
 
