@@ -23,7 +23,8 @@ from simloop.simulation.limits import Limits
 from simloop.simulation.run import Outcome, execute
 from simloop.world import lines
 
-HAS_MONITORING = hasattr(sys, "monitoring")
+# Known to type checkers from Python 3.12 on.
+MONITORING: Any = getattr(sys, "monitoring", None)
 LINES = Limits(preempt="lines")
 # Few points are expected, so that a walk deviates at most of them.
 OFTEN = {"thread.line": 2}
@@ -35,7 +36,7 @@ def mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     name: str = request.param
     if name == "settrace":
         monkeypatch.setattr(lines, "_monitoring", None)
-    elif not HAS_MONITORING:
+    elif MONITORING is None:
         pytest.skip("sys.monitoring is of Python 3.12")
     return name
 
@@ -50,9 +51,9 @@ def nothing_is_left() -> Iterator[None]:
 
 def tools() -> set[str]:
     """Names of the tools of sys.monitoring that are ours."""
-    if not HAS_MONITORING:
+    if MONITORING is None:
         return set()
-    return {sys.monitoring.get_tool(tool) or "" for tool in lines._TOOLS} & {"simloop"}
+    return {MONITORING.get_tool(tool) or "" for tool in lines._TOOLS} & {"simloop"}
 
 
 def in_thread(work: Callable[[], object], decide: Decide | None = None, limits: Limits = LINES) -> Outcome:
@@ -337,9 +338,9 @@ def test_the_report_names_the_line(mechanism: str) -> None:
     assert failure.explanation.verdict.startswith("can happen on stock asyncio where threads switch between any two")
 
 
-@pytest.mark.skipif(not HAS_MONITORING, reason="sys.monitoring is of Python 3.12")
+@pytest.mark.skipif(MONITORING is None, reason="sys.monitoring is of Python 3.12")
 def test_tools_of_others_are_left_alone() -> None:
-    monitoring = sys.monitoring
+    monitoring = MONITORING
     monitoring.use_tool_id(4, "another")
     try:
         assert simloop.explore(lost_update, preempt="lines").failure is not None
@@ -377,7 +378,7 @@ def test_the_trace_function_of_a_thread_is_put_back(mechanism: str) -> None:
     try:
         simloop.run(main, preempt="lines")
     finally:
-        threading.settrace(before)  # type: ignore[arg-type]
+        threading.settrace(before)
     assert seen == [trace]
 
 
