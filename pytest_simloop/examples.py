@@ -27,12 +27,12 @@ import simloop
 from pytest_simloop import internals
 from pytest_simloop.confirm import NEVER, UNKNOWN
 from pytest_simloop.item import SimFunction
-from simloop.choices.choices import Choices
 from simloop.errors import ReplayDriftWarning, SimulationError
 from simloop.world import active
 
 if TYPE_CHECKING:
     from pytest_simloop.trial import Trial
+    from simloop.choices.choices import Choices
     from simloop.choices.schedule import Schedule
     from simloop.explore.result import Failure, Report
     from simloop.simulation.run import Outcome
@@ -231,7 +231,7 @@ class Examples:
         if known and schedule is None:
             return
         if schedule is not None and not internals.is_final_example():
-            again = self._item.execute(Choices(schedule.seed, schedule.decider()), profile=schedule.profile)
+            again = self._item.execute(schedule.choices(), profile=schedule.profile)
             if again.exception is not None:
                 raise again.exception
             return

@@ -113,6 +113,13 @@ SETTINGS = (
         "ANSWER",
     ),
     Setting(
+        "preempt",
+        str,
+        "where others may go before a simulated thread: before its calls (default), or also between lines of your code",
+        _limit("preempt"),
+        "WHERE",
+    ),
+    Setting(
         "shrink_runs",
         int,
         "how many runs to spend on making a failure small (default: 500)",

@@ -49,7 +49,10 @@ class Trial:
         return [
             saved
             for saved in self._store.load(self.item.nodeid)
-            if not saved.newer and saved.cancel == limits.cancel and saved.schedule.profile == limits.profile
+            if not saved.newer
+            and saved.cancel == limits.cancel
+            and saved.schedule.profile == limits.profile
+            and (limits.preempt == "lines" or not saved.schedule.preempts_lines)
         ]
 
     def campaign(self, saved: Sequence[Schedule]) -> Campaign:
@@ -73,7 +76,7 @@ class Trial:
             seed = int(token)
             return Schedule(self.settings.limits.profile, seed), Choices(seed, seeded(seed))
         schedule = decode(token, self.name)
-        return schedule, Choices(schedule.seed, schedule.decider())
+        return schedule, schedule.choices()
 
     def explore(self) -> Report:
         """Runs the whole campaign of the test. Raises what the test raises."""

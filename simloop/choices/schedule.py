@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from simloop.choices.choices import Choices
 from simloop.errors import NondeterminismError
 
 if TYPE_CHECKING:
-    from simloop.choices.choices import Choices, Decide, Point
+    from simloop.choices.choices import Decide, Point
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,15 @@ class Schedule:
     profile: str = "cpython"
     seed: int = 0
     deviations: dict[Point, int] = field(default_factory=dict)
+
+    @property
+    def preempts_lines(self) -> bool:
+        """True if a thread is preempted before a line, which a run must ask about."""
+        return any(point.kind == "thread.line" for point in self.deviations)
+
+    def choices(self) -> Choices:
+        """Return the choices of a run of this schedule."""
+        return Choices(self.seed, self.decider(), lines=self.preempts_lines)
 
     def decider(self) -> Decide:
         """Return a function that answers choice points as this schedule says, and 0 everywhere else. A deviation whose

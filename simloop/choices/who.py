@@ -9,6 +9,7 @@ Tokens contain these names, so they are plain text everywhere; `Who` gives acces
 ``db:write /var/log``       an operation on a host's disk
 ``localhost:git SIGTERM``   a signal to a process
 ``asyncio save#2``          a job of an executor: the prefix of its threads' names, the nth of that function
+``asyncio save#2~add#3``    a line of a job or thread: the function, and the line's number in it, from its ``def`` on
 ==========================  =================================================================================
 """
 
@@ -50,6 +51,11 @@ class Who(str):
     def function(self) -> str:
         """Function in which the task waits; empty where that is not a part of the name."""
         return self.partition("~")[2].partition("#")[0]
+
+    @property
+    def line(self) -> int:
+        """Number of the line in that function, in the name of a line."""
+        return int(self.partition("~")[2].partition("#")[2] or 1)
 
     @property
     def host(self) -> str:

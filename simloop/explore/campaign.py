@@ -21,7 +21,7 @@ from simloop.explore.strategies.cancel import CancelSweep
 from simloop.explore.strategies.crash import CrashSweep
 from simloop.explore.strategies.delay import DelaySweep
 from simloop.explore.strategies.enumeration import Enumeration
-from simloop.explore.strategies.preemption import PreemptionSweep
+from simloop.explore.strategies.preemption import LineSweep, PreemptionSweep
 from simloop.explore.strategies.saved import Saved
 from simloop.explore.strategies.timeout import TimeoutSweep
 from simloop.explore.strategies.walk import Walk
@@ -59,11 +59,18 @@ _SWEEPS = (
     (CancelSweep, 0.30),
     (CrashSweep, 0.45),
     (TimeoutSweep, 0.15),
+    (LineSweep, 0.30),
     (DelaySweep, 0.30),
     (PreemptionSweep, 0.05),
 )
 _THIRD_PARTIES = 0.2
 _WALK = 0.35
+
+_POSSIBLE = "can happen on stock asyncio"
+# Where CPython looks whether another thread waits for the GIL: `CHECK_EVAL_BREAKER` in its bytecodes.
+_BETWEEN_LINES = (
+    " where threads switch between any two lines, as they do without the GIL: with it, only at calls and loops"
+)
 
 
 @dataclass
@@ -209,7 +216,7 @@ class Campaign:
     def _traced(
         self, schedule: Schedule, observer: Trace | None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        choices = Choices(schedule.seed, schedule.decider())
+        choices = schedule.choices()
         with observer.touches.watch() if observer is not None else contextlib.nullcontext():
             return self._went_on(self._execute(choices, observer, profile=profile, final=final))
 
@@ -286,16 +293,17 @@ class Campaign:
     def _verdict(self, schedule: Schedule) -> str:
         """Return the sentence on whether this failure can happen on stock asyncio; empty where it was not seen there. A
         failure found under a wider profile is tried under `cpython`: first the same schedule, then a campaign."""
+        possible = _POSSIBLE + _BETWEEN_LINES * schedule.preempts_lines
         if self.profile == "cpython":
             always = "" if schedule.deviations else ", and does whenever nothing unusual happens"
-            return f"can happen on stock asyncio{always}"
+            return f"{possible}{always}"
         error = self._traced(schedule, None).exception
         if error is None or limit_met(error):
             return ""
         wanted = signature_of(error)
         stock = self._traced(schedule, None, profile="cpython").exception
         if stock is not None and signature_of(stock) == wanted:
-            return "can happen on stock asyncio"
+            return possible
 
         def on_stock(
             choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
@@ -304,7 +312,8 @@ class Campaign:
 
         found = Campaign(on_stock, self.name, runs=min(self.runs, DEFAULT_RUNS), seed=self.seed).explore().failure
         if found is not None and signature_of(found.exception) == wanted:
-            return f"can happen on stock asyncio: profile cpython finds it too, with {found.token}"
+            possible = _POSSIBLE + _BETWEEN_LINES * found.schedule.preempts_lines
+            return f"{possible}: profile cpython finds it too, with {found.token}"
         return ""
 
     def replay(self, token: str | int) -> tuple[Outcome, Explanation, Schedule]:

@@ -32,7 +32,7 @@ def replay(main: Main[Any] | str, token: str | int | None = None, **options: Any
 
     ``replay(main, token)`` returns what ``main()`` returns or raises what it raises. Raises `TokenError` for a text
     that is no token and `OtherTestError` for a token of another function. Options: those of `simloop.run`; the profile
-    is the token's.
+    is the token's, and so is that threads are preempted between lines.
 
     ``@replay(token)`` above an async test makes the token's schedule part of the test, as a regression test: pytest
     runs it first, with or without ``--sim``. It may be repeated. Raises `TokenError` at once for what is no token.

@@ -18,7 +18,7 @@ from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import contenders, is_timeout, waiting_for
 from simloop.network.links import DELIVERIES
 from simloop.report.losses import tell as tell_loss
-from simloop.sources import Place, is_users, users_caller, wrapped_by
+from simloop.sources import Place, is_users, source_of, users_caller, wrapped_by
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Answer, Point
@@ -172,6 +172,12 @@ def _switched(answer: Answer, subject: Any, name: Name) -> str:
     return f"{_job(subject)} let others go first {SWITCHES[answer.value]}{before}"
 
 
+def _preempted(answer: Answer, subject: Any, name: Name) -> str:
+    where = users_caller()
+    before = f" before line {where}, `{source_of(where)}`" if where is not None else ""
+    return f"{_job(subject)} let others go first {SWITCHES[answer.value]}{before}"
+
+
 def _stepped(answer: Answer, subject: Any, name: Name) -> str:
     where = users_caller()
     before = f" before it was read in {where}" if where is not None else ""
@@ -280,6 +286,7 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "thread.start": _thread,
     "thread.finish": _thread,
     "thread.switch": _switched,
+    "thread.line": _preempted,
     "clock.step": _stepped,
     "process.turn": _turn,
     "process.start": _started,
@@ -309,6 +316,11 @@ def _outside_cancellation(who: str, value: int) -> str:
     return f"task {asked.task} is cancelled from outside{where}"
 
 
+def _before_line(who: str, value: int) -> str:
+    asked = Who(who)
+    return f"thread {asked.task} lets others go first {SWITCHES[value]} before line {asked.line} of {asked.function}()"
+
+
 def _race(who: str, value: int) -> str:
     which, after = divmod(value - 1, 2)
     when = "just after" if after else "until"
@@ -334,6 +346,7 @@ _KINDS: dict[str, Callable[[str, int], str]] = {
     "thread.start": lambda who, value: f"thread {who} is started {DELAYS[value]}",
     "thread.finish": lambda who, value: f"thread {who} is seen to have finished {DELAYS[value]}",
     "thread.switch": lambda who, value: f"thread {who} lets others go first {SWITCHES[value]}",
+    "thread.line": _before_line,
     "clock.step": lambda who, value: f"the wall clock of {who} is set {'forward' if value == 1 else 'back'}",
     "process.turn": lambda who, value: "another process runs than the one that has waited longest",
     "process.start": lambda who, value: f"{_process(who)} begins {STARTS[value]}",

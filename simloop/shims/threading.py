@@ -20,7 +20,7 @@ from simloop.errors import DeadlockError
 from simloop.kernel.clock import SECOND
 from simloop.kernel.process.threads import SimThread, ThreadKilled, outsiders, real_acquire
 from simloop.sources import wrapped_by
-from simloop.world import active
+from simloop.world import active, lines
 
 if TYPE_CHECKING:
     from simloop.world.world import World
@@ -209,7 +209,7 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
 
         def delayed() -> None:
             thread.begin()
-            work()
+            lines.traced(work)()
 
         made = thread.start(start, delayed)
         thread.resume()
@@ -219,19 +219,19 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
     report = owner._invoke_excepthook  # type: ignore[attr-defined]
     # What a thread raises while its world takes it down is nobody's concern.
     owner._invoke_excepthook = lambda self: None if thread.killed else report(self)  # type: ignore[attr-defined]
-    if getattr(owner, "_target", None) is not _worker:  # whose jobs have delays of their own
-        run = owner.run
+    is_worker = getattr(owner, "_target", None) is _worker  # whose jobs have delays of their own
+    run, own = owner.run, vars(owner).get("run")
 
-        def run_later() -> None:
-            if own is None:
-                del owner.run
-            else:
-                owner.run = own  # type: ignore[method-assign]
+    def run_later() -> None:
+        if own is None:
+            del owner.run
+        else:
+            owner.run = own  # type: ignore[method-assign]
+        if not is_worker:
             thread.begin()
-            run()
+        lines.traced(run)()
 
-        own = vars(owner).get("run")
-        owner.run = run_later  # type: ignore[method-assign]
+    owner.run = run_later  # type: ignore[method-assign]
     thread.on_lost = functools.partial(_forget, owner, thread)
     made = thread.start(start, work)
     thread.resume()

@@ -17,7 +17,7 @@ from simloop.simulation import watchdog
 from simloop.simulation.clock import start_of
 from simloop.simulation.install import install
 from simloop.simulation.userland import USERLANDS
-from simloop.world import active
+from simloop.world import active, lines
 from simloop.world.world import World
 
 if TYPE_CHECKING:
@@ -48,12 +48,15 @@ class WorldContext:
             max_time=limits.max_time,
             max_stall=limits.max_stall,
             cancel_own=limits.cancel,
+            preempts_lines=limits.preempt == "lines" or choices.lines,
             start_ns=WALL_NS if limits.start is None else start_of(limits.start),
         )
         self._strict = limits.strict_programs
         self._max_hang = limits.max_hang
 
     def __enter__(self) -> World:
+        if self._world.preempts_lines:
+            lines.start()
         # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
         if gc_shim.asked:
             gc_shim.collect_leftovers()
@@ -88,6 +91,8 @@ class WorldContext:
                 if self._clocks is not None:
                     self._clocks.put_back()
                 active.entered = None
+                if world.preempts_lines:
+                    lines.stop()
                 if self._collecting:
                     gc.enable()
         if error is None and world.escape is not None:

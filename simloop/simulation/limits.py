@@ -27,6 +27,8 @@ class Limits:
     simulated always. `cancel` lets the environment cancel any task that the main function itself creates; a run that
     ends with that cancellation counts as passed. `blocking` says what becomes of calls that block in a coroutine for 5
     virtual milliseconds or more: ``warn`` (`BlockingCallWarning`), ``fail`` (`BlockingCallError`) or ``ignore``.
+    `preempt` says where others may go before a simulated thread: before its ``calls``, or also between the ``lines`` of
+    the user's own code.
     `strict_programs` lets a run that would have passed fail with `UncalledProgramError` if a program that it registered
     was never started.
     """
@@ -40,6 +42,7 @@ class Limits:
     start: str | date | None = None
     cancel: bool = False
     blocking: str = "warn"
+    preempt: str = "calls"
     strict_programs: bool = False
 
     def __post_init__(self) -> None:
@@ -50,6 +53,8 @@ class Limits:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} must be True or False, not {getattr(self, name)!r}")
         check_blocking(self.blocking)
+        if self.preempt not in ("calls", "lines"):
+            raise ConfigurationError(f"preempt must be one of calls, lines, not {self.preempt!r}")
         for name in ("max_time", "max_stall"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:

@@ -106,6 +106,8 @@ def run(main: Main[T], *, seed: int = 0, **options: Any) -> T:
     - `cancel`: the environment may cancel any task that ``main()`` itself creates (False);
     - `blocking`: what becomes of calls that block in a coroutine for 5 virtual milliseconds or more, ``"warn"`` (the
       default), ``"fail"`` or ``"ignore"``;
+    - `preempt`: where others may go before a simulated thread, before its ``"calls"`` (the default) or also between the
+      ``"lines"`` of your own code;
     - `strict_programs`: fail if a program that was registered is never started (False).
 
     Returns main's value or raises its exception; also `ConfigurationError` for a bad option, and `DeadlockError`,

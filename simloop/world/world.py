@@ -44,8 +44,8 @@ class World:
 
     __slots__ = (
         "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current", "escape",
-        "executors_named", "jobs_numbered", "max_steps", "network", "observer", "processes", "profile",
-        "reaching_out", "root", "scheduler", "steps", "threads", "threads_named", "userland",
+        "executors_named", "jobs_numbered", "max_steps", "network", "observer", "preempts_lines", "processes",
+        "profile", "reaching_out", "root", "scheduler", "steps", "threads", "threads_named", "userland",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,7 @@ class World:
         max_time: float = DEFAULT_MAX_TIME,
         max_stall: float = DEFAULT_MAX_STALL,
         cancel_own: bool = False,
+        preempts_lines: bool = False,
         start_ns: int = WALL_NS,
     ) -> None:
         self.choices = choices
@@ -65,6 +66,8 @@ class World:
         self.max_steps = max_steps
         #: True if the environment may cancel the tasks that the main function itself creates.
         self.cancel_own = cancel_own
+        #: True if threads may be preempted between lines of the user's own code (simloop/world/lines.py).
+        self.preempts_lines = preempts_lines
         #: How many tasks were cancelled from outside so far.
         self.cancellations = 0
         self.steps = 0

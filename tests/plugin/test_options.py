@@ -91,6 +91,59 @@ def test_every_task_of_the_test_may_be_cancelled(pytester: pytest.Pytester, opti
     assert ("--sim-cancel" in result.stdout.str()) == (option == "--sim-cancel")
 
 
+COUNTER = """
+    import asyncio, pytest
+    {marker}
+    async def test_it():
+        counter = 0
+        def count():
+            nonlocal counter
+            n = counter
+            counter = n + 1
+        await asyncio.gather(*(asyncio.to_thread(count) for _ in range(2)))
+        assert counter == 2
+"""
+
+
+@pytest.mark.parametrize("given", ["option", "marker", "key"])
+@pytest.mark.usefixtures("confirming")
+def test_threads_are_preempted_between_lines_where_asked(pytester: pytest.Pytester, given: str) -> None:
+    options = ["--sim", *(["--sim-preempt=lines"] if given == "option" else [])]
+    marker = "@pytest.mark.simloop(preempt='lines')" if given == "marker" else ""
+    pytester.makepyfile(test_it=COUNTER.format(marker=marker))
+    if given == "key":
+        pytester.makeini("[pytest]\nsim_preempt = lines")
+    result = pytester.runpytest(*options)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*let others go first for 1 ms before line *.py:8, `counter = n + 1`",
+            "can happen on stock asyncio where threads switch between any two lines*",
+            "in a fresh process it fails in the same way",
+        ]
+    )
+    command = result.stdout.str().partition("replay it:")[2].replace("\\\n", "").splitlines()[1].split()
+    assert ("--sim-preempt=lines" in command) == (given == "option")
+    pytester.runpytest(*command[1:]).assert_outcomes(failed=1)
+    # The command line overrides the marker and the key; what was found with lines is kept for later.
+    pytester.runpytest("--sim", "--sim-preempt=calls").assert_outcomes(passed=1)
+    result = pytester.runpytest("--sim", "--sim-preempt=lines", "--sim-no-confirm")
+    result.stdout.fnmatch_lines(["*failed in run 1 *saved failure*"])
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_token_from_lines_needs_no_option(pytester: pytest.Pytester, pinned: bool) -> None:
+    pytester.makepyfile(test_it=COUNTER.format(marker=""))
+    result = pytester.runpytest("--sim", "--sim-preempt=lines", "--sim-no-confirm")
+    found = re.search(r"--sim-replay=(\S+)", result.stdout.str())
+    assert found is not None
+    if pinned:
+        pytester.makepyfile(test_it=COUNTER.format(marker=f"import simloop\n    @simloop.replay('{found[1]}')"))
+        pytester.runpytest("--sim-no-confirm").assert_outcomes(failed=1)
+    else:
+        pytester.runpytest(found[0]).assert_outcomes(failed=1)
+
+
 BLOCKS = """
     import asyncio, pytest, time
     {marker}
@@ -155,6 +208,7 @@ def test_programs_that_must_be_started(pytester: pytest.Pytester) -> None:
         (["--sim-shrink-runs=0"], "it must be at least 1, not 0: say --sim-no-shrink"),
         (["--sim-shrink-runs=x"], "'x' is not a whole number"),
         (["--sim-blocking=perhaps"], "blocking must be one of ignore, warn, fail, not 'perhaps'"),
+        (["--sim-preempt=words"], "preempt must be one of calls, lines, not 'words'"),
         (["--sim-no-shrink", "--sim-shrink-runs=5"], "contradict each other"),
         (["--sim-replay=0", "--sim-runs=5"], "--sim-replay runs one schedule, and --sim-runs means nothing to it"),
         (["--sim-replay=0", "--sim-seed", "5"], "and --sim-seed means nothing"),

@@ -170,3 +170,16 @@ async def lost_write() -> None:
     with contextlib.suppress(simloop.HostCrashedError):
         await serving
     assert not promised or db.fs.read_bytes("/data/log") == b"record\n"
+
+
+async def lost_update() -> None:
+    """Two threads read a counter before either writes it: with threads preempted between lines."""
+    seats = 10
+
+    def book(wanted: int) -> None:
+        nonlocal seats
+        left = seats
+        seats = left - wanted
+
+    await asyncio.gather(asyncio.to_thread(book, 1), asyncio.to_thread(book, 2))
+    assert seats == 7

@@ -28,11 +28,13 @@ RACES = {
     "two_things": "cpython",
     "broken": "cpython",
     "lost_write": "cpython",
+    "lost_update": "cpython",
 }
 
 
 def report_of(name: str, *, whole: bool = False) -> str:
-    failure = simloop.explore(getattr(races, name), profile=RACES[name], runs=300).failure
+    preempt = "lines" if name == "lost_update" else "calls"
+    failure = simloop.explore(getattr(races, name), profile=RACES[name], runs=300, preempt=preempt).failure
     assert failure is not None
     head = f"failed in run {failure.run_number} ({failure.strategy})"
     tail = command(["pytest", "tests/test_it.py::test_it", f"--sim-replay={failure.token}"])

@@ -33,8 +33,8 @@ _SWITCH_NS = 20 * MICROSECOND
 # How late a thread may be for a timer's sake: as late as it may be at all.
 RACE_NS = 20 * MILLISECOND
 
-# What the answers at `thread.switch` mean: for how long others go first, before a thread makes its next call. A time
-# slice of Linux is of a few milliseconds.
+# What the answers at `thread.switch` and `thread.line` mean: for how long others go first, before a thread makes its
+# next call or goes on with its next line. A time slice of Linux is of a few milliseconds.
 SWITCHES = ("not at all", "for a turn", "for three turns", "for 1 ms", "for 4 ms")
 _SWITCHES_TURNS = (0, 1, 3, 0, 0)
 _SWITCHES_NS = (0, 0, 0, MILLISECOND, 4 * MILLISECOND)
@@ -78,12 +78,14 @@ def schedule_delayed(
     return True
 
 
-def schedule_switch(process: Process, scheduler: Scheduler, who: str, subject: object, act: Callable[[], None]) -> bool:
+def schedule_switch(
+    process: Process, scheduler: Scheduler, kind: str, who: str, subject: object, act: Callable[[], None]
+) -> bool:
     """Schedule ``act()`` for when a thread of `process` goes on that others go before, if the environment chooses
     so. Returns False if the thread is to go on at once."""
-    answer = scheduler.choices.choose(who, "thread.switch", len(SWITCHES), subject)
+    answer = scheduler.choices.choose(who, kind, len(SWITCHES), subject)
     if answer:
-        action = partial(_act, process, scheduler.choices, f"thread.switch {who}", act)
+        action = partial(_act, process, scheduler.choices, f"{kind} {who}", act)
         _later(scheduler, _SWITCHES_NS[answer], _SWITCHES_TURNS[answer], action)
     return answer != 0
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from simloop.choices.who import nth
 from simloop.errors import StepLimitError
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.process.delays import schedule_delayed, schedule_switch
@@ -28,6 +29,10 @@ real_acquire = _thread.LockType.acquire
 
 # Number of calls that a thread makes in a time slice: then others go first.
 _SLICE = 200
+# Number of lines of the user's own code in a time slice, where threads are preempted between these, too.
+_SLICE_LINES = 2000
+# Number of visits of one line at which a thread may be preempted: later rounds of a loop are like the first ones.
+_VISITS = 100
 
 #: Identifiers of real threads that are the simulation's own.
 outsiders: set[int] = set()
@@ -68,6 +73,9 @@ class SimThread:
         self.ident = 0
         #: Number of calls since it was last resumed.
         self._calls = 0
+        self._lines = 0
+        #: Number of visits of each line, by its name at choice points.
+        self._visits: dict[str, int] = {}
         self._go = _thread.allocate_lock()
         self._back = _thread.allocate_lock()
         real_acquire(self._go)
@@ -125,22 +133,42 @@ class SimThread:
         world = self.world
         if self.killed or world.reaching_out:
             return
-        act = self.resume_when_running
         self._calls += 1
         if self._calls > _SLICE:
-            # It would go on for ever if it waits for others without blocking.
-            self._calls = 0
-            world.steps += _SLICE
-            if world.steps > world.max_steps:
-                raise world.escaped(
-                    StepLimitError(
-                        f"the run took more than {world.max_steps} steps (max_steps): raise max_steps, or look for "
-                        f"what never rests; last was thread {self.name!r}"
-                    )
-                )
-            world.scheduler.at(world.scheduler.clock.now + MILLISECOND, act)
-        elif not schedule_switch(self.process, world.scheduler, self.who, self, act):
+            self._end_slice()
+        elif self._is_preempted("thread.switch", self.who):
+            self._switch_back()
+
+    def may_switch_before(self, function: str, line: int) -> None:
+        """Let others go first if the environment chooses so, before a line of the user's own code, which is given by
+        its number in its function. Called in the thread."""
+        if self.killed or self.world.reaching_out:
             return
+        self._lines += 1
+        if self._lines > _SLICE_LINES:
+            self._end_slice()
+            return
+        who = nth(f"{self.who}~{function}", line)
+        visits = self._visits[who] = self._visits.get(who, 0) + 1
+        if visits <= _VISITS and self._is_preempted("thread.line", who):
+            self._switch_back()
+
+    def _is_preempted(self, kind: str, who: str) -> bool:
+        return schedule_switch(self.process, self.world.scheduler, kind, who, self, self.resume_when_running)
+
+    def _end_slice(self) -> None:
+        """Let others go first: the thread would go on for ever if it waits for them without blocking."""
+        world = self.world
+        self._calls = self._lines = 0
+        world.steps += _SLICE
+        if world.steps > world.max_steps:
+            raise world.escaped(
+                StepLimitError(
+                    f"the run took more than {world.max_steps} steps (max_steps): raise max_steps, or look for "
+                    f"what never rests; last was thread {self.name!r}"
+                )
+            )
+        world.scheduler.at(world.scheduler.clock.now + MILLISECOND, self.resume_when_running)
         self._switch_back()
 
     def delay(self, kind: str, who: str, subject: object) -> None:
@@ -151,7 +179,7 @@ class SimThread:
     def _switch_back(self) -> None:
         self._back.release()
         real_acquire(self._go)
-        self._calls = 0
+        self._calls = self._lines = 0
         self._check_killed()
 
     def resume(self) -> None:
