@@ -52,6 +52,7 @@ KINDS = (
     "thread.switch",
     "clock.step",
     "thread.line",
+    "process.switch",
 )
 
 

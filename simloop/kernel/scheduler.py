@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sized
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from simloop.errors import DeadlockError, TimeLimitError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, Clock
@@ -130,8 +130,8 @@ class Scheduler:
     """Scheduler of one world: an event queue, the run queue of its processes' loops, and the clock that it moves."""
 
     __slots__ = (
-        "_chosen", "_closed", "_end_ns", "_explain_deadlock", "_idle", "_main", "_make_stacks", "_sequence",
-        "_slice_left", "_slice_owner", "_stacks", "_waiters", "arrivals", "choices", "clock", "held", "idle_arrivals",
+        "_chosen", "_closed", "_end_ns", "_explain_deadlock", "_idle", "_main", "_sequence", "_slice_left",
+        "_slice_owner", "_stacks", "_threads", "_waiters", "arrivals", "choices", "clock", "held", "idle_arrivals",
         "loops", "max_stall_ns", "max_time", "parked", "turn",
     )  # fmt: skip
 
@@ -142,7 +142,7 @@ class Scheduler:
         *,
         max_time: float = DEFAULT_MAX_TIME,
         max_stall: float = DEFAULT_MAX_STALL,
-        stacks: Callable[[], Stacks] = lambda: make_stacks({}),
+        threads: dict[int, Any] | None = None,
     ) -> None:
         self.choices = choices
         self.clock = Clock()
@@ -166,7 +166,7 @@ class Scheduler:
         # Stacks that wait for a loop to give a turn to, and that loop.
         self._idle: list[Stack] = []
         self._chosen: Runnable | None = None
-        self._make_stacks: Callable[[], Stacks] | None = stacks
+        self._threads = threads
         self._stacks: Stacks | None = None
         self._closed = False
         #: True once any loop has had something that may arrive while nothing else does.
@@ -421,8 +421,7 @@ class Scheduler:
     def _switch(self, waiter: Waiter, chosen: Waiter | Runnable) -> None:
         """Let `chosen` go on in place of `waiter`. Returns once that goes on."""
         if self._stacks is None:
-            assert self._make_stacks is not None
-            self._stacks = self._make_stacks()
+            self._stacks = make_stacks({} if self._threads is None else self._threads)
         waiter.stack = self._stacks.current()
         if isinstance(chosen, Waiter):
             self._go_on(chosen)
@@ -447,13 +446,15 @@ class Scheduler:
 
     def close(self) -> None:
         """Unwind the processes that still block: they must not be alive any more."""
+        if self._stacks is None:
+            return
         self._closed = True
         for waiter in list(self._waiters):
             self._go_on(waiter)
         for stack in self._idle:
             stack.switch()
         self._idle.clear()
-        self._main = self._stacks = self._make_stacks = None
+        self._main = self._stacks = None
 
 
 def plain_deadlock(scheduler: Scheduler) -> DeadlockError:

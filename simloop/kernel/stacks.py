@@ -19,6 +19,9 @@ from typing import Any, Protocol
 _acquire = _thread.LockType.acquire
 _start = _thread.start_new_thread
 
+#: Stacks whose thread is being started: it is the simulation's own, and no escape.
+starting: list[Stack] = []
+
 
 class Stack(Protocol):
     """Protocol of a call stack."""
@@ -54,12 +57,10 @@ class Greenlets:
 
 
 class Threads:
-    """Stacks that are threads, made by ``start(main)``. Each is entered in `known`, and is Python's main thread to
-    those that ask."""
+    """Stacks that are threads. Each is entered in `known`, and is Python's main thread to those that ask."""
 
-    def __init__(self, known: dict[int, Any], start: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, known: dict[int, Any]) -> None:
         self._known = known
-        self._start = start
         self._main = self._current = _ThreadStack(self, None)
 
     def current(self) -> Stack:
@@ -75,7 +76,11 @@ class Threads:
             stack.ready.release()
         else:
             function, stack.function = stack.function, None
-            self._start(functools.partial(self._run, function, threading.gettrace()))
+            starting.append(stack)
+            try:
+                _start(self._run, (function, threading.gettrace()))
+            finally:
+                starting.pop()
 
     def _run(self, function: Callable[[], None], tracer: Any) -> None:
         ident = _thread.get_ident()
@@ -119,18 +124,12 @@ def _greenlet() -> Any:
         return None
 
 
-def start_thread(main: Callable[[], None]) -> object:
-    """Start a real thread that calls `main`."""
-    return _start(main, ())
-
-
-def make_stacks(known: dict[int, Any], start: Callable[[Callable[[], None]], object] = start_thread) -> Stacks:
-    """Return the stacks for a world whose threads, by real thread identifier, are `known`. Those that are threads are
-    made by ``start(main)``."""
+def make_stacks(known: dict[int, Any]) -> Stacks:
+    """Return the stacks for a world whose threads, by real thread identifier, are `known`."""
     greenlet = _greenlet() if sys.gettrace() is None else None
     if greenlet is not None:
         return Greenlets(greenlet)
-    return Threads(known, start)
+    return Threads(known)
 
 
 def is_suspended(frame: FrameType) -> bool:

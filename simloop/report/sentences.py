@@ -169,7 +169,8 @@ def _thread(answer: Answer, subject: Any, name: Name) -> str:
 def _switched(answer: Answer, subject: Any, name: Name) -> str:
     where = users_caller()
     before = f" before the call in {where}" if where is not None else ""
-    return f"{_job(subject)} let others go first {SWITCHES[answer.value]}{before}"
+    who = _job(subject) if answer.point.kind == "thread.switch" else _process(answer.point.who)
+    return f"{who} let others go first {SWITCHES[answer.value]}{before}"
 
 
 def _preempted(answer: Answer, subject: Any, name: Name) -> str:
@@ -287,6 +288,7 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "thread.finish": _thread,
     "thread.switch": _switched,
     "thread.line": _preempted,
+    "process.switch": _switched,
     "clock.step": _stepped,
     "process.turn": _turn,
     "process.start": _started,
@@ -347,6 +349,7 @@ _KINDS: dict[str, Callable[[str, int], str]] = {
     "thread.finish": lambda who, value: f"thread {who} is seen to have finished {DELAYS[value]}",
     "thread.switch": lambda who, value: f"thread {who} lets others go first {SWITCHES[value]}",
     "thread.line": _before_line,
+    "process.switch": lambda who, value: f"{_process(who)} lets others go first {SWITCHES[value]}",
     "clock.step": lambda who, value: f"the wall clock of {who} is set {'forward' if value == 1 else 'back'}",
     "process.turn": lambda who, value: "another process runs than the one that has waited longest",
     "process.start": lambda who, value: f"{_process(who)} begins {STARTS[value]}",

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from simloop.kernel import stacks
 from simloop.world import active
 
 _MOCK = "replace it in the test"
@@ -58,7 +59,7 @@ _WATCHED = frozenset({*AUDITED, *CHANGING, "open", "mmap.__new__", "sqlite3.conn
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event not in _WATCHED or active.entered is None or active.entered.reaching_out:
+    if event not in _WATCHED or active.entered is None or active.entered.reaching_out or stacks.starting:
         return
     if event in AUDITED:
         if active.is_inside():

@@ -20,11 +20,13 @@ entered: World | None = None
 
 def world() -> World | None:
     """Return the world that the calling thread is inside of; None in the real world. Called before each simulated call:
-    in a thread other than the world's main one, others may go first."""
+    in a thread other than the world's main one, and where there is more than one process, others may go first."""
     if entered is not None:
         found = entered
         thread = found.threads.get(get_ident(), _STRANGER)
         if thread is None:
+            if len(found.scheduler.loops) > 1:
+                found.may_switch()
             return found
         if thread is not _STRANGER:
             thread.may_switch()

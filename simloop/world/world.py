@@ -9,13 +9,13 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from simloop.errors import ConfigurationError, SimulationError
-from simloop.kernel.clock import WALL_NS
+from simloop.errors import ConfigurationError, SimulationError, StepLimitError
+from simloop.kernel.clock import MILLISECOND, WALL_NS
+from simloop.kernel.process.delays import CALLS_MAX, schedule_switch
 from simloop.kernel.process.exits import end
 from simloop.kernel.process.process import Process, ProcessGone, State
 from simloop.kernel.process.table import ProcessTable
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
-from simloop.kernel.stacks import Stacks, make_stacks, start_thread
 from simloop.network.network import LOCALHOST, Network
 from simloop.world.userland import NoUserland, Userland
 
@@ -43,9 +43,9 @@ class World:
     """World of one run: everything below its event loops."""
 
     __slots__ = (
-        "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current", "escape",
-        "executors_named", "jobs_numbered", "max_steps", "network", "observer", "preempts_lines", "processes",
-        "profile", "reaching_out", "root", "scheduler", "steps", "threads", "threads_named", "userland",
+        "_calling", "_calls", "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current",
+        "escape", "executors_named", "jobs_numbered", "max_steps", "network", "observer", "preempts_lines",
+        "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads", "threads_named", "userland",
     )  # fmt: skip
 
     def __init__(
@@ -71,8 +71,9 @@ class World:
         #: How many tasks were cancelled from outside so far.
         self.cancellations = 0
         self.steps = 0
+        self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
         self.scheduler = Scheduler(
-            choices, userland.deadlock, max_time=max_time, max_stall=max_stall, stacks=self._make_stacks
+            choices, userland.deadlock, max_time=max_time, max_stall=max_stall, threads=self.threads
         )
         self.network = Network(self.scheduler, start_ns)
         self.userland = userland
@@ -81,7 +82,6 @@ class World:
         self.root = self.add_process(self.network.add_host(LOCALHOST))
         #: The process whose code runs now; everything that asks "where am I" asks this.
         self.current: Process = self.root
-        self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
         self.reaching_out = False
         #: Told of everything that happens, if the run is traced; set by `watch`.
         self.observer: Observer | None = None
@@ -89,20 +89,13 @@ class World:
         self._lower: LowerLayer | None = None
         #: Counters of threads and executors, for their numbered names.
         self.threads_named = self.executors_named = 0
+        # Number of calls that a process has made in its turn.
+        self._calls = 0
+        self._calling: tuple[Process, int] | None = None
         #: Number of jobs that executors have begun, by the prefix of their threads' names.
         self.jobs_numbered: dict[str, int] = {}
         #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
         self.escape: SimulationError | None = None
-
-    def _make_stacks(self) -> Stacks:
-        def start(main: Callable[[], None]) -> None:
-            self.reaching_out = True
-            try:
-                start_thread(main)
-            finally:
-                self.reaching_out = False
-
-        return make_stacks(self.threads, start)
 
     @property
     def random(self) -> Random:
@@ -227,6 +220,44 @@ class World:
             self.userland.blocked(self, self.scheduler.clock.now - began)
         return came
 
+    def may_switch(self) -> None:
+        """Let others go first if the environment chooses so: processes run in parallel, and what they see of one
+        another is the order of their calls. Called before each call of a process, while there are others."""
+        process, scheduler = self.current, self.scheduler
+        if self.reaching_out or not process.alive or scheduler.is_waiting(process):
+            return
+        over = False
+
+        def go_on() -> None:
+            nonlocal over
+            over = True
+
+        turn = process, process.steps
+        self._calls = self._calls + 1 if turn == self._calling else 1
+        self._calling = turn
+        if self._calls > CALLS_MAX:
+            # It would go on for ever if it waits for others without blocking.
+            self._calls = 0
+            self.count_steps(CALLS_MAX, process.name)
+            scheduler.at(scheduler.clock.now + MILLISECOND, go_on)
+        elif not schedule_switch(process, scheduler, "process.switch", process.name, process, go_on):
+            return
+        try:
+            self._wait(process, lambda: over, None)
+        finally:
+            self.current = process
+
+    def count_steps(self, number: int, who: str) -> None:
+        """Count so many steps of `who`, a thread or process. Raises `StepLimitError` beyond the limit."""
+        self.steps += number
+        if self.steps > self.max_steps:
+            raise self.escaped(
+                StepLimitError(
+                    f"the run took more than {self.max_steps} steps (max_steps): raise max_steps, or look for what "
+                    f"never rests; last was {who}"
+                )
+            )
+
     def _wait(self, process: Process, done: Callable[[], bool], deadline_ns: int | None) -> bool:
         scheduler, userland = self.scheduler, self.userland
         came = False
@@ -341,7 +372,7 @@ class World:
                 host.fs = None
         self.network.close()
         self.processes.close()
-        self._programs = None
+        self._programs = self._calling = None
         for process in self.processes:
             process.loop = None
             process.calls = None

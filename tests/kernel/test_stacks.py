@@ -69,7 +69,7 @@ def test_a_tracer_sees_each_stack_as_a_thread() -> None:
             yield
         finally:
             sys.settrace(before)
-            threading.settrace(before)  # type: ignore[arg-type]
+            threading.settrace(before)
 
     def on_the_stack() -> None:
         pass

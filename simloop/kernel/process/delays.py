@@ -33,8 +33,10 @@ _SWITCH_NS = 20 * MICROSECOND
 # How late a thread may be for a timer's sake: as late as it may be at all.
 RACE_NS = 20 * MILLISECOND
 
-# What the answers at `thread.switch` and `thread.line` mean: for how long others go first, before a thread makes its
-# next call or goes on with its next line. A time slice of Linux is of a few milliseconds.
+# Number of calls that a thread or process makes in a time slice, as long as it does not wait: then others go first.
+CALLS_MAX = 200
+# What the answers at `thread.switch`, `thread.line` and `process.switch` mean: for how long others go first, before a
+# thread or process makes its next call, or goes on with its next line. A time slice of Linux is of a few milliseconds.
 SWITCHES = ("not at all", "for a turn", "for three turns", "for 1 ms", "for 4 ms")
 _SWITCHES_TURNS = (0, 1, 3, 0, 0)
 _SWITCHES_NS = (0, 0, 0, MILLISECOND, 4 * MILLISECOND)

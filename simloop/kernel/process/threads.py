@@ -15,9 +15,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simloop.choices.who import nth
-from simloop.errors import StepLimitError
 from simloop.kernel.clock import MILLISECOND
-from simloop.kernel.process.delays import schedule_delayed, schedule_switch
+from simloop.kernel.process.delays import CALLS_MAX, schedule_delayed, schedule_switch
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 real_acquire = _thread.LockType.acquire
 
 
-# Number of calls that a thread makes in a time slice: then others go first.
-_SLICE = 200
 # Number of lines of the user's own code in a time slice, where threads are preempted between these, too.
 _SLICE_LINES = 2000
 # Number of visits of one line at which a thread may be preempted: later rounds of a loop are like the first ones.
@@ -45,11 +42,9 @@ class Owner(Protocol):
     current: Process
     #: Threads of the world by real thread identifier; None stands for its main thread.
     threads: dict[int, SimThread | None]
-    steps: int
-    max_steps: int
 
-    def escaped(self, error: StepLimitError) -> StepLimitError:
-        """Record an error that fails the run, and return it."""
+    def count_steps(self, number: int, who: str) -> None:
+        """Count so many steps. Raises `StepLimitError` beyond the limit."""
 
     #: True while the simulation itself uses the real world, which is no escape.
     reaching_out: bool
@@ -134,7 +129,7 @@ class SimThread:
         if self.killed or world.reaching_out:
             return
         self._calls += 1
-        if self._calls > _SLICE:
+        if self._calls > CALLS_MAX:
             self._end_slice()
         elif self._is_preempted("thread.switch", self.who):
             self._switch_back()
@@ -160,14 +155,7 @@ class SimThread:
         """Let others go first: the thread would go on for ever if it waits for them without blocking."""
         world = self.world
         self._calls = self._lines = 0
-        world.steps += _SLICE
-        if world.steps > world.max_steps:
-            raise world.escaped(
-                StepLimitError(
-                    f"the run took more than {world.max_steps} steps (max_steps): raise max_steps, or look for "
-                    f"what never rests; last was thread {self.name!r}"
-                )
-            )
+        world.count_steps(CALLS_MAX, f"thread {self.name!r}")
         world.scheduler.at(world.scheduler.clock.now + MILLISECOND, self.resume_when_running)
         self._switch_back()
 
