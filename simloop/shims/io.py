@@ -35,7 +35,7 @@ from simloop.sources import level_of_caller
 from simloop.world import active
 
 if TYPE_CHECKING:
-    pass
+    from simloop.world.world import World
 
 real_open = real(__name__, io)["open"]
 # What is read at once where the size of a file says nothing.
@@ -62,7 +62,7 @@ class SimFileIO(real_FileIO):
         closefd: bool = True,
         opener: Callable[[Any, int], int] | None = None,
     ) -> None:
-        world = current_world()
+        world = _files_world()
         if world is None:
             raise WorldError("a simulated file can only be opened inside a run")
         if self._fd >= 0:
@@ -171,6 +171,7 @@ class SimFileIO(real_FileIO):
     # --- data -----------------------------------------------------------------------------------------
 
     def readinto(self, buffer: Any, /) -> int | None:
+        active.world()
         file = self._file
         if file is None or self._process.files.get(self._fd) is not file or not self._reads:
             found = self._checked_reads()
@@ -189,15 +190,17 @@ class SimFileIO(real_FileIO):
                 charge(self._world, self._fs)
 
     def read(self, size: int | None = -1, /) -> bytes | None:  # type: ignore[override]
-        file = self._checked_reads()
         if size is None or size < 0:
             return self.readall()
+        active.world()
+        file = self._checked_reads()
         if isinstance(file, Unseekable):
             return read_unless_empty(self._world, file, size)
         data: bytes = self._call(file.read, size)
         return data
 
     def readall(self) -> bytes | None:  # type: ignore[override]
+        active.world()
         file = self._checked_reads()
         pieces: list[bytes] = []
         if isinstance(file, Unseekable):
@@ -213,6 +216,7 @@ class SimFileIO(real_FileIO):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def write(self, data: Any, /) -> int | None:  # type: ignore[override]
+        active.world()
         file = self._file
         if file is None or self._process.files.get(self._fd) is not file or not self._writes:
             found = self._checked_writes()
@@ -229,6 +233,7 @@ class SimFileIO(real_FileIO):
                 charge(self._world, self._fs)
 
     def truncate(self, size: int | None = None, /) -> int:
+        active.world()
         file = self._checked_writes()
         if size is None:
             size = self.tell()
@@ -341,9 +346,15 @@ class SubclassedFileIO(_pyio.FileIO):  # type: ignore[misc]
         super()._checkClosed(msg or "I/O operation on closed file")
 
 
+def _files_world() -> World | None:
+    """Return the world whose files the calling code uses; None if it uses the real files."""
+    world = active.here()
+    return None if world is None or world.reaching_out else world
+
+
 def open_raw(*args: Any, **kwargs: Any) -> Any:
     """Return a raw file for the arguments of `io.FileIO`: a simulated one, or a real one for a real descriptor."""
-    world = current_world()
+    world = _files_world()
     file = args[0] if args else kwargs.get("file")
     if isinstance(file, bool) and args:
         args = (_number(file), *args[1:])
@@ -367,7 +378,7 @@ def open(
     closefd: bool = True,
     opener: Callable[[Any, int], int] | None = None,
 ) -> Any:
-    world = current_world()
+    world = _files_world()
     if isinstance(file, bool):
         file = _number(file)
     name = file if isinstance(file, int) else named(file) if world is not None else None

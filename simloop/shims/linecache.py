@@ -12,7 +12,7 @@ from simloop.world import active
 
 def _on_real_files(function: Callable[..., Any]) -> Callable[..., Any]:
     def shim(*args: Any) -> Any:
-        world = active.entered if active.is_inside() else None
+        world = active.here()
         if world is None or world.reaching_out:
             return function(*args)
         world.reaching_out = True

@@ -23,7 +23,7 @@ from simloop.sources import wrapped_by
 from simloop.world import active, lines
 
 if TYPE_CHECKING:
-    from simloop.world.world import World
+    pass
 
 # Real seconds for which a thread of the real world may hold a lock before others of the world go on.
 _GLANCE = 0.001
@@ -70,7 +70,7 @@ def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeou
         return take(lock, blocking, timeout)
     if take(lock, False):
         return True
-    world = _inside()
+    world = active.here()
     if world is None:
         return take(lock, blocking, timeout)
     # Whoever holds it may be of the real world, such as a thread of pytest-xdist: the world stands still for that.
@@ -109,11 +109,6 @@ def _is_free_reentrant(lock: Any) -> bool:
     return False
 
 
-def _inside() -> World | None:
-    """Return the world that the calling thread is inside of, for what is no call of the program's own."""
-    return active.entered if active.is_inside() else None
-
-
 # Modules whose locks are no calls of the program: what is imported or cached is so once in a process.
 _OTHERS = ("concurrent.futures", "functools", "importlib", "simloop.")
 
@@ -137,7 +132,7 @@ def acquire_restore(self: Any, state: Any) -> None:
 def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None = None) -> Any:
     """Get the next item of a simple queue: while there is none, the world goes on."""
     pool = sys._getframe(1).f_code is _worker.__code__
-    world = _inside() if pool else active.world()
+    world = active.here() if pool else active.world()
     if world is None or not block or (timeout is not None and timeout < 0):
         return _real_get(self, block, timeout)
     clock = world.scheduler.clock
@@ -157,7 +152,7 @@ def _name_of(function: Any) -> str:
 
 def run_job(self: Any, *context: Any) -> None:
     """Run a job of an executor: when it begins, and when its result is seen, the environment chooses."""
-    world = _inside()
+    world = active.here()
     thread = None if world is None else world.threads[_thread.get_ident()]
     if world is None or thread is None:
         _real_run_job(self, *context)
@@ -250,7 +245,7 @@ def _forget(owner: threading.Thread, thread: SimThread) -> None:
 
 def thread_number() -> int:
     """Return the number for the name of a new thread. Each run counts from one, as a new process does."""
-    world = _inside()
+    world = active.here()
     if world is None:
         return _real_thread_number()
     world.threads_named += 1
@@ -259,7 +254,7 @@ def thread_number() -> int:
 
 def executor_number(self: ThreadPoolExecutor) -> int:
     """Return the number for the names of a new executor's threads. Each run counts from zero, as a new process does."""
-    world = _inside()
+    world = active.here()
     if world is None:
         return _real_executor_number()
     world.executors_named += 1

@@ -34,9 +34,14 @@ def world() -> World | None:
     return None
 
 
+def here() -> World | None:
+    """Return the same as `world`, where no call is made: nobody else goes first."""
+    return entered if entered is not None and get_ident() in entered.threads else None
+
+
 def is_inside() -> bool:
     """Return True if the calling thread is inside of a world."""
-    return entered is not None and get_ident() in entered.threads
+    return here() is not None
 
 
 class world_entered:

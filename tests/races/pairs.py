@@ -1,0 +1,37 @@
+"""Pairs of a wrong program and its mended version, and how a campaign is held to both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from statistics import median
+from typing import Any
+
+import simloop
+
+Main = Callable[[], Coroutine[Any, Any, Any]]
+Pair = tuple[Main, Main]
+RUNS = 100
+SEEDS = range(0, 100_000, 10_000)
+
+
+def pair_into(pairs: list[Pair]) -> Callable[[Callable[[bool], Main]], Callable[[bool], Main]]:
+    """Return a decorator for ``make(mended)``, which adds both programs that it makes to `pairs`."""
+
+    def pair(make: Callable[[bool], Main]) -> Callable[[bool], Main]:
+        wrong, mended = make(False), make(True)
+        wrong.__name__ = make.__name__
+        pairs.append((wrong, mended))
+        return make
+
+    return pair
+
+
+def hold(wrong: Main, mended: Main, **options: Any) -> None:
+    """Assert that campaigns of the default size find the race, in the median of ten seeds, and nothing where it is
+    mended."""
+    reports = [simloop.explore(wrong, runs=RUNS, seed=seed, **options) for seed in SEEDS]
+    needed = [report.runs if report.failure is not None else RUNS + 1 for report in reports]
+    assert median(needed) <= RUNS, needed
+    for seed in SEEDS[:3]:
+        report = simloop.explore(mended, runs=RUNS, seed=seed, **options)
+        assert report.failure is None, report.failure
