@@ -53,6 +53,7 @@ KINDS = (
     "clock.step",
     "thread.line",
     "process.switch",
+    "signal.sent",
 )
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from simloop.choices.choices import Decide, T
 
-# A declared cancellation comes at most once: at a higher rate it would always come early.
-_ONCE = {"cancel": 1.5}
+# A declared cancellation or signal comes at most once: at a higher rate it would always come early.
+_ONCE = {"cancel": 1.5, "signal.sent": 1.5}
 #: Number of points of a kind that a run is expected to have, before a run was seen.
 _TYPICAL = 30
 

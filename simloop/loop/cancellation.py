@@ -65,6 +65,11 @@ class Cancellable:
         self.handle = events.Handle(self._cancel, (), self.task.get_loop(), contextvars.Context())
         return True
 
+    def arrive(self, loop: Any) -> None:
+        """Queue the cancellation at the poll that goes on."""
+        loop._ready.append(self.handle)
+        loop.world.cancellations += 1
+
     def _cancel(self) -> None:
         self.sent = self.task.cancel()
 

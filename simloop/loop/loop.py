@@ -39,6 +39,7 @@ from simloop.world import active
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
     from simloop.world.observer import Observer
+    from simloop.world.outside import PendingSignal
     from simloop.world.world import World
 
 _new: Any = object.__new__
@@ -92,7 +93,7 @@ class SimLoop(SteppedLoop):
         self._task_count = 0
         # The functions of the tasks that no task has created.
         self._orphans: list[str] = []
-        self._cancellable: list[Cancellable] = []
+        self._cancellable: list[Cancellable | PendingSignal] = []
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._timer_names = TimerNames(self._prefix)
         #: Decides which new tasks the environment may cancel, beside those given to `may_cancel`.
@@ -107,6 +108,9 @@ class SimLoop(SteppedLoop):
         selector.loop = self
         process.loop = self
         world.scheduler.loops.append(self)
+        for outside in world.outside_signals:
+            if outside.matches(process):
+                self.let_cancel(outside.at_polls_of(process))
 
     # --- below asyncio --------------------------------------------------------------------------------
 
@@ -372,10 +376,10 @@ class SimLoop(SteppedLoop):
 
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
         """Declare that the environment may cancel `task`, once, at any poll from now on."""
-        if not any(entry.task is task for entry in self._cancellable):
+        if not any(isinstance(entry, Cancellable) and entry.task is task for entry in self._cancellable):
             self.let_cancel(Cancellable(task))
 
-    def let_cancel(self, entry: Cancellable) -> None:
+    def let_cancel(self, entry: Cancellable | PendingSignal) -> None:
         self._cancellable.append(entry)
         self.world.scheduler.idle_arrivals = True
 
@@ -554,16 +558,15 @@ class SimLoop(SteppedLoop):
                 self._clock.now = contenders_ns[answer - 1] + 1
 
     def _cancel_from_outside(self) -> int:
-        """Let the environment cancel tasks from outside. A cancellation is an arrival: it is queued at the poll like a
-        ready callback. Returns a number for what was cancelled, 0 for nothing."""
+        """Let the environment cancel tasks from outside, or send signals. A cancellation is an arrival: it is queued at
+        the poll like a ready callback. Returns a number for what has come, 0 for nothing."""
         marks = 0
         for entry in list(self._cancellable):
             if entry.done():
                 self._cancellable.remove(entry)
             elif entry.ask(self.world.choices):
                 self._cancellable.remove(entry)
-                self._ready.append(entry.handle)
-                self.world.cancellations += 1
+                entry.arrive(self)
                 marks += 1 + entry.stable_id()
         return marks
 

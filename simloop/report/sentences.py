@@ -179,6 +179,22 @@ def _preempted(answer: Answer, subject: Any, name: Name) -> str:
     return f"{_job(subject)} let others go first {SWITCHES[answer.value]}{before}"
 
 
+def _sent(answer: Answer, subject: Any, name: Name) -> str:
+    where = users_caller()
+    if where is not None:
+        during = f" in the call in {where}"
+    else:
+        task = subject.loop.main_task
+        where = users_place(stack_of(task)) if task is not None else None
+        during = f" while it waited at {where}" if where is not None and is_users(where.file) else ""
+    return _outside_signal(answer.point.who, "came") + during
+
+
+def _outside_signal(who: str, comes: str) -> str:
+    process, _, number = who.rpartition(" ")
+    return f"{number} {comes} to {_process(process)} from outside"
+
+
 def _stepped(answer: Answer, subject: Any, name: Name) -> str:
     where = users_caller()
     before = f" before it was read in {where}" if where is not None else ""
@@ -296,6 +312,7 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "process.pid": _reused,
     "signal": _of_process,
     "signal.seen": _seen,
+    "signal.sent": _sent,
     "signal.merge": _merged,
     "order.task": _step,
     "order.arrival": _arrived_first,
@@ -349,6 +366,9 @@ _KINDS: dict[str, Callable[[str, int], str]] = {
     "thread.finish": lambda who, value: f"thread {who} is seen to have finished {DELAYS[value]}",
     "thread.switch": lambda who, value: f"thread {who} lets others go first {SWITCHES[value]}",
     "thread.line": _before_line,
+    "signal.sent": lambda who, value: (
+        f"{who.rpartition(' ')[2]} comes to {_process(who.rpartition(' ')[0])} from outside"
+    ),
     "process.switch": lambda who, value: f"{_process(who)} lets others go first {SWITCHES[value]}",
     "clock.step": lambda who, value: f"the wall clock of {who} is set {'forward' if value == 1 else 'back'}",
     "process.turn": lambda who, value: "another process runs than the one that has waited longest",

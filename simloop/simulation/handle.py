@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from simloop.errors import ConfigurationError, WorldError
@@ -119,8 +120,7 @@ class Sim:
         from simloop.simulation.hosts import SimHost
 
         name = host.name if isinstance(host, SimHost) else self._world.host(host).name
-        if not isinstance(number, int) or not 0 < number < signal.NSIG:
-            raise ConfigurationError(f"{number!r} is no signal")
+        _check_signal(number)
         started = [
             process for process in self._world.processes if process.host.name == name and process.environ is None
         ]
@@ -129,6 +129,44 @@ class Sim:
         for process in started:
             if process.alive:
                 send_later(self._world, process, number)
+
+    def may_signal(self, host: str | SimHost, process: object, number: int) -> None:
+        """Declare that the environment may send a signal to a process, as an operator or a supervisor may at any time.
+
+        `process` is what `subprocess` or asyncio has started, a `SimProcess`, a pid, or the name of a program:
+        whichever process of that name is met first, also one that is started later. The name of the host itself means
+        what ``host.run`` has started there.
+
+        The signal comes at most once, at any poll of the process's loop from now on, or in any call in which it blocks.
+        Raises `ConfigurationError` where there is no such signal or no such host.
+
+        >>> import asyncio, signal, simloop
+        >>> async def main():
+        ...     sim = simloop.current()
+        ...     @sim.program("worker")
+        ...     async def worker(proc):
+        ...         await asyncio.sleep(1)
+        ...     sim.may_signal("localhost", "worker", signal.SIGTERM)
+        ...     child = await asyncio.create_subprocess_exec("worker")
+        ...     assert await child.wait() == 0
+        >>> simloop.explore(main).failure.strategy
+        'cancel sweep'
+        """
+        self._check_use()
+        from simloop.simulation.hosts import SimHost
+        from simloop.world.outside import OutsideSignal
+
+        name = host.name if isinstance(host, SimHost) else host
+        if name not in self._world.network.hosts:
+            raise ConfigurationError(f"there is no host {name!r}")
+        _check_signal(number)
+        world = self._world
+        send = partial(world.userland.send, world)
+        outside = OutsideSignal(world.scheduler, send, world.network.hosts[name], process, int(number))
+        world.outside_signals.append(outside)
+        for loop in world.scheduler.loops:
+            if isinstance(loop, SimLoop) and outside.matches(loop.process):
+                loop.let_cancel(outside.at_polls_of(loop.process))
 
     def _check_use(self) -> None:
         if active.world() is not self._world:
@@ -179,6 +217,11 @@ class Sim:
 
     def __repr__(self) -> str:
         return f"<Sim seed={self.seed} at {self.elapsed:.6f} s>"
+
+
+def _check_signal(number: object) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < signal.NSIG:
+        raise ConfigurationError(f"{number!r} is no signal")
 
 
 def current() -> Sim:

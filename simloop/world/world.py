@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from simloop.kernel.host import Host
     from simloop.kernel.process.threads import SimThread
     from simloop.world.observer import Observer
+    from simloop.world.outside import OutsideSignal
 
 E = TypeVar("E", bound=SimulationError)
 
@@ -44,8 +45,9 @@ class World:
 
     __slots__ = (
         "_calling", "_calls", "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current",
-        "escape", "executors_named", "jobs_numbered", "max_steps", "network", "observer", "preempts_lines",
-        "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads", "threads_named", "userland",
+        "escape", "executors_named", "jobs_numbered", "max_steps", "network", "observer", "outside_signals",
+        "preempts_lines", "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads",
+        "threads_named", "userland",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +70,8 @@ class World:
         self.cancel_own = cancel_own
         #: True if threads may be preempted between lines of the user's own code (simloop/world/lines.py).
         self.preempts_lines = preempts_lines
+        #: Signals that the environment may send, see `Sim.may_signal`.
+        self.outside_signals: list[OutsideSignal] = []
         #: How many tasks were cancelled from outside so far.
         self.cancellations = 0
         self.steps = 0
@@ -209,6 +213,8 @@ class World:
         thread = self.threads.get(_thread.get_ident())
         if thread is not None:
             return thread.park(done_here, deadline)
+        for outside in self.outside_signals:
+            outside.ask_in_call(process, self.choices)
         began = self.scheduler.clock.now
         try:
             came = self._wait(process, done_here, deadline)
@@ -373,6 +379,7 @@ class World:
         self.network.close()
         self.processes.close()
         self._programs = self._calling = None
+        self.outside_signals.clear()
         for process in self.processes:
             process.loop = None
             process.calls = None

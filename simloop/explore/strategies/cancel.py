@@ -1,4 +1,5 @@
-"""The cancel sweep: cancels each task that may be cancelled, at each poll of its event loop in turn."""
+"""The cancel sweep: cancels each task that may be cancelled, and sends each signal that may come, at each poll of an
+event loop in turn."""
 
 from __future__ import annotations
 
@@ -14,6 +15,9 @@ class CancelSweep(Sweep):
     The callback that wakes a task runs in the turn before the last of its wait. So at the last poll but one of each
     wait a cancellation meets the wake-up itself (it comes after the I/O that resolves the future, and before the task
     has run), and at the last poll it comes right after the step.
+
+    A signal from outside is such an arrival, too. It may come at each poll of a process's loop, and at each of its
+    calls that block.
     """
 
     name = "cancel sweep"
@@ -32,4 +36,7 @@ class CancelSweep(Sweep):
             began += [(point, 1) for point in points[:1] if len(points) > 2]
             before += [(point, 1) for point in points[-3:-2] if len(points) > 3]
             rest += [(point, 1) for point in points[1:-3]]
+        for who, kind, number, _, _ in choices.recorded:
+            if kind == "signal.sent":
+                classes[0].setdefault(who, []).append((Point(who, kind, number), 1))
         return classes

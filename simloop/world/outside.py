@@ -1,0 +1,87 @@
+"""Signals that the environment may send to a process, once, as an operator or a supervisor does at any time."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from simloop.errors import ConfigurationError
+from simloop.kernel.process.signals import name_of
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
+    from simloop.kernel.host import Host
+    from simloop.kernel.process.process import Process
+    from simloop.kernel.scheduler import Scheduler
+
+
+class OutsideSignal:
+    """Signal that the environment may send, once, by ``send(process, number)``, to a process on a host: the one with a
+    pid, or any of a name."""
+
+    def __init__(
+        self, scheduler: Scheduler, send: Callable[[Process, int], None], host: Host, process: object, number: int
+    ) -> None:
+        self._scheduler = scheduler
+        self._send = send
+        self._host = host
+        self._which = process if isinstance(process, str) else getattr(process, "pid", process)
+        if isinstance(self._which, bool) or not isinstance(self._which, (int, str)) or not self._which:
+            raise ConfigurationError(f"{process!r} is no process: give the name of its program, or what was started")
+        self._number = number
+        self._sent = False
+
+    def matches(self, process: Process) -> bool:
+        """True if the signal may come to this process."""
+        if process.host is not self._host:
+            return False
+        name = process.name.partition("#")[0]
+        return self._which in (process.pid, name, name.partition(":")[2])
+
+    def at_polls_of(self, process: Process) -> PendingSignal:
+        """Return the signal for the loop of `process` to ask for at its polls."""
+        return PendingSignal(self, process)
+
+    def ask(self, process: Process, choices: Choices) -> bool:
+        """Ask the environment if it sends the signal to `process` now."""
+        self._sent = choices.choose(f"{process.name} {name_of(self._number)}", "signal.sent", 2, process) != 0
+        return self._sent
+
+    def ask_in_call(self, process: Process, choices: Choices) -> None:
+        """Ask the same at the beginning of a call that blocks, and send the signal if it comes."""
+        if self.matches(process) and not self.is_over(process) and self.ask(process, choices):
+            self.send(process)
+
+    def is_over(self, process: Process) -> bool:
+        """True once the signal cannot come to `process` any more."""
+        return self._sent or not process.alive
+
+    def send(self, process: Process) -> None:
+        """Let the signal arrive at the poll or call that goes on."""
+
+        def arrive() -> None:
+            if process.alive:
+                self._send(process, self._number)
+
+        self._scheduler.at(self._scheduler.clock.now, arrive)
+
+
+class PendingSignal:
+    """Arrival of an outside signal at one process's polls, in the form that its loop asks for."""
+
+    def __init__(self, signal: OutsideSignal, process: Process) -> None:
+        self._signal = signal
+        self._process = process
+
+    def done(self) -> bool:
+        return self._signal.is_over(self._process)
+
+    def ask(self, choices: Choices) -> bool:
+        return self._signal.ask(self._process, choices)
+
+    def arrive(self, loop: object) -> None:
+        self._signal.send(self._process)
+
+    def stable_id(self) -> int:
+        return zlib.crc32(self._process.name.encode())
