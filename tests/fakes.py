@@ -29,6 +29,8 @@ class FakeLoop:
         self.stepped = stepped
         self.timers: list[int] = []
         scheduler.loops.append(self)
+        if stepped:
+            scheduler.stepped.append(self)
 
     def takes_turns(self) -> bool:
         return True

@@ -132,7 +132,7 @@ class Scheduler:
     __slots__ = (
         "_chosen", "_closed", "_end_ns", "_explain_deadlock", "_idle", "_main", "_sequence", "_slice_left",
         "_slice_owner", "_stacks", "_threads", "_waiters", "arrivals", "choices", "clock", "held", "idle_arrivals",
-        "loops", "max_stall_ns", "max_time", "parked", "turn",
+        "loops", "max_stall_ns", "max_time", "parked", "stepped", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -151,6 +151,8 @@ class Scheduler:
         self._end_ns = self.clock.now + int(max_time * SECOND)
         self.turn = 0
         self.loops: list[Runnable] = []
+        #: Those of the loops that are run by single turns: of other processes than the test itself.
+        self.stepped: list[Runnable] = []
         #: Heap of scheduled actions: time due, sequence number, action.
         self.arrivals: list[tuple[int, int, Callable[[], None]]] = []
         #: Actions that wait for a turn (`held`), or for a condition (`parked`).
@@ -172,6 +174,12 @@ class Scheduler:
         #: True once any loop has had something that may arrive while nothing else does.
         self.idle_arrivals = False
         self._explain_deadlock = explain_deadlock or plain_deadlock
+
+    def remove(self, loop: Runnable) -> None:
+        """Take a loop out, which is closed or has lost power."""
+        self.loops.remove(loop)
+        if loop in self.stepped:
+            self.stepped.remove(loop)
 
     # --- arrivals -------------------------------------------------------------------------------------
 
@@ -257,7 +265,7 @@ class Scheduler:
             return  # it gets a turn because there is work
         loop.last_turn = turn
         if timeout is not None and timeout <= 0:
-            if len(self.loops) > 1 and self._ready():
+            if self.stepped and self._ready():
                 self._wait(Waiter(loop.process, _at_once, None, loop))
         elif not self._wait_alone(loop.has_work, deadline := self.poll_deadline(timeout), loop):
             self._wait(Waiter(loop.process, loop.has_work, deadline, loop))
@@ -279,7 +287,7 @@ class Scheduler:
         """Wait until ``done()`` or the deadline, as long as there is no other process. `poller` is the loop that polls;
         None if a blocking call waits. Returns False if there is another one."""
         clock = self.clock
-        while len(self.loops) < 2 and not self._waiters:
+        while not self.stepped and not self._waiters:
             if done() or (deadline_ns is not None and clock.now >= deadline_ns):
                 return True
             self._pass_time(deadline_ns, poller)
@@ -312,8 +320,8 @@ class Scheduler:
         for waiter in self._waiters:
             if waiter.done() or (waiter.deadline_ns is not None and waiter.deadline_ns <= now):
                 found.append(waiter)
-        for loop in self.loops:
-            if loop.stepped and loop.has_work() and self._may_run(loop.process):
+        for loop in self.stepped:
+            if loop.has_work() and self._may_run(loop.process):
                 found.append(loop)
         return found
 
@@ -341,8 +349,8 @@ class Scheduler:
             for waiter in self._waiters:
                 if waiter.deadline_ns is not None and (due_ns is None or waiter.deadline_ns < due_ns):
                     due_ns = waiter.deadline_ns
-            for loop in self.loops:
-                if loop.stepped and self._may_run(loop.process):
+            for loop in self.stepped:
+                if self._may_run(loop.process):
                     timer_ns = loop.deadline_ns()
                     if timer_ns is not None and (due_ns is None or timer_ns < due_ns):
                         due_ns = timer_ns

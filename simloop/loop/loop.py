@@ -129,7 +129,7 @@ class SimLoop(SteppedLoop):
 
     def close(self) -> None:
         if not self._closed and self._thread_id is None:
-            self.world.scheduler.loops.remove(self)
+            self.world.scheduler.remove(self)
             self._selector.loop = None
             self.resources.tasks.clear()
             self.main_task = None

@@ -136,7 +136,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         self._scheduled.clear()
         self._cancellable.clear()
         self.resources.forget_transports()
-        self.world.scheduler.loops.remove(self)
+        self.world.scheduler.remove(self)
 
     def run_turn(self) -> None:
         """Run one turn in the middle of the test's wait."""
@@ -208,6 +208,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         """Mark the loop as running from now on, with turns from `run_turn` alone."""
         self._thread_id = get_ident()
         self.stepped = True
+        self._scheduler.stepped.append(self)
         self.on_stop, self.on_break = on_stop, on_break
 
     def end_turns(self) -> None:

@@ -39,6 +39,8 @@ _real_start: Callable[..., Any] = _thread.start_new_thread
 _real_start_joinable: Callable[..., Any] | None = getattr(_thread, "start_joinable_thread", None)  # 3.13
 _real_thread_number: Callable[[], int] = threading._counter  # type: ignore[attr-defined]
 _real_executor_number: Callable[[], int] = ThreadPoolExecutor._counter  # type: ignore[attr-defined]
+_Handle: Any = getattr(_thread, "_ThreadHandle", None)  # 3.13
+_real_join_handle: Any = getattr(_Handle, "join", None)
 _real_join = threading.Thread.join
 _real_is_alive = threading.Thread.is_alive
 
@@ -261,6 +263,18 @@ def executor_number(self: ThreadPoolExecutor) -> int:
     return world.executors_named - 1
 
 
+def join_handle(self: Any, timeout: float | None = None) -> None:
+    """Join a thread that `_thread.start_joinable_thread` has started."""
+    world = active.world()
+    thread = None if world is None else world.threads.get(self.ident)
+    if world is not None and thread is not None and self.ident != _thread.get_ident():
+        limit = None if timeout is None or timeout < 0 else timeout
+        if not world.block(lambda: thread.over, limit):
+            return
+        timeout = None
+    _real_join_handle(self, timeout)
+
+
 def join(self: threading.Thread, timeout: float | None = None) -> None:
     world = active.world()
     thread: SimThread | None = getattr(self, "_sim_thread", None)
@@ -269,17 +283,23 @@ def join(self: threading.Thread, timeout: float | None = None) -> None:
             return
         # What is left of it is the interpreter's own clearing up, in real time.
         timeout = None
+    _join_for_real(self, timeout)
+
+
+def _join_for_real(thread: threading.Thread, timeout: float | None) -> None:
     if not active.is_inside():
         # A thread of the real world must not take the world away from those that are inside.
-        _real_join(self, timeout)
+        _real_join(thread, timeout)
         return
     with active.world_entered(None):
-        _real_join(self, timeout)
+        _real_join(thread, timeout)
 
 
 def is_alive(self: threading.Thread) -> bool:
     thread: SimThread | None = getattr(self, "_sim_thread", None)
-    return _real_is_alive(self) and (thread is None or not (thread.over or thread.lost))
+    if thread is not None and thread.over:
+        _join_for_real(self, None)  # so that its repr() does not depend on real time
+    return _real_is_alive(self) and (thread is None or not thread.lost)
 
 
 class _NotOfKilledThreads(logging.Filter):
@@ -325,3 +345,4 @@ if hasattr(threading, "_start_new_thread"):
 if _real_start_joinable is not None:
     REPLACEMENTS.append((_thread, "start_joinable_thread", start_joinable_thread))
     REPLACEMENTS.append((threading, "_start_joinable_thread", start_joinable_thread))
+    REPLACEMENTS.append((_Handle, "join", join_handle))

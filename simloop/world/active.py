@@ -25,7 +25,7 @@ def world() -> World | None:
         found = entered
         thread = found.threads.get(get_ident(), _STRANGER)
         if thread is None:
-            if len(found.scheduler.loops) > 1:
+            if found.scheduler.stepped:
                 found.may_switch()
             return found
         if thread is not _STRANGER:

@@ -20,7 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 # One table for each of the two kinds of modules.
-TABLES = (HERE / "exceptions.toml", HERE / "exceptions-files.toml")
+TABLES = (HERE / "exceptions.toml", HERE / "exceptions-files.toml", HERE / "exceptions-threads.toml")
 
 # The modules of test.test_asyncio that are about what is simulated, at least in part: the table names the rest.
 ASYNCIO = (
@@ -60,7 +60,18 @@ FILES = (
     "test_shutil",
     "test_tempfile",
 )
-MODULES = ASYNCIO + FILES
+# And those about threads.
+THREADS = (
+    "test_concurrent_futures",
+    "test_queue",
+    "test_sched",
+    "test_thread",
+    "test_threading",
+    "test_threading_local",
+)
+MODULES = ASYNCIO + FILES + THREADS
+# Not run: multiprocessing is not simulated, and each of these starts real processes on the stock side.
+LEFT_OUT = ("test_concurrent_futures.*Process*", "test_concurrent_futures.*Resources*", "test_concurrent_futures.*Deadlock*")
 # Real seconds for the methods of a module in one process, and for one method. No simulated method comes
 # near; those that the table lists as hanging need not be waited for as long.
 MODULE_SECONDS = 500
@@ -83,7 +94,7 @@ Verdicts = Mapping[str, Verdict]
 
 
 def full_name(module: str) -> str:
-    return f"test.{module}" if module in FILES else f"test.test_asyncio.{module}"
+    return f"test.{module}" if module in FILES + THREADS else f"test.test_asyncio.{module}"
 
 
 def available(module: str) -> bool:
@@ -100,7 +111,8 @@ def names(module: str) -> tuple[str, ...]:
     process = _verdicts_py("list", full_name(module))
     if process.returncode:
         raise RuntimeError(f"{module} cannot be loaded:\n{process.stderr[-3000:]}")
-    return tuple(process.stdout.split())
+    found = process.stdout.split()
+    return tuple(name for name in found if not any(fnmatch.fnmatchcase(name, pattern) for pattern in LEFT_OUT))
 
 
 def judge(mode: str, module: str, wanted: Iterable[str], seconds: float = METHOD_SECONDS) -> Verdicts:
@@ -189,7 +201,7 @@ def exempts() -> tuple[Exempt, ...]:
     return tuple(
         Exempt(pattern, group["reason"], group["says"], group.get("hangs", False))
         for table in TABLES
-        for group in tomllib.loads(table.read_text())["exceptions"]
+        for group in tomllib.loads(table.read_text()).get("exceptions", ())
         for versions, patterns in group["tests"].items()
         if holds_for(versions, sys.version_info[:2])
         for pattern in patterns
