@@ -263,9 +263,13 @@ class Scheduler:
             self._wait(Waiter(loop.process, loop.has_work, deadline, loop))
 
     def poll_deadline(self, timeout: float | None) -> int | None:
-        """Return the time at which a poll that begins now times out. selectors.EpollSelector rounds up to a
-        millisecond, "to wait at least timeout seconds"."""
-        return None if timeout is None else self.clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
+        """Return the time at which a poll that begins now times out. The timeout is rounded up to milliseconds twice:
+        by selectors.EpollSelector, "to wait at least timeout seconds", and by select.epoll.poll, for which 9 * 1e-3 is
+        a little more than 9 ms (Modules/selectmodule.c)."""
+        if timeout is None:
+            return None
+        seconds = int(-timeout * 1e3 // 1) * 1e-3  # negative, since // rounds down
+        return self.clock.now - int(seconds * 1e9 // 1) // MILLISECOND * MILLISECOND
 
     def block(self, process: Task, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
         """Block `process` in a call until ``done()`` or the deadline, while all others go on. Returns ``done()``."""
