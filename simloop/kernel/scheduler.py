@@ -23,7 +23,11 @@ DEFAULT_MAX_TIME = 86_400.0
 DEFAULT_MAX_STALL = 0.05
 #: Number of timers that an arrival may meet in a timer race: the next ones that are due.
 CONTENDERS_MAX = 8
-#: How late a poll may return that has timed out: until its thread is woken, and gets a processor.
+# How late polls return that have timed out. Linux has a slack (select_estimate_accuracy in fs/select.c), and the thread
+# has to be woken (docs/decisions/0011-polls-return-late.md).
+_SLACK_NS = 50 * MICROSECOND
+_WAKE_UP_NS = 20 * MICROSECOND
+#: How late a poll returns at most, and how much later than usual the environment may let it return.
 LATE_MAX_NS = 5 * MILLISECOND
 
 # Time slices (quanta), in turns: so many in a row a process may run while others have work, too. Its step is short,
@@ -100,8 +104,8 @@ class Runnable(Protocol):
         """Let an outside event arrive before time moves on, if the environment chooses so. True if that made work."""
 
 
-# A loop that waits for a timer wakes up to a millisecond late (see `poll_deadline`).
-_JUST_AFTER_NS = MILLISECOND + 100 * MICROSECOND
+# A loop that waits for a timer wakes up to two milliseconds late, and a little more (see `poll_deadline`).
+_JUST_AFTER_NS = 2 * MILLISECOND + 100 * MICROSECOND
 
 
 class TimerRace(NamedTuple):
@@ -255,7 +259,7 @@ class Scheduler:
 
     def poll(self, loop: Runnable, timeout: float | None) -> None:
         """Wait in the middle of a loop's turn: return once `loop` has work or `timeout` (seconds) is over. Like
-        epoll_wait(2), which counts in milliseconds, it never wakes early."""
+        epoll_wait(2), which counts in milliseconds, it never wakes early, and a little late."""
         self.turn = turn = self.turn + 1
         if (self.arrivals and self.arrivals[0][0] <= self.clock.now) or self.held or self.parked:
             self._deliver()
@@ -271,13 +275,17 @@ class Scheduler:
             self._wait(Waiter(loop.process, loop.has_work, None, loop))
 
     def poll_deadline(self, timeout: float | None) -> int | None:
-        """Return the time at which a poll that begins now times out. The timeout is rounded up to milliseconds twice:
-        by selectors.EpollSelector, "to wait at least timeout seconds", and by select.epoll.poll, for which 9 * 1e-3 is
-        a little more than 9 ms (Modules/selectmodule.c)."""
+        """Return the time at which a poll that begins now returns if nothing arrives. The timeout is rounded up to
+        milliseconds twice: by selectors.EpollSelector, "to wait at least timeout seconds", and by select.epoll.poll,
+        for which 9 * 1e-3 is a little more than 9 ms (Modules/selectmodule.c). Then comes the usual lateness."""
         if timeout is None:
             return None
+        if timeout <= 0:
+            return self.clock.now
         seconds = int(-timeout * 1e3 // 1) * 1e-3  # negative, since // rounds down
-        return self.clock.now - int(seconds * 1e9 // 1) // MILLISECOND * MILLISECOND
+        ms = -(int(seconds * 1e9 // 1) // MILLISECOND)
+        slack_ns = _SLACK_NS if ms <= 50 else min(ms * MICROSECOND, LATE_MAX_NS)
+        return self.clock.now + ms * MILLISECOND + slack_ns + _WAKE_UP_NS
 
     def others_done(self, loop: Runnable, limit_ns: int) -> list[int]:
         """Return the times up to `limit_ns` at which loops other than `loop` have made a step or two, after a poll that

@@ -110,7 +110,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             self._drop_cancelled_timers()
             if self._scheduled:
                 timeout = self._scheduled[0]._when - self._clock.now / SECOND
-                self.poll_until(self._scheduler.poll_deadline(timeout if timeout > 0 else 0))
+                self.poll_until(self._scheduler.poll_deadline(timeout))
         return self._polls_until_ns
 
     def _is_late(self) -> bool:

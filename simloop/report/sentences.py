@@ -356,7 +356,7 @@ def _before_line(who: str, value: int) -> str:
 
 def _race(who: str, value: int) -> str:
     which, after = divmod(value - 1, 2)
-    when = "just after" if after else "until"
+    when = "until just after" if after else "until"
     return f"what comes on {who} is delayed {when} {_nth_timer(which + 1)} is due"
 
 
