@@ -28,6 +28,7 @@ class FakeLoop:
         self.last_turn = 0
         self.stepped = stepped
         self.timers: list[int] = []
+        self.polls_until_ns: int | None = None
         scheduler.loops.append(self)
         if stepped:
             scheduler.stepped.append(self)
@@ -36,10 +37,14 @@ class FakeLoop:
         return True
 
     def has_work(self) -> bool:
-        return self.work > 0 or bool(self.timers and min(self.timers) <= self.scheduler.clock.now)
+        due = self.deadline_ns()
+        return self.work > 0 or (due is not None and due <= self.scheduler.clock.now)
+
+    def poll_until(self, deadline_ns: int | None) -> None:
+        self.polls_until_ns = deadline_ns
 
     def deadline_ns(self) -> int | None:
-        return min(self.timers, default=None)
+        return min(self.timers, default=self.polls_until_ns)
 
     def deadlines_until(self, limit_ns: int) -> list[int]:
         return [due for due in self.timers if due <= limit_ns]

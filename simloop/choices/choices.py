@@ -54,6 +54,7 @@ KINDS = (
     "thread.line",
     "process.switch",
     "signal.sent",
+    "poll.late",
 )
 
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from simloop.errors import DeadlockError, TimeLimitError
-from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, Clock
+from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, STEP_CPU_NS, Clock
 from simloop.kernel.stacks import Stack, Stacks, make_stacks
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ DEFAULT_MAX_TIME = 86_400.0
 DEFAULT_MAX_STALL = 0.05
 #: Number of timers that an arrival may meet in a timer race: the next ones that are due.
 CONTENDERS_MAX = 8
+# How late polls return that have timed out. Linux has a slack (select_estimate_accuracy in fs/select.c), and the thread
+# has to be woken (docs/decisions/0011-polls-return-late.md).
+_SLACK_NS = 50 * MICROSECOND
+_WAKE_UP_NS = 20 * MICROSECOND
+#: How late a poll returns at most, and how much later than usual the environment may let it return.
+LATE_MAX_NS = 5 * MILLISECOND
 
 # Time slices (quanta), in turns: so many in a row a process may run while others have work, too. Its step is short,
 # theirs are long, or their processor is busy.
@@ -67,10 +73,14 @@ class Runnable(Protocol):
         of its own."""
 
     def has_work(self) -> bool:
-        """True if a turn would run something now."""
+        """True if the poll in which the loop waits would return now. The environment may let it return later than its
+        timeout."""
+
+    def poll_until(self, deadline_ns: int | None) -> None:
+        """Note that the loop polls from now on, with a timeout that ends then."""
 
     def deadline_ns(self) -> int | None:
-        """Return the time at which the loop's next timer is due; None without one."""
+        """Return the time at which the poll in which the loop waits returns for its next timer; None without one."""
 
     def deadlines_until(self, limit_ns: int) -> list[int]:
         """Return deadlines of the loop's timers up to `limit_ns`, unsorted; where they are many, not all of them."""
@@ -94,8 +104,8 @@ class Runnable(Protocol):
         """Let an outside event arrive before time moves on, if the environment chooses so. True if that made work."""
 
 
-# A loop that waits for a timer wakes up to a millisecond late (see `poll_deadline`).
-_JUST_AFTER_NS = MILLISECOND + 100 * MICROSECOND
+# A loop that waits for a timer wakes up to two milliseconds late, and a little more (see `poll_deadline`).
+_JUST_AFTER_NS = 2 * MILLISECOND + 100 * MICROSECOND
 
 
 class TimerRace(NamedTuple):
@@ -117,7 +127,7 @@ class Waiter:
         self.process = process
         self.done = done
         self.deadline_ns = deadline_ns
-        #: The loop whose poll it is; None for a blocking call.
+        #: The loop whose poll it is, which knows its own deadline; None for a blocking call.
         self.loop = loop
         self.last_turn = 0 if process.loop is None else process.loop.last_turn
         #: Stack on which it goes on, once it has switched to another one.
@@ -257,7 +267,7 @@ class Scheduler:
 
     def poll(self, loop: Runnable, timeout: float | None) -> None:
         """Wait in the middle of a loop's turn: return once `loop` has work or `timeout` (seconds) is over. Like
-        epoll_wait(2), which counts in milliseconds, it never wakes early."""
+        epoll_wait(2), which counts in milliseconds, it never wakes early, and a little late."""
         self.turn = turn = self.turn + 1
         if (self.arrivals and self.arrivals[0][0] <= self.clock.now) or self.held or self.parked:
             self._deliver()
@@ -267,13 +277,40 @@ class Scheduler:
         if timeout is not None and timeout <= 0:
             if self.stepped and self._ready():
                 self._wait(Waiter(loop.process, _at_once, None, loop))
-        elif not self._wait_alone(loop.has_work, deadline := self.poll_deadline(timeout), loop):
-            self._wait(Waiter(loop.process, loop.has_work, deadline, loop))
+            return
+        loop.poll_until(self.poll_deadline(timeout))
+        if not self._wait_alone(loop.has_work, None, loop):
+            self._wait(Waiter(loop.process, loop.has_work, None, loop))
 
     def poll_deadline(self, timeout: float | None) -> int | None:
-        """Return the time at which a poll that begins now times out. selectors.EpollSelector rounds up to a
-        millisecond, "to wait at least timeout seconds"."""
-        return None if timeout is None else self.clock.now - int(-timeout * 1e3 // 1) * MILLISECOND
+        """Return the time at which a poll that begins now returns if nothing arrives. The timeout is rounded up to
+        milliseconds twice: by selectors.EpollSelector, "to wait at least timeout seconds", and by select.epoll.poll,
+        for which 9 * 1e-3 is a little more than 9 ms (Modules/selectmodule.c). Then comes the usual lateness."""
+        if timeout is None:
+            return None
+        if timeout <= 0:
+            return self.clock.now
+        seconds = int(-timeout * 1e3 // 1) * 1e-3  # negative, since // rounds down
+        ms = -(int(seconds * 1e9 // 1) // MILLISECOND)
+        slack_ns = _SLACK_NS if ms <= 50 else min(ms * MICROSECOND, LATE_MAX_NS)
+        return self.clock.now + ms * MILLISECOND + slack_ns + _WAKE_UP_NS
+
+    def others_done(self, loop: Runnable, limit_ns: int) -> list[int]:
+        """Return the times up to `limit_ns` at which loops other than `loop` have made a step or two, after a poll that
+        waits for a timer."""
+        found: list[int] = []
+        for other in self.loops:
+            if other.timers and other is not loop and self._polls(other):
+                due = other.deadline_ns()
+                if due is not None and self.clock.now < due <= limit_ns:
+                    found.append(due + STEP_CPU_NS)
+        return found
+
+    def _polls(self, loop: Runnable) -> bool:
+        """True if the loop waits in a poll."""
+        if loop.stepped:
+            return self._may_run(loop.process)
+        return any(waiter.loop is loop and waiter.done is not _at_once for waiter in self._waiters)
 
     def block(self, process: Task, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
         """Block `process` in a call until ``done()`` or the deadline, while all others go on. Returns ``done()``."""
@@ -284,13 +321,13 @@ class Scheduler:
         return done()
 
     def _wait_alone(self, done: Callable[[], bool], deadline_ns: int | None, poller: Runnable | None) -> bool:
-        """Wait until ``done()`` or the deadline, as long as there is no other process. `poller` is the loop that polls;
-        None if a blocking call waits. Returns False if there is another one."""
+        """Wait until ``done()`` or the deadline, as long as there is no other process. `poller` is the loop that polls,
+        which knows its own deadline; None if a blocking call waits. Returns False if there is another one."""
         clock = self.clock
         while not self.stepped and not self._waiters:
             if done() or (deadline_ns is not None and clock.now >= deadline_ns):
                 return True
-            self._pass_time(deadline_ns, poller)
+            self._pass_time(deadline_ns if poller is None else poller.deadline_ns(), poller)
         return False
 
     def _wait(self, waiter: Waiter) -> None:
@@ -321,7 +358,7 @@ class Scheduler:
             if waiter.done() or (waiter.deadline_ns is not None and waiter.deadline_ns <= now):
                 found.append(waiter)
         for loop in self.stepped:
-            if loop.has_work() and self._may_run(loop.process):
+            if self._may_run(loop.process) and loop.has_work():
                 found.append(loop)
         return found
 
@@ -347,8 +384,9 @@ class Scheduler:
                 return self._choose(ready)
             due_ns: int | None = None
             for waiter in self._waiters:
-                if waiter.deadline_ns is not None and (due_ns is None or waiter.deadline_ns < due_ns):
-                    due_ns = waiter.deadline_ns
+                wait_ns = waiter.deadline_ns if waiter.loop is None else waiter.loop.deadline_ns()
+                if wait_ns is not None and (due_ns is None or wait_ns < due_ns):
+                    due_ns = wait_ns
             for loop in self.stepped:
                 if self._may_run(loop.process):
                     timer_ns = loop.deadline_ns()

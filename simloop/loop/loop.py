@@ -59,9 +59,9 @@ class SimLoop(SteppedLoop):
 
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
-        "_cancellable", "_candidates", "_clock", "_orphans", "_outside", "_prefix", "_scheduler", "_selector",
-        "_shuffles", "_sim_numbers", "_task_count", "_timer_names", "last_turn", "may_cancel_new", "observer",
-        "process", "resources", "stepped", "thread", "timers", "world",
+        "_cancellable", "_candidates", "_clock", "_may_be_late", "_orphans", "_outside", "_polls_until_ns", "_prefix",
+        "_scheduler", "_selector", "_shuffles", "_sim_numbers", "_task_count", "_timer_names", "last_turn",
+        "may_cancel_new", "observer", "process", "resources", "stepped", "thread", "timers", "world",
     )  # fmt: skip
 
     # What the base classes set and the stubs do not know.
@@ -84,6 +84,8 @@ class SimLoop(SteppedLoop):
         self.process = process
         self.last_turn = 0
         self.stepped = False
+        self._polls_until_ns = None
+        self._may_be_late = True
         self.thread = None  # read in each turn: an attribute of its class would be slower to find
         self.observer: Observer | None = world.observer
         self.timers = self._scheduled

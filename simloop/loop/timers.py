@@ -74,6 +74,8 @@ def is_timeout(handle: Any) -> bool:
 def due_until(heap: list[Any], limit_ns: int) -> list[int]:
     """Return deadlines of a heap of timers up to a limit, in nanoseconds; where they are many, not all of them."""
     limit = limit_ns / SECOND
+    if len(heap) <= _TIMERS_LOOKED_AT:
+        return [-int(-timer._when * SECOND // 1) for timer in heap if timer._when <= limit and not timer._cancelled]
     found: list[int] = []
     todo = [0]
     while todo and len(found) < _TIMERS_LOOKED_AT:

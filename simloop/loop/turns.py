@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.errors import SimulationError
 from simloop.kernel.clock import SECOND, Clock
-from simloop.loop.timers import due_until, timer_due
+from simloop.kernel.scheduler import CONTENDERS_MAX, LATE_MAX_NS, TimerRace
+from simloop.loop.timers import contenders, due_until, timer_due
 
 if TYPE_CHECKING:
     from simloop.kernel.epoll import SimSelector
@@ -55,6 +56,11 @@ class SteppedLoop(asyncio.SelectorEventLoop):
     _outside: tuple[Process, Any, Any, Any]
     # Task in the middle of which it blocks.
     _suspended: Any = None
+    _timer_names: Callable[[Any], str]
+    #: When the poll in which it waits times out; None if it has no timer, or that was not asked since its last turn.
+    _polls_until_ns: int | None
+    #: False once the environment has been asked how late that poll returns.
+    _may_be_late: bool
     #: Called as ``on_stop(quiet)`` after a turn that stopped this loop; set for loops that run by single turns, and not
     #: in run_forever. `quiet` is True if the loop is known to be quiet.
     on_stop: Callable[[bool], None] | None = None
@@ -76,9 +82,10 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 
     def _poll_in_thread(self, thread: SimThread, timeout: float | None) -> None:
         """Poll in a loop that a simulated thread runs: that thread is parked, and all others go on meanwhile."""
-        deadline = self._scheduler.poll_deadline(timeout)
+        self.poll_until(self._scheduler.poll_deadline(timeout))
         thread.pause()
-        thread.park(self.has_work, deadline)
+        while not thread.park(self.has_work, self.deadline_ns()):
+            pass  # it is late
 
     def takes_turns(self) -> bool:
         return self._thread_id is not None and self.thread is None
@@ -90,15 +97,54 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             return True
         if not self._scheduled:
             return False
-        due = self.deadline_ns()
-        return due is not None and due <= self._clock.now
+        due = self._polls_until_ns or self.deadline_ns()
+        return due is not None and due <= self._clock.now and not (self._may_be_late and self._is_late())
+
+    def poll_until(self, deadline_ns: int | None) -> None:
+        self._polls_until_ns = deadline_ns
+        self._may_be_late = True
 
     def deadline_ns(self) -> int | None:
-        self._drop_cancelled_timers()
-        return -int(-self._scheduled[0]._when * SECOND // 1) if self._scheduled else None
+        if self._polls_until_ns is None and self._scheduled:
+            # It has polled since its last turn, which another loop's wait has run.
+            self._drop_cancelled_timers()
+            if self._scheduled:
+                timeout = self._scheduled[0]._when - self._clock.now / SECOND
+                self.poll_until(self._scheduler.poll_deadline(timeout))
+        return self._polls_until_ns
+
+    def _is_late(self) -> bool:
+        """Let the environment delay the return of a poll that has timed out, until another timer is due. True if it
+        does."""
+        self._may_be_late = False
+        scheduled = self._scheduled
+        scheduler = self._scheduler
+        if len(scheduled) == 1 and len(scheduler.loops) == 1:
+            return False
+        slack_ns = min(LATE_MAX_NS, scheduler.max_stall_ns)
+        times = contenders(scheduled, self._clock.now, slack_ns) if self._has_second(slack_ns) else []
+        if len(scheduler.loops) > 1 and (others := scheduler.others_done(self, self._clock.now + slack_ns)):
+            times = sorted({*times, *others})[:CONTENDERS_MAX]
+        if not times:
+            return False
+        subject = TimerRace(scheduler, self, times)
+        answer = scheduler.choices.choose(self._timer_names(scheduled[0]), "poll.late", 1 + len(times), subject)
+        if answer:
+            self._polls_until_ns = times[answer - 1] + 1
+        return answer != 0
 
     def deadlines_until(self, limit_ns: int) -> list[int]:
         return due_until(self._scheduled, limit_ns) if self._scheduled else []
+
+    def _has_second(self, slack_ns: int) -> bool:
+        """True if a second timer of this loop is due within `slack_ns`: as a rule there is none, which is soon seen."""
+        scheduled = self._scheduled
+        size = len(scheduled)
+        limit = (self._clock.now + slack_ns) / SECOND
+        return size > 1 and (scheduled[1]._when <= limit or (size > 2 and scheduled[2]._when <= limit))
+
+    def next_timer(self) -> Any:
+        return self._scheduled[0]
 
     def timer_due(self, due_ns: int) -> Any:
         """Return a timer of this loop that is due at exactly `due_ns`, or None."""
@@ -163,6 +209,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             self.on_break(error)
         finally:
             self._end_turn()
+            self._polls_until_ns = None
 
     def _begin_turn(self) -> None:
         """Make the loop, and its process, the ones that run."""

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from simloop.checks.waiting import inner_library, stack_of, users_place
 from simloop.choices.who import Who
+from simloop.kernel.clock import STEP_CPU_NS
 from simloop.kernel.net.stream import Direction
 from simloop.kernel.process.delays import DELAYS, SEEN, STARTS, SWITCHES
 from simloop.kernel.process.process import Process
@@ -96,6 +97,18 @@ def _stalled(answer: Answer, subject: Any, name: Name) -> str:
     timer = _timer(subject.timer_due(due), name)
     slow = f"the loop was busy for {took:.3g} ms (a slow step; {allowed:g} ms are allowed)"
     return f"{slow}, so {timer} came before what was next"
+
+
+def _late_poll(answer: Answer, subject: Any, name: Name) -> str:
+    loop, due = subject.subject, subject.contenders_ns[answer.value - 1]
+    late = (due - subject.scheduler.clock.now) / 1e6
+    poll = f"the poll that waited for {_timer(loop.next_timer(), name)} returned {late:.3g} ms late"
+    met = loop.timer_due(due)
+    if met is not None:
+        return f"{poll}, so {_timer(met, name)} was due in the same turn"
+    others = [other for other in subject.scheduler.loops if other is not loop]
+    other = next(other for other in others if other.deadline_ns() == due - STEP_CPU_NS)
+    return f"{poll}, after {_timer(other.next_timer(), name)} had fired in {_process(other.process.name)}"
 
 
 def _timer(handle: Any, name: Name) -> str:
@@ -297,6 +310,7 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "disk.fault": _disk_fault,
     "host.crash": _crashed,
     "cpu.stall": _stalled,
+    "poll.late": _late_poll,
     "timer.tie": _tied,
     "order.timer": _tied,
     "poll.order": _ordered,
@@ -342,9 +356,12 @@ def _before_line(who: str, value: int) -> str:
 
 def _race(who: str, value: int) -> str:
     which, after = divmod(value - 1, 2)
-    when = "just after" if after else "until"
-    nth = f"timer {which + 1}" if which else "the next timer"
-    return f"what comes on {who} is delayed {when} {nth} is due"
+    when = "until just after" if after else "until"
+    return f"what comes on {who} is delayed {when} {_nth_timer(which + 1)} is due"
+
+
+def _nth_timer(number: int) -> str:
+    return f"timer {number}" if number > 1 else "the next timer"
 
 
 # How a point is told by its `who` and its value alone. `who` of a task is its name and what it waited in.
@@ -359,6 +376,7 @@ _KINDS: dict[str, Callable[[str, int], str]] = {
     "disk.fault": lambda who, value: f"{who} fails, which is injected",
     "host.crash": lambda who, value: f"the power of {Who(who).host} is cut {Who(who).place}".rstrip(),
     "cpu.stall": lambda who, value: f"the loop is busy until timer {who} is due, or one of those after it",
+    "poll.late": lambda who, value: f"the poll for timer {who} returns late, when {_nth_timer(value)} is due, too",
     "timer.tie": lambda who, value: f"timer {who} comes after {_others(value)} due at the same time",
     "order.timer": lambda who, value: f"timer {who} comes after {_others(value)} due at the same time",
     "poll.order": lambda who, value: f"{_connection(who)} is seen ready after {_others(value)}",

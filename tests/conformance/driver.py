@@ -71,7 +71,11 @@ THREADS = (
 )
 MODULES = ASYNCIO + FILES + THREADS
 # Not run: multiprocessing is not simulated, and each of these starts real processes on the stock side.
-LEFT_OUT = ("test_concurrent_futures.*Process*", "test_concurrent_futures.*Resources*", "test_concurrent_futures.*Deadlock*")
+LEFT_OUT = (
+    "test_concurrent_futures.*Process*",
+    "test_concurrent_futures.*Resources*",
+    "test_concurrent_futures.*Deadlock*",
+)
 # Real seconds for the methods of a module in one process, and for one method. No simulated method comes
 # near; those that the table lists as hanging need not be waited for as long.
 MODULE_SECONDS = 500

@@ -160,6 +160,22 @@ def test_the_timeout_sweep_lets_a_timer_come_before_with_and_after_an_arrival(de
     assert ("cpu.stall", "", "late") in seen
 
 
+def test_the_timeout_sweep_lets_timers_meet_that_are_close_to_one_another() -> None:
+    async def main() -> list[int]:
+        rung: list[int] = []
+        asyncio.get_running_loop().call_later(0.0109, rung.append, 1)
+        await asyncio.sleep(0.01)
+        return rung
+
+    sweep = TimeoutSweep(0, lambda: 1000)
+    first = execute(main, Choices(0, None), LIMITS)
+    assert first.value == []
+    sweep.observe(first.choices, False)
+    plan = sweep.plan()
+    assert plan is not None
+    assert execute(main, Choices(plan.seed, plan.decide), LIMITS).value == [1]
+
+
 def test_no_packet_waits_for_a_timer_that_its_link_cannot_reach() -> None:
     async def main() -> str:
         return await reply_and_timeout(0.06)  # the jitter of loopback is 50 ms

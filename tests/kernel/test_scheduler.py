@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import random
+import select
+import selectors
+import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from fakes import FakeLoop, answering
 
 from simloop.choices.choices import Choices
 from simloop.errors import DeadlockError, TimeLimitError
-from simloop.kernel.clock import MILLISECOND, SECOND
-from simloop.kernel.scheduler import TIME_SLICES, Scheduler
+from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND
+from simloop.kernel.scheduler import LATE_MAX_NS, TIME_SLICES, Scheduler
 
 
 def test_arrivals_come_in_order_of_time_and_then_of_their_planning() -> None:
@@ -48,7 +55,58 @@ def test_a_poll_never_returns_early_and_counts_in_milliseconds() -> None:
     loop = FakeLoop(scheduler, "a")
     before = scheduler.clock.now
     scheduler.poll(loop, 0.0101)
-    assert scheduler.clock.now - before == 11 * MILLISECOND
+    assert scheduler.clock.now - before == 11 * MILLISECOND + 70 * MICROSECOND
+
+
+class FakeEpoll:
+    """Stands for select.epoll, and writes down for how many milliseconds epoll_wait(2) would be called. The arithmetic
+    is that of _PyTime_FromSecondsObject(ROUND_TIMEOUT) and _PyTime_AsMilliseconds(ROUND_CEILING), Python/pytime.c."""
+
+    waited_ms = 0
+
+    def poll(self, timeout: float, maxevents: int = -1) -> list[tuple[int, int]]:
+        self.waited_ms = -(-math.ceil(timeout * 1e9) // 10**6)
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def real_poll(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], int]:
+    """Returns a function that returns for how many milliseconds the real selector waits."""
+    monkeypatch.setattr(selectors.EpollSelector, "_selector_cls", FakeEpoll)
+    selector: Any = selectors.EpollSelector()
+
+    def waited_ms(timeout: float) -> int:
+        selector.select(timeout)
+        return int(selector._selector.waited_ms)
+
+    return waited_ms
+
+
+def test_timeouts_are_rounded_up_twice_as_by_the_real_selector(real_poll: Callable[[float], int]) -> None:
+    scheduler = Scheduler(Choices())
+    draw = random.Random(0)
+    timeouts = [ms * 1e-3 for ms in range(1, 1001)] + [ms / 1000 - 1e-5 for ms in range(1, 1001)]
+    timeouts += [draw.uniform(0, 2) for _ in range(2000)] + [10 ** draw.uniform(-9, 5) for _ in range(2000)]
+    for timeout in timeouts:
+        waits_ns = real_poll(timeout) * MILLISECOND
+        late_ns = (scheduler.poll_deadline(timeout) or 0) - scheduler.clock.now - waits_ns
+        assert late_ns == min(max(50 * MICROSECOND, waits_ns // 1000), LATE_MAX_NS) + 20 * MICROSECOND, timeout
+    assert sum(real_poll(ms / 1000 - 1e-5) > ms for ms in range(1, 1001)) == 112
+
+
+@pytest.mark.parametrize("ms", [9, 10, 13])
+def test_real_polls_wait_as_long_as_the_stand_in_says(ms: int, real_poll: Callable[[float], int]) -> None:
+    timeout = ms / 1000 - 1e-5
+    took = []
+    with select.epoll() as epoll:
+        for _ in range(10):
+            before = time.monotonic()
+            epoll.poll(math.ceil(timeout * 1e3) * 1e-3)
+            took.append((time.monotonic() - before) * 1000)
+    assert int(min(took)) == real_poll(timeout)
 
 
 def test_nothing_can_happen_any_more() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 Step = tuple[Any, ...]
 
-DELAYS = st.sampled_from([0.0, 0.0004, 0.001, 0.003, 0.01])
+DELAYS = st.sampled_from([0.0, 0.0004, 0.001, 0.003, 0.009, 0.0094, 0.01])
 SLOTS = st.integers(0, 2)
 
 STEPS: st.SearchStrategy[Step] = st.one_of(

@@ -62,6 +62,9 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
     is_kept = SimLoop.is_kept
     has_work = SimLoop.has_work
     deadline_ns = SimLoop.deadline_ns
+    poll_until = SimLoop.poll_until
+    _is_late = SimLoop._is_late
+    _has_second = SimLoop._has_second
     idle_arrival = SimLoop.idle_arrival
     may_cancel = SimLoop.may_cancel
     let_cancel = SimLoop.let_cancel
@@ -75,6 +78,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
         self.world = world
         self.process = world.root
         self.last_turn = 0
+        self.poll_until(None)
         self._clock = world.scheduler.clock
         self._scheduler = world.scheduler
         self._cancellable: list[Any] = []

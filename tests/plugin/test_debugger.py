@@ -25,7 +25,7 @@ RACE = """
 """
 # What the clocks say, as seconds since the world began.
 CLOCKS = (
-    "p 'clocks', round(time.time() - 1767225600, 3), round(time.monotonic() - 1000, 3), round(loop.time() - 1000, 3), "
+    "p 'clocks', round(time.time() - 1767225600, 1), round(time.monotonic() - 1000, 1), round(loop.time() - 1000, 1), "
     "datetime.datetime.now(datetime.timezone.utc).isoformat()\n"
 )
 TWICE = "p 'twice', time.time() == time.time(), loop.time() == loop.time()\n"
@@ -71,7 +71,7 @@ def test_the_time_is_that_of_the_failure_and_not_that_after_the_teardown(pyteste
             await asyncio.sleep(5)
             assert 0
     """
-    commands = "p 'elapsed', round(time.time() - 1767225600, 3)\nq\n"
+    commands = "p 'elapsed', round(time.time() - 1767225600, 1)\nq\n"
     assert "('elapsed', 5.0)" in debugged(pytester, code, commands, "--sim", "--pdb").stdout
 
 
@@ -160,7 +160,7 @@ def test_cases_of_unittest_too(pytester: pytest.Pytester) -> None:
             async def asyncTearDown(self):
                 await asyncio.sleep(500)
     """
-    commands = "p 'elapsed', round(time.time() - 1767225600, 3)\n"
+    commands = "p 'elapsed', round(time.time() - 1767225600, 1)\n"
     child = debugged(pytester, code, commands + "c\n" + commands + "q\n", "--sim", "--pdb")
     assert child.stdout.count("('elapsed', 5.0)") == 2
 

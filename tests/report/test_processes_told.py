@@ -19,7 +19,7 @@ async def exits() -> None:
     """The process that ends first is taken for the one that is heard of first."""
     sim = simloop.current()
     sim.program("quick", takes=0.1)
-    sim.program("slow", takes=0.10005)
+    sim.program("slow", takes=0.11)
     seen: list[str] = []
 
     async def run(name: str) -> None:
@@ -29,6 +29,21 @@ async def exits() -> None:
 
     await asyncio.gather(run("quick"), run("slow"))
     assert seen == ["quick", "slow"]
+
+
+async def close_exits() -> None:
+    """The program that is done first is taken to write first."""
+    sim = simloop.current()
+    log: list[str] = []
+
+    @sim.program("worker")
+    async def worker(proc: simloop.SimProcess) -> None:
+        await asyncio.sleep(float(proc.argv[1]))
+        log.append(proc.argv[1])
+
+    processes = [await asyncio.create_subprocess_exec("worker", after) for after in ("0.1", "0.102")]
+    await asyncio.gather(*[process.wait() for process in processes])
+    assert log == ["0.1", "0.102"]
 
 
 async def late_exit() -> None:
@@ -106,6 +121,11 @@ async def turns() -> None:
         (
             exits,
             r"the end of process quick was delayed until just after the timer of process slow, started at \S+, was due",
+        ),
+        (
+            close_exits,
+            r"the poll that waited for the timer of task worker\(\) at \S+ returned [12]\.\d+ ms late, after the timer "
+            r"of task worker#2\(\) at \S+ had fired in process worker#2",
         ),
         # Up to Python 3.11 a thread waits for it.
         (late_exit, r"the (end of|thread that waits for) process tool was (seen|started) 20 ms later"),

@@ -6,14 +6,15 @@ from simloop.choices.choices import Choices, Point
 from simloop.explore.strategies.sweep import Groups, Sweep
 
 # The kinds of points at which an arrival meets a timer, by the class in which the timeout sweep tries them.
-RACES = {"net.race": 0, "thread.race": 0, "timer.tie": 0, "cpu.stall": 1}
+RACES = {"net.race": 0, "thread.race": 0, "timer.tie": 0, "poll.late": 0, "cpu.stall": 1}
 
 
 class TimeoutSweep(Sweep):
     """Sweep that makes each armed timer due just before, with and just after each arrival that it races.
 
     Just before the arrival and together with it: the arrival is late, as far as its link or thread allows. After:
-    virtual time goes on while callbacks are ready, as far as `max_stall` allows.
+    virtual time goes on while callbacks are ready, as far as `max_stall` allows. Timers meet each other when a poll
+    returns late.
     """
 
     name = "timeout sweep"
