@@ -188,7 +188,7 @@ class Scheduler:
     def remove(self, loop: Runnable) -> None:
         """Take a loop out, which is closed or has lost power."""
         self.loops.remove(loop)
-        if loop in self.stepped:
+        if loop.stepped:
             self.stepped.remove(loop)
 
     # --- arrivals -------------------------------------------------------------------------------------

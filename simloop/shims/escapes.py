@@ -98,6 +98,9 @@ REFUSED: list[tuple[object, str, str, str]] = [
     (_optional("_posixshmem"), "shm_open", "shared memory", _MOCK),
     (_optional("readline"), "write_history_file", "readline.write_history_file", _FILE_OF_C),
     (_optional("readline"), "append_history_file", "readline.append_history_file", _FILE_OF_C),
+    # Static types, which shims have changed, are shared by all interpreters of a process.
+    (_optional("_xxsubinterpreters"), "create", "a subinterpreter", _MOCK),
+    (_optional("_interpreters"), "create", "a subinterpreter", _MOCK),
     (os, "openpty", "os.openpty", _SUBPROCESS),
     (os, "posix_openpt", "os.posix_openpt", _SUBPROCESS),
     (socket, "fromfd", "socket.fromfd", "create the socket inside the run"),

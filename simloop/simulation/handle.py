@@ -163,7 +163,7 @@ class Sim:
         world = self._world
         send = partial(world.userland.send, world)
         outside = OutsideSignal(world.scheduler, send, world.network.hosts[name], process, int(number))
-        world.outside_signals.append(outside)
+        world.outside_signals += (outside,)
         for loop in world.scheduler.loops:
             if isinstance(loop, SimLoop) and outside.matches(loop.process):
                 loop.let_cancel(outside.at_polls_of(loop.process))

@@ -71,7 +71,7 @@ class World:
         #: True if threads may be preempted between lines of the user's own code (simloop/world/lines.py).
         self.preempts_lines = preempts_lines
         #: Signals that the environment may send, see `Sim.may_signal`.
-        self.outside_signals: list[OutsideSignal] = []
+        self.outside_signals: tuple[OutsideSignal, ...] = ()
         #: How many tasks were cancelled from outside so far.
         self.cancellations = 0
         self.steps = 0
@@ -379,7 +379,7 @@ class World:
         self.network.close()
         self.processes.close()
         self._programs = self._calling = None
-        self.outside_signals.clear()
+        self.outside_signals = ()
         for process in self.processes:
             process.loop = None
             process.calls = None
