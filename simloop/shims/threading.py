@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import concurrent.futures.thread
+import contextlib
 import functools
 import gc
 import logging
@@ -230,6 +231,8 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
 
     owner.run = run_later  # type: ignore[method-assign]
     thread.on_lost = functools.partial(_forget, owner, thread)
+    if is_worker:
+        thread.after_kill = functools.partial(_forget_worker, owner._args[0], owner)  # type: ignore[attr-defined]
     made = thread.start(start, work)
     thread.resume()
     return made
@@ -243,6 +246,18 @@ def _forget(owner: threading.Thread, thread: SimThread) -> None:
     if sys.version_info < (3, 13):
         threading._shutdown_locks.discard(owner._tstate_lock)  # type: ignore[attr-defined]
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(ThreadKilled))
+
+
+def _forget_worker(reference: Callable[[], ThreadPoolExecutor | None], worker: threading.Thread) -> None:
+    """Let an executor that outlives the run, such as a library's own, start workers anew in the next one."""
+    executor: Any = reference()
+    if executor is None:
+        return
+    executor._threads.discard(worker)
+    executor._idle_semaphore = threading.Semaphore(0)
+    with contextlib.suppress(queue.Empty):
+        while True:
+            executor._work_queue.get_nowait()
 
 
 def thread_number() -> int:

@@ -196,3 +196,22 @@ def test_a_real_thread_that_joins_another_one_leaves_the_world_alone(monkeypatch
         go.release()
         gone.acquire()
     assert entered == [True]
+
+
+def test_an_executor_that_outlives_a_run_works_in_the_next_one() -> None:
+    executor = ThreadPoolExecutor(1, "kept")
+
+    async def main() -> tuple[int, str]:
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(executor, time.sleep, 100)  # which the run does not wait for
+        executor.submit(time.sleep, 100)
+        return await loop.run_in_executor(ThreadPoolExecutor(1), lambda: 1), threading.current_thread().name
+
+    async def job() -> str:
+        return await asyncio.get_running_loop().run_in_executor(executor, lambda: threading.current_thread().name)
+
+    for _ in range(3):
+        simloop.run(main)
+        assert simloop.run(job) == "kept_0"
+    assert executor.submit(lambda: "outside").result(timeout=10) == "outside"
+    executor.shutdown()

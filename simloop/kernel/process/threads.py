@@ -83,8 +83,9 @@ class SimThread:
         self.lost = False
         #: Called when the world ends without it.
         self.on_lost: Callable[[], None] | None = None
-        #: Called when the thread is killed, before it unwinds.
+        #: Called when the thread is killed, before it unwinds, and after that.
         self.on_kill: Callable[[], None] | None = None
+        self.after_kill: Callable[[], None] | None = None
 
     def start(self, starter: Callable[[Callable[[], None]], Any], work: Callable[[], None]) -> Any:
         """Make the real thread, by ``starter(main)``, which runs `work` from the first `resume` on. Returns what
@@ -231,6 +232,8 @@ class SimThread:
             self.resume()
         elif self.on_lost is not None:
             self.on_lost()
+        if self.after_kill is not None:
+            self.after_kill()
 
 
 def is_parked(frame: FrameType) -> bool:
