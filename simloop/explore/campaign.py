@@ -61,7 +61,7 @@ _SWEEPS = (
     (TimeoutSweep, 0.15),
     (LineSweep, 0.30),
     (DelaySweep, 0.30),
-    (PreemptionSweep, 0.05),
+    (PreemptionSweep, 0.15),
 )
 _THIRD_PARTIES = 0.2
 _WALK = 0.35

@@ -69,8 +69,8 @@ def test_no_strategy_starves_another_one() -> None:
     shares = {
         name: made[name] for name in ("cancel sweep", "crash sweep", "timeout sweep", "delay sweep", "random walk")
     }
-    # One run is the canonical one; there is little to preempt.
-    assert sum(shares.values()) == 99 - made["preemption sweep"] >= 95
+    # One run is the canonical one.
+    assert sum(shares.values()) == 99 - made["preemption sweep"] >= 90
     assert all(count >= 9 for count in shares.values()), shares
 
 

@@ -153,6 +153,27 @@ def two_locks_are_taken_in_two_orders(mended: bool) -> Main:
     return main
 
 
+@pair
+def a_file_is_there_at_the_first_of_two_looks(mended: bool) -> Main:
+    """Program whose race needs two preemptions: of the writer between its two calls, and then of the reader."""
+
+    def write() -> None:
+        os.close(os.open("/flag", os.O_CREAT))
+        os.unlink("/flag")
+
+    def read() -> None:
+        if mended:
+            with contextlib.suppress(FileNotFoundError):
+                os.stat("/flag")
+        elif os.path.exists("/flag"):
+            os.stat("/flag")
+
+    async def main() -> None:
+        await both(write, read)
+
+    return main
+
+
 @pytest.mark.parametrize(("wrong", "mended"), PAIRS, ids=[wrong.__name__ for wrong, _ in PAIRS])
 def test_the_race_is_found_and_the_mended_program_is_clean(wrong: Main, mended: Main) -> None:
     hold(wrong, mended)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+
 from simloop.choices.choices import Choices, Point
-from simloop.explore.strategies.sweep import Groups, Sweep
+from simloop.explore.strategies.sweep import Candidate, Groups, Sweep
 
 PREEMPTIONS = ("thread.switch", "thread.line", "process.switch")
 # The one of the answers that lets others end what they do, and no timers of a program's own (`delays.SWITCHES`).
@@ -12,11 +15,17 @@ _LONG = 3
 
 class PreemptionSweep(Sweep):
     """Sweep that takes the processor away from each thread and process before each of its calls, once: for as long as
-    others need first, for other times then. Few preemptions suffice for most races of threads (Burckhardt, Kothari,
-    Musuvathi and Nagarakatte, ASPLOS 2010); here it is one."""
+    others need first; then for other times, and twice, before any call that comes after the first one. Few
+    preemptions suffice for most races of threads (Musuvathi and Qadeer, PLDI 2007; Burckhardt, Kothari, Musuvathi and
+    Nagarakatte, ASPLOS 2010)."""
 
     name = "preemption sweep"
     kinds: tuple[str, ...] = ("thread.switch", "process.switch")
+
+    def __init__(self, seed: int, left: Callable[[], int]) -> None:
+        super().__init__(seed, left)
+        # By the first of two, as its own run has shown what comes after it.
+        self._pairs: list[list[tuple[Candidate, Candidate]]] = []
 
     def rank(self, choices: Choices) -> list[Groups]:
         classes: list[Groups] = [{}, {}]
@@ -26,6 +35,27 @@ class PreemptionSweep(Sweep):
                 classes[0].setdefault(who, []).append((point, _LONG))
                 classes[1].setdefault(who, []).extend((point, value) for value in range(1, n) if value != _LONG)
         return classes
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        super().observe(choices, failed)
+        deviations = choices.deviations()
+        if len(deviations) == 1 and choices.seed == self._seed:
+            ((first, value),) = deviations.items()
+            if value == _LONG and first.kind in self.kinds:
+                points = [
+                    Point(who, kind, number) for who, kind, number, _, _ in choices.recorded if kind in self.kinds
+                ]
+                later = points[points.index(first) + 1 :]
+                # Those whom the first one has let go on come first.
+                later.sort(key=lambda second: second.who == first.who)
+                self._pairs.append([((first, _LONG), (second, _LONG)) for second in later])
+
+    def runs(self, classes: list[Groups], left: int) -> Iterator[tuple[Candidate, ...]]:
+        usual = sum(map(len, classes[0].values())) if classes else 0
+        yield from super().runs(classes[:1], left)
+        pairs = (pair for row in zip_longest(*self._pairs) for pair in row if pair is not None)
+        for single, pair in zip_longest(super().runs(classes[1:], left - usual), pairs):
+            yield from (deviations for deviations in (pair, single) if deviations is not None)
 
 
 class LineSweep(PreemptionSweep):

@@ -29,7 +29,7 @@ class Sweep:
         self._seed = seed
         self._left = left
         self._ranked: list[Groups] | None = None
-        self._candidates: Iterator[Candidate] | None = None
+        self._runs: Iterator[tuple[Candidate, ...]] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -40,19 +40,23 @@ class Sweep:
         """Return the deviations to try in the canonical run `choices`, in classes: the likeliest to matter first."""
         raise NotImplementedError
 
+    def runs(self, classes: list[Groups], left: int) -> Iterator[tuple[Candidate, ...]]:
+        """Return the deviations of each run to make, of which `left` may be made: one in each, in the order of their
+        classes."""
+        return ((candidate,) for candidate in self._ordered(classes, left))
+
     def observe(self, choices: Choices, failed: bool) -> None:
         if self._ranked is None and choices.seed == self._seed and not choices.deviations():
             self._ranked = self.rank(choices)
 
     def plan(self) -> Plan | None:
-        if self._candidates is None:
+        if self._runs is None:
             # Only now it is known what the strategies before have left.
-            self._candidates = self._ordered(self._ranked or [], self._left())
-        found = next(self._candidates, None)
+            self._runs = self.runs(self._ranked or [], self._left())
+        found = next(self._runs, None)
         if found is None:
             return None
-        point, value = found
-        return Plan(self._seed, Schedule(seed=self._seed, deviations={point: value}).decider())
+        return Plan(self._seed, Schedule(seed=self._seed, deviations=dict(found)).decider())
 
     def _ordered(self, classes: list[Groups], left: int) -> Iterator[Candidate]:
         shuffled = shuffler(self._seed)
