@@ -37,6 +37,8 @@ def signal(signalnum: int, handler: Any) -> Any:
     world = active.world()
     if world is None:
         return _real["signal"](signalnum, handler)
+    if world.threads.get(_thread.get_ident()) is not None:
+        raise ValueError("signal only works in main thread of the main interpreter")
     number = _number(signalnum)
     if number in (_signal.SIGKILL, _signal.SIGSTOP):
         raise OSError(22, "Invalid argument")
