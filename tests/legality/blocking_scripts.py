@@ -4,21 +4,28 @@ the simulation it is the body of a program. They talk through descriptors: `sys.
 
 from __future__ import annotations
 
+import atexit
+import concurrent.futures
 import contextlib
 import errno
 import fcntl
 import hashlib
+import http.server
+import logging
+import mailbox
 import os
 import queue
 import select
 import selectors
 import signal
 import socket
+import socketserver
 import struct
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -1147,6 +1154,277 @@ def works_until_stopped(name: str) -> None:
         time.sleep(0.005)
     thread.join()
     say(name)
+
+
+# --- ends -----------------------------------------------------------------------------------------------
+
+
+@script
+def leaves_a_thread() -> int:
+    """Return while a thread runs, for which Python waits at its end."""
+
+    def work() -> None:
+        for number in range(3):
+            nap()
+            say(number)
+
+    threading.Thread(target=work).start()
+    return 3
+
+
+def naps() -> None:
+    nap()
+    say("done")
+
+
+@script
+def leaves_a_pool() -> None:
+    """Return while jobs of an executor wait, all of which are done at the end of Python."""
+    pool = concurrent.futures.ThreadPoolExecutor(2)
+    for number in range(4):
+        pool.submit(naps)
+        say(f"submitted {number}")
+
+
+@script
+def leaves_a_daemon() -> int:
+    """Return while a daemon waits for ever, for which nobody waits."""
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    say("left")
+    return 4
+
+
+@script
+def counts_its_threads() -> None:
+    """Count threads, before, while and after three wait."""
+    gate = threading.Event()
+    say(threading.active_count())
+    threads = [threading.Thread(target=gate.wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    say(threading.active_count())
+    gate.set()
+    for thread in threads:
+        thread.join()
+    say(len(threading.enumerate()))
+    next(hear(), None)
+
+
+@script
+def exits_at_once() -> NoReturn:
+    """End by `os._exit`, which runs no `finally`."""
+    try:
+        say("before")
+        os._exit(8)
+    finally:
+        say("finally")
+
+
+@script
+def runs_exit_handlers() -> None:
+    atexit.register(say, "second")
+    atexit.register(say, "first")
+    say("main")
+
+
+@script
+def holds_a_lock_in_a_thread(path: str) -> None:
+    """Write a log of `logging` in threads, until killed."""
+    handler = logging.FileHandler(path)
+    logger = logging.Logger("script")
+    logger.addHandler(handler)
+
+    def work() -> None:
+        while True:
+            logger.info("x" * 1000)
+
+    for _ in range(2):
+        threading.Thread(target=work, daemon=True).start()
+    say("ready")
+    time.sleep(60)
+
+
+@script
+def outlives_its_parent() -> None:
+    """Start a child that waits for this process's end."""
+    child = subprocess.Popen(command("waits_for_its_parent", os.getpid()))
+    say("ready")
+    child.wait()
+
+
+@script
+def waits_for_its_parent(parent: str) -> None:
+    while os.getppid() == int(parent):
+        nap()
+    say("orphan")
+
+
+@script
+def keeps_a_lock(fd: str) -> None:
+    """Keep a descriptor, and with it the lock of its open file, until the end of the input."""
+    say("ready")
+    next(hear(), None)
+
+
+@script
+def says_lines(name: str, count: str) -> None:
+    for number in range(int(count)):
+        say(f"{name} {number} {'x' * 200}")
+
+
+@script
+def opens_fifo_when_read(path: str) -> None:
+    while True:
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            nap()
+    os.write(file, b"1\n2\n")
+    os.close(file)
+
+
+@script
+def interrupted_with_its_group() -> int:
+    """Start two children that, like itself, end by KeyboardInterrupt; the signal goes to all."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    children = [subprocess.Popen(command("interrupted", "sleep"), stdin=PIPE, stdout=PIPE) for _ in range(2)]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"ready\n"
+        say("ready")
+        time.sleep(60)
+    except KeyboardInterrupt:
+        outputs = [child.communicate()[0].decode().strip() for child in children]
+        say(outputs == ["interrupted"] * 2)
+        say(sum(child.returncode for child in children))
+    return 130
+
+
+@script
+def signals_its_parent(number: str) -> None:
+    os.kill(os.getppid(), int(number))
+    next(hear(), None)
+
+
+@script
+def waits_for_its_child() -> None:
+    """Sleep until a child sends a signal whose handler raises."""
+
+    class Woken(Exception):
+        pass
+
+    def wake(number: int, frame: object) -> NoReturn:
+        raise Woken
+
+    signal.signal(signal.SIGUSR1, wake)
+    try:
+        with subprocess.Popen(command("signals_its_parent", int(signal.SIGUSR1)), stdin=PIPE):
+            time.sleep(60)
+    except Woken:
+        say("woken")
+
+
+@script
+def signals_a_thread() -> None:
+    """Send a signal to a thread: its handler runs in the main one."""
+    seen: list[bool] = []
+    signal.signal(
+        signal.SIGUSR1, lambda number, frame: seen.append(threading.current_thread() is threading.main_thread())
+    )
+    gate = threading.Event()
+    thread = threading.Thread(target=gate.wait)
+    thread.start()
+    assert thread.ident is not None
+    signal.pthread_kill(thread.ident, signal.SIGUSR1)
+    while not seen:
+        nap()
+    gate.set()
+    thread.join()
+    say(seen)
+
+
+@script
+def handles_in_the_main_thread_alone() -> None:
+    def work() -> None:
+        try:
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        except ValueError:
+            say("ValueError")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+@script
+def inherits_a_mask() -> None:
+    """Say which signals were blocked at its start."""
+    say(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])) == [signal.SIGUSR2])
+
+
+@script
+def starts_with_a_mask() -> int:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    return subprocess.run(command("inherits_a_mask")).returncode
+
+
+@script
+def starts_with_ignored_signals() -> int:
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    return subprocess.run(command("says_dispositions")).returncode
+
+
+@script
+def says_dispositions() -> None:
+    say(signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL and signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN)
+
+
+@script
+def web_server() -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = f"hello {self.path}".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        say(server.socket.getsockname()[1])
+        for _ in range(3):
+            server.handle_request()
+
+
+@script
+def web_client(port: str, path: str) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}{path}") as answer:
+        say(answer.read().decode())
+
+
+@script
+def mails(path: str, name: str) -> None:
+    """Add messages to a mailbox, which the library locks by a file and by lockf."""
+    box = mailbox.mbox(path)
+    for number in range(2):
+        while True:
+            try:
+                box.lock()
+                break
+            except mailbox.ExternalClashError:
+                nap()
+        box.add(f"Subject: {name} {number}\n\nhello\n")
+        box.flush()
+        box.unlock()
+    box.close()
 
 
 if __name__ == "__main__":

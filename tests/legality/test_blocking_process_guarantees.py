@@ -6,6 +6,10 @@ them is synchronous, too: it blocks the main thread of the test, or a thread bes
 
 from __future__ import annotations
 
+import concurrent.futures
+import fcntl
+import logging
+import mailbox
 import os
 import signal
 import socket
@@ -673,6 +677,179 @@ def threads_have_a_coprocess_each(at: Path) -> list[str]:
     for thread in threads:
         thread.join()
     return [answers[number] for number in sorted(answers)]
+
+
+# --- ends -----------------------------------------------------------------------------------------------
+
+
+@gives([3, "0", "1", "2"])
+def python_waits_for_threads_at_its_end(at: Path) -> list[Any]:
+    with Script("leaves_a_thread") as script:
+        return script.ended()
+
+
+@gives([4, 4])
+def python_does_all_jobs_of_executors_at_its_end(at: Path) -> list[int]:
+    with Script("leaves_a_pool") as script:
+        lines = script.rest()
+        return [lines.count("done"), sum(line.startswith("submitted") for line in lines)]
+
+
+@gives([4, "left"])
+def python_waits_for_no_daemon(at: Path) -> list[Any]:
+    with Script("leaves_a_daemon") as script:
+        return script.ended()
+
+
+@gives([["1", "4", "1"]] * 2)
+def a_process_knows_its_own_threads(at: Path) -> list[list[str]]:
+    return together(("counts_its_threads",), ("counts_its_threads",))
+
+
+@gives([8, "before"])
+def an_exit_at_once_tidies_nothing_up(at: Path) -> list[Any]:
+    with Script("exits_at_once") as script:
+        return script.ended()
+
+
+@gives([[0, "main", "first", "second"]] * 2)
+def handlers_of_the_end_are_run(at: Path) -> list[Any]:
+    with Script("runs_exit_handlers") as first, Script("runs_exit_handlers") as second:
+        return [first.ended(), second.ended()]
+
+
+@gives(["-9", True])
+def who_is_killed_holds_no_lock_any_more(at: Path) -> list[Any]:
+    with Script("holds_a_lock_in_a_thread", at / "log") as script:
+        assert script.line() == "ready"
+        script.popen.kill()
+        code = script.popen.wait()
+    handler = logging.FileHandler(at / "log")
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    logger.info("free")
+    handler.close()
+    return [str(code), (at / "log").read_text().endswith("free\n")]
+
+
+@gives([-9, "orphan"])
+def an_orphan_sees_another_parent(at: Path) -> list[Any]:
+    with Script("outlives_its_parent") as script:
+        assert script.line() == "ready"
+        script.popen.kill()
+        return script.ended()
+
+
+@gives(["taken", "free"])
+def a_lock_is_held_until_all_its_descriptors_are_closed(at: Path) -> list[str]:
+    def state() -> str:
+        with open(at / "lock", "w") as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return "taken"
+            return "free"
+
+    with open(at / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        script = Script("keeps_a_lock", lock.fileno(), pass_fds=[lock.fileno()])
+    with script:
+        assert script.line() == "ready"
+        seen = [state()]
+    return [*seen, state()]
+
+
+@gives(15)
+def short_writes_to_one_pipe_are_whole(at: Path) -> int:
+    reading, writing = os.pipe()
+    scripts = [
+        subprocess.Popen(command("says_lines", name, 5), stdin=subprocess.DEVNULL, stdout=writing) for name in "abc"
+    ]
+    os.close(writing)
+    with open(reading, "rb") as stream:
+        lines = [line.split() for line in stream]
+    assert [script.wait() for script in scripts] == [0, 0, 0]
+    assert all(len(line) == 3 and line[2] == b"x" * 200 for line in lines)
+    return len({(name, number) for name, number, _ in lines})
+
+
+@gives([["2"], []])
+def a_fifo_is_opened_once_it_is_read(at: Path) -> list[list[str]]:
+    os.mkfifo(at / "fifo")
+    return together(("fifo_reader", at / "fifo"), ("opens_fifo_when_read", at / "fifo"))
+
+
+@gives([130, "True", "260"])
+def ctrl_c_goes_to_a_whole_group(at: Path) -> list[Any]:
+    with Script("interrupted_with_its_group", start_new_session=True) as script:
+        assert script.line() == "ready"
+        os.killpg(script.pid, signal.SIGINT)
+        return script.ended()
+
+
+@gives([["woken"]])
+def a_child_wakes_its_parent(at: Path) -> list[list[str]]:
+    return together(("waits_for_its_child",))
+
+
+@gives([["[True]"], ["ValueError"]])
+def handlers_belong_to_the_main_thread(at: Path) -> list[list[str]]:
+    return together(("signals_a_thread",), ("handles_in_the_main_thread_alone",))
+
+
+@gives([["True"], ["True"]])
+def children_inherit_masks_and_what_is_ignored(at: Path) -> list[list[str]]:
+    return together(("starts_with_a_mask",), ("starts_with_ignored_signals",))
+
+
+@gives([["hello /0"], ["hello /1"], ["hello /2"]])
+def a_web_server_in_another_process(at: Path) -> list[list[str]]:
+    with Script("web_server") as server:
+        port = server.line()
+        return together(*(("web_client", port, f"/{number}") for number in range(3)))
+
+
+@gives(["a 0", "a 1", "b 0", "b 1", "c 0", "c 1"])
+def a_mailbox_is_locked_by_the_library(at: Path) -> list[str]:
+    together(*(("mails", at / "box", name) for name in "abc"))
+    box = mailbox.mbox(at / "box")
+    subjects = sorted(str(message["subject"]) for message in box)
+    box.close()
+    return subjects
+
+
+@gives(["1", "2", "3", 0])
+def text_line_by_line(at: Path) -> list[Any]:
+    with subprocess.Popen(command("adder"), stdin=PIPE, stdout=PIPE, text=True, bufsize=1) as script:
+        assert script.stdin is not None
+        assert script.stdout is not None
+        seen: list[Any] = []
+        for number in range(1, 4):
+            print(number, file=script.stdin)
+            seen.append(script.stdout.readline().strip())
+        script.stdin.close()
+        return [*seen, script.wait()]
+
+
+@gives([5, 5, 5])
+def several_threads_wait_for_one_child(at: Path) -> list[int]:
+    child = subprocess.Popen(command("exits", 5), stdin=subprocess.DEVNULL)
+    codes: list[int] = []
+    threads = [threading.Thread(target=lambda: codes.append(child.wait())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return codes
+
+
+@gives([0, 1, 2, 3])
+def each_thread_runs_a_child(at: Path) -> list[int]:
+    def run(code: int) -> int:
+        return subprocess.run(command("exits", code), stdin=subprocess.DEVNULL).returncode
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        return list(pool.map(run, range(4)))
 
 
 async def play_script(proc: simloop.SimProcess) -> int | None:
