@@ -108,6 +108,18 @@ def test_exit_at_once_from_wherever_it_is() -> None:
     assert output_of(beside) == {(b"", 8)}
 
 
+def test_what_is_unwound_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    def body() -> None:
+        try:
+            os.write(1, b"sleeps\n")
+            time.sleep(60)
+        finally:
+            os.write(1, b"no")
+
+    assert output_of(body, signal.SIGKILL) == {(b"sleeps\n", -signal.SIGKILL)}
+    assert capfd.readouterr().out == ""
+
+
 def test_exit_at_once_of_the_test_itself_escapes() -> None:
     async def main() -> None:
         os._exit(0)
