@@ -906,6 +906,8 @@ def interrupted(where: str) -> int:
         while True:
             os.write(full[1], b"x" * 4096)
     os.set_blocking(full[1], True)
+    # Not started with the handler in place: a signal between fork and the end of `Popen` leaves a child to nobody.
+    child = subprocess.Popen(command("sleeps"), stdout=subprocess.DEVNULL) if where == "child" else None
     waits: dict[str, Callable[[], Any]] = {
         "sleep": lambda: time.sleep(60),
         "read": lambda: os.read(empty[0], 1),
@@ -917,7 +919,7 @@ def interrupted(where: str) -> int:
         "simple queue": lambda: queue.SimpleQueue().get(),
         "select": lambda: select.select([empty[0]], [], []),
         "pause": lambda: signal.pause(),
-        "child": lambda: subprocess.run(command("sleeps"), stdout=subprocess.DEVNULL),
+        "child": lambda: child.wait() if child is not None else None,
         "stdin": lambda: next(hear(), None),
     }
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -928,6 +930,9 @@ def interrupted(where: str) -> int:
         say("interrupted")
         return 130
     finally:
+        if child is not None:
+            child.kill()
+            child.wait()
         listening.close()
         for fd in (*empty, *full):
             os.close(fd)
@@ -1321,11 +1326,13 @@ def waits_for_its_child() -> None:
         raise Woken
 
     signal.signal(signal.SIGUSR1, wake)
-    try:
-        with subprocess.Popen(command("signals_its_parent", int(signal.SIGUSR1)), stdin=PIPE):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # until `Popen` has returned
+    with subprocess.Popen(command("signals_its_parent", int(signal.SIGUSR1)), stdin=PIPE):
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
             time.sleep(60)
-    except Woken:
-        say("woken")
+        except Woken:
+            say("woken")
 
 
 @script

@@ -189,10 +189,11 @@ async def time_limits_of_asyncio_and_of_sockets() -> list[str]:
 @gives([1, 2, 3])
 async def timers_of_a_loop_fire_in_their_order() -> list[int]:
     loop, seen, done = asyncio.get_running_loop(), list[int](), asyncio.Event()
+    now = loop.time()
     for number in (3, 1, 2):
-        loop.call_later(number * 0.003, seen.append, number)
+        loop.call_at(now + number * 0.003, seen.append, number)
         time.time()
-    loop.call_later(0.02, done.set)
+    loop.call_at(now + 0.02, done.set)
     await done.wait()
     return seen
 

@@ -1161,9 +1161,10 @@ def a_timer_that_sets_the_next_one() -> list[Any]:
 @gives(["first", "second", "third"])
 def a_scheduler_in_a_thread() -> list[str]:
     scheduler, seen = sched.scheduler(time.monotonic, time.sleep), list[str]()
-    scheduler.enter(0.006, 1, seen.append, ("third",))
-    scheduler.enter(0.002, 2, seen.append, ("first",))
-    scheduler.enter(0.004, 1, seen.append, ("second",))
+    now = time.monotonic()  # one look for all: a thread may be preempted between two
+    scheduler.enterabs(now + 0.006, 1, seen.append, ("third",))
+    scheduler.enterabs(now + 0.002, 2, seen.append, ("first",))
+    scheduler.enterabs(now + 0.004, 1, seen.append, ("second",))
     run(scheduler.run)
     return seen
 
