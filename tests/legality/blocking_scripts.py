@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import http.client
 import http.server
 import logging
 import mailbox
@@ -25,7 +26,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -1412,9 +1412,10 @@ def web_server() -> None:
 
 @script
 def web_client(port: str, path: str) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://127.0.0.1:{port}{path}") as answer:
-        say(answer.read().decode())
+    connection = http.client.HTTPConnection("127.0.0.1", int(port))
+    connection.request("GET", path)
+    say(connection.getresponse().read().decode())
+    connection.close()
 
 
 @script

@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import contextvars
 import functools
+import http.client
 import http.server
 import io
 import itertools
@@ -24,7 +25,6 @@ import socket
 import socketserver
 import threading
 import time
-import urllib.request
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, as_completed, wait
@@ -1375,9 +1375,11 @@ def a_web_server_and_its_clients() -> list[str]:
         (serving,) = start(lambda: server.serve_forever(0.01))
 
         def get(path: str) -> str:
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with opener.open(f"http://127.0.0.1:{server.socket.getsockname()[1]}{path}") as answer:
-                return str(answer.read().decode())
+            connection = http.client.HTTPConnection("127.0.0.1", server.socket.getsockname()[1])
+            connection.request("GET", path)
+            answer = connection.getresponse().read().decode()
+            connection.close()
+            return answer
 
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(get, ["/a", "/b"]))
