@@ -80,11 +80,18 @@ class ProcessRunner(Generic[T]):
             if self._task.done() and not self._task.cancelled():
                 self._task.exception()  # it is raised where `result` is asked for: nobody need be told of it
             report_leftovers(loop)
-        self.over = True
-        self._process.on_kill = None
         if loop.was_interrupted(self._task):
             self._error = KeyboardInterrupt()
         loop.end_turns()
+        try:
+            self._world.userland.end(self._world)
+        except BaseException as error:
+            if not self._process.alive:
+                return  # it was killed meanwhile
+            if error is not self._process.broken_by:
+                raise
+        self.over = True
+        self._process.on_kill = None
         self._ended(self._status())
 
     def _broken(self, error: BaseException) -> None:

@@ -263,7 +263,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         self.on_stop = self.on_break = self.until = None
         self.close()
 
-    def interrupt(self) -> None:
+    def interrupt(self, *_: object) -> None:
         """Handle SIGINT if the program has no handler for it, as Runner._on_sigint() does (Lib/asyncio/runners.py)."""
         self.interrupts += 1
         task = self.main_task

@@ -12,6 +12,18 @@ there while shims are installed. If that is not enough, it also has a function `
 
 from __future__ import annotations
 
-from simloop.shims import child_watcher, escapes, fileio, gc, importlib, linecache, random, select, threading, time
+from simloop.shims import (
+    atexit,
+    child_watcher,
+    escapes,
+    fileio,
+    gc,
+    importlib,
+    linecache,
+    random,
+    select,
+    threading,
+    time,
+)
 
-SHIMS = (time, random, select, child_watcher, fileio, threading, escapes, importlib, linecache, gc)
+SHIMS = (time, random, select, child_watcher, fileio, threading, escapes, importlib, linecache, gc, atexit)

@@ -72,8 +72,8 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
         (
             os,
             (
-                "getpgid", "getpgrp", "getsid", "pidfd_open", "setpgid", "setsid", "wait", "wait3", "wait4", "waitid",
-                "waitpid",
+                "_exit", "getpgid", "getpgrp", "getsid", "pidfd_open", "setpgid", "setsid", "wait", "wait3", "wait4",
+                "waitid", "waitpid",
             ),
         ),
         (subprocess.Popen, ("_internal_poll",)),

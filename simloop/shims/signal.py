@@ -37,6 +37,8 @@ def signal(signalnum: int, handler: Any) -> Any:
     world = active.world()
     if world is None:
         return _real["signal"](signalnum, handler)
+    if world.threads.get(_thread.get_ident()) is not None:
+        raise ValueError("signal only works in main thread of the main interpreter")
     number = _number(signalnum)
     if number in (_signal.SIGKILL, _signal.SIGSTOP):
         raise OSError(22, "Invalid argument")
@@ -51,7 +53,20 @@ def getsignal(signalnum: int) -> Any:
     world = active.world()
     if world is None:
         return _real["getsignal"](signalnum)
-    return disposition(world.current, _number(signalnum))
+    return _handler(world.current, _number(signalnum))
+
+
+def _handler(process: Process, number: int) -> Any:
+    """Return the disposition of a signal. Until a program sets another one for SIGINT, that is the handler of
+    `asyncio.run`, under which each main function runs (Lib/asyncio/runners.py)."""
+    loop: Any = process.loop
+    if (
+        number == _signal.SIGINT
+        and number not in process.signal_handlers
+        and getattr(loop, "main_task", None) is not None
+    ):
+        return loop.interrupt
+    return disposition(process, number)
 
 
 def _number(signalnum: int) -> int:
@@ -213,13 +228,10 @@ def _loop_for(world: World, process: Process, number: int) -> Any:
 
 def _call(world: World, process: Process, number: int) -> None:
     world.choices.fold(f"signal {name_of(number)} {process.name}", process.steps)
-    handler = disposition(process, number)
-    loop: Any = process.loop
+    handler = _handler(process, number)
     process.handled += 1
     try:
-        if handler is _signal.default_int_handler and getattr(loop, "main_task", None) is not None:
-            loop.interrupt()
-        elif callable(handler):
+        if callable(handler):
             handler(number, calling_frame())
     except BaseException as error:
         process.broken_by = error

@@ -24,7 +24,7 @@ from simloop.sources import wrapped_by
 from simloop.world import active, lines
 
 if TYPE_CHECKING:
-    pass
+    from simloop.world.world import World
 
 # Real seconds for which a thread of the real world may hold a lock before others of the world go on.
 _GLANCE = 0.001
@@ -44,6 +44,8 @@ _Handle: Any = getattr(_thread, "_ThreadHandle", None)  # 3.13
 _real_join_handle: Any = getattr(_Handle, "join", None)
 _real_join = threading.Thread.join
 _real_is_alive = threading.Thread.is_alive
+_real_enumerate = threading.enumerate
+_real_active_count = threading.active_count
 
 
 def acquire(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
@@ -153,6 +155,11 @@ def _name_of(function: Any) -> str:
     return str(getattr(function, "__qualname__", type(function).__qualname__)).rpartition(".")[2]
 
 
+def _scoped(world: World, name: str) -> str:
+    """Return the name of a thread or job in the world: threads of several processes may have the same names."""
+    return name if world.current is world.root else f"{world.current.name} {name}"
+
+
 def run_job(self: Any, *context: Any) -> None:
     """Run a job of an executor: when it begins, and when its result is seen, the environment chooses."""
     world = active.here()
@@ -161,7 +168,7 @@ def run_job(self: Any, *context: Any) -> None:
         _real_run_job(self, *context)
         return
     function = self.fn if hasattr(self, "fn") else self.task[0]
-    name = f"{threading.current_thread().name.rpartition('_')[0]} {_name_of(function)}"
+    name = _scoped(world, f"{threading.current_thread().name.rpartition('_')[0]} {_name_of(function)}")
     number = world.jobs_numbered[name] = world.jobs_numbered.get(name, 0) + 1
     thread.who = who = nth(name, number)
     thread.delay("thread.start", who, function)
@@ -213,7 +220,8 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
         thread.resume()
         return made
     # It starts a method of its own, which does what others may see of it before it runs.
-    owner._sim_thread = thread = SimThread(world, world.current, owner.name)  # type: ignore[attr-defined]
+    owner._sim_thread = thread = SimThread(world, world.current, _scoped(world, owner.name))  # type: ignore[attr-defined]
+    thread.daemon = owner.daemon
     report = owner._invoke_excepthook  # type: ignore[attr-defined]
     # What a thread raises while its world takes it down is nobody's concern.
     owner._invoke_excepthook = lambda self: None if thread.killed else report(self)  # type: ignore[attr-defined]
@@ -261,21 +269,23 @@ def _forget_worker(reference: Callable[[], ThreadPoolExecutor | None], worker: t
 
 
 def thread_number() -> int:
-    """Return the number for the name of a new thread. Each run counts from one, as a new process does."""
+    """Return the number for the name of a new thread. Each process of a run counts from one."""
     world = active.here()
     if world is None:
         return _real_thread_number()
-    world.threads_named += 1
-    return world.threads_named
+    process = world.current
+    process.threads_named += 1
+    return process.threads_named
 
 
 def executor_number(self: ThreadPoolExecutor) -> int:
-    """Return the number for the names of a new executor's threads. Each run counts from zero, as a new process does."""
+    """Return the number for the names of a new executor's threads. Each process of a run counts from zero."""
     world = active.here()
     if world is None:
         return _real_executor_number()
-    world.executors_named += 1
-    return world.executors_named - 1
+    process = world.current
+    process.executors_named += 1
+    return process.executors_named - 1
 
 
 def join_handle(self: Any, timeout: float | None = None) -> None:
@@ -317,6 +327,46 @@ def is_alive(self: threading.Thread) -> bool:
     return _real_is_alive(self) and (thread is None or not thread.lost)
 
 
+def enumerate_threads() -> list[threading.Thread]:
+    """Return the threads of the current process that are alive."""
+    world, found = active.here(), _real_enumerate()
+    if world is None:
+        return found
+    process, main = world.current, threading.main_thread()
+    threads = [main] if main in found else []
+    for thread in found:
+        simulated: SimThread | None = getattr(thread, "_sim_thread", None)
+        # A real one, such as of pytest-xdist, is in the process of the test.
+        owner = world.root if simulated is None else simulated.process
+        if owner is process and thread is not main:
+            threads.append(thread)
+    return threads
+
+
+def active_count() -> int:
+    return _real_active_count() if active.here() is None else len(enumerate_threads())
+
+
+def end_threads(world: World) -> None:
+    """Wait for the threads of the current process at its end, as threading._shutdown() does: all that are no daemons.
+    Executors do the jobs that they have, and take no more (_python_exit() in Lib/concurrent/futures/thread.py)."""
+    process = world.current
+
+    def left() -> bool:
+        threads = world.threads.values()
+        return any(thread is not None and thread.process is process and not thread.daemon for thread in threads)
+
+    if not left():
+        return
+    for worker in list(concurrent.futures.thread._threads_queues):
+        thread: SimThread | None = getattr(worker, "_sim_thread", None)
+        if thread is not None and thread.process is process and hasattr(worker, "_args"):
+            executor = worker._args[0]()
+            if executor is not None:
+                executor.shutdown(wait=False)
+    world.block(lambda: not left(), warn=False)
+
+
 class _NotOfKilledThreads(logging.Filter):
     """Filter for what the threads of executors report when their world takes them down."""
 
@@ -352,6 +402,8 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     (threading, "_counter", thread_number),
     (threading.Thread, "join", join),
     (threading.Thread, "is_alive", is_alive),
+    (threading, "enumerate", enumerate_threads),
+    (threading, "active_count", active_count),
     (_thread, "start_new_thread", start_new_thread),
 ]
 # threading.Thread.start() goes through the first up to 3.12, through the second since 3.13.

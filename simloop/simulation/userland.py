@@ -45,6 +45,13 @@ class RunUserland:
 
         return Programs(world)
 
+    def end(self, world: World) -> None:
+        from simloop.shims.atexit import call_handlers
+        from simloop.shims.threading import end_threads
+
+        end_threads(world)
+        call_handlers(world)
+
     def blocked(self, world: World, took_ns: int) -> None:
         self._blocked(world, took_ns)
 

@@ -27,6 +27,9 @@ class Userland(Protocol):
     def programs(self, world: Any) -> Any:
         """Return the simulated executables of the world. Called once per world, at the first use."""
 
+    def end(self, world: Any) -> None:
+        """Do what Python does at the end of the current process: wait for its threads, and call handlers."""
+
     def blocked(self, world: Any, took_ns: int) -> None:
         """Take note that a call has blocked the loop of the current process for `took_ns` nanoseconds."""
 
@@ -48,6 +51,9 @@ class NoUserland:
 
     def programs(self, world: Any) -> Any:
         return None
+
+    def end(self, world: Any) -> None:
+        pass
 
     def blocked(self, world: Any, took_ns: int) -> None:
         pass

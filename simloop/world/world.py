@@ -45,9 +45,8 @@ class World:
 
     __slots__ = (
         "_calling", "_calls", "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current",
-        "escape", "executors_named", "jobs_numbered", "max_steps", "network", "observer", "outside_signals",
-        "preempts_lines", "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads",
-        "threads_named", "userland",
+        "escape", "jobs_numbered", "max_steps", "network", "observer", "outside_signals", "preempts_lines",
+        "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads", "userland",
     )  # fmt: skip
 
     def __init__(
@@ -91,8 +90,6 @@ class World:
         self.observer: Observer | None = None
         self._random: Random | None = None
         self._lower: LowerLayer | None = None
-        #: Counters of threads and executors, for their numbered names.
-        self.threads_named = self.executors_named = 0
         # Number of calls that a process has made in its turn.
         self._calls = 0
         self._calling: tuple[Process, int] | None = None
@@ -135,7 +132,7 @@ class World:
         child = self.add_process(parent.host, argv[0].rpartition("/")[2][:24])
         child.parent = parent
         parent.children += (child,)
-        child.group, child.session = parent.group, parent.session
+        child.group, child.session, child.masked = parent.group, parent.session, parent.masked
         child.environ = environ
         child.started_at = place
         for fd, file in files.items():
@@ -169,12 +166,13 @@ class World:
     def _child_ended(self, parent: Process) -> None:
         self.userland.send(self, parent, _signal.SIGCHLD)
 
-    def kill(self, process: Process, number: int) -> None:
-        """Kill `process` at once, whatever it is doing, by signal `number`."""
+    def kill(self, process: Process, status: int) -> None:
+        """End `process` at once, whatever it is doing, with a wait status: of a signal, that is its number."""
         if process.exited:
             return
         self._halt(process)
-        self.end(process, int(number))
+        self.end(process, int(status))
+        process.forget_holders()
         process.killed()
 
     def _halt(self, process: Process) -> None:

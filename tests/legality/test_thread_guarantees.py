@@ -9,30 +9,22 @@ import functools
 import logging
 import logging.handlers
 import queue
-import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.thread import BrokenThreadPool
 from typing import Any
 
 import pytest
+from corpus import Corpus, Program, check_real, check_simulated, name_of
 from sizes import examples
 
 import simloop
 
 RUNS = examples(500)
-Program = Callable[[], Coroutine[Any, Any, Any]]
-PROGRAMS: list[tuple[Program, Any]] = []
-
-
-def gives(expected: Any) -> Callable[[Program], Program]:
-    def note(program: Program) -> Program:
-        PROGRAMS.append((program, expected))
-        return program
-
-    return note
+corpus = Corpus()
+gives = corpus.gives
 
 
 async def both(*jobs: Callable[[], Any]) -> list[Any]:
@@ -496,20 +488,10 @@ async def an_exception_of_a_thread_is_reported() -> list[str]:
     return seen
 
 
-@pytest.fixture(autouse=True)
-def switching_often() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
 @pytest.mark.filterwarnings("ignore::simloop.BlockingCallWarning")
-@pytest.mark.parametrize(("program", "expected"), PROGRAMS, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("program", "expected"), corpus.cases, ids=name_of)
 def test_every_run_agrees_with_the_real_machine(program: Program, expected: Any) -> None:
-    for _ in range(5):
-        assert asyncio.run(program()) == expected, "the expectation itself does not hold on the real machine"
+    check_real(program, expected)
     for seed in range(RUNS):
         assert simloop.run(program, seed=seed) == expected, f"seed {seed}"
-    report = simloop.explore(program, runs=examples(300))
-    assert report.failure is None, report.failure
+    check_simulated(program, expected, runs=examples(300))

@@ -59,6 +59,46 @@ def test_sigint_cancels_a_program_as_it_does_under_asyncio_run() -> None:
     assert run(main) == (b"tidied up", -signal.SIGINT)
 
 
+def test_the_default_handler_set_by_hand_interrupts_the_call_that_blocks() -> None:
+    async def blocks(proc: simloop.SimProcess) -> int:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.write(1, b"ready\n")
+        try:
+            time.sleep(100)
+        except KeyboardInterrupt:
+            os.write(1, b"interrupted")
+            if proc.argv[1:]:
+                raise
+        return 3
+
+    async def main(*arguments: str) -> tuple[bytes, int | None, float]:
+        simloop.current().program("tool")(blocks)
+        child = await asyncio.create_subprocess_exec("tool", *arguments, stdout=PIPE)
+        assert child.stdout is not None
+        assert await child.stdout.readline() == b"ready\n"
+        child.send_signal(signal.SIGINT)
+        return *await rest(child), round(simloop.current().elapsed)
+
+    assert outcomes(main) == {(b"interrupted", 3, 0)}
+    assert outcomes(lambda: main("raise")) == {(b"interrupted", -signal.SIGINT, 0)}
+
+
+def test_a_handler_that_is_put_back_cancels_as_before() -> None:
+    async def main() -> None:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert callable(before)
+        signal.signal(signal.SIGINT, before)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    run(main)
+    asyncio.run(main())
+
+
 def test_a_program_that_takes_sigint_for_a_request_goes_on() -> None:
     async def polite(proc: simloop.SimProcess) -> int:
         proc.stdout.write(b"ready\n")

@@ -74,6 +74,10 @@ class Process(DescriptorTable):
     temporary_names: Any = None
     #: Its interval timer; None until it sets one.
     timer: Any = None
+    #: Counters of threads and executors, for their numbered names.
+    threads_named = executors_named = 0
+    #: Functions that are called when its Python ends, as `atexit` has them.
+    exit_handlers: tuple[Callable[[], object], ...] = ()
 
     def __init__(self, host: Host, table: PidTable[Process], pid: int, name: str) -> None:
         super().__init__()

@@ -75,7 +75,9 @@ class SimThread:
         self._back = _thread.allocate_lock()
         real_acquire(self._go)
         real_acquire(self._back)
-        #: True once its world is over, and it has to end.
+        #: True for one that Python does not wait for at the end of its process.
+        self.daemon = True
+        #: True once its process or its world is over, and it has to end.
         self.killed = False
         #: True once it has ended.
         self.over = False
@@ -181,12 +183,15 @@ class SimThread:
             self.world.current = previous
 
     def resume_when_running(self) -> None:
-        """Resume the thread, unless its process is gone, or stopped: then it stays parked, until SIGCONT."""
+        """Resume the thread, unless its process is stopped: then it stays parked, until SIGCONT. If its process is
+        gone, it is unwound, so that it holds no lock that others share in this interpreter."""
         process = self.process
         if process.stopped:
             self.world.scheduler.when(lambda: not process.stopped, self.resume_when_running)
         elif process.alive:
             self.resume()
+        elif not self.over and not self.killed:
+            self.kill()
 
     def park(self, done: Callable[[], bool], deadline_ns: int | None) -> bool:
         """Block the calling thread, and let the world go on until ``done()`` or the deadline. Returns ``done()``."""
@@ -224,7 +229,7 @@ class SimThread:
             raise ThreadKilled
 
     def kill(self) -> None:
-        """Unwind the thread, at the end of the world."""
+        """Unwind the thread, at the end of its process or of the world."""
         self.killed = True
         if self.on_kill is not None:
             self.on_kill()

@@ -191,6 +191,8 @@ def write(fd: int, data: Any, /) -> int:
         if isinstance(file, Unseekable):
             assert world is not None
             return write_to(world, file, view_of(data))
+        if world is not None and not world.current.alive:
+            world.stop()  # what it is unwound through would write to the standard streams of the test
         return _write_other(fd, data)  # type: ignore[no-any-return]
     fs = file.fs
     try:

@@ -1,5 +1,5 @@
-"""Shims of the functions of `os` that wait for processes, and for process groups and sessions, and of the references to
-them in `subprocess.Popen`. Processes are started in `shims.subprocess`."""
+"""Shims of the functions of `os` that end a process or wait for one, of those for process groups and sessions, and of
+the references to them in `subprocess.Popen`. Processes are started in `shims.subprocess`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import sys
 import weakref
 from resource import struct_rusage
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from simloop.kernel.errors import fail
-from simloop.kernel.process.exits import PidFd, find_child, reap
+from simloop.kernel.process.exits import PidFd, exit_status, find_child, reap
 from simloop.kernel.process.table import FIRST_PID
 from simloop.shims.late import real
 from simloop.shims.patch import builtin
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
     from simloop.world.world import World
 
 _real = real(__name__)
+
+
+def _exit(status: int) -> NoReturn:
+    """End the process at once: nothing of it runs any more."""
+    world = active.world()
+    if world is None:
+        _real["_exit"](status)
+    elif world.current is world.root:
+        raise active.escape("os._exit, which would end the test", "call sys.exit, or end a process of its own")
+    else:
+        world.kill(world.current, exit_status(status))
+        world.stop()
+    raise AssertionError("it has ended")
 
 
 # --- waiting --------------------------------------------------------------------------------------------

@@ -1,0 +1,69 @@
+"""Shims of `atexit`: each simulated process has handlers of its own, which are called when its Python ends."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from simloop.kernel.process.process import ProcessGone
+from simloop.kernel.process.threads import ThreadKilled
+from simloop.world import active
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_real_register = atexit.register
+_real_unregister = atexit.unregister
+
+# Modules that register once for all of the interpreter, whichever process is the first to need them.
+_ONCE = ("weakref", "simloop.loop.crashed_tasks")
+
+
+def _inside() -> World | None:
+    """Return the world that the calling thread is inside of, unless it is in the process of the test, which ends with
+    the real one."""
+    world = active.entered if active.is_inside() else None
+    return None if world is None or world.current is world.root else world
+
+
+def register(func: F, /, *args: Any, **kwargs: Any) -> F:
+    world = _inside()
+    if world is None or getattr(func, "__module__", None) in _ONCE or not callable(func):
+        _real_register(func, *args, **kwargs)
+        return func
+    world.current.exit_handlers += (functools.partial(func, *args, **kwargs),)
+    return func
+
+
+def unregister(func: Callable[..., Any], /) -> None:
+    world = _inside()
+    if world is None:
+        _real_unregister(func)
+    else:
+        process = world.current
+        kept = [handler for handler in process.exit_handlers if getattr(handler, "func", None) != func]
+        process.exit_handlers = tuple(kept)
+
+
+def call_handlers(world: World) -> None:
+    """Call the handlers of the current process: the latest comes first, and what one raises is printed."""
+    process = world.current
+    while process.exit_handlers:
+        handler, process.exit_handlers = process.exit_handlers[-1], process.exit_handlers[:-1]
+        try:
+            handler()
+        except (ProcessGone, ThreadKilled):
+            raise
+        except BaseException:
+            traceback.print_exc()
+
+
+REPLACEMENTS: list[tuple[object, str, object]] = [
+    (atexit, "register", register),
+    (atexit, "unregister", unregister),
+]
