@@ -376,9 +376,10 @@ class Scheduler:
     def _next(self) -> Waiter | Runnable:
         """Let time pass until a process goes on, and return it."""
         while True:
-            for waiter in self._waiters:
-                if waiter.stack is not None and not waiter.process.alive:
-                    return waiter  # to be unwound, which nobody sees
+            if len(self._waiters) > 1:
+                for waiter in self._waiters:
+                    if not waiter.process.alive:
+                        return waiter  # to be unwound, which nobody sees
             ready = self._ready()
             if ready:
                 return self._choose(ready)

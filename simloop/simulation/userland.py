@@ -46,6 +46,8 @@ class RunUserland:
         return Programs(world)
 
     def end(self, world: World) -> None:
+        if len(world.threads) == 1 and not world.current.exit_handlers:
+            return
         from simloop.shims.atexit import call_handlers
         from simloop.shims.threading import end_threads
 
