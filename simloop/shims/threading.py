@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from simloop.choices.who import nth
 from simloop.errors import DeadlockError
 from simloop.kernel.clock import SECOND
-from simloop.kernel.process.threads import SimThread, ThreadKilled, outsiders, real_acquire
+from simloop.kernel.process.threads import SimThread, ThreadKilled, outsiders, raise_in, real_acquire
 from simloop.sources import wrapped_by
 from simloop.world import active, lines
 
@@ -248,12 +248,10 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
 
 def _forget(owner: threading.Thread, thread: SimThread) -> None:
     """Let the interpreter end without waiting for a thread, and the thread end as soon as Python code of it runs."""
-    import ctypes
-
     concurrent.futures.thread._threads_queues.pop(owner, None)  # type: ignore[attr-defined]
     if sys.version_info < (3, 13):
         threading._shutdown_locks.discard(owner._tstate_lock)  # type: ignore[attr-defined]
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(ThreadKilled))
+    raise_in(thread.ident, ThreadKilled)
 
 
 def _forget_worker(reference: Callable[[], ThreadPoolExecutor | None], worker: threading.Thread) -> None:
@@ -327,6 +325,7 @@ def is_alive(self: threading.Thread) -> bool:
     return _real_is_alive(self) and (thread is None or not thread.lost)
 
 
+@functools.wraps(threading.enumerate)
 def enumerate_threads() -> list[threading.Thread]:
     """Return the threads of the current process that are alive."""
     world, found = active.here(), _real_enumerate()
@@ -343,6 +342,7 @@ def enumerate_threads() -> list[threading.Thread]:
     return threads
 
 
+@functools.wraps(threading.active_count)
 def active_count() -> int:
     return _real_active_count() if active.here() is None else len(enumerate_threads())
 

@@ -143,24 +143,17 @@ def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ..
     if thread is not None:
         thread.lost = True
     elif ident != entered_by:
-        _raise_in(ident, ProcessGone)  # the stack of a process that is a thread
+        threads.raise_in(ident, ProcessGone)  # the stack of a process that is a thread
     _pending = world, progress, error
     if entered_by == _main_thread():
         _pthread_kill(entered_by, _SIGNAL)
     else:
         world.escaped(error)
-        _raise_in(entered_by, HangError)
+        threads.raise_in(entered_by, HangError)
 
 
 def _is_parked(frame: FrameType) -> bool:
     return threads.is_parked(frame) or stacks.is_suspended(frame)
-
-
-def _raise_in(ident: int, error: type[BaseException]) -> None:
-    """Raise an exception in a thread as soon as Python code of it runs."""
-    import ctypes
-
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

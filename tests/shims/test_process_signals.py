@@ -96,7 +96,12 @@ def test_a_handler_that_is_put_back_cancels_as_before() -> None:
             signal.raise_signal(signal.SIGINT)
 
     run(main)
-    asyncio.run(main())
+    # A shell starts what runs in the background with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        asyncio.run(main())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_program_that_takes_sigint_for_a_request_goes_on() -> None:

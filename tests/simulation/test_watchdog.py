@@ -109,6 +109,20 @@ def test_a_lost_thread_does_not_keep_the_interpreter() -> None:
     assert (child.returncode, child.stdout) == (0, "ended\n"), child.stderr
 
 
+def test_code_that_is_traced_goes_on_after_a_thread_was_lost() -> None:
+    program = (
+        "import asyncio, multiprocessing, simloop, sys\n"
+        "async def main(): await asyncio.to_thread(multiprocessing.Event().wait)\n"
+        "try: simloop.run(main, max_hang=0.1)\n"
+        "except simloop.HangError: print('ended')\n"
+        "sys.settrace(lambda *event: None)\n"
+        "def traced(): print('traced')\n"
+        "traced()\n"
+    )
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (child.returncode, child.stdout) == (0, "ended\ntraced\n"), child.stderr
+
+
 @pytest.mark.parametrize("value", [0, -1, True, "30", 1e9])
 def test_bad_limits(value: Any) -> None:
     with pytest.raises(simloop.ConfigurationError, match="max_hang must be a number of real seconds"):

@@ -10,6 +10,8 @@ A thread may block on whatever goes through the world: sleeping, sockets, files,
 from __future__ import annotations
 
 import _thread
+import contextlib
+import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -239,6 +241,25 @@ class SimThread:
             self.on_lost()
         if self.after_kill is not None:
             self.after_kill()
+
+
+class _Seen(BaseException):
+    """Exception that a thread raises in itself, see `raise_in`."""
+
+
+def raise_in(ident: int, error: type[BaseException]) -> None:
+    """Raise an exception in another thread as soon as Python code of it runs."""
+    import ctypes
+
+    def send(ident: int, error: type[BaseException]) -> None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
+
+    send(ident, error)
+    if sys.version_info < (3, 12):
+        # Until it is seen, CPython 3.11 has a mark for all threads, at which code that is traced never goes on
+        # (DO_TRACING in Python/ceval.c). Whoever sees one of its own takes the mark away.
+        with contextlib.suppress(_Seen):
+            send(_thread.get_ident(), _Seen)
 
 
 def is_parked(frame: FrameType) -> bool:
