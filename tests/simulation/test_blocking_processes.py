@@ -26,8 +26,9 @@ PROGRAMS: list[Callable[[], Coroutine[Any, Any, Any]]] = []
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if request.param == "threads":
         monkeypatch.setattr(stacks, "_greenlet", lambda: None)
+    before = threading.enumerate()
     yield
-    assert threading.enumerate() == [threading.main_thread()]
+    assert threading.enumerate() == before
 
 
 def program(main: Callable[[], Coroutine[Any, Any, Any]]) -> Callable[[], Coroutine[Any, Any, Any]]:
