@@ -867,4 +867,4 @@ def test_every_run_agrees_with_linux(program: Program, expected: Any) -> None:
         simloop.current().program(*command("")[:2])(play_script)
 
     check_real(run, expected, times=1)
-    check_simulated(run, expected, runs=examples(60), before=play)
+    check_simulated(run, expected, runs=examples(30), before=play)

@@ -1391,5 +1391,5 @@ def a_web_server_and_its_clients() -> list[str]:
 @pytest.mark.parametrize(("program", "expected"), corpus.cases, ids=name_of)
 def test_every_run_agrees_with_the_real_machine(program: Program, expected: Any) -> None:
     check_real(program, expected)
-    check_simulated(program, expected, runs=examples(100))
+    check_simulated(program, expected, runs=examples(60))
     check_simulated(program, expected, runs=examples(20), preempt="lines")
