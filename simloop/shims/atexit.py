@@ -27,7 +27,7 @@ _ONCE = ("weakref", "simloop.loop.crashed_tasks")
 def _inside() -> World | None:
     """Return the world that the calling thread is inside of, unless it is in the process of the test, which ends with
     the real one."""
-    world = active.entered if active.is_inside() else None
+    world = active.here()
     return None if world is None or world.current is world.root else world
 
 

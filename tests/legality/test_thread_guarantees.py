@@ -22,7 +22,7 @@ from sizes import examples
 
 import simloop
 
-RUNS = examples(300)
+RUNS = examples(500)
 corpus = Corpus()
 gives = corpus.gives
 
@@ -494,4 +494,4 @@ def test_every_run_agrees_with_the_real_machine(program: Program, expected: Any)
     check_real(program, expected)
     for seed in range(RUNS):
         assert simloop.run(program, seed=seed) == expected, f"seed {seed}"
-    check_simulated(program, expected, runs=examples(150))
+    check_simulated(program, expected, runs=examples(300))

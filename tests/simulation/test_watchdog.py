@@ -98,29 +98,25 @@ def test_it_is_no_thread_of_the_program() -> None:
     assert threading.enumerate() == before
 
 
-def test_a_lost_thread_does_not_keep_the_interpreter() -> None:
-    program = (
-        "import asyncio, multiprocessing, simloop\n"
-        "async def main(): await asyncio.to_thread(multiprocessing.Event().wait)\n"
-        "try: simloop.run(main, max_hang=0.1)\n"
-        "except simloop.HangError: print('ended')\n"
-    )
-    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert (child.returncode, child.stdout) == (0, "ended\n"), child.stderr
+# Its thread waits in C for ever.
+LOSES_A_THREAD = """
+import asyncio, multiprocessing, simloop, sys
+async def main(): await asyncio.to_thread(multiprocessing.Event().wait)
+try: simloop.run(main, max_hang=0.1)
+except simloop.HangError: print('ended')
+"""
+IS_TRACED = """
+sys.settrace(lambda *event: None)
+def traced(): print('traced')
+traced()
+"""
 
 
-def test_code_that_is_traced_goes_on_after_a_thread_was_lost() -> None:
-    program = (
-        "import asyncio, multiprocessing, simloop, sys\n"
-        "async def main(): await asyncio.to_thread(multiprocessing.Event().wait)\n"
-        "try: simloop.run(main, max_hang=0.1)\n"
-        "except simloop.HangError: print('ended')\n"
-        "sys.settrace(lambda *event: None)\n"
-        "def traced(): print('traced')\n"
-        "traced()\n"
-    )
-    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert (child.returncode, child.stdout) == (0, "ended\ntraced\n"), child.stderr
+@pytest.mark.parametrize(("then", "printed"), [("", ""), (IS_TRACED, "traced\n")], ids=["ends", "is traced"])
+def test_a_lost_thread_keeps_neither_the_interpreter_nor_traced_code(then: str, printed: str) -> None:
+    program = [sys.executable, "-c", LOSES_A_THREAD + then]
+    child = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    assert (child.returncode, child.stdout) == (0, "ended\n" + printed), child.stderr
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "30", 1e9])
