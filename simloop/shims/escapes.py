@@ -163,3 +163,6 @@ def install() -> None:
     if not _hooked:
         _hooked = True
         sys.addaudithook(_audit)
+    if "_sqlite3" in sys.modules:
+        # Before the first call, which else is in C already when it is found out.
+        importlib.import_module("simloop.shims.sqlite3.calls").install()

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 # From sqlite3.h: flags for files in the xOpen method, and the levels of locks.
 READONLY, READWRITE, CREATE, DELETE_ON_CLOSE, EXCLUSIVE = 0x1, 0x2, 0x4, 0x8, 0x10
 MAIN_JOURNAL, SUPER_JOURNAL, WAL = 0x800, 0x4000, 0x80000
-SHARED_CACHE = 0x20000
 UNLOCKED, SHARED_LOCK, RESERVED_LOCK, PENDING_LOCK, EXCLUSIVE_LOCK = range(5)
 # Bytes of a database file that are locked (src/os.h; https://www.sqlite.org/lockingv3.html).
 _PENDING, _RESERVED, _SHARED, _SHARED_SIZE = 0x4000_0000, 0x4000_0001, 0x4000_0002, 510

@@ -12,6 +12,8 @@ from simloop.world import active
 if TYPE_CHECKING:
     from simloop.world.world import World
 
+# The most that SQLite asks for: the state of RC4 in older versions, the key and nonce of ChaCha in newer ones.
+_SEED_SIZE = 256
 _REMEDY = "use ':memory:', or replace it in the test"
 
 
@@ -53,6 +55,17 @@ class _End:
         _vfs.seed()
 
 
+def _check(database: Any) -> None:
+    name = os.fsdecode(database) if isinstance(database, (str, bytes, os.PathLike)) else ""
+    if not name.startswith("file:") or ":memory:" in name or "mode=memory" in name:
+        return
+    if "vfs=" in name and "vfs=memdb" not in name:
+        raise active.escape("an sqlite3 database with a VFS of its own", _REMEDY)
+    if "cache=shared" in name:
+        # It goes by paths alone: all hosts would share it.
+        raise active.escape("an sqlite3 database in a shared cache", "open it without cache=shared")
+
+
 def opening(database: Any) -> None:
     """Choose the disk for a database that is about to be opened."""
     global _world
@@ -63,11 +76,13 @@ def opening(database: Any) -> None:
             raise active.escape("an sqlite3 database", _REMEDY)
         return
     if world is not None and simulated:
-        name = os.fsdecode(database) if isinstance(database, (str, bytes, os.PathLike)) else ""
-        if name.startswith("file:") and "vfs=" in name and "vfs=memdb" not in name:
-            raise active.escape("an sqlite3 database with a VFS of its own", _REMEDY)
+        _check(database)
+        if _world is not world:
+            # Whoever draws may be preempted: nothing may come in between afterwards.
+            entropy = world.choices.entropy.randbytes(_SEED_SIZE)
+            _world = world
+            world.root.kept.append(_End())
+            _vfs.make_default(simulated=True)
+            _vfs.seed(entropy)
+            return
     _vfs.make_default(simulated=simulated)
-    if world is not None and simulated and _world is not world:
-        _world = world
-        _vfs.seed()
-        world.root.kept.append(_End())

@@ -69,6 +69,7 @@ class _File(ctypes.Structure):
 # By address of their structure, which SQLite allocates.
 _files: dict[int, DatabaseFile] = {}
 _last_errno = 0
+_entropy = b""
 
 
 def _guarded(failure: int) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
@@ -149,10 +150,9 @@ def _full_path(world: World, vfs: int, name: bytes, size: int, buffer: int) -> N
 
 
 def _randomness(vfs: int, size: int, buffer: int) -> int:
-    world = active.here()
-    data = os.urandom(size) if world is None else world.choices.entropy.randbytes(size)
-    ctypes.memmove(buffer, data, size)
-    return size
+    data = _entropy[:size]
+    ctypes.memmove(buffer, data, len(data))
+    return len(data)
 
 
 @_guarded(sqlite3.SQLITE_ERROR)
@@ -340,8 +340,12 @@ def make_default(*, simulated: bool) -> None:
     _sqlite.sqlite3_vfs_register(_ours if simulated else _real, 1)
 
 
-def seed() -> None:
-    """Seed SQLite's generator of random numbers, one for the whole of the process, by the default VFS."""
+def seed(entropy: bytes = b"") -> None:
+    """Seed SQLite's generator of random numbers, one for the whole process, by the default VFS: if that is ours, with
+    `entropy`."""
+    global _entropy
+    # The library holds a mutex while it asks for them: they are drawn before, since whoever draws may be preempted.
+    _entropy = entropy
     # "If N is less than one [...] the internal PRNG is reset" (sqlite3_randomness).
     _sqlite.sqlite3_randomness(0, None)
     _sqlite.sqlite3_randomness(1, ctypes.create_string_buffer(1))
