@@ -15,6 +15,7 @@ import simloop
 from simloop.loop import factory
 from simloop.shims import SHIMS, escapes
 from simloop.shims.late import LATE
+from simloop.shims.sqlite3 import calls as sqlite_calls
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIMULATING = [shim for shim in SHIMS if shim is not escapes] + [import_module(name) for name in LATE] + [factory]
@@ -42,6 +43,7 @@ def calls_in(section: str) -> set[str]:
 
 def test_every_shim_is_in_the_table_of_what_is_simulated() -> None:
     shimmed = {qualified(owner, name) for module in SIMULATING for owner, name, _ in module.REPLACEMENTS}
+    shimmed |= {f"sqlite3.{owner.__name__}" for owner in sqlite_calls.TYPES}
     known = calls_in("Simulated") - (OF_311 if sys.version_info >= (3, 12) else set())
     assert shimmed - known == set(), "missing from docs/reference/simulated.md"
     # Some calls exist in some Pythons only.

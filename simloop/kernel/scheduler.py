@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from simloop.errors import DeadlockError, TimeLimitError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, STEP_CPU_NS, Clock
-from simloop.kernel.stacks import Stack, Stacks, make_stacks
+from simloop.kernel.stacks import Stack, Stacks, Threads, make_stacks
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
@@ -184,6 +184,11 @@ class Scheduler:
         #: True once any loop has had something that may arrive while nothing else does.
         self.idle_arrivals = False
         self._explain_deadlock = explain_deadlock or plain_deadlock
+
+    @property
+    def on_threads(self) -> bool:
+        """True if the stacks of processes are threads, of which a process has now one, now another."""
+        return isinstance(self._stacks, Threads)
 
     def remove(self, loop: Runnable) -> None:
         """Take a loop out, which is closed or has lost power."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from simloop.kernel import stacks
+from simloop.shims import late
 from simloop.world import active
 
 _MOCK = "replace it in the test"
@@ -58,8 +59,16 @@ def _imports() -> bool:
 _WATCHED = frozenset({*AUDITED, *CHANGING, "open", "mmap.__new__", "sqlite3.connect"})
 
 
+# True once a run has opened a database.
+_databases = False
+
+
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event not in _WATCHED or active.entered is None or active.entered.reaching_out or stacks.starting:
+    if event not in _WATCHED:
+        return
+    if event == "sqlite3.connect":
+        _opening(args[0])
+    if active.entered is None or active.entered.reaching_out or stacks.starting:
         return
     if event in AUDITED:
         if active.is_inside():
@@ -76,8 +85,15 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         world = active.world()
         if world is not None and args[0] in world.current.files:
             raise active.escape("mmap of a simulated file", "read it instead, or replace it in the test")
-    elif event == "sqlite3.connect" and active.is_inside() and args[0] != ":memory:":
-        raise active.escape("an sqlite3 database", "use ':memory:', or replace it in the test")
+
+
+def _opening(database: Any) -> None:
+    """Choose the disk on which a database is opened."""
+    global _databases
+    if _databases or active.is_inside():
+        shim = late.load("simloop.shims.sqlite3.opening")
+        _databases = True
+        shim.opening(database)
 
 
 _FILE_OF_C = "C code writes that file; " + _MOCK
@@ -147,3 +163,6 @@ def install() -> None:
     if not _hooked:
         _hooked = True
         sys.addaudithook(_audit)
+    if "_sqlite3" in sys.modules:
+        # Before the first call, which else is in C already when it is found out.
+        importlib.import_module("simloop.shims.sqlite3.calls").install()

@@ -33,3 +33,29 @@ def put(owner: type, name: str, value: Any) -> None:
     namespace_of(owner)[name] = value
     # Types remember what was looked up in them and in their bases; so does the bytecode of the callers.
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))
+
+
+# Offset of tp_flags in a type object (PyTypeObject in Include/cpython/object.h).
+_FLAGS_OFFSET = 168
+
+
+def _flags_of(owner: type) -> Any:
+    import ctypes
+
+    return ctypes.c_ulong.from_address(id(owner) + _FLAGS_OFFSET)
+
+
+def has_flags(owner: type) -> bool:
+    """Return True if the flags of a type are where `put_method` expects them."""
+    found: bool = _flags_of(owner).value == owner.__flags__
+    return found
+
+
+def put_method(owner: type, name: str, value: Any) -> None:
+    """Set a method of a type that C code has made on the heap, with the slot that calls it, as ``__next__`` has one."""
+    flags = _flags_of(owner)
+    flags.value &= ~_IMMUTABLE
+    try:
+        setattr(owner, name, value)
+    finally:
+        flags.value |= _IMMUTABLE

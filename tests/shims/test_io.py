@@ -15,7 +15,6 @@ import readline
 import select
 import shutil
 import socket
-import sqlite3
 import ssl
 import stat
 import tempfile
@@ -743,13 +742,12 @@ def test_a_loop_sends_a_simulated_file(by_socket: bool) -> None:
 @pytest.mark.parametrize(
     "write",
     [
-        lambda path: sqlite3.connect(path),
         lambda path: setattr(ssl.create_default_context(), "keylog_filename", str(path)),
         lambda path: readline.write_history_file(path),
         lambda path: shared_memory.SharedMemory(create=True, size=10),
         lambda path: mmap.mmap(os.open(path, os.O_CREAT | os.O_RDWR), 0),
     ],
-    ids=["sqlite3", "keylog", "readline", "shared memory", "mmap"],
+    ids=["keylog", "readline", "shared memory", "mmap"],
 )
 def test_c_code_that_writes_files_escapes(write: Callable[[Path], object], tmp_path: Path) -> None:
     async def main() -> None:

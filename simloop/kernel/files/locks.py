@@ -87,8 +87,10 @@ class Locks:
         self._records = kept
 
     def closed(self, description: object) -> None:
-        """Release the flock(2) lock of an open file description, whose last descriptor is gone."""
+        """Release the locks of an open file description, whose last descriptor is gone: that of flock(2), and those of
+        F_OFD_SETLK (fcntl(2))."""
         self._flocks.pop(description, None)
+        self.descriptor_closed(description)
 
     def descriptor_closed(self, owner: object) -> None:
         """Release all record locks of a process that has closed a descriptor of this file, no matter which (fcntl(2),
