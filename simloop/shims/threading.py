@@ -46,6 +46,7 @@ _real_join = threading.Thread.join
 _real_is_alive = threading.Thread.is_alive
 _real_enumerate = threading.enumerate
 _real_active_count = threading.active_count
+_real_count: Callable[[], int] = _thread._count
 
 
 def acquire(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
@@ -347,6 +348,16 @@ def active_count() -> int:
     return _real_active_count() if active.here() is None else len(enumerate_threads())
 
 
+def count_threads() -> int:
+    """Return the number of threads of the current process, but for the main one. The interpreter counts a thread until
+    its real end, which is later by real time."""
+    world = active.here()
+    if world is None:
+        return _real_count()
+    process = world.current
+    return sum(thread is not None and thread.process is process for thread in world.threads.values())
+
+
 def end_threads(world: World) -> None:
     """Wait for the threads of the current process at its end, as threading._shutdown() does: all that are no daemons.
     Executors do the jobs that they have, and take no more (_python_exit() in Lib/concurrent/futures/thread.py)."""
@@ -405,6 +416,7 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     (threading, "enumerate", enumerate_threads),
     (threading, "active_count", active_count),
     (_thread, "start_new_thread", start_new_thread),
+    (_thread, "_count", count_threads),
 ]
 # threading.Thread.start() goes through the first up to 3.12, through the second since 3.13.
 if hasattr(threading, "_start_new_thread"):

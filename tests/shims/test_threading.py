@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import queue
 import threading
@@ -215,3 +216,16 @@ def test_an_executor_that_outlives_a_run_works_in_the_next_one() -> None:
         assert simloop.run(job) == "kept_0"
     assert executor.submit(lambda: "outside").result(timeout=10) == "outside"
     executor.shutdown()
+
+
+def test_a_thread_counts_until_its_end_in_the_world() -> None:
+    """The interpreter may still count one that is over: its real end is a matter of real time."""
+    counts = []
+    with simloop.world():
+        threads = [threading.Thread(target=time.sleep, args=(seconds,)) for seconds in (1, 2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            counts.append(_thread._count())
+            time.sleep(1)
+    assert counts == [2, 1, 0]
