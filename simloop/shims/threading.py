@@ -85,12 +85,15 @@ def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeou
         return True
     clock = world.scheduler.clock
     deadline = None if timeout == -1 else clock.now + timeout * SECOND
+    # A lock that is held for a moment only, such as that of a queue, is no blocking call of whoever has to wait since
+    # its holder was preempted.
+    warn = not any(thread is not None and thread.preempted for thread in world.threads.values())
     # It is looked at by whoever runs, and taken by the thread that waits.
     is_free = _is_free if take is real_acquire else _is_free_reentrant
     while not take(lock, False):
         try:
             left = None if deadline is None else (deadline - clock.now) / SECOND
-            if not world.block(lambda: is_free(lock), left):
+            if not world.block(lambda: is_free(lock), left, warn=warn):
                 return False
         except DeadlockError:
             if others and take(lock, True, _PATIENCE):

@@ -12,11 +12,14 @@ import pytest
 
 import simloop
 
+for library in ("aiosqlite", "sqlalchemy"):
+    pytest.importorskip(library, reason=f"{library} is not installed: pip install pytest-simloop[libraries]")
+
 pytestmark = pytest.mark.filterwarnings("ignore::simloop.BlockingCallWarning")
 
 
 def test_aiosqlite(tmp_path: Path) -> None:
-    aiosqlite = pytest.importorskip("aiosqlite")
+    import aiosqlite
 
     async def main() -> Any:
         async def work() -> None:
@@ -47,8 +50,8 @@ def database(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_sqlalchemy(database: Path) -> None:
-    sqlalchemy = pytest.importorskip("sqlalchemy")
-    orm = pytest.importorskip("sqlalchemy.orm")
+    import sqlalchemy
+    from sqlalchemy import orm
 
     async def main() -> None:
         base: Any = orm.declarative_base()
@@ -75,12 +78,11 @@ def test_sqlalchemy(database: Path) -> None:
 
 
 def test_sqlalchemy_over_aiosqlite(database: Path) -> None:
-    pytest.importorskip("aiosqlite")
-    sqlalchemy = pytest.importorskip("sqlalchemy")
-    asyncio_of = pytest.importorskip("sqlalchemy.ext.asyncio")
+    import sqlalchemy
+    from sqlalchemy.ext.asyncio import create_async_engine
 
     async def main() -> None:
-        engine = asyncio_of.create_async_engine(f"sqlite+aiosqlite:///{database}")
+        engine = create_async_engine(f"sqlite+aiosqlite:///{database}")
         async with engine.begin() as connection:
             await connection.execute(sqlalchemy.text("create table t (a)"))
             await connection.execute(sqlalchemy.text("insert into t values (1)"))

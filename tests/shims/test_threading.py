@@ -229,3 +229,45 @@ def test_a_thread_counts_until_its_end_in_the_world() -> None:
             counts.append(_thread._count())
             time.sleep(1)
     assert counts == [2, 1, 0]
+
+
+def test_a_lock_whose_holder_is_preempted_is_no_blocking_call() -> None:
+    waited: list[float] = []
+
+    async def main() -> None:
+        lock = threading.Lock()
+
+        def work() -> None:
+            for _ in range(10):
+                with lock:
+                    for _ in range(5):
+                        time.monotonic()
+
+        working = asyncio.create_task(asyncio.to_thread(work))
+        while not working.done():
+            began = time.monotonic()
+            with lock:
+                waited.append(time.monotonic() - began)
+            await asyncio.sleep(0.001)
+
+    report = simloop.explore(main, runs=300, blocking="fail")
+    assert report.failure is None, report.failure
+    assert max(waited) > 0.005
+
+
+def test_a_lock_whose_holder_sleeps_is_a_blocking_call() -> None:
+    async def main() -> None:
+        lock = threading.Lock()
+
+        def work() -> None:
+            with lock:
+                time.sleep(1)
+
+        working = asyncio.create_task(asyncio.to_thread(work))
+        await asyncio.sleep(0.1)
+        with lock:
+            pass
+        await working
+
+    with pytest.raises(simloop.BlockingCallError):
+        simloop.run(main, blocking="fail")

@@ -83,6 +83,8 @@ class SimThread:
         self.killed = False
         #: True once it has ended.
         self.over = False
+        #: True while others go first although it could go on.
+        self.preempted = False
         #: True if it waits for something outside of the world, and was given up.
         self.lost = False
         #: Called when the world ends without it.
@@ -137,7 +139,7 @@ class SimThread:
         if self._calls > CALLS_MAX:
             self._end_slice()
         elif self._is_preempted("thread.switch", self.who):
-            self._switch_back()
+            self._yield()
 
     def may_switch_before(self, function: str, line: int) -> None:
         """Let others go first if the environment chooses so, before a line of the user's own code, which is given by
@@ -151,7 +153,7 @@ class SimThread:
         who = nth(f"{self.who}~{function}", line)
         visits = self._visits[who] = self._visits.get(who, 0) + 1
         if visits <= _VISITS and self._is_preempted("thread.line", who):
-            self._switch_back()
+            self._yield()
 
     def _is_preempted(self, kind: str, who: str) -> bool:
         return schedule_switch(self.process, self.world.scheduler, kind, who, self, self.resume_when_running)
@@ -162,7 +164,14 @@ class SimThread:
         self._calls = self._lines = 0
         world.count_steps(CALLS_MAX, f"thread {self.name!r}")
         world.scheduler.at(world.scheduler.clock.now + MILLISECOND, self.resume_when_running)
-        self._switch_back()
+        self._yield()
+
+    def _yield(self) -> None:
+        self.preempted = True
+        try:
+            self._switch_back()
+        finally:
+            self.preempted = False
 
     def delay(self, kind: str, who: str, subject: object) -> None:
         """Park for the usual time, or as much longer as the environment chooses. Called in the thread."""
