@@ -96,6 +96,8 @@ class OwnTasks:
             if getattr(coro, "__name__", "").startswith("test"):
                 self.main_is(coro)
             return False
+        if _is_asyncios(task.get_coro()):
+            return False
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and (is_ours(file := frame.f_code.co_filename) or is_stdlib(file)):
             # asyncio.wait_for() of Python 3.11 runs what it waits for in a task that nobody else can know.
@@ -103,6 +105,15 @@ class OwnTasks:
                 return False
             frame = frame.f_back
         return frame is not None and frame.f_code is self._code
+
+
+def _is_asyncios(coro: Any) -> bool:
+    """Return True for a coroutine that only asyncio itself can make, such as ``_connect_pipes`` of a subprocess or an
+    attempt of `asyncio.staggered`; False for `asyncio.sleep` and other functions that are called by their names."""
+    code = getattr(coro, "cr_code", None)
+    if code is None or not is_stdlib(code.co_filename):
+        return False
+    return code.co_name.startswith("_") or "<locals>" in code.co_qualname
 
 
 SimTimerHandle.__name__ = SimTimerHandle.__qualname__ = "TimerHandle"

@@ -162,10 +162,28 @@ def test_under_the_option_the_cancellation_itself_is_no_failure() -> None:
     assert isinstance(failure.exception, asyncio.CancelledError)
 
 
-def test_wait_for_runs_nothing_that_others_could_cancel() -> None:
-    async def main() -> None:
-        await asyncio.wait_for(asyncio.sleep(0.1), 1)
+async def waits_with_a_limit() -> None:
+    await asyncio.wait_for(asyncio.sleep(0.1), 1)
 
+
+async def starts_a_program() -> None:
+    simloop.current().program("sort")
+    process = await asyncio.create_subprocess_exec("sort", stdin=-1, stdout=-1)
+    await process.communicate(b"b\na\n")
+
+
+async def connects_with_happy_eyeballs() -> None:
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(serve, "localhost", 80):
+        _, writer = await asyncio.open_connection("localhost", 80, happy_eyeballs_delay=0.2)
+        writer.close()
+
+
+@pytest.mark.parametrize("main", [waits_with_a_limit, starts_a_program, connects_with_happy_eyeballs])
+def test_what_asyncio_runs_for_itself_nobody_else_can_cancel(main: Any) -> None:
     choices = Choices(0, None)
-    execute(main, choices, Limits(cancel=True))
+    outcome = execute(main, choices, Limits(cancel=True))
+    assert outcome.exception is None
     assert not [who for who, kind, *_ in choices.recorded if kind == "cancel"]
