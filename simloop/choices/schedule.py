@@ -57,7 +57,9 @@ def first_difference(expected: Choices, actual: Choices, what: str) -> Nondeterm
             break
     else:
         a, b = len(expected.recorded), len(actual.recorded)
-        if a == b:
+        if expected.digest == actual.digest:
+            detail = "every choice and every step was the same, but not what came of them"
+        elif a == b:
             detail = "every choice was the same, but callbacks ran at other times or in other numbers"
         else:
             longer = (expected if a > b else actual).answers()[min(a, b)]

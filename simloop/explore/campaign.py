@@ -66,6 +66,9 @@ _SWEEPS = (
 _THIRD_PARTIES = 0.2
 _WALK = 0.35
 
+# Number of runs that a shrunk schedule has to fail once more, in the same way.
+_CHECKS = 2
+
 _POSSIBLE = "can happen on stock asyncio"
 # Where CPython looks whether another thread waits for the GIL: `CHECK_EVAL_BREAKER` in its bytecodes.
 _BETWEEN_LINES = (
@@ -203,11 +206,13 @@ class Campaign:
         too, or if the failure itself occurred in the first run only, or in all but the first.
         """
         again = self._traced(schedule, None)
-        if again.choices.digest == expected.choices.digest:
+        if _went_alike(again, expected):
             return again
         settled = self._traced(schedule, None)
-        if settled.choices.digest != again.choices.digest:
-            raise first_difference(again.choices, settled.choices, self.name) from expected.exception
+        if not _went_alike(settled, again):
+            raise first_difference(again.choices, settled.choices, self.name) from (
+                expected.exception or again.exception or settled.exception
+            )
         if _failure_in(settled) != _failure_in(expected):
             error = expected.exception or settled.exception
             raise first_difference(expected.choices, settled.choices, self.name) from error
@@ -248,10 +253,16 @@ class Campaign:
 
         shrinker = Shrinker(schedule, still_fails, self._shrink_runs, self.seed)
         small = self._found = shrinker.shrink()
+        for _ in range(_CHECKS):
+            if not _went_alike(checked := self._traced(small, None), last):
+                last = self._again(small, checked)
         explanation, outcome = self._explained(small)
-        if outcome.choices.digest != last.choices.digest:
+        if not _went_alike(outcome, last):
             # Candidates and the neighbour that passes may have done something for the first time, too.
-            self._again(small, outcome)
+            last = self._again(small, outcome)
+        for ended in (last, outcome):
+            if ended.exception is None or signature_of(ended.exception) != wanted:
+                raise first_difference(last.choices, ended.choices, self.name) from found.exception
         return Failure(
             token=encode(small, self.name),
             exception=outcome.exception or found.exception,
@@ -286,7 +297,7 @@ class Campaign:
         failing = Trace()
         outcome = self._traced(schedule, failing, final=True)
         # Of what the simulation itself cannot do, nothing can be said about stock asyncio.
-        limit = limit_met(outcome.world.escape) or limit_met(outcome.exception)
+        limit = limit_met(outcome.world.escape) or limit_met(outcome.exception) or outcome.limit
         verdict = limit or verdict or failing.beyond_stock(self.profile)
         return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
 
@@ -340,6 +351,11 @@ class Campaign:
                 stacklevel=3,
             )
         return outcome, explanation, schedule
+
+
+def _went_alike(one: Outcome, other: Outcome) -> bool:
+    """Return True for two runs that took the same steps and ended in the same way."""
+    return one.choices.digest == other.choices.digest and _failure_in(one) == _failure_in(other)
 
 
 def _failure_in(outcome: Outcome) -> object:

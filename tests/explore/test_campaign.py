@@ -213,6 +213,20 @@ def test_a_failure_that_comes_or_goes_with_the_first_time_is_an_error_of_its_own
     assert isinstance(caught.value.__cause__, AssertionError)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_failure_that_does_not_repeat_is_an_error_of_its_own(number: int) -> None:
+    """By what the simulation does not see: every run takes the same steps."""
+    seen: list[int] = []
+
+    async def leaks() -> None:
+        seen.append(1)
+        await asyncio.to_thread(int)
+        assert len(seen) > number or (number > 1 and len(seen) == 1)
+
+    with pytest.raises(simloop.NondeterminismError, match="every step was the same, but not what came of them"):
+        simloop.explore(leaks)
+
+
 def test_a_difference_that_comes_back_names_the_point_where_it_began() -> None:
     seen: list[int] = []
 
