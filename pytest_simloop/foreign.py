@@ -50,7 +50,8 @@ class ForeignItem(SimulatedItem):
     def run_once(self, world: World) -> None:
         with self.finalizing(world), self._untimed():
             internals.renew_request(self)
-            super(SimulatedItem, self).setup()
+            with self.setting_up():
+                super(SimulatedItem, self).setup()
             super(SimulatedItem, self).runtest()
 
     def _untimed(self) -> contextlib.AbstractContextManager[None]:

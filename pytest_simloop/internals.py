@@ -40,6 +40,12 @@ def wide_fixtures(item: pytest.Function) -> list[str]:
     return [name for name in item.fixturenames if name in closure and closure[name][-1].scope != "function"]
 
 
+def fixture_value(item: pytest.Function, name: str) -> Any:
+    """Returns the value of a fixture of the item; None if it has none at the moment."""
+    cached = getattr(fixture_definition(item, name), "cached_result", None)
+    return None if cached is None else cached[0]
+
+
 def argument_names(item: pytest.Function) -> tuple[str, ...]:
     return tuple(item._fixtureinfo.argnames)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import inspect
+import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,6 +19,7 @@ from _pytest.outcomes import XFailed
 from pytest_simloop import internals
 from pytest_simloop.breakpoints import Breakpoints, note_time
 from pytest_simloop.environment import confirming
+from pytest_simloop.real_servers import asked_for_real_server
 from pytest_simloop.settings import Settings, settings_of, test_name
 from pytest_simloop.tied import is_tied, tie
 from pytest_simloop.trial import Trial
@@ -29,6 +32,7 @@ from simloop.simulation.context import WorldContext
 from simloop.simulation.handle import Sim
 from simloop.simulation.install import install
 from simloop.simulation.run import Outcome
+from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
 
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.
 _VERDICTS = (pytest.skip.Exception, pytest.exit.Exception, XFailed, KeyboardInterrupt)
+# For a report, in place of the verdict.
+_IN_SETUP = "it is a fixture that fails, while it is set up: the test has not begun"
 # Packages whose frames say nothing of a test.
 _MACHINERY = {"simloop", "pytest_simloop", "asyncio", "_pytest", "pluggy", "contextlib"}
 
@@ -62,6 +68,10 @@ class SimulatedItem(pytest.Function):
     extra_sections: Sequence[tuple[str, str]] = ()
     breakpoints: Breakpoints
     _settings: Settings
+    #: True in the one run whose output counts.
+    final = False
+    #: True while the fixtures of a run are set up.
+    _setting_up = False
     _scratch: Path | None = None
     #: Counters by which the session's factory of temporary directories numbers them: now, and before the first run.
     _numbers: tuple[dict[str, int], dict[str, int]] | None = None
@@ -127,9 +137,17 @@ class SimulatedItem(pytest.Function):
             numbers.clear()
             numbers.update(first)
         for later in errors[1:]:
-            errors[0].add_note(f"then, while tearing down: {type(later).__name__}: {later}")
+            if later is not errors[0]:
+                errors[0].add_note(f"then, while tearing down: {type(later).__name__}: {later}")
         if errors:
             raise errors[0]
+
+    @contextlib.contextmanager
+    def setting_up(self) -> Iterator[None]:
+        """Context manager around the set-up of a run's fixtures: what is raised there is no failure of the test."""
+        self._setting_up = True
+        yield
+        self._setting_up = False
 
     def _ends_with_run(self, finalizer: Callable[[], object]) -> bool:
         """Returns True for a finalizer that belongs to the run, False for one of a fixture that outlives the run."""
@@ -221,6 +239,7 @@ class SimulatedItem(pytest.Function):
             limits = dataclasses.replace(limits, profile=profile)
         outcome: Outcome | None = None
         internals.forget_output(self)
+        self.final = final
         if final and not confirming():
             self.breakpoints.restore()
         try:
@@ -236,9 +255,13 @@ class SimulatedItem(pytest.Function):
             if outcome is None:
                 raise
             note_time(error, outcome.world)
-            outcome.exception = self.judge(error, choices)
+            if self._setting_up:
+                outcome.limit = _IN_SETUP
+            limit = outcome.world.escape or asked_for_real_server(self, outcome.world, error)
+            outcome.exception = limit or self.judge(error, choices)
         finally:
             self.sim = None
+            self._setting_up = False
             self.breakpoints.mute()
         assert outcome is not None
         return outcome
@@ -263,7 +286,8 @@ class SimFunction(SimulatedItem):
         self._loop = SimLoop(world, world.root)
         self._context = contextvars.copy_context()
         with self.finalizing(world, lambda: shut_down(self._loop)):
-            internals.fill_fixtures(self)
+            with self.setting_up():
+                internals.fill_fixtures(self)
             arguments = {name: self.funcargs[name] for name in internals.argument_names(self)}
             self._loop.run_until_complete(self._loop.create_main(self.start(arguments), self._context))
         report_leftovers(self._loop)
@@ -287,6 +311,8 @@ def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
         return None
     if fixturedef.argname == "tmp_path" and fixturedef.func.__module__ == "_pytest.tmpdir":
         return lambda **_: item.scratch()
+    if _touches_this_process(fixturedef.func, item):
+        return _made_outside(fixturedef.func, item)
     if not isinstance(item, SimFunction):
         return None  # whose item it is, that plugin knows what to do with async fixtures
     function = internals.bound_fixture(fixturedef, request)
@@ -302,6 +328,39 @@ def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
     if inspect.iscoroutinefunction(function):
         return lambda **arguments: item.run_async(function(**arguments))
     return None
+
+
+# Names in the code of fixtures that redirect the output of this process, or handle its signals or terminal.
+_OF_THIS_PROCESS = {"CaptureFixture", "FDCapture", "dup2", "openpty", "setitimer", "signal", "tcgetattr", "tcsetattr"}
+
+
+def _touches_this_process(function: Any, item: pytest.Function) -> bool:
+    """Returns True for a fixture by which pytest or a plugin, not the suite itself, changes descriptors, signals or the
+    terminal of this process, as `capfd` does."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or _OF_THIS_PROCESS.isdisjoint(code.co_names):
+        return False
+    module = sys.modules.get(function.__module__)
+    is_plugin = module in item.config.pluginmanager.get_plugins()
+    return is_plugin and Path(getattr(module, "__file__", None) or "").name != "conftest.py"
+
+
+def _made_outside(function: Callable[..., Any], item: SimulatedItem) -> Callable[..., Any]:
+    """Returns the function of a fixture whose set-up and teardown take place in the real world."""
+
+    @functools.wraps(function)
+    def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with active.world_entered(None):
+            made = function(*args, **kwargs)
+            generator = made if inspect.isgeneratorfunction(function) else iter([made])
+            value = next(generator)
+        yield value
+        with active.world_entered(None):
+            if isinstance(value, pytest.CaptureFixture) and not item.final:
+                value.readouterr()  # at its end it prints what is left
+            yield from generator
+
+    return generate
 
 
 async def _ends(generator: Any) -> bool:

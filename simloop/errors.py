@@ -7,6 +7,7 @@ swallow it on its way.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -170,15 +171,23 @@ def limit_met(error: BaseException | None) -> str:
     >>> limit_met(ExceptionGroup("two", [ValueError(), PluginError()]))[:32]
     'this is a failure of the plugin,'
     """
+    limits = (cause.limit for cause in causes(error) if isinstance(cause, SimulationError))
+    return next(filter(None, limits), "")
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, those behind it (its cause and context), and those in it (of an exception group).
+
+    >>> [type(cause).__name__ for cause in causes(ExceptionGroup("one", [ValueError()]))]
+    ['ExceptionGroup', 'ValueError']
+    """
     waiting, seen = [error], set()
     while waiting:
-        error = waiting.pop()
-        if error is None or id(error) in seen:
+        cause = waiting.pop()
+        if cause is None or id(cause) in seen:
             continue
-        seen.add(id(error))
-        if isinstance(error, SimulationError) and error.limit:
-            return error.limit
-        waiting += [error.__cause__, error.__context__]
-        if isinstance(error, BaseExceptionGroup):
-            waiting += error.exceptions
-    return ""
+        seen.add(id(cause))
+        yield cause
+        waiting += [cause.__cause__, cause.__context__]
+        if isinstance(cause, BaseExceptionGroup):
+            waiting += cause.exceptions

@@ -24,7 +24,6 @@ from collections.abc import Callable, Coroutine, Sized
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
-from simloop.errors import StepLimitError
 from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.epoll import SimSelector
 from simloop.loop.cancellation import Cancellable, OwnTasks
@@ -453,11 +452,8 @@ class SimLoop(SteppedLoop):
         process.steps += ntodo
         world.steps = steps = world.steps + ntodo
         choices.step_digest += steps
-        if steps > world.max_steps:
-            raise StepLimitError(
-                f"the run took more than {world.max_steps} callbacks (max_steps): raise max_steps, "
-                f"or look for what never rests; last was {self._describe_next()}"
-            )
+        if steps > world.last_step:
+            raise world.error_at_end(self._describe_next())
         if self._debug or self.observer is not None:
             self._run_batch_watched(ntodo)
             return

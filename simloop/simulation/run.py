@@ -54,6 +54,8 @@ class Outcome:
     world: World
     value: Any = None
     exception: BaseException | None = None
+    #: Sentence that stands in a report for the verdict on the program, where there is none.
+    limit: str = ""
 
     @property
     def choices(self) -> Choices:
@@ -81,8 +83,7 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, observer: Observe
     except BaseException as error:
         if outcome is None:
             raise
-        escape = outcome.world.escape
-        outcome.exception = escape if escape is not None and not isinstance(error, type(escape)) else error
+        outcome.exception = outcome.world.escape or error
     assert outcome is not None
     # A run that has looked at the clock once more than another, and no more came of it, has gone another way, too.
     choices.step_digest += outcome.world.scheduler.clock.now

@@ -45,7 +45,7 @@ class World:
 
     __slots__ = (
         "_calling", "_calls", "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current",
-        "escape", "jobs_numbered", "max_steps", "network", "observer", "outside_signals", "preempts_lines",
+        "escape", "jobs_numbered", "last_step", "max_steps", "network", "observer", "outside_signals", "preempts_lines",
         "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads", "userland",
     )  # fmt: skip
 
@@ -65,6 +65,8 @@ class World:
         self.choices = choices
         self.profile = profile
         self.max_steps = max_steps
+        #: Number of steps after which a loop or thread raises `error_at_end`: the limit, or none left after an escape.
+        self.last_step = max_steps
         #: True if the environment may cancel the tasks that the main function itself creates.
         self.cancel_own = cancel_own
         #: True if threads may be preempted between lines of the user's own code (simloop/world/lines.py).
@@ -254,13 +256,19 @@ class World:
     def count_steps(self, number: int, who: str) -> None:
         """Count so many steps of `who`, a thread or process. Raises `StepLimitError` beyond the limit."""
         self.steps += number
-        if self.steps > self.max_steps:
-            raise self.escaped(
-                StepLimitError(
-                    f"the run took more than {self.max_steps} steps (max_steps): raise max_steps, or look for what "
-                    f"never rests; last was {who}"
-                )
-            )
+        if self.steps > self.last_step:
+            raise self.escaped(self.error_at_end(who))
+
+    def error_at_end(self, who: str) -> SimulationError:
+        """Return the error with which a run ends after its last step, which `who` took: its escape, or that it is too
+        long."""
+        if self.escape is not None and self.last_step < self.max_steps:
+            self.last_step = self.max_steps  # what ends with it goes on as ever
+            return self.escape
+        return StepLimitError(
+            f"the run took more than {self.max_steps} steps (max_steps): raise max_steps, or look for what never rests; "
+            f"last was {who}"
+        )
 
     def _wait(self, process: Process, done: Callable[[], bool], deadline_ns: int | None) -> bool:
         scheduler, userland = self.scheduler, self.userland
@@ -351,9 +359,11 @@ class World:
         return host.fs
 
     def escaped(self, error: E) -> E:
-        """Record `error` as the escape that fails the run, and return it, for the caller to raise."""
+        """Record `error` as the escape that fails the run, and return it, for the caller to raise. Whatever becomes of
+        it there, the next turn of a loop ends the run with it."""
         if self.escape is None:
             self.escape = error
+            self.last_step = 0
         return error
 
     def fingerprint(self) -> int:

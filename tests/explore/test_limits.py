@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -28,6 +30,47 @@ async def wraps_an_escape() -> None:
 async def escapes_in_a_group() -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(escapes())
+
+
+async def escapes_in_a_task_that_nobody_asks() -> None:
+    task = asyncio.create_task(escapes())
+    while True:
+        await asyncio.sleep(0.05)
+    del task
+
+
+async def swallows_an_escape_and_waits() -> None:
+    with contextlib.suppress(simloop.EscapedSimulationError):
+        await escapes()
+    await asyncio.Event().wait()
+
+
+async def fails_for_want_of_what_escaped() -> None:
+    found = await asyncio.gather(escapes(), return_exceptions=True)
+    assert found == [None]
+
+
+async def escapes_in_a_thread() -> None:
+    def work() -> None:
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while True:
+        await asyncio.sleep(0.05)
+
+
+async def escapes_in_a_program() -> None:
+    sim = simloop.current()
+
+    @sim.program("child")
+    async def child(proc: simloop.Proc) -> None:
+        with contextlib.suppress(simloop.EscapedSimulationError):
+            await escapes()
+
+    process = await asyncio.create_subprocess_exec("child")
+    while await process.wait() == 0:
+        await asyncio.sleep(0.05)
 
 
 async def escapes_under_a_deviation() -> None:
@@ -79,6 +122,31 @@ def test_the_report_says_so_and_what_to_do(
     assert "asyncio" not in failure.explanation.verdict
     assert "stock asyncio" not in text
     assert re.search(words, text)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    "main",
+    [
+        escapes_in_a_task_that_nobody_asks,
+        swallows_an_escape_and_waits,
+        fails_for_want_of_what_escaped,
+        escapes_in_a_thread,
+        escapes_in_a_program,
+    ],
+)
+def test_an_escape_ends_the_run_at_once_and_is_its_failure(main: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    steps: list[int] = []
+    with pytest.raises(simloop.EscapedSimulationError, match="only TCP is simulated"), simloop.world() as sim:
+        try:
+            asyncio.run(main())
+        finally:
+            steps.append(sim.elapsed)
+    assert steps[0] < 0.2
+    failure = simloop.explore(main).failure
+    assert failure is not None
+    assert isinstance(failure.exception, simloop.EscapedSimulationError)
+    assert "stock asyncio" not in failure.describe()
 
 
 def test_every_kind_of_error_has_decided() -> None:

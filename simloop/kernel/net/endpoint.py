@@ -163,6 +163,8 @@ class Endpoint(File):
             self.rx = tx
             tx.push(SYN_ACK)
         else:
+            if target is self.host:
+                self.host.ports.refused.append((unmapped(self.peer[0]), self.peer[1]))
             self._carry_connect(tx, "<", lambda: self._connect_failed(tx, errno.ECONNREFUSED))
 
     def _accept_syn(self, client: Endpoint, rx: Direction) -> None:

@@ -96,6 +96,8 @@ class Ports(Generic[S]):
         #: Claims of sockets in TIME_WAIT, and the times at which these claims end.
         self._time_wait: dict[int, dict[Claim, int]] = {}
         self._next = EPHEMERAL.start
+        #: Addresses and ports to which connections from this host itself were refused.
+        self.refused: list[tuple[str, int]] = []
 
     def claim(self, sock: S, port: int) -> int:
         """Bind the socket to `port`, or to any free one for 0. Returns the port."""

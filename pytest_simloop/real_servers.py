@@ -1,0 +1,98 @@
+"""Real servers that a simulated test has asked for in vain: sockets of a run only reach sockets of the same run.
+
+A fixture of wider scope is made once, in the real world, and so is a server that it starts, or a container. That a
+connection to it is refused is a limit of the simulation. Only a test that fails is looked at: one that expects nobody
+to listen passes, whatever listens on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_simloop import internals
+from simloop.errors import EscapedSimulationError, SimulationError, causes
+from simloop.kernel.net.addresses import is_loopback
+from simloop.sources import is_users
+
+if TYPE_CHECKING:
+    import pytest
+
+    from simloop.world.world import World
+
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+# TCP_LISTEN in include/net/tcp_states.h.
+_LISTENING = "0A"
+
+
+def asked_for_real_server(item: pytest.Function, world: World, error: BaseException) -> EscapedSimulationError | None:
+    """Returns the error for a run that failed because a server of the real machine cannot be reached from it; None if
+    that is not why it failed."""
+    refused = world.root.host.ports.refused
+    if not refused:
+        return None
+    found = _listening()
+    port = next((port for ip, port in refused if is_loopback(ip) and port in found), None)
+    if port is None:
+        return None
+    fixture = _fixture_with(item, port)
+    if fixture is None and not any(_may_come_of_refusal(cause) for cause in causes(error)):
+        return None
+    server = "a server" if fixture is None else f"the server of fixture {fixture!r}"
+    scope = "in the test, or in a fixture" if fixture is None else "in a fixture"
+    escape = EscapedSimulationError(
+        f"{_place(error)}{server} that listens on the real port {port} is outside of the simulation: "
+        f"start it {scope} of function scope, so that it is simulated, too"
+    )
+    escape.__cause__ = error
+    return escape.with_traceback(error.__traceback__)
+
+
+def _may_come_of_refusal(error: BaseException) -> bool:
+    """Returns True for a refused connection, for several in one (`asyncio.create_connection`), and for a wait that was
+    in vain."""
+    if isinstance(error, (TimeoutError, SimulationError)):
+        return True
+    return isinstance(error, OSError) and (error.errno == errno.ECONNREFUSED or "Connect call failed" in str(error))
+
+
+def _listening() -> set[int]:
+    """Returns the TCP ports on which this machine listens for connections from itself."""
+    ports = set()
+    for table in _TABLES:
+        try:
+            lines = table.read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, local, _, state, *_ = line.split()
+            if state == _LISTENING:
+                ports.add(int(local.rpartition(":")[2], 16))
+    return ports
+
+
+def _fixture_with(item: pytest.Function, port: int) -> str | None:
+    """Returns the name of the fixture of wider scope whose value names the port."""
+    for name in internals.wide_fixtures(item):
+        value = internals.fixture_value(item, name)
+        if any(re.search(rf"\b{port}\b", text) for text in _texts(value)):
+            return name
+    return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    for part in (value, *getattr(value, "__dict__", {}).values()):
+        with contextlib.suppress(Exception):  # of somebody's own repr()
+            yield repr(part)
+
+
+def _place(error: BaseException) -> str:
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if is_users(frame.f_code.co_filename):
+            return f"{frame.f_code.co_filename}:{line}: "
+    return ""
