@@ -266,8 +266,8 @@ class World:
             self.last_step = self.max_steps  # what ends with it goes on as ever
             return self.escape
         return StepLimitError(
-            f"the run took more than {self.max_steps} steps (max_steps): raise max_steps, or look for what never rests; "
-            f"last was {who}"
+            f"the run took more than {self.max_steps} steps (max_steps): raise max_steps, or look for what "
+            f"never rests; last was {who}"
         )
 
     def _wait(self, process: Process, done: Callable[[], bool], deadline_ns: int | None) -> bool:
