@@ -13,7 +13,15 @@ from simloop.choices.choices import Choices, Point, check_seed
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule, first_difference
 from simloop.choices.tokens import decode, encode
-from simloop.errors import ConfigurationError, HangError, OtherTestError, ReplayDriftWarning, limit_met
+from simloop.errors import (
+    ConfigurationError,
+    HangError,
+    OtherTestError,
+    ReplayDriftWarning,
+    StepLimitError,
+    TimeLimitError,
+    limit_met,
+)
 from simloop.explore.result import Failure, Report
 from simloop.explore.signature import signature_of
 from simloop.explore.strategies.base import Canonical, Plan, Strategy
@@ -68,6 +76,9 @@ _WALK = 0.35
 
 # Number of runs that a shrunk schedule has to fail once more, in the same way.
 _CHECKS = 2
+
+# Number of steps up to which a run that was cut off is shrunk and explained.
+_STEPS_EXPLAINED = 20_000
 
 _POSSIBLE = "can happen on stock asyncio"
 # Where CPython looks whether another thread waits for the GIL: `CHECK_EVAL_BREAKER` in its bytecodes.
@@ -179,7 +190,7 @@ class Campaign:
         report.runs += 1
         choices = Choices(plan.seed, plan.decide)
         outcome = self._went_on(self._execute(choices))
-        if report.runs == 1:
+        if report.runs == 1 and not _is_endless(outcome):
             # The first schedule runs twice: it must go the same way.
             outcome = self._again(self._schedule_of(outcome), outcome)
             choices = outcome.choices
@@ -237,6 +248,8 @@ class Campaign:
     def _examine(self, found: Outcome, strategy: str) -> Failure:
         """Turn a failing run into a `Failure`: check that it fails again, shrink its schedule, and explain it."""
         schedule = self._found = self._schedule_of(found)
+        if _is_endless(found):
+            return self._failure(found, strategy, schedule, self._unexplained(found))
         last = self._again(schedule, found)
         assert found.exception is not None
         wanted = signature_of(found.exception)
@@ -263,15 +276,27 @@ class Campaign:
         for ended in (last, outcome):
             if ended.exception is None or signature_of(ended.exception) != wanted:
                 raise first_difference(last.choices, ended.choices, self.name) from found.exception
+        return self._failure(found, strategy, small, explanation)
+
+    def _failure(self, found: Outcome, strategy: str, schedule: Schedule, explanation: Explanation) -> Failure:
+        exception = explanation.exception or found.exception
+        assert exception is not None
         return Failure(
-            token=encode(small, self.name),
-            exception=outcome.exception or found.exception,
+            token=encode(schedule, self.name),
+            exception=exception,
             run_number=self.report.runs,
             strategy=strategy,
-            schedule=small,
+            schedule=schedule,
             explanation=explanation,
-            deviations_found=len(schedule.deviations),
+            deviations_found=len(found.choices.deviations()),
         )
+
+    def _unexplained(self, outcome: Outcome) -> Explanation:
+        """Return what is said of a run without another look at it."""
+        from simloop.report.explanation import Explanation
+        from simloop.report.trace import Trace
+
+        return Explanation(outcome.exception, Trace(), None, None, limit_met(outcome.exception))
 
     def _explained(self, schedule: Schedule) -> tuple[Explanation, Outcome]:
         """Explain a schedule: run it with a `Trace`, beside the nearest run that passes (without the last deviation, if
@@ -351,6 +376,15 @@ class Campaign:
                 stacklevel=3,
             )
         return outcome, explanation, schedule
+
+
+def _is_endless(outcome: Outcome) -> bool:
+    """Return True for a run that was cut off at ``max_steps`` or ``max_time``, and of which no more is said than its
+    error does: nothing unusual happened in it, or it is so long that to run it once more would take too long. (To trace
+    it takes a hundred times as long.)"""
+    if not isinstance(outcome.exception, (StepLimitError, TimeLimitError)):
+        return False
+    return outcome.world.steps > _STEPS_EXPLAINED or not outcome.choices.deviations()
 
 
 def _went_alike(one: Outcome, other: Outcome) -> bool:

@@ -140,15 +140,16 @@ class Scheduler:
     """Scheduler of one world: an event queue, the run queue of its processes' loops, and the clock that it moves."""
 
     __slots__ = (
-        "_chosen", "_closed", "_end_ns", "_explain_deadlock", "_idle", "_main", "_sequence", "_slice_left",
-        "_slice_owner", "_stacks", "_threads", "_waiters", "arrivals", "choices", "clock", "held", "idle_arrivals",
-        "loops", "max_stall_ns", "max_time", "parked", "stepped", "turn",
+        "_chosen", "_closed", "_describe_activity", "_end_ns", "_explain_deadlock", "_idle", "_main",
+        "_sequence", "_slice_left", "_slice_owner", "_stacks", "_threads", "_waiters", "arrivals", "choices",
+        "clock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "stepped", "turn",
     )  # fmt: skip
 
     def __init__(
         self,
         choices: Choices,
         explain_deadlock: Callable[[Scheduler], DeadlockError] | None = None,
+        describe_activity: Callable[[Scheduler], str] = lambda _: "",
         *,
         max_time: float = DEFAULT_MAX_TIME,
         max_stall: float = DEFAULT_MAX_STALL,
@@ -184,11 +185,17 @@ class Scheduler:
         #: True once any loop has had something that may arrive while nothing else does.
         self.idle_arrivals = False
         self._explain_deadlock = explain_deadlock or plain_deadlock
+        self._describe_activity = describe_activity
 
     @property
     def on_threads(self) -> bool:
         """True if the stacks of processes are threads, of which a process has now one, now another."""
         return isinstance(self._stacks, Threads)
+
+    def activity(self) -> str:
+        """Return words for what goes on, to be put behind an error."""
+        found = self._describe_activity(self)
+        return f"; {found}" if found else ""
 
     def remove(self, loop: Runnable) -> None:
         """Take a loop out, which is closed or has lost power."""
@@ -422,7 +429,7 @@ class Scheduler:
             if due_ns > self._end_ns:
                 raise TimeLimitError(
                     f"the run went on past {self.max_time:g} virtual seconds (max_time): "
-                    "raise max_time, or look for what never finishes while a timer ticks"
+                    f"raise max_time, or look for what never finishes while a timer ticks{self.activity()}"
                 )
             clock.now = due_ns
         self._deliver()

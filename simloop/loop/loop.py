@@ -20,7 +20,7 @@ import warnings
 import weakref
 from _thread import get_ident
 from asyncio import base_events, events, format_helpers, futures, tasks
-from collections.abc import Callable, Coroutine, Sized
+from collections.abc import Callable, Coroutine, Iterable, Sized
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
@@ -453,7 +453,7 @@ class SimLoop(SteppedLoop):
         world.steps = steps = world.steps + ntodo
         choices.step_digest += steps
         if steps > world.last_step:
-            raise world.error_at_end(self._describe_next())
+            raise world.error_at_end(scheduler.activity())
         if self._debug or self.observer is not None:
             self._run_batch_watched(ntodo)
             return
@@ -600,6 +600,7 @@ class SimLoop(SteppedLoop):
             # The module's own name for it, which is what tests replace.
             base_events.logger.warning("Executing %s took %.3f seconds", what, took)  # type: ignore[attr-defined]
 
-    def _describe_next(self) -> str:
-        task = next((step for handle in self._ready if (step := task_of(handle)) is not None), None)
-        return f"task {task.get_name()!r}" if task is not None else "a plain callback"
+    def ready_handles(self) -> Iterable[events.Handle]:
+        """Return the callbacks that run next."""
+        ready: Iterable[events.Handle] = self._ready
+        return ready

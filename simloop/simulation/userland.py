@@ -62,5 +62,10 @@ class RunUserland:
 
         return describe_deadlock(scheduler)
 
+    def activity(self, scheduler: Scheduler) -> str:
+        from simloop.checks.activity import describe_activity
+
+        return describe_activity(scheduler)
+
 
 USERLANDS = {blocking: RunUserland(blocking) for blocking in _ANSWERS}

@@ -36,6 +36,9 @@ class Userland(Protocol):
     def deadlock(self, scheduler: Scheduler) -> DeadlockError:
         """Return the error for a world in which nothing can ever happen again."""
 
+    def activity(self, scheduler: Scheduler) -> str:
+        """Return words for what goes on in a world that does not come to an end."""
+
 
 class NoUserland:
     """Userland of a bare world, which runs no test: no signal handlers, no executables, no warnings."""
@@ -60,3 +63,6 @@ class NoUserland:
 
     def deadlock(self, scheduler: Scheduler) -> DeadlockError:
         return plain_deadlock(scheduler)
+
+    def activity(self, scheduler: Scheduler) -> str:
+        return ""

@@ -78,7 +78,7 @@ class World:
         self.steps = 0
         self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
         self.scheduler = Scheduler(
-            choices, userland.deadlock, max_time=max_time, max_stall=max_stall, threads=self.threads
+            choices, userland.deadlock, userland.activity, max_time=max_time, max_stall=max_stall, threads=self.threads
         )
         self.network = Network(self.scheduler, start_ns)
         self.userland = userland
@@ -257,17 +257,17 @@ class World:
         """Count so many steps of `who`, a thread or process. Raises `StepLimitError` beyond the limit."""
         self.steps += number
         if self.steps > self.last_step:
-            raise self.escaped(self.error_at_end(who))
+            raise self.escaped(self.error_at_end(f"; last was {who}"))
 
-    def error_at_end(self, who: str) -> SimulationError:
-        """Return the error with which a run ends after its last step, which `who` took: its escape, or that it is too
-        long."""
+    def error_at_end(self, last: str) -> SimulationError:
+        """Return the error with which a run ends after its last step: its escape, or that it is too long. `last` says
+        what never rests."""
         if self.escape is not None and self.last_step < self.max_steps:
             self.last_step = self.max_steps  # what ends with it goes on as ever
             return self.escape
         return StepLimitError(
             f"the run took more than {self.max_steps} steps (max_steps): raise max_steps, or look for what "
-            f"never rests; last was {who}"
+            f"never rests{last}"
         )
 
     def _wait(self, process: Process, done: Callable[[], bool], deadline_ns: int | None) -> bool:

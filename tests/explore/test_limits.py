@@ -158,3 +158,59 @@ def test_every_kind_of_error_has_decided() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     silent = {kind.__name__ for kind in kinds if not getattr(kind, "limit", "-")}
     assert silent == of_the_program | {"SimulationError"}
+
+
+async def calls_a_timer_at_once() -> None:
+    loop = asyncio.get_running_loop()
+
+    def tick() -> None:
+        loop.call_later(0, tick)
+
+    tick()
+    await asyncio.Event().wait()
+
+
+async def waits_beside_a_timer() -> None:
+    waiting = asyncio.create_task(asyncio.Event().wait(), name="waiting")
+    while not waiting.done():
+        await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        (spins, r"task spins\(\) \(Task-1\) at .*test_limits\.py:\d+ goes on"),
+        (calls_a_timer_at_once, r"a timer of tick at .*test_limits\.py:\d+ is due again at once"),
+        (waits_beside_a_timer, r"task waits_beside_a_timer\(\) \(Task-1\) at .*:\d+ waits, task 'waiting' at .* waits"),
+    ],
+)
+def test_a_run_that_does_not_end_is_told_at_once_with_its_lines(
+    main: Callable[[], Coroutine[Any, Any, Any]], words: str
+) -> None:
+    runs: list[int] = []
+
+    async def counted() -> None:
+        runs.append(1)
+        await main()
+
+    failure = simloop.explore(main, max_steps=100_000).failure
+    assert failure is not None
+    assert re.search(words, str(failure.exception))
+    assert simloop.explore(counted, max_steps=100_000).failure is not None
+    assert len(runs) == 1
+
+
+async def ticks_for_ever_if_cancelled() -> None:
+    task = asyncio.create_task(asyncio.sleep(1))
+    simloop.current().may_cancel(task)
+    await asyncio.wait([task])
+    while task.cancelled():
+        await asyncio.sleep(60)
+
+
+def test_a_deviation_with_which_a_run_does_not_end_is_explained() -> None:
+    failure = simloop.explore(ticks_for_ever_if_cancelled).failure
+    assert failure is not None
+    assert isinstance(failure.exception, simloop.TimeLimitError)
+    assert len(failure.schedule.deviations) == 1
+    assert "was cancelled" in failure.describe()
