@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
+import stat
 import uuid
 import warnings
 from collections.abc import Collection, Iterator
@@ -27,6 +29,8 @@ DIRECTORY = ".simloop"
 #: Maximum number of failures that are kept for one test.
 KEPT_MAX = 10
 _VERSION = 1
+# Tokens of very long schedules have some 10,000 bytes.
+_SIZE_MAX = 1_000_000
 _SLUG_MAX = 64
 _SUPPORT = {
     ".gitignore": "# Created by simloop.\n*\n",
@@ -108,14 +112,14 @@ class Store:
         """Return the failures in the file of `test`; None if the file must not be overwritten."""
         path = self.path(test)
         try:
-            return _parse(path.read_bytes(), test)
+            return _parse(_contents(path), test)
         except FileNotFoundError:
             return []
         except OSError as error:
             self._complain(f"cannot read {path}: {error.strerror}; failures are not kept")
         except _NewerError:
             self._complain(f"leaves {path} alone, which a newer simloop wrote: failures of that test are not kept")
-        except (ValueError, TypeError, KeyError, TokenError) as error:
+        except (ValueError, TypeError, KeyError, TokenError, RecursionError) as error:
             _set_aside(path, error)
             return []
         return None
@@ -154,7 +158,7 @@ def read_file(path: Path) -> tuple[str, list[Saved]]:
     """Return the test that a file of a store belongs to, and its failures, newest first. Changes nothing. Raises
     `ValueError` for a file that cannot be read; its message says what to do."""
     try:
-        data = path.read_bytes()
+        data = _contents(path)
         test = json.loads(data)["test"]
         if not isinstance(test, str):
             raise TypeError("its test must be a string")
@@ -166,6 +170,18 @@ def read_file(path: Path) -> tuple[str, list[Saved]]:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, TokenError, RecursionError):
         raise ValueError(f"{path} is damaged: delete it, nothing else is lost") from None
+
+
+def _contents(path: Path) -> bytes:
+    """Return the contents of a file. Raises `ValueError` for what is no file of a store: to read it might not end."""
+    # A fifo has no reader, or no writer, to wait for.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError("it is no regular file")
+        if facts.st_size > _SIZE_MAX:
+            raise ValueError(f"it has more than {_SIZE_MAX} bytes")
+        return file.read(_SIZE_MAX)
 
 
 def _parse(text: bytes, test: str) -> list[Saved]:

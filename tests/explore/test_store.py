@@ -13,7 +13,7 @@ import pytest
 import simloop
 from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import encode
-from simloop.explore.store import KEPT_MAX, Saved, Store
+from simloop.explore.store import KEPT_MAX, Saved, Store, read_file
 
 TEST = "tests/test_bank.py::TestBank::test_transfer[50-eur/usd]"
 
@@ -89,6 +89,9 @@ def test_the_directory_says_what_it_is_and_stays_out_of_version_control(store: S
             {"version": 1, "test": TEST, "failures": [{"token": "sl1:AAAA", "error": "", "found": ""}]}
         ).encode(),
         json.dumps({"version": 1, "test": TEST, "failures": [{"token": 5, "error": "", "found": ""}]}).encode(),
+        b"[" * 100_000,
+        b'{"version": 1, "test": ' + b"9" * 10_000,
+        b" " * 1_000_001,
     ],
 )
 def test_a_corrupt_file_is_reported_and_set_aside(store: Store, content: bytes) -> None:
@@ -100,6 +103,21 @@ def test_a_corrupt_file_is_reported_and_set_aside(store: Store, content: bytes) 
             assert store.load(TEST) == []
         assert path.with_name(f"{path.name}.corrupt{number}").read_bytes() == content
         assert not path.exists()
+
+
+def test_what_is_no_regular_file_is_not_read(store: Store) -> None:
+    store.add(TEST, saved(1))
+    path = store.path(TEST)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.warns(simloop.CorruptStoreWarning, match=r"no regular file.*renamed to .*\.corrupt$"):
+        assert store.load(TEST) == []
+    path.symlink_to("/dev/zero")
+    with pytest.warns(simloop.CorruptStoreWarning, match=r"no regular file.*renamed to .*\.corrupt2$"):
+        assert store.load(TEST) == []
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="is damaged"):
+        read_file(path)
 
 
 def test_tokens_and_files_of_a_newer_simloop_are_left_alone(store: Store) -> None:
