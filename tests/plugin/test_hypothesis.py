@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("hypothesis", reason="it is what these tests are about")
+pytestmark = pytest.mark.usefixtures("with_hypothesis")
 
 HEAD = """
 import asyncio, pytest, simloop
