@@ -194,7 +194,7 @@ async def test_draws(sim, data):
     sim.may_cancel(tasks[0])
     await asyncio.wait(tasks)
     if tasks[0].cancelled():
-        data.draw(st.text(max_size=3))
+        data.draw(st.binary(max_size=3))
     assert limit < 20 or not tasks[0].cancelled()
 """
     )
@@ -279,6 +279,7 @@ async def test_skips(n):
     pytest.skip("not today")
 
 @pytest.mark.simloop
+@settings(max_examples=5)
 @given(n=st.integers())
 def test_plain(n): pass
 
