@@ -80,7 +80,7 @@ LEFT_OUT = (
 # near; those that the table lists as hanging need not be waited for as long.
 MODULE_SECONDS = 500
 METHOD_SECONDS = 60
-HANGING_SECONDS = 2
+HANGING_SECONDS = 1
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,7 @@ def main() -> None:
     # Tests print, too.
     with contextlib.redirect_stdout(sys.stderr):
         module = importlib.import_module(options.module)
-        # Half of asyncio's own tests collect garbage: what was imported needs no search each time.
-        gc.freeze()
+        known = 0
         for test in methods(unittest.TestLoader().loadTestsFromModule(module)):
             name = identifier(test, options.module)
             if options.method and name not in options.method:
@@ -131,6 +130,11 @@ def main() -> None:
             if options.mode == "list":
                 print(name, file=out)
                 continue
+            if len(sys.modules) > known:
+                # Half of asyncio's own tests collect garbage: what was imported needs no search each time.
+                known = len(sys.modules)
+                gc.collect()
+                gc.freeze()
             print(json.dumps({"begins": name}), file=out, flush=True)
             # A watchdog of the interpreter's, in C: neither a signal nor a Python thread, which tests count.
             faulthandler.dump_traceback_later(options.patience, exit=True)

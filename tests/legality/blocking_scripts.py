@@ -1,26 +1,21 @@
-"""Scripts that block, as most do: ``python blocking_scripts.py NAME ARGUMENT...`` runs one on the real machine, and in
+"""Scripts that block, as most do: ``python blocking_script.py NAME ARGUMENT...`` runs one on the real machine, and in
 the simulation it is the body of a program. They talk through descriptors: `sys.stdin` and `sys.stdout` are the test's.
+
+A script imports by itself what takes longer than Python's own start and few need: hundreds are started.
 """
 
 from __future__ import annotations
 
 import atexit
-import concurrent.futures
 import contextlib
 import errno
 import fcntl
-import hashlib
-import http.client
-import http.server
-import logging
-import mailbox
 import os
 import queue
 import select
 import selectors
 import signal
 import socket
-import socketserver
 import struct
 import subprocess
 import sys
@@ -32,6 +27,8 @@ from typing import Any, NoReturn
 Script = Callable[..., int | None]
 SCRIPTS: dict[str, Script] = {}
 PIPE = subprocess.PIPE
+#: Command that runs a script when its name and its arguments are added. Without `site`: it takes as long as the rest.
+RUNNER = [sys.executable, "-S", os.path.join(os.path.dirname(os.path.abspath(__file__)), "blocking_script.py")]
 
 
 def script(function: Script) -> Script:
@@ -41,7 +38,7 @@ def script(function: Script) -> Script:
 
 def command(name: str, *arguments: object) -> list[str]:
     """Return the command that runs a script."""
-    return [sys.executable, os.path.abspath(__file__), name, *map(str, arguments)]
+    return [*RUNNER, name, *map(str, arguments)]
 
 
 def say(text: object) -> None:
@@ -193,6 +190,8 @@ def patient_client(port: str) -> None:
 @script
 def digest_server() -> None:
     """Answer the end of the client's data, in the other direction."""
+    import hashlib
+
     with listen() as listening:
         connection, _ = listening.accept()
         with connection:
@@ -201,6 +200,8 @@ def digest_server() -> None:
 
 @script
 def digest_client(port: str) -> None:
+    import hashlib
+
     data = bytes(range(256)) * 1200
     with connect(port) as connection:
         connection.sendall(data)
@@ -1185,6 +1186,8 @@ def naps() -> None:
 @script
 def leaves_a_pool() -> None:
     """Return while jobs of an executor wait, all of which are done at the end of Python."""
+    import concurrent.futures
+
     pool = concurrent.futures.ThreadPoolExecutor(2)
     for number in range(4):
         pool.submit(naps)
@@ -1235,6 +1238,8 @@ def runs_exit_handlers() -> None:
 @script
 def holds_a_lock_in_a_thread(path: str) -> None:
     """Write a log of `logging` in threads, until killed."""
+    import logging
+
     handler = logging.FileHandler(path)
     logger = logging.Logger("script")
     logger.addHandler(handler)
@@ -1393,6 +1398,9 @@ def says_dispositions() -> None:
 
 @script
 def web_server() -> None:
+    import http.server
+    import socketserver
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = f"hello {self.path}".encode()
@@ -1412,6 +1420,8 @@ def web_server() -> None:
 
 @script
 def web_client(port: str, path: str) -> None:
+    import http.client
+
     connection = http.client.HTTPConnection("127.0.0.1", int(port))
     connection.request("GET", path)
     say(connection.getresponse().read().decode())
@@ -1421,6 +1431,8 @@ def web_client(port: str, path: str) -> None:
 @script
 def mails(path: str, name: str) -> None:
     """Add messages to a mailbox, which the library locks by a file and by lockf."""
+    import mailbox
+
     box = mailbox.mbox(path)
     for number in range(2):
         while True:
@@ -1433,7 +1445,3 @@ def mails(path: str, name: str) -> None:
         box.flush()
         box.unlock()
     box.close()
-
-
-if __name__ == "__main__":
-    sys.exit(SCRIPTS[sys.argv[1]](*sys.argv[2:]))

@@ -469,7 +469,7 @@ def set_in_between() -> None:
 
 @pytest.mark.parametrize(("program", "expected"), corpus.cases, ids=name_of)
 def test_no_wall_clock_makes_a_difference(program: Program, expected: Any) -> None:
-    check_real(program, expected, times=2)
+    check_real(program, expected, times=4)
     for change in (stepping, drifting, set_in_between):
         check_simulated(program, expected, runs=examples(40), before=change)
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from sizes import examples
 
 import simloop
 
-RUNS = 1000
+RUNS = examples(1000)
 Program = Callable[[], Coroutine[Any, Any, Any]]
 PROGRAMS: list[tuple[Program, Any]] = []
 

@@ -1,4 +1,4 @@
-"""What Linux guarantees after a power cut holds in each of a thousand worlds, whenever the cut comes."""
+"""What Linux guarantees after a power cut holds in each of many worlds, whenever the cut comes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from sizes import examples
 
 import simloop
 
-RUNS = 1000
+RUNS = examples(1000)
 Main = Callable[[], Coroutine[Any, Any, Any]]
 
 

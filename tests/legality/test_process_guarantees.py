@@ -15,10 +15,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from sizes import examples
 
 import simloop
 
-RUNS = 300
+RUNS = examples(300)
 PIPE = asyncio.subprocess.PIPE
 Program = Callable[[], Coroutine[Any, Any, Any]]
 PROGRAMS: list[tuple[Program, Any]] = []

@@ -21,6 +21,8 @@ from harness import check
 import simloop
 
 URL = "http://127.0.0.1:8000"
+# What a client makes by default, for whose certificates OpenSSL takes 50 ms: only the first test has one each.
+TLS = httpx.create_ssl_context()
 
 
 class App:
@@ -88,7 +90,7 @@ def test_requests_and_lifespan() -> None:
 def test_graceful_shutdown_waits_for_the_request() -> None:
     async def main() -> tuple[str, list[str], int]:
         app = App()
-        async with httpx.AsyncClient(base_url=URL, timeout=60) as client:
+        async with httpx.AsyncClient(verify=TLS, base_url=URL, timeout=60) as client:
             async with served(app):
                 request = asyncio.create_task(client.get("/slow"))
                 await asyncio.sleep(1)
@@ -102,7 +104,7 @@ def test_graceful_shutdown_waits_for_the_request() -> None:
 
 def test_read_timeout() -> None:
     async def main() -> tuple[str, int]:
-        async with served(App()), httpx.AsyncClient(base_url=URL, timeout=3) as client:
+        async with served(App()), httpx.AsyncClient(verify=TLS, base_url=URL, timeout=3) as client:
             began = asyncio.get_running_loop().time()
             try:
                 await client.get("/slow")
@@ -115,7 +117,7 @@ def test_read_timeout() -> None:
 
 def test_refused() -> None:
     async def main() -> str:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=TLS) as client:
             try:
                 await client.get("http://127.0.0.1:9/")
             except httpx.ConnectError as error:
@@ -136,7 +138,7 @@ def test_a_signal_ends_the_server() -> None:
         serving = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.1)
-        async with httpx.AsyncClient(base_url=URL) as client:
+        async with httpx.AsyncClient(verify=TLS, base_url=URL) as client:
             text = (await client.get("/x")).text
         os.kill(os.getpid(), signal.SIGTERM)
         await serving
@@ -154,7 +156,7 @@ def test_two_hosts() -> None:
 
         server = asyncio.create_task(simloop.current().host("server").run(serve))
         await asyncio.sleep(5)
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=TLS) as client:
             answers = [(await client.get(f"http://server/{name}")).text for name in "ab"]
         await server
         return answers

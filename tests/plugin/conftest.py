@@ -1,14 +1,21 @@
 """These tests run pytest inside of pytest.
 
-`pytester` forgets every module that a session inside this process has imported first. What holds on to the threads
-of executors must not be imported twice, so it is imported here.
+`pytester` forgets every module that a session inside this process has imported first. What is patched, or holds on to
+the threads of executors, must not be imported twice, so all of simloop is imported here.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import pytest
 
-import simloop.simulation.install  # noqa: F401
+import simloop
+
+for module in pkgutil.walk_packages(simloop.__path__, "simloop."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
 
 
 @pytest.fixture
@@ -16,9 +23,17 @@ def confirming() -> None:
     """For tests about the replay of failures in a fresh process."""
 
 
+@pytest.fixture
+def with_hypothesis() -> None:
+    """For tests under `@given`."""
+
+
 @pytest.fixture(autouse=True)
-def unconfirmed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other tests do without: it is a pytest session more."""
-    if "pytester" in request.fixturenames and "confirming" not in request.fixturenames:
+def lean(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other tests do without: it is a pytest session more, or all of Hypothesis, which its plugin imports at the
+    end of each session."""
+    if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # it takes the variable away
-        monkeypatch.setenv("PYTEST_ADDOPTS", "--sim-no-confirm")
+        options = {"confirming": "--sim-no-confirm", "with_hypothesis": "-p no:hypothesispytest"}
+        without = [option for fixture, option in options.items() if fixture not in request.fixturenames]
+        monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(without))

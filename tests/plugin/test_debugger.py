@@ -165,6 +165,7 @@ def test_cases_of_unittest_too(pytester: pytest.Pytester) -> None:
     assert child.stdout.count("('elapsed', 5.0)") == 2
 
 
+@pytest.mark.usefixtures("with_hypothesis")
 @pytest.mark.parametrize(("bound", "stops"), [(17, "n = 17"), (1001, "n = 0")])
 def test_breakpoints_under_given(pytester: pytest.Pytester, bound: int, stops: str) -> None:
     pytest.importorskip("hypothesis", reason="it makes the examples")

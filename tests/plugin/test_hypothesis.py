@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("hypothesis", reason="it is what these tests are about")
+pytestmark = pytest.mark.usefixtures("with_hypothesis")
 
 HEAD = """
 import asyncio, pytest, simloop
@@ -193,7 +194,7 @@ async def test_draws(sim, data):
     sim.may_cancel(tasks[0])
     await asyncio.wait(tasks)
     if tasks[0].cancelled():
-        data.draw(st.text(max_size=3))
+        data.draw(st.binary(max_size=3))
     assert limit < 20 or not tasks[0].cancelled()
 """
     )
@@ -278,6 +279,7 @@ async def test_skips(n):
     pytest.skip("not today")
 
 @pytest.mark.simloop
+@settings(max_examples=5)
 @given(n=st.integers())
 def test_plain(n): pass
 

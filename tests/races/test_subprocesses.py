@@ -14,14 +14,12 @@ from asyncio.base_subprocess import BaseSubprocessTransport
 from typing import Any
 
 import pytest
+from pairs import FEW_SEEDS, SEEDS
 
 import simloop
 
 PIPE = asyncio.subprocess.PIPE
 RUNS = 200
-SEEDS = range(0, 100_000, 10_000)
-# Those of which no campaign ends early.
-FEW_SEEDS = SEEDS[:3]
 Transport: Any = BaseSubprocessTransport
 # A run that hangs leaves its processes and their transports behind.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

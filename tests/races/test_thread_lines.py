@@ -6,16 +6,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pairs import FEW_SEEDS, RUNS, SEEDS, Main
 
 import simloop
-
-Main = Callable[[], Coroutine[Any, Any, Any]]
-SEEDS = range(0, 100_000, 20_000)
-RUNS = 100
 
 #: Pairs of a wrong program and its mended version.
 PAIRS: list[tuple[Main, Main]] = []
@@ -159,7 +156,7 @@ def test_the_race_is_found_and_the_mended_program_is_clean(wrong: Main, mended: 
         assert report.failure is not None, f"seed {seed}"
         assert report.failure.strategy == "line sweep"
         assert {point.kind for point in report.failure.schedule.deviations} == {"thread.line"}
-    for seed in SEEDS[:3]:
+    for seed in FEW_SEEDS:
         report = simloop.explore(mended, runs=2 * RUNS, seed=seed, preempt="lines")
         assert report.failure is None, report.failure
 
