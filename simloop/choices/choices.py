@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections import deque
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import NamedTuple, Protocol, TypeVar
@@ -179,10 +180,10 @@ def check_seed(seed: int) -> int:
     return seed
 
 
-def permute(items: list[T], answer: Callable[[T, list[T]], int]) -> list[T]:
+def permute(items: list[T], answer: Callable[[T, deque[T]], int]) -> list[T]:
     """Return `items` in an order in which later ones may overtake each: ``answer(item, later)`` says how many do, the
     first ones of `later`. All zeros keep the order (a Lehmer code, read from the back)."""
-    ordered: list[T] = []
+    ordered: deque[T] = deque()  # most go to the front, which in a list takes all others along
     for item in reversed(items):
         ordered.insert(answer(item, ordered) if ordered else 0, item)
-    return ordered
+    return list(ordered)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import selectors
+from collections import deque
 from collections.abc import Mapping
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,7 @@ class SimSelector(selectors.BaseSelector):
             found = permute(found, self._overtaken)
         return found
 
-    def _overtaken(self, event: tuple[SelectorKey, int], later: list[tuple[SelectorKey, int]]) -> int:
+    def _overtaken(self, event: tuple[SelectorKey, int], later: deque[tuple[SelectorKey, int]]) -> int:
         file = self._interests[event[0].fd].file
         return self._scheduler.choices.choose(str(file), "poll.order", len(later) + 1, file)
 

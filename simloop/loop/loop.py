@@ -30,7 +30,7 @@ from simloop.loop.cancellation import Cancellable, OwnTasks
 from simloop.loop.registry import ResourceRegistry
 from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
-from simloop.loop.tasks import OrderedWeakSet, SimFuture, SimHandle, SimTask, task_of
+from simloop.loop.tasks import OrderedWeakSet, Siblings, SimFuture, SimHandle, SimTask, task_of
 from simloop.loop.timers import SimTimerHandle, TimerNames, contenders
 from simloop.loop.turns import SteppedLoop
 from simloop.world import active
@@ -93,7 +93,7 @@ class SimLoop(SteppedLoop):
         self.resources = ResourceRegistry()
         self._task_count = 0
         # The functions of the tasks that no task has created.
-        self._orphans: list[str] = []
+        self._orphans = Siblings()
         self._cancellable: list[Cancellable | PendingSignal] = []
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._timer_names = TimerNames(self._prefix)
@@ -231,7 +231,7 @@ class SimLoop(SteppedLoop):
         if type(parent) is SimTask:
             siblings = parent.sim_children
             if siblings is None:
-                siblings = parent.sim_children = []
+                siblings = parent.sim_children = Siblings()
             task.sim_origin = (parent.sim_origin, siblings, len(siblings), self._prefix)
         else:
             siblings = self._orphans
@@ -263,7 +263,7 @@ class SimLoop(SteppedLoop):
         task = self.create_task(coro, context=context)
         assert isinstance(task, SimTask)
         self._orphans.pop()
-        task.sim_origin = (None, [], -1, self._prefix)
+        task.sim_origin = (None, self._orphans, -1, self._prefix)
         self.main_task = task
         if self.may_cancel_new is not None:
             self.may_cancel_new.main_is(coro)
