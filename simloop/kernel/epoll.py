@@ -20,7 +20,8 @@ from simloop.kernel.errors import fail
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
-    from simloop.kernel.scheduler import Runnable, Scheduler
+    from simloop.kernel.run_queue import Runnable
+    from simloop.kernel.scheduler import Scheduler
 
 # By mask, as selectors.EpollSelector has it: errors and hang-ups are both readable and writable.
 _EVENTS = tuple((mask & ~IN and EVENT_WRITE) | (mask & ~OUT and EVENT_READ) for mask in range(2 * HUP))

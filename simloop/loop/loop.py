@@ -108,7 +108,7 @@ class SimLoop(SteppedLoop):
             self.call_soon = self._call_soon_watched  # type: ignore[method-assign]
         selector.loop = self
         process.loop = self
-        world.scheduler.loops.append(self)
+        world.scheduler.add(self)
         for outside in world.outside_signals:
             if outside.matches(process):
                 self.let_cancel(outside.at_polls_of(process))

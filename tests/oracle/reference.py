@@ -90,7 +90,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
         self._candidates = selector.candidates
         self._ready = CountingQueue()
         world.root.loop = self  # type: ignore[assignment]
-        world.scheduler.loops.append(self)  # type: ignore[arg-type]
+        world.scheduler.add(self)  # type: ignore[arg-type]
         self.batches: list[int] = []
 
     @property
@@ -107,7 +107,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
         for task in tasks:
             task.cancel()
         self.run_until_complete(asyncio.wait_for(_settle(tasks), 1))
-        self.world.scheduler.loops.remove(self)  # type: ignore[arg-type]
+        self.world.scheduler.remove(self)  # type: ignore[arg-type]
         self.close()
 
     def _make_self_pipe(self) -> None:
