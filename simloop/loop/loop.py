@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from simloop.world.outside import PendingSignal
     from simloop.world.world import World
 
-_new: Any = object.__new__
 _new_task = SimTask.__new__
 _copy_context = contextvars.copy_context
 _weakref = weakref.ref
@@ -153,7 +152,7 @@ class SimLoop(SteppedLoop):
             if debugged._source_traceback:  # type: ignore[attr-defined]
                 del debugged._source_traceback[-1]  # type: ignore[attr-defined]
             return debugged
-        handle: SimHandle = _new(SimHandle)
+        handle: SimHandle = SimHandle()
         handle._context = _copy_context() if context is None else context
         handle._loop = self
         handle._callback = callback
@@ -488,19 +487,20 @@ class SimLoop(SteppedLoop):
         message = f"Exception in callback {callback}"
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
-    def run_to_end(self, task: asyncio.Task[Any]) -> Any:
-        """``run_until_complete(task)`` for a task of this loop, in fewer steps: turns until it is done,
+    def run_to_end(self, task: asyncio.Future[Any]) -> Any:
+        """``run_until_complete(task)`` for a task or future of this loop, in fewer steps: turns until it is done,
         and the one in which the stock loop would be told to stop."""
         hooks = sys.get_asyncgen_hooks()
         self._thread_id = get_ident()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         events._set_running_loop(self)
         try:
-            while not task.done():
-                self._run_once()
+            done, turn = task.done, self._run_once
+            while not done():
+                turn()
                 if self._stopping:
                     break
-            if not task.done():
+            if not done():
                 raise RuntimeError("Event loop stopped before Future completed.")
             self._stopping = True  # so that the poll of the last turn does not wait
             self._run_once()
