@@ -27,7 +27,6 @@ from typing import IO, TYPE_CHECKING, Any
 from simloop.errors import StepLimitError
 from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.epoll import SimSelector
-from simloop.loop.cancellation import Cancellable, OwnTasks
 from simloop.loop.registry import ResourceRegistry
 from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
@@ -38,6 +37,7 @@ from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
+    from simloop.loop.cancellation import Cancellable, OwnTasks
     from simloop.world.observer import Observer
     from simloop.world.outside import PendingSignal
     from simloop.world.world import World
@@ -98,7 +98,7 @@ class SimLoop(SteppedLoop):
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._timer_names = TimerNames(self._prefix)
         #: Decides which new tasks the environment may cancel, beside those given to `may_cancel`.
-        self.may_cancel_new = OwnTasks() if world.cancel_own else None
+        self.may_cancel_new = _own_tasks() if world.cancel_own else None
         self._shuffles = world.profile != "cpython"
         self._scheduler = world.scheduler
         self._selector = selector = SimSelector(world.scheduler, process)
@@ -377,6 +377,8 @@ class SimLoop(SteppedLoop):
 
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
         """Declare that the environment may cancel `task`, once, at any poll from now on."""
+        from simloop.loop.cancellation import Cancellable
+
         if not any(isinstance(entry, Cancellable) and entry.task is task for entry in self._cancellable):
             self.let_cancel(Cancellable(task))
 
@@ -607,3 +609,10 @@ class SimLoop(SteppedLoop):
     def _describe_next(self) -> str:
         task = next((step for handle in self._ready if (step := task_of(handle)) is not None), None)
         return f"task {task.get_name()!r}" if task is not None else "a plain callback"
+
+
+def _own_tasks() -> OwnTasks:
+    # Few runs let the environment cancel anything.
+    from simloop.loop.cancellation import OwnTasks
+
+    return OwnTasks()
