@@ -16,7 +16,6 @@ from pytest_simloop.settings import Settings, test_name
 from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule
-from simloop.choices.tokens import decode
 from simloop.errors import StoreWarning, limit_met
 from simloop.explore.campaign import Campaign
 from simloop.explore.plugins import Hooks, PluginManager
@@ -75,6 +74,8 @@ class Trial:
         if token.isdigit():
             seed = int(token)
             return Schedule(self.settings.limits.profile, seed), Choices(seed, seeded(seed))
+        from simloop.choices.tokens import decode
+
         schedule = decode(token, self.name)
         return schedule, schedule.choices()
 

@@ -26,7 +26,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from simloop.kernel.clock import READ_NS, SECOND
 from simloop.kernel.epoll import SimSelector
-from simloop.loop.cancellation import Cancellable, OwnTasks
 from simloop.loop.registry import ResourceRegistry
 from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
@@ -37,11 +36,11 @@ from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
+    from simloop.loop.cancellation import Cancellable, OwnTasks
     from simloop.world.observer import Observer
     from simloop.world.outside import PendingSignal
     from simloop.world.world import World
 
-_new: Any = object.__new__
 _new_task = SimTask.__new__
 _copy_context = contextvars.copy_context
 _weakref = weakref.ref
@@ -98,7 +97,7 @@ class SimLoop(SteppedLoop):
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._timer_names = TimerNames(self._prefix)
         #: Decides which new tasks the environment may cancel, beside those given to `may_cancel`.
-        self.may_cancel_new = OwnTasks() if world.cancel_own else None
+        self.may_cancel_new = _own_tasks() if world.cancel_own else None
         self._shuffles = world.profile != "cpython"
         self._scheduler = world.scheduler
         self._selector = selector = SimSelector(world.scheduler, process)
@@ -152,7 +151,7 @@ class SimLoop(SteppedLoop):
             if debugged._source_traceback:  # type: ignore[attr-defined]
                 del debugged._source_traceback[-1]  # type: ignore[attr-defined]
             return debugged
-        handle: SimHandle = _new(SimHandle)
+        handle: SimHandle = SimHandle()
         handle._context = _copy_context() if context is None else context
         handle._loop = self
         handle._callback = callback
@@ -377,6 +376,8 @@ class SimLoop(SteppedLoop):
 
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
         """Declare that the environment may cancel `task`, once, at any poll from now on."""
+        from simloop.loop.cancellation import Cancellable
+
         if not any(isinstance(entry, Cancellable) and entry.task is task for entry in self._cancellable):
             self.let_cancel(Cancellable(task))
 
@@ -484,19 +485,20 @@ class SimLoop(SteppedLoop):
         message = f"Exception in callback {callback}"
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
-    def run_to_end(self, task: asyncio.Task[Any]) -> Any:
-        """``run_until_complete(task)`` for a task of this loop, in fewer steps: turns until it is done,
+    def run_to_end(self, task: asyncio.Future[Any]) -> Any:
+        """``run_until_complete(task)`` for a task or future of this loop, in fewer steps: turns until it is done,
         and the one in which the stock loop would be told to stop."""
         hooks = sys.get_asyncgen_hooks()
         self._thread_id = get_ident()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         events._set_running_loop(self)
         try:
-            while not task.done():
-                self._run_once()
+            done, turn = task.done, self._run_once
+            while not done():
+                turn()
                 if self._stopping:
                     break
-            if not task.done():
+            if not done():
                 raise RuntimeError("Event loop stopped before Future completed.")
             self._stopping = True  # so that the poll of the last turn does not wait
             self._run_once()
@@ -604,3 +606,10 @@ class SimLoop(SteppedLoop):
         """Return the callbacks that run next."""
         ready: Iterable[events.Handle] = self._ready
         return ready
+
+
+def _own_tasks() -> OwnTasks:
+    # Few runs let the environment cancel anything.
+    from simloop.loop.cancellation import OwnTasks
+
+    return OwnTasks()

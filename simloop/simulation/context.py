@@ -14,7 +14,6 @@ from simloop.loop.loop import SimLoop
 from simloop.shims import clock_tools
 from simloop.shims import gc as gc_shim
 from simloop.simulation import watchdog
-from simloop.simulation.clock import start_of
 from simloop.simulation.install import install
 from simloop.simulation.userland import USERLANDS
 from simloop.world import active, lines
@@ -49,7 +48,7 @@ class WorldContext:
             max_stall=limits.max_stall,
             cancel_own=limits.cancel,
             preempts_lines=limits.preempt == "lines" or choices.lines,
-            start_ns=WALL_NS if limits.start is None else start_of(limits.start),
+            start_ns=WALL_NS if limits.start is None else limits.start_ns,
         )
         self._strict = limits.strict_programs
         self._max_hang = limits.max_hang

@@ -131,7 +131,7 @@ class World:
     ) -> Process:
         """Start a child of `parent`, as fork(2) and execve(2) do: it runs `program`, with these open files. `place` is
         the line of code that starts it."""
-        child = self.add_process(parent.host, argv[0].rpartition("/")[2][:24])
+        child = self.processes.add(parent.host, argv[0].rpartition("/")[2][:24])
         child.parent = parent
         parent.children[child.pid] = child
         child.group, child.session, child.masked = parent.group, parent.session, parent.masked
