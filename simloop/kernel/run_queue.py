@@ -11,10 +11,15 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sized
 from itertools import compress
+from operator import attrgetter
 from typing import Protocol
 
 # Number of loops that are looked at to find the next few timers.
 _FEW = 32
+# Number of loops up to which each is asked for work.
+_FEW_LOOPS = 8
+#: Key that puts the process first that waits longest for a turn.
+last_turn = attrgetter("last_turn")
 
 
 class Task(Protocol):
@@ -91,16 +96,25 @@ class Runnable(Protocol):
 
 
 class RunQueue:
-    """Run queue of one world's scheduler."""
+    """Run queue of one world's scheduler, which says so (`look_at`) when it begins or ends to hold back a loop.
+
+    As long as the loops are few, each is asked: to know more about them would cost as much.
+    """
 
     __slots__ = (
-        "_candidates", "_deadlines", "_due", "_heap", "_numbers", "_places", "_queues", "_unsettled", "_working",
-        "loops",
+        "_candidates", "_deadlines", "_due", "_heap", "_numbers", "_places", "_queues", "_unsettled",
+        "_working", "indexed", "loops",
     )  # fmt: skip
 
     def __init__(self) -> None:
         #: In order of creation.
         self.loops: list[Runnable] = []
+        #: True once they are many.
+        self.indexed = False
+
+    def _index(self) -> None:
+        """Begin to know about loops, which are many."""
+        self.indexed = True
         self._numbers: dict[Runnable, int] = {}
         # Beside the loops: the callbacks that are queued, and the descriptors whose state has changed.
         self._queues: list[Sized] = []
@@ -115,27 +129,32 @@ class RunQueue:
         self._deadlines: dict[Runnable, int | None] = {}
         # The same as a heap, with entries that are out of date.
         self._heap: list[tuple[int, int, Runnable]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.loops)
+        loops, self.loops[:] = list(self.loops), []
+        for loop in loops:
+            self.add(loop)
 
     def add(self, loop: Runnable) -> None:
-        self._numbers[loop] = self._numbers[self.loops[-1]] + 1 if self.loops else 0
+        if self.indexed:
+            self._numbers[loop] = self._numbers[self.loops[-1]] + 1 if self.loops else 0
+            queue, candidates = loop.queues()
+            self._queues.append(queue)
+            self._candidates.append(candidates)
+            self._unsettled[loop] = None
         self.loops.append(loop)
-        queue, candidates = loop.queues()
-        self._queues.append(queue)
-        self._candidates.append(candidates)
-        self._unsettled[loop] = None
+        if not self.indexed and len(self.loops) > _FEW_LOOPS:
+            self._index()
 
     def remove(self, loop: Runnable) -> None:
-        self.look_at(loop)
-        index = self.loops.index(loop)
-        del self.loops[index], self._queues[index], self._candidates[index]
-        del self._numbers[loop], self._unsettled[loop]
+        if self.indexed:
+            self.look_at(loop)
+            index = self.loops.index(loop)
+            del self._queues[index], self._candidates[index], self._numbers[loop], self._unsettled[loop]
+        self.loops.remove(loop)
+        self.indexed = self.indexed and bool(self.loops)
 
     def look_at(self, loop: Runnable) -> None:
-        """Note that a loop may have work now, or another deadline than before."""
-        if loop in self._numbers:
+        """Note that a loop may have work now, another deadline than before, or a process that must not go on."""
+        if self.indexed and loop in self._numbers:
             self._unsettled[loop] = None
             self._deadlines.pop(loop, None)
             self._due.pop(loop, None)
@@ -146,47 +165,56 @@ class RunQueue:
     def with_work(self, now_ns: int, may_run: Callable[[Task], bool]) -> list[Runnable]:
         """Return the loops that have work, the one that waits longest first. ``may_run(process)`` says if loops of a
         process may be given turns."""
+        if not self.indexed:
+            working = [loop for loop in self.loops if may_run(loop.process) and loop.has_work()]
+            return sorted(working, key=last_turn) if len(working) > 1 else working
         heap, unsettled, due, places = self._heap, self._unsettled, self._due, self._places
         while heap and heap[0][0] <= now_ns:
             due_ns, _, loop = heapq.heappop(heap)
             if self._deadlines.get(loop) == due_ns:
                 del self._deadlines[loop]
                 due[loop] = None
-        asked = {**unsettled, **due}
-        for reasons in (self._queues, self._candidates):
-            asked.update(dict.fromkeys(loop for loop in compress(self.loops, reasons) if loop not in places))
-        for loop in sorted(asked, key=self._numbers.__getitem__) if len(asked) > 1 else asked:
-            if not may_run(loop.process):
+        numbers = self._numbers
+        asked = {*compress(self.loops, self._queues), *compress(self.loops, self._candidates), *unsettled, *due}
+        for loop in sorted(asked, key=numbers.__getitem__):
+            settled = loop not in unsettled
+            if loop in places or not (settled or may_run(loop.process)):
                 continue
             if loop.has_work():
-                place = places[loop] = loop.last_turn, self._numbers[loop], loop
+                place = places[loop] = loop.last_turn, numbers[loop], loop
                 insort(self._working, place)
                 self._deadlines.pop(loop, None)
-            elif loop in unsettled or loop in due:
+            elif settled and loop not in due:
+                continue
+            else:
                 deadline_ns = self._deadlines[loop] = loop.deadline_ns()
                 if deadline_ns is not None:
-                    heapq.heappush(heap, (deadline_ns, self._numbers[loop], loop))
-            else:
-                continue
+                    heapq.heappush(heap, (deadline_ns, numbers[loop], loop))
             unsettled.pop(loop, None)
             due.pop(loop, None)
         return [loop for _, _, loop in self._working]
 
     def next_deadline(self, may_run: Callable[[Task], bool]) -> int | None:
         """Return the time at which the first poll of a loop times out. None of them has work."""
+        if not self.indexed:
+            first_ns: int | None = None
+            for loop in self.loops:
+                if may_run(loop.process):
+                    due = loop.deadline_ns()
+                    if due is not None and (first_ns is None or due < first_ns):
+                        first_ns = due
+            return first_ns
         heap = self._heap
         while heap:
             due_ns, _, loop = heap[0]
             if self._deadlines.get(loop) == due_ns:
-                if may_run(loop.process):
-                    return due_ns
-                self.look_at(loop)
+                return due_ns
             heapq.heappop(heap)
         return None
 
     def polling_until(self, limit_ns: int) -> Iterator[Runnable]:
-        """Yield the loops of which it is not known when their polls time out, and those whose polls time out by a time:
-        the first few of them."""
+        """Yield, of many loops, those of which it is not known when their polls time out, and the first few of those
+        whose polls time out by a time."""
         yield from self._unsettled
         heap = self._heap
         todo = [(heap[0][0], 0)] if heap else []

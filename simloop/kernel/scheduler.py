@@ -8,14 +8,13 @@ itself; a process that blocks in the middle of a turn keeps that stack, and the 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simloop.errors import DeadlockError, TimeLimitError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, STEP_CPU_NS, Clock
-from simloop.kernel.run_queue import Runnable, RunQueue, Task
+from simloop.kernel.run_queue import Runnable, RunQueue, Task, last_turn
 from simloop.kernel.stacks import Stack, Stacks, Threads, make_stacks
 
 if TYPE_CHECKING:
@@ -41,7 +40,8 @@ TIME_SLICES = (1, 2, 4, 8, 16)
 _JUST_AFTER_NS = 2 * MILLISECOND + 100 * MICROSECOND
 
 
-_last_turn = attrgetter("last_turn")
+# Most worlds have one process.
+_NO_LOOPS = RunQueue()
 
 
 class TimerRace(NamedTuple):
@@ -78,7 +78,8 @@ class Scheduler:
     __slots__ = (
         "_chosen", "_closed", "_describe_activity", "_end_ns", "_explain_deadlock", "_idle", "_main",
         "_sequence", "_slice_left", "_slice_owner", "_stacks", "_threads", "_waiters", "arrivals", "choices",
-        "clock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "polling", "stepped", "turn",
+        "clock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "polling", "run_queue",
+        "stepped", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -101,7 +102,8 @@ class Scheduler:
         #: Those of the loops that poll for themselves, such as the test's own.
         self.polling: list[Runnable] = []
         #: The others, which are run by single turns: of other processes than the test itself.
-        self.stepped = RunQueue()
+        self.run_queue = _NO_LOOPS
+        self.stepped = _NO_LOOPS.loops
         #: Heap of scheduled actions: time due, sequence number, action.
         self.arrivals: list[tuple[int, int, Callable[[], None]]] = []
         #: Actions that wait for a turn (`held`), or for a condition (`parked`).
@@ -138,7 +140,7 @@ class Scheduler:
     def remove(self, loop: Runnable) -> None:
         """Take a loop out, which is closed or has lost power."""
         self.loops.remove(loop)
-        (self.stepped if loop.stepped else self.polling).remove(loop)
+        (self.run_queue if loop.stepped else self.polling).remove(loop)
 
     def add(self, loop: Runnable) -> None:
         """Put in a loop, which polls for itself."""
@@ -148,7 +150,10 @@ class Scheduler:
     def step(self, loop: Runnable) -> None:
         """Run a loop by single turns from now on."""
         self.polling.remove(loop)
-        self.stepped.add(loop)
+        if self.run_queue is _NO_LOOPS:
+            self.run_queue = RunQueue()
+            self.stepped = self.run_queue.loops
+        self.run_queue.add(loop)
 
     # --- arrivals -------------------------------------------------------------------------------------
 
@@ -173,10 +178,10 @@ class Scheduler:
 
     def timers(self, start_ns: int, end_ns: int) -> list[int]:
         """Return the next few deadlines of timers of any process, after `start_ns` and up to `end_ns`."""
-        loops: Iterable[Runnable] = self.polling
-        if self.stepped:
+        loops = self.loops
+        if self.run_queue.indexed:
             # A poll times out some time after its first timer is due.
-            loops = [*loops, *self.stepped.polling_until(end_ns + 2 * LATE_MAX_NS)]
+            loops = [*self.polling, *self.run_queue.polling_until(end_ns + 2 * LATE_MAX_NS)]
         times = {due for loop in loops if loop.takes_turns() for due in loop.deadlines_until(end_ns) if due > start_ns}
         return sorted(times)[:CONTENDERS_MAX] if times else []
 
@@ -261,7 +266,8 @@ class Scheduler:
         waits for a timer."""
         found: list[int] = []
         polling = [waiter.loop for waiter in self._waiters if waiter.loop is not None and waiter.done is not _at_once]
-        polling += [other for other in self.stepped.polling_until(limit_ns) if self._may_run(other.process)]
+        others = self.run_queue.polling_until(limit_ns) if self.run_queue.indexed else self.stepped
+        polling += [other for other in others if self._may_run(other.process)]
         for other in polling:
             if other.timers and other is not loop:
                 due = other.deadline_ns()
@@ -293,8 +299,9 @@ class Scheduler:
         if main:
             self._main = waiter
         self._waiters.append(waiter)
-        if waiter.process.loop is not None:
-            self.stepped.look_at(waiter.process.loop)
+        loop = waiter.process.loop
+        if loop is not None and self.run_queue.indexed:
+            self.run_queue.look_at(loop)
         try:
             chosen = self._next()
             if chosen is not waiter:
@@ -306,8 +313,8 @@ class Scheduler:
             self._fail(waiter, error)
         finally:
             self._waiters.remove(waiter)
-            if waiter.process.loop is not None:
-                self.stepped.look_at(waiter.process.loop)
+            if loop is not None and self.run_queue.indexed:
+                self.run_queue.look_at(loop)
         if waiter.error is not None:
             raise waiter.error
 
@@ -319,8 +326,8 @@ class Scheduler:
         for waiter in self._waiters:
             if waiter.done() or (waiter.deadline_ns is not None and waiter.deadline_ns <= now):
                 found.append(waiter)
-        working = self.stepped.with_work(now, self._may_run)
-        return sorted([*found, *working], key=_last_turn) if found else working  # type: ignore[return-value]
+        working = self.run_queue.with_work(now, self._may_run)
+        return sorted([*found, *working], key=last_turn) if found else working  # type: ignore[return-value]
 
     def _may_run(self, process: Task) -> bool:
         """True if the loops of the process may be given turns."""
@@ -343,7 +350,7 @@ class Scheduler:
             ready = self._ready()
             if ready:
                 return self._choose(ready)
-            due_ns = self.stepped.next_deadline(self._may_run)
+            due_ns = self.run_queue.next_deadline(self._may_run)
             for waiter in self._waiters:
                 wait_ns = waiter.deadline_ns if waiter.loop is None else waiter.loop.deadline_ns()
                 if wait_ns is not None and (due_ns is None or wait_ns < due_ns):
@@ -411,7 +418,8 @@ class Scheduler:
                     self._idle.append(stack)
                     self._go_on(chosen)
                 else:
-                    self.stepped.look_at(chosen)
+                    if self.run_queue.indexed:
+                        self.run_queue.look_at(chosen)
                     chosen.run_turn()
                     chosen.last_turn = self.turn
                     if self.arrivals and self.arrivals[0][0] <= self.clock.now:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sized
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
-from simloop.kernel.clock import READ_NS, SECOND
+from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
 from simloop.kernel.epoll import SimSelector
 from simloop.loop.registry import ResourceRegistry
 from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
@@ -48,6 +48,9 @@ _MAXIMUM_SELECT_TIMEOUT = 24 * 3600
 # Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
 _MIN_SCHEDULED_TIMER_HANDLES = 100
 _MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
+#: Number of turns in a row, without a wait, after which a loop is taken to spin: bursts of work are shorter. It waits
+#: for time to pass, as a rule, so each turn takes as much of it as on a real machine from then on.
+SPINS = 100
 _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
 
 
@@ -58,8 +61,8 @@ class SimLoop(SteppedLoop):
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
         "_cancellable", "_candidates", "_clock", "_may_be_late", "_orphans", "_outside", "_polls_until_ns", "_prefix",
-        "_scheduler", "_selector", "_shuffles", "_sim_numbers", "_task_count", "_timer_names", "last_turn",
-        "may_cancel_new", "observer", "process", "resources", "stepped", "thread", "timers", "world",
+        "_scheduler", "_selector", "_shuffles", "_sim_numbers", "_task_count", "_timer_names", "busy_turns",
+        "last_turn", "may_cancel_new", "observer", "process", "resources", "stepped", "thread", "timers", "world",
     )  # fmt: skip
 
     # What the base classes set and the stubs do not know.
@@ -82,6 +85,7 @@ class SimLoop(SteppedLoop):
         self.process = process
         self.last_turn = 0
         self.stepped = False
+        self.busy_turns = 0
         self._polls_until_ns = None
         self._may_be_late = True
         self.thread = None  # read in each turn: an attribute of its class would be slower to find
@@ -400,12 +404,17 @@ class SimLoop(SteppedLoop):
         timeout: float | None
         if ready or self._stopping:
             timeout = 0
+            self.busy_turns = busy = self.busy_turns + 1
+            if busy > SPINS:
+                clock.now += STEP_CPU_NS
             if scheduled:
                 self._maybe_stall()
         elif scheduled:
+            self.busy_turns = 0
             timeout = scheduled[0]._when - clock.now / SECOND
             timeout = 0 if timeout < 0 else min(timeout, _MAXIMUM_SELECT_TIMEOUT)
         else:
+            self.busy_turns = 0
             timeout = None
         queued = len(ready)
         world = self.world

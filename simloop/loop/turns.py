@@ -89,7 +89,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 
     def stop(self) -> None:
         super().stop()
-        self._scheduler.stepped.look_at(self)
+        self._scheduler.run_queue.look_at(self)
 
     def queues(self) -> tuple[Sized, Sized]:
         return self._ready, self._candidates

@@ -166,7 +166,7 @@ def _effects(world: World) -> Effects:
 
     def look_at_loop(process: Process) -> None:
         if process.loop is not None:
-            world.scheduler.stepped.look_at(process.loop)
+            world.scheduler.run_queue.look_at(process.loop)
 
     return Effects(end, stop, tell_parent, catch)
 

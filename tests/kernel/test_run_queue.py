@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from fakes import FakeLoop, answering
 from hypothesis import given
 from hypothesis import strategies as st
 
 from simloop.kernel.scheduler import Scheduler
 
-LOOPS = 5
+LOOPS = 12
 Step = tuple[str, int, int]
 STEPS = st.lists(
     st.tuples(
@@ -31,9 +32,9 @@ def forbidden(process: object) -> bool:
 @given(STEPS)
 def test_same_as_a_look_at_each_loop(steps: list[Step]) -> None:
     scheduler = Scheduler(answering())
-    clock, queue = scheduler.clock, scheduler.stepped
+    clock = scheduler.clock
     loops = {number: FakeLoop(scheduler, str(number), stepped=True) for number in range(LOOPS)}
-    turns = 0
+    queue, turns = scheduler.run_queue, 0
     for what, number, amount in steps:
         if what == "time passes":
             clock.now += amount
@@ -55,23 +56,30 @@ def test_same_as_a_look_at_each_loop(steps: list[Step]) -> None:
         if not found:
             dues = [due for loop in loops.values() if (due := loop.deadline_ns()) is not None]
             assert queue.next_deadline(allowed) == min(dues, default=None)
-            polling = set(queue.polling_until(clock.now + amount))
-            assert polling >= {loop for loop in loops.values() if (loop.deadline_ns() or 1e99) <= clock.now + amount}
+            if queue.indexed:
+                limit_ns = clock.now + amount
+                expected = {loop for loop in loops.values() if (loop.deadline_ns() or 1e99) <= limit_ns}
+                assert set(queue.polling_until(limit_ns)) >= expected
 
 
-def test_a_loop_that_may_not_run_is_found_later() -> None:
+@pytest.mark.parametrize("others", [0, 20])
+def test_a_loop_that_may_not_run_is_found_later(others: int) -> None:
     scheduler = Scheduler(answering())
     loop = FakeLoop(scheduler, "a", work=1, stepped=True)
-    queue = scheduler.stepped
+    for number in range(others):
+        FakeLoop(scheduler, str(number), stepped=True)
+    queue = scheduler.run_queue
     clock = scheduler.clock
     assert queue.with_work(clock.now, forbidden) == []
     assert queue.with_work(clock.now, allowed) == [loop]
     queue.look_at(loop)
     loop.work, loop.timers = 0, [clock.now + 100]
     assert queue.with_work(clock.now, allowed) == []
+    queue.look_at(loop)
+    assert queue.with_work(clock.now, forbidden) == []
     assert queue.next_deadline(forbidden) is None
+    queue.look_at(loop)
     assert queue.with_work(clock.now, allowed) == []
     assert queue.next_deadline(allowed) == clock.now + 100
     clock.now += 100
-    assert queue.with_work(clock.now, forbidden) == []
     assert queue.with_work(clock.now, allowed) == [loop]
