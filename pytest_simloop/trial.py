@@ -111,11 +111,11 @@ class Trial:
             self.item.section = title + describe_replay(self.item, explanation, schedule)
             raise outcome.exception
 
-    def look(self) -> None:
+    def look(self, *, numbered: bool = False) -> None:
         """Runs a test that has passed once more, with live breakpoints: the schedule of the given token, or else the
         canonical run."""
         settings = self.settings
-        profile, choices = settings.limits.profile, Choices(settings.seed)
+        profile, choices = settings.limits.profile, Choices(settings.seed, numbered=numbered)
         if settings.replay is not None:
             schedule, choices = self.scheduled(settings.replay)
             profile = schedule.profile
