@@ -59,8 +59,8 @@ class NondeterminismError(SimulationError):
     """Raised when one schedule was run twice and the two runs differ.
 
     Something decides that the seed does not cover: state kept in a module global between runs, ``id()``,
-    the iteration order of a set of functions or of bound methods, a real clock. The message names the
-    first point at which the two runs differ, and the line; look at what the program does just before it.
+    the iteration order of a set of strings, a real clock, a real file. The message names the first point
+    at which the two runs differ, and the line; look at what the program does just before it.
     """
 
     limit = (

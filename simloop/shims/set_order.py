@@ -9,16 +9,20 @@ tests alone whose runs differ without it.
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import contextlib
 import gc
 import importlib
 import opcode
 import sys
+import types
 import weakref
+import zlib
 from collections.abc import Callable
 from typing import Any
 
+from simloop.shims import static_types
 from simloop.world import active
 
 # anyio tells the scopes within a cancelled one in the order of a set (CancelScope._deliver_cancellation).
@@ -66,22 +70,26 @@ def refresh() -> None:
 
 # --- all classes, for one test ----------------------------------------------------------------------
 
-_HAS_GC, _HEAP, _IMMUTABLE = 1 << 14, 1 << 9, 1 << 8  # Py_TPFLAGS_...
+_HAS_GC, _HEAP = 1 << 14, 1 << 9  # Py_TPFLAGS_...
 
 _on = False
-#: Hashes of objects by id: their numbers, and the addresses of those that may be in a set or dictionary by address.
+#: Gives the hash of an object by its address, which is the key of these tables. (The interpreter tells of each `id()`.)
+_address = object.__hash__
+#: Hashes of objects: their numbers, and the addresses of those that may be in a set or dictionary by address.
 _hashes: dict[int, int] = {}
 _references: dict[int, _Reference] = {}
-#: The classes of those that have a number, by the objects' id.
+#: The classes of those that have a number.
 _numbered: dict[int, type] = {}
 #: The classes that are changed now, and whether they had named object's `__hash__` themselves.
 _changed: list[tuple[weakref.ref[type], bool]] = []
+#: Functions that let functions and bound methods hash by address again.
+_undo: list[Callable[[], None]] = []
 #: Classes made since then whose decorators may look whether they have a `__hash__`.
 _decorated: list[weakref.ref[type]] = []
 
 
 class _Reference(weakref.ref[Any]):
-    """Weak reference that knows the id of its object."""
+    """Weak reference that knows the address of its object."""
 
     __slots__ = ("key",)
     key: int
@@ -104,6 +112,9 @@ def number_objects(on: bool) -> None:
     if on:
         for cls in type.__subclasses__(object):
             _change(cls, deep=True)
+        if not _undo:
+            for cls, function in ((types.FunctionType, _hash), (types.MethodType, _hash_of_method)):
+                _undo.append(static_types.put_hash(cls, function))
         _keep_addresses()
         builtins.__build_class__ = _build_class
     else:
@@ -114,23 +125,28 @@ def number_objects(on: bool) -> None:
 
 def _first_hash(found: Any) -> int:
     """Return the hash of an object that has none yet, and remember it as long as the object lives."""
-    value = object.__hash__(found)
+    key = _address(found)
     if not _on:
-        return value
+        return key
     cls = type(found)
     inside = active.here() is not None
-    number = _next_number() if inside else value
+    number = _next_number() if inside else key
     if not _remember(found, cls, number):
-        return value
+        return key
     if inside:
-        _numbered[id(found)] = cls
+        _numbered[key] = cls
     return number
 
 
 # Numbers outlive the module at the interpreter's end, when it has no names any more: hence the defaults.
-def _hash(self: Any, hashes: dict[int, int] = _hashes, first: Callable[[Any], int] = _first_hash) -> int:
+def _hash(
+    self: Any,
+    hashes: dict[int, int] = _hashes,
+    address: Callable[[Any], int] = _address,
+    first: Callable[[Any], int] = _first_hash,
+) -> int:
     try:
-        return hashes[id(self)]
+        return hashes[address(self)]
     except KeyError:
         return first(self)
 
@@ -138,9 +154,21 @@ def _hash(self: Any, hashes: dict[int, int] = _hashes, first: Callable[[Any], in
 _hash.__name__ = _hash.__qualname__ = "__hash__"
 
 
+def _hash_of_method(method: types.MethodType) -> int:
+    owner, function = method.__self__, method.__func__
+    if type(owner).__hash__ is not _hash:
+        return _address(owner) ^ hash(function)
+    value = _hash(owner)
+    if _address(owner) not in _numbered:
+        return value ^ hash(function)  # as CPython does
+    # The function may be older than all runs, with an address that is another one in another process.
+    name = function.__qualname__ if type(function) is types.FunctionType else ""
+    return value + (zlib.crc32(name.encode()) << 20)
+
+
 def _remember(found: Any, cls: type, value: int) -> bool:
-    """Keep the hash of an object. Returns False if nothing would tell of its end: its id may then be another's."""
-    key = id(found)
+    """Keep the hash of an object. Returns False if nothing would tell of its end: its address may then be another's."""
+    key = _address(found)
     if cls.__weakrefoffset__:
         reference = _references[key] = _Reference(found, _forget_reference)
         reference.key = key
@@ -159,8 +187,8 @@ def _forget_reference(reference: _Reference, drop: Callable[[int], None] = _drop
     drop(reference.key)
 
 
-def _forget(self: Any, drop: Callable[[int], None] = _drop) -> None:
-    drop(id(self))
+def _forget(self: Any, drop: Callable[[int], None] = _drop, address: Callable[[Any], int] = _address) -> None:
+    drop(address(self))
 
 
 def _change(cls: type, *, deep: bool = False) -> None:
@@ -169,13 +197,14 @@ def _change(cls: type, *, deep: bool = False) -> None:
         return  # classes are looked up by hash at every isinstance() of an abstract class
     flags = cls.__flags__
     # What the collector does not know would not be found by `_keep_addresses`.
-    if flags & _HEAP and flags & _HAS_GC and not flags & _IMMUTABLE and cls.__hash__ is object.__hash__:
+    if flags & _HEAP and flags & _HAS_GC and cls.__hash__ is object.__hash__:
         own = "__hash__" in vars(cls)
         # Where there are no weak references, the end of an object is told by `__del__`.
         if cls.__weakrefoffset__ or ("__slots__" in vars(cls) and not hasattr(cls, "__del__")):
-            type.__setattr__(cls, "__hash__", _hash)
-            if not cls.__weakrefoffset__:
-                type.__setattr__(cls, "__del__", _forget)
+            with _open(cls):
+                type.__setattr__(cls, "__hash__", _hash)
+                if not cls.__weakrefoffset__:
+                    type.__setattr__(cls, "__del__", _forget)
             _changed.append((weakref.ref(cls), own))
     if deep:
         for subclass in type.__subclasses__(cls):
@@ -190,9 +219,9 @@ def _keep_addresses() -> None:
         cls = type(found)
         known = here.get(cls)
         if known is None:
-            known = here[cls] = not issubclass(cls, type) and cls.__hash__ is ours
-        if known and id(found) not in _hashes:
-            _remember(found, cls, object.__hash__(found))
+            known = here[cls] = cls is types.FunctionType or (not issubclass(cls, type) and cls.__hash__ is ours)
+        if known and (key := _address(found)) not in _hashes:
+            _remember(found, cls, key)
 
 
 def _put_back() -> None:
@@ -209,14 +238,28 @@ def _put_back() -> None:
         if id(cls) in left:
             kept.append((reference, own))
             continue
-        if own:
-            type.__setattr__(cls, "__hash__", object.__hash__)
-        else:
-            type.__delattr__(cls, "__hash__")
-        if vars(cls).get("__del__") is _forget:
-            type.__delattr__(cls, "__del__")
+        with _open(cls):
+            if own:
+                type.__setattr__(cls, "__hash__", object.__hash__)
+            else:
+                type.__delattr__(cls, "__hash__")
+            if vars(cls).get("__del__") is _forget:
+                type.__delattr__(cls, "__del__")
     _changed[:] = kept
     _decorated.clear()
+    if not _numbered:
+        _undo_slots()
+
+
+def _open(cls: type) -> contextlib.AbstractContextManager[None]:
+    """Return a context manager in which attributes of a class can be set."""
+    return static_types.mutable(cls) if static_types.is_immutable(cls) else contextlib.nullcontext()
+
+
+@atexit.register
+def _undo_slots() -> None:
+    while _undo:
+        _undo.pop()()
 
 
 _real_build_class = builtins.__build_class__

@@ -6,7 +6,9 @@ import asyncio
 import builtins
 import ctypes
 import dataclasses
+import functools
 import gc
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -32,6 +34,8 @@ class Derived(Plain):
 
 class WithSlots:
     __slots__ = ("number",)
+
+    def call(self) -> None: ...
 
 
 class WithWeakReferences:
@@ -93,6 +97,7 @@ def _untouched_classes() -> Iterator[None]:
     gc.collect()
     set_order.number_objects(False)
     assert not set_order._changed
+    assert not set_order._undo
 
 
 KINDS: dict[str, Callable[[], Any]] = {
@@ -114,6 +119,11 @@ KINDS: dict[str, Callable[[], Any]] = {
     "StreamWriter": a_writer,
     "protocol": Connection,
     "transport": Transport,
+    "bound method": lambda: Plain().call,
+    "method of an object with slots": lambda: WithSlots().call,
+    "function made in the run": lambda: lambda: None,
+    "partial function": lambda: functools.partial(int),
+    "lock of a thread": threading.Lock,
 }
 COLLECTIONS: dict[str, Callable[[list[Any]], Iterable[Any]]] = {
     "set": set,
@@ -223,6 +233,39 @@ def test_an_object_keeps_the_hash_that_it_has(cls: type) -> None:
     set_order.number_objects(False)
     assert "__hash__" not in vars(cls)
     assert before in outside
+
+
+def test_functions_and_methods_keep_the_hash_that_they_have() -> None:
+    before = Plain()
+
+    def function() -> None: ...
+
+    outside: set[object] = {before.call, function, len, Plain.call, [].append}
+    made: list[Plain] = []
+    inside: set[object] = set()
+
+    async def keeps() -> None:
+        assert before.call in outside
+        assert function in outside
+        assert Plain.call in outside
+        made.append(Plain())
+        inside.update((made[0].call, before.call, function, lambda: None))
+        assert hash(made[0].call) == hash(made[0].call) < 1 << 52
+
+    assert execute(keeps, Choices(numbered=True), Limits()).exception is None
+    for _ in range(2):
+        set_order.number_objects(False)
+        assert before.call in outside
+        assert function in outside
+        assert all(each in inside for each in [*inside])
+        assert made[0].call in inside
+    inside.clear()
+    made.clear()
+    gc.collect()
+    set_order.number_objects(False)
+    assert not set_order._undo
+    assert before.call in outside
+    assert hash(before.call) == object.__hash__(before) ^ object.__hash__(Plain.call)
 
 
 def test_an_address_that_is_used_again_gets_another_number() -> None:
