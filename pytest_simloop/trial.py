@@ -55,7 +55,7 @@ class Trial:
             and (limits.preempt == "lines" or not saved.schedule.preempts_lines)
         ]
 
-    def campaign(self, saved: Sequence[Schedule]) -> Campaign:
+    def campaign(self, saved: Sequence[Schedule], *, numbered: bool = False) -> Campaign:
         settings = self.settings
         profile = settings.limits.profile
         return Campaign(
@@ -68,6 +68,7 @@ class Trial:
             strategies=self.hooks.strategies(settings.seed, profile),
             shrink_runs=settings.shrink_runs,
             observe=self.hooks.observer(),
+            numbered=numbered,
         )
 
     def scheduled(self, token: str) -> tuple[Schedule, Choices]:

@@ -108,7 +108,8 @@ class Campaign:
     """Campaign over one test: `execute` makes a run, and `name` identifies the test in its tokens.
 
     `saved` schedules are tried first. `strategies` of third parties come after the sweeps. Shrinking takes up to
-    `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that explores.
+    `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that explores. `numbered`
+    says that objects are to have numbers from the start.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Campaign:
         strategies: Sequence[Strategy] = (),
         shrink_runs: int = DEFAULT_SHRINK_RUNS,
         observe: Callable[[Outcome], None] | None = None,
+        numbered: bool = False,
     ) -> None:
         self._execute = execute
         self.name = name
@@ -132,7 +134,7 @@ class Campaign:
         self._shrink_runs = check_shrink_runs(shrink_runs)
         self._observe = observe
         # A test that has needed numbers will need them again.
-        self.report = Report(numbered=any(schedule.numbered for schedule in saved))
+        self.report = Report(numbered=numbered or any(schedule.numbered for schedule in saved))
         self._fingerprints: set[int] = set()
         #: The schedule of the first failing run.
         self._found: Schedule | None = None

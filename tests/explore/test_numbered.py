@@ -318,7 +318,7 @@ async def loses_one() -> None:
     tasks = [asyncio.create_task(work(member)) for member in members]
     simloop.current().may_cancel(tasks[0])
     await asyncio.wait(tasks)
-    assert len(done) == 30
+    assert len(done) == 30, [ages[-1].index(member) for member in members]
 
 
 ages: list[list[Plain]] = []
@@ -331,9 +331,12 @@ def test_a_token_says_that_objects_are_numbered() -> None:
     assert decode(failure.token) == failure.schedule
     assert failure.schedule.numbered
     assert len(failure.schedule.deviations) == 1
+    orders = set()
     for _ in range(3):
-        with pytest.raises(AssertionError):
+        with pytest.raises(AssertionError) as caught:
             simloop.replay(loses_one, failure.token)
+        orders.add(str(caught.value).partition("\n")[0])
+    assert orders == {str(failure.exception).partition("\n")[0]}
     ages.clear()
 
 

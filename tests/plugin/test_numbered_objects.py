@@ -111,3 +111,31 @@ def test_what_differs_even_so_names_its_line(pytester: pytest.Pytester) -> None:
             "where task test_by_id() goes on after * s in one run and after * s in the other: look there for *id()*"
         ]
     )
+
+
+@pytest.mark.usefixtures("with_hypothesis")
+def test_all_examples_of_a_test_have_numbers_once_one_needs_them(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("hypothesis", reason="it makes the examples")
+    pytester.makepyfile(
+        """
+        import asyncio
+        from hypothesis import given, settings, strategies as st
+
+        class Member:
+            pass
+
+        kept = []
+
+        @settings(max_examples=10, database=None, derandomize=True)
+        @given(st.integers(0, 5))
+        async def test_members(n):
+            made = [Member() for _ in range(30)]
+            kept.append(made)
+            for member in list(set(made))[:4]:
+                await asyncio.sleep(0.01 * (1 + made.index(member)))
+            await asyncio.to_thread(int)
+        """
+    )
+    result = pytester.runpytest_subprocess("--sim", "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*::test_members PASSED (* examples, * runs; objects numbered)*"])
