@@ -93,12 +93,27 @@ class DeviationObserver(Protocol):
 class Choices:
     """Source of all decisions of one run: answers every choice point, and records the answers."""
 
-    __slots__ = ("_counters", "_decide", "_entropy", "folded", "lines", "observer", "recorded", "seed", "step_digest")
+    __slots__ = (
+        "_counters",
+        "_decide",
+        "_entropy",
+        "folded",
+        "lines",
+        "numbered",
+        "observer",
+        "recorded",
+        "seed",
+        "step_digest",
+    )
 
-    def __init__(self, seed: int = 0, decide: Decide | None = None, *, lines: bool = False) -> None:
+    def __init__(
+        self, seed: int = 0, decide: Decide | None = None, *, lines: bool = False, numbered: bool = False
+    ) -> None:
         self.seed = seed
         #: True if lines of threads are choice points, whatever the options of the run say.
         self.lines = lines
+        #: True if all objects that would hash by address have numbers in this run (`simloop.shims.set_order`).
+        self.numbered = numbered
         self._decide = decide
         self._counters: dict[tuple[str, str], int] = {}
         self.recorded: list[tuple[str, str, int, int, int]] = []

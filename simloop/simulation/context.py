@@ -11,7 +11,7 @@ from simloop.errors import WorldError
 from simloop.kernel.clock import WALL_NS
 from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
 from simloop.loop.loop import SimLoop
-from simloop.shims import clock_tools
+from simloop.shims import clock_tools, set_order
 from simloop.shims import gc as gc_shim
 from simloop.simulation import watchdog
 from simloop.simulation.install import install
@@ -39,6 +39,7 @@ class WorldContext:
         if events._get_running_loop() is not None:
             raise WorldError("a world cannot be entered from a running event loop: enter it from synchronous code")
         install()
+        set_order.number_objects(choices.numbered)
         self._world = World(
             choices,
             USERLANDS[limits.blocking],
