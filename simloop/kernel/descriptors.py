@@ -34,6 +34,8 @@ class File:
 
     #: True if epoll(7) accepts it.
     pollable = True
+    #: True once a socket receives no more (POLLRDHUP).
+    hung_up = False
 
     def __init__(self) -> None:
         self.watchers: list[Watcher] = []

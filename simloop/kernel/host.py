@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from simloop.kernel.clock import WallClock
     from simloop.kernel.files.filesystem import FileSystem
     from simloop.kernel.net.ports import Ports
+    from simloop.kernel.net.unix import UnixSpace
     from simloop.kernel.scheduler import Scheduler
 
 
@@ -33,6 +34,27 @@ class Host:
         from simloop.kernel.net.ports import Ports
 
         return Ports(self._scheduler)
+
+    @cached_property
+    def unix(self) -> UnixSpace:
+        """Names of its unix sockets."""
+        from simloop.kernel.net.unix import UnixSpace
+
+        return UnixSpace(self.name)
+
+    def lose_power(self) -> None:
+        """Drop all sockets without telling their peers."""
+        self.ports.lose_power()
+        if "unix" in self.__dict__:
+            self.unix.lose_power()
+
+    def close(self) -> None:
+        """Break reference cycles at the end of the world."""
+        if self.fs is not None:
+            self.fs.close()
+            self.fs = None
+        if "unix" in self.__dict__:
+            self.unix.close()
 
     @cached_property
     def ipv4(self) -> str:

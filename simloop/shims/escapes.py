@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import socket
 import ssl
 import sys
 from collections.abc import Callable
@@ -21,7 +20,7 @@ _SUBPROCESS = "start the process with subprocess or asyncio; or " + _MOCK
 # Audit events (https://docs.python.org/3/library/audit_events.html) of calls that reach the operating
 # system: what to call them, and the remedy.
 AUDITED: dict[str, tuple[str, str]] = {
-    "socket.__new__": ("a socket of a derived class", "only socket.socket itself is simulated yet"),
+    "socket.__new__": ("a socket of the C module _socket", "make it with socket.socket, or a class derived from that"),
     "os.system": ("os.system", _SUBPROCESS),
     "os.fork": ("os.fork", _SUBPROCESS),
     "os.forkpty": ("os.forkpty", _SUBPROCESS),
@@ -119,10 +118,6 @@ REFUSED: list[tuple[object, str, str, str]] = [
     (_optional("_interpreters"), "create", "a subinterpreter", _MOCK),
     (os, "openpty", "os.openpty", _SUBPROCESS),
     (os, "posix_openpt", "os.posix_openpt", _SUBPROCESS),
-    (socket, "fromfd", "socket.fromfd", "create the socket inside the run"),
-    (socket, "socketpair", "socket.socketpair", "unix sockets are not simulated yet; connect over TCP"),
-    (socket, "send_fds", "socket.send_fds", "unix sockets are not simulated yet"),
-    (socket, "recv_fds", "socket.recv_fds", "unix sockets are not simulated yet"),
     (ssl.SSLContext, "wrap_socket", "TLS", "TLS is not simulated yet; connect without it"),
     (ssl.SSLContext, "wrap_bio", "TLS", "TLS is not simulated yet; connect without it"),
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _io
 import _posixsubprocess
+import _socket
 import _thread
 import builtins
 import fcntl
@@ -101,7 +102,13 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
             ),
         ),
     ),
-    "simloop.shims.socket.sockets": ((socket.socket, ("__new__",)), (socket, ("close",)), (os, ("close",))),
+    "simloop.shims.socket.sockets": (
+        (socket.socket, ("__new__",)),
+        (socket, ("close", "dup")),
+        # What the function of `socket` calls.
+        (_socket, ("socketpair",)),
+        (os, ("close",)),
+    ),
     "simloop.shims.subprocess": (
         (_posixsubprocess, ("fork_exec",)),
         (subprocess, ("_fork_exec",)),

@@ -23,8 +23,9 @@ _real_select = _select.select
 _real_poll = _select.poll
 _real_epoll = _select.epoll
 _INVALID = 0x20  # POLLNVAL
+_RDHUP = 0x2000  # POLLRDHUP
 _DEFAULT = _select.POLLIN | _select.POLLPRI | _select.POLLOUT
-_LEVEL = 0x7FF  # the events proper of epoll; the rest, such as EPOLLET, changes how they are told
+_LEVEL = 0x27FF  # the events proper of epoll; the rest, such as EPOLLET, changes how they are told
 
 
 def _descriptor(fileobj: Any) -> int:
@@ -39,7 +40,7 @@ def _descriptor(fileobj: Any) -> int:
 def _mask(world: World, fd: int) -> int:
     file = world.current.files.get(fd)
     if file is not None:
-        return file.mask()
+        return file.mask() | (_RDHUP if file.hung_up else 0)
     if fd < FIRST_FD:
         raise active.escape(f"waiting for descriptor {fd}", "it is none of the simulated world's")
     return _INVALID

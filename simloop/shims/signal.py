@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
 from simloop.kernel.ipc.pipes import End
+from simloop.kernel.net.sockets import Socket
 from simloop.kernel.process.delays import SEEN, schedule_delayed
 from simloop.kernel.process.exits import INIT_PID, signal_targets
 from simloop.kernel.process.process import Process, State
@@ -184,7 +185,7 @@ def _catch(process: Process, number: int) -> None:
     Modules/signalmodule.c)."""
     process.signals += (number,)
     file = process.files.get(process.wakeup_fd)
-    if isinstance(file, End):
+    if isinstance(file, (End, Socket)):
         with contextlib.suppress(OSError):  # it may be full, or nobody may read it
             file.write(memoryview(bytes([number])))
 

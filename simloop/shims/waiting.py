@@ -22,9 +22,9 @@ T = TypeVar("T")
 _real_sigtimedwait = original(signal, "sigtimedwait")
 
 
-def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int]) -> T:
-    """Make a call, and repeat it in virtual time until it need not wait. If ``nonblocking()`` is true it does not wait,
-    and fails with EAGAIN."""
+def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int], timeout: float | None = None) -> T:
+    """Make a call, and repeat it in virtual time until it need not wait, for `timeout` seconds at most. If
+    ``nonblocking()`` is true it does not wait, and fails with EAGAIN."""
     results: list[T] = []
     errors: list[OSError] = []
 
@@ -39,8 +39,8 @@ def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int]) ->
                 errors.append(error)
         return True
 
-    if not done():
-        world.block(done)
+    if not done() and not world.block(done, timeout):
+        raise TimeoutError("timed out")
     if errors:
         raise errors.pop()
     return results[0]

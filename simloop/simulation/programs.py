@@ -17,6 +17,7 @@ from simloop.errors import ConfigurationError, SimulationError, UncalledProgramE
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import End
+from simloop.kernel.net.sockets import Socket
 from simloop.kernel.process.delays import RACE_NS, STARTS, delay
 from simloop.kernel.process.exits import exit_status
 from simloop.kernel.scheduler import TIME_SLICES
@@ -163,7 +164,7 @@ class SimProcess:
     def _open_stdin(self) -> asyncio.StreamReader:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
-        if _is_pipe(self._process, 0):
+        if isinstance(self._process.files.get(0), (End, Socket)):
             protocol = asyncio.StreamReaderProtocol(reader)
             self._connecting = loop.create_task(loop.connect_read_pipe(lambda: protocol, os.fdopen(0, "rb", 0)))
             return reader
@@ -178,7 +179,7 @@ class SimProcess:
         loop: Any = self._loop  # whatever thread it is that asks
         protocol = _Flow(loop)
         transport: asyncio.WriteTransport
-        if _is_pipe(self._process, fd):
+        if isinstance(self._process.files.get(fd), End):
             transport = loop.make_write_pipe(os.fdopen(fd, "wb", 0), protocol)
         else:
             transport = _Direct(self._process, fd, protocol)
@@ -241,10 +242,6 @@ class _Direct(asyncio.WriteTransport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default
-
-
-def _is_pipe(process: Process, fd: int) -> bool:
-    return isinstance(process.files.get(fd), End)
 
 
 def _is_like(text: str, pattern: str) -> bool:

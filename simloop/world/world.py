@@ -316,7 +316,7 @@ class World:
             if process.host is host and process.alive:
                 self._halt(process)
                 process.lose_power()
-        host.ports.lose_power()
+        host.lose_power()
         if host.fs is not None:
             from simloop.kernel.files.crash import lose_power
 
@@ -381,9 +381,7 @@ class World:
             if thread is not None:
                 thread.kill()
         for host in self.network.hosts.values():
-            if host.fs is not None:
-                host.fs.close()
-                host.fs = None
+            host.close()
         self.network.close()
         self.processes.close()
         self._programs = self._calling = None

@@ -20,7 +20,7 @@ from simloop.simulation.run import execute
 
 
 async def escapes() -> None:
-    socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    socket.socket(socket.AF_INET, socket.SOCK_RAW)
 
 
 async def wraps_an_escape() -> None:
@@ -55,7 +55,7 @@ async def fails_for_want_of_what_escaped() -> None:
 
 async def escapes_in_a_thread() -> None:
     def work() -> None:
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        socket.socket(socket.AF_INET, socket.SOCK_RAW)
 
     thread = threading.Thread(target=work)
     thread.start()

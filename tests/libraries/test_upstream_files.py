@@ -23,11 +23,6 @@ SUITES = (
         stock=("-k", "not trio"),
         # Else anyio's plugin runs them. Its marker is known without it, too.
         simulated=("-p", "no:anyio", "-o", "addopts=", "-o", "markers=anyio"),
-        exceptions={
-            "tests/test_fileio.py::TestPath::test_is_socket": (
-                "unix sockets are not simulated yet", r"family AF_UNIX is outside of the simulation",
-            ),
-        },
     ),
     Suite(
         "anyio",

@@ -144,7 +144,7 @@ def test_a_replay_that_does_not_end_is_the_last_one(pytester: pytest.Pytester) -
 def test_a_limit_of_the_simulation_is_not_replayed(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(NOTES)
     pytester.makepyfile(
-        "import socket\nasync def test_it(sim): socket.socket(socket.AF_UNIX)",
+        "import socket\nasync def test_it(sim): socket.socket(socket.AF_PACKET)",
     )
     result = pytester.runpytest_subprocess("--sim")
     result.assert_outcomes(failed=1)

@@ -422,16 +422,16 @@ def test_an_escape_names_the_users_line(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import socket
-        async def test_udp():
+        async def test_raw():
             try:
-                socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                socket.socket(socket.AF_INET, socket.SOCK_RAW)
             except Exception:
                 pass  # swallowing it does not help
         """
     )
     result = pytester.runpytest("--sim")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*EscapedSimulationError: *test_an_escape*.py:4: a socket of type SOCK_DGRAM is*"])
+    result.stdout.fnmatch_lines(["*EscapedSimulationError: *test_an_escape*.py:4: a socket of type SOCK_RAW is*"])
 
 
 def test_ctrl_c_ends_a_campaign_at_once(pytester: pytest.Pytester) -> None:

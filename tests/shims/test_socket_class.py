@@ -48,17 +48,46 @@ def test_real_sockets_are_of_that_very_class() -> None:
         assert type(sock) is Before
 
 
-def test_derived_classes_are_real_outside_and_escape_inside() -> None:
-    class Derived(socket.socket):
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.name = name
+class Derived(socket.socket):
+    """Made before any run, and known by its own class everywhere."""
 
-    with Derived("it") as sock:
-        assert (type(sock), sock.name, sock.fileno() > 0) == (Derived, "it", True)
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
 
-    async def main() -> None:
-        Derived("it")
 
-    with pytest.raises(simloop.EscapedSimulationError, match=r"test_socket_class.py:\d+: a socket of a derived class"):
-        simloop.run(main)
+def test_derived_classes_are_real_outside_and_simulated_inside() -> None:
+    async def connect() -> bytes:
+        async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+            with Derived("simulated") as sock:
+                assert isinstance(sock, Derived)
+                assert sock.__class__ is Derived
+                sock.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(sock, server.sockets[0].getsockname())
+                await loop.sock_sendall(sock, sock.name.encode())
+                return await loop.sock_recv(sock, 100)
+
+    for _ in range(2):
+        assert simloop.run(connect) == b"simulated"
+        with Derived("it") as sock:
+            assert (type(sock), sock.name, sock.fileno() > 0) == (Derived, "it", True)
+
+
+def test_a_derived_class_of_a_derived_class() -> None:
+    class Mixin:
+        def shout(self) -> bytes:
+            data: bytes = self.recv(100)  # type: ignore[attr-defined]
+            return data.upper()
+
+    class More(Mixin, Derived):
+        def recv(self, *args: int) -> bytes:
+            return super().recv(*args) + b"!"
+
+    async def main() -> bytes:
+        with More("more") as sock, socket.create_server(("127.0.0.1", 0)) as listener:
+            sock.connect(listener.getsockname())
+            listener.accept()[0].send(b"hello")
+            return sock.shout()
+
+    assert simloop.run(main, blocking="ignore") == b"HELLO!"

@@ -17,6 +17,7 @@ from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Syml
 from simloop.kernel.files.journal import AttributeChange
 from simloop.kernel.files.resolve import MAY_WRITE, NAME_MAX, Credentials, Walk
 from simloop.kernel.ipc.pipes import End
+from simloop.kernel.net.sockets import Socket
 
 if TYPE_CHECKING:
     from simloop.kernel.descriptors import DescriptorTable
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 DEFAULT_UMASK = 0o022
 # Where pipes are, which no path leads to (pipefs): like all that is on no disk it has the major number 0.
 _PIPE_DEVICE = os.makedev(0, 15)
+# Where sockets are (sockfs).
+_SOCKET_DEVICE = os.makedev(0, 9)
 # What a fresh ext4 has taken for itself, its root directory and lost+found, as df(1) shows it: 24 KiB.
 _OWN_BLOCKS = 6
 
@@ -83,8 +86,17 @@ class AttributeCalls:
         return file
 
     def opened(self, fd: int) -> Inode:
-        """Return the inode of an open file, fifo or pipe."""
+        """Return the inode of an open file, fifo, pipe or socket."""
         file = self._descriptors.files.get(fd)
+        if isinstance(file, Socket):
+            if file.inode is None:
+                # sock_alloc() in net/socket.c.
+                file.inode = new = Special(self.fs, _stat.S_IFSOCK | 0o777, _SOCKET_DEVICE)
+                new.nlink = 1
+                new.uid, new.gid = self.credentials.uid, self.credentials.gid
+                new.atime = new.mtime = new.ctime = 0
+            assert isinstance(file.inode, Inode)
+            return file.inode
         if not isinstance(file, End):
             return self.description(fd).inode
         pipe = file.pipe
@@ -106,7 +118,7 @@ class AttributeCalls:
     def _inode(self, operation: str, path: str | int, dir_fd: int | None, follow: bool) -> Inode:
         """Return the inode to which a path or a descriptor refers."""
         if isinstance(path, int):
-            if isinstance(self._descriptors.files.get(path), End):
+            if isinstance(self._descriptors.files.get(path), (End, Socket)):
                 return self.opened(path)
             description = self.description(path)
             self.fs.disk.check(operation, description.path)

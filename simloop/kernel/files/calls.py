@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn
 from simloop.kernel.errors import fail
 from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.description import Description
-from simloop.kernel.files.devices import Fifo, opened
+from simloop.kernel.files.devices import Fifo, UnsimulatedFileError, opened
 from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Symlink
 from simloop.kernel.files.journal import EntryChange, Forced
 from simloop.kernel.files.resolve import MAY_EXEC, MAY_READ, MAY_WRITE, PATH_MAX, Kind, Last
@@ -174,6 +174,31 @@ class FileCalls(XattrCalls):
         if kind in (_stat.S_IFCHR, _stat.S_IFBLK):
             node.rdev = device
         self._make(last, node)
+
+    def make_socket(self, path: str, mode: int, *, only_check: bool = False) -> Special | None:
+        """Create the file of a unix socket, as unix_bind_bsd() does. Makes none if `only_check` is true, but fails as
+        if it did."""
+        self._check("open", path, None)
+        try:
+            last = self._create(path, None)
+        except FileExistsError:
+            raise fail(errno.EADDRINUSE) from None
+        self._may_create(last.directory)
+        if only_check:
+            return None
+        node = Special(self.fs, _stat.S_IFSOCK | (mode & ~self.umask), last.directory.dev)
+        self._make(last, node)
+        return node
+
+    def find_socket(self, path: str) -> Inode:
+        """Return the inode of a unix socket that may be connected to, as unix_find_bsd()."""
+        inode = self._inode("open", path, None, True)
+        self.credentials.check(inode, MAY_WRITE)
+        if not _stat.S_ISSOCK(inode.mode):
+            raise fail(errno.ECONNREFUSED)
+        if isinstance(inode, Special) and inode.real:
+            raise UnsimulatedFileError
+        return inode
 
     def symlink(self, target: str, path: str, dir_fd: int | None = None) -> None:
         """Create a symbolic link, as symlinkat(2) does."""

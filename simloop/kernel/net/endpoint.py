@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from simloop.kernel.clock import SECOND
-from simloop.kernel.descriptors import File
 from simloop.kernel.errors import fail
 from simloop.kernel.net.addresses import Address, any_ip, is_any, is_loopback, is_mapped, mapped, reached, unmapped
 from simloop.kernel.net.options import IPPROTO_IPV6, SOL_SOCKET, Options
 from simloop.kernel.net.ports import TIME_WAIT_NS, Claim
+from simloop.kernel.net.sockets import Socket
 from simloop.kernel.net.stream import FIN, RST, SYN_ACK, Direction
 
 if TYPE_CHECKING:
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 SYN_RETRIES_NS = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16, 32, 64))  # tcp_syn_retries = 6
 
 
-class Endpoint(File):
+class Endpoint(Socket):
     """One end of a TCP connection, or a listener: the state that packets and calls change together."""
+
+    kind = int(_socket.SOCK_STREAM)
+    protocol = int(_socket.IPPROTO_TCP)
 
     def __init__(self, net: Net, host: Machine, family: int) -> None:
         super().__init__()
@@ -65,6 +68,10 @@ class Endpoint(File):
     def __str__(self) -> str:
         return self.label or f"{self.host.name}:{self.shown_port or '?'}"
 
+    @property
+    def hung_up(self) -> bool:  # type: ignore[override]
+        return self.read_shut and self.state != "LISTEN"
+
     def connected(self) -> bool:
         """True while it has a peer."""
         return self.peer is not None and self.state not in ("CLOSED", "SYN_SENT")
@@ -85,11 +92,6 @@ class Endpoint(File):
         if self.port:
             self.host.ports.release(self)
             self.port = 0
-
-    def take_error(self) -> int:
-        """Return the pending error (SO_ERROR) and clear it, as sock_error() does."""
-        number, self.error = self.error, 0
-        return number
 
     # --- establishing ---------------------------------------------------------------------------------
 

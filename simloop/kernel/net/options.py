@@ -1,6 +1,6 @@
-"""Options of TCP sockets: their defaults, and the values that may be written to them.
+"""Options of sockets: their defaults, and the values that may be written to them.
 
-What depends on the connection (SO_ERROR, SO_ACCEPTCONN) is in `tcp`; here is what a socket merely stores.
+What depends on the connection (SO_ERROR, SO_ACCEPTCONN) is in `sockets`; here is what a socket merely stores.
 Defaults and ranges are those of Linux 6; the sources are named where they are not in a man page.
 """
 
@@ -23,6 +23,8 @@ IPPROTO_IPV6 = int(_socket.IPPROTO_IPV6)
 SNDBUF_FRESH = 16_384
 SNDBUF = 2_626_560
 RCVBUF = 131_072
+# net.core.wmem_default and rmem_default (socket(7)), for sockets of other kinds.
+BUFFER_DEFAULT = 212_992
 SNDBUF_MIN, RCVBUF_MIN = 4_608, 2_304
 BUFFER_MAX = 425_984  # twice net.core.[rw]mem_max
 # include/net/tcp.h: the bounds of the keep-alive and retry options.
@@ -43,7 +45,7 @@ class _Option(NamedTuple):
 
 
 _FLAG = _Option(0, boolean=True)
-_TABLE = {
+_COMMON = {
     (SOL_SOCKET, _socket.SO_REUSEADDR): _FLAG,
     (SOL_SOCKET, _socket.SO_REUSEPORT): _FLAG,
     (SOL_SOCKET, _socket.SO_KEEPALIVE): _FLAG,
@@ -52,6 +54,9 @@ _TABLE = {
     (SOL_SOCKET, _socket.SO_OOBINLINE): _FLAG,
     (SOL_SOCKET, _socket.SO_PRIORITY): _Option(0),
     (SOL_SOCKET, _socket.SO_RCVLOWAT): _Option(1),
+}
+_TABLE = {
+    **_COMMON,
     (IPPROTO_TCP, _socket.TCP_NODELAY): _FLAG,
     (IPPROTO_TCP, _socket.TCP_CORK): _FLAG,
     (IPPROTO_TCP, _socket.TCP_QUICKACK): _Option(1, boolean=True),
@@ -70,10 +75,14 @@ _TABLE_V6 = {
     (IPPROTO_IPV6, _socket.IPV6_TCLASS): _Option(0, -1, 255, resettable=True),
     (IPPROTO_IPV6, _socket.IPV6_UNICAST_HOPS): _Option(64, -1, 255, resettable=True),
 }
+_TABLE_UNIX = {
+    **_COMMON,
+    (SOL_SOCKET, _socket.SO_PASSCRED): _FLAG,
+}
 
 
 class Options:
-    """Options of one socket, and its buffer sizes."""
+    """Options of one TCP socket, and its buffer sizes."""
 
     __slots__ = ("_v6", "_values", "linger", "rcvbuf", "sndbuf", "sndbuf_fixed")
 
@@ -113,9 +122,7 @@ class Options:
                 return struct.pack("ii", *self.linger)
         option = self._option(level, name)
         if option is None:
-            # ip_getsockopt() does not know the level at all, ipv6_getsockopt() only not the name.
-            levels = (SOL_SOCKET, IPPROTO_TCP, IPPROTO_IP)
-            raise fail(errno.ENOPROTOOPT if self._v6 or level in levels else errno.EOPNOTSUPP)
+            raise fail(self._unknown(level))
         return self._values.get((level, name), option.default)
 
     def set(self, level: int, name: int, value: int | bytes) -> None:
@@ -138,7 +145,7 @@ class Options:
                 return
         option = self._option(level, name)
         if option is None:
-            raise fail(errno.ENOPROTOOPT)
+            raise fail(self._unwritable(level))
         if option.boolean:
             value = int(bool(value))
         elif option.resettable and value == -1:
@@ -163,6 +170,40 @@ class Options:
     def _option(self, level: int, name: int) -> _Option | None:
         option = _TABLE.get((level, name))
         return _TABLE_V6.get((level, name)) if option is None and self._v6 else option
+
+    def _unknown(self, level: int) -> int:
+        """Return the errno of reading an option that the socket does not have."""
+        # ip_getsockopt() does not know the level at all, ipv6_getsockopt() only not the name.
+        levels = (SOL_SOCKET, IPPROTO_TCP, IPPROTO_IP)
+        return errno.ENOPROTOOPT if self._v6 or level in levels else errno.EOPNOTSUPP
+
+    def _unwritable(self, level: int) -> int:
+        """Return the errno of setting an option that the socket does not have."""
+        return errno.ENOPROTOOPT
+
+
+class UnixOptions(Options):
+    """Options of one unix socket."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(False)
+        self.sndbuf = self.rcvbuf = BUFFER_DEFAULT
+
+    def _option(self, level: int, name: int) -> _Option | None:
+        return _TABLE_UNIX.get((level, name))
+
+    def _unknown(self, level: int) -> int:
+        # Only the options of every socket: do_sock_getsockopt().
+        return errno.ENOPROTOOPT if level == SOL_SOCKET else errno.EOPNOTSUPP
+
+    _unwritable = _unknown
+
+    def _number(self, level: int, name: int, value: bytes) -> int:
+        if level != SOL_SOCKET:
+            raise fail(errno.EOPNOTSUPP)
+        return super()._number(level, name, value)
 
 
 def _buffer_size(wanted: int, least: int) -> int:

@@ -13,7 +13,7 @@ from simloop.kernel.descriptors import ERR, HUP, IN, OUT
 from simloop.kernel.errors import fail
 from simloop.kernel.net.addresses import Address, any_ip, is_any, is_mapped, unmapped
 from simloop.kernel.net.endpoint import Endpoint
-from simloop.kernel.net.options import IPPROTO_IPV6, SOL_SOCKET
+from simloop.kernel.net.options import IPPROTO_IPV6
 
 SOMAXCONN = 4096
 
@@ -84,6 +84,10 @@ class TcpSocket(Endpoint):
     def getpeername(self) -> Address:
         if not self.connected():
             raise fail(errno.ENOTCONN)
+        assert self.peer is not None
+        return self.peer
+
+    def peer_name(self) -> Address:
         assert self.peer is not None
         return self.peer
 
@@ -239,21 +243,10 @@ class TcpSocket(Endpoint):
 
     # --- options --------------------------------------------------------------------------------------
 
-    def getsockopt(self, level: int, name: int) -> int | bytes:
-        if level == SOL_SOCKET:
-            if name == _socket.SO_ERROR:
-                return self.take_error()
-            if name == _socket.SO_ACCEPTCONN:
-                return int(self.state == "LISTEN")
-            if name == _socket.SO_TYPE:
-                return int(_socket.SOCK_STREAM)
-            if name == _socket.SO_DOMAIN:
-                return int(self.family)
-            if name == _socket.SO_PROTOCOL:
-                return int(_socket.IPPROTO_TCP)
-        return self.options.get(level, name)
+    def listening(self) -> bool:
+        return self.state == "LISTEN"
 
     def setsockopt(self, level: int, name: int, value: int | bytes) -> None:
         if self.v6 and self.port and (level, name) == (IPPROTO_IPV6, _socket.IPV6_V6ONLY):
             raise fail(errno.EINVAL)
-        self.options.set(level, name, value)
+        super().setsockopt(level, name, value)

@@ -16,6 +16,7 @@ from simloop.kernel.errors import fail
 from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import End
 from simloop.kernel.ipc.unseekable import Unseekable
+from simloop.kernel.net.sockets import Socket
 from simloop.shims.late import real
 from simloop.shims.os.paths import (
     charge,
@@ -112,7 +113,7 @@ def _allocate(offset: int, size: int) -> Call:
 
 def _advice(*_: Any) -> Call:
     def check(file: Description | Unseekable) -> None:
-        if isinstance(file, End):
+        if isinstance(file, (End, Socket)):
             raise fail(errno.ESPIPE)  # generic_fadvise() in mm/fadvise.c
 
     return check
@@ -235,7 +236,7 @@ def fstat(fd: int) -> os.stat_result:
         found: os.stat_result = _real["fstat"](fd)
         return found
     if fd in world.current.files and not isinstance(world.current.files[fd], Description):
-        return stat(fd)  # which knows pipes, and says what is wrong with others
+        return stat(fd)  # which knows pipes and sockets, and says what is wrong with others
     return result_of(syscall(world, _called, world, fd, Description.stat))
 
 

@@ -18,6 +18,7 @@ from simloop.kernel.descriptors import FIRST_FD
 from simloop.kernel.files.description import Description, Stat
 from simloop.kernel.files.devices import UnsimulatedFileError
 from simloop.kernel.ipc.pipes import End
+from simloop.kernel.net.sockets import Socket
 from simloop.shims.late import real
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import wait_for_partner
@@ -146,12 +147,12 @@ def stat(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) 
         found: os.stat_result = _real["stat"](path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
         return found
     if isinstance(name, int) and not _is_file(world, name):
-        raise active.escape("os.stat of a socket", "it has no file")
+        raise active.escape("os.stat of a counter", "it has no file")
     return result_of(syscall(world, world.files().stat, name, dir_fd=dir_fd, follow=follow_symlinks, shown=path))
 
 
 def _is_file(world: World, fd: int) -> bool:
-    return fd not in world.current.files or isinstance(world.current.files[fd], (Description, End))
+    return fd not in world.current.files or isinstance(world.current.files[fd], (Description, End, Socket))
 
 
 def lstat(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
@@ -317,7 +318,7 @@ def truncate(path: Any, length: int) -> None:
     calls = world.files()
     if isinstance(name, int):
         file = world.current.files.get(name)
-        syscall(world, lambda: (file if isinstance(file, End) else calls.description(name)).truncate(length))
+        syscall(world, lambda: (file if isinstance(file, (End, Socket)) else calls.description(name)).truncate(length))
     else:
         syscall(world, calls.truncate, name, length, shown=path)
     return None

@@ -15,7 +15,7 @@ from simloop.kernel.errors import fail
 from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import PAGE, End, insert, make_pipe, splice_pipes
 from simloop.kernel.ipc.unseekable import Unseekable
-from simloop.kernel.net.tcp import TcpSocket
+from simloop.kernel.net.sockets import Socket
 from simloop.shims.late import real
 from simloop.shims.os.paths import current_world, ours, syscall
 from simloop.shims.patch import builtin
@@ -148,7 +148,7 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
         return _into_pipe(world, source, target, count, offset, lambda: target.flags & os.O_NONBLOCK)
     start = os.lseek(in_fd, 0, os.SEEK_CUR) if offset is None else offset
     data = os.pread(in_fd, min(count, _SENDFILE_SIZE), start)
-    sent = target.send(data) if isinstance(target, TcpSocket) else os.write(out_fd, data)
+    sent = target.send(data) if isinstance(target, Socket) else os.write(out_fd, data)
     if offset is None:
         os.lseek(in_fd, start + sent, os.SEEK_SET)
     return sent

@@ -1,0 +1,128 @@
+"""Base of sockets of every family and type: what socket(7) says of all of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket as _socket  # constants only
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from simloop.kernel.errors import fail
+from simloop.kernel.ipc.unseekable import Unseekable
+from simloop.kernel.net.options import SOL_SOCKET
+
+if TYPE_CHECKING:
+    from simloop.kernel.descriptors import File
+    from simloop.kernel.net.options import Options
+
+
+class Received(NamedTuple):
+    """Result of recvmsg(2): the data, and what came with them."""
+
+    data: bytes
+    #: Address of the sender; None where the call does not tell it.
+    address: Any = None
+    #: Flags of the message, such as MSG_TRUNC.
+    flags: int = 0
+    #: Size of the message before it was cut to what the caller asked for.
+    size: int = 0
+    #: Open files that were passed along (SCM_RIGHTS). The receiver gives them descriptors, then calls `release`.
+    files: tuple[File, ...] = ()
+    #: Other ancillary data, as (level, type, data).
+    ancillary: tuple[tuple[int, int, bytes], ...] = ()
+
+
+def hold(files: tuple[File, ...]) -> None:
+    """Keep files open while they are passed along: a reference counts like a descriptor."""
+    for file in files:
+        file.descriptors += 1
+
+
+def release(files: tuple[File, ...]) -> None:
+    """Drop the references that `hold` has made."""
+    for file in files:
+        file.descriptors -= 1
+        if not file.descriptors:
+            file.close()
+
+
+class Socket(Unseekable):
+    """Socket of any family and type. Every call is non-blocking and raises the OSError that Linux gives; read(2) and
+    write(2) are recv(2) and send(2) without flags."""
+
+    family: int
+    options: Options
+    #: Type and protocol, as SO_TYPE and SO_PROTOCOL return them.
+    kind: int
+    protocol: int
+    #: Pending error (SO_ERROR).
+    error: int
+
+    def __init__(self) -> None:
+        super().__init__(os.O_RDWR)
+        #: Inode for fstat(2), made at the first such call.
+        self.inode: Any = None
+
+    def take_error(self) -> int:
+        """Return the pending error (SO_ERROR) and clear it, as sock_error() does."""
+        number, self.error = self.error, 0
+        return number
+
+    def listening(self) -> bool:
+        """True if it accepts connections (SO_ACCEPTCONN)."""
+        return False
+
+    def recv(self, limit: int, flags: int = 0) -> bytes:
+        """Return received bytes, `limit` at most, as recv(2)."""
+        raise NotImplementedError
+
+    def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
+        """Send `data`, as send(2). Returns how many bytes, maybe not all."""
+        raise NotImplementedError
+
+    def recvmsg(self, limit: int, flags: int = 0) -> Received:
+        """Receive, with all that comes along, as recvmsg(2)."""
+        return Received(self.recv(limit, flags))
+
+    def sendmsg(
+        self,
+        data: bytes | bytearray | memoryview,
+        flags: int = 0,
+        address: Any = None,
+        files: tuple[File, ...] = (),
+        ids: Any = None,
+    ) -> int:
+        """Send, as sendmsg(2). A connected stream takes no notice of the address, and of what goes along."""
+        return self.send(data, flags)
+
+    def peer_name(self) -> Any:
+        """Return the address that accept(2) tells of a connection."""
+        raise NotImplementedError
+
+    def read(self, count: int) -> bytes:
+        return self.recv(count)
+
+    def write(self, data: memoryview) -> int:
+        return self.send(data)
+
+    def allocate(self, start: int, length: int) -> None:  # type: ignore[override]
+        raise fail(errno.EINVAL if start < 0 or length <= 0 else errno.ENODEV)  # vfs_fallocate()
+
+    def getsockopt(self, level: int, name: int) -> int | bytes:
+        """Return the value of an option, as getsockopt(2)."""
+        if level == SOL_SOCKET:
+            if name == _socket.SO_ERROR:
+                return self.take_error()
+            if name == _socket.SO_ACCEPTCONN:
+                return int(self.listening())
+            if name == _socket.SO_TYPE:
+                return self.kind
+            if name == _socket.SO_DOMAIN:
+                return int(self.family)
+            if name == _socket.SO_PROTOCOL:
+                return self.protocol
+        return self.options.get(level, name)
+
+    def setsockopt(self, level: int, name: int, value: int | bytes) -> None:
+        """Set an option, as setsockopt(2)."""
+        self.options.set(level, name, value)

@@ -1,0 +1,91 @@
+"""Ancillary data of sendmsg(2) and recvmsg(2): open files and credentials over unix sockets (cmsg(3), unix(7))."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket as _socket
+import struct
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from simloop.kernel.descriptors import FIRST_FD
+from simloop.kernel.errors import fail
+from simloop.kernel.net.sockets import release
+from simloop.world import active
+
+if TYPE_CHECKING:
+    from simloop.kernel.descriptors import File
+    from simloop.kernel.net.sockets import Received, Socket
+    from simloop.kernel.net.unix import Ids
+    from simloop.kernel.process.process import Process
+    from simloop.world.world import World
+
+_SOL_SOCKET, _SCM_RIGHTS = int(_socket.SOL_SOCKET), int(_socket.SCM_RIGHTS)
+_SCM_CREDENTIALS, _MSG_CTRUNC = int(_socket.SCM_CREDENTIALS), int(_socket.MSG_CTRUNC)
+_HEADER = 16  # sizeof(struct cmsghdr)
+# SCM_MAX_FD: more files than that go with no message.
+_FILES_MAX = 253
+
+
+def given(world: World, process: Process, file: Socket, ancdata: Iterable[Any]) -> tuple[tuple[File, ...], Ids | None]:
+    """Return the open files and the credentials that the program sends along, as __scm_send() reads them."""
+    files: list[File] = []
+    ids = None
+    for level, kind, data in ancdata:
+        if level != _SOL_SOCKET:
+            continue
+        raw = bytes(memoryview(data))
+        if kind == _SCM_RIGHTS:
+            if file.family != _socket.AF_UNIX:
+                continue  # __sock_cmsg_send() leaves them to others
+            numbers = struct.unpack(f"{len(raw) // 4}i", raw[: len(raw) // 4 * 4])
+            if len(files) + len(numbers) > _FILES_MAX:
+                raise fail(errno.EINVAL)
+            files += [file_behind(process, fd) for fd in numbers]
+        elif kind == _SCM_CREDENTIALS and file.family == _socket.AF_UNIX and len(raw) == 12:
+            from simloop.kernel.net.unix import Ids
+            from simloop.shims.socket.unix import ids_of
+
+            ids, own = Ids(*struct.unpack("3i", raw)), ids_of(world)
+            if ids != own and own.uid:
+                raise fail(errno.EPERM)  # scm_check_creds()
+        else:
+            raise fail(errno.EINVAL)
+    return tuple(files), ids
+
+
+def file_behind(process: Process, fd: int) -> File:
+    """Return the open file behind a descriptor. Real ones escape."""
+    file = process.files.get(fd)
+    if file is None:
+        if fd < FIRST_FD:
+            os.fstat(fd)  # a closed one is no escape
+            raise active.escape(f"the real descriptor {fd}", "open the socket or file inside the run")
+        raise fail(errno.EBADF)
+    return file
+
+
+def passed(process: Process, found: Received, room: int, peeked: bool) -> tuple[list[tuple[int, int, bytes]], int]:
+    """Hand over what came along with a message, as far as there is room for it: the ancillary data for the program, and
+    MSG_CTRUNC where something was left out. Files that are left out are closed."""
+    ancillary: list[tuple[int, int, bytes]] = []
+    flags = 0
+    for level, kind, data in found.ancillary:
+        fits = data[: max(0, room - _HEADER)]
+        if room < _HEADER or len(fits) < len(data):
+            flags = _MSG_CTRUNC
+        if room >= _HEADER:
+            ancillary.append((level, kind, fits))
+        room = max(0, room - _HEADER - -(-len(data) // 8) * 8)
+    if found.files:
+        count = min(len(found.files), max(0, room - _HEADER) // 4)
+        if count < len(found.files):
+            flags = _MSG_CTRUNC
+        fds = [process.open(file) for file in found.files[:count]]
+        process.inheritable.update(fds)  # without MSG_CMSG_CLOEXEC
+        if fds:
+            ancillary.append((_SOL_SOCKET, _SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds)))
+        if not peeked:
+            release(found.files)
+    return ancillary, flags

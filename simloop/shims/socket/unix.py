@@ -1,0 +1,82 @@
+"""Unix sockets of the current simulated process: how they are made, and what the kernel asks of the process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket as _socket
+from typing import TYPE_CHECKING, Any
+
+from simloop.kernel.errors import fail
+from simloop.kernel.net.unix import SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Ids, UnixSocket
+
+if TYPE_CHECKING:
+    from simloop.kernel.files.calls import FileCalls
+    from simloop.kernel.net.unix import UnixSpace
+    from simloop.world.world import World
+
+_SOCK_RAW = int(_socket.SOCK_RAW)
+
+
+def ids_of(world: World) -> Ids:
+    """Return the identity of the current process."""
+    process = world.current
+    if process.calls is None:
+        return Ids(process.pid, os.geteuid(), os.getegid())
+    own = process.calls.credentials
+    return Ids(process.pid, own.uid, own.gid)
+
+
+class _Current:
+    """The current process of a world, as the kernel asks for it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def ids(self) -> Ids:
+        return ids_of(self._world)
+
+    def files(self) -> FileCalls:
+        return self._world.files()
+
+
+def _space(world: World, kind: int) -> tuple[UnixSpace, int]:
+    """Return the names of the current host, and the type of a socket as the kernel has it."""
+    if kind == _SOCK_RAW:
+        kind = SOCK_DGRAM  # "believe it or not BSD has AF_UNIX, SOCK_RAW though nothing uses it" (unix_create())
+    if kind not in (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET):
+        raise fail(errno.ESOCKTNOSUPPORT if 0 <= kind < 11 else errno.EINVAL)  # SOCK_MAX
+    space = world.current.host.unix
+    if space.caller is None:
+        space.caller = _Current(world)
+    return space, kind
+
+
+def unix_socket(world: World, kind: int) -> UnixSocket:
+    """Return a new unix socket of the current host."""
+    return UnixSocket(*_space(world, kind))
+
+
+def unix_pair(world: World, kind: int) -> tuple[UnixSocket, UnixSocket]:
+    """Return two unix sockets that are connected to one another."""
+    space, kind = _space(world, kind)
+    return space.pair(kind)
+
+
+def call(world: World, function: Any, name: bytes) -> Any:
+    """Make a call of the kernel that takes a name. If that is a path, the disk may take time for it."""
+    if not name or not name[0]:
+        return function(name)
+    from simloop.kernel.files.devices import UnsimulatedFileError
+    from simloop.shims.os.paths import charge
+
+    fs = world.files().fs
+    try:
+        return function(name)
+    except UnsimulatedFileError:
+        from simloop.world import active
+
+        raise active.escape(f"the unix socket {os.fsdecode(name)!r}", "bind it inside the run") from None
+    finally:
+        if fs.disk.deferred_ns:
+            charge(world, fs)
