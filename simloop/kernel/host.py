@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from simloop.kernel.clock import WallClock
     from simloop.kernel.files.filesystem import FileSystem
     from simloop.kernel.net.ports import Ports
+    from simloop.kernel.net.udp import UdpPorts
     from simloop.kernel.net.unix import UnixSpace
     from simloop.kernel.scheduler import Scheduler
 
@@ -36,15 +37,29 @@ class Host:
         return Ports(self._scheduler)
 
     @cached_property
+    def udp(self) -> UdpPorts:
+        """Its UDP ports."""
+        from simloop.kernel.net.udp import UdpPorts
+
+        return UdpPorts(self._scheduler)
+
+    @cached_property
     def unix(self) -> UnixSpace:
         """Names of its unix sockets."""
         from simloop.kernel.net.unix import UnixSpace
 
         return UnixSpace(self.name)
 
+    def has_connections(self) -> bool:
+        """True if any of its sockets holds a port."""
+        return self.ports.in_use() or ("udp" in self.__dict__ and self.udp.in_use())
+
     def lose_power(self) -> None:
         """Drop all sockets without telling their peers."""
         self.ports.lose_power()
+        if "udp" in self.__dict__:
+            self.udp.lose_power()
+            self.udp.groups = None
         if "unix" in self.__dict__:
             self.unix.lose_power()
 

@@ -37,6 +37,8 @@ class Link:
 
     latency_ns: int
     jitter_ns: int
+    #: True if datagrams may be lost, come twice, or overtake one another.
+    lossy: bool = False
 
     def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
         """Return the environment's choice for the delivery of a packet of `size` bytes: an index of `DELIVERIES`."""

@@ -10,6 +10,8 @@ from simloop.kernel.net.addresses import is_any, is_loopback
 from simloop.network.links import LAN, LOOPBACK, Link
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from simloop.kernel.net.wire import Machine
     from simloop.kernel.scheduler import Scheduler
 
@@ -19,13 +21,15 @@ LOCALHOST = "localhost"
 class Network:
     """Network of one world. Every host has its own loopback beside the address that the others know."""
 
-    __slots__ = ("_connections", "_start_ns", "hosts", "scheduler")
+    __slots__ = ("_connections", "_links", "_start_ns", "hosts", "scheduler")
 
     def __init__(self, scheduler: Scheduler, start_ns: int = WALL_NS) -> None:
         self.scheduler = scheduler
         self._start_ns = start_ns
         self.hosts: dict[str, Host] = {}
         self._connections: dict[str, int] = {}
+        # Links that differ from what two hosts have by default, by the names of both.
+        self._links: dict[tuple[str, str], Link] = {}
 
     def add_host(self, name: str) -> Host:
         self.hosts[name] = host = Host(
@@ -46,9 +50,17 @@ class Network:
         return asking if is_loopback(address) or is_any(address) else self._at(address)
 
     def link(self, a: Machine, b: Machine) -> Link:
-        return LOOPBACK if a is b else LAN
+        return self._links.get((a.name, b.name)) or (LOOPBACK if a is b else LAN)
 
-    def label(self, client: Machine, server: Machine, port: int) -> str:
+    def set_link(self, a: Machine, b: Machine, link: Link) -> None:
+        """Set the link from `a` to `b`, and the one back. What is connected already keeps the link that it has."""
+        self._links[a.name, b.name] = self._links[b.name, a.name] = link
+
+    def machines(self) -> Iterable[Host]:
+        """Return all hosts, in the order in which they were added."""
+        return self.hosts.values()
+
+    def label(self, client: Machine, server: Machine, port: int | str) -> str:
         """Return a name for a new connection: its ends, its port, and its number among connections of the same ends and
         port."""
         ends = server.name if client is server else f"{client.name}>{server.name}"

@@ -12,6 +12,7 @@ from simloop.checks.waiting import inner_library, stack_of, users_place
 from simloop.choices.who import Who
 from simloop.kernel.clock import STEP_CPU_NS
 from simloop.kernel.net.stream import Direction
+from simloop.kernel.net.udp import FATES, Flow
 from simloop.kernel.process.delays import DELAYS, SEEN, STARTS, SWITCHES
 from simloop.kernel.process.process import Process
 from simloop.kernel.process.threads import SimThread
@@ -63,7 +64,7 @@ def _delivered(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _packet(subject: Any) -> str:
-    if not isinstance(subject, Direction):
+    if not isinstance(subject, (Direction, Flow)):
         return "a packet"
     ends, _, _ = subject.label[:-1].partition("#")
     way = "to" if subject.label.endswith(">") else "from"
@@ -71,7 +72,7 @@ def _packet(subject: Any) -> str:
     if isinstance(newest, str):
         what = {"FIN": "the end of the data", "RST": "the reset"}.get(newest, "the answer to the connection attempt")
     elif not newest:
-        what = "the connection attempt"
+        what = "the connection attempt" if isinstance(subject, Direction) else "an empty datagram"
     else:
         what = _preview(newest)
     return f"{what} on its way {way} {ends.rpartition('>')[2]}"
@@ -134,7 +135,8 @@ def _raced(answer: Answer, subject: Any, name: Name) -> str:
     if isinstance(subject.subject, Process):
         what = _event(subject.subject, answer.point.who)
     else:
-        what = _packet(subject.subject) if isinstance(subject.subject, Direction) else _job(subject.subject)
+        sent = isinstance(subject.subject, (Direction, Flow))
+        what = _packet(subject.subject) if sent else _job(subject.subject)
     return f"{what} was delayed until {when}"
 
 
@@ -304,6 +306,7 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "cancel": _cancelled,
     "net.deliver": _delivered,
     "net.connect": _connected,
+    "net.lose": lambda answer, subject, name: f"{_packet(subject)} {FATES[answer.value]}",
     "net.race": _raced,
     "thread.race": _raced,
     "disk.crash": _on_disk,
@@ -369,6 +372,7 @@ def _nth_timer(number: int) -> str:
 _KINDS: dict[str, Callable[[str, int], str]] = {
     "cancel": _outside_cancellation,
     "net.deliver": lambda who, value: f"data on {who} arrive {_late(DELIVERIES[value])}",
+    "net.lose": lambda who, value: f"a datagram on {who} {FATES[value]}",
     "net.connect": lambda who, value: f"the connection attempt {who} arrives {DELIVERIES[value]}",
     "net.race": _race,
     "thread.race": _race,

@@ -327,7 +327,7 @@ class World:
         If the host has connections, also right after: what the process sends next may depend on the change."""
 
         def ask(what: str, after: bool) -> None:
-            if self.current.host is not host or (after and not host.ports.in_use()):
+            if self.current.host is not host or (after and not host.has_connections()):
                 return
             when = f"{'after' if after else 'before'} {what}"
             if self.choices.order(f"{host.name}:{when}", "host.crash", 2, when):

@@ -37,6 +37,14 @@ def is_loopback(ip: str) -> bool:
     return ip == "::1" or unmapped(ip).startswith("127.")
 
 
+def is_multicast(ip: str) -> bool:
+    """True if `ip` is the address of a group (RFC 1112, RFC 4291)."""
+    plain = unmapped(ip)
+    if ":" in plain:
+        return plain[:2].lower() == "ff"
+    return 224 <= int(plain.partition(".")[0]) <= 239
+
+
 def reached(ip: str, own: str) -> str:
     """Return the address that a connection to `ip` leads to from a socket bound to `own`: an any-address leads to
     oneself (ip_route_output_key_hash_rcu(), tcp_v6_connect())."""

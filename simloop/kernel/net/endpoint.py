@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
-from simloop.kernel.net.addresses import Address, any_ip, is_any, is_loopback, is_mapped, mapped, reached, unmapped
+from simloop.kernel.net.addresses import Address, any_ip, mapped, reached, unmapped
 from simloop.kernel.net.options import IPPROTO_IPV6, SOL_SOCKET, Options
 from simloop.kernel.net.ports import TIME_WAIT_NS, Claim
+from simloop.kernel.net.routing import source_of
 from simloop.kernel.net.sockets import Socket
 from simloop.kernel.net.stream import FIN, RST, SYN_ACK, Direction
 
@@ -98,7 +99,8 @@ class Endpoint(Socket):
     def _start_connect(self, ip: str, port: int) -> None:
         ip = reached(ip, self.ip)
         target = self.net.owner(unmapped(ip), self.host)
-        source = self._source(ip, target)
+        v6only = self.options.flag(IPPROTO_IPV6, _socket.IPV6_V6ONLY)
+        source = source_of(self.host, self.ip, ip, target, v6=self.v6, v6only=v6only)
         if self.port and self.host.ports.connected(source, self.port, (ip, port)):
             raise fail(errno.EADDRNOTAVAIL)
         self.ip = source
@@ -115,27 +117,6 @@ class Endpoint(Socket):
         else:
             self._send_syn(self.tx, target, 0)
         self.changed()
-
-    def _source(self, ip: str, target: Machine | None) -> str:
-        """Return the source address of a connection to `ip`, as tcp_v6_connect() does. Fails if `ip` cannot be reached
-        from here."""
-        if not is_any(self.ip) or is_mapped(self.ip):
-            if is_mapped(self.ip) and not is_mapped(ip):
-                raise fail(errno.EAFNOSUPPORT)
-            if is_mapped(ip) and not is_mapped(self.ip) and self.v6:
-                raise fail(errno.ENETUNREACH)
-            if is_loopback(self.ip) and not is_loopback(ip) and target is not self.host:
-                raise fail(errno.EINVAL)
-            if not is_any(self.ip):
-                return self.ip
-        if is_mapped(ip) and self.options.flag(IPPROTO_IPV6, _socket.IPV6_V6ONLY):
-            raise fail(errno.ENETUNREACH)
-        if target is self.host:
-            # The route to 127.0.0.0/8 has 127.0.0.1 as its source; one's other addresses answer themselves.
-            return mapped("127.0.0.1", self.v6) if unmapped(ip).startswith("127.") else ip
-        if self.v6 and not is_mapped(ip):
-            return self.host.ipv6
-        return mapped(self.host.ipv4, self.v6)
 
     def _send_syn(self, tx: Direction, target: Machine, attempt: int) -> None:
         self._carry_connect(tx, ">", lambda: self._syn_arrived(tx, target, attempt))

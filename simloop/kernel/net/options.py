@@ -17,6 +17,7 @@ from simloop.kernel.errors import fail
 SOL_SOCKET = int(_socket.SOL_SOCKET)
 IPPROTO_IP = int(_socket.IPPROTO_IP)
 IPPROTO_TCP = int(_socket.IPPROTO_TCP)
+IPPROTO_UDP = int(_socket.IPPROTO_UDP)
 IPPROTO_IPV6 = int(_socket.IPPROTO_IPV6)
 
 # tcp(7): net.ipv4.tcp_wmem and tcp_rmem defaults, and what loopback's send buffer grows to on connection.
@@ -75,6 +76,22 @@ _TABLE_V6 = {
     (IPPROTO_IPV6, _socket.IPV6_TCLASS): _Option(0, -1, 255, resettable=True),
     (IPPROTO_IPV6, _socket.IPV6_UNICAST_HOPS): _Option(64, -1, 255, resettable=True),
 }
+#: Names that the module `socket` lacks in some Pythons (linux/in.h, linux/in6.h).
+IP_PKTINFO, IPV6_RECVPKTINFO = 8, 49
+_TABLE_UDP = {
+    **_COMMON,
+    (IPPROTO_IP, _socket.IP_TOS): _Option(0),
+    (IPPROTO_IP, _socket.IP_TTL): _Option(64, 1, 255, resettable=True),
+    (IPPROTO_IP, _socket.IP_MULTICAST_TTL): _Option(1, 0, 255, resettable=True),
+    (IPPROTO_IP, _socket.IP_MULTICAST_LOOP): _Option(1, boolean=True),
+    (IPPROTO_IP, IP_PKTINFO): _FLAG,
+}
+_TABLE_UDP_V6 = {
+    **_TABLE_V6,
+    (IPPROTO_IPV6, _socket.IPV6_MULTICAST_HOPS): _Option(1, -1, 255, resettable=True),
+    (IPPROTO_IPV6, _socket.IPV6_MULTICAST_LOOP): _Option(1, 0, 1),
+    (IPPROTO_IPV6, IPV6_RECVPKTINFO): _FLAG,
+}
 _TABLE_UNIX = {
     **_COMMON,
     (SOL_SOCKET, _socket.SO_PASSCRED): _FLAG,
@@ -111,6 +128,11 @@ class Options:
 
     def flag(self, level: int, name: int) -> bool:
         return bool(self._values.get((level, name)))
+
+    def number(self, level: int, name: int) -> int:
+        """Return the value of an option that the socket has, set or not."""
+        option = self._option(level, name)
+        return self._values.get((level, name), 0 if option is None else option.default)
 
     def get(self, level: int, name: int) -> int | bytes:
         if level == SOL_SOCKET:
@@ -180,6 +202,33 @@ class Options:
     def _unwritable(self, level: int) -> int:
         """Return the errno of setting an option that the socket does not have."""
         return errno.ENOPROTOOPT
+
+
+class UdpOptions(Options):
+    """Options of one UDP socket."""
+
+    __slots__ = ()
+
+    def __init__(self, v6: bool) -> None:
+        super().__init__(v6)
+        self.sndbuf = self.rcvbuf = BUFFER_DEFAULT
+
+    def _option(self, level: int, name: int) -> _Option | None:
+        option = _TABLE_UDP.get((level, name))
+        return _TABLE_UDP_V6.get((level, name)) if option is None and self._v6 else option
+
+    def _number(self, level: int, name: int, value: bytes) -> int:
+        if not value and level == IPPROTO_IP and name in (_socket.IP_MULTICAST_TTL, _socket.IP_MULTICAST_LOOP):
+            raise fail(errno.EINVAL)
+        if level == IPPROTO_TCP and len(value) < 4:
+            raise fail(errno.ENOPROTOOPT)
+        if level == IPPROTO_UDP and len(value) < 4:
+            raise fail(errno.EINVAL)
+        return super()._number(level, name, value)
+
+    def _unknown(self, level: int) -> int:
+        levels = (SOL_SOCKET, IPPROTO_UDP, IPPROTO_IP)
+        return errno.ENOPROTOOPT if self._v6 or level in levels else errno.EOPNOTSUPP
 
 
 class UnixOptions(Options):

@@ -15,6 +15,24 @@ if TYPE_CHECKING:
     from simloop.kernel.descriptors import File
     from simloop.kernel.net.options import Options
 
+# What a message costs a buffer, in bytes (skb->truesize): the data are in a block of memory together with struct
+# skb_shared_info, beside struct sk_buff, and what is too long for it is in pages.
+_SK_BUFF, _SHARED_INFO, _PAGE = 256, 320, 4096
+#: Most bytes in a block: SKB_MAX_HEAD(0) and SKB_MAX_ALLOC.
+HEAD_MAX = _PAGE - _SHARED_INFO
+ALLOC_MAX = 4 * _PAGE - _SHARED_INFO
+
+
+def truesize(size: int, head_max: int) -> int:
+    """Return what a message of `size` bytes costs, of which at most `head_max` and what fills no page are outside of
+    pages."""
+    paged = min(size, -(-(size - head_max) // _PAGE) * _PAGE) if size > head_max else 0
+    block = -(-(size - paged) // 64) * 64 + _SHARED_INFO
+    return _SK_BUFF + (1 << (block - 1).bit_length()) + -(-paged // _PAGE) * _PAGE
+
+
+_MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
+
 
 class Received(NamedTuple):
     """Result of recvmsg(2): the data, and what came with them."""
@@ -71,6 +89,10 @@ class Socket(Unseekable):
     def listening(self) -> bool:
         """True if it accepts connections (SO_ACCEPTCONN)."""
         return False
+
+    def waits(self, flags: int = 0) -> bool:
+        """True if a call would wait where it fails with EAGAIN now."""
+        return not self.flags & os.O_NONBLOCK and not flags & _MSG_DONTWAIT
 
     def recv(self, limit: int, flags: int = 0) -> bytes:
         """Return received bytes, `limit` at most, as recv(2)."""

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from simloop.kernel.descriptors import ERR, HUP, IN, OUT
 from simloop.kernel.errors import fail
 from simloop.kernel.net.options import SOL_SOCKET, UnixOptions
-from simloop.kernel.net.sockets import Received, Socket, hold, release
+from simloop.kernel.net.sockets import ALLOC_MAX, HEAD_MAX, Received, Socket, hold, release, truesize
 
 if TYPE_CHECKING:
     from simloop.kernel.descriptors import File
@@ -45,23 +45,10 @@ _QUEUE_MAX = 10
 _RCV, _SEND = 1, 2
 _BOTH = _RCV | _SEND
 _MSG_PEEK, _MSG_OOB, _MSG_TRUNC = int(_socket.MSG_PEEK), int(_socket.MSG_OOB), int(_socket.MSG_TRUNC)
-_MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
 _MODE = 0o777  # S_IRWXUGO, as sock_alloc() makes the inode of a socket
 
-# What a message costs its sender's buffer, in bytes (skb->truesize): the data are in a block of memory together with
-# struct skb_shared_info, beside struct sk_buff, and what is too long for it is in pages.
-_SK_BUFF, _SHARED_INFO, _PAGE = 256, 320, 4096
-_HEAD_MAX = _PAGE - _SHARED_INFO  # SKB_MAX_HEAD(0)
-_ALLOC_MAX = 4 * _PAGE - _SHARED_INFO  # SKB_MAX_ALLOC
-_STREAM_MAX = _HEAD_MAX + 32_768  # SKB_MAX_HEAD(0) + UNIX_SKB_FRAGS_SZ
-
-
-def _cost(size: int, head_max: int) -> int:
-    """Return what a message of `size` bytes costs, of which at most `head_max` and what fills no page are outside of
-    pages."""
-    paged = min(size, -(-(size - head_max) // _PAGE) * _PAGE) if size > head_max else 0
-    block = -(-(size - paged) // 64) * 64 + _SHARED_INFO
-    return _SK_BUFF + (1 << (block - 1).bit_length()) + -(-paged // _PAGE) * _PAGE
+# A stream is cut into pieces of at most SKB_MAX_HEAD(0) + UNIX_SKB_FRAGS_SZ bytes.
+_STREAM_MAX = HEAD_MAX + 32_768
 
 
 class Ids(NamedTuple):
@@ -342,10 +329,6 @@ class UnixSocket(Socket):
             child.options.set(SOL_SOCKET, _socket.SO_PASSCRED, 1)  # unix_sock_inherit_flags()
         return child
 
-    def waits(self, flags: int = 0) -> bool:
-        """True if a call would wait where it fails with EAGAIN now."""
-        return not self.flags & os.O_NONBLOCK and not flags & _MSG_DONTWAIT
-
     def connect(self, name: bytes) -> None:
         """Connect to the socket of that name: it is done when the call returns. EAGAIN if a listener's queue is
         full."""
@@ -447,7 +430,7 @@ class UnixSocket(Socket):
                 break
             piece = data if size <= most else data[sent : sent + most]
             hold(files)
-            peer.queue.append(Message(self, piece, _cost(len(piece), _HEAD_MAX), files, self._ids_for(peer, ids)))
+            peer.queue.append(Message(self, piece, truesize(len(piece), HEAD_MAX), files, self._ids_for(peer, ids)))
             sent += len(piece)
             files = ()
         if sent:
@@ -494,7 +477,7 @@ class UnixSocket(Socket):
         if peer is not self and peer.peer is not self and peer._is_full():
             raise fail(errno.EAGAIN)
         hold(files)
-        peer.queue.append(Message(self, data, _cost(len(data), _ALLOC_MAX), files, self._ids_for(peer, ids)))
+        peer.queue.append(Message(self, data, truesize(len(data), ALLOC_MAX), files, self._ids_for(peer, ids)))
         peer.changed()
         return len(data)
 

@@ -6,11 +6,12 @@ kernel implement them with a few lines.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from simloop.kernel.net.ports import Ports
+    from simloop.kernel.net.udp import UdpPorts
     from simloop.kernel.scheduler import Scheduler
 
 
@@ -24,6 +25,10 @@ class Machine(Protocol):
     @property
     def ports(self) -> Ports[Any]:
         """TCP ports of the host."""
+
+    @property
+    def udp(self) -> UdpPorts:
+        """UDP ports of the host."""
 
     @property
     def ipv4(self) -> str:
@@ -40,6 +45,14 @@ class Link(Protocol):
     @property
     def latency_ns(self) -> int:
         """Least latency of a packet, in nanoseconds."""
+
+    @property
+    def jitter_ns(self) -> int:
+        """The most that a packet may be later than that, in nanoseconds."""
+
+    @property
+    def lossy(self) -> bool:
+        """True if datagrams may be lost, come twice, or overtake one another."""
 
     def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
         """Ask the environment about a packet of `size` bytes: returns an answer to be handed to `carry`."""
@@ -66,5 +79,8 @@ class Net(Protocol):
     def link(self, a: Machine, b: Machine) -> Link:
         """Return the link from `a` to `b`."""
 
-    def label(self, client: Machine, server: Machine, port: int) -> str:
+    def machines(self) -> Iterable[Machine]:
+        """Return all machines of the network, in the order in which they were added."""
+
+    def label(self, client: Machine, server: Machine, port: int | str) -> str:
         """Return a name for a new connection, for choice points. Edits elsewhere in the program do not change it."""

@@ -1,4 +1,5 @@
-"""Ancillary data of sendmsg(2) and recvmsg(2): open files and credentials over unix sockets (cmsg(3), unix(7))."""
+"""Ancillary data of sendmsg(2) and recvmsg(2): open files and credentials over unix sockets, and the addresses of
+datagrams (cmsg(3), unix(7), ip(7))."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.descriptors import FIRST_FD
 from simloop.kernel.errors import fail
+from simloop.kernel.net.addresses import is_any
+from simloop.kernel.net.options import IP_PKTINFO
 from simloop.kernel.net.sockets import release
 from simloop.world import active
 
@@ -24,18 +27,24 @@ if TYPE_CHECKING:
 _SOL_SOCKET, _SCM_RIGHTS = int(_socket.SOL_SOCKET), int(_socket.SCM_RIGHTS)
 _SCM_CREDENTIALS, _MSG_CTRUNC = int(_socket.SCM_CREDENTIALS), int(_socket.MSG_CTRUNC)
 _HEADER = 16  # sizeof(struct cmsghdr)
+_IPV6_PKTINFO = 50
 # SCM_MAX_FD: more files than that go with no message.
 _FILES_MAX = 253
 
 
-def given(world: World, process: Process, file: Socket, ancdata: Iterable[Any]) -> tuple[tuple[File, ...], Ids | None]:
-    """Return the open files and the credentials that the program sends along, as __scm_send() reads them."""
+def given(
+    world: World, process: Process, file: Socket, ancdata: Iterable[Any]
+) -> tuple[tuple[File, ...], Ids | str | None]:
+    """Return the open files that the program sends along, and the credentials or the source address, as __scm_send()
+    and ip_cmsg_send() read them."""
     files: list[File] = []
-    ids = None
+    more: Ids | str | None = None
     for level, kind, data in ancdata:
-        if level != _SOL_SOCKET:
-            continue
         raw = bytes(memoryview(data))
+        if level != _SOL_SOCKET:
+            if file.protocol == _socket.IPPROTO_UDP:
+                more = _source(level, kind, raw) or more
+            continue
         if kind == _SCM_RIGHTS:
             if file.family != _socket.AF_UNIX:
                 continue  # __sock_cmsg_send() leaves them to others
@@ -47,12 +56,22 @@ def given(world: World, process: Process, file: Socket, ancdata: Iterable[Any]) 
             from simloop.kernel.net.unix import Ids
             from simloop.shims.socket.unix import ids_of
 
-            ids, own = Ids(*struct.unpack("3i", raw)), ids_of(world)
-            if ids != own and own.uid:
+            more, own = Ids(*struct.unpack("3i", raw)), ids_of(world)
+            if more != own and own.uid:
                 raise fail(errno.EPERM)  # scm_check_creds()
         else:
             raise fail(errno.EINVAL)
-    return tuple(files), ids
+    return tuple(files), more
+
+
+def _source(level: int, kind: int, raw: bytes) -> str | None:
+    """Return the source address that IP_PKTINFO or IPV6_PKTINFO asks for; None if it asks for none."""
+    found = None
+    if (level, kind) == (_socket.IPPROTO_IP, IP_PKTINFO) and len(raw) >= 12:
+        found = _socket.inet_ntoa(raw[4:8])
+    elif (level, kind) == (_socket.IPPROTO_IPV6, _IPV6_PKTINFO) and len(raw) >= 20:
+        found = _socket.inet_ntop(_socket.AF_INET6, raw[:16])
+    return None if found is None or is_any(found) else found
 
 
 def file_behind(process: Process, fd: int) -> File:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.errors import WorldError
 from simloop.kernel.clock import SECOND
-from simloop.kernel.descriptors import HUP, IN, OUT
+from simloop.kernel.descriptors import ERR, HUP, IN, OUT
 from simloop.kernel.errors import fail
 from simloop.kernel.net.sockets import Socket
 from simloop.shims.late import real
@@ -31,7 +31,7 @@ real_socket = _socket.socket
 
 _INET = (_socket.AF_INET, _socket.AF_INET6)
 _AF_UNIX = int(_socket.AF_UNIX)
-_STREAM = int(_socket.SOCK_STREAM)
+_STREAM, _DGRAM = int(_socket.SOCK_STREAM), int(_socket.SOCK_DGRAM)
 # Plain ints, whose operators are faster than those of the enums.
 _MSG_DONTWAIT, _MSG_WAITALL, _MSG_PEEK = int(_socket.MSG_DONTWAIT), int(_socket.MSG_WAITALL), int(_socket.MSG_PEEK)
 _MSG_TRUNC = int(_socket.MSG_TRUNC)
@@ -68,9 +68,19 @@ def make_file(world: World, family: int, kind: int, proto: int) -> Socket:
 
         return unix_socket(world, kind)
     if family not in _INET:
-        raise active.escape(f"a socket of family {_family_name(family)}", "only TCP and unix sockets are simulated yet")
+        raise active.escape(
+            f"a socket of family {_family_name(family)}", "only TCP, UDP and unix sockets are simulated"
+        )
+    if kind == _DGRAM:
+        if proto not in (0, _socket.IPPROTO_UDP):
+            raise fail(errno.EPROTONOSUPPORT)
+        from simloop.kernel.net.udp import UdpSocket
+
+        return UdpSocket(world.network, host, family)
     if kind != _STREAM:
-        raise active.escape(f"a socket of type {_type_name(kind)}", "only TCP and unix sockets are simulated yet")
+        if kind != _socket.SOCK_RAW:
+            raise fail(errno.ESOCKTNOSUPPORT)
+        raise active.escape("a raw socket", "only TCP, UDP and unix sockets are simulated")
     if proto not in (0, _socket.IPPROTO_TCP):
         raise fail(errno.EPROTONOSUPPORT)
     from simloop.kernel.net.tcp import TcpSocket
@@ -131,7 +141,7 @@ class SimSocket(real_socket):
                     raise
             if deadline_ns is None:
                 deadline_ns = self._deadline_ns()
-            if self._file.mask() & mask:
+            if self._file.mask() & (mask | ERR | HUP):
                 # Of datagrams the mask does not tell all: it is about the buffers, and not about a receiver's queue.
                 return wait(self._world, attempt, lambda: False, self._seconds_until(deadline_ns))
             self._wait(mask, deadline_ns)
@@ -147,6 +157,7 @@ class SimSocket(real_socket):
 
     def _wait(self, mask: int, deadline_ns: int | None) -> None:
         file = self._file
+        mask |= ERR | HUP  # poll(2) tells of these always
         if not self._world.block(lambda: bool(file.mask() & mask), self._seconds_until(deadline_ns)):
             raise TimeoutError("timed out")
 
@@ -502,11 +513,6 @@ class SimSocket(real_socket):
 
 def _family_name(family: int) -> str:
     return next((member.name for member in _socket.AddressFamily if member == family), str(int(family)))
-
-
-def _type_name(kind: int) -> str:
-    base = kind & _TYPE_MASK
-    return next((member.name for member in _socket.SocketKind if member == base), str(int(kind)))
 
 
 def _room(buffer: Any, nbytes: int, caller: str) -> memoryview:
