@@ -7,11 +7,15 @@ import os
 import socket
 import ssl
 import sys
+import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+from simloop.errors import RealLibraryWarning
 from simloop.kernel import stacks
 from simloop.shims import late
+from simloop.sources import call_site, level_of_caller
 from simloop.world import active
 
 _MOCK = "replace it in the test"
@@ -56,7 +60,19 @@ def _imports() -> bool:
 
 
 # Most events are others: they come with every look at a frame.
-_WATCHED = frozenset({*AUDITED, *CHANGING, "open", "mmap.__new__", "sqlite3.connect"})
+_WATCHED = frozenset({*AUDITED, *CHANGING, "open", "mmap.__new__", "sqlite3.connect", "ctypes.dlopen", "ctypes.dlsym"})
+
+# Libraries of which `_warn` has told.
+_told: set[str] = set()
+
+
+def _warn(library: str | None) -> None:
+    """Warn of the library of that name, once: its functions are real, and no event tells of their calls. None stands
+    for Python's own library."""
+    if library is not None and library not in _told:
+        _told.add(library)
+        message = f"{call_site()}: {library} is called through ctypes in a run: what it does there is real"
+        warnings.warn(message, RealLibraryWarning, stacklevel=level_of_caller())
 
 
 # True once a run has opened a database.
@@ -81,6 +97,9 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     elif event in CHANGING:
         if active.is_inside() and not _imports():
             raise active.escape(f"{event} of the real file {args[0]!r}", "use the function of the module os")
+    elif event.startswith("ctypes."):
+        if active.is_inside():
+            _warn(args[0] if event == "ctypes.dlopen" else args[0]._name)
     elif event == "mmap.__new__":
         world = active.world()
         if world is not None and args[0] in world.current.files:
@@ -107,6 +126,13 @@ def _optional(name: str) -> Any:
         return None
 
 
+# Functions of `os` that change what the real process is and may do.
+_PRIVILEGED = (
+    "abort", "initgroups", "sched_setparam", "sched_setscheduler", "setegid", "seteuid", "setgid", "setgroups", "setns",
+    "setregid", "setresgid", "setresuid", "setreuid", "setuid", "tcsetpgrp", "unshare",
+)  # fmt: skip
+
+
 # Calls that no audit event announces.
 REFUSED: list[tuple[object, str, str, str]] = [
     (_optional("_gdbm"), "open", "dbm.gnu", _FILE_OF_C),
@@ -117,6 +143,13 @@ REFUSED: list[tuple[object, str, str, str]] = [
     # Static types, which shims have changed, are shared by all interpreters of a process.
     (_optional("_xxsubinterpreters"), "create", "a subinterpreter", _MOCK),
     (_optional("_interpreters"), "create", "a subinterpreter", _MOCK),
+    # Whoever may do so changes the machine for all others.
+    *(
+        (time, name, f"time.{name}", "set the wall clock by sim.clock")
+        for name in ("clock_settime", "clock_settime_ns")
+    ),
+    (socket, "sethostname", "socket.sethostname", "name the host by sim.host"),
+    *((os, name, f"os.{name}", _MOCK) for name in _PRIVILEGED),
     (os, "openpty", "os.openpty", _SUBPROCESS),
     (os, "posix_openpt", "os.posix_openpt", _SUBPROCESS),
     (socket, "fromfd", "socket.fromfd", "create the socket inside the run"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import ssl
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from simloop.world.world import CPU_COUNT, World
 
 _real_urandom = os.urandom
 _real_getrandom = os.getrandom
+_real_ssl_bytes = ssl.RAND_bytes
 _real_getpid = os.getpid
 _real_getppid = os.getppid
 _real_getnode = uuid.getnode
@@ -34,6 +36,12 @@ def urandom(size: int, /) -> bytes:
 def getrandom(size: int, flags: int = 0) -> bytes:
     world = active.world()
     return _real_getrandom(size, flags) if world is None else world.choices.entropy.randbytes(size)
+
+
+def ssl_bytes(size: int, /) -> bytes:
+    """Return what `ssl.RAND_bytes` does. OpenSSL's own generator cannot be seeded."""
+    world = active.world()
+    return _real_ssl_bytes(size) if world is None else world.choices.entropy.randbytes(size)
 
 
 def getpid() -> int:
@@ -184,6 +192,7 @@ _real_process_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (os, "urandom", urandom),
     (os, "getrandom", getrandom),
+    (ssl, "RAND_bytes", ssl_bytes),
     (os, "getpid", getpid),
     (os, "getppid", getppid),
     (os, "cpu_count", cpu_count),

@@ -92,8 +92,8 @@ def syscall(
     fs = world.files().fs
     try:
         return call(*args, **keywords)
-    except UnsimulatedFileError:
-        raise active.escape(f"the device or fifo {shown!r}", "replace it in the test") from None
+    except UnsimulatedFileError as error:
+        raise active.escape(f"{error.what} {shown!r}", "replace it in the test") from None
     except OSError as error:
         if error.filename is None and shown is not None:
             error.filename = shown if isinstance(shown, (int, *_BUFFERS)) else os.fspath(shown)
