@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -14,7 +16,7 @@ from typing import Any
 
 from simloop.errors import RealLibraryWarning
 from simloop.kernel import stacks
-from simloop.shims import late
+from simloop.shims import late, opened
 from simloop.sources import call_site, level_of_caller
 from simloop.world import active
 
@@ -54,9 +56,13 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def _imports() -> bool:
-    """Return True while the interpreter writes the bytecode of an imported module, which is no escape."""
+    """Return True while the interpreter writes the bytecode of an imported module, which is no escape. `py_compile` has
+    the function that writes it called for its own purposes."""
     frame = sys._getframe(2)
-    return frame.f_code.co_filename.startswith("<frozen importlib")
+    above = frame.f_back
+    return all(
+        found is not None and found.f_code.co_filename.startswith("<frozen importlib") for found in (frame, above)
+    )
 
 
 # Most events are others: they come with every look at a frame.
@@ -104,6 +110,19 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         world = active.world()
         if world is not None and args[0] in world.current.files:
             raise active.escape("mmap of a simulated file", "read it instead, or replace it in the test")
+        if world is not None and args[2] in _SHARED and args[0] >= 0 and _is_writable(args[0]):
+            opened.refuse(args[0])
+
+
+# What a map may be for (`mmap.ACCESS_DEFAULT`, `mmap.ACCESS_WRITE`) if what is written to it gets into the file.
+_SHARED = (0, 2)
+
+
+def _is_writable(fd: int) -> bool:
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+    except OSError:
+        return False
 
 
 def _opening(database: Any) -> None:
@@ -150,6 +169,7 @@ REFUSED: list[tuple[object, str, str, str]] = [
     ),
     (socket, "sethostname", "socket.sethostname", "name the host by sim.host"),
     *((os, name, f"os.{name}", _MOCK) for name in _PRIVILEGED),
+    (signal, "pidfd_send_signal", "signal.pidfd_send_signal", "send it with os.kill"),
     (os, "openpty", "os.openpty", _SUBPROCESS),
     (os, "posix_openpt", "os.posix_openpt", _SUBPROCESS),
     (socket, "fromfd", "socket.fromfd", "create the socket inside the run"),

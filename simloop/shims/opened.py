@@ -10,7 +10,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
-from stat import S_ISFIFO, S_ISREG, S_ISSOCK
+from stat import S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 from typing import Any
 
 from simloop.kernel.descriptors import FIRST_FD
@@ -40,6 +40,16 @@ def refuse(fd: Any, *, reading: bool = False) -> None:
         return
     if fd not in exempt and not _is_standard(fd, (found.st_dev, found.st_ino)):
         raise active.escape(f"a real {kind} that was opened before the run", _REMEDY)
+
+
+def refuse_entering(fd: Any) -> None:
+    """Raise the escape for the descriptor of a real directory that would become the working directory."""
+    try:
+        entered = isinstance(fd, int) and S_ISDIR(posix.fstat(fd).st_mode)
+    except OSError:
+        return
+    if entered:
+        raise active.escape("a real directory that was opened before the run", _REMEDY)
 
 
 def _is_standard(fd: int, identity: tuple[int, int]) -> bool:

@@ -8,6 +8,7 @@ import mmap
 import os
 import posix
 import pty
+import py_compile
 import readline
 import signal
 import socket
@@ -132,3 +133,8 @@ def shared() -> None:
 @escapes("other files that C code writes")
 def a_key_log() -> None:
     ssl.create_default_context().keylog_filename = str(real.ROOT / "keys")
+
+
+@escapes("changing the real disk: C libraries, and references to functions taken before the first run")
+def bytecode_that_no_import_writes() -> None:
+    py_compile.compile(str(real.ROOT / "module.py"), str(real.ROOT / "module.bin"), doraise=True)

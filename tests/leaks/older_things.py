@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import logging.handlers
+import mmap
 import os
 import socket
 import sys
@@ -220,3 +222,41 @@ def who_comes() -> None:
 @escapes(_ROW)
 def listening() -> None:
     real.UNCONNECTED.listen()
+
+
+@escapes(_ROW)
+def the_end_of_a_descriptor() -> None:
+    os.close(real.FD)
+
+
+@escapes(_ROW)
+def another_file_behind_a_descriptor() -> None:
+    os.dup2(real.FD, real.RAW.fileno())
+
+
+@escapes(_ROW)
+def a_lock() -> None:
+    fcntl.flock(real.FD, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@escapes(_ROW)
+def a_lock_of_records() -> None:
+    fcntl.lockf(real.FD, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@escapes(_ROW)
+def a_map() -> None:
+    with mmap.mmap(real.UPDATED.fileno(), 4) as mapped:
+        mapped[:] = b"leak"
+
+
+@escapes(_ROW)
+def where_a_descriptor_is() -> None:
+    os.fchdir(real.FOLDER)
+
+
+@simulated("open files")
+def what_was_opened_before_can_be_read() -> list[Any]:
+    os.closerange(3, 1000)
+    with mmap.mmap(real.UPDATED.fileno(), 4, access=mmap.ACCESS_READ) as mapped:
+        return [os.pread(real.UPDATED.fileno(), 10, 0), mapped[:]]

@@ -18,6 +18,7 @@ ROOT = Path(tempfile.mkdtemp(prefix="leaks-"))
 atexit.register(shutil.rmtree, ROOT, ignore_errors=True)
 os.chdir(ROOT)
 (ROOT / "there.txt").write_text("real\n")
+(ROOT / "module.py").write_text("x = 1\n")
 (ROOT / "folder").mkdir()
 (ROOT / "folder" / "inner.txt").write_text("inner\n")
 
@@ -27,6 +28,7 @@ BINARY = open(ROOT / "binary.bin", "wb")  # noqa: SIM115
 RAW = open(ROOT / "raw.bin", "ab", buffering=0)  # noqa: SIM115
 UPDATED = open(ROOT / "there.txt", "r+b")  # noqa: SIM115
 FD = os.open(ROOT / "fd.bin", os.O_RDWR | os.O_CREAT)
+FOLDER = os.open(ROOT / "folder", os.O_RDONLY)
 PIPE_READ, PIPE_WRITE = os.pipe()
 NEAR, FAR = socket.socketpair()
 FAR.setblocking(False)

@@ -297,6 +297,9 @@ def dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
         if world is not None and isinstance(fd2, int) and ours(world, fd2):
             os.fstat(fd)  # a closed one is no escape
             raise active.escape("os.dup2 of a real descriptor", "open the file inside the run")
+        if world is not None:
+            refuse(fd)
+            refuse(fd2)
         copy: int = _real["dup2"](fd, fd2, inheritable)
         return copy
     file = _file(world, fd)
@@ -374,6 +377,8 @@ def flock(fd: Any, operation: int, /) -> None:
     world = current_world()
     number = fd if isinstance(fd, int) else fd.fileno()
     if world is None or not ours(world, number):
+        if world is not None:
+            refuse(number)
         return _real_fcntl["flock"](fd, operation)  # type: ignore[no-any-return]
     file = world.files().description(number)
     _wait_for(world, lambda: file.flock(operation), not operation & _fcntl.LOCK_NB)
@@ -384,6 +389,8 @@ def fcntl_lockf(fd: Any, cmd: int, len: int = 0, start: int = 0, whence: int = 0
     world = current_world()
     number = fd if isinstance(fd, int) else fd.fileno()
     if world is None or not ours(world, number):
+        if world is not None:
+            refuse(number)
         return _real_fcntl["lockf"](fd, cmd, len, start, whence)
     kind = cmd & ~_fcntl.LOCK_NB
     if kind not in (_fcntl.LOCK_UN, _fcntl.LOCK_SH, _fcntl.LOCK_EX):
@@ -407,6 +414,8 @@ _LOCKF = {os.F_LOCK: _fcntl.LOCK_EX, os.F_TLOCK: _fcntl.LOCK_EX | _fcntl.LOCK_NB
 def lockf(fd: int, command: int, length: int, /) -> None:
     world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
+        if world is not None:
+            refuse(fd)
         return _real["lockf"](fd, command, length)  # type: ignore[no-any-return]
     if command == os.F_TEST:
         file = world.files().description(fd)
