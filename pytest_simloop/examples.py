@@ -176,6 +176,8 @@ class Examples:
         self._verdicts: dict[Hashable, Schedule | None] = {}
         self._count = 0
         self._runs = 0
+        #: True once objects had to be numbered for an example.
+        self._numbered = False
         #: By token: True if all deviations of the token took place in one of its replays.
         self._applied: dict[str, bool] = {}
 
@@ -249,10 +251,11 @@ class Examples:
 
     def _search(self, first: Sequence[Schedule]) -> Report:
         try:
-            report = self._trial.campaign(first).explore()
+            report = self._trial.campaign(first, numbered=self._numbered).explore()
         except SimulationError as error:
             raise _Stop(error) from error
         self._runs += report.runs
+        self._numbered = report.numbered
         return report
 
     def passed(self) -> str:
@@ -268,7 +271,8 @@ class Examples:
                     stacklevel=2,
                 )
         runs = f", {self._runs} runs" if self._runs else ""
-        return "; ".join([*self._item.pins_told(), f"{self._count} examples{runs}"])
+        numbered = ["objects numbered"] * self._numbered
+        return "; ".join([*self._item.pins_told(), f"{self._count} examples{runs}", *numbered])
 
     def report(self, error: BaseException) -> None:
         """Describes the failures that Hypothesis reports, each with the schedule under which it fails."""

@@ -28,6 +28,7 @@ from simloop.loop import factory
 from simloop.loop.cleanup import report_leftovers
 from simloop.loop.loop import SimLoop
 from simloop.loop.runner import shut_down
+from simloop.shims.set_order import number_objects
 from simloop.simulation.context import WorldContext
 from simloop.simulation.handle import Sim
 from simloop.simulation.install import install
@@ -180,8 +181,11 @@ class SimulatedItem(pytest.Function):
     def runtest(self) -> None:
         if not self.explores and not self.pins:
             pytest.skip("no schedule is pinned for these parameters: run it with --sim")
-        with Breakpoints() as self.breakpoints:
-            self.run_trial(Trial(self, self._settings))
+        try:
+            with Breakpoints() as self.breakpoints:
+                self.run_trial(Trial(self, self._settings))
+        finally:
+            number_objects(False)  # of which one test may have had need
 
     def run_trial(self, trial: Trial) -> None:
         """Runs the pinned schedules and the campaign that the test's settings ask for. Raises what the test raises."""
@@ -194,7 +198,7 @@ class SimulatedItem(pytest.Function):
         report = trial.explore() if self.explores else None
         self.summary = self._summary(report)
         if report is not None and self.breakpoints.hit:
-            trial.look()
+            trial.look(numbered=report.numbered)
 
     def _summary(self, report: Report | None) -> str:
         parts = self.pins_told()
@@ -205,6 +209,8 @@ class SimulatedItem(pytest.Function):
             parts.append(f"complete: {report.schedules_in_all} schedule{'s' * (report.schedules_in_all != 1)}")
         elif report is not None:
             parts.append(f"{report.runs} runs, {report.distinct} distinct")
+        if report is not None and report.numbered:
+            parts.append("objects numbered")
         return "; ".join(parts)
 
     def pins_told(self) -> list[str]:
@@ -283,15 +289,18 @@ class SimFunction(SimulatedItem):
         self.make_wide_fixtures()
 
     def run_once(self, world: World) -> None:
-        self._loop = SimLoop(world, world.root)
+        loop = self._loop = SimLoop(world, world.root)
         self._context = contextvars.copy_context()
-        with self.finalizing(world, lambda: shut_down(self._loop)):
-            with self.setting_up():
-                internals.fill_fixtures(self)
-            arguments = {name: self.funcargs[name] for name in internals.argument_names(self)}
-            self._loop.run_until_complete(self._loop.create_main(self.start(arguments), self._context))
-        report_leftovers(self._loop)
-        self._loop.close()
+        try:
+            with self.finalizing(world, lambda: shut_down(loop)):
+                with self.setting_up():
+                    internals.fill_fixtures(self)
+                arguments = {name: self.funcargs[name] for name in internals.argument_names(self)}
+                loop.run_until_complete(loop.create_main(self.start(arguments), self._context))
+            report_leftovers(loop)
+            loop.close()
+        finally:
+            del self._loop, self._context  # nothing of a run shall outlive it
 
     def start(self, fixtures: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """Calls the test function and returns its coroutine."""

@@ -35,7 +35,7 @@ def describe_failure(
     profile = settings.limits.profile
     head = (
         f"failed in run {failure.run_number} of {settings.runs} "
-        f"({failure.strategy}; {report.distinct} distinct so far; profile {profile})"
+        f"({failure.strategy}; {report.distinct} distinct so far; profile {profile}{_numbered(failure.schedule)})"
     )
     tail = [Line(""), Line("replay it:", "title"), *command(_command(item, failure.token, confirmation))]
     if saved_at is not None:
@@ -45,8 +45,12 @@ def describe_failure(
 
 
 def describe_replay(item: Simulated, explanation: Explanation, schedule: Schedule) -> str:
-    head = f"replayed (profile {schedule.profile}, seed {schedule.seed})"
+    head = f"replayed (profile {schedule.profile}, seed {schedule.seed}{_numbered(schedule)})"
     return _text(item.config, failure_text(head, explanation, [], whole=_whole(item)))
+
+
+def _numbered(schedule: Schedule) -> str:
+    return "; objects numbered" if schedule.numbered else ""
 
 
 def _whole(item: Simulated) -> bool:

@@ -16,7 +16,6 @@ from pytest_simloop.settings import Settings, test_name
 from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule
-from simloop.choices.tokens import decode
 from simloop.errors import StoreWarning, limit_met
 from simloop.explore.campaign import Campaign
 from simloop.explore.plugins import Hooks, PluginManager
@@ -55,7 +54,7 @@ class Trial:
             and (limits.preempt == "lines" or not saved.schedule.preempts_lines)
         ]
 
-    def campaign(self, saved: Sequence[Schedule]) -> Campaign:
+    def campaign(self, saved: Sequence[Schedule], *, numbered: bool = False) -> Campaign:
         settings = self.settings
         profile = settings.limits.profile
         return Campaign(
@@ -68,6 +67,7 @@ class Trial:
             strategies=self.hooks.strategies(settings.seed, profile),
             shrink_runs=settings.shrink_runs,
             observe=self.hooks.observer(),
+            numbered=numbered,
         )
 
     def scheduled(self, token: str) -> tuple[Schedule, Choices]:
@@ -75,6 +75,8 @@ class Trial:
         if token.isdigit():
             seed = int(token)
             return Schedule(self.settings.limits.profile, seed), Choices(seed, seeded(seed))
+        from simloop.choices.tokens import decode
+
         schedule = decode(token, self.name)
         return schedule, schedule.choices()
 
@@ -111,11 +113,11 @@ class Trial:
             self.item.section = title + describe_replay(self.item, explanation, schedule)
             raise outcome.exception
 
-    def look(self) -> None:
+    def look(self, *, numbered: bool = False) -> None:
         """Runs a test that has passed once more, with live breakpoints: the schedule of the given token, or else the
         canonical run."""
         settings = self.settings
-        profile, choices = settings.limits.profile, Choices(settings.seed)
+        profile, choices = settings.limits.profile, Choices(settings.seed, numbered=numbered)
         if settings.replay is not None:
             schedule, choices = self.scheduled(settings.replay)
             profile = schedule.profile

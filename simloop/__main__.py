@@ -135,6 +135,8 @@ def _made_for(token: str, test: str) -> bool:
 def _words(schedule: Schedule) -> Iterator[str]:
     yield f"profile: {schedule.profile}"
     yield f"seed: {schedule.seed}"
+    if schedule.numbered:
+        yield "objects that would hash by address have numbers"
     yield f"deviations: {len(schedule.deviations) or 'none'}"
     for point, value in schedule.deviations.items():
         yield f"  {point}: {tell_point(point, value)}"

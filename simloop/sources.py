@@ -126,11 +126,14 @@ def call_site(above: FrameType | None = None) -> str:
     """Return the innermost line on the stack that is neither simloop's nor the standard library's, as ``file:line``.
     With `above`, the search starts at that frame."""
     frame: FrameType | None = above or sys._getframe(1)
+    known = _skipped.get
     # Every process that is started asks for its line. The code of a frame would tell its file, too, but to look at it
     # is announced to audit hooks, each time.
     while frame is not None:
-        skipped = _skipped.get(frame.f_globals.get("__file__"))
-        if not (_is_skipped(frame) if skipped is None else skipped):
+        skipped = known(frame.f_globals.get("__file__"))
+        if skipped is None:
+            skipped = _is_skipped(frame)
+        if not skipped:
             break
         frame = frame.f_back
     if frame is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 from simloop.choices.choices import Choices
 from simloop.kernel.process.pids import PidTable
 from simloop.kernel.process.process import Process
@@ -29,9 +31,15 @@ class FakeLoop:
         self.stepped = stepped
         self.timers: list[int] = []
         self.polls_until_ns: int | None = None
-        scheduler.loops.append(self)
+        scheduler.add(self)
         if stepped:
-            scheduler.stepped.append(self)
+            scheduler.step(self)
+
+    def __len__(self) -> int:
+        return self.work
+
+    def queues(self) -> tuple[Sized, Sized]:
+        return self, ()
 
     def takes_turns(self) -> bool:
         return True

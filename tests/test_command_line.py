@@ -99,7 +99,7 @@ def test_a_name_that_is_a_part_of_another_one(capsys: pytest.CaptureFixture[str]
         (["tokne"], "invalid choice: 'tokne' (choose from"),
         (["token"], "required: TOKEN"),
         (["token", "sl1:AAAA"], "malformed or cut off: copy it again"),
-        (["token", "sl2:AAAAAAcAALcm"], "newer simloop: upgrade"),
+        (["token", "sl3:AAAAAAcAALcm"], "newer simloop: upgrade"),
         (["token", "eyJhbGciOiJIUzI1NiJ9"], "is not a token: tokens begin with 'sl1:'"),
         (["token", "\N{LATIN SMALL LETTER E WITH ACUTE}\x1b[31m\n"], "is not a token"),
         (["token", "sl1:AAAAAAcAALcm", "--store", "nowhere"], "nowhere is no directory: say with --store"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections import deque
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import NamedTuple, Protocol, TypeVar
@@ -92,12 +93,27 @@ class DeviationObserver(Protocol):
 class Choices:
     """Source of all decisions of one run: answers every choice point, and records the answers."""
 
-    __slots__ = ("_counters", "_decide", "_entropy", "folded", "lines", "observer", "recorded", "seed", "step_digest")
+    __slots__ = (
+        "_counters",
+        "_decide",
+        "_entropy",
+        "folded",
+        "lines",
+        "numbered",
+        "observer",
+        "recorded",
+        "seed",
+        "step_digest",
+    )
 
-    def __init__(self, seed: int = 0, decide: Decide | None = None, *, lines: bool = False) -> None:
+    def __init__(
+        self, seed: int = 0, decide: Decide | None = None, *, lines: bool = False, numbered: bool = False
+    ) -> None:
         self.seed = seed
         #: True if lines of threads are choice points, whatever the options of the run say.
         self.lines = lines
+        #: True if all objects that would hash by address have numbers in this run (`simloop.shims.set_order`).
+        self.numbered = numbered
         self._decide = decide
         self._counters: dict[tuple[str, str], int] = {}
         self.recorded: list[tuple[str, str, int, int, int]] = []
@@ -179,10 +195,10 @@ def check_seed(seed: int) -> int:
     return seed
 
 
-def permute(items: list[T], answer: Callable[[T, list[T]], int]) -> list[T]:
+def permute(items: list[T], answer: Callable[[T, deque[T]], int]) -> list[T]:
     """Return `items` in an order in which later ones may overtake each: ``answer(item, later)`` says how many do, the
     first ones of `later`. All zeros keep the order (a Lehmer code, read from the back)."""
-    ordered: list[T] = []
+    ordered: deque[T] = deque()  # most go to the front, which in a list takes all others along
     for item in reversed(items):
         ordered.insert(answer(item, ordered) if ordered else 0, item)
-    return ordered
+    return list(ordered)

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Recipe of one run: a profile, the seed of the program's own entropy, and the deviations."""
+    """Recipe of one run: a profile, the seed of the program's own entropy, the deviations, and whether objects that
+    would hash by address have numbers."""
 
     profile: str = "cpython"
     seed: int = 0
     deviations: dict[Point, int] = field(default_factory=dict)
+    numbered: bool = False
 
     @property
     def preempts_lines(self) -> bool:
@@ -27,7 +29,7 @@ class Schedule:
 
     def choices(self) -> Choices:
         """Return the choices of a run of this schedule."""
-        return Choices(self.seed, self.decider(), lines=self.preempts_lines)
+        return Choices(self.seed, self.decider(), lines=self.preempts_lines, numbered=self.numbered)
 
     def decider(self) -> Decide:
         """Return a function that answers choice points as this schedule says, and 0 everywhere else. A deviation whose
@@ -46,8 +48,9 @@ class Schedule:
         return sum(point in taken for point in self.deviations)
 
 
-def first_difference(expected: Choices, actual: Choices, what: str) -> NondeterminismError:
-    """Return the error for two runs of one schedule that went two ways, naming the first point at which they differ."""
+def first_difference(expected: Choices, actual: Choices, what: str, where: str = "") -> NondeterminismError:
+    """Return the error for two runs of one schedule that went two ways, naming the first point at which they differ,
+    and `where` they part, if that is known."""
     for left, right in zip(expected.answers(), actual.answers(), strict=False):
         if left != right:
             detail = (
@@ -64,7 +67,9 @@ def first_difference(expected: Choices, actual: Choices, what: str) -> Nondeterm
         else:
             longer = (expected if a > b else actual).answers()[min(a, b)]
             detail = f"first at {longer.point}, which only the {'first' if a > b else 'second'} run reached"
-    return NondeterminismError(
-        f"two runs of {what} with the same schedule differ: {detail}. "
-        "Look for module-level state, iteration over sets, or a clock that the simulation does not cover"
+    hint = (
+        f"They part {where}: look there for state of a module, the order of a set, id(), real time or a real file"
+        if where
+        else "Look for module-level state, iteration over sets, or a clock that the simulation does not cover"
     )
+    return NondeterminismError(f"two runs of {what} with the same schedule differ: {detail}. {hint}")

@@ -19,6 +19,9 @@ def identity(name: str) -> int:
 
 
 _PREFIX = "sl1:"
+# The second layout has one number more, and is written where the first cannot say what the run is: so that versions
+# that know the first alone can read all other tokens.
+_PREFIX_2 = "sl2:"
 
 
 def encode(schedule: Schedule, test: str = "") -> str:
@@ -26,7 +29,8 @@ def encode(schedule: Schedule, test: str = "") -> str:
 
     Layout, as unsigned LEB128 numbers unless said otherwise: two bytes of test identity, profile, seed,
     the table of `who` strings, then (who, kind, number, value) of each deviation, and two bytes of CRC;
-    deflated where that is shorter (first byte 1), base64url without padding.
+    deflated where that is shorter (first byte 1), base64url without padding. Where objects are numbered, ``sl2:``, and
+    a 1 after the deviations.
 
     >>> decode(encode(Schedule(seed=7))) == Schedule(seed=7)
     True
@@ -47,10 +51,13 @@ def encode(schedule: Schedule, test: str = "") -> str:
             _put_text(out, point.kind)
         _put(out, point.number)
         _put(out, value)
+    if schedule.numbered:
+        _put(out, 1)
     out += (zlib.crc32(out) & 0xFFFF).to_bytes(2, "big")
     packed = zlib.compress(bytes(out), 9)
     body = b"\x01" + packed if len(packed) < len(out) else b"\x00" + bytes(out)
-    return _PREFIX + base64.urlsafe_b64encode(body).rstrip(b"=").decode()
+    prefix = _PREFIX_2 if schedule.numbered else _PREFIX
+    return prefix + base64.urlsafe_b64encode(body).rstrip(b"=").decode()
 
 
 def decode(token: str, test: str | None = None) -> Schedule:
@@ -63,14 +70,14 @@ def decode(token: str, test: str | None = None) -> Schedule:
     head, colon, body = text.partition(":")
     if not colon or not head.startswith("sl") or not head[2:].isdigit():
         raise TokenError(f"{_shorten(text)!r} is not a token: tokens begin with {_PREFIX!r}")
-    if head != "sl1":
+    if head not in ("sl1", "sl2"):
         raise TokenError(f"token {_shorten(text)!r} was written by a newer simloop: upgrade pytest-simloop")
     try:
         raw = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
         data = _inflate(raw[1:]) if raw[0] == 1 else raw[1:]
         if raw[0] > 1 or int.from_bytes(data[-2:], "big") != zlib.crc32(data[:-2]) & 0xFFFF:
             raise ValueError
-        schedule, made_for = _read(_Reader(data[:-2]))
+        schedule, made_for = _read(_Reader(data[:-2]), int(head[2:]))
     except (ValueError, IndexError, binascii.Error, zlib.error, UnicodeDecodeError):
         raise TokenError(f"token {_shorten(text)!r} is malformed or cut off: copy it again, whole") from None
     if test is not None and made_for != identity(test):
@@ -110,7 +117,7 @@ class _Reader:
         return self.take(self.number()).decode()
 
 
-def _read(reader: _Reader) -> tuple[Schedule, int]:
+def _read(reader: _Reader, layout: int) -> tuple[Schedule, int]:
     made_for = int.from_bytes(reader.take(2), "big")
     profile = PROFILES[reader.number()]
     seed = reader.number()
@@ -122,9 +129,10 @@ def _read(reader: _Reader) -> tuple[Schedule, int]:
         kind = KINDS[code - 1] if code else reader.text()
         point = Point(who, kind, reader.number())
         deviations[point] = reader.number()
-    if reader.at != len(reader.data):
+    numbered = layout > 1 and reader.number()
+    if reader.at != len(reader.data) or numbered > 1:
         raise ValueError
-    return Schedule(profile, seed, deviations), made_for
+    return Schedule(profile, seed, deviations, bool(numbered)), made_for
 
 
 def _inflate(data: bytes) -> bytes:

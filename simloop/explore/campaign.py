@@ -6,7 +6,7 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from simloop.choices.choices import Choices, Point, check_seed
@@ -16,6 +16,7 @@ from simloop.choices.tokens import decode, encode
 from simloop.errors import (
     ConfigurationError,
     HangError,
+    NondeterminismError,
     OtherTestError,
     ReplayDriftWarning,
     StepLimitError,
@@ -107,7 +108,8 @@ class Campaign:
     """Campaign over one test: `execute` makes a run, and `name` identifies the test in its tokens.
 
     `saved` schedules are tried first. `strategies` of third parties come after the sweeps. Shrinking takes up to
-    `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that explores.
+    `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that explores. `numbered`
+    says that objects are to have numbers from the start.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Campaign:
         strategies: Sequence[Strategy] = (),
         shrink_runs: int = DEFAULT_SHRINK_RUNS,
         observe: Callable[[Outcome], None] | None = None,
+        numbered: bool = False,
     ) -> None:
         self._execute = execute
         self.name = name
@@ -130,7 +133,8 @@ class Campaign:
         self.profile = profile
         self._shrink_runs = check_shrink_runs(shrink_runs)
         self._observe = observe
-        self.report = Report()
+        # A test that has needed numbers will need them again.
+        self.report = Report(numbered=numbered or any(schedule.numbered for schedule in saved))
         self._fingerprints: set[int] = set()
         #: The schedule of the first failing run.
         self._found: Schedule | None = None
@@ -188,7 +192,7 @@ class Campaign:
     def _run(self, plan: Plan) -> Outcome:
         report = self.report
         report.runs += 1
-        choices = Choices(plan.seed, plan.decide)
+        choices = Choices(plan.seed, plan.decide, numbered=report.numbered)
         outcome = self._went_on(self._execute(choices))
         if report.runs == 1 and not _is_endless(outcome):
             # The first schedule runs twice: it must go the same way.
@@ -206,33 +210,53 @@ class Campaign:
         return outcome
 
     def _schedule_of(self, outcome: Outcome) -> Schedule:
-        return Schedule(self.profile, outcome.choices.seed, outcome.choices.deviations())
+        choices = outcome.choices
+        return Schedule(self.profile, choices.seed, choices.deviations(), choices.numbered)
 
     def _again(self, schedule: Schedule, expected: Outcome) -> Outcome:
         """Run a schedule once more and check that the run goes the same way as `expected`, the outcome of the earlier
         one. Return the later outcome.
 
         A run that does something for the first time in this process (fills a cache, makes the first client) may differ
-        from all later ones. So if the two differ, a third is compared with the second. It is an error if these differ
-        too, or if the failure itself occurred in the first run only, or in all but the first.
+        from all later ones. So if the two differ, a third is compared with the second. If these differ too, objects
+        that hash by address get numbers, from now on, and the same is tried with that. It is an error if that does not
+        help, or if the failure itself occurred in some of these runs only.
         """
         again = self._traced(schedule, None)
         if _went_alike(again, expected):
             return again
         settled = self._traced(schedule, None)
-        if not _went_alike(settled, again):
-            raise first_difference(again.choices, settled.choices, self.name) from (
-                expected.exception or again.exception or settled.exception
-            )
-        if _failure_in(settled) != _failure_in(expected):
-            error = expected.exception or settled.exception
-            raise first_difference(expected.choices, settled.choices, self.name) from error
-        return settled
+        alike = _went_alike(settled, again)
+        if alike and _failure_in(settled) == _failure_in(expected):
+            return settled
+        runs = [expected, again, settled]
+        if not self.report.numbered and not alike:
+            self.report.numbered = True
+            numbered = self._again(schedule, self._traced(schedule, None))
+            runs.append(numbered)
+            if all(_failure_in(run) == _failure_in(numbered) for run in runs):
+                return numbered
+        error = next((run.exception for run in runs if run.exception is not None), None)
+        raise self._parted(schedule, expected if alike else again, settled) from error
+
+    def _parted(self, schedule: Schedule, one: Outcome, other: Outcome) -> NondeterminismError:
+        """Return the error for two runs of a schedule that differ. Two more are watched to see where they part."""
+        where = ""
+        if max(one.world.steps, other.world.steps) <= _STEPS_EXPLAINED:
+            from simloop.report.parting import WatchedRun, parting
+
+            schedule = replace(schedule, numbered=self.report.numbered)
+            watched = [WatchedRun(schedule), WatchedRun(schedule)]
+            for run in watched:
+                with run.trace.touches.watch():
+                    self._execute(run.choices(), run.trace)
+            where = parting(*watched)
+        return first_difference(one.choices, other.choices, self.name, where)
 
     def _traced(
         self, schedule: Schedule, observer: Trace | None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        choices = schedule.choices()
+        choices = replace(schedule, numbered=self.report.numbered).choices()
         with observer.touches.watch() if observer is not None else contextlib.nullcontext():
             return self._went_on(self._execute(choices, observer, profile=profile, final=final))
 
@@ -281,6 +305,7 @@ class Campaign:
     def _failure(self, found: Outcome, strategy: str, schedule: Schedule, explanation: Explanation) -> Failure:
         exception = explanation.exception or found.exception
         assert exception is not None
+        schedule = replace(schedule, numbered=self.report.numbered)
         return Failure(
             token=encode(schedule, self.name),
             exception=exception,
@@ -361,6 +386,7 @@ class Campaign:
             schedule = Schedule(self.profile, seed, outcome.choices.deviations())
         else:
             schedule = decode(token, self.name)
+            self.report.numbered = schedule.numbered
             if schedule.profile != self.profile:
                 raise OtherTestError(
                     f"the token was made under profile {schedule.profile!r}, not {self.profile!r}: "

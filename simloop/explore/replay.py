@@ -10,6 +10,7 @@ from simloop.choices.tokens import decode
 from simloop.errors import ConfigurationError
 from simloop.explore.campaign import DEFAULT_RUNS, Campaign, Execute
 from simloop.explore.plugins import Hooks, installed_plugins
+from simloop.shims.set_order import number_objects
 from simloop.simulation.limits import Limits, make_limits
 from simloop.simulation.run import Outcome, T, execute
 
@@ -54,7 +55,10 @@ def _run_token(main: Main[T], token: str | int, options: dict[str, Any]) -> T:
     if isinstance(token, str) and not token.strip().isdigit():
         options.setdefault("profile", decode(token).profile)
     limits = make_limits(options)
-    outcome, _, _ = Campaign(_executor(main, limits), _name_of(main), profile=limits.profile).replay(token)
+    try:
+        outcome, _, _ = Campaign(_executor(main, limits), _name_of(main), profile=limits.profile).replay(token)
+    finally:
+        number_objects(False)
     if outcome.exception is not None:
         raise outcome.exception
     value: T = outcome.value
@@ -114,7 +118,7 @@ def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **optio
     name = _name_of(main)
 
     hooks = Hooks(installed_plugins(), name)
-    return Campaign(
+    campaign = Campaign(
         _executor(main, limits),
         name,
         runs=runs,
@@ -122,4 +126,8 @@ def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **optio
         profile=limits.profile,
         strategies=hooks.strategies(seed, limits.profile),
         observe=hooks.observer(),
-    ).explore()
+    )
+    try:
+        return campaign.explore()
+    finally:
+        number_objects(False)

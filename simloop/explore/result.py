@@ -74,6 +74,8 @@ class Report:
     schedules_in_all: int = 0
     #: True if the canonical run had any choice point at all.
     has_choices: bool = False
+    #: True if objects that hash by address had to get numbers as hashes, since runs of one schedule differed without.
+    numbered: bool = False
 
     @property
     def complete(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from simloop.choices.choices import Choices, Point
 from simloop.choices.schedule import Schedule
@@ -65,7 +66,7 @@ class Shrinker:
             return False
         self._tried.add(key)
         self.runs += 1
-        candidate = Schedule(self.best.profile, seed, deviations)
+        candidate = replace(self.best, seed=seed, deviations=deviations)
         fails, choices = self._still_fails(candidate)
         taken = choices.deviations()
         if not taken:
@@ -73,7 +74,7 @@ class Shrinker:
         if not fails or len(taken) > len(deviations):
             return False
         # What no longer occurs goes too: the run is the same without it.
-        self.best = Schedule(self.best.profile, seed, taken)
+        self.best = replace(self.best, seed=seed, deviations=taken)
         return True
 
     def _drop_chunks(self) -> None:

@@ -61,7 +61,7 @@ class Saved:
     @property
     def newer(self) -> bool:
         """True if a newer simloop wrote the token: this one cannot run it, but keeps it."""
-        return re.match(r"sl([2-9]|[1-9]\d+):", self.token) is not None
+        return re.match(r"sl([3-9]|[1-9]\d+):", self.token) is not None
 
     @property
     def schedule(self) -> Schedule:

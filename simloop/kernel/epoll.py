@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import selectors
+from collections import deque
 from collections.abc import Mapping
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,8 @@ from simloop.kernel.errors import fail
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
-    from simloop.kernel.scheduler import Runnable, Scheduler
+    from simloop.kernel.run_queue import Runnable
+    from simloop.kernel.scheduler import Scheduler
 
 # By mask, as selectors.EpollSelector has it: errors and hang-ups are both readable and writable.
 _EVENTS = tuple((mask & ~IN and EVENT_WRITE) | (mask & ~OUT and EVENT_READ) for mask in range(2 * HUP))
@@ -112,7 +114,7 @@ class SimSelector(selectors.BaseSelector):
             found = permute(found, self._overtaken)
         return found
 
-    def _overtaken(self, event: tuple[SelectorKey, int], later: list[tuple[SelectorKey, int]]) -> int:
+    def _overtaken(self, event: tuple[SelectorKey, int], later: deque[tuple[SelectorKey, int]]) -> int:
         file = self._interests[event[0].fd].file
         return self._scheduler.choices.choose(str(file), "poll.order", len(later) + 1, file)
 

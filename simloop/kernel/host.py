@@ -9,15 +9,16 @@ if TYPE_CHECKING:
     from simloop.kernel.clock import WallClock
     from simloop.kernel.files.filesystem import FileSystem
     from simloop.kernel.net.ports import Ports
+    from simloop.kernel.scheduler import Scheduler
 
 
 class Host:
     """Simulated machine: a name, two addresses, its TCP ports, its wall clock and its files."""
 
-    def __init__(self, name: str, number: int, ports: Ports[Any], wall: WallClock) -> None:
+    def __init__(self, name: str, number: int, scheduler: Scheduler, wall: WallClock) -> None:
         self.name = name
         self.number = number
-        self.ports = ports
+        self._scheduler = scheduler
         self.wall = wall
         #: How many pipes were made on it so far.
         self.pipes = 0
@@ -25,6 +26,13 @@ class Host:
         self.fs: FileSystem | None = None
         #: True while it has power.
         self.up = True
+
+    @cached_property
+    def ports(self) -> Ports[Any]:
+        """Its TCP ports. Most hosts have no socket."""
+        from simloop.kernel.net.ports import Ports
+
+        return Ports(self._scheduler)
 
     @cached_property
     def ipv4(self) -> str:

@@ -8,12 +8,13 @@ itself; a process that blocks in the middle of a turn keeps that stack, and the 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simloop.errors import DeadlockError, TimeLimitError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, STEP_CPU_NS, Clock
+from simloop.kernel.run_queue import Runnable, RunQueue, Task, last_turn
 from simloop.kernel.stacks import Stack, Stacks, Threads, make_stacks
 
 if TYPE_CHECKING:
@@ -35,77 +36,12 @@ LATE_MAX_NS = 5 * MILLISECOND
 TIME_SLICES = (1, 2, 4, 8, 16)
 
 
-class Task(Protocol):
-    """Protocol of a process, as the scheduler sees it (task_struct in include/linux/sched.h)."""
-
-    name: str
-
-    @property
-    def loop(self) -> Runnable | None:
-        """Event loop of the process, if it has one."""
-
-    @property
-    def stopped(self) -> bool:
-        """True between a signal that stops the process and SIGCONT."""
-
-    @property
-    def alive(self) -> bool:
-        """False once the process was killed, or its machine has lost power."""
-
-
-class Runnable(Protocol):
-    """Protocol of a process's event loop, as the scheduler sees it: the unit that is scheduled."""
-
-    @property
-    def process(self) -> Task:
-        """Process to which the loop belongs."""
-
-    last_turn: int
-    #: True if the loop is run by single turns (`run_turn`), and false if it polls for itself.
-    stepped: bool
-
-    @property
-    def timers(self) -> Sized:
-        """Armed timers of the loop, as a sized collection: the scheduler only looks if there are any."""
-
-    def takes_turns(self) -> bool:
-        """True while the scheduler may run turns of the loop: it is neither idle between two runs, nor run by a thread
-        of its own."""
-
-    def has_work(self) -> bool:
-        """True if the poll in which the loop waits would return now. The environment may let it return later than its
-        timeout."""
-
-    def poll_until(self, deadline_ns: int | None) -> None:
-        """Note that the loop polls from now on, with a timeout that ends then."""
-
-    def deadline_ns(self) -> int | None:
-        """Return the time at which the poll in which the loop waits returns for its next timer; None without one."""
-
-    def deadlines_until(self, limit_ns: int) -> list[int]:
-        """Return deadlines of the loop's timers up to `limit_ns`, unsorted; where they are many, not all of them."""
-
-    def run_turn(self) -> None:
-        """Run one turn, nested in another process's wait."""
-
-    def suspend(self) -> None:
-        """Leave the turn that goes on, in the middle of a blocking call."""
-
-    def resume(self) -> None:
-        """Go on with the turn that `suspend` left."""
-
-    def is_kept(self) -> bool:
-        """True if a call that blocks now keeps the loop from something."""
-
-    def lose_power(self) -> None:
-        """Stop for good: the machine of the loop has lost power."""
-
-    def idle_arrival(self) -> bool:
-        """Let an outside event arrive before time moves on, if the environment chooses so. True if that made work."""
-
-
 # A loop that waits for a timer wakes up to two milliseconds late, and a little more (see `poll_deadline`).
 _JUST_AFTER_NS = 2 * MILLISECOND + 100 * MICROSECOND
+
+
+# Most worlds have one process.
+_NO_LOOPS = RunQueue()
 
 
 class TimerRace(NamedTuple):
@@ -142,7 +78,8 @@ class Scheduler:
     __slots__ = (
         "_chosen", "_closed", "_describe_activity", "_end_ns", "_explain_deadlock", "_idle", "_main",
         "_sequence", "_slice_left", "_slice_owner", "_stacks", "_threads", "_waiters", "arrivals", "choices",
-        "clock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "stepped", "turn",
+        "clock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "polling", "run_queue",
+        "stepped", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -162,8 +99,11 @@ class Scheduler:
         self._end_ns = self.clock.now + int(max_time * SECOND)
         self.turn = 0
         self.loops: list[Runnable] = []
-        #: Those of the loops that are run by single turns: of other processes than the test itself.
-        self.stepped: list[Runnable] = []
+        #: Those of the loops that poll for themselves, such as the test's own.
+        self.polling: list[Runnable] = []
+        #: The others, which are run by single turns: of other processes than the test itself.
+        self.run_queue = _NO_LOOPS
+        self.stepped = _NO_LOOPS.loops
         #: Heap of scheduled actions: time due, sequence number, action.
         self.arrivals: list[tuple[int, int, Callable[[], None]]] = []
         #: Actions that wait for a turn (`held`), or for a condition (`parked`).
@@ -200,8 +140,20 @@ class Scheduler:
     def remove(self, loop: Runnable) -> None:
         """Take a loop out, which is closed or has lost power."""
         self.loops.remove(loop)
-        if loop.stepped:
-            self.stepped.remove(loop)
+        (self.run_queue if loop.stepped else self.polling).remove(loop)
+
+    def add(self, loop: Runnable) -> None:
+        """Put in a loop, which polls for itself."""
+        self.loops.append(loop)
+        self.polling.append(loop)
+
+    def step(self, loop: Runnable) -> None:
+        """Run a loop by single turns from now on."""
+        self.polling.remove(loop)
+        if self.run_queue is _NO_LOOPS:
+            self.run_queue = RunQueue()
+            self.stepped = self.run_queue.loops
+        self.run_queue.add(loop)
 
     # --- arrivals -------------------------------------------------------------------------------------
 
@@ -226,9 +178,11 @@ class Scheduler:
 
     def timers(self, start_ns: int, end_ns: int) -> list[int]:
         """Return the next few deadlines of timers of any process, after `start_ns` and up to `end_ns`."""
-        times = {
-            due for loop in self.loops if loop.takes_turns() for due in loop.deadlines_until(end_ns) if due > start_ns
-        }
+        loops = self.loops
+        if self.run_queue.indexed:
+            # A poll times out some time after its first timer is due.
+            loops = [*self.polling, *self.run_queue.polling_until(end_ns + 2 * LATE_MAX_NS)]
+        times = {due for loop in loops if loop.takes_turns() for due in loop.deadlines_until(end_ns) if due > start_ns}
         return sorted(times)[:CONTENDERS_MAX] if times else []
 
     def timer_race(self, who: str, which: int, kind: str, due_ns: int, slack_ns: int, subject: object) -> int | None:
@@ -311,18 +265,15 @@ class Scheduler:
         """Return the times up to `limit_ns` at which loops other than `loop` have made a step or two, after a poll that
         waits for a timer."""
         found: list[int] = []
-        for other in self.loops:
-            if other.timers and other is not loop and self._polls(other):
+        polling = [waiter.loop for waiter in self._waiters if waiter.loop is not None and waiter.done is not _at_once]
+        others = self.run_queue.polling_until(limit_ns) if self.run_queue.indexed else self.stepped
+        polling += [other for other in others if self._may_run(other.process)]
+        for other in polling:
+            if other.timers and other is not loop:
                 due = other.deadline_ns()
                 if due is not None and self.clock.now < due <= limit_ns:
                     found.append(due + STEP_CPU_NS)
         return found
-
-    def _polls(self, loop: Runnable) -> bool:
-        """True if the loop waits in a poll."""
-        if loop.stepped:
-            return self._may_run(loop.process)
-        return any(waiter.loop is loop and waiter.done is not _at_once for waiter in self._waiters)
 
     def block(self, process: Task, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
         """Block `process` in a call until ``done()`` or the deadline, while all others go on. Returns ``done()``."""
@@ -348,6 +299,9 @@ class Scheduler:
         if main:
             self._main = waiter
         self._waiters.append(waiter)
+        loop = waiter.process.loop
+        if loop is not None and self.run_queue.indexed:
+            self.run_queue.look_at(loop)
         try:
             chosen = self._next()
             if chosen is not waiter:
@@ -359,20 +313,21 @@ class Scheduler:
             self._fail(waiter, error)
         finally:
             self._waiters.remove(waiter)
+            if loop is not None and self.run_queue.indexed:
+                self.run_queue.look_at(loop)
         if waiter.error is not None:
             raise waiter.error
 
     def _ready(self) -> list[Waiter | Runnable]:
-        """Return processes that would go on now: those whose wait is over, and the loops of others that have work."""
+        """Return processes that would go on now: those whose wait is over, and the loops of others that have work. The
+        one that waits longest comes first."""
         now = self.clock.now
         found: list[Waiter | Runnable] = []
         for waiter in self._waiters:
             if waiter.done() or (waiter.deadline_ns is not None and waiter.deadline_ns <= now):
                 found.append(waiter)
-        for loop in self.stepped:
-            if self._may_run(loop.process) and loop.has_work():
-                found.append(loop)
-        return found
+        working = self.run_queue.with_work(now, self._may_run)
+        return sorted([*found, *working], key=last_turn) if found else working  # type: ignore[return-value]
 
     def _may_run(self, process: Task) -> bool:
         """True if the loops of the process may be given turns."""
@@ -395,16 +350,11 @@ class Scheduler:
             ready = self._ready()
             if ready:
                 return self._choose(ready)
-            due_ns: int | None = None
+            due_ns = self.run_queue.next_deadline(self._may_run)
             for waiter in self._waiters:
                 wait_ns = waiter.deadline_ns if waiter.loop is None else waiter.loop.deadline_ns()
                 if wait_ns is not None and (due_ns is None or wait_ns < due_ns):
                     due_ns = wait_ns
-            for loop in self.stepped:
-                if self._may_run(loop.process):
-                    timer_ns = loop.deadline_ns()
-                    if timer_ns is not None and (due_ns is None or timer_ns < due_ns):
-                        due_ns = timer_ns
             self._pass_time(due_ns, None if self._main is None else self._main.loop)
 
     def _pass_time(self, due_ns: int | None, poller: Runnable | None) -> None:
@@ -445,7 +395,6 @@ class Scheduler:
         self._slice_left = 0
         if len(ready) == 1:
             return ready[0]
-        ready.sort(key=lambda candidate: candidate.last_turn)
         answer = self.choices.choose("world", "process.turn", len(ready) * len(TIME_SLICES), ready)
         which_slice, which = divmod(answer, len(ready))
         self._slice_left = TIME_SLICES[which_slice] - 1
@@ -469,6 +418,8 @@ class Scheduler:
                     self._idle.append(stack)
                     self._go_on(chosen)
                 else:
+                    if self.run_queue.indexed:
+                        self.run_queue.look_at(chosen)
                     chosen.run_turn()
                     chosen.last_turn = self.turn
                     if self.arrivals and self.arrivals[0][0] <= self.clock.now:

@@ -24,24 +24,23 @@ from collections.abc import Callable, Coroutine, Iterable, Sized
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
-from simloop.kernel.clock import READ_NS, SECOND
+from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
 from simloop.kernel.epoll import SimSelector
-from simloop.loop.cancellation import Cancellable, OwnTasks
 from simloop.loop.registry import ResourceRegistry
 from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
-from simloop.loop.tasks import OrderedWeakSet, SimFuture, SimHandle, SimTask, task_of
+from simloop.loop.tasks import OrderedWeakSet, Siblings, SimFuture, SimHandle, SimTask, task_of
 from simloop.loop.timers import SimTimerHandle, TimerNames, contenders
 from simloop.loop.turns import SteppedLoop
 from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
+    from simloop.loop.cancellation import Cancellable, OwnTasks
     from simloop.world.observer import Observer
     from simloop.world.outside import PendingSignal
     from simloop.world.world import World
 
-_new: Any = object.__new__
 _new_task = SimTask.__new__
 _copy_context = contextvars.copy_context
 _weakref = weakref.ref
@@ -49,6 +48,9 @@ _MAXIMUM_SELECT_TIMEOUT = 24 * 3600
 # Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
 _MIN_SCHEDULED_TIMER_HANDLES = 100
 _MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
+#: Number of turns in a row, without a wait, after which a loop is taken to spin: bursts of work are shorter. It waits
+#: for time to pass, as a rule, so each turn takes as much of it as on a real machine from then on.
+SPINS = 100
 _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
 
 
@@ -59,8 +61,8 @@ class SimLoop(SteppedLoop):
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
         "_cancellable", "_candidates", "_clock", "_may_be_late", "_orphans", "_outside", "_polls_until_ns", "_prefix",
-        "_scheduler", "_selector", "_shuffles", "_sim_numbers", "_task_count", "_timer_names", "last_turn",
-        "may_cancel_new", "observer", "process", "resources", "stepped", "thread", "timers", "world",
+        "_scheduler", "_selector", "_shuffles", "_sim_numbers", "_task_count", "_timer_names", "busy_turns",
+        "last_turn", "may_cancel_new", "observer", "process", "resources", "stepped", "thread", "timers", "world",
     )  # fmt: skip
 
     # What the base classes set and the stubs do not know.
@@ -83,6 +85,7 @@ class SimLoop(SteppedLoop):
         self.process = process
         self.last_turn = 0
         self.stepped = False
+        self.busy_turns = 0
         self._polls_until_ns = None
         self._may_be_late = True
         self.thread = None  # read in each turn: an attribute of its class would be slower to find
@@ -93,12 +96,12 @@ class SimLoop(SteppedLoop):
         self.resources = ResourceRegistry()
         self._task_count = 0
         # The functions of the tasks that no task has created.
-        self._orphans: list[str] = []
+        self._orphans = Siblings()
         self._cancellable: list[Cancellable | PendingSignal] = []
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._timer_names = TimerNames(self._prefix)
         #: Decides which new tasks the environment may cancel, beside those given to `may_cancel`.
-        self.may_cancel_new = OwnTasks() if world.cancel_own else None
+        self.may_cancel_new = _own_tasks() if world.cancel_own else None
         self._shuffles = world.profile != "cpython"
         self._scheduler = world.scheduler
         self._selector = selector = SimSelector(world.scheduler, process)
@@ -108,7 +111,7 @@ class SimLoop(SteppedLoop):
             self.call_soon = self._call_soon_watched  # type: ignore[method-assign]
         selector.loop = self
         process.loop = self
-        world.scheduler.loops.append(self)
+        world.scheduler.add(self)
         for outside in world.outside_signals:
             if outside.matches(process):
                 self.let_cancel(outside.at_polls_of(process))
@@ -152,7 +155,7 @@ class SimLoop(SteppedLoop):
             if debugged._source_traceback:  # type: ignore[attr-defined]
                 del debugged._source_traceback[-1]  # type: ignore[attr-defined]
             return debugged
-        handle: SimHandle = _new(SimHandle)
+        handle: SimHandle = SimHandle()
         handle._context = _copy_context() if context is None else context
         handle._loop = self
         handle._callback = callback
@@ -231,7 +234,7 @@ class SimLoop(SteppedLoop):
         if type(parent) is SimTask:
             siblings = parent.sim_children
             if siblings is None:
-                siblings = parent.sim_children = []
+                siblings = parent.sim_children = Siblings()
             task.sim_origin = (parent.sim_origin, siblings, len(siblings), self._prefix)
         else:
             siblings = self._orphans
@@ -263,7 +266,7 @@ class SimLoop(SteppedLoop):
         task = self.create_task(coro, context=context)
         assert isinstance(task, SimTask)
         self._orphans.pop()
-        task.sim_origin = (None, [], -1, self._prefix)
+        task.sim_origin = (None, self._orphans, -1, self._prefix)
         self.main_task = task
         if self.may_cancel_new is not None:
             self.may_cancel_new.main_is(coro)
@@ -377,6 +380,8 @@ class SimLoop(SteppedLoop):
 
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
         """Declare that the environment may cancel `task`, once, at any poll from now on."""
+        from simloop.loop.cancellation import Cancellable
+
         if not any(isinstance(entry, Cancellable) and entry.task is task for entry in self._cancellable):
             self.let_cancel(Cancellable(task))
 
@@ -399,12 +404,17 @@ class SimLoop(SteppedLoop):
         timeout: float | None
         if ready or self._stopping:
             timeout = 0
+            self.busy_turns = busy = self.busy_turns + 1
+            if busy > SPINS:
+                clock.now += STEP_CPU_NS
             if scheduled:
                 self._maybe_stall()
         elif scheduled:
+            self.busy_turns = 0
             timeout = scheduled[0]._when - clock.now / SECOND
             timeout = 0 if timeout < 0 else min(timeout, _MAXIMUM_SELECT_TIMEOUT)
         else:
+            self.busy_turns = 0
             timeout = None
         queued = len(ready)
         world = self.world
@@ -484,19 +494,20 @@ class SimLoop(SteppedLoop):
         message = f"Exception in callback {callback}"
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
-    def run_to_end(self, task: asyncio.Task[Any]) -> Any:
-        """``run_until_complete(task)`` for a task of this loop, in fewer steps: turns until it is done,
+    def run_to_end(self, task: asyncio.Future[Any]) -> Any:
+        """``run_until_complete(task)`` for a task or future of this loop, in fewer steps: turns until it is done,
         and the one in which the stock loop would be told to stop."""
         hooks = sys.get_asyncgen_hooks()
         self._thread_id = get_ident()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         events._set_running_loop(self)
         try:
-            while not task.done():
-                self._run_once()
+            done, turn = task.done, self._run_once
+            while not done():
+                turn()
                 if self._stopping:
                     break
-            if not task.done():
+            if not done():
                 raise RuntimeError("Event loop stopped before Future completed.")
             self._stopping = True  # so that the poll of the last turn does not wait
             self._run_once()
@@ -604,3 +615,10 @@ class SimLoop(SteppedLoop):
         """Return the callbacks that run next."""
         ready: Iterable[events.Handle] = self._ready
         return ready
+
+
+def _own_tasks() -> OwnTasks:
+    # Few runs let the environment cancel anything.
+    from simloop.loop.cancellation import OwnTasks
+
+    return OwnTasks()

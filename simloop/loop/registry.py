@@ -22,7 +22,7 @@ REGISTRY_START = 256
 class ResourceRegistry:
     """Registry of what one loop has made and what may outlive the main task."""
 
-    __slots__ = ("_others", "asyncgens", "limit", "reported", "tasks", "transports")
+    __slots__ = ("_others", "_others_limit", "asyncgens", "limit", "reported", "tasks", "transports")
 
     def __init__(self) -> None:
         #: References to tasks in order of creation: to all that are not done, and to some that are done or gone.
@@ -34,6 +34,7 @@ class ResourceRegistry:
         self.transports: weakref.WeakValueDictionary[int, Any] | None = None
         # Transports of pipes and subprocesses, which asyncio does not list.
         self._others: list[weakref.ref[Any]] = []
+        self._others_limit = REGISTRY_START
         #: The pids of children whose transports were left open, and reported.
         self.reported: list[int | None] = []
 
@@ -49,8 +50,9 @@ class ResourceRegistry:
     def add_transport(self, transport: Any) -> Any:
         """Register the transport of a pipe or a subprocess, and return it."""
         others = self._others
-        if len(others) > REGISTRY_START:
+        if len(others) >= self._others_limit:
             others[:] = [reference for reference in others if reference() is not None]
+            self._others_limit = max(REGISTRY_START, 2 * len(others))
         others.append(weakref.ref(transport))
         return transport
 

@@ -65,7 +65,7 @@ def shuffle_batch(ready: deque[Any], queued: int, profile: str, who: str, ask: A
     ready.extend(shuffled)
 
 
-def _ask(handle: Any, later: list[Any], ask: Ask) -> int:
+def _ask(handle: Any, later: deque[Any], ask: Ask) -> int:
     """Return by how many of the `later` callbacks this one is overtaken, as the environment chooses."""
     task = task_of(handle)
     if task is not None:

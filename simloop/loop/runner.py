@@ -177,7 +177,7 @@ def shut_down(loop: SimLoop) -> bool:
     if loop.is_quiet():
         return True
     for stage in shutdown_stages(loop):
-        loop.run_until_complete(stage)
+        loop.run_to_end(stage)
     return False
 
 

@@ -30,7 +30,29 @@ class SimFuture(asyncio.Future):  # type: ignore[type-arg]
             return self._sim_number
 
 
-Origin = tuple["Origin | None", list[str], int, str]
+class Siblings(list[str]):
+    """List of the functions of all tasks that one task has created, in order."""
+
+    __slots__ = ("_counts", "_numbers")
+
+    def number(self, index: int) -> int:
+        """Return which task of its function one is, given by its index: counted from 1, by the first `LABEL` characters
+        of the name."""
+        try:
+            numbers, counts = self._numbers, self._counts
+        except AttributeError:
+            self._numbers, self._counts = numbers, counts = [], {}
+        for name in self[len(numbers) : index + 1]:
+            label = name[:LABEL]
+            counts[label] = number = counts.get(label, 0) + 1
+            numbers.append(number)
+        return numbers[index]
+
+    _numbers: list[int]
+    _counts: dict[str, int]
+
+
+Origin = tuple["Origin | None", Siblings, int, str]
 """Where in the tree of tasks one was created: the parent's origin, the functions of all children so far, which of
 them it is, and the process."""
 
@@ -43,7 +65,7 @@ class SimTask(asyncio.Task):  # type: ignore[type-arg]
     sim_number: int
     sim_origin: Origin
     #: Names of the functions of the tasks that this task created.
-    sim_children: list[str] | None
+    sim_children: Siblings | None
     #: Path of the task (`path_of`), set at the first use.
     sim_path: str
 
@@ -61,6 +83,8 @@ class SimHandle(events.Handle):
     would (Lib/asyncio/events.py), because calling that would cost as much as all the rest."""
 
     __slots__ = ()
+    # Calling the class makes an empty one: this is half the price of calling `__new__`.
+    __init__ = object.__init__
 
     _context: contextvars.Context
     _loop: asyncio.AbstractEventLoop
@@ -121,8 +145,7 @@ def _path(origin: Origin) -> str:
         parent, siblings, index, prefix = node
         if index >= 0:
             label = siblings[index][:LABEL]
-            number = sum(other[:LABEL] == label for other in siblings[: index + 1])
-            labels.append(f"{'' if parent else '@'}{nth(label, number)}")
+            labels.append(f"{'' if parent else '@'}{nth(label, siblings.number(index))}")
         node = parent
     return prefix + (".".join(reversed(labels)) or "0")
 

@@ -87,6 +87,13 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         while not thread.park(self.has_work, self.deadline_ns()):
             pass  # it is late
 
+    def stop(self) -> None:
+        super().stop()
+        self._scheduler.run_queue.look_at(self)
+
+    def queues(self) -> tuple[Sized, Sized]:
+        return self._ready, self._candidates
+
     def takes_turns(self) -> bool:
         return self._thread_id is not None and self.thread is None
 
@@ -255,7 +262,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         """Mark the loop as running from now on, with turns from `run_turn` alone."""
         self._thread_id = get_ident()
         self.stepped = True
-        self._scheduler.stepped.append(self)
+        self._scheduler.step(self)
         self.on_stop, self.on_break = on_stop, on_break
 
     def end_turns(self) -> None:

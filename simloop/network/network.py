@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from simloop.kernel.clock import WALL_NS, WallClock
 from simloop.kernel.host import Host
 from simloop.kernel.net.addresses import is_any, is_loopback
-from simloop.kernel.net.ports import Ports
 from simloop.network.links import LAN, LOOPBACK, Link
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class Network:
 
     def add_host(self, name: str) -> Host:
         self.hosts[name] = host = Host(
-            name, len(self.hosts) + 1, Ports(self.scheduler), WallClock(self.scheduler.clock, self._start_ns)
+            name, len(self.hosts) + 1, self.scheduler, WallClock(self.scheduler.clock, self._start_ns)
         )
         return host
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -277,7 +278,7 @@ def _turn(answer: Answer, subject: Any, name: Name) -> str:
 
 def _step(answer: Answer, subject: Any, name: Name) -> str:
     handle, later = subject
-    overtaking = [_queued(other, name) for other in later[: answer.value]]
+    overtaking = [_queued(other, name) for other in islice(later, answer.value)]
     shown = ", ".join(overtaking[:3]) + (f" and {len(overtaking) - 3} more" if len(overtaking) > 3 else "")
     return f"{shown} overtook {_queued(handle, name)}, which was ready earlier"
 

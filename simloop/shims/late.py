@@ -156,7 +156,8 @@ def _stand_in(module: str, owner: Any, name: str, function: Any) -> Any:
 
 
 def _method(module: str, owner: Any, name: str, function: Any) -> Any:
-    """Return a stand-in that becomes a method, as a partial function does not."""
+    """Return a stand-in that becomes a method, as a partial function does not. The shim takes its place at the first
+    call: nobody compares methods of `subprocess.Popen`. Who has kept the stand-in may go on to call it."""
     shim: Any = None
 
     def method(*args: Any, **kwargs: Any) -> Any:
@@ -165,6 +166,8 @@ def _method(module: str, owner: Any, name: str, function: Any) -> Any:
             if not active.is_inside():
                 return function(*args, **kwargs)
             shim = _shim(module, owner, name)
+        if vars(owner).get(name) is method:
+            setattr(owner, name, shim)
         return shim(*args, **kwargs)
 
     method.__module__, method.__name__, method.__qualname__ = owner.__module__, name, f"{owner.__qualname__}.{name}"

@@ -1,18 +1,28 @@
-"""Deterministic hashes for objects of libraries: sets of objects that hash by address iterate in an order that no seed
-decides.
+"""Deterministic hashes for objects of libraries and of programs: sets of objects that hash by address iterate in an
+order that no seed decides.
 
 Tasks and futures have numbers as hashes (see `simloop.loop.loop`). Here the same is done for the few classes of
-libraries whose instances are known to be in sets whose order matters in a run.
+libraries whose instances are known to be in sets whose order matters in a run; and, while `number_objects` is on, for
+all classes whose instances hash by address. That makes each use of such a set several times slower, so it is for those
+tests alone whose runs differ without it.
 """
 
 from __future__ import annotations
 
+import atexit
+import builtins
 import contextlib
+import gc
 import importlib
+import opcode
 import sys
+import types
 import weakref
+import zlib
+from collections.abc import Callable
 from typing import Any
 
+from simloop.shims import static_types
 from simloop.world import active
 
 # anyio tells the scopes within a cancelled one in the order of a set (CancelScope._deliver_cancellation).
@@ -22,31 +32,260 @@ _world: object = None
 _count = 0
 
 
+def _next_number() -> int:
+    """Return the number of an object that is hashed for the first time: in order of first use, per world."""
+    global _world, _count
+    if active.entered is not _world:
+        _world, _count = active.entered, 0
+    _count += 1
+    return _count
+
+
 def number_hashes(cls: type) -> None:
     """Make instances of `cls`, which compares by identity, hash by a number: in order of first use, per world."""
     # Beside the objects, whose slots may leave no room for it; by id, until the object dies and its id is free.
     numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
 
     def __hash__(self: Any) -> int:
-        global _world, _count
         key = id(self)
         found = numbers.get(key)
         if found is None:
-            if active.entered is not _world:
-                _world, _count = active.entered, 0
-            _count += 1
-            found = numbers[key] = (weakref.ref(self, lambda _: numbers.pop(key, None)), _count)
+            found = numbers[key] = (weakref.ref(self, lambda _: numbers.pop(key, None)), _next_number())
         return found[1]
 
     cls.__hash__ = __hash__  # type: ignore[method-assign, assignment]
 
 
 def refresh() -> None:
-    """Call `number_hashes` for the known classes that were imported since the last time. Call this outside of a
-    world."""
+    """Call `number_hashes` for the known classes that were imported since the last time, and number the objects of new
+    modules if all are. Call this outside of a world."""
     for name, cls in _KNOWN:
         if name not in _seen and name.partition(".")[0] in sys.modules:
             _seen.add(name)
             # Imported here if need be: else the first run would import it, and take another way than the rest.
             with contextlib.suppress(ImportError, AttributeError):
                 number_hashes(getattr(importlib.import_module(name), cls))
+    _number_decorated()
+
+
+# --- all classes, for one test ----------------------------------------------------------------------
+
+_HAS_GC, _HEAP = 1 << 14, 1 << 9  # Py_TPFLAGS_...
+
+_on = False
+#: Gives the hash of an object by its address, which is the key of these tables. (The interpreter tells of each `id()`.)
+_address = object.__hash__
+#: Hashes of objects: their numbers, and the addresses of those that may be in a set or dictionary by address.
+_hashes: dict[int, int] = {}
+_references: dict[int, _Reference] = {}
+#: The classes of those that have a number.
+_numbered: dict[int, type] = {}
+#: The classes that are changed now, and whether they had named object's `__hash__` themselves.
+_changed: list[tuple[weakref.ref[type], bool]] = []
+#: Functions that let functions and bound methods hash by address again.
+_undo: list[Callable[[], None]] = []
+#: Classes made since then whose decorators may look whether they have a `__hash__`.
+_decorated: list[weakref.ref[type]] = []
+
+
+class _Reference(weakref.ref[Any]):
+    """Weak reference that knows the address of its object."""
+
+    __slots__ = ("key",)
+    key: int
+
+
+def number_objects(on: bool) -> None:
+    """Make all objects that would hash by address hash by number, or let them hash by address again. Does nothing if
+    they do so already. Call this outside of a world.
+
+    An object has one hash for life. What exists when this is switched on, and what is first hashed outside of a world,
+    keeps its address. What got a number keeps that, and its class stays changed until no such object is left.
+    """
+    global _on
+    if on == _on:
+        _number_decorated()
+        if _changed and not on and not _numbered:
+            _put_back()
+        return
+    _on = on
+    if on:
+        for cls in type.__subclasses__(object):
+            _change(cls, deep=True)
+        if not _undo:
+            for cls, function in ((types.FunctionType, _hash), (types.MethodType, _hash_of_method)):
+                _undo.append(static_types.put_hash(cls, function))
+        _keep_addresses()
+        builtins.__build_class__ = _build_class
+    else:
+        builtins.__build_class__ = _real_build_class
+        gc.collect()  # the garbage of runs is nobody's
+        _put_back()
+
+
+def _first_hash(found: Any) -> int:
+    """Return the hash of an object that has none yet, and remember it as long as the object lives."""
+    key = _address(found)
+    if not _on:
+        return key
+    cls = type(found)
+    inside = active.here() is not None
+    number = _next_number() if inside else key
+    if not _remember(found, cls, number):
+        return key
+    if inside:
+        _numbered[key] = cls
+    return number
+
+
+# Numbers outlive the module at the interpreter's end, when it has no names any more: hence the defaults.
+def _hash(
+    self: Any,
+    hashes: dict[int, int] = _hashes,
+    address: Callable[[Any], int] = _address,
+    first: Callable[[Any], int] = _first_hash,
+) -> int:
+    try:
+        return hashes[address(self)]
+    except KeyError:
+        return first(self)
+
+
+_hash.__name__ = _hash.__qualname__ = "__hash__"
+
+
+def _hash_of_method(method: types.MethodType) -> int:
+    owner, function = method.__self__, method.__func__
+    if type(owner).__hash__ is not _hash:
+        return _address(owner) ^ hash(function)
+    value = _hash(owner)
+    if _address(owner) not in _numbered:
+        return value ^ hash(function)  # as CPython does
+    # The function may be older than all runs, with an address that is another one in another process.
+    name = function.__qualname__ if type(function) is types.FunctionType else ""
+    return value + (zlib.crc32(name.encode()) << 20)
+
+
+def _remember(found: Any, cls: type, value: int) -> bool:
+    """Keep the hash of an object. Returns False if nothing would tell of its end: its address may then be another's."""
+    key = _address(found)
+    if cls.__weakrefoffset__:
+        reference = _references[key] = _Reference(found, _forget_reference)
+        reference.key = key
+    elif getattr(cls, "__del__", None) is not _forget:
+        return False
+    _hashes[key] = value
+    return True
+
+
+def _drop(key: int, tables: tuple[dict[int, Any], ...] = (_hashes, _references, _numbered)) -> None:
+    for table in tables:
+        table.pop(key, None)
+
+
+def _forget_reference(reference: _Reference, drop: Callable[[int], None] = _drop) -> None:
+    drop(reference.key)
+
+
+def _forget(self: Any, drop: Callable[[int], None] = _drop, address: Callable[[Any], int] = _address) -> None:
+    drop(address(self))
+
+
+def _change(cls: type, *, deep: bool = False) -> None:
+    """Make instances of a class hash by number if they hash by address; `deep` is for its subclasses, too."""
+    if issubclass(cls, type):
+        return  # classes are looked up by hash at every isinstance() of an abstract class
+    flags = cls.__flags__
+    # What the collector does not know would not be found by `_keep_addresses`.
+    if flags & _HEAP and flags & _HAS_GC and cls.__hash__ is object.__hash__:
+        own = "__hash__" in vars(cls)
+        # Where there are no weak references, the end of an object is told by `__del__`.
+        if cls.__weakrefoffset__ or ("__slots__" in vars(cls) and not hasattr(cls, "__del__")):
+            with _open(cls):
+                type.__setattr__(cls, "__hash__", _hash)
+                if not cls.__weakrefoffset__:
+                    type.__setattr__(cls, "__del__", _forget)
+            _changed.append((weakref.ref(cls), own))
+    if deep:
+        for subclass in type.__subclasses__(cls):
+            _change(subclass, deep=True)
+
+
+def _keep_addresses() -> None:
+    """Remember the hashes of all objects that exist: any of them may be in a set, under its address."""
+    here: dict[type, bool] = {}
+    ours: object = _hash
+    for found in gc.get_objects():
+        cls = type(found)
+        known = here.get(cls)
+        if known is None:
+            known = here[cls] = cls is types.FunctionType or (not issubclass(cls, type) and cls.__hash__ is ours)
+        if known and (key := _address(found)) not in _hashes:
+            _remember(found, cls, key)
+
+
+def _put_back() -> None:
+    """Change the classes back that have no instances with a number."""
+    for key in [key for key in _hashes if key not in _numbered]:
+        _drop(key)
+    # By identity: metaclasses may forbid subclass checks, or compare oddly.
+    left = {id(base) for cls in _numbered.values() for base in cls.__mro__}
+    kept = []
+    for reference, own in _changed:
+        cls = reference()
+        if cls is None:
+            continue
+        if id(cls) in left:
+            kept.append((reference, own))
+            continue
+        with _open(cls):
+            if own:
+                type.__setattr__(cls, "__hash__", object.__hash__)
+            else:
+                type.__delattr__(cls, "__hash__")
+            if vars(cls).get("__del__") is _forget:
+                type.__delattr__(cls, "__del__")
+    _changed[:] = kept
+    _decorated.clear()
+    if not _numbered:
+        _undo_slots()
+
+
+def _open(cls: type) -> contextlib.AbstractContextManager[None]:
+    """Return a context manager in which attributes of a class can be set."""
+    return static_types.mutable(cls) if static_types.is_immutable(cls) else contextlib.nullcontext()
+
+
+@atexit.register
+def _undo_slots() -> None:
+    while _undo:
+        _undo.pop()()
+
+
+_real_build_class = builtins.__build_class__
+
+
+def _build_class(function: Callable[[], Any], name: str, /, *bases: Any, **keywords: Any) -> Any:
+    """Replacement of the function that a class statement calls. A class that is stored at once is changed at once, but
+    decorators (of dataclasses, of attrs) must not find a `__hash__` in it: such a class is changed a little later."""
+    made = _real_build_class(function, name, *bases, **keywords)
+    _number_decorated()
+    if isinstance(made, type):
+        caller = sys._getframe(1)
+        code = caller.f_code.co_code
+        after = caller.f_lasti + 2
+        while code[after] == 0:  # the inline cache of the call
+            after += 2
+        if opcode.opname[code[after]].startswith("STORE_"):
+            _change(made)
+        else:
+            _decorated.append(weakref.ref(made))
+    return made
+
+
+def _number_decorated() -> None:
+    """Change the classes whose decorators are done by now."""
+    while _decorated:
+        cls = _decorated.pop()()
+        if cls is not None:
+            _change(cls)

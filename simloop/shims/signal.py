@@ -153,13 +153,22 @@ def _effects(world: World) -> Effects:
         _keep_test(world, process, number, "stop")
         if process.state is State.RUNNING:
             process.enter(State.STOPPED)
+        look_at_loop(process)
         tell_parent(process)
 
     def tell_parent(process: Process) -> None:
         if process.parent is not None:
             send(world, process.parent, _signal.SIGCHLD)
 
-    return Effects(end, stop, tell_parent, _catch)
+    def catch(process: Process, number: int) -> None:
+        _catch(process, number)
+        look_at_loop(process)
+
+    def look_at_loop(process: Process) -> None:
+        if process.loop is not None:
+            world.scheduler.run_queue.look_at(process.loop)
+
+    return Effects(end, stop, tell_parent, catch)
 
 
 def _keep_test(world: World, process: Process, number: int, what: str) -> None:

@@ -8,7 +8,9 @@ changes that dictionary. It works on CPython 3.11, 3.12 and 3.13; `tests/shims/t
 
 from __future__ import annotations
 
+import contextlib
 import gc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
@@ -35,8 +37,9 @@ def put(owner: type, name: str, value: Any) -> None:
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))
 
 
-# Offset of tp_flags in a type object (PyTypeObject in Include/cpython/object.h).
+# Offsets of tp_flags and tp_hash in a type object (PyTypeObject in Include/cpython/object.h).
 _FLAGS_OFFSET = 168
+_HASH_OFFSET = 120
 
 
 def _flags_of(owner: type) -> Any:
@@ -46,16 +49,44 @@ def _flags_of(owner: type) -> Any:
 
 
 def has_flags(owner: type) -> bool:
-    """Return True if the flags of a type are where `put_method` expects them."""
+    """Return True if the flags of a type are where `mutable` expects them."""
     found: bool = _flags_of(owner).value == owner.__flags__
     return found
 
 
-def put_method(owner: type, name: str, value: Any) -> None:
-    """Set a method of a type that C code has made on the heap, with the slot that calls it, as ``__next__`` has one."""
+@contextlib.contextmanager
+def mutable(owner: type) -> Iterator[None]:
+    """Context manager in which attributes can be set of a type that C code has made on the heap, with the slots that
+    call them, as ``__next__`` has one."""
     flags = _flags_of(owner)
+    before = flags.value & _IMMUTABLE
     flags.value &= ~_IMMUTABLE
     try:
-        setattr(owner, name, value)
+        yield
     finally:
-        flags.value |= _IMMUTABLE
+        flags.value |= before
+
+
+def put_method(owner: type, name: str, value: Any) -> None:
+    """Set a method of a type that C code has made on the heap."""
+    with mutable(owner):
+        setattr(owner, name, value)
+
+
+def put_hash(owner: type, function: Callable[[Any], int]) -> Callable[[], None]:
+    """Make instances of a type that has no subclasses hash by a function, which must not raise. Returns a function that
+    undoes this, to be called before the interpreter ends."""
+    import ctypes
+
+    # Not through the dictionary: for types that are static data the slot does not follow it.
+    slot = ctypes.c_void_p.from_address(id(owner) + _HASH_OFFSET)
+    before = slot.value
+    callback = ctypes.PYFUNCTYPE(ctypes.c_ssize_t, ctypes.py_object)(function)
+    kept = [callback]  # alive until it is undone
+    slot.value = ctypes.cast(callback, ctypes.c_void_p).value
+
+    def undo() -> None:
+        slot.value = before
+        del kept[:]
+
+    return undo

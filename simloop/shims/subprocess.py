@@ -303,7 +303,9 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
     parent = world.current
     files = _inherited_files(parent, True, (), (fds[0], fds[3], fds[5]), -1) if parent.files else {}
     environ = {} if program.is_silent else _inherited(parent)
-    popen.pid = world.spawn(parent, files, argv, program, environ, None, call_site()).pid
+    # The innermost frames are known: to look at each is a tenth of what is done here.
+    place = call_site(sys._getframe(2))
+    popen.pid = world.spawn(parent, files, argv, program, environ, None, place).pid
     popen._child_created = True
     if fds != _NO_PIPES or hasattr(popen, "_devnull"):
         popen._close_pipe_fds(*fds)

@@ -31,6 +31,7 @@ _GLANCE = 0.001
 # And once nothing else can happen in the world.
 _PATIENCE = 30.0
 
+_get_ident = _thread.get_ident
 _worker = concurrent.futures.thread._worker
 _real_acquire_reentrant = _thread.RLock.acquire
 _real_acquire_restore: Callable[..., None] = _thread.RLock._acquire_restore  # type: ignore[attr-defined]
@@ -67,10 +68,13 @@ def enter_reentrant(self: Any) -> bool:
 
 
 def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeout: float = -1) -> bool:
-    if active.entered is not None:
-        thread = active.entered.threads.get(_thread.get_ident())
-        if thread is not None and _is_programs():
+    world = active.entered
+    if world is not None:
+        thread = world.threads.get(_get_ident())
+        if thread is not None and thread.at_work and _is_programs():
             thread.may_switch()
+    if blocking is True and timeout == -1 and take(lock, False):
+        return True
     # Most are free. What is wrong with the arguments, C says.
     if not blocking or (timeout < 0 and timeout != -1) or timeout > threading.TIMEOUT_MAX:
         return take(lock, blocking, timeout)
@@ -120,13 +124,14 @@ def _is_free_reentrant(lock: Any) -> bool:
 
 # Modules whose locks are no calls of the program: what is imported or cached is so once in a process.
 _OTHERS = ("concurrent.futures", "functools", "importlib", "simloop.")
+_THREADING = vars(threading)
 
 
 def _is_programs() -> bool:
     """Return True if the program itself asks for a lock, or a library on its behalf: neither a thread that begins or
     ends, nor an executor, whose jobs have choice points of their own."""
     frame: FrameType | None = sys._getframe(3)
-    while frame is not None and frame.f_globals is vars(threading):
+    while frame is not None and frame.f_globals is _THREADING:
         frame = frame.f_back
     return frame is not None and not str(frame.f_globals.get("__name__")).startswith(_OTHERS)
 
@@ -217,6 +222,7 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
         thread = SimThread(world, world.current, "thread")
 
         def delayed() -> None:
+            thread.at_work = True
             thread.begin()
             lines.traced(work)()
 
@@ -237,9 +243,11 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
             del owner.run
         else:
             owner.run = own  # type: ignore[method-assign]
+        thread.at_work = True
         if not is_worker:
             thread.begin()
         lines.traced(run)()
+        thread.at_work = False
 
     owner.run = run_later  # type: ignore[method-assign]
     thread.on_lost = functools.partial(_forget, owner, thread)

@@ -11,10 +11,9 @@ from simloop.errors import WorldError
 from simloop.kernel.clock import WALL_NS
 from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
 from simloop.loop.loop import SimLoop
-from simloop.shims import clock_tools, libraries
+from simloop.shims import clock_tools, libraries, set_order
 from simloop.shims import gc as gc_shim
 from simloop.simulation import watchdog
-from simloop.simulation.clock import start_of
 from simloop.simulation.install import install
 from simloop.simulation.userland import USERLANDS
 from simloop.world import active, lines
@@ -40,6 +39,7 @@ class WorldContext:
         if events._get_running_loop() is not None:
             raise WorldError("a world cannot be entered from a running event loop: enter it from synchronous code")
         install()
+        set_order.number_objects(choices.numbered)
         self._world = World(
             choices,
             USERLANDS[limits.blocking],
@@ -49,7 +49,7 @@ class WorldContext:
             max_stall=limits.max_stall,
             cancel_own=limits.cancel,
             preempts_lines=limits.preempt == "lines" or choices.lines,
-            start_ns=WALL_NS if limits.start is None else start_of(limits.start),
+            start_ns=WALL_NS if limits.start is None else limits.start_ns,
         )
         self._strict = limits.strict_programs
         self._max_hang = limits.max_hang

@@ -11,7 +11,6 @@ from simloop.choices.choices import check_profile
 from simloop.errors import ConfigurationError
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
 from simloop.simulation.blocking import check_blocking
-from simloop.simulation.clock import start_of
 from simloop.simulation.watchdog import DEFAULT_MAX_HANG
 from simloop.sources import level_of_caller
 from simloop.world.world import DEFAULT_MAX_STEPS
@@ -63,7 +62,14 @@ class Limits:
         if isinstance(hang, bool) or not isinstance(hang, (int, float)) or not 0 < hang < 1e6:
             raise ConfigurationError(f"max_hang must be a number of real seconds above 0, not {hang!r}")
         if self.start is not None:
-            start_of(self.start)
+            _ = self.start_ns  # raises an error if it is none
+
+    @property
+    def start_ns(self) -> int:
+        """The wall clock's time when a run begins, in nanoseconds since 1970."""
+        from simloop.simulation.clock import start_of
+
+        return start_of(self.start)
 
 
 _DEFAULT_LIMITS = Limits()

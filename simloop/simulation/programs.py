@@ -19,13 +19,14 @@ from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import End
 from simloop.kernel.process.delays import RACE_NS, STARTS, delay
 from simloop.kernel.process.exits import exit_status
-from simloop.kernel.scheduler import TIME_SLICES, Runnable
+from simloop.kernel.scheduler import TIME_SLICES
 from simloop.loop.runner import ProcessRunner, exit_code
 from simloop.shims.subprocess import environment
 from simloop.simulation.shell import Shell
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
+    from simloop.kernel.run_queue import Runnable
     from simloop.world.world import World
 
 # How long most programs take to get to their main function, as order of magnitude on Linux.

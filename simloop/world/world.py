@@ -131,9 +131,9 @@ class World:
     ) -> Process:
         """Start a child of `parent`, as fork(2) and execve(2) do: it runs `program`, with these open files. `place` is
         the line of code that starts it."""
-        child = self.add_process(parent.host, argv[0].rpartition("/")[2][:24])
+        child = self.processes.add(parent.host, argv[0].rpartition("/")[2][:24])
         child.parent = parent
-        parent.children += (child,)
+        parent.children[child.pid] = child
         child.group, child.session, child.masked = parent.group, parent.session, parent.masked
         child.environ = environ
         child.started_at = place
@@ -154,7 +154,7 @@ class World:
         """Return a zombie child of `parent` that exited before it ran anything."""
         child = self.add_process(parent.host, "?")
         child.parent = parent
-        parent.children += (child,)
+        parent.children[child.pid] = child
         child.environ = {}
         child.enter(State.ZOMBIE)
         child.status = 255 << 8
@@ -394,7 +394,7 @@ class World:
             process.forget_holders()
             if process.environ is not None:
                 process.parent = process.notify = None
-            if process.children:
-                process.children = ()
+            if process.children:  # most have none
+                process.children = {}
             # A transport that is collected after the run closes its socket: it must find nothing to close.
             process.files.clear()

@@ -23,6 +23,7 @@ SCHEDULES = st.builds(
     profile=st.sampled_from(PROFILES),
     seed=st.integers(0, 2**64 - 1),
     deviations=st.dictionaries(POINTS, st.integers(1, 50), max_size=30),
+    numbered=st.booleans(),
 )
 
 
@@ -54,9 +55,17 @@ def test_any_text_is_a_token_or_a_one_line_error(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_only_what_needs_the_second_layout_has_it() -> None:
+    assert encode(Schedule(seed=7)) == "sl1:AAAAAAcAALcm"
+    token = encode(Schedule(seed=7, numbered=True))
+    assert token == "sl2:AAAAAAcAAAHXUQ"
+    with pytest.raises(TokenError, match="malformed"):
+        decode(token.replace("sl2", "sl1"))
+
+
 def test_a_newer_token_says_to_upgrade() -> None:
     with pytest.raises(TokenError, match="newer simloop"):
-        decode("sl2:AAAA")
+        decode("sl3:AAAA")
 
 
 def test_a_token_of_another_test_is_refused() -> None:

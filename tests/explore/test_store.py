@@ -121,7 +121,7 @@ def test_what_is_no_regular_file_is_not_read(store: Store) -> None:
 
 
 def test_tokens_and_files_of_a_newer_simloop_are_left_alone(store: Store) -> None:
-    newer = Saved("sl2:whatever-it-says", "AssertionError", "telepathy")
+    newer = Saved("sl3:whatever-it-says", "AssertionError", "telepathy")
     store.add(TEST, newer)
     store.add(TEST, saved(1))
     assert [entry.newer for entry in store.load(TEST)] == [False, True]

@@ -12,8 +12,9 @@ import collections
 import sys
 from typing import Any
 
-from simloop.kernel.clock import READ_NS, SECOND
+from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
 from simloop.kernel.epoll import SimSelector
+from simloop.loop import loop as loop_module
 from simloop.loop.loop import SimLoop
 from simloop.world.world import World
 
@@ -77,7 +78,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
     def __init__(self, world: World, script: list[Poll]) -> None:
         self.world = world
         self.process = world.root
-        self.last_turn = 0
+        self.last_turn = self.busy_turns = 0
         self.poll_until(None)
         self._clock = world.scheduler.clock
         self._scheduler = world.scheduler
@@ -90,7 +91,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
         self._candidates = selector.candidates
         self._ready = CountingQueue()
         world.root.loop = self  # type: ignore[assignment]
-        world.scheduler.loops.append(self)  # type: ignore[arg-type]
+        world.scheduler.add(self)  # type: ignore[arg-type]
         self.batches: list[int] = []
 
     @property
@@ -107,7 +108,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
         for task in tasks:
             task.cancel()
         self.run_until_complete(asyncio.wait_for(_settle(tasks), 1))
-        self.world.scheduler.loops.remove(self)  # type: ignore[arg-type]
+        self.world.scheduler.remove(self)  # type: ignore[arg-type]
         self.close()
 
     def _make_self_pipe(self) -> None:
@@ -132,8 +133,14 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         self._drop_cancelled_timers()
         self._clock.now += READ_NS
-        if (self._ready or self._stopping) and self._scheduled:  # type: ignore[attr-defined]
-            self._maybe_stall()
+        if self._ready or self._stopping:  # type: ignore[attr-defined]
+            self.busy_turns += 1
+            if self.busy_turns > loop_module.SPINS:
+                self._clock.now += STEP_CPU_NS
+            if self._scheduled:  # type: ignore[attr-defined]
+                self._maybe_stall()
+        else:
+            self.busy_turns = 0
         before = self._ready.taken
         super()._run_once()  # type: ignore[misc]
         self.batches.append(self._ready.taken - before)

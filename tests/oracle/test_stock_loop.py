@@ -18,6 +18,7 @@ from sizes import examples
 from simloop.choices.choices import Choices, Decide
 from simloop.choices.schedule import Schedule
 from simloop.errors import DeadlockError
+from simloop.loop import loop as loop_module
 from simloop.simulation.context import WorldContext
 from simloop.simulation.limits import Limits
 
@@ -40,8 +41,15 @@ def run_on(loop: Any, machine: Machine) -> str:
 # A cancelled open_connection() leaves its transport behind, on stock asyncio too.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @settings(max_examples=examples(500), deadline=None)
-@given(program=PROGRAMS, seed=st.integers(0, 2**32))
-def test_the_same_arrivals_give_the_same_steps_on_stock_asyncio(program: Any, seed: int) -> None:
+@given(program=PROGRAMS, seed=st.integers(0, 2**32), spins=st.sampled_from([2, loop_module.SPINS]))
+def test_the_same_arrivals_give_the_same_steps_on_stock_asyncio(program: Any, seed: int, spins: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # Generated programs are too short to spin for long.
+        patch.setattr(loop_module, "SPINS", spins)
+        compare(program, seed)
+
+
+def compare(program: Any, seed: int) -> None:
     choices = Choices(seed, restless(seed))
     ours = Machine(program)
     with WorldContext(choices, Limits()) as world:

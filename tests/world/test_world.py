@@ -42,7 +42,7 @@ def test_a_blocking_call_of_the_test_lets_time_pass_until_it_holds_or_is_over() 
 def test_a_signal_ends_a_program_and_its_parent_sees_the_status() -> None:
     world = World(Choices())
     child = world.add_process(world.root.host, "tool")
-    child.parent, world.root.children, child.environ = world.root, (child,), {}
+    child.parent, world.root.children, child.environ = world.root, {child.pid: child}, {}
     world.kill(child, signal.SIGTERM)
     assert child.state is State.ZOMBIE
     world.block(lambda: child.status is not None, 1)

@@ -144,10 +144,12 @@ class TcpSocket(Endpoint):
             raise fail(errno.EOPNOTSUPP)  # urgent data is not simulated
         tx = self.tx
         assert tx is not None
-        if type(data) is not bytes:
-            data = bytes(memoryview(data))
-        size = len(data)
         room = self.options.sndbuf - tx.unsent_size - tx.flight_size
+        if type(data) is not bytes:
+            # Only what is taken is copied: a transport offers all that it holds, again and again.
+            view = memoryview(data)
+            data = bytes(view.cast("B")[: max(room, 1)] if view.c_contiguous else view)
+        size = len(data)
         if size > room:
             if room <= 0:
                 raise fail(errno.EAGAIN)

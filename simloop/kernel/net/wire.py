@@ -18,9 +18,12 @@ class Machine(Protocol):
     """Protocol of a host, as its sockets and those of its peers see it."""
 
     name: str
-    ports: Ports[Any]
     #: True while it has power.
     up: bool
+
+    @property
+    def ports(self) -> Ports[Any]:
+        """TCP ports of the host."""
 
     @property
     def ipv4(self) -> str:

@@ -60,12 +60,12 @@ def end(
     if process.files:
         for fd in sorted(process.files):
             process.close(fd)
-    for child in process.children:
+    for child in process.children.values():
         # An orphan: init adopts it, and reaps it.
         child.parent = None
         if child.status is not None:
             child.release()
-    process.children = ()
+    process.children = {}
     if at_once or process.parent is None:
         _notify(process, status, tell)
     else:
@@ -99,7 +99,10 @@ def find_child(parent: Process, pid: int, *, asked: bool = False) -> Process | N
     With `asked`, for a call in the middle of a turn, this includes children whose end their parent's loop has not been
     told yet: processes run in parallel.
     """
-    children = [child for child in parent.children if child.pid == pid or (pid <= 0 and _means(parent, child, pid))]
+    if pid > 0:
+        children = [parent.children[pid]] if pid in parent.children else []
+    else:
+        children = [child for child in parent.children.values() if _means(parent, child, pid)]
     if not children:
         raise fail(errno.ECHILD)
     if asked:
@@ -124,8 +127,7 @@ def reap(child: Process) -> tuple[int, int]:
     """Reap a zombie, as wait(2) does. Returns its pid and status."""
     assert child.parent is not None
     assert child.status is not None
-    children = child.parent.children
-    child.parent.children = () if len(children) == 1 else tuple(other for other in children if other is not child)
+    del child.parent.children[child.pid]
     child.parent = None
     child.release()
     child.table.reaped.append(child.pid)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from simloop.kernel.files.calls import FileCalls
     from simloop.kernel.host import Host
     from simloop.kernel.process.pids import PidTable
-    from simloop.kernel.scheduler import Runnable
+    from simloop.kernel.run_queue import Runnable
 
 
 class ProcessGone(BaseException):
@@ -109,7 +109,8 @@ class Process(DescriptorTable):
 
         #: Process that started it; None if no process waits for it.
         self.parent: Process | None = None
-        self.children: tuple[Process, ...] = ()
+        #: By pid: those that are not reaped.
+        self.children: dict[int, Process] = {}
         #: Environment with which another process has started it, as text, or as bytes like in `os.environ`; else None.
         self.environ: dict[Any, Any] | None = None
         #: The line that started it, as ``file:line``.

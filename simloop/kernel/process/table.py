@@ -61,7 +61,9 @@ class ProcessTable(list[Process]):
         all have been used (pid_max in proc(5)), which no program can foresee."""
         if table.reaped:
             free = table.free()
-            count = min(len(free), PIDS_REUSED_MAX)
+            count = len(free)
+            if count > PIDS_REUSED_MAX:
+                count = PIDS_REUSED_MAX
             if count and (answer := self._choices.choose(name, "process.pid", 1 + count, free)):
                 pid = free[-answer]
                 table.reaped.remove(pid)

@@ -77,6 +77,8 @@ class SimThread:
         self._back = _thread.allocate_lock()
         real_acquire(self._go)
         real_acquire(self._back)
+        #: True while it runs what it was started for, and not what the module `threading` does before and after.
+        self.at_work = False
         #: True for one that Python does not wait for at the end of its process.
         self.daemon = True
         #: True once its process or its world is over, and it has to end.

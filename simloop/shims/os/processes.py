@@ -230,6 +230,8 @@ else:
 
 
 def internal_poll(self: Any, _deadstate: Any = None) -> Any:
+    if self.returncode is not None:
+        return self.returncode
     # What was started outside of the world, such as a server for all tests, is a real process.
     own = _own_waitpid if self.pid >= FIRST_PID else {}
     return _real_internal_poll(self, _deadstate, **own)

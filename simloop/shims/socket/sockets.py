@@ -29,6 +29,8 @@ real_socket = _socket.socket
 _INET = (_socket.AF_INET, _socket.AF_INET6)
 # Plain ints, whose operators are faster than those of the enums.
 _MSG_DONTWAIT, _MSG_WAITALL, _MSG_PEEK = int(_socket.MSG_DONTWAIT), int(_socket.MSG_WAITALL), int(_socket.MSG_PEEK)
+# More than any send buffer takes, in bytes.
+_SENT_MAX = 8_388_608
 _TYPE_MASK = ~(_socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
 
 
@@ -379,7 +381,13 @@ class SimSocket(real_socket):
     def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
         if ancdata:
             raise fail(errno.EINVAL)
-        return self.send(b"".join(bytes(buffer) for buffer in buffers), flags)
+        parts: list[Any] = []
+        left = None if self._timeout is None else _SENT_MAX
+        for buffer in buffers:
+            parts.append(buffer)
+            if left is not None and (left := left - memoryview(buffer).nbytes) <= 0:
+                break
+        return self.send(parts[0] if len(parts) == 1 else b"".join(map(bytes, parts)), flags)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         sent: int = self._sendfile_use_send(file, offset, count)  # type: ignore[attr-defined]

@@ -10,7 +10,6 @@ from fakes import answering
 from simloop.choices.choices import Choices
 from simloop.kernel.clock import WallClock
 from simloop.kernel.host import Host
-from simloop.kernel.net.ports import Ports
 from simloop.kernel.process.pids import PidTable
 from simloop.kernel.process.process import Process, ProcessGone, State
 from simloop.kernel.process.table import FIRST_PID, PROCESSES_START, ProcessTable
@@ -25,7 +24,7 @@ LEGAL = {
 
 def host() -> Host:
     scheduler = Scheduler(Choices())
-    return Host("h", 1, Ports(scheduler), WallClock(scheduler.clock))
+    return Host("h", 1, scheduler, WallClock(scheduler.clock))
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(State, State)))

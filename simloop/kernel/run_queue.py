@@ -1,0 +1,232 @@
+"""Run queue of the loops that are run by single turns: which of them have work, and when the next timer is due.
+
+A world may have hundreds of processes, of which a few do something at any time. So a loop is looked at only when there
+is a reason: after its own turns and waits, when a signal has come, when a timer is due, or when its queue or its
+descriptors are not empty, which is seen without a look at each.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator, Sized
+from itertools import compress
+from operator import attrgetter
+from typing import Protocol
+
+# Number of loops that are looked at to find the next few timers.
+_FEW = 32
+# Number of loops up to which each is asked for work.
+_FEW_LOOPS = 8
+#: Key that puts the process first that waits longest for a turn.
+last_turn = attrgetter("last_turn")
+
+
+class Task(Protocol):
+    """Protocol of a process, as the scheduler sees it (task_struct in include/linux/sched.h)."""
+
+    name: str
+
+    @property
+    def loop(self) -> Runnable | None:
+        """Event loop of the process, if it has one."""
+
+    @property
+    def stopped(self) -> bool:
+        """True between a signal that stops the process and SIGCONT."""
+
+    @property
+    def alive(self) -> bool:
+        """False once the process was killed, or its machine has lost power."""
+
+
+class Runnable(Protocol):
+    """Protocol of a process's event loop, as the scheduler sees it: the unit that is scheduled."""
+
+    @property
+    def process(self) -> Task:
+        """Process to which the loop belongs."""
+
+    last_turn: int
+    #: True if the loop is run by single turns (`run_turn`), and false if it polls for itself.
+    stepped: bool
+
+    @property
+    def timers(self) -> Sized:
+        """Armed timers of the loop, as a sized collection: the scheduler only looks if there are any."""
+
+    def queues(self) -> tuple[Sized, Sized]:
+        """Return the containers of its queued callbacks and of the descriptors whose state has changed, which are the
+        same ones as long as it lives."""
+
+    def takes_turns(self) -> bool:
+        """True while the scheduler may run turns of the loop: it is neither idle between two runs, nor run by a thread
+        of its own."""
+
+    def has_work(self) -> bool:
+        """True if the poll in which the loop waits would return now. The environment may let it return later than its
+        timeout."""
+
+    def poll_until(self, deadline_ns: int | None) -> None:
+        """Note that the loop polls from now on, with a timeout that ends then."""
+
+    def deadline_ns(self) -> int | None:
+        """Return the time at which the poll in which the loop waits returns for its next timer; None without one."""
+
+    def deadlines_until(self, limit_ns: int) -> list[int]:
+        """Return deadlines of the loop's timers up to `limit_ns`, unsorted; where they are many, not all of them."""
+
+    def run_turn(self) -> None:
+        """Run one turn, nested in another process's wait."""
+
+    def suspend(self) -> None:
+        """Leave the turn that goes on, in the middle of a blocking call."""
+
+    def resume(self) -> None:
+        """Go on with the turn that `suspend` left."""
+
+    def is_kept(self) -> bool:
+        """True if a call that blocks now keeps the loop from something."""
+
+    def lose_power(self) -> None:
+        """Stop for good: the machine of the loop has lost power."""
+
+    def idle_arrival(self) -> bool:
+        """Let an outside event arrive before time moves on, if the environment chooses so. True if that made work."""
+
+
+class RunQueue:
+    """Run queue of one world's scheduler, which says so (`look_at`) when it begins or ends to hold back a loop.
+
+    As long as the loops are few, each is asked: to know more about them would cost as much.
+    """
+
+    __slots__ = (
+        "_candidates", "_deadlines", "_due", "_heap", "_numbers", "_places", "_queues", "_unsettled",
+        "_working", "indexed", "loops",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        #: In order of creation.
+        self.loops: list[Runnable] = []
+        #: True once they are many.
+        self.indexed = False
+
+    def _index(self) -> None:
+        """Begin to know about loops, which are many."""
+        self.indexed = True
+        self._numbers: dict[Runnable, int] = {}
+        # Beside the loops: the callbacks that are queued, and the descriptors whose state has changed.
+        self._queues: list[Sized] = []
+        self._candidates: list[Sized] = []
+        # Loops to be looked at: what is known of them may have changed, or their polls have timed out.
+        self._unsettled: dict[Runnable, None] = {}
+        self._due: dict[Runnable, None] = {}
+        # Those that have work, until their next turn, the one that waits longest first; and what each is found by.
+        self._working: list[tuple[int, int, Runnable]] = []
+        self._places: dict[Runnable, tuple[int, int, Runnable]] = {}
+        # When the polls of all others time out; None for those that have no timer.
+        self._deadlines: dict[Runnable, int | None] = {}
+        # The same as a heap, with entries that are out of date.
+        self._heap: list[tuple[int, int, Runnable]] = []
+        loops, self.loops[:] = list(self.loops), []
+        for loop in loops:
+            self.add(loop)
+
+    def add(self, loop: Runnable) -> None:
+        if self.indexed:
+            self._numbers[loop] = self._numbers[self.loops[-1]] + 1 if self.loops else 0
+            queue, candidates = loop.queues()
+            self._queues.append(queue)
+            self._candidates.append(candidates)
+            self._unsettled[loop] = None
+        self.loops.append(loop)
+        if not self.indexed and len(self.loops) > _FEW_LOOPS:
+            self._index()
+
+    def remove(self, loop: Runnable) -> None:
+        if self.indexed:
+            self.look_at(loop)
+            index = self.loops.index(loop)
+            del self._queues[index], self._candidates[index], self._numbers[loop], self._unsettled[loop]
+        self.loops.remove(loop)
+        self.indexed = self.indexed and bool(self.loops)
+
+    def look_at(self, loop: Runnable) -> None:
+        """Note that a loop may have work now, another deadline than before, or a process that must not go on."""
+        if self.indexed and loop in self._numbers:
+            self._unsettled[loop] = None
+            self._deadlines.pop(loop, None)
+            self._due.pop(loop, None)
+            place = self._places.pop(loop, None)
+            if place is not None:
+                del self._working[bisect_left(self._working, place)]
+
+    def with_work(self, now_ns: int, may_run: Callable[[Task], bool]) -> list[Runnable]:
+        """Return the loops that have work, the one that waits longest first. ``may_run(process)`` says if loops of a
+        process may be given turns."""
+        if not self.indexed:
+            working = [loop for loop in self.loops if may_run(loop.process) and loop.has_work()]
+            return sorted(working, key=last_turn) if len(working) > 1 else working
+        heap, unsettled, due, places = self._heap, self._unsettled, self._due, self._places
+        while heap and heap[0][0] <= now_ns:
+            due_ns, _, loop = heapq.heappop(heap)
+            if self._deadlines.get(loop) == due_ns:
+                del self._deadlines[loop]
+                due[loop] = None
+        numbers = self._numbers
+        asked = {*compress(self.loops, self._queues), *compress(self.loops, self._candidates), *unsettled, *due}
+        for loop in sorted(asked, key=numbers.__getitem__):
+            settled = loop not in unsettled
+            if loop in places or not (settled or may_run(loop.process)):
+                continue
+            if loop.has_work():
+                place = places[loop] = loop.last_turn, numbers[loop], loop
+                insort(self._working, place)
+                self._deadlines.pop(loop, None)
+            elif settled and loop not in due:
+                continue
+            else:
+                deadline_ns = self._deadlines[loop] = loop.deadline_ns()
+                if deadline_ns is not None:
+                    heapq.heappush(heap, (deadline_ns, numbers[loop], loop))
+            unsettled.pop(loop, None)
+            due.pop(loop, None)
+        return [loop for _, _, loop in self._working]
+
+    def next_deadline(self, may_run: Callable[[Task], bool]) -> int | None:
+        """Return the time at which the first poll of a loop times out. None of them has work."""
+        if not self.indexed:
+            first_ns: int | None = None
+            for loop in self.loops:
+                if may_run(loop.process):
+                    due = loop.deadline_ns()
+                    if due is not None and (first_ns is None or due < first_ns):
+                        first_ns = due
+            return first_ns
+        heap = self._heap
+        while heap:
+            due_ns, _, loop = heap[0]
+            if self._deadlines.get(loop) == due_ns:
+                return due_ns
+            heapq.heappop(heap)
+        return None
+
+    def polling_until(self, limit_ns: int) -> Iterator[Runnable]:
+        """Yield, of many loops, those of which it is not known when their polls time out, and the first few of those
+        whose polls time out by a time."""
+        yield from self._unsettled
+        heap = self._heap
+        todo = [(heap[0][0], 0)] if heap else []
+        count = 0
+        while todo and count < _FEW:
+            due_ns, index = heapq.heappop(todo)
+            if due_ns > limit_ns:
+                return
+            loop = heap[index][2]
+            if self._deadlines.get(loop) == due_ns:
+                count += 1
+                yield loop
+            for below in (2 * index + 1, 2 * index + 2):
+                if below < len(heap):
+                    heapq.heappush(todo, (heap[below][0], below))
