@@ -182,13 +182,20 @@ REFUSED: list[tuple[object, str, str, str]] = [
 
 
 def _refusing(real: Callable[..., Any], what: str, remedy: str) -> Callable[..., Any]:
+    takes_ids = real.__name__.startswith("set") and real.__name__.endswith("id")
+
     def refuse(*args: Any, **kwargs: Any) -> Any:
-        if active.world() is None:
+        # The real one says what is wrong with an argument that is no number of a user or group.
+        if active.world() is None or (takes_ids and not all(map(_is_id, args))):
             return real(*args, **kwargs)
         raise active.escape(what, remedy)
 
     refuse.__name__ = what.rpartition(".")[2]
     return refuse
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and -1 <= value < 2**32
 
 
 def _log_keys(context: Any, path: Any) -> None:

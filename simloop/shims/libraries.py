@@ -149,8 +149,17 @@ _CHANGES: dict[str, Callable[[Any], None]] = {
 _changed: dict[str, ModuleType] = {}
 
 
-def refresh() -> None:
-    """Change what was imported since the last call."""
+# How many modules there were at the last look.
+_count = 0
+
+
+def refresh(*, imported: bool = False) -> None:
+    """Change what was imported since the last call: nothing, where there are as many modules as then, unless an import
+    has just ended."""
+    global _count
+    if len(sys.modules) == _count and not imported:
+        return
+    _count = len(sys.modules)
     for name in _CHANGES.keys() & sys.modules.keys():
         module = sys.modules[name]
         # One whose import has not ended yet comes later.
@@ -160,6 +169,7 @@ def refresh() -> None:
     _seed_numpy()
 
 
+_NUMPYS = "numpy.random.mtrand"
 # Seed of the run that goes on, and what puts the state of numpy's generator back, once that has it.
 _seed: int | None = None
 _put_back: Callable[[], None] | None = None
@@ -169,7 +179,8 @@ def begin(seed: int) -> None:
     """Give the generator behind the functions of `numpy.random` the seed of a run, now or once it is imported."""
     global _seed
     _seed = seed & 0xFFFF_FFFF
-    _seed_numpy()
+    if _NUMPYS in sys.modules:
+        _seed_numpy()
 
 
 def end() -> None:
@@ -183,7 +194,7 @@ def end() -> None:
 
 def _seed_numpy() -> None:
     global _put_back
-    generator = getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None)
+    generator = getattr(sys.modules.get(_NUMPYS), "_rand", None)
     if generator is not None and _put_back is None and _seed is not None:
         _put_back = functools.partial(generator.set_state, generator.get_state())
         generator.seed(_seed)

@@ -52,7 +52,7 @@ def _imported(module: ModuleType | None) -> None:
     if _patch is not None and _installed:
         _patch.imported(module)
         set_order.refresh()
-        libraries.refresh()
+        libraries.refresh(imported=True)
 
 
 def uninstall() -> None:
