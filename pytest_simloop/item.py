@@ -148,7 +148,7 @@ class SimulatedItem(pytest.Function):
         """Context manager around the set-up of a run's fixtures: what is raised there is no failure of the test."""
         self._setting_up = True
         yield
-        self._setting_up = False
+        self._setting_up = False  # after an error it stays, for `execute` to see
 
     def _ends_with_run(self, finalizer: Callable[[], object]) -> bool:
         """Returns True for a finalizer that belongs to the run, False for one of a fixture that outlives the run."""

@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_simloop import internals
 from simloop.errors import EscapedSimulationError, SimulationError, causes
+from simloop.explore.signature import signature_of
 from simloop.kernel.net.addresses import is_loopback
-from simloop.sources import is_users
 
 if TYPE_CHECKING:
     import pytest
@@ -45,8 +44,10 @@ def asked_for_real_server(item: pytest.Function, world: World, error: BaseExcept
         return None
     server = "a server" if fixture is None else f"the server of fixture {fixture!r}"
     scope = "in the test, or in a fixture" if fixture is None else "in a fixture"
+    raised = signature_of(error)
+    place = f"{raised.file}:{raised.line}: " if raised.file else ""
     escape = EscapedSimulationError(
-        f"{_place(error)}{server} that listens on the real port {port} is outside of the simulation: "
+        f"{place}{server} that listens on the real port {port} is outside of the simulation: "
         f"start it {scope} of function scope, so that it is simulated, too"
     )
     escape.__cause__ = error
@@ -89,10 +90,3 @@ def _texts(value: Any) -> Iterator[str]:
     for part in (value, *getattr(value, "__dict__", {}).values()):
         with contextlib.suppress(Exception):  # of somebody's own repr()
             yield repr(part)
-
-
-def _place(error: BaseException) -> str:
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        if is_users(frame.f_code.co_filename):
-            return f"{frame.f_code.co_filename}:{line}: "
-    return ""
