@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import weakref
 from typing import Any
@@ -64,13 +65,10 @@ def _is_simulated(stream: Any) -> bool:
 
 def _handled_by_pytest(handler: Any, record: logging.LogRecord) -> Any:
     """Write to pytest's own log, such as that of `--log-file`."""
-    stream = handler.stream
-    fd = stream.fileno() if stream is not None else -1
-    opened.exempt.add(fd)
-    try:
-        return _real_handle(handler, record)
-    finally:
-        opened.exempt.discard(fd)
+    if handler.stream is not None:
+        found = os.fstat(handler.stream.fileno())
+        opened.exempt.add((found.st_dev, found.st_ino))
+    return _real_handle(handler, record)
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [(logging.Handler, "handle", handle)]

@@ -18,8 +18,8 @@ from simloop.world import active
 
 _REMEDY = "open it in the run, or replace it in the test"
 _STANDARD = 3
-# Descriptors of files that pytest writes for itself, which are as real in a run as pytest is.
-exempt: set[int] = set()
+#: Identities (device and inode) of files that the test runner writes for itself, which are as real in a run as it is.
+exempt: set[tuple[int, int]] = set()
 
 
 def refuse(fd: Any, *, reading: bool = False) -> None:
@@ -38,7 +38,8 @@ def refuse(fd: Any, *, reading: bool = False) -> None:
         kind = "pipe" if S_ISFIFO(found.st_mode) else "socket"
     else:
         return
-    if fd not in exempt and not _is_standard(fd, (found.st_dev, found.st_ino)):
+    identity = (found.st_dev, found.st_ino)
+    if identity not in exempt and not _is_standard(fd, identity):
         raise active.escape(f"a real {kind} that was opened before the run", _REMEDY)
 
 
