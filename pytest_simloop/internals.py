@@ -144,7 +144,8 @@ def captured_streams(config: pytest.Config) -> list[int]:
     manager = config.pluginmanager.getplugin("capturemanager")
     capturing = getattr(manager, "_global_capturing", None)
     streams = [getattr(capturing, name, None) for name in ("in_", "out", "err")]
-    return [stream.targetfd_save for stream in streams if hasattr(stream, "targetfd_save")]
+    kept = [getattr(stream, "targetfd_save", None) for stream in streams]
+    return [fd for fd in kept if fd is not None]
 
 
 #: The first version of Hypothesis whose examples have choices, by which they can be told apart.

@@ -4,25 +4,26 @@ these, also while a test runs (`capfd.disabled`, breakpoints), and such output i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from pytest_simloop import internals
 
-_STREAMS = pytest.StashKey[list[tuple[int, int]]]()
+_STREAMS = pytest.StashKey[Sequence[tuple[int, int]]]()
 
 
 def note_streams(config: pytest.Config) -> None:
     """Notes which files the standard streams are, or were before pytest began to capture."""
-    config.stash[_STREAMS] = list(_identities([0, 1, 2, *internals.captured_streams(config)]))
+    config.stash[_STREAMS] = tuple(_identities([0, 1, 2, *internals.captured_streams(config)]))
 
 
 def exempt_streams(config: pytest.Config) -> None:
     """Lets simulated tests write to the files that were noted, through whatever copy of their descriptors."""
     from simloop.shims.opened import exempt
 
-    exempt.update(config.stash[_STREAMS])
+    streams = config.stash[_STREAMS]
+    exempt.update(streams)
 
 
 def _identities(descriptors: list[int]) -> Iterator[tuple[int, int]]:
