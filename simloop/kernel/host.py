@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simloop.kernel.clock import WallClock
     from simloop.kernel.files.filesystem import FileSystem
-    from simloop.kernel.net.ports import Ports
-    from simloop.kernel.net.udp import UdpPorts
+    from simloop.kernel.net.ports import Ports, UdpPorts
     from simloop.kernel.net.unix import UnixSpace
     from simloop.kernel.scheduler import Scheduler
 
@@ -37,9 +36,9 @@ class Host:
         return Ports(self._scheduler)
 
     @cached_property
-    def udp(self) -> UdpPorts:
+    def udp(self) -> UdpPorts[Any]:
         """Its UDP ports."""
-        from simloop.kernel.net.udp import UdpPorts
+        from simloop.kernel.net.ports import UdpPorts
 
         return UdpPorts(self._scheduler)
 

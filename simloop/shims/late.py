@@ -11,6 +11,7 @@ import _posixsubprocess
 import _socket
 import _thread
 import builtins
+import faulthandler
 import fcntl
 import functools
 import importlib
@@ -20,6 +21,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 from typing import Any
 
@@ -29,6 +31,10 @@ from simloop.world import active
 #: Modules of late shims, each with the attributes that it replaces, where this Python has them. A module that is listed
 #: here takes the real functions from `real`, since its own stand-ins may be in place by the time it is imported.
 LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
+    "simloop.shims.certificates": (
+        (ssl.SSLContext, ("load_cert_chain", "load_dh_params", "load_verify_locations")),
+    ),
+    "simloop.shims.faulthandler": ((faulthandler, ("cancel_dump_traceback_later", "dump_traceback_later")),),
     "simloop.shims.io": (
         (builtins, ("open",)),
         (io, ("open", "open_code")),
@@ -58,6 +64,7 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
         (fcntl, ("fcntl", "flock", "lockf")),
     ),
     "simloop.shims.os.listing": ((os, ("listdir", "scandir")),),
+    "simloop.shims.os.machine": ((os, ("getloadavg", "sysconf", "uname")),),
     "simloop.shims.os.paths": (
         (
             os,
@@ -81,6 +88,7 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
     ),
     "simloop.shims.os.usage": ((os, ("times",)), (resource, ("getrusage",))),
     "simloop.shims.os.xattrs": ((os, ("getxattr", "listxattr", "removexattr", "setxattr")),),
+    "simloop.shims.resource": ((resource, ("getrlimit", "prlimit", "setrlimit")),),
     "simloop.shims.signal": (
         (
             signal,
@@ -98,7 +106,7 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
             socket,
             (
                 "getaddrinfo", "getfqdn", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "gethostname",
-                "getnameinfo",
+                "getnameinfo", "if_indextoname", "if_nameindex", "if_nametoindex",
             ),
         ),
     ),

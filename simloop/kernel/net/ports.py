@@ -1,14 +1,15 @@
-"""TCP ports of one host: who holds which, who listens, and which are in TIME_WAIT."""
+"""Ports of one host, of TCP or UDP: who holds which, who listens, and which are in TIME_WAIT."""
 
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
-from simloop.kernel.net.addresses import Address, is_any, is_mapped, unmapped
+from simloop.kernel.net.addresses import Address, is_any, is_mapped, is_multicast, unmapped
 
 if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
@@ -83,11 +84,21 @@ class Bound(Protocol):
         """Drop all state without sending anything: the socket's machine has lost power."""
 
 
+class Hearing(Bound, Protocol):
+    """Protocol of a bound UDP socket."""
+
+    v6: bool
+
+    def hears(self, source: Address) -> bool:
+        """Return True if the socket takes datagrams of this sender."""
+
+
 S = TypeVar("S", bound=Bound)
+D = TypeVar("D", bound=Hearing)
 
 
 class Ports(Generic[S]):
-    """Table of one host's TCP ports: holders, listeners, and those in TIME_WAIT."""
+    """Table of one host's ports: holders, listeners, and those in TIME_WAIT."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -188,3 +199,35 @@ class Ports(Generic[S]):
         if not claims:
             del self._time_wait[port]
         return list(claims)
+
+
+class UdpPorts(Ports[D]):
+    """Table of one host's UDP ports, and the groups that its sockets have joined."""
+
+    #: Number of sockets that have joined a group, by group and interface; made when the first one does.
+    groups: Counter[tuple[str, str]] | None = None
+
+    def receiver(self, ip: str, port: int, source: Address) -> D | None:
+        """Return the socket that a datagram for one address is for, as __udp4_lib_lookup() finds it: one that is bound
+        to the address itself before a wildcard, a connected one before others, the newest first."""
+        best: list[D] = []
+        highest = (False, False, False)
+        for sock in reversed(self._holders.get(port, ())):
+            if not sock.claim().covers(ip) or not sock.hears(source):
+                continue
+            rank = (not is_any(sock.ip), sock.peer is not None, not sock.v6)
+            if not best or rank > highest:
+                best, highest = [sock], rank
+            elif rank == highest:
+                best.append(sock)
+        sharing = [sock for sock in best if sock.claim().reuse_port]
+        if len(sharing) > 1 and sharing[0] is best[0]:
+            # A hash of both addresses in the kernel: all that one sender sends goes to one socket.
+            return sharing[source[1] % len(sharing)]
+        return best[0] if best else None
+
+    def receivers(self, ip: str, interface: str, port: int, source: Address) -> list[D]:
+        """Return the sockets that a datagram to a group or to all is for, as __udp4_lib_mcast_deliver() does."""
+        if is_multicast(ip) and (self.groups is None or not self.groups[ip, interface]):
+            return []
+        return [sock for sock in self._holders.get(port, ()) if sock.claim().covers(ip) and sock.hears(source)]

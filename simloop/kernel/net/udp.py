@@ -26,7 +26,7 @@ from simloop.kernel.net.options import (
     SOL_SOCKET,
     UdpOptions,
 )
-from simloop.kernel.net.ports import Claim, Ports
+from simloop.kernel.net.ports import Claim
 from simloop.kernel.net.routing import source_of
 from simloop.kernel.net.sockets import HEAD_MAX, Received, Socket, truesize
 
@@ -119,38 +119,6 @@ class Flow:
             link.carry(scheduler, answer, raced, 1, packet.land)
         if fate == _TWICE:
             scheduler.at(scheduler.clock.now + link.latency_ns, deliver)
-
-
-class UdpPorts(Ports["UdpSocket"]):
-    """Table of one host's UDP ports, and the groups that its sockets have joined."""
-
-    #: Number of sockets that have joined a group, by group and interface; made when the first one does.
-    groups: Counter[tuple[str, str]] | None = None
-
-    def receiver(self, ip: str, port: int, source: Address) -> UdpSocket | None:
-        """Return the socket that a datagram for one address is for, as __udp4_lib_lookup() finds it: one that is bound
-        to the address itself before a wildcard, a connected one before others, the newest first."""
-        best: list[UdpSocket] = []
-        highest = (False, False, False)
-        for sock in reversed(self._holders.get(port, ())):
-            if not sock.claim().covers(ip) or not sock.hears(source):
-                continue
-            rank = (not is_any(sock.ip), sock.peer is not None, not sock.v6)
-            if not best or rank > highest:
-                best, highest = [sock], rank
-            elif rank == highest:
-                best.append(sock)
-        sharing = [sock for sock in best if sock.options.flag(SOL_SOCKET, _socket.SO_REUSEPORT)]
-        if len(sharing) > 1 and sharing[0] is best[0]:
-            # A hash of both addresses in the kernel: all that one sender sends goes to one socket.
-            return sharing[source[1] % len(sharing)]
-        return best[0] if best else None
-
-    def receivers(self, ip: str, interface: str, port: int, source: Address) -> list[UdpSocket]:
-        """Return the sockets that a datagram to a group or to all is for, as __udp4_lib_mcast_deliver() does."""
-        if is_multicast(ip) and (self.groups is None or not self.groups[ip, interface]):
-            return []
-        return [sock for sock in self._holders.get(port, ()) if sock.claim().covers(ip) and sock.hears(source)]
 
 
 class UdpSocket(Socket):

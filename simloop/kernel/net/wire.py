@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from simloop.kernel.net.ports import Ports
-    from simloop.kernel.net.udp import UdpPorts
+    from simloop.kernel.net.ports import Ports, UdpPorts
     from simloop.kernel.scheduler import Scheduler
 
 
@@ -27,7 +26,7 @@ class Machine(Protocol):
         """TCP ports of the host."""
 
     @property
-    def udp(self) -> UdpPorts:
+    def udp(self) -> UdpPorts[Any]:
         """UDP ports of the host."""
 
     @property

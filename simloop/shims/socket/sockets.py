@@ -16,6 +16,7 @@ from simloop.kernel.descriptors import ERR, HUP, IN, OUT
 from simloop.kernel.errors import fail
 from simloop.kernel.net.sockets import Socket
 from simloop.shims.late import real
+from simloop.shims.opened import refuse
 from simloop.shims.patch import builtin
 from simloop.shims.socket.addresses import resolve, shown
 from simloop.shims.socket.ancillary import file_behind, given, passed
@@ -90,6 +91,9 @@ def make_file(world: World, family: int, kind: int, proto: int) -> Socket:
 
 class SimSocket(real_socket):
     """Socket object of the current simulated process. The real socket object underneath is never opened."""
+
+    #: The class itself, for those that derive from it.
+    simulated_class: type[SimSocket]
 
     _file: Any  # a `Socket`; those of different families take addresses of different types
     _kind: int
@@ -511,6 +515,9 @@ class SimSocket(real_socket):
         self._file.setsockopt(level, optname, value if isinstance(value, int) else bytes(value))
 
 
+SimSocket.simulated_class = SimSocket
+
+
 def _family_name(family: int) -> str:
     return next((member.name for member in _socket.AddressFamily if member == family), str(int(family)))
 
@@ -554,6 +561,8 @@ def close_fd(fd: int, /) -> None:
     if world is not None and fd in world.current.files:
         world.current.close(fd)
     else:
+        if world is not None and not world.reaching_out:
+            refuse(fd)
         _real_close(fd)
 
 

@@ -38,7 +38,9 @@ def _let_bases_be_named(base: type) -> None:
     calls of `socket.socket` itself find the simulated socket. Real ones go on as before."""
     for name, method in vars(base).items():
         real = getattr(socket, name, None)
-        if isinstance(method, types.FunctionType) and real is not None and name not in _KEPT:
+        # Others have a shim that looks whose they are (simloop/shims/opened.py).
+        mine = getattr(real, "__module__", None) != "simloop.shims.opened"
+        if isinstance(method, types.FunctionType) and real is not None and mine and name not in _KEPT:
             setattr(socket, name, _either(base, method, real))
 
 
