@@ -57,6 +57,8 @@ KINDS = (
     "signal.sent",
     "poll.late",
     "net.lose",
+    "net.partition",
+    "net.reset",
 )
 
 

@@ -19,6 +19,7 @@ from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import TIME_SLICES
 from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import contenders, is_timeout, waiting_for
+from simloop.network.faults import partition_told
 from simloop.network.links import DELIVERIES
 from simloop.report.losses import tell as tell_loss
 from simloop.sources import Place, is_users, source_of, users_caller, wrapped_by
@@ -307,6 +308,10 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "net.deliver": _delivered,
     "net.connect": _connected,
     "net.lose": lambda answer, subject, name: f"{_packet(subject)} {FATES[answer.value]}",
+    "net.partition": lambda answer, subject, name: (
+        f"{subject.told(answer.value)} as {_packet(subject.packet)} was about to arrive"
+    ),
+    "net.reset": lambda answer, subject, name: f"the connection was reset as {_packet(subject)} was about to arrive",
     "net.race": _raced,
     "thread.race": _raced,
     "disk.crash": _on_disk,
@@ -372,7 +377,9 @@ def _nth_timer(number: int) -> str:
 _KINDS: dict[str, Callable[[str, int], str]] = {
     "cancel": _outside_cancellation,
     "net.deliver": lambda who, value: f"data on {who} arrive {_late(DELIVERIES[value])}",
-    "net.lose": lambda who, value: f"a datagram on {who} {FATES[value]}",
+    "net.lose": lambda who, value: f"a packet on {who} {FATES[value]}",
+    "net.partition": lambda who, value: f"the network is cut at a packet on {who}, {partition_told(value)}",
+    "net.reset": lambda who, value: f"the connection {who.rstrip('<>')} is reset",
     "net.connect": lambda who, value: f"the connection attempt {who} arrives {DELIVERIES[value]}",
     "net.race": _race,
     "thread.race": _race,

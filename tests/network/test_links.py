@@ -7,9 +7,10 @@ import pytest
 from simloop.choices.choices import Choices
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.scheduler import Scheduler
-from simloop.network.links import DELIVERIES, LAN, LOOPBACK, Link
+from simloop.network.links import DELIVERIES, JITTER_NS, LATENCY_NS, Link
 
 SIZE = 10
+LOOPBACK, LAN = Link(0, JITTER_NS), Link(LATENCY_NS, JITTER_NS)
 
 
 def offered(size: int) -> int:
