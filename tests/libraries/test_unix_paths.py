@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
-for name in ("aiohttp", "httpx", "redis", "uvicorn", "websockets"):
-    pytest.importorskip(name, reason=f"{name} is not installed: pip install pytest-simloop[libraries]")
+pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install pytest-simloop[libraries]")
+pytest.importorskip("httpx", reason="httpx is not installed: pip install pytest-simloop[libraries]")
+pytest.importorskip("redis", reason="redis is not installed: pip install pytest-simloop[libraries]")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install pytest-simloop[libraries]")
+pytest.importorskip("websockets", reason="websockets is not installed: pip install pytest-simloop[libraries]")
 
 import aiohttp
 import httpx
