@@ -42,6 +42,21 @@ class _Interest:
         self.candidates[self] = None
 
 
+class _Keys(dict[int, SelectorKey]):
+    """Map of what is registered. As in `selectors`, a file object stands for its descriptor, too."""
+
+    def get(self, fileobj: Any, default: Any = None) -> Any:
+        if type(fileobj) is not int:
+            fileobj = _descriptor(fileobj, self)
+        return super().get(fileobj, default)
+
+    def __missing__(self, fileobj: Any) -> SelectorKey:
+        found = None if isinstance(fileobj, int) else self.get(fileobj)
+        if found is None:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return found  # type: ignore[no-any-return]
+
+
 class SimSelector(selectors.BaseSelector):
     """Selector of one simulated process, with the interface of `selectors.EpollSelector`. The process's event loop
     polls it."""
@@ -49,7 +64,7 @@ class SimSelector(selectors.BaseSelector):
     def __init__(self, scheduler: Scheduler, process: Process) -> None:
         self._scheduler = scheduler
         self._process = process
-        self._keys: dict[int, SelectorKey] = {}
+        self._keys = _Keys()
         self._interests: dict[int, _Interest] = {}
         # Insertion order is the order in which files became ready, which is how epoll reports them.
         self.candidates: dict[_Interest, None] = {}

@@ -103,3 +103,20 @@ def test_what_cannot_be_watched_is_refused() -> None:
     assert caught.value.errno == errno.EPERM
     with pytest.raises(KeyError):
         selector.unregister(fd)
+
+
+def test_the_map_of_a_selector_takes_objects_and_descriptors() -> None:
+    """As anyio asks it: ``loop.add_reader(sock)`` after ``loop.add_writer(sock)``."""
+    selector, _, fds = made()
+
+    class Object:
+        def fileno(self) -> int:
+            return fds[0]
+
+    sock = Object()
+    key = selector.register(sock, EVENT_WRITE)
+    found = selector.get_map()
+    assert found.get(sock) is found.get(fds[0]) is found[sock] is found[fds[0]] is key
+    assert found.get(fds[1]) is None
+    with pytest.raises(KeyError):
+        found[fds[1]]

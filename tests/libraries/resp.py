@@ -13,9 +13,9 @@ class Redis:
         self.connections = 0
 
     async def start(self, host: str = "127.0.0.1", port: int = 6379) -> asyncio.Server:
-        return await asyncio.start_server(self._serve, host, port)
+        return await asyncio.start_server(self.serve, host, port)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
             while True:

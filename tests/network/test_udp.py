@@ -82,6 +82,20 @@ def test_a_lossy_link_loses_repeats_and_swaps() -> None:
     ]
 
 
+def test_a_late_datagram_holds_up_those_behind_it() -> None:
+    async def main() -> list[bytes]:
+        with socket.socket(socket.AF_INET, DGRAM) as one, socket.socket(socket.AF_INET, DGRAM) as other:
+            other.bind(("127.0.0.1", 53))
+            other.setblocking(False)
+            for data in (b"late", b"behind it"):
+                one.sendto(data, ("127.0.0.1", 53))
+            return [(await asyncio.get_running_loop().sock_recvfrom(other, 100))[0] for _ in range(2)]
+
+    for answer in range(5):
+        choices = Choices(0, lambda who, kind, number, n, answer=answer: answer if number == 1 else 0)
+        assert execute(main, choices, Limits()).value == [b"late", b"behind it"]
+
+
 async def two_senders() -> None:
     """Wrong: it takes for granted that what was sent first arrives first, over two sockets."""
     sim = simloop.current()

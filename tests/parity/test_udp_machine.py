@@ -12,6 +12,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -140,6 +141,47 @@ class UdpMachine(RuleBasedStateMachine):
             self.make_socket(False, 0)
             self.bind_to(self.pairs[-1], "127.0.0.1", None)
 
+    @precondition(lambda self: len(self.pairs) + 2 <= MAX_SOCKETS)
+    @rule(
+        addresses=st.lists(st.sampled_from(["127.0.0.1", "0.0.0.0", "127.0.0.2"]), min_size=2, max_size=2),
+        to=st.sampled_from(["127.0.0.1", "127.0.0.2", "0.0.0.0"]),
+        connects=st.booleans(),
+    )
+    def share_a_port(self, addresses: list[str], to: str, connects: bool) -> None:
+        """Two sockets at one port, one of which may be connected to who sends to it."""
+        sender = self.pairs[0] if self.pairs and not self.pairs[0].v6 else None
+        for number, ip in enumerate(addresses):
+            self.make_socket(False, 1)
+            self.bind_to(self.pairs[-1], ip, self.pairs[-2] if number else None)
+        if sender is None:
+            return
+        if connects:
+            self.connect_to(self.pairs[-2], "127.0.0.1", sender)
+        for _ in range(2):
+            self.sendto_from(sender, 7, to, self.pairs[-1])
+
+    @precondition(lambda self: bool(self.pairs))
+    @rule(which=WHICH, to=WHICH, sends=st.lists(st.sampled_from(["send", "recv", "error"]), min_size=2, max_size=4))
+    def lose_the_peer(self, which: int, to: int, sends: list[str]) -> None:
+        """Go on to send to one that has closed."""
+        pair, other = self.pick(which), self.pick(to)
+        if pair is other or pair.v6 or other.v6:
+            return
+        if self.connect_to(pair, "127.0.0.1", other)[0] == "raised":
+            return
+        self.pairs.remove(other)
+        other.real.close()
+        other.sim.close()
+        for what in ("send", *sends):
+            self.masks_agree()
+            if what == "send":
+                self.compare("send", lambda: pair.real.send(b"x"), lambda: pair.sim.send(b"x"))
+            elif what == "recv":
+                self.compare("recv", lambda: pair.real.recv(9), lambda: pair.sim.recv(9))
+            else:
+                error = (SOL, socket.SO_ERROR)
+                self.compare("error", partial(pair.real.getsockopt, *error), partial(pair.sim.getsockopt, *error))
+
     # --- names ------------------------------------------------------------------------------------------
 
     def address(self, pair: Pair, index: int) -> str:
@@ -177,12 +219,16 @@ class UdpMachine(RuleBasedStateMachine):
             return  # whether there is a route depends on the machine
         if target[0] == BROADCAST and pair.sim.peer is not None:
             return  # where that fails, the socket keeps its peer and yet is not told any more that it refuses
-        ip, real, sim = target
+        self.connect_to(pair, target[0], self.pick(to))
+
+    def connect_to(self, pair: Pair, ip: str, other: Pair) -> Outcome:
+        real, sim = other.real.getsockname()[1], other.sim.getsockname()[1]
         result = self.compare(
             f"connect {ip}", lambda: pair.real.connect((ip, real)), lambda: pair.sim.connect((ip, sim))
         )
         if result[0] == "returned" and pair.v6:
             pair.mapped = ip.startswith("::ffff:")
+        return result
 
     # --- data -------------------------------------------------------------------------------------------
 
@@ -197,11 +243,14 @@ class UdpMachine(RuleBasedStateMachine):
 
     @step(which=WHICH, to=WHICH, address=ADDRESS, size=SIZES)
     def sendto(self, which: int, to: int, address: int, size: int) -> None:
-        pair, data = self.pick(which), self.payload(size)
+        pair = self.pick(which)
         target = self.target(pair, to, address)
-        if target is None or target[0].startswith(("192.0.2", "2001:")):
-            return
-        ip, real, sim = target
+        if target is not None and not target[0].startswith(("192.0.2", "2001:")):
+            self.sendto_from(pair, size, target[0], self.pick(to))
+
+    def sendto_from(self, pair: Pair, size: int, ip: str, other: Pair) -> None:
+        data = self.payload(size)
+        real, sim = other.real.getsockname()[1], other.sim.getsockname()[1]
         self.compare(
             f"sendto {ip}", lambda: pair.real.sendto(data, (ip, real)), lambda: pair.sim.sendmsg(data, 0, (ip, sim))
         )

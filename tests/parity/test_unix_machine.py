@@ -163,6 +163,29 @@ class UnixMachine(RuleBasedStateMachine):
             self.same("connect", self.pairs[-1], name)
             self.accept_at(listener)
 
+    @precondition(lambda self: self.has_room(2))
+    @rule(name=st.sampled_from(["a", "b", "@a"]), count=st.sampled_from([0, 3, 12]))
+    def make_datagrams(self, name: str, count: int) -> None:
+        """A sender that is connected to a receiver which is not connected to it, and may be full."""
+        self.make_socket(DGRAM)
+        if self.same("bind", self.pairs[-1], name)[0] == "returned":
+            self.make_socket(DGRAM)
+            self.same("connect", self.pairs[-1], name)
+            for _ in range(count):
+                self.same("send", self.pairs[-1], self.payload(3), 0)
+
+    @precondition(lambda self: self.has_room())
+    @rule(kind=KINDS, name=st.sampled_from(["a", "@a", "@b"]), listens=st.booleans())
+    def leave_a_name(self, kind: int, name: str, listens: bool) -> None:
+        """A socket that is bound, and closed again."""
+        self.make_socket(kind)
+        bound = self.pairs.pop()
+        self.same("bind", bound, name)
+        if listens:
+            self.same_method("listen", bound, 1)
+        bound.real.close()
+        bound.sim.close()
+
     @step(which=WHICH)
     def dup(self, which: int) -> None:
         if self.has_room():
@@ -274,21 +297,61 @@ class UnixMachine(RuleBasedStateMachine):
         self.pipes.append(tuple(side.pipe() for side in self.sides))  # type: ignore[arg-type]
 
     @precondition(lambda self: bool(self.pairs) and bool(self.pipes))
-    @rule(which=WHICH, pipe=st.integers(0, 2), size=SIZES, count=st.integers(1, 3), closes=st.booleans())
-    def send_files(self, which: int, pipe: int, size: int, count: int, closes: bool) -> None:
-        """Send a pipe's write end, maybe the last that is open."""
+    @rule(
+        which=WHICH, pipe=st.integers(0, 2), size=SIZES, count=st.integers(1, 3), plain=st.booleans(),
+        closes=st.booleans(),
+    )  # fmt: skip
+    def send_files(self, which: int, pipe: int, size: int, count: int, plain: bool, closes: bool) -> None:
+        """Send a pipe's write end, maybe the last that is open, and maybe data around it."""
         index = pipe % len(self.pipes)
         pair, (real_pipe, sim_pipe) = self.pick(which), self.pipes[index]
         if real_pipe[1] < 0 or not (size or RECENT):
             return
+        if plain:
+            self.same("send", pair, self.payload(5), 0)
         data = self.payload(size)
         real = outcome(lambda: self.sides[0].send_files(pair.real, data, [real_pipe[1]] * count))
         sim = outcome(lambda: self.sides[1].send_files(pair.sim, data, [sim_pipe[1]] * count))
         assert sim == real, f"send_files: simulated {sim}, real {real}"
+        if plain:
+            self.same("send", pair, self.payload(5), 0)
         if closes:
             self.sides[0].close_fd(real_pipe[1])
             self.sides[1].close_fd(sim_pipe[1])
             self.pipes[index] = (real_pipe[0], -1), (sim_pipe[0], -1)
+
+    @rule(
+        kind=KINDS,
+        sizes=st.lists(st.integers(0, 6), min_size=1, max_size=4),
+        reads=st.lists(st.tuples(st.sampled_from([1, 3, 20]), st.sampled_from([0, 24, 100]), FLAGS), max_size=5),
+    )
+    def pass_files(self, kind: int, sizes: list[int], reads: list[tuple[int, int, int]]) -> None:
+        """Send data with and without a pipe's write end over a new connection, read some of it, and close all."""
+        pipes = [side.pipe() for side in self.sides]
+        ends = [side.pair(kind) for side in self.sides]
+        for number, size in enumerate(sizes):
+            data = self.payload(size + 1)
+            for side, pipe, (one, _) in zip(self.sides, pipes, ends, strict=True):
+                if number % 2:
+                    side.send_files(one, data, [pipe[1]] * size)
+                else:
+                    side.send(one, data, 0)
+        other = Pair(kind, ends[0][1], ends[1][1])
+        for side, pipe in zip(self.sides, pipes, strict=True):
+            side.close_fd(pipe[1])
+        for size, room, flags in reads:
+            self.same("recvmsg", other, size, room, flags)
+        self.masks_of([pipe[0] for pipe in pipes])
+        for _, end in ends:
+            end.close()
+        self.masks_of([pipe[0] for pipe in pipes])
+        for (one, _), side, pipe in zip(ends, self.sides, pipes, strict=True):
+            one.close()
+            side.close_fd(pipe[0])
+
+    def masks_of(self, fds: list[int]) -> None:
+        real, sim = (side.masks([fd]) for side, fd in zip(self.sides, fds, strict=True))
+        assert sim == real, f"pipe: simulated {sim}, real {real}"
 
     # --- ending -----------------------------------------------------------------------------------------
 
