@@ -6,7 +6,6 @@ compared: port numbers as such (pairs of them are), and after how many datagrams
 
 from __future__ import annotations
 
-import functools
 import os
 import select
 import socket
@@ -60,7 +59,7 @@ def step(**strategies: Any) -> Callable[[Callable[..., None]], Any]:
     """A rule for when there are sockets."""
 
     def decorate(method: Callable[..., None]) -> Any:
-        return precondition(lambda self: bool(self.pairs))(rule(**strategies)(functools.wraps(method)(method)))
+        return precondition(lambda self: bool(self.pairs))(rule(**strategies)(method))
 
     return decorate
 
