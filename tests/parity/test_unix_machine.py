@@ -6,7 +6,6 @@ how much a send buffer takes. Not compared: which abstract names the kernel choo
 
 from __future__ import annotations
 
-import functools
 import platform
 import shutil
 import socket
@@ -77,7 +76,7 @@ def step(**strategies: Any) -> Callable[[Callable[..., None]], Any]:
     """A rule for when there are sockets."""
 
     def decorate(method: Callable[..., None]) -> Any:
-        return precondition(lambda self: bool(self.pairs))(rule(**strategies)(functools.wraps(method)(method)))
+        return precondition(lambda self: bool(self.pairs))(rule(**strategies)(method))
 
     return decorate
 
