@@ -222,6 +222,9 @@ class UdpMachine(RuleBasedStateMachine):
 
     def connect_to(self, pair: Pair, ip: str, other: Pair) -> Outcome:
         real, sim = other.real.getsockname()[1], other.sim.getsockname()[1]
+        if any(one.sim.port == pair.sim.port and one.sim.peer == (ip, sim) for one in self.pairs if one is not pair):
+            # Which of two sockets hears that have both addresses in common has changed with Linux 6.13.
+            return ("raised", "too alike")
         result = self.compare(
             f"connect {ip}", lambda: pair.real.connect((ip, real)), lambda: pair.sim.connect((ip, sim))
         )

@@ -259,7 +259,7 @@ def test_runs_repeat_and_data_over_a_pair_are_never_late() -> None:
         assert found[0].value == found[1].value
         assert found[0].exception is None
         digests.add(found[0].choices.digest)
-    assert len(digests) > 3
+    assert len(digests) > 1
 
 
 # --- what escapes -----------------------------------------------------------------------------------------

@@ -373,11 +373,12 @@ class UdpSocket(Socket):
         link.carry(self.net.scheduler, 0, None, 1, lambda: self._refused(source, (ip, port)))
 
     def _refused(self, source: Address, address: Address) -> None:
-        """Take note that nobody is at an address, as __udp4_lib_err(): only a connected socket is told, which is found
-        by both addresses."""
-        if self.peer is not None and self.hears(address) and self.claim().covers(source[0]) and not self.closed:
-            self.error = errno.ECONNREFUSED
-            self.changed()
+        """Take note that nobody is at an address, as __udp4_lib_err(): the socket that would receive from there is
+        told, if it is connected."""
+        sock = self.host.udp.receiver(*source, address)
+        if sock is not None and sock.peer is not None:
+            sock.error = errno.ECONNREFUSED
+            sock.changed()
 
     # --- receiving ------------------------------------------------------------------------------------
 

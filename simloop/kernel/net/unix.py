@@ -536,7 +536,8 @@ class UnixSocket(Socket):
                 if message.start < len(message.data):
                     break
                 finished += 1
-            if files or not limit:
+            # One that peeks looks for files beyond its limit, too.
+            if files or (not limit and not peeks):
                 break
         for _ in range(finished):
             queue.popleft().drop()
