@@ -6,6 +6,7 @@ A setting is one row of `SETTINGS`. simloop checks the values, and is only impor
 from __future__ import annotations
 
 import argparse
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,12 @@ def _seed(value: Any) -> Any:
     return check_seed(value)
 
 
+#: Value of the setting `seed` for which a seed is drawn, once for a session.
+RANDOM = "random"
+# Drawn seeds are of so many bits: they are part of every token.
+_DRAWN_BITS = 32
+
+
 @dataclass(frozen=True)
 class Setting:
     """Setting of the plugin, which is given as ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` or, in an ini file,
@@ -72,10 +79,14 @@ class Setting:
 
     @property
     def described(self) -> str:
+        if self.name == "seed":
+            return f"a whole number, or {RANDOM}"
         return {int: "a whole number", float: "a number", bool: "true or false", str: "one word"}[self.kind]
 
     def parsed(self, text: str) -> Any:
         """Parses the setting's value from text and checks it. Raises `ValueError`, or what `check` raises."""
+        if self.name == "seed" and text == RANDOM:
+            return RANDOM  # drawn once the whole configuration is known
         return self.checked(self.kind(text))
 
     def checked(self, value: Any) -> Any:
@@ -91,7 +102,7 @@ SETTINGS = (
     Setting(
         "seed",
         int,
-        "the seed that exploring starts from (default: derived from the test's name)",
+        "the seed that exploring starts from, or random to draw one (default: derived from the test's name)",
         _seed,
         "S",
         of_schedule=False,
@@ -207,6 +218,29 @@ def check_options(config: pytest.Config) -> None:
         for setting in SETTINGS
         if (value := internals.ini_value(config, setting.key)) is not None
     }
+    _draw_seed(config)
+
+
+def _draw_seed(config: pytest.Config) -> None:
+    """Replaces the seed by one that is drawn, where the command line or the ini file asks for that."""
+    ini, typed = config.stash[_INI], config.option.sim_seed
+    if typed is None:
+        typed = ini.get("seed")
+    if typed != RANDOM:
+        return
+    if drawn_seed(config) is None:
+        # An option, since the workers of pytest-xdist get those of the main process.
+        config.option.sim_drawn_seed = secrets.randbits(_DRAWN_BITS)
+    if config.option.sim_seed == RANDOM:
+        config.option.sim_seed = drawn_seed(config)
+    else:
+        ini["seed"] = drawn_seed(config)
+
+
+def drawn_seed(config: pytest.Config) -> int | None:
+    """Returns the seed that was drawn for this session, if one was."""
+    seed: int | None = getattr(config.option, "sim_drawn_seed", None)
+    return seed
 
 
 def _from_ini(setting: Setting, value: Any, config: pytest.Config) -> Any:

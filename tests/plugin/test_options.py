@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import Any
 
 import pytest
 
 from pytest_simloop.options import KEYWORDS, SETTINGS
+from simloop.choices.tokens import decode
 from simloop.simulation.limits import Limits
 
 RACE = """
@@ -207,6 +209,9 @@ def test_programs_that_must_be_started(pytester: pytest.Pytester) -> None:
     [
         (["--sim-shrink-runs=0"], "it must be at least 1, not 0: say --sim-no-shrink"),
         (["--sim-shrink-runs=x"], "'x' is not a whole number"),
+        (["--sim-seed=rnd"], "'rnd' is not a whole number, or random"),
+        (["--sim-seed=1.5"], "'1.5' is not a whole number, or random"),
+        (["--sim-replay=0", "--sim-seed=random"], "and --sim-seed means nothing"),
         (["--sim-blocking=perhaps"], "blocking must be one of ignore, warn, fail, not 'perhaps'"),
         (["--sim-preempt=words"], "preempt must be one of calls, lines, not 'words'"),
         (["--sim-no-shrink", "--sim-shrink-runs=5"], "contradict each other"),
@@ -261,6 +266,44 @@ def test_cancel_declares_what_a_method_of_a_test_case_creates(pytester: pytest.P
     result = pytester.runpytest("--sim", "--sim-cancel")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*assert not task.cancelled()", "*from outside*"])
+
+
+DRAWN = """
+    import asyncio
+    async def test_it():
+        async def work():
+            await asyncio.sleep(0.01)
+        tasks = [asyncio.create_task(work()) for _ in range(30)]
+        await asyncio.wait(tasks)
+        assert not any(task.cancelled() for task in tasks)
+"""
+
+
+def drawn(result: pytest.RunResult) -> tuple[int, str]:
+    """The seed that the header says was drawn, and the token of the failure."""
+    text = result.stdout.str()
+    (seed,) = re.findall(r"^simloop: drawn seed, explore from it again with --sim-seed=(\d+)$", text, re.MULTILINE)
+    (token,) = set(re.findall(r"--sim-replay=(sl1:\S+)", text))
+    return int(seed), token
+
+
+def test_a_random_seed_is_drawn_and_told(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(DRAWN)
+    options = ["--sim-cancel", "--sim-no-shrink", "--sim-no-confirm"]
+
+    def run(*more: str) -> pytest.RunResult:
+        shutil.rmtree(pytester.path / ".simloop", ignore_errors=True)
+        return pytester.runpytest("--sim", *options, *more)
+
+    found = [drawn(run("--sim-seed=random")) for _ in range(2)]
+    assert found[0] != found[1]
+    seed, token = found[0]
+    assert decode(token).seed == seed
+    pytester.makeini("[pytest]\nsim_seed = random")
+    assert drawn(run())[0] not in (seed, found[1][0])
+    again = run(f"--sim-seed={seed}").stdout.str()
+    assert "drawn seed" not in again
+    assert token in again
 
 
 def runs(result: pytest.RunResult) -> int:
