@@ -56,6 +56,7 @@ KINDS = (
     "process.switch",
     "signal.sent",
     "poll.late",
+    "order.lag",
 )
 
 

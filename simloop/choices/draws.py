@@ -19,7 +19,15 @@ ENDS = ("cancel", "signal.sent", "host.crash")
 #: Kinds of orders, which a point can only change where several things have come together.
 _ORDERS = ("poll.order", "timer.tie")
 #: The answer at these kinds by which things are as late as others are.
-LATE = {"net.connect": 4, "net.deliver": 4, "thread.start": 5, "thread.finish": 5, "process.exit": 5, "signal": 5}
+LATE = {
+    "net.connect": 4,
+    "net.deliver": 4,
+    "thread.start": 5,
+    "thread.finish": 5,
+    "process.exit": 5,
+    "signal": 5,
+    "order.lag": 11,
+}
 #: Number of deviations of one kind that a dense walk makes in a run, about, where there are that many points.
 _MANY = 60
 
