@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # and the number of its first runs that count less, since a sweep begins with the candidates that are likeliest to
 # matter.
 _SWEEPS: tuple[tuple[Callable[[int, Callable[[], int]], Strategy], float, int], ...] = (
-    (CancelSweep, 0.30, 8),
+    (CancelSweep, 0.60, 8),
     (CrashSweep, 0.90, 6),
     (TimeoutSweep, 0.15, 3),
     (LineSweep, 0.60, 6),
@@ -41,9 +41,9 @@ _SWEEPS: tuple[tuple[Callable[[int, Callable[[], int]], Strategy], float, int], 
 _EARLY = 4
 _THIRD_PARTIES = 0.2
 _ENUMERATION = 0.3
-_COINCIDENCES = 0.45
+_COINCIDENCES = 0.6
 _DENSE = 0.25
-_SPARSE = 0.15
+_SPARSE = 0.1
 
 
 @dataclass

@@ -72,10 +72,10 @@ def campaign(main: Any, seed: int = 0, runs: int = 100) -> tuple[Counter[str], l
 
 def test_no_strategy_starves_another_one() -> None:
     made, _ = campaign(many_crash_points)
-    names = ["cancel sweep", "crash sweep", "timeout sweep", "delay sweep", "coincidence walk", "dense walk"]
+    names = ["cancel sweep", "crash sweep", "timeout sweep", "preemption sweep", "coincidence walk", "dense walk"]
     assert sum(made.values()) == 100
     assert all(made[name] >= 5 for name in names), made
-    assert all(made[name] for name in ("preemption sweep", "random walk")), made
+    assert all(made[name] for name in ("delay sweep", "random walk")), made
 
 
 def test_the_first_ten_runs_already_mix_sweeps_and_walks() -> None:
@@ -86,7 +86,7 @@ def test_the_first_ten_runs_already_mix_sweeps_and_walks() -> None:
 
 def test_the_likeliest_candidates_of_a_sweep_come_early() -> None:
     made, order = campaign(many_crash_points)
-    assert order[:40].count("cancel sweep") > made["cancel sweep"] / 2
+    assert order[:40].count("cancel sweep") >= made["cancel sweep"] / 2
     assert order[40:].count("cancel sweep") > 3
 
 
@@ -98,7 +98,7 @@ def test_what_a_strategy_leaves_goes_to_the_others() -> None:
     assert not made["cancel sweep"]
     assert not made["crash sweep"]
     # Of 99 runs, by their weights.
-    assert made == {"canonical run": 1, "coincidence walk": 44, "dense walk": 25, "delay sweep": 15, "random walk": 15}
+    assert made == {"canonical run": 1, "coincidence walk": 53, "dense walk": 23, "delay sweep": 14, "random walk": 9}
 
 
 def test_where_all_schedules_fit_no_walk_takes_a_turn() -> None:
@@ -150,3 +150,19 @@ def test_campaigns_of_neighbouring_seeds_share_nothing(kind: Any) -> None:
     assert all(len(one) > 30 for one in rich)
     assert len(set.union(*rich)) == sum(map(len, rich))
     assert schedules(kind(1), 300) == made[0]
+
+
+def test_jobs_of_one_name_are_a_few_sources_of_arrivals() -> None:
+    async def main() -> None:
+        for _ in range(30):
+            await asyncio.to_thread(int)
+
+    walk = CoincidenceWalk(1)
+    walk.observe(execute(main, Choices(1), Limits()).choices, False)
+    late = []
+    for _ in range(40):
+        plan = walk.plan()
+        choices = Choices(plan.seed, plan.decide)
+        execute(main, choices, Limits())
+        late.append(sum(value == 5 for value in choices.deviations().values()))
+    assert 1 < sum(late) / len(late) < 4

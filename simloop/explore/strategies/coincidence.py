@@ -15,17 +15,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simloop.choices.draws import LATE, coincidences, drawer, mixed_seed
+from simloop.choices.who import Who
 from simloop.explore.strategies.base import Plan
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
+
+# Each job of an executor, process and signal has an arrival or two: all of one name are this number of sources.
+_SHORT = ("thread.start", "thread.finish", "process.exit", "signal")
+_JOBS = 3
 
 _Points = list[tuple[str, str, int]]
 
 
 class CoincidenceWalk:
     """Strategy of seeded random runs in which arrivals meet (`simloop.choices.draws.coincidences`), without end. The
-    sources are those of the canonical run: connections in half of the runs, and their two directions in the others."""
+    sources are those of the canonical run: connections in half of the runs, and their two directions in the others;
+    jobs of threads, processes and signals by their names; and under profile `hostile` tasks."""
 
     name = "coincidence walk"
 
@@ -51,7 +57,13 @@ class CoincidenceWalk:
         self._draws_entropy |= choices.drew_entropy
         if self._both_ways is None and choices.seed == self._seed and not choices.deviations():
             self._both_ways = {}
+            jobs: dict[str, dict[str, int]] = {}
             for who, kind, number, n, _ in choices.recorded:
                 if n > LATE.get(kind, n):
-                    self._one_way.setdefault(who, []).append((who, kind, number))
-                    self._both_ways.setdefault(who.rstrip("<>"), []).append((who, kind, number))
+                    source = who
+                    if kind in _SHORT:
+                        name = Who(who).name
+                        same = jobs.setdefault(name, {})
+                        source = f"{name}#{same.setdefault(who, len(same)) % _JOBS}"
+                    self._one_way.setdefault(source, []).append((who, kind, number))
+                    self._both_ways.setdefault(source.rstrip("<>"), []).append((who, kind, number))
