@@ -6,6 +6,7 @@ A setting is one row of `SETTINGS`. simloop checks the values, and is only impor
 from __future__ import annotations
 
 import argparse
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,34 @@ def _shrink_runs(value: Any) -> Any:
     from simloop.explore.campaign import check_shrink_runs
 
     return check_shrink_runs(value)
+
+
+def _strategies(value: Any) -> Any:
+    """Returns a text of names of strategies, separated by commas. Raises `ConfigurationError` for an unknown one."""
+    from simloop.explore.portfolio import check_strategies
+
+    check_strategies(str(value).split(","))
+    return value
+
+
+#: Units of times, in seconds.
+_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds_of(value: Any) -> float:
+    """Returns the seconds in a text such as ``60s``, ``1.5m`` or ``2h``. Raises `ConfigurationError` for any other."""
+    from simloop.errors import ConfigurationError
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)", value.strip()) if isinstance(value, str) else None
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not seconds:
+        raise ConfigurationError(f"time must be more than 0, with its unit, such as 60s, 5m or 2h, not {value!r}")
+    return seconds
+
+
+def _time(value: Any) -> Any:
+    seconds_of(value)
+    return value
 
 
 def _seed(value: Any) -> Any:
@@ -99,6 +128,22 @@ _ON = ("confirm",)
 SETTINGS = (
     Setting("sim", bool, "run every async test in a simulated world, over many schedules", of_test=False),
     Setting("runs", int, "how many schedules to run of each test (default: 100)", _runs, "N", of_schedule=False),
+    Setting(
+        "time",
+        str,
+        "how long to explore each test, in real time, such as 60s, 5m or 2h, instead of a number of runs",
+        _time,
+        "TIME",
+        of_schedule=False,
+    ),
+    Setting(
+        "strategy",
+        str,
+        "which strategies take turns, by their names with hyphens, separated by commas (default: all)",
+        _strategies,
+        "NAMES",
+        of_schedule=False,
+    ),
     Setting(
         "seed",
         int,
@@ -301,8 +346,10 @@ def _refuse_contradictions(config: pytest.Config) -> None:
     typed = [str(argument).partition("=")[0] for argument in config.invocation_params.args]
     if "--sim-no-shrink" in typed and "--sim-shrink-runs" in typed:
         raise pytest.UsageError("--sim-no-shrink and --sim-shrink-runs contradict each other: leave one away")
+    if "--sim-time" in typed and "--sim-runs" in typed:
+        raise pytest.UsageError("--sim-time and --sim-runs are two budgets for the same: leave one away")
     if "--sim-replay" in typed:
-        ignored = ["--sim-runs", "--sim-seed", "--sim-shrink-runs", "--sim-no-shrink"]
+        ignored = ["--sim-runs", "--sim-time", "--sim-strategy", "--sim-seed", "--sim-shrink-runs", "--sim-no-shrink"]
         if not config.option.sim_replay.isdigit():
             ignored.append("--sim-profile")
         for option in ignored:

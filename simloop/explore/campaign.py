@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -53,6 +55,9 @@ class Execute(Protocol):
     ) -> Outcome: ...
 
 
+# Number of runs that a campaign with a budget of time seems to have: what sweeps sample depends on that, and on no
+# clock.
+_RUNS_IN_TIME = 10_000
 # Number of runs that a shrunk schedule has to fail once more, in the same way.
 _CHECKS = 2
 
@@ -69,9 +74,11 @@ _BETWEEN_LINES = (
 class Campaign:
     """Campaign over one test: `execute` makes a run, and `name` identifies the test in its tokens.
 
-    `saved` schedules are tried first. `strategies` of third parties take turns with the others. Shrinking takes up to
-    `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that explores. `numbered`
-    says that objects are to have numbers from the start.
+    `saved` schedules are tried first. `strategies` of third parties take turns with the others; `chosen` names those
+    that take turns at all. With `seconds`, the campaign lasts for so many real seconds, whatever its number of runs.
+    Shrinking takes up to `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that
+    explores. `numbered` says that objects are to have numbers from the start. Raises `ConfigurationError` for a bad
+    argument.
     """
 
     def __init__(
@@ -84,34 +91,37 @@ class Campaign:
         profile: str = "cpython",
         saved: Sequence[Schedule] = (),
         strategies: Sequence[Strategy] = (),
+        chosen: Sequence[str] = (),
+        seconds: float | None = None,
         shrink_runs: int = DEFAULT_SHRINK_RUNS,
         observe: Callable[[Outcome], None] | None = None,
         numbered: bool = False,
     ) -> None:
         self._execute = execute
         self.name = name
-        self.runs = check_runs(runs)
+        self.runs = check_runs(runs) if seconds is None else _RUNS_IN_TIME
+        self._seconds = None if seconds is None else check_seconds(seconds)
         self.seed = check_seed(seed)
         self.profile = profile
         self._shrink_runs = check_shrink_runs(shrink_runs)
         self._observe = observe
         # A test that has needed numbers will need them again.
         self.report = Report(numbered=numbered or any(schedule.numbered for schedule in saved))
-        self._fingerprints: set[int] = set()
         #: The schedule of the first failing run.
         self._found: Schedule | None = None
-        self.portfolio = Portfolio(seed, self._left, saved, strategies)
+        self.portfolio = Portfolio(seed, self._left, saved, strategies, chosen)
 
     def _left(self) -> int:
         """Return the number of runs that are left of the budget."""
-        return self.runs - self.report.runs
+        return max(self.runs - self.report.runs, int(self._seconds is not None))
 
     def explore(self) -> Report:
         """Run until the first failure, until the budget is used up, or until every schedule was run. Raises
         `NondeterminismError` when two runs of one schedule differ."""
         report = self.report
+        ends = None if self._seconds is None else time.monotonic() + self._seconds
         try:
-            while self._left() > 0:
+            while self._left() > 0 and (ends is None or not report.runs or time.monotonic() < ends):
                 proposed = self.portfolio.plan()
                 if proposed is None:
                     break
@@ -131,7 +141,11 @@ class Campaign:
         known = "no failure until then"
         if self._found is not None:
             known = f"it fails, not reduced yet: {encode(self._found, self.name)}"
-        return f"simloop: interrupted in run {self.report.runs} of {self.runs} of {self.name}; {known}"
+        return f"simloop: interrupted in run {self._number()} of {self.name}; {known}"
+
+    def _number(self) -> str:
+        """Return the number of the run that goes on, of how many."""
+        return f"{self.report.runs} of {self.runs}" if self._seconds is None else f"{self.report.runs}"
 
     def _run(self, plan: Plan) -> Outcome:
         report = self.report
@@ -142,9 +156,8 @@ class Campaign:
             # The first schedule runs twice: it must go the same way.
             outcome = self._again(self._schedule_of(outcome), outcome)
             choices = outcome.choices
-        if outcome.fingerprint not in self._fingerprints:
-            self._fingerprints.add(outcome.fingerprint)
-            report.distinct += 1
+        report.coverage.add(outcome.fingerprint, choices)
+        report.distinct = report.coverage.distinct
         self.portfolio.observe(choices, outcome.exception is not None)
         if self._observe is not None:
             self._observe(outcome)
@@ -208,7 +221,7 @@ class Campaign:
         hang = outcome.world.escape
         if isinstance(hang, HangError):
             token = encode(self._schedule_of(outcome), self.name)
-            hang.add_note(f"simloop: in run {self.report.runs} of {self.runs} of {self.name}, {token}")
+            hang.add_note(f"simloop: in run {self._number()} of {self.name}, {token}")
             raise hang
         return outcome
 
@@ -369,6 +382,12 @@ def check_runs(runs: int) -> int:
     if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
         raise ConfigurationError(f"runs must be a whole number of at least 1, not {runs!r}")
     return runs
+
+
+def check_seconds(seconds: float) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        raise ConfigurationError(f"the time of a campaign must be more than 0 seconds, not {seconds!r}")
+    return seconds
 
 
 def check_shrink_runs(runs: int) -> int:

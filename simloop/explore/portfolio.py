@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simloop.errors import ConfigurationError
 from simloop.explore.strategies.base import Canonical, Plan, Strategy
 from simloop.explore.strategies.cancel import CancelSweep
 from simloop.explore.strategies.coincidence import CoincidenceWalk
@@ -38,12 +39,42 @@ _SWEEPS: tuple[tuple[Callable[[int, Callable[[], int]], Strategy], float, int], 
     (PreemptionSweep, 0.30, 4),
 )
 # How many early runs count as one.
-_EARLY = 4
+_EARLY = 8
 _THIRD_PARTIES = 0.2
 _ENUMERATION = 0.3
 _COINCIDENCES = 0.6
 _DENSE = 0.25
 _SPARSE = 0.1
+
+
+#: Name under which the strategies of third parties are chosen.
+PLUGINS = "plugins"
+#: Names of the strategies that take turns.
+STRATEGIES = (
+    CancelSweep.name,
+    CrashSweep.name,
+    TimeoutSweep.name,
+    LineSweep.name,
+    DelaySweep.name,
+    PreemptionSweep.name,
+    CoincidenceWalk.name,
+    DenseWalk.name,
+    Walk.name,
+    Enumeration.name,
+)
+
+
+def check_strategies(chosen: Sequence[str]) -> list[str]:
+    """Return the names of strategies, which may be written with hyphens; ``plugins`` are all those of third parties.
+    Raises `ConfigurationError` for an unknown name."""
+    found = []
+    for wanted in chosen:
+        name = str(wanted).strip().replace("-", " ")
+        if name not in (*STRATEGIES, PLUGINS):
+            known = ", ".join(name.replace(" ", "-") for name in (*STRATEGIES, PLUGINS))
+            raise ConfigurationError(f"unknown strategy {wanted!r}: use some of {known}")
+        found.append(name)
+    return found
 
 
 @dataclass
@@ -59,6 +90,15 @@ class Entry:
     counted: float = 0.0
     over: bool = False
 
+    def __post_init__(self) -> None:
+        # Half a turn: so the strategies with little weight do not all come before the second run of the others.
+        self.counted = self.cost / 2
+
+    @property
+    def cost(self) -> float:
+        """By how much its next run counts."""
+        return (1 / _EARLY if self.made < self.early else 1) / self.weight
+
     def has_more(self) -> bool:
         """Return False if the strategy is known to have nothing to try."""
         return not self.over and not getattr(self.strategy, "is_empty", False)
@@ -69,7 +109,12 @@ class Portfolio:
     `left` returns the number of runs that the campaign still has."""
 
     def __init__(
-        self, seed: int, left: Callable[[], int], saved: Sequence[Schedule] = (), strategies: Sequence[Strategy] = ()
+        self,
+        seed: int,
+        left: Callable[[], int],
+        saved: Sequence[Schedule] = (),
+        strategies: Sequence[Strategy] = (),
+        chosen: Sequence[str] = (),
     ) -> None:
         self._left = left
         self.enumeration = Enumeration(seed, left)
@@ -86,18 +131,28 @@ class Portfolio:
         ]
         self._last = Entry(self.enumeration, _ENUMERATION)
         self.entries = [*self._first, *self._turns, self._last, *self._walks]
+        if chosen:
+            self._choose(check_strategies(chosen), strategies)
+
+    def _choose(self, chosen: Sequence[str], third_parties: Sequence[Strategy]) -> None:
+        """Leave out all strategies but those with these names."""
+        for entry in (*self._turns, self._last, *self._walks):
+            name = PLUGINS if entry.strategy in third_parties else entry.strategy.name
+            entry.over = name not in chosen
 
     def plan(self) -> tuple[Strategy, Plan] | None:
-        """Return the next run to make, and the strategy that proposes it; None if all schedules were run."""
+        """Return the next run to make, and the strategy that proposes it; None if nothing is left to try."""
         for entry in self._first:
             if (plan := self._ask(entry)) is not None:
                 return entry.strategy, plan
         while True:
-            entry = self._next()
-            if (plan := self._ask(entry)) is not None:
-                return entry.strategy, plan
-            entry.over = True
-            if entry is self._last and self.enumeration.covered:
+            turn = self._next()
+            if turn is None:
+                return None
+            if (plan := self._ask(turn)) is not None:
+                return turn.strategy, plan
+            turn.over = True
+            if turn is self._last and self.enumeration.covered:
                 return None
 
     def observe(self, choices: Choices, failed: bool) -> None:
@@ -108,19 +163,20 @@ class Portfolio:
     def _ask(self, entry: Entry) -> Plan | None:
         plan = entry.strategy.plan()
         if plan is not None:
-            entry.counted += (1 / _EARLY if entry.made < entry.early else 1) / entry.weight
             entry.made += 1
+            entry.counted += entry.cost
         return plan
 
-    def _next(self) -> Entry:
-        """Return the entry whose turn it is. Walks would only repeat what is enumerated: where all schedules seem to
-        fit, they have no turns. Elsewhere the enumeration has turns after the sweeps, until it is known not to fit."""
+    def _next(self) -> Entry | None:
+        """Return the entry whose turn it is, None if none has more to try. Walks would only repeat what is enumerated:
+        where all schedules seem to fit, they have no turns. Elsewhere the enumeration has turns after the sweeps, until
+        it is known not to fit."""
         taking = [entry for entry in self._turns if entry.has_more()]
         if not taking and self._last.has_more():
             taking.append(self._last)
-        if not self.enumeration.seems_to_fit:
+        if self._last.over or not self.enumeration.seems_to_fit:
             taking += [entry for entry in self._walks if entry.has_more()]
-        return min(taking, key=lambda entry: entry.counted)
+        return min(taking, key=lambda entry: entry.counted, default=None)
 
     def _share_of(self, index: int) -> int:
         """Return how many of the runs that are left a sweep will make, about."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from typing import Any
 
 import pytest
@@ -209,6 +210,13 @@ def test_programs_that_must_be_started(pytester: pytest.Pytester) -> None:
     [
         (["--sim-shrink-runs=0"], "it must be at least 1, not 0: say --sim-no-shrink"),
         (["--sim-shrink-runs=x"], "'x' is not a whole number"),
+        (["--sim-time=0s"], "time must be more than 0, with its unit, such as 60s, 5m or 2h, not '0s'"),
+        (["--sim-time=60"], "time must be more than 0, with its unit"),
+        (["--sim-time=5s", "--sim-runs=7"], "--sim-time and --sim-runs are two budgets for the same"),
+        (["--sim-replay=0", "--sim-time=5s"], "and --sim-time means nothing"),
+        (["--sim-replay=0", "--sim-strategy=dense-walk"], "and --sim-strategy means nothing"),
+        (["--sim-strategy="], "unknown strategy '': use some of cancel-sweep, "),
+        (["--sim-strategy=dense-walk,dens-walk"], "unknown strategy 'dens-walk': use some of cancel-sweep, "),
         (["--sim-seed=rnd"], "'rnd' is not a whole number, or random"),
         (["--sim-seed=1.5"], "'1.5' is not a whole number, or random"),
         (["--sim-replay=0", "--sim-seed=random"], "and --sim-seed means nothing"),
@@ -266,6 +274,32 @@ def test_cancel_declares_what_a_method_of_a_test_case_creates(pytester: pytest.P
     result = pytester.runpytest("--sim", "--sim-cancel")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*assert not task.cancelled()", "*from outside*"])
+
+
+def test_a_campaign_may_have_a_time_instead_of_a_number_of_runs(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=MANY.replace("MARKER", ""))
+    began = time.monotonic()
+    assert runs(pytester.runpytest("--sim", "--sim-time=0.3s", "-v")) > 5
+    assert 0.3 < time.monotonic() - began < 10
+    pytester.makepyfile(test_it=MANY.replace("MARKER", "@pytest.mark.simloop(time='0.2s')"))
+    assert runs(pytester.runpytest("-v")) > 5
+    assert runs(pytester.runpytest("-v", "--sim-runs=4")) == 4
+
+
+def test_a_campaign_may_be_left_to_some_strategies(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(DRAWN)
+    options = ["--sim", "--sim-cancel", "--sim-no-confirm"]
+    result = pytester.runpytest(*options, "--sim-strategy=dense-walk")
+    result.stdout.fnmatch_lines(["failed in run * of 100 (dense walk; *"])
+    pytester.runpytest("--sim", "--sim-strategy=crash-sweep,line-sweep", "-v").stdout.fnmatch_lines(["*PASSED (1 run*"])
+
+
+def test_what_is_said_of_how_sure_a_campaign_is(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=MANY.replace("MARKER", ""))
+    result = pytester.runpytest("--sim", "-v")
+    result.stdout.re_match_lines(
+        [r".*::test_many PASSED \(100 runs, \d+ distinct; \d+ of the last 10 new, \d+% unseen\).*"]
+    )
 
 
 DRAWN = """
