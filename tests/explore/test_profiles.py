@@ -37,14 +37,32 @@ async def mocked_away() -> None:
     assert cache[0] == "first"
 
 
+def hostile_verdict(main: Any, *deviations: Point) -> str:
+    """The verdict on a failure that these points make, each answered with 1."""
+
+    def run(choices: Choices, observer: Any = None, *, profile: str | None = None, final: bool = False) -> Outcome:
+        return execute(main, choices, Limits(profile=profile or "hostile"), observer)
+
+    saved = Schedule("hostile", 0, dict.fromkeys(deviations, 1))
+    failure = Campaign(run, "it", profile="hostile", saved=[saved]).explore().failure
+    assert failure is not None
+    assert failure.strategy == "saved failure"
+    return failure.explanation.verdict
+
+
 def test_hostile_finds_what_stock_order_hides_and_says_so() -> None:
     report = simloop.explore(mocked_away)
     assert report
     assert not report.has_choices
     failure = simloop.explore(mocked_away, profile="hostile").failure
     assert failure is not None
-    assert failure.explanation.verdict == (
+    assert failure.explanation.verdict.startswith("impossible on stock asyncio today: needs task '")
+    assert hostile_verdict(mocked_away, Point("get", "order.task", 1)) == (
         "impossible on stock asyncio today: needs task 'second' to overtake task 'first'"
+    )
+    assert re.fullmatch(
+        r"impossible on stock asyncio today: needs task 'first', created at \S+, to be 1 step late",
+        hostile_verdict(mocked_away, Point("get", "order.lag", 1)),
     )
 
 
