@@ -1,6 +1,6 @@
 """Access to the private parts of pytest and of Hypothesis that the plugin depends on, all in one place.
 
-Read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`,
+Read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`, `capture.py`,
 `assertion/rewrite.py`), and in Hypothesis 6.125 and 6.170 (`hypothesis/core.py`, `control.py`, `reporting.py`).
 `tests/plugin/test_internals.py` fails when one of them changes.
 """
@@ -137,6 +137,15 @@ def forget_output(item: pytest.Item) -> None:
     if handler is not None:
         handler.reset()
         item.stash[caplog_records_key]["call"] = handler.records
+
+
+def captured_streams(config: pytest.Config) -> list[int]:
+    """Returns the descriptors at which pytest keeps the standard streams that it captures."""
+    manager = config.pluginmanager.getplugin("capturemanager")
+    capturing = getattr(manager, "_global_capturing", None)
+    streams = [getattr(capturing, name, None) for name in ("in_", "out", "err")]
+    kept = [getattr(stream, "targetfd_save", None) for stream in streams]
+    return [fd for fd in kept if fd is not None]
 
 
 #: The first version of Hypothesis whose examples have choices, by which they can be told apart.

@@ -21,6 +21,7 @@ from pytest_simloop.breakpoints import Breakpoints, note_time
 from pytest_simloop.environment import confirming
 from pytest_simloop.real_servers import asked_for_real_server
 from pytest_simloop.settings import Settings, settings_of, test_name
+from pytest_simloop.streams import exempt_streams
 from pytest_simloop.tied import is_tied, tie
 from pytest_simloop.trial import Trial
 from simloop.errors import SimulationError
@@ -93,6 +94,7 @@ class SimulatedItem(pytest.Function):
 
     def prepare(self) -> None:
         """Reads the settings of the test, and makes the test fail where they are invalid."""
+        exempt_streams(self.config)
         wrong = self.refusal
         if wrong is None:
             try:

@@ -17,6 +17,7 @@ from pytest_simloop import fixture_worlds, internals, timeouts
 from pytest_simloop.blocking import BlockingCalls
 from pytest_simloop.environment import is_replayer
 from pytest_simloop.options import KEYWORDS, add_options, check_options, drawn_seed, for_session
+from pytest_simloop.streams import note_streams
 
 if TYPE_CHECKING:
     from simloop.simulation.handle import Sim
@@ -32,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
         f"simloop({', '.join(KEYWORDS)}): run this async test in a simulated world",
     )
     check_options(config)
+    note_streams(config)
     config.pluginmanager.register(fixture_worlds, "simloop-fixture-worlds")
     config.pluginmanager.register(BlockingCalls(config), "simloop-blocking")
 

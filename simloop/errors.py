@@ -152,6 +152,11 @@ class ReplayDriftWarning(UserWarning):
     Look for the failure again with ``--sim``; the message says how many still applied."""
 
 
+class RealLibraryWarning(UserWarning):
+    """Warning of a library that a run calls through `ctypes`: what such a function does is real, and nobody sees it.
+    The message names library and line, once for each library in a session. Replace the call in the test."""
+
+
 class StoreWarning(UserWarning):
     """Warning of a directory `.simloop/`, in which failures are kept, that cannot be used. Nothing is lost but the head
     start: exploring goes on without saved failures. Make the directory writable, or delete it."""

@@ -13,17 +13,19 @@ import pytest
 
 import simloop
 from simloop.loop import factory
-from simloop.shims import SHIMS, escapes
+from simloop.shims import SHIMS, escapes, libraries, opened
 from simloop.shims.late import LATE
 from simloop.shims.sqlite3 import calls as sqlite_calls
 
 DOCS = Path(__file__).parents[1] / "docs"
-SIMULATING = [shim for shim in SHIMS if shim is not escapes] + [import_module(name) for name in LATE] + [factory]
+SIMULATING = (
+    [shim for shim in SHIMS if shim not in (escapes, opened)] + [import_module(name) for name in LATE] + [factory]
+)
 
 #: Shims of Python 3.11 alone, whose originals later ones have as well.
 OF_311 = {f"asyncio.unix_events._UnixDefaultEventLoopPolicy.{verb}_child_watcher" for verb in ("get", "set")}
 #: Audit events that depend on their arguments.
-OF_THEIR_OWN = {"sqlite3.connect", "open", "mmap.__new__"}
+OF_THEIR_OWN = {"sqlite3.connect", "open", "mmap.__new__", "ctypes.dlopen", "ctypes.dlsym"}
 
 
 def qualified(owner: object, name: str) -> str:
@@ -54,10 +56,17 @@ def test_every_shim_is_in_the_table_of_what_is_simulated() -> None:
 
 def test_every_escape_is_in_its_table() -> None:
     refused = {qualified(owner, name) for owner, name, _, _ in escapes.REFUSED if hasattr(owner, name)}
+    refused |= {qualified(owner, name) for owner, name, _ in opened.REPLACEMENTS}
     known = calls_in("Escapes")
     assert refused | set(escapes.AUDITED) | set(escapes.CHANGING) | OF_THEIR_OWN <= known
     extra = known - refused - set(escapes.AUDITED) - set(escapes.CHANGING) - OF_THEIR_OWN
     assert not {call for call in extra if exists(call)}, "in docs/reference/simulated.md, but not in the code"
+
+
+def test_every_library_is_in_its_table() -> None:
+    calls = {f"{module}.{call}" for module, (names, _) in libraries.REFUSED.items() for call in names}
+    calls = {call.removesuffix(".__init__") for call in calls} | {"apsw.Connection"}
+    assert calls_in("Libraries with input and output of their own") == calls
 
 
 def exists(call: str) -> bool:

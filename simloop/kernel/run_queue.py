@@ -8,7 +8,7 @@ descriptors are not empty, which is seen without a look at each.
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sized
 from itertools import compress
 from operator import attrgetter
@@ -102,8 +102,8 @@ class RunQueue:
     """
 
     __slots__ = (
-        "_candidates", "_deadlines", "_due", "_heap", "_numbers", "_places", "_queues", "_unsettled",
-        "_working", "indexed", "loops",
+        "_candidates", "_deadlines", "_due", "_heap", "_numbers", "_order", "_places", "_queues",
+        "_unsettled", "_waiting", "_working", "indexed", "loops",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -116,15 +116,19 @@ class RunQueue:
         """Begin to know about loops, which are many."""
         self.indexed = True
         self._numbers: dict[Runnable, int] = {}
-        # Beside the loops: the callbacks that are queued, and the descriptors whose state has changed.
+        # Beside the loops: their numbers, the callbacks that are queued, and the descriptors whose state has changed;
+        # nothing for those of which it is known that they have work.
+        self._order: list[int] = []
         self._queues: list[Sized] = []
         self._candidates: list[Sized] = []
         # Loops to be looked at: what is known of them may have changed, or their polls have timed out.
         self._unsettled: dict[Runnable, None] = {}
         self._due: dict[Runnable, None] = {}
-        # Those that have work, until their next turn, the one that waits longest first; and what each is found by.
-        self._working: list[tuple[int, int, Runnable]] = []
-        self._places: dict[Runnable, tuple[int, int, Runnable]] = {}
+        # Those that have work, until their next turn, the one that waits longest first; beside them their last turns
+        # and numbers, by which each is found.
+        self._working: list[Runnable] = []
+        self._waiting: list[tuple[int, int]] = []
+        self._places: dict[Runnable, tuple[int, int]] = {}
         # When the polls of all others time out; None for those that have no timer.
         self._deadlines: dict[Runnable, int | None] = {}
         # The same as a heap, with entries that are out of date.
@@ -135,8 +139,9 @@ class RunQueue:
 
     def add(self, loop: Runnable) -> None:
         if self.indexed:
-            self._numbers[loop] = self._numbers[self.loops[-1]] + 1 if self.loops else 0
+            self._numbers[loop] = number = self._numbers[self.loops[-1]] + 1 if self.loops else 0
             queue, candidates = loop.queues()
+            self._order.append(number)
             self._queues.append(queue)
             self._candidates.append(candidates)
             self._unsettled[loop] = None
@@ -147,8 +152,9 @@ class RunQueue:
     def remove(self, loop: Runnable) -> None:
         if self.indexed:
             self.look_at(loop)
-            index = self.loops.index(loop)
-            del self._queues[index], self._candidates[index], self._numbers[loop], self._unsettled[loop]
+            index = self._index_of(loop)
+            del self._queues[index], self._candidates[index], self._order[index]
+            del self._numbers[loop], self._unsettled[loop]
         self.loops.remove(loop)
         self.indexed = self.indexed and bool(self.loops)
 
@@ -160,7 +166,13 @@ class RunQueue:
             self._due.pop(loop, None)
             place = self._places.pop(loop, None)
             if place is not None:
-                del self._working[bisect_left(self._working, place)]
+                position = bisect_left(self._waiting, place)
+                del self._waiting[position], self._working[position]
+                index = self._index_of(loop)
+                self._queues[index], self._candidates[index] = loop.queues()
+
+    def _index_of(self, loop: Runnable) -> int:
+        return bisect_left(self._order, self._numbers[loop])
 
     def with_work(self, now_ns: int, may_run: Callable[[Task], bool]) -> list[Runnable]:
         """Return the loops that have work, the one that waits longest first. ``may_run(process)`` says if loops of a
@@ -168,7 +180,7 @@ class RunQueue:
         if not self.indexed:
             working = [loop for loop in self.loops if may_run(loop.process) and loop.has_work()]
             return sorted(working, key=last_turn) if len(working) > 1 else working
-        heap, unsettled, due, places = self._heap, self._unsettled, self._due, self._places
+        heap, unsettled, due = self._heap, self._unsettled, self._due
         while heap and heap[0][0] <= now_ns:
             due_ns, _, loop = heapq.heappop(heap)
             if self._deadlines.get(loop) == due_ns:
@@ -178,11 +190,10 @@ class RunQueue:
         asked = {*compress(self.loops, self._queues), *compress(self.loops, self._candidates), *unsettled, *due}
         for loop in sorted(asked, key=numbers.__getitem__):
             settled = loop not in unsettled
-            if loop in places or not (settled or may_run(loop.process)):
+            if not (settled or may_run(loop.process)):
                 continue
             if loop.has_work():
-                place = places[loop] = loop.last_turn, numbers[loop], loop
-                insort(self._working, place)
+                self._place(loop)
                 self._deadlines.pop(loop, None)
             elif settled and loop not in due:
                 continue
@@ -192,7 +203,20 @@ class RunQueue:
                     heapq.heappush(heap, (deadline_ns, numbers[loop], loop))
             unsettled.pop(loop, None)
             due.pop(loop, None)
-        return [loop for _, _, loop in self._working]
+        if len(heap) > 2 * len(self._deadlines) + _FEW:
+            armed = ((due_ns, loop) for loop, due_ns in self._deadlines.items() if due_ns is not None)
+            self._heap = heap = [(due_ns, numbers[loop], loop) for due_ns, loop in armed]
+            heapq.heapify(heap)
+        return self._working.copy()
+
+    def _place(self, loop: Runnable) -> None:
+        """Note that a loop has work, and look for no more of it."""
+        place = self._places[loop] = loop.last_turn, self._numbers[loop]
+        position = bisect_left(self._waiting, place)
+        self._waiting.insert(position, place)
+        self._working.insert(position, loop)
+        index = self._index_of(loop)
+        self._queues[index] = self._candidates[index] = ()
 
     def next_deadline(self, may_run: Callable[[Task], bool]) -> int | None:
         """Return the time at which the first poll of a loop times out. None of them has work."""

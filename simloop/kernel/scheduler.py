@@ -8,6 +8,7 @@ itself; a process that blocks in the middle of a turn keeps that stack, and the 
 from __future__ import annotations
 
 import heapq
+from bisect import insort_left
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -322,12 +323,14 @@ class Scheduler:
         """Return processes that would go on now: those whose wait is over, and the loops of others that have work. The
         one that waits longest comes first."""
         now = self.clock.now
-        found: list[Waiter | Runnable] = []
+        found: list[Waiter] = []
         for waiter in self._waiters:
             if waiter.done() or (waiter.deadline_ns is not None and waiter.deadline_ns <= now):
                 found.append(waiter)
-        working = self.run_queue.with_work(now, self._may_run)
-        return sorted([*found, *working], key=last_turn) if found else working  # type: ignore[return-value]
+        ready: list[Waiter | Runnable] = [*self.run_queue.with_work(now, self._may_run)]
+        for waiter in reversed(found):
+            insort_left(ready, waiter, key=last_turn)
+        return ready
 
     def _may_run(self, process: Task) -> bool:
         """True if the loops of the process may be given turns."""

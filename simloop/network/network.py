@@ -19,13 +19,15 @@ LOCALHOST = "localhost"
 class Network:
     """Network of one world. Every host has its own loopback beside the address that the others know."""
 
-    __slots__ = ("_connections", "_start_ns", "hosts", "scheduler")
+    __slots__ = ("_addresses", "_connections", "_start_ns", "hosts", "scheduler")
 
     def __init__(self, scheduler: Scheduler, start_ns: int = WALL_NS) -> None:
         self.scheduler = scheduler
         self._start_ns = start_ns
         self.hosts: dict[str, Host] = {}
         self._connections: dict[str, int] = {}
+        # Hosts by their addresses, which many never need.
+        self._addresses: dict[str, Host] = {}
 
     def add_host(self, name: str) -> Host:
         self.hosts[name] = host = Host(
@@ -37,9 +39,13 @@ class Network:
         """Drop the hosts, which refer back to the network, so that a finished world is freed at once, without the
         garbage collector."""
         self.hosts.clear()
+        self._addresses.clear()
 
     def _at(self, address: str) -> Host | None:
-        return next((host for host in self.hosts.values() if address in (host.ipv4, host.ipv6)), None)
+        if len(self._addresses) < 2 * len(self.hosts):
+            for host in self.hosts.values():
+                self._addresses[host.ipv4] = self._addresses[host.ipv6] = host
+        return self._addresses.get(address)
 
     def owner(self, address: str, asking: Machine) -> Machine | None:
         """Return the host that `address` (a literal) leads to, as seen from `asking`."""

@@ -20,10 +20,26 @@ from simloop.shims import (
     gc,
     importlib,
     linecache,
+    logging,
+    opened,
     random,
     select,
     threading,
     time,
 )
 
-SHIMS = (time, random, select, child_watcher, fileio, threading, escapes, importlib, linecache, gc, atexit)
+SHIMS = (
+    time,
+    random,
+    select,
+    child_watcher,
+    fileio,
+    threading,
+    escapes,
+    importlib,
+    linecache,
+    gc,
+    atexit,
+    opened,
+    logging,
+)

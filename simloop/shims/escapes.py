@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
+import signal
 import socket
 import ssl
 import sys
+import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+from simloop.errors import RealLibraryWarning
 from simloop.kernel import stacks
-from simloop.shims import late
+from simloop.shims import late, opened
+from simloop.sources import call_site, level_of_caller
 from simloop.world import active
 
 _MOCK = "replace it in the test"
@@ -50,13 +56,29 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def _imports() -> bool:
-    """Return True while the interpreter writes the bytecode of an imported module, which is no escape."""
+    """Return True while the interpreter writes the bytecode of an imported module, which is no escape. `py_compile` has
+    the function that writes it called for its own purposes."""
     frame = sys._getframe(2)
-    return frame.f_code.co_filename.startswith("<frozen importlib")
+    above = frame.f_back
+    return all(
+        found is not None and found.f_code.co_filename.startswith("<frozen importlib") for found in (frame, above)
+    )
 
 
 # Most events are others: they come with every look at a frame.
-_WATCHED = frozenset({*AUDITED, *CHANGING, "open", "mmap.__new__", "sqlite3.connect"})
+_WATCHED = frozenset({*AUDITED, *CHANGING, "open", "mmap.__new__", "sqlite3.connect", "ctypes.dlopen", "ctypes.dlsym"})
+
+# Libraries of which `_warn` has told.
+_told: set[str] = set()
+
+
+def _warn(library: str | None) -> None:
+    """Warn of the library of that name, once: its functions are real, and no event tells of their calls. None stands
+    for Python's own library."""
+    if library is not None and library not in _told:
+        _told.add(library)
+        message = f"{call_site()}: {library} is called through ctypes in a run: what it does there is real"
+        warnings.warn(message, RealLibraryWarning, stacklevel=level_of_caller())
 
 
 # True once a run has opened a database.
@@ -81,10 +103,26 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     elif event in CHANGING:
         if active.is_inside() and not _imports():
             raise active.escape(f"{event} of the real file {args[0]!r}", "use the function of the module os")
+    elif event.startswith("ctypes."):
+        if active.is_inside():
+            _warn(args[0] if event == "ctypes.dlopen" else args[0]._name)
     elif event == "mmap.__new__":
         world = active.world()
         if world is not None and args[0] in world.current.files:
             raise active.escape("mmap of a simulated file", "read it instead, or replace it in the test")
+        if world is not None and args[2] in _SHARED and args[0] >= 0 and _is_writable(args[0]):
+            opened.refuse(args[0])
+
+
+# What a map may be for (`mmap.ACCESS_DEFAULT`, `mmap.ACCESS_WRITE`) if what is written to it gets into the file.
+_SHARED = (0, 2)
+
+
+def _is_writable(fd: int) -> bool:
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+    except OSError:
+        return False
 
 
 def _opening(database: Any) -> None:
@@ -107,6 +145,13 @@ def _optional(name: str) -> Any:
         return None
 
 
+# Functions of `os` that change what the real process is and may do.
+_PRIVILEGED = (
+    "abort", "initgroups", "sched_setparam", "sched_setscheduler", "setegid", "seteuid", "setgid", "setgroups", "setns",
+    "setregid", "setresgid", "setresuid", "setreuid", "setuid", "tcsetpgrp", "unshare",
+)  # fmt: skip
+
+
 # Calls that no audit event announces.
 REFUSED: list[tuple[object, str, str, str]] = [
     (_optional("_gdbm"), "open", "dbm.gnu", _FILE_OF_C),
@@ -117,6 +162,14 @@ REFUSED: list[tuple[object, str, str, str]] = [
     # Static types, which shims have changed, are shared by all interpreters of a process.
     (_optional("_xxsubinterpreters"), "create", "a subinterpreter", _MOCK),
     (_optional("_interpreters"), "create", "a subinterpreter", _MOCK),
+    # Whoever may do so changes the machine for all others.
+    *(
+        (time, name, f"time.{name}", "set the wall clock by sim.clock")
+        for name in ("clock_settime", "clock_settime_ns")
+    ),
+    (socket, "sethostname", "socket.sethostname", "name the host by sim.host"),
+    *((os, name, f"os.{name}", _MOCK) for name in _PRIVILEGED),
+    (signal, "pidfd_send_signal", "signal.pidfd_send_signal", "send it with os.kill"),
     (os, "openpty", "os.openpty", _SUBPROCESS),
     (os, "posix_openpt", "os.posix_openpt", _SUBPROCESS),
     (socket, "fromfd", "socket.fromfd", "create the socket inside the run"),
@@ -129,13 +182,20 @@ REFUSED: list[tuple[object, str, str, str]] = [
 
 
 def _refusing(real: Callable[..., Any], what: str, remedy: str) -> Callable[..., Any]:
+    takes_ids = real.__name__.startswith("set") and real.__name__.endswith("id")
+
     def refuse(*args: Any, **kwargs: Any) -> Any:
-        if active.world() is None:
+        # The real one says what is wrong with an argument that is no number of a user or group.
+        if active.world() is None or (takes_ids and not all(map(_is_id, args))):
             return real(*args, **kwargs)
         raise active.escape(what, remedy)
 
     refuse.__name__ = what.rpartition(".")[2]
     return refuse
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and -1 <= value < 2**32
 
 
 def _log_keys(context: Any, path: Any) -> None:

@@ -7,6 +7,7 @@ is like any later one. Imports of loaded modules do not come here.
 
 from __future__ import annotations
 
+import os
 import sys
 from asyncio import events, tasks
 from collections.abc import Callable
@@ -39,20 +40,45 @@ def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
         running = events._get_running_loop()
         task = _swap_task(running, None) if _swap_task is not None and running is not None else None
         events._set_running_loop(None)
-        with active.world_entered(None):
-            try:
-                return real(*args)
-            finally:
-                if on_import is not None and (module is not None or len(sys.modules) != known):
-                    on_import(module)
-                events._set_running_loop(running)
-                if task is not None:
-                    _swap_task(running, task)
+        try:
+            with active.world_entered(None):
+                try:
+                    return real(*args)
+                finally:
+                    if on_import is not None and (module is not None or len(sys.modules) != known):
+                        on_import(module)
+                    events._set_running_loop(running)
+                    if task is not None:
+                        _swap_task(running, task)
+        except (ModuleNotFoundError, FileNotFoundError) as error:
+            _check_written(error)
+            raise
 
     execute.__name__ = execute.__qualname__ = real.__name__
     # The interpreter cuts its own frames, and so this one, out of the tracebacks of failed imports, by this name.
     execute.__code__ = execute.__code__.replace(co_filename=_bootstrap._find_and_load.__code__.co_filename)
     return execute
+
+
+def _check_written(error: ModuleNotFoundError | FileNotFoundError) -> None:
+    """Raise the escape if what an import has not found was written in the run."""
+    world = active.here()
+    calls = None if world is None else world.current.calls
+    if calls is None:
+        return  # the process has no files of its own
+    if isinstance(error, FileNotFoundError):
+        candidates = [os.fsdecode(error.filename)] if isinstance(error.filename, (str, bytes)) else []
+    else:
+        package, _, name = (error.name or "").rpartition(".")
+        places = getattr(sys.modules.get(package), "__path__", ()) if package else sys.path
+        candidates = [f"{place or '.'}/{name}{end}" for place in places for end in (".py", "/__init__.py")]
+    for path in candidates:
+        try:
+            written = calls.seen_by_c(path) is None
+        except OSError:
+            continue
+        if written:
+            raise active.escape(f"the import of {path}, which was written in the run", "run it with runpy or exec")
 
 
 REPLACEMENTS: list[tuple[object, str, object]] = [

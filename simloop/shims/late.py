@@ -10,6 +10,7 @@ import _io
 import _posixsubprocess
 import _thread
 import builtins
+import faulthandler
 import fcntl
 import functools
 import importlib
@@ -19,6 +20,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 from typing import Any
 
@@ -28,6 +30,10 @@ from simloop.world import active
 #: Modules of late shims, each with the attributes that it replaces, where this Python has them. A module that is listed
 #: here takes the real functions from `real`, since its own stand-ins may be in place by the time it is imported.
 LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
+    "simloop.shims.certificates": (
+        (ssl.SSLContext, ("load_cert_chain", "load_dh_params", "load_verify_locations")),
+    ),
+    "simloop.shims.faulthandler": ((faulthandler, ("cancel_dump_traceback_later", "dump_traceback_later")),),
     "simloop.shims.io": (
         (builtins, ("open",)),
         (io, ("open", "open_code")),
@@ -57,6 +63,7 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
         (fcntl, ("fcntl", "flock", "lockf")),
     ),
     "simloop.shims.os.listing": ((os, ("listdir", "scandir")),),
+    "simloop.shims.os.machine": ((os, ("getloadavg", "sysconf", "uname")),),
     "simloop.shims.os.paths": (
         (
             os,
@@ -80,6 +87,7 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
     ),
     "simloop.shims.os.usage": ((os, ("times",)), (resource, ("getrusage",))),
     "simloop.shims.os.xattrs": ((os, ("getxattr", "listxattr", "removexattr", "setxattr")),),
+    "simloop.shims.resource": ((resource, ("getrlimit", "prlimit", "setrlimit")),),
     "simloop.shims.signal": (
         (
             signal,
@@ -97,7 +105,7 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
             socket,
             (
                 "getaddrinfo", "getfqdn", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "gethostname",
-                "getnameinfo",
+                "getnameinfo", "if_indextoname", "if_nameindex", "if_nametoindex",
             ),
         ),
     ),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import ssl
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from simloop.world.world import CPU_COUNT, World
 
 _real_urandom = os.urandom
 _real_getrandom = os.getrandom
+_real_ssl_bytes = ssl.RAND_bytes
+_real_ssl_pseudo_bytes: Any = getattr(ssl, "RAND_pseudo_bytes", None)
 _real_getpid = os.getpid
 _real_getppid = os.getppid
 _real_getnode = uuid.getnode
@@ -34,6 +37,19 @@ def urandom(size: int, /) -> bytes:
 def getrandom(size: int, flags: int = 0) -> bytes:
     world = active.world()
     return _real_getrandom(size, flags) if world is None else world.choices.entropy.randbytes(size)
+
+
+def ssl_bytes(size: int, /) -> bytes:
+    """Return what `ssl.RAND_bytes` does. OpenSSL's own generator cannot be seeded."""
+    world = active.world()
+    return _real_ssl_bytes(size) if world is None else world.choices.entropy.randbytes(size)
+
+
+def ssl_pseudo_bytes(size: int, /) -> tuple[bytes, bool]:
+    world = active.world()
+    if world is None:
+        return _real_ssl_pseudo_bytes(size)  # type: ignore[no-any-return]
+    return world.choices.entropy.randbytes(size), True
 
 
 def getpid() -> int:
@@ -184,6 +200,7 @@ _real_process_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (os, "urandom", urandom),
     (os, "getrandom", getrandom),
+    (ssl, "RAND_bytes", ssl_bytes),
     (os, "getpid", getpid),
     (os, "getppid", getppid),
     (os, "cpu_count", cpu_count),
@@ -201,3 +218,5 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
 ]
 if hasattr(os, "process_cpu_count"):
     REPLACEMENTS.append((os, "process_cpu_count", process_cpu_count))
+if hasattr(ssl, "RAND_pseudo_bytes"):  # until Python 3.11
+    REPLACEMENTS.append((ssl, "RAND_pseudo_bytes", ssl_pseudo_bytes))

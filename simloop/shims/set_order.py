@@ -10,16 +10,15 @@ tests alone whose runs differ without it.
 from __future__ import annotations
 
 import atexit
-import builtins
 import contextlib
 import gc
 import importlib
-import opcode
 import sys
 import types
 import weakref
 import zlib
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from simloop.shims import static_types
@@ -57,15 +56,13 @@ def number_hashes(cls: type) -> None:
 
 
 def refresh() -> None:
-    """Call `number_hashes` for the known classes that were imported since the last time, and number the objects of new
-    modules if all are. Call this outside of a world."""
+    """Call `number_hashes` for known classes that were imported since the last time. Call this outside of a world."""
     for name, cls in _KNOWN:
         if name not in _seen and name.partition(".")[0] in sys.modules:
             _seen.add(name)
             # Imported here if need be: else the first run would import it, and take another way than the rest.
             with contextlib.suppress(ImportError, AttributeError):
                 number_hashes(getattr(importlib.import_module(name), cls))
-    _number_decorated()
 
 
 # --- all classes, for one test ----------------------------------------------------------------------
@@ -78,14 +75,16 @@ _address = object.__hash__
 #: Hashes of objects: their numbers, and the addresses of those that may be in a set or dictionary by address.
 _hashes: dict[int, int] = {}
 _references: dict[int, _Reference] = {}
-#: The classes of those that have a number.
-_numbered: dict[int, type] = {}
+#: Those of them whose end nothing would tell, so that their addresses might become another's.
+_kept: dict[int, Any] = {}
+#: The classes of those that have a number. (Mocks have a class each, which holds them.)
+_numbered: dict[int, weakref.ref[type]] = {}
 #: The classes that are changed now, and whether they had named object's `__hash__` themselves.
 _changed: list[tuple[weakref.ref[type], bool]] = []
-#: Functions that let functions and bound methods hash by address again.
+#: Types written in C whose slots are changed now.
+_patched: set[type] = set()
+#: Functions that let objects of these, and of classes made since, hash by address again.
 _undo: list[Callable[[], None]] = []
-#: Classes made since then whose decorators may look whether they have a `__hash__`.
-_decorated: list[weakref.ref[type]] = []
 
 
 class _Reference(weakref.ref[Any]):
@@ -103,24 +102,30 @@ def number_objects(on: bool) -> None:
     keeps its address. What got a number keeps that, and its class stays changed until no such object is left.
     """
     global _on
-    if on == _on:
-        _number_decorated()
-        if _changed and not on and not _numbered:
+    if on != _on:
+        _on = on
+        if on:
+            _change_all()
+        else:
+            _let_go()
+            gc.collect()  # the garbage of runs is nobody's
             _put_back()
-        return
-    _on = on
-    if on:
-        for cls in type.__subclasses__(object):
-            _change(cls, deep=True)
-        if not _undo:
-            for cls, function in ((types.FunctionType, _hash), (types.MethodType, _hash_of_method)):
-                _undo.append(static_types.put_hash(cls, function))
-        _keep_addresses()
-        builtins.__build_class__ = _build_class
-    else:
-        builtins.__build_class__ = _real_build_class
-        gc.collect()  # the garbage of runs is nobody's
-        _put_back()
+    elif _kept or (_undo and not on):
+        _release()
+        if not on and not _numbered:
+            _put_back()
+
+
+def _change_all() -> None:
+    for cls in type.__subclasses__(object):
+        _change(cls, deep=True)
+    for cls, function in _IN_C:
+        _patch(cls, function)
+    _keep_addresses()
+    if vars(object)["__hash__"] is not _hash:
+        # Classes that are made from now on find it there, by whatever way they are made.
+        static_types.put(object, "__hash__", _hash)
+        _undo.append(lambda: static_types.put(object, "__hash__", _address))
 
 
 def _first_hash(found: Any) -> int:
@@ -131,10 +136,9 @@ def _first_hash(found: Any) -> int:
     cls = type(found)
     inside = active.here() is not None
     number = _next_number() if inside else key
-    if not _remember(found, cls, number):
-        return key
+    _remember(found, cls, number)
     if inside:
-        _numbered[key] = cls
+        _numbered[key] = weakref.ref(cls)
     return number
 
 
@@ -166,21 +170,46 @@ def _hash_of_method(method: types.MethodType) -> int:
     return value + (zlib.crc32(name.encode()) << 20)
 
 
-def _remember(found: Any, cls: type, value: int) -> bool:
-    """Keep the hash of an object. Returns False if nothing would tell of its end: its address may then be another's."""
+# Types written in C whose objects a program makes in its run and puts into sets, and what these hash by then.
+_IN_C: tuple[tuple[type, Callable[[Any], int]], ...] = (
+    (types.FunctionType, _hash), (types.MethodType, _hash_of_method), (types.GeneratorType, _hash),
+    (types.CoroutineType, _hash), (types.AsyncGeneratorType, _hash), (types.ModuleType, _hash), (object, _hash),
+)  # fmt: skip
+
+
+def _remember(found: Any, cls: type, value: int) -> None:
+    """Keep the hash of an object as long as it lives."""
     key = _address(found)
     if cls.__weakrefoffset__:
         reference = _references[key] = _Reference(found, _forget_reference)
         reference.key = key
+    elif isinstance(found, BaseException):
+        end = vars(found).get("__simloop_end__")
+        if end is None or end.key != key:  # a copy has that of its original
+            vars(found)["__simloop_end__"] = _EndOfException(key)
     elif getattr(cls, "__del__", None) is not _forget:
-        return False
+        _kept[key] = found
     _hashes[key] = value
-    return True
 
 
 def _drop(key: int, tables: tuple[dict[int, Any], ...] = (_hashes, _references, _numbered)) -> None:
     for table in tables:
         table.pop(key, None)
+
+
+class _EndOfException:
+    """Attribute of an exception that ends with it. (There are no weak references to exceptions of Python's own.)"""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+
+    def __del__(self, drop: Callable[[int], None] = _drop) -> None:
+        drop(self.key)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, ()  # for copies of the exception
 
 
 def _forget_reference(reference: _Reference, drop: Callable[[int], None] = _drop) -> None:
@@ -191,45 +220,100 @@ def _forget(self: Any, drop: Callable[[int], None] = _drop, address: Callable[[A
     drop(address(self))
 
 
+def _release() -> None:
+    """Let go of kept objects that nobody else holds any more."""
+    alone = {0: object()}
+    references = sys.getrefcount(alone[0])
+    for key in [key for key in _kept if sys.getrefcount(_kept[key]) <= references]:
+        del _kept[key]
+        _drop(key)
+
+
 def _change(cls: type, *, deep: bool = False) -> None:
     """Make instances of a class hash by number if they hash by address; `deep` is for its subclasses, too."""
     if issubclass(cls, type):
         return  # classes are looked up by hash at every isinstance() of an abstract class
     flags = cls.__flags__
-    # What the collector does not know would not be found by `_keep_addresses`.
-    if flags & _HEAP and flags & _HAS_GC and cls.__hash__ is object.__hash__:
-        own = "__hash__" in vars(cls)
-        # Where there are no weak references, the end of an object is told by `__del__`.
-        if cls.__weakrefoffset__ or ("__slots__" in vars(cls) and not hasattr(cls, "__del__")):
+    named = vars(cls).get("__hash__")
+    if named is not _hash and (cls.__hash__ is _address or cls.__hash__ is _hash):
+        if issubclass(cls, BaseException) and not flags & _HEAP:
+            _patch(cls, _hash)
+        # What the collector does not know would not be found by `_keep_addresses`.
+        elif (
+            flags & _HEAP
+            and flags & _HAS_GC
+            and (
+                # Where there are no weak references, the end of an object is told by `__del__`.
+                cls.__weakrefoffset__ or ("__slots__" in vars(cls) and not hasattr(cls, "__del__"))
+            )
+        ):
             with _open(cls):
                 type.__setattr__(cls, "__hash__", _hash)
                 if not cls.__weakrefoffset__:
                     type.__setattr__(cls, "__del__", _forget)
-            _changed.append((weakref.ref(cls), own))
+            _changed.append((weakref.ref(cls), named is not None))
     if deep:
         for subclass in type.__subclasses__(cls):
             _change(subclass, deep=True)
+
+
+def _patch(cls: type, function: Callable[[Any], int]) -> None:
+    """Make instances of a type written in C hash by a function."""
+    if cls not in _patched:
+        _patched.add(cls)
+        _undo.append(static_types.put_hash(cls, function))
 
 
 def _keep_addresses() -> None:
     """Remember the hashes of all objects that exist: any of them may be in a set, under its address."""
     here: dict[type, bool] = {}
     ours: object = _hash
-    for found in gc.get_objects():
+    objects = gc.get_objects()
+    for found in objects:
         cls = type(found)
         known = here.get(cls)
         if known is None:
-            known = here[cls] = cls is types.FunctionType or (not issubclass(cls, type) and cls.__hash__ is ours)
+            known = here[cls] = cls in _patched or (not issubclass(cls, type) and cls.__hash__ is ours)
         if known and (key := _address(found)) not in _hashes:
             _remember(found, cls, key)
+    # The collector does not know objects that hold no others, nor dictionaries of such ones; and classes may have a
+    # hash of their own that asks for the address. (Modules written in C may tell of what they keep to be used again,
+    # and a reference to that is fatal.)
+    referents = gc.get_referents(*(each for each in objects if not issubclass(type(each), types.ModuleType)))
+    for found in chain(objects, (each for each in referents if type(each) is dict)):
+        if type(found) in _COLLECTIONS:
+            for member in found:
+                if type(member) not in _COMPARED:
+                    _keep_address(member)
+
+
+_COLLECTIONS = frozenset({dict, set, frozenset})
+# Types of most keys.
+_COMPARED = frozenset({str, int, bytes, float, tuple, bool, type(None)})
+
+
+def _keep_address(member: object) -> None:
+    try:
+        key = hash(member)
+    except Exception:
+        return
+    if key == _address(member) and key not in _hashes:
+        _remember(member, type(member), key)
+
+
+def _let_go() -> None:
+    """Forget the objects that hash by address once more."""
+    for key in [key for key in _hashes if key not in _numbered]:
+        _drop(key)
+        _kept.pop(key, None)
 
 
 def _put_back() -> None:
     """Change the classes back that have no instances with a number."""
-    for key in [key for key in _hashes if key not in _numbered]:
-        _drop(key)
+    _release()
+    _let_go()
     # By identity: metaclasses may forbid subclass checks, or compare oddly.
-    left = {id(base) for cls in _numbered.values() for base in cls.__mro__}
+    left = {id(base) for reference in {*_numbered.values()} if (cls := reference()) for base in cls.__mro__}
     kept = []
     for reference, own in _changed:
         cls = reference()
@@ -240,13 +324,12 @@ def _put_back() -> None:
             continue
         with _open(cls):
             if own:
-                type.__setattr__(cls, "__hash__", object.__hash__)
+                type.__setattr__(cls, "__hash__", _address)
             else:
                 type.__delattr__(cls, "__hash__")
             if vars(cls).get("__del__") is _forget:
                 type.__delattr__(cls, "__del__")
     _changed[:] = kept
-    _decorated.clear()
     if not _numbered:
         _undo_slots()
 
@@ -260,32 +343,4 @@ def _open(cls: type) -> contextlib.AbstractContextManager[None]:
 def _undo_slots() -> None:
     while _undo:
         _undo.pop()()
-
-
-_real_build_class = builtins.__build_class__
-
-
-def _build_class(function: Callable[[], Any], name: str, /, *bases: Any, **keywords: Any) -> Any:
-    """Replacement of the function that a class statement calls. A class that is stored at once is changed at once, but
-    decorators (of dataclasses, of attrs) must not find a `__hash__` in it: such a class is changed a little later."""
-    made = _real_build_class(function, name, *bases, **keywords)
-    _number_decorated()
-    if isinstance(made, type):
-        caller = sys._getframe(1)
-        code = caller.f_code.co_code
-        after = caller.f_lasti + 2
-        while code[after] == 0:  # the inline cache of the call
-            after += 2
-        if opcode.opname[code[after]].startswith("STORE_"):
-            _change(made)
-        else:
-            _decorated.append(weakref.ref(made))
-    return made
-
-
-def _number_decorated() -> None:
-    """Change the classes whose decorators are done by now."""
-    while _decorated:
-        cls = _decorated.pop()()
-        if cls is not None:
-            _change(cls)
+    _patched.clear()

@@ -73,20 +73,26 @@ def put_method(owner: type, name: str, value: Any) -> None:
         setattr(owner, name, value)
 
 
+#: Functions in slots. They are never freed: types that C code makes inherit slots.
+_callbacks: dict[Callable[[Any], int], Any] = {}
+
+
 def put_hash(owner: type, function: Callable[[Any], int]) -> Callable[[], None]:
-    """Make instances of a type that has no subclasses hash by a function, which must not raise. Returns a function that
-    undoes this, to be called before the interpreter ends."""
+    """Make instances of a type that is static data hash by a function, which must not raise; not those of its
+    subclasses, which have slots of their own. Returns a function that undoes this, to be called before the interpreter
+    ends."""
     import ctypes
 
+    callback = _callbacks.get(function)
+    if callback is None:
+        callback = _callbacks[function] = ctypes.PYFUNCTYPE(ctypes.c_ssize_t, ctypes.py_object)(function)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(callback))
     # Not through the dictionary: for types that are static data the slot does not follow it.
     slot = ctypes.c_void_p.from_address(id(owner) + _HASH_OFFSET)
     before = slot.value
-    callback = ctypes.PYFUNCTYPE(ctypes.c_ssize_t, ctypes.py_object)(function)
-    kept = [callback]  # alive until it is undone
     slot.value = ctypes.cast(callback, ctypes.c_void_p).value
 
     def undo() -> None:
         slot.value = before
-        del kept[:]
 
     return undo

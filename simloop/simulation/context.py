@@ -11,7 +11,7 @@ from simloop.errors import WorldError
 from simloop.kernel.clock import WALL_NS
 from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
 from simloop.loop.loop import SimLoop
-from simloop.shims import clock_tools, set_order
+from simloop.shims import clock_tools, libraries, set_order
 from simloop.shims import gc as gc_shim
 from simloop.simulation import watchdog
 from simloop.simulation.install import install
@@ -63,6 +63,7 @@ class WorldContext:
         self._collecting = gc.isenabled()
         gc.disable()
         watchdog.watch(self._world, self._max_hang)
+        libraries.begin(self._world.choices.seed)
         # Outside of any other world, as `__init__` has seen. Short runs show what each call here costs.
         active.entered = self._world
         self._clocks = clock_tools.rewound()
@@ -90,6 +91,7 @@ class WorldContext:
                 watchdog.rest()
                 if self._clocks is not None:
                     self._clocks.put_back()
+                libraries.end()
                 active.entered = None
                 if world.preempts_lines:
                     lines.stop()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from simloop.loop.factory import REPLACEMENTS
-from simloop.shims import SHIMS, clock_tools, importlib, late, set_order
+from simloop.shims import SHIMS, clock_tools, importlib, late, libraries, set_order
 from simloop.shims.patch import Patch
 from simloop.shims.threading import rebind_conditions
 from simloop.shims.time import UNDER_TIME_MACHINE
@@ -43,6 +43,7 @@ def install() -> None:
             rebind_conditions()
     _hidden = _hidden or clock_tools.frozen()
     set_order.refresh()
+    libraries.refresh()
     clock_tools.refresh()
 
 
@@ -51,6 +52,7 @@ def _imported(module: ModuleType | None) -> None:
     if _patch is not None and _installed:
         _patch.imported(module)
         set_order.refresh()
+        libraries.refresh(imported=True)
 
 
 def uninstall() -> None:

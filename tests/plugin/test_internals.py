@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,13 @@ def test_what_internals_reads_of_an_item(
     assert finalizers[-1] is noted
     assert caplog_handler_key in item.stash
     assert caplog_records_key in item.stash
+
+
+def test_streams_that_pytest_captures_are_kept_at_descriptors(pytestconfig: pytest.Config) -> None:
+    how = pytestconfig.getoption("capture")
+    kept = internals.captured_streams(pytestconfig)
+    assert len(kept) == (3 if how == "fd" else 0)
+    assert all(os.fstat(fd) for fd in kept)
 
 
 def test_fixtures_can_be_filled_again(request: pytest.FixtureRequest, narrow: list[str]) -> None:

@@ -114,6 +114,14 @@ class AttributeCalls:
         self._check(operation, path, dir_fd)
         return self._walk().inode(path, self._base(dir_fd), follow)
 
+    # --- what C code would see ------------------------------------------------------------------------
+
+    def seen_by_c(self, path: str) -> str | None:
+        """Return the path by which C code, which opens real files, finds what this process finds at `path`; None if it
+        cannot, since the file was written in this world. Nothing of the disk is asked, so no fault is met."""
+        inode = self._walk().inode(path, self._base(None), True)
+        return inode.real_path if isinstance(inode, (Directory, Regular)) else None
+
     # --- looking --------------------------------------------------------------------------------------
 
     def stat(self, path: str | int, *, dir_fd: int | None = None, follow: bool = True) -> Stat:

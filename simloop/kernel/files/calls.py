@@ -12,6 +12,7 @@ import stat as _stat
 from typing import NamedTuple, NoReturn
 
 from simloop.kernel.errors import fail
+from simloop.kernel.files import proc
 from simloop.kernel.files.contents import PAGE
 from simloop.kernel.files.description import Description
 from simloop.kernel.files.devices import Fifo, opened
@@ -65,6 +66,13 @@ class FileCalls(XattrCalls):
         if making and flags & os.O_EXCL:
             raise fail(errno.EEXIST)
         self._may_open(inode, flags, must_be_directory=last.slash or bool(flags & os.O_DIRECTORY))
+        if isinstance(inode, Regular) and inode.of_proc is not None and not flags & (os.O_ACCMODE | os.O_PATH):
+            said = proc.text(inode.of_proc, self.fs, self._descriptors)
+            if said is not None:
+                path, mode, dev = inode.path, inode.mode, inode.dev
+                inode = Regular(self.fs, mode, dev)
+                inode.say(said.encode())
+                return Description(self.fs, inode, flags, path, self.credentials)
         description = opened(self.fs, inode, flags, inode.path, self.credentials)
         if isinstance(inode, Regular) and not flags & os.O_PATH:
             try:
@@ -344,6 +352,9 @@ class FileCalls(XattrCalls):
         inode = self._inode("stat", path, dir_fd, False)
         if not isinstance(inode, Symlink):
             raise fail(errno.EINVAL)
+        home = inode.home
+        if home is not None and home[0].of_proc is not None:
+            proc.check(f"{home[0].of_proc}/{home[1]}")
         inode.used()
         return inode.target
 
@@ -376,6 +387,8 @@ class FileCalls(XattrCalls):
             raise fail(errno.EBADF)
         if not isinstance(path, int):
             self.credentials.check(inode, MAY_READ)
+        if inode.of_proc is not None:
+            proc.check(f"{inode.of_proc}/")
         inode.used()
         return inode
 

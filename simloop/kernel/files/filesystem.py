@@ -94,6 +94,11 @@ class FileSystem:
         time."""
         return self._wall.now
 
+    @property
+    def uptime_ns(self) -> int:
+        """Nanoseconds since the machine was started."""
+        return self._wall.uptime
+
     @staticmethod
     def encode(name: str) -> bytes:
         """Return a file name as the bytes that the disk holds."""

@@ -26,6 +26,9 @@ class Volume(Protocol):
 
     name: str
 
+    #: Files that were written in this world, by inode number.
+    written: dict[int, Regular]
+
     def next_ino(self) -> int:
         """Return a new inode number. Numbers follow the order in which inodes are made or first looked at."""
 
@@ -153,6 +156,21 @@ class Regular(Inode):
         return self._real is not None
 
     @property
+    def real_path(self) -> str | None:
+        """Path of the real file that has the same contents; None once it was written in this world."""
+        return None if self.ino in self.fs.written else self._real
+
+    @property
+    def of_proc(self) -> str | None:
+        """Real path of a file below /proc that this world has not changed, else None."""
+        real = self._real
+        return self.real_path if real is not None and real.startswith("/proc/") else None
+
+    def say(self, data: bytes) -> None:
+        """Give a file that no directory has its contents, which no disk keeps."""
+        self._contents = Contents(data)
+
+    @property
     def contents(self) -> Contents:
         """Contents of the file. Those of a real file are read at the first access."""
         if self._contents is None:
@@ -235,6 +253,17 @@ class Directory(Inode):
     def _real_path(self, name: str) -> str:
         assert self._real is not None
         return f"{self._real}/{name}" if self._real != "/" else f"/{name}"
+
+    @property
+    def real_path(self) -> str | None:
+        """Path of the real directory, whatever was changed in it; None if it was made in this world."""
+        return self._real
+
+    @property
+    def of_proc(self) -> str | None:
+        """Real path of a directory below /proc, or of that itself, else None."""
+        real = self._real
+        return real if real is not None and f"{real}/".startswith("/proc/") else None
 
     def names(self) -> list[str]:
         """Return all names but ``.`` and ``..``, sorted: Linux promises no order, but runs must be repeatable."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -68,10 +68,14 @@ class Process(DescriptorTable):
     #: Processors that it may use (sched_setaffinity(2)); None if it has set none.
     affinity: frozenset[int] | None = None
     nice = 0
+    #: Limits that it has set, by number, soft and hard (setrlimit(2)); they limit nothing.
+    limits: Mapping[int, tuple[int, int]] = {}
     #: Nanoseconds of processor time that it has spent on looking at clocks.
     looked_ns = 0
     #: Name generator of `tempfile`; None until it is first used.
     temporary_names: Any = None
+    #: Files of log handlers that were made before the run; None until one is used.
+    log_files: Any = None
     #: Its interval timer; None until it sets one.
     timer: Any = None
     #: Counters of threads and executors, for their numbered names.

@@ -17,6 +17,7 @@ from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import End
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.shims.late import real
+from simloop.shims.opened import refuse
 from simloop.shims.os.paths import (
     charge,
     current_world,
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 _real = real(__name__)
 _real_fcntl = real(__name__, _fcntl)
 
+# Calls that change what is behind a descriptor, and calls that take something from it.
+_CHANGING = frozenset({"ftruncate", "posix_fallocate", "pwrite", "pwritev", "write"})
+_READING = frozenset({"read", "readv"})
+
 Call = Callable[[Any], Any]
 
 
@@ -45,10 +50,13 @@ def _on(name: str, shape: Callable[..., Call]) -> Callable[..., Any]:
     """Return a shim of a function whose first argument is a descriptor. ``shape(*rest)`` takes the other arguments and
     returns a function of the open file that makes the call."""
     real = _real[name]
+    changes, reads = name in _CHANGING, name in _READING
 
     def shim(fd: Any, /, *args: Any) -> Any:
         world = current_world()
         if world is None or not isinstance(fd, int) or not ours(world, fd):
+            if world is not None and (changes or reads):
+                refuse(fd, reading=reads)
             return real(fd, *args)
         return syscall(world, _called, world, fd, shape(*args))
 
@@ -205,6 +213,8 @@ def write(fd: int, data: Any, /) -> int:
 def writev(fd: int, buffers: Any, /) -> int:
     world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
+        if world is not None:
+            refuse(fd)
         return _real["writev"](fd, buffers)  # type: ignore[no-any-return]
     return write(fd, memoryview(b"".join(_views(buffers))))
 
@@ -287,6 +297,9 @@ def dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
         if world is not None and isinstance(fd2, int) and ours(world, fd2):
             os.fstat(fd)  # a closed one is no escape
             raise active.escape("os.dup2 of a real descriptor", "open the file inside the run")
+        if world is not None:
+            refuse(fd)
+            refuse(fd2)
         copy: int = _real["dup2"](fd, fd2, inheritable)
         return copy
     file = _file(world, fd)
@@ -322,6 +335,8 @@ def copy_file_range(
 ) -> int:
     world = current_world()
     if world is None or not ours(world, src) or not ours(world, dst):
+        if world is not None:
+            refuse(dst)
         copied: int = _real["copy_file_range"](src, dst, count, offset_src, offset_dst)
         return copied
     calls = world.files()
@@ -362,6 +377,8 @@ def flock(fd: Any, operation: int, /) -> None:
     world = current_world()
     number = fd if isinstance(fd, int) else fd.fileno()
     if world is None or not ours(world, number):
+        if world is not None:
+            refuse(number)
         return _real_fcntl["flock"](fd, operation)  # type: ignore[no-any-return]
     file = world.files().description(number)
     _wait_for(world, lambda: file.flock(operation), not operation & _fcntl.LOCK_NB)
@@ -372,6 +389,8 @@ def fcntl_lockf(fd: Any, cmd: int, len: int = 0, start: int = 0, whence: int = 0
     world = current_world()
     number = fd if isinstance(fd, int) else fd.fileno()
     if world is None or not ours(world, number):
+        if world is not None:
+            refuse(number)
         return _real_fcntl["lockf"](fd, cmd, len, start, whence)
     kind = cmd & ~_fcntl.LOCK_NB
     if kind not in (_fcntl.LOCK_UN, _fcntl.LOCK_SH, _fcntl.LOCK_EX):
@@ -395,6 +414,8 @@ _LOCKF = {os.F_LOCK: _fcntl.LOCK_EX, os.F_TLOCK: _fcntl.LOCK_EX | _fcntl.LOCK_NB
 def lockf(fd: int, command: int, length: int, /) -> None:
     world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
+        if world is not None:
+            refuse(fd)
         return _real["lockf"](fd, command, length)  # type: ignore[no-any-return]
     if command == os.F_TEST:
         file = world.files().description(fd)

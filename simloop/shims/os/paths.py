@@ -19,6 +19,7 @@ from simloop.kernel.files.description import Description, Stat
 from simloop.kernel.files.devices import UnsimulatedFileError
 from simloop.kernel.ipc.pipes import End
 from simloop.shims.late import real
+from simloop.shims.opened import refuse_entering
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import wait_for_partner
 from simloop.sources import level_of_caller
@@ -92,8 +93,8 @@ def syscall(
     fs = world.files().fs
     try:
         return call(*args, **keywords)
-    except UnsimulatedFileError:
-        raise active.escape(f"the device or fifo {shown!r}", "replace it in the test") from None
+    except UnsimulatedFileError as error:
+        raise active.escape(f"{error.what} {shown!r}", "replace it in the test") from None
     except OSError as error:
         if error.filename is None and shown is not None:
             error.filename = shown if isinstance(shown, (int, *_BUFFERS)) else os.fspath(shown)
@@ -409,6 +410,8 @@ def symlink(src: Any, dst: Any, target_is_directory: bool = False, *, dir_fd: in
 def chdir(path: Any) -> None:
     world = current_world()
     if world is None or is_real(world, name := named(path)):
+        if world is not None:
+            refuse_entering(path)
         return _real["chdir"](path)  # type: ignore[no-any-return]
     calls = world.files()
     syscall(world, calls.fchdir if isinstance(name, int) else calls.chdir, name, shown=path)
@@ -418,6 +421,8 @@ def chdir(path: Any) -> None:
 def fchdir(fd: Any) -> None:
     world = current_world()
     if world is None or not isinstance(fd, int) or not ours(world, fd):
+        if world is not None:
+            refuse_entering(fd)
         return _real["fchdir"](fd)  # type: ignore[no-any-return]
     syscall(world, world.files().fchdir, fd)
     return None

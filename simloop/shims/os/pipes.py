@@ -17,6 +17,7 @@ from simloop.kernel.ipc.pipes import PAGE, End, insert, make_pipe, splice_pipes
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.kernel.net.tcp import TcpSocket
 from simloop.shims.late import real
+from simloop.shims.opened import refuse
 from simloop.shims.os.paths import current_world, ours, syscall
 from simloop.shims.patch import builtin
 from simloop.shims.waiting import wait
@@ -63,6 +64,9 @@ def splice(
 ) -> int:
     world = current_world()
     if world is None or not (ours(world, src) or ours(world, dst)):
+        if world is not None:
+            refuse(dst)
+            refuse(src, reading=True)
         moved: int = _real["splice"](src, dst, count, offset_src, offset_dst, flags)
         return moved
     if count < 0:
@@ -139,6 +143,8 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
     world = active.world()
     target = world.current.files.get(out_fd) if world is not None else None
     if world is None or target is None:
+        if world is not None:
+            refuse(out_fd)
         sent: int = _real["sendfile"](out_fd, in_fd, offset, count)
         return sent
     source = world.current.files.get(in_fd)

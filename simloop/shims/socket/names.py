@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
+from simloop.kernel.errors import fail
 from simloop.shims.late import real
 from simloop.world import active
 
@@ -216,7 +219,30 @@ def getfqdn(name: str = "") -> str:
     return (world.network.name_of(name) if literal(name) is not None else None) or name
 
 
-REPLACEMENTS: list[tuple[object, str, object]] = [
-    (socket, function.__name__, function)
-    for function in (getaddrinfo, getnameinfo, gethostname, gethostbyname, gethostbyname_ex, gethostbyaddr, getfqdn)
-]
+def if_nameindex() -> list[tuple[int, str]]:
+    if active.world() is None:
+        return _real["if_nameindex"]()  # type: ignore[no-any-return]
+    return list(enumerate(_INTERFACES))[1:]
+
+
+def if_nametoindex(name: Any, /) -> int:
+    if active.world() is None or not isinstance(name, (str, bytes, os.PathLike)):
+        return _real["if_nametoindex"](name)  # type: ignore[no-any-return]
+    if (name := os.fsdecode(name)) not in _INTERFACES[1:]:
+        raise OSError("no interface with this name")
+    return _INTERFACES.index(name)
+
+
+def if_indextoname(index: int, /) -> str:
+    if active.world() is None or not isinstance(index, int):
+        return _real["if_indextoname"](index)  # type: ignore[no-any-return]
+    if not 0 < index < len(_INTERFACES):
+        raise fail(errno.ENXIO)
+    return _INTERFACES[index]
+
+
+_NAMES = (
+    getaddrinfo, getnameinfo, gethostname, gethostbyname, gethostbyname_ex, gethostbyaddr, getfqdn, if_nameindex,
+    if_nametoindex, if_indextoname,
+)  # fmt: skip
+REPLACEMENTS: list[tuple[object, str, object]] = [(socket, function.__name__, function) for function in _NAMES]

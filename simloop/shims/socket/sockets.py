@@ -15,6 +15,7 @@ from simloop.kernel.descriptors import HUP, IN, OUT
 from simloop.kernel.errors import fail
 from simloop.kernel.net.tcp import TcpSocket
 from simloop.shims.late import real
+from simloop.shims.opened import refuse
 from simloop.shims.patch import builtin
 from simloop.shims.socket.names import addresses, sockaddr
 from simloop.world import active
@@ -428,6 +429,8 @@ def close_fd(fd: int, /) -> None:
     if world is not None and fd in world.current.files:
         world.current.close(fd)
     else:
+        if world is not None and not world.reaching_out:
+            refuse(fd)
         _real_close(fd)
 
 

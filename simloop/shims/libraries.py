@@ -1,0 +1,200 @@
+"""Shims of modules that few programs import: put into each once it is there, whenever that is, and left there, since
+outside of a world they call the real functions.
+
+Most are libraries with input and output of their own, in C: in a run their first call is refused. To import them is no
+escape, and so is what they do at home.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from simloop.world import active
+
+_STREAMS = "connect by asyncio, in which a driver in pure Python does so, or replace it in the test"
+_SQLITE = "sqlite3 is simulated; or replace it in the test"
+_GRPC = "grpclib is pure Python over asyncio; or replace it in the test"
+_POSTGRES = "asyncpg and pg8000 speak the protocol themselves; or replace it in the test"
+
+#: Libraries by module: the calls that are refused in a run, and the remedy.
+REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
+    "uvloop": (("new_event_loop", "Loop.__init__"), "asyncio's own loop is simulated: leave uvloop out"),
+    "zmq": (
+        (
+            "Context.__init__", "Socket.__init__", "Socket.bind", "Socket.connect", "Socket.send", "Socket.recv",
+            "Socket.poll",
+        ),
+        _STREAMS,
+    ),
+    "lmdb": (("open", "Environment"), _SQLITE),
+    "duckdb": (
+        (
+            "connect", "execute", "query", "sql", "read_csv", "read_json", "read_parquet", "DuckDBPyConnection.execute",
+            "DuckDBPyConnection.query", "DuckDBPyConnection.sql",
+        ),
+        _SQLITE,
+    ),
+    "grpc": (("insecure_channel", "secure_channel", "server"), _GRPC),
+    "grpc.aio": (("insecure_channel", "secure_channel", "server"), _GRPC),
+    "psycopg": (("connect", "Connection.connect", "AsyncConnection.connect"), _POSTGRES),
+    "psycopg2": (("connect",), _POSTGRES),
+    "pycares": (("Channel.__init__",), "loop.getaddrinfo is simulated; leave aiodns out"),
+    "syslog": (("syslog", "openlog"), "replace it in the test"),
+}  # fmt: skip
+
+
+class _Gate(type):
+    """Metaclass of what stands in the place of a class in C, whose own methods cannot be changed."""
+
+    real: Any
+    refusing: Callable[..., Any]
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
+        made_of = tuple(base.real if isinstance(base, _Gate) else base for base in bases)
+        if made_of == bases:
+            return super().__new__(mcls, name, bases, namespace)
+        # Derived classes are the library's own affair.
+        return type(made_of[0])(name, made_of, namespace)
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return cls.refusing(*args, **kwargs)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, cls.real)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, cls.real)
+
+
+def _refusing(real: Any, what: str, remedy: str) -> Callable[..., Any]:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        if active.is_inside():
+            raise active.escape(what, remedy)
+        return real(*args, **kwargs)
+
+    functools.update_wrapper(refuse, real)
+    return refuse
+
+
+def _refuse(module: ModuleType, calls: tuple[str, ...], remedy: str) -> None:
+    for call in calls:
+        owner: Any = module
+        *path, name = call.split(".")
+        for step in path:
+            owner = getattr(owner, step, None)
+        # Another release of the library may lack it.
+        found = inspect.getattr_static(owner, name, None)
+        if owner is None or found is None:
+            continue
+        what = f"{module.__name__}.{call.removesuffix('.__init__')}"
+        if isinstance(found, classmethod):
+            setattr(owner, name, classmethod(_refusing(found.__func__, what, remedy)))
+        elif isinstance(found, type):
+            refusing = staticmethod(_refusing(found, what, remedy))
+            setattr(
+                owner, name, _Gate(found.__name__, (), {"real": found, "refusing": refusing, "__doc__": found.__doc__})
+            )
+        else:
+            setattr(owner, name, _refusing(getattr(owner, name), what, remedy))
+
+
+def _apsw(module: Any) -> None:
+    _refuse(module, ("Connection",), _SQLITE)
+
+    # Of classes that were derived from it; by then the file is there.
+    def connected(_: Any) -> None:
+        if active.is_inside():
+            raise active.escape("apsw.Connection", _SQLITE)
+
+    module.connection_hooks.append(connected)
+
+
+def _platform(module: Any) -> None:
+    """Change `platform`, which keeps its first answers for the whole process."""
+    real_uname, real_platform = module.uname, module.platform
+
+    def uname() -> Any:
+        return module.uname_result(*os.uname()) if active.is_inside() else real_uname()
+
+    def platform(aliased: bool = False, terse: bool = False) -> str:
+        cache = module._platform_cache
+        kept = dict(cache)
+        if active.is_inside():
+            cache.clear()
+        try:
+            found: str = real_platform(aliased, terse)
+        finally:
+            if active.is_inside():
+                cache.clear()
+                cache.update(kept)
+        return found
+
+    module.uname, module.platform = uname, platform
+
+
+_CHANGES: dict[str, Callable[[Any], None]] = {
+    **{
+        name: functools.partial(_refuse, calls=calls, remedy=remedy) for name, (calls, remedy) in REFUSED.items()
+    },
+    "apsw": _apsw,
+    "platform": _platform,
+}  # fmt: skip
+# Modules that are changed already, by name: one that is imported anew is another module.
+_changed: dict[str, ModuleType] = {}
+
+
+# How many modules there were at the last look.
+_count = 0
+
+
+def refresh(*, imported: bool = False) -> None:
+    """Change what was imported since the last call: nothing, where there are as many modules as then, unless an import
+    has just ended."""
+    global _count
+    if len(sys.modules) == _count and not imported:
+        return
+    _count = len(sys.modules)
+    for name in _CHANGES.keys() & sys.modules.keys():
+        module = sys.modules[name]
+        # One whose import has not ended yet comes later.
+        if _changed.get(name) is not module and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+            _changed[name] = module
+            _CHANGES[name](module)
+    _seed_numpy()
+
+
+_NUMPYS = "numpy.random.mtrand"
+# Seed of the run that goes on, and what puts the state of numpy's generator back, once that has it.
+_seed: int | None = None
+_put_back: Callable[[], None] | None = None
+
+
+def begin(seed: int) -> None:
+    """Give the generator behind the functions of `numpy.random` the seed of a run, now or once it is imported."""
+    global _seed
+    _seed = seed & 0xFFFF_FFFF
+    if _NUMPYS in sys.modules:
+        _seed_numpy()
+
+
+def end() -> None:
+    """Give that generator back the state that it had before the run."""
+    global _put_back, _seed
+    _seed = None
+    if _put_back is not None:
+        _put_back()
+        _put_back = None
+
+
+def _seed_numpy() -> None:
+    global _put_back
+    generator = getattr(sys.modules.get(_NUMPYS), "_rand", None)
+    if generator is not None and _put_back is None and _seed is not None:
+        _put_back = functools.partial(generator.set_state, generator.get_state())
+        generator.seed(_seed)
