@@ -18,8 +18,11 @@ from simloop.explore.strategies.coincidence import CoincidenceWalk
 from simloop.explore.strategies.crash import CrashSweep
 from simloop.explore.strategies.delay import DelaySweep
 from simloop.explore.strategies.enumeration import Enumeration
+from simloop.explore.strategies.pct import PCT
+from simloop.explore.strategies.pos import POS
 from simloop.explore.strategies.preemption import LineSweep, PreemptionSweep
 from simloop.explore.strategies.saved import Saved
+from simloop.explore.strategies.surw import SURW
 from simloop.explore.strategies.timeout import TimeoutSweep
 from simloop.explore.strategies.walk import DenseWalk, Walk
 
@@ -47,9 +50,12 @@ _DENSE = 0.25
 _SPARSE = 0.1
 
 
+# Strategies that have turns only where they are chosen: they find nothing that the others do not find sooner
+# (docs/explanation/exploring.md).
+_OPTIONAL = (SURW, PCT, POS)
 #: Name under which the strategies of third parties are chosen.
 PLUGINS = "plugins"
-#: Names of the strategies that take turns.
+#: Names of the strategies that can be chosen.
 STRATEGIES = (
     CancelSweep.name,
     CrashSweep.name,
@@ -61,6 +67,7 @@ STRATEGIES = (
     DenseWalk.name,
     Walk.name,
     Enumeration.name,
+    *(kind.name for kind in _OPTIONAL),
 )
 
 
@@ -129,10 +136,12 @@ class Portfolio:
             Entry(DenseWalk(seed), _DENSE),
             Entry(Walk(seed), _SPARSE),
         ]
+        names = check_strategies(chosen)
+        self._walks += [Entry(kind(seed), _COINCIDENCES) for kind in _OPTIONAL if kind.name in names]
         self._last = Entry(self.enumeration, _ENUMERATION)
         self.entries = [*self._first, *self._turns, self._last, *self._walks]
-        if chosen:
-            self._choose(check_strategies(chosen), strategies)
+        if names:
+            self._choose(names, strategies)
 
     def _choose(self, chosen: Sequence[str], third_parties: Sequence[Strategy]) -> None:
         """Leave out all strategies but those with these names."""

@@ -29,7 +29,7 @@ Deviations = dict[Point, int]
 # Number of runs that may be spent on single deviations to replace all others.
 _SINGLES_MAX = 120
 # Number of runs that may be spent on single deviations to replace two of several.
-_PAIRS_MAX = 240
+_PAIRS_MAX = 180
 # Number of other orders in which deviations are dropped.
 _ORDERS = 3
 
