@@ -221,6 +221,9 @@ _BY_NAME = {setting.name: setting for setting in SETTINGS}
 #: Names of the settings that the marker takes as keywords.
 KEYWORDS = tuple(setting.name for setting in SETTINGS if setting.of_test)
 _INI = pytest.StashKey[dict[str, Any]]()
+_DRAWN = pytest.StashKey[int]()
+# The key of the drawn seed in what workers of pytest-xdist are given.
+_DRAWN_SEED = "simloop_drawn_seed"
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -273,19 +276,24 @@ def _draw_seed(config: pytest.Config) -> None:
         typed = ini.get("seed")
     if typed != RANDOM:
         return
-    if drawn_seed(config) is None:
-        # An option, since the workers of pytest-xdist get those of the main process.
-        config.option.sim_drawn_seed = secrets.randbits(_DRAWN_BITS)
+    # The workers of pytest-xdist explore from the seed that the main process has drawn.
+    seed = getattr(config, "workerinput", {}).get(_DRAWN_SEED, secrets.randbits(_DRAWN_BITS))
+    config.stash[_DRAWN] = seed
     if config.option.sim_seed == RANDOM:
-        config.option.sim_seed = drawn_seed(config)
+        config.option.sim_seed = seed
     else:
-        ini["seed"] = drawn_seed(config)
+        ini["seed"] = seed
 
 
 def drawn_seed(config: pytest.Config) -> int | None:
     """Returns the seed that was drawn for this session, if one was."""
-    seed: int | None = getattr(config.option, "sim_drawn_seed", None)
-    return seed
+    return config.stash.get(_DRAWN, None)
+
+
+def hand_on_drawn_seed(config: pytest.Config, workerinput: dict[str, Any]) -> None:
+    """Adds the seed that was drawn to what a worker of pytest-xdist is given."""
+    if (seed := drawn_seed(config)) is not None:
+        workerinput[_DRAWN_SEED] = seed
 
 
 def _from_ini(setting: Setting, value: Any, config: pytest.Config) -> Any:

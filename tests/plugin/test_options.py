@@ -340,6 +340,20 @@ def test_a_random_seed_is_drawn_and_told(pytester: pytest.Pytester) -> None:
     assert token in again
 
 
+@pytest.mark.parametrize("where", ["option", "file"])
+def test_the_workers_of_xdist_share_a_drawn_seed(pytester: pytest.Pytester, where: str) -> None:
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    if where == "file":
+        pytester.makeini("[pytest]\nsim_seed = random")
+    pytester.makepyfile(test_one=DRAWN, test_two=DRAWN)
+    options = ["--sim", "--sim-cancel", "--sim-no-shrink", "--sim-no-confirm", "-n2"]
+    text = pytester.runpytest_subprocess(*options, *["--sim-seed=random"] * (where == "option")).stdout.str()
+    (seed,) = re.findall(r"^simloop: drawn seed, explore from it again with --sim-seed=(\d+)$", text, re.MULTILINE)
+    tokens = set(re.findall(r"--sim-replay=(sl1:\S+)", text))
+    assert len(tokens) == 2
+    assert {decode(token).seed for token in tokens} == {int(seed)}
+
+
 def runs(result: pytest.RunResult) -> int:
     found = re.search(r"PASSED \((\d+) runs?", result.stdout.str())
     assert found is not None
