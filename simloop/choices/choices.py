@@ -59,6 +59,7 @@ KINDS = (
     "net.lose",
     "net.partition",
     "net.reset",
+    "order.lag",
 )
 
 

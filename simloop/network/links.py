@@ -18,7 +18,7 @@ DELIVERIES = (
     "one turn later",
     "two turns later",
     "three turns later",
-    "25 ms later",
+    "25 to 50 ms later",
     "its first byte alone, then the rest",
     "in two halves",
     "all but its last byte, then that",
@@ -139,7 +139,11 @@ class Link:
             else:
                 scheduler.after_turns(answer, deliver)
         else:
-            scheduler.at(due + self.jitter_ns // 2 if answer == _LATE else due, deliver)
+            if answer == _LATE and (half := self.jitter_ns // 2):
+                # Until a time at which others arrive, too: what is late in the same 25 ms is seen by one poll, so that
+                # arrivals meet that no other pair of delays would bring together.
+                due += half + -(due + half) % half
+            scheduler.at(due, deliver)
         return travelling
 
 
