@@ -59,6 +59,7 @@ KINDS = (
     "net.lose",
     "net.partition",
     "net.reset",
+    "host.pause",
     "order.lag",
 )
 

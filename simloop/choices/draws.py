@@ -15,7 +15,7 @@ _ONCE = {"cancel": 1.5, "signal.sent": 1.5}
 #: Number of points of a kind that a run is expected to have, before a run was seen.
 _TYPICAL = 30
 #: Kinds of points that end something, so that little happens after them.
-ENDS = ("cancel", "signal.sent", "host.crash")
+ENDS = ("cancel", "signal.sent", "host.crash", "net.partition", "net.reset", "host.pause")
 #: Kinds of orders, which a point can only change where several things have come together.
 _ORDERS = ("poll.order", "timer.tie")
 #: The answer at these kinds by which things are as late as others are.

@@ -458,7 +458,8 @@ class Scheduler:
         self._go_on(main)
 
     def close(self) -> None:
-        """Unwind the processes that still block: they must not be alive any more."""
+        """Unwind the processes that still block: they must not be alive any more. Nobody else goes first from now on."""
+        self.stepped = _NO_LOOPS.loops
         if self._stacks is None:
             return
         self._closed = True

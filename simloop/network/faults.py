@@ -38,6 +38,14 @@ class Cut(NamedTuple):
         return f"the network {how} was cut for {DURATIONS_S[duration]} s"
 
 
+class Standstill(NamedTuple):
+    """Subject of a `host.pause` point: the packet, the host's name, and whether the packet leaves it or arrives."""
+
+    packet: object
+    host: str
+    leaves: bool
+
+
 def partition_told(answer: int) -> str:
     """Return words for an answer at a `net.partition` point whose links are not known."""
     duration, way = divmod(answer - 1, len(WAYS))
@@ -97,7 +105,7 @@ class MayPartition:
         self._ways = ([*there, *back], there, back)
         self._budget = budget
 
-    def ask(self, scheduler: Scheduler, who: str, subject: object) -> str | int:
+    def ask(self, link: Link, scheduler: Scheduler, who: str, subject: object) -> str | int:
         if not self._budget:
             return PASSED
         answer = scheduler.choices.choose(
@@ -107,17 +115,33 @@ class MayPartition:
             return PASSED
         self._budget -= 1
         duration, way = divmod(answer - 1, len(WAYS))
-        links = self._ways[way]
-        end = cut(links)
-        scheduler.at(scheduler.clock.now + DURATIONS_S[duration] * SECOND, end)
-        return LOST if any(link.cuts and _carries(link, who) for link in links) else PASSED
+        scheduler.at(scheduler.clock.now + DURATIONS_S[duration] * SECOND, cut(self._ways[way]))
+        return LOST if link.cuts else PASSED
 
 
-def _carries(link: Link, who: str) -> bool:
-    """Return True for the link by which packets of the connection `who` travel."""
-    ends = who.partition(":")[0]
-    client, _, server = ends.partition(">")
-    return (link.source, link.destination) == ((client, server) if who.endswith(">") else (server, client))
+class MayPause:
+    """Permission to let a host stand still for a while, once, as one of its packets leaves or arrives."""
+
+    def __init__(self, host: Host, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        self._host = host
+        self._pause = pause
+        self._resume = resume
+        self._left = True
+
+    def ask(self, link: Link, scheduler: Scheduler, who: str, subject: object) -> str | int:
+        if not self._left:
+            return PASSED
+        leaves = link.source == self._host.name
+        standstill = Standstill(subject, self._host.name, leaves)
+        answer = scheduler.choices.choose(who, "host.pause", 1 + len(DURATIONS_S), standstill)
+        if not answer:
+            return PASSED
+        self._left = False
+        duration_ns = DURATIONS_S[answer - 1] * SECOND
+        self._pause()
+        scheduler.at(scheduler.clock.now + duration_ns, self._resume)
+        # What has not left yet does so later; what would have arrived finds nobody.
+        return duration_ns if leaves else LOST
 
 
 class MayReset:
@@ -126,7 +150,7 @@ class MayReset:
     def __init__(self, budget: int) -> None:
         self._budget = budget
 
-    def ask(self, scheduler: Scheduler, who: str, subject: object) -> str | int:
+    def ask(self, link: Link, scheduler: Scheduler, who: str, subject: object) -> str | int:
         if not self._budget or not isinstance(subject, Direction):
             return PASSED
         if not scheduler.choices.choose(who, "net.reset", 2, subject):
@@ -141,7 +165,7 @@ class MayLose:
     def __init__(self, budget: int) -> None:
         self._budget = budget
 
-    def ask(self, scheduler: Scheduler, who: str, subject: object) -> str | int:
+    def ask(self, link: Link, scheduler: Scheduler, who: str, subject: object) -> str | int:
         if not self._budget or not scheduler.choices.choose(who, "net.lose", 2, subject):
             return PASSED
         self._budget -= 1

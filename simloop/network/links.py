@@ -30,8 +30,8 @@ _WHOLE = 5
 class Permission(Protocol):
     """Protocol of a fault that the environment may choose, within a budget."""
 
-    def ask(self, scheduler: Scheduler, who: str, subject: object) -> str | int:
-        """Ask about the packet `subject` of the connection `who`, which would arrive now; return its fate."""
+    def ask(self, link: Link, scheduler: Scheduler, who: str, subject: object) -> str | int:
+        """Ask about the packet `subject` of the connection `who`, which would arrive by `link` now; return its fate."""
 
 
 #: Function of a link, the connection's name and the packet's size: it returns the packet's fate.
@@ -94,7 +94,7 @@ class Link:
             if found != PASSED:
                 return found
         for permission in self.permissions:
-            found = permission.ask(scheduler, who, subject)
+            found = permission.ask(self, scheduler, who, subject)
             if found != PASSED:
                 return found
         return PASSED

@@ -20,7 +20,7 @@ from simloop.kernel.scheduler import TIME_SLICES
 from simloop.loop.run_order import LAGS
 from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import contenders, is_timeout, waiting_for
-from simloop.network.faults import partition_told
+from simloop.network.faults import DURATIONS_S, partition_told
 from simloop.network.links import DELIVERIES
 from simloop.report.losses import tell as tell_loss
 from simloop.sources import Place, is_users, source_of, users_caller, wrapped_by
@@ -78,6 +78,12 @@ def _packet(subject: Any) -> str:
     else:
         what = _preview(newest)
     return f"{what} on its way {way} {ends.rpartition('>')[2]}"
+
+
+def _stood_still(answer: Answer, subject: Any, name: Name) -> str:
+    then = "leave it" if subject.leaves else "arrive"
+    still = f"host {subject.host} stood still for {DURATIONS_S[answer.value - 1]} s"
+    return f"{still} as {_packet(subject.packet)} was about to {then}"
 
 
 def _preview(data: bytes) -> str:
@@ -320,6 +326,7 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "net.partition": lambda answer, subject, name: (
         f"{subject.told(answer.value)} as {_packet(subject.packet)} was about to arrive"
     ),
+    "host.pause": _stood_still,
     "net.reset": lambda answer, subject, name: f"the connection was reset as {_packet(subject)} was about to arrive",
     "net.race": _raced,
     "thread.race": _raced,
@@ -389,6 +396,7 @@ _KINDS: dict[str, Callable[[str, int], str]] = {
     "net.deliver": lambda who, value: f"data on {who} arrive {_late(DELIVERIES[value])}",
     "net.lose": lambda who, value: f"a packet on {who} {FATES[value]}",
     "net.partition": lambda who, value: f"the network is cut at a packet on {who}, {partition_told(value)}",
+    "host.pause": lambda who, value: f"a host stands still for {DURATIONS_S[value - 1]} s at a packet on {who}",
     "net.reset": lambda who, value: f"the connection {who.rstrip('<>')} is reset",
     "net.connect": lambda who, value: f"the connection attempt {who} arrives {DELIVERIES[value]}",
     "net.race": _race,

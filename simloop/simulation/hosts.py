@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from simloop.errors import WorldError
 from simloop.kernel.process.process import State
 from simloop.loop.runner import Main, ProcessRunner, coroutine_for
+from simloop.network.faults import MayPause
 from simloop.shims.signal import go_on
 from simloop.simulation.clock import SimClock
 from simloop.simulation.files import SimFiles
@@ -153,7 +154,8 @@ class SimHost:
     def pause(self) -> None:
         """Let this host stand still from now on, as a virtual machine does that is moved or starved, until `resume`:
         none of its processes runs, and nobody gets an answer. Clocks go on, so timeouts and leases end meanwhile. Does
-        nothing if it stands still. Raises `WorldError` for the host of the test itself, and on the host itself.
+        nothing if it stands still. Raises `WorldError` for the host of the test itself. A program
+        that pauses its own host makes its step to the end.
 
         >>> import asyncio, simloop
         >>> async def test():
@@ -172,8 +174,6 @@ class SimHost:
         31
         """
         self._check_not_ours()
-        if self._world.current.host is self._host:
-            raise WorldError(f"{self.name!r} cannot let itself stand still: call this on another host")
         if self._host.paused:
             return
         self._host.paused = True
@@ -193,6 +193,19 @@ class SimHost:
                 if process.state is State.STOPPED:
                     process.enter(State.RUNNING)
                     go_on(self._world, process)
+
+    def may_pause(self) -> None:
+        """Declare that the environment may let this host stand still, once, for 1, 10 or 60 virtual seconds, as one of
+        its packets to or from another host, of those that exist by now, is about to leave or to arrive. Raises `WorldError` for the host of the
+        test itself."""
+        self._check_not_ours()
+        network = self._world.network
+        permission = MayPause(self._host, self.pause, self.resume)
+        for other in list(network.hosts.values()):
+            if other is not self._host:
+                for link in (network.link(self._host, other), network.link(other, self._host)):
+                    link.permissions.append(permission)
+                    link.settle()
 
     def _check_not_ours(self) -> None:
         if self._host is self._world.root.host:

@@ -338,7 +338,7 @@ class UdpSocket(Socket):
         flow = self._flow(ip, port, machine)
 
         def arrive() -> None:
-            if machine.up:
+            if machine.up and not machine.paused:
                 for sock in machine.udp.receivers(ip, interface, port, source):
                     sock.arrived(data, source, ip, interface, flow.label)
 
@@ -362,7 +362,7 @@ class UdpSocket(Socket):
     def _arrive(self, flow: Flow, data: bytes, source: Address, ip: str, port: int, interface: str) -> None:
         """Let a datagram for one address arrive there."""
         target = flow.target
-        if target is None or not target.up:
+        if target is None or not target.up or target.paused:
             return  # nobody answers
         receiver = target.udp.receiver(ip, port, source)
         if receiver is not None:
