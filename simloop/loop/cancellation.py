@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from simloop.choices.choices import Choices
 
 
+# Functions that are a part of the one they stand in: in Python 3.11 comprehensions, too.
+_COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+
+
 class Cancellable:
     """Record of a task that the environment may cancel, once: if it did so, and the task's name at choice points."""
 
@@ -103,6 +107,8 @@ class OwnTasks:
             # asyncio.wait_for() of Python 3.11 runs what it waits for in a task that nobody else can know.
             if frame.f_code.co_name == "wait_for":
                 return False
+            frame = frame.f_back
+        while frame is not None and frame.f_code.co_name in _COMPREHENSIONS:
             frame = frame.f_back
         return frame is not None and frame.f_code is self._code
 

@@ -146,6 +146,18 @@ def test_the_option_declares_what_the_main_function_creates() -> None:
     assert isinstance(failure.exception, AssertionError)
 
 
+def test_tasks_of_a_comprehension_are_those_of_its_function() -> None:
+    async def main() -> None:
+        log: list[str] = []
+        tasks = [asyncio.create_task(fetch(log)) for _ in range(2)]
+        await asyncio.gather(*tasks, *(asyncio.create_task(fetch(log)) for _ in range(2)), return_exceptions=True)
+
+    choices = Choices(0, None)
+    execute(main, choices, Limits(cancel=True))
+    tasks = {who.partition("~")[0] for who, kind, *_ in choices.recorded if kind == "cancel"}
+    assert tasks == {"fetch", "fetch#2", "fetch#3", "fetch#4"}
+
+
 def test_under_the_option_the_cancellation_itself_is_no_failure() -> None:
     async def awaits() -> None:
         await asyncio.create_task(asyncio.sleep(0.1))

@@ -66,7 +66,7 @@ def test_a_hub_with_a_set_of_writers_passes(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(HUB)
     result = pytester.runpytest_subprocess("--sim", "-v")
     result.assert_outcomes(passed=3)
-    result.stdout.fnmatch_lines(["*::test_hub PASSED (100 runs, * distinct; objects numbered)*"])
+    result.stdout.fnmatch_lines(["*::test_hub PASSED (100 runs, * distinct; * unseen; objects numbered)*"])
     assert result.stdout.str().count("objects numbered") == 1
 
 

@@ -151,7 +151,7 @@ def test_options_that_mean_nothing_are_one_line(pytester: pytest.Pytester, argum
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("@pytest.mark.simloop(rnus=3)\nasync def test_it(): pass", "has no keyword 'rnus': use one of runs, seed,"),
+        ("@pytest.mark.simloop(rnus=3)\nasync def test_it(): pass", "has no keyword 'rnus': use one of runs, time,"),
         ("@pytest.mark.simloop(3)\nasync def test_it(): pass", "takes keywords only"),
         ("@pytest.mark.simloop(runs=0)\nasync def test_it(): pass", "runs must be"),
         ("@pytest.mark.simloop(profile='x')\nasync def test_it(): pass", "unknown profile 'x'"),

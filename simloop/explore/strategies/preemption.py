@@ -38,6 +38,8 @@ class PreemptionSweep(Sweep):
 
     def observe(self, choices: Choices, failed: bool) -> None:
         super().observe(choices, failed)
+        if self.is_empty:
+            return
         deviations = choices.deviations()
         if len(deviations) == 1 and choices.seed == self._seed:
             ((first, value),) = deviations.items()
