@@ -18,6 +18,7 @@ from simloop.explore.strategies.coincidence import CoincidenceWalk
 from simloop.explore.strategies.crash import CrashSweep
 from simloop.explore.strategies.delay import DelaySweep
 from simloop.explore.strategies.enumeration import Enumeration
+from simloop.explore.strategies.fault import FaultSweep
 from simloop.explore.strategies.pct import PCT
 from simloop.explore.strategies.pos import POS
 from simloop.explore.strategies.preemption import LineSweep, PreemptionSweep
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _SWEEPS: tuple[tuple[Callable[[int, Callable[[], int]], Strategy], float, int], ...] = (
     (CancelSweep, 0.60, 8),
     (CrashSweep, 0.90, 6),
+    (FaultSweep, 0.60, 8),
     (TimeoutSweep, 0.15, 3),
     (LineSweep, 0.60, 6),
     (DelaySweep, 0.15, 0),
@@ -59,6 +61,7 @@ PLUGINS = "plugins"
 STRATEGIES = (
     CancelSweep.name,
     CrashSweep.name,
+    FaultSweep.name,
     TimeoutSweep.name,
     LineSweep.name,
     DelaySweep.name,

@@ -458,7 +458,7 @@ class Scheduler:
         self._go_on(main)
 
     def close(self) -> None:
-        """Unwind the processes that still block: they must not be alive any more. Nobody else goes first from now on."""
+        """Unwind the processes that still block: they must not be alive any more. From now on nobody goes first."""
         self.stepped = _NO_LOOPS.loops
         if self._stacks is None:
             return

@@ -120,7 +120,7 @@ class MayPartition:
 
 
 class MayPause:
-    """Permission to let a host stand still for a while, once, as one of its packets leaves or arrives."""
+    """Permission to let a host stand still for a while, once, as data leave it or arrive."""
 
     def __init__(self, host: Host, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._host = host
@@ -129,7 +129,7 @@ class MayPause:
         self._left = True
 
     def ask(self, link: Link, scheduler: Scheduler, who: str, subject: object) -> str | int:
-        if not self._left:
+        if not self._left or (isinstance(subject, Direction) and not subject.first_is_data()):
             return PASSED
         leaves = link.source == self._host.name
         standstill = Standstill(subject, self._host.name, leaves)

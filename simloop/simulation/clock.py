@@ -91,7 +91,7 @@ class SimClock:
         ...     before = time.time()
         ...     assert time.time() >= before
         >>> simloop.explore(main).failure.strategy
-        'delay sweep'
+        'fault sweep'
         """
         self._stepped(up_to, "up_to")
         self._stepped(-up_to, "up_to")

@@ -195,9 +195,9 @@ class SimHost:
                     go_on(self._world, process)
 
     def may_pause(self) -> None:
-        """Declare that the environment may let this host stand still, once, for 1, 10 or 60 virtual seconds, as one of
-        its packets to or from another host, of those that exist by now, is about to leave or to arrive. Raises `WorldError` for the host of the
-        test itself."""
+        """Declare that the environment may let this host stand still, once, for 1, 10 or 60 virtual seconds, as data to
+        or from another host, of those that exist by now, are about to leave or to arrive. Raises `WorldError` for the
+        host of the test itself."""
         self._check_not_ours()
         network = self._world.network
         permission = MayPause(self._host, self.pause, self.resume)

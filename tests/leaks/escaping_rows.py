@@ -21,19 +21,13 @@ import real
 from probes import escapes
 
 
-@escapes("UDP, unix and raw sockets; sockets of C libraries")
-def a_datagram() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.sendto(b"x", ("127.0.0.1", real.UDP_PORT))
-
-
-@escapes("UDP, unix and raw sockets; sockets of C libraries")
-def a_unix_connection() -> None:
+@escapes("raw sockets; sockets of C libraries")
+def a_unix_connection_to_the_real_machine() -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(real.ROOT / "unix.sock"))
 
 
-@escapes("UDP, unix and raw sockets; sockets of C libraries")
+@escapes("raw sockets; sockets of C libraries")
 def the_socket_class_of_c() -> None:
     _socket.socket().connect(("127.0.0.1", real.PORT))
 

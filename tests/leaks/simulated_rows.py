@@ -62,6 +62,32 @@ def a_port_that_is_really_taken_is_free() -> tuple[Any, ...]:
         return (sock.getsockname()[0],)
 
 
+@simulated("sockets")
+def descriptors_of_sockets_are_simulated() -> tuple[bool, int]:
+    class Mine(socket.socket):
+        pass
+
+    with Mine() as sock, socket.socket(fileno=os.dup(sock.fileno())) as copy:
+        return sock.fileno() > 1000, copy.family
+
+
+@simulated("UDP over IPv4 and IPv6")
+def a_datagram_reaches_nobody() -> tuple[Any, ...]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"x", ("127.0.0.1", real.UDP_PORT))
+        return sock.getsockname()
+
+
+@simulated("unix sockets")
+def names_of_unix_sockets_are_simulated() -> bytes:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(real.ROOT / "new.sock"))
+    left, right = socket.socketpair()
+    with left, right:
+        left.send(b"x")
+        return right.recv(1)
+
+
 @simulated("files")
 def files_are_written_in_memory() -> list[str]:
     Path("new.txt").write_text("x")

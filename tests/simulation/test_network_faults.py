@@ -332,7 +332,8 @@ def test_the_environment_may_cut_the_network_for_a_while() -> None:
     assert [point.kind for point in failure.schedule.deviations] == ["net.partition"]
     told = " ".join(failure.explanation.sentences)
     assert "the network from localhost to db" in told
-    assert "and back was cut for 10 s as 'x\\n' (2 bytes) on its way from db:80 was about to arrive" in told
+    assert "was cut for 10 s as 'x\\n' (2 bytes) on its way " in told
+    assert "was about to arrive" in told
 
 
 def test_the_environment_may_reset_connections() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simloop.choices.choices import Choices, Point
+from simloop.explore.strategies.fault import FAULTS
 from simloop.explore.strategies.preemption import PREEMPTIONS
 from simloop.explore.strategies.sweep import Groups, Sweep
 from simloop.explore.strategies.timeout import RACES
@@ -19,7 +20,7 @@ class DelaySweep(Sweep):
     def rank(self, choices: Choices) -> list[Groups]:
         kinds: dict[str, Groups] = {}
         for who, kind, number, n, _ in choices.recorded:
-            if kind not in ("cancel", "signal.sent", "host.crash", *PREEMPTIONS, *RACES):
+            if kind not in ("cancel", "signal.sent", "host.crash", *FAULTS, *PREEMPTIONS, *RACES):
                 group = kinds.setdefault(kind, {}).setdefault(who, [])
                 group += [(Point(who, kind, number), value) for value in range(1, n)]
         return sorted(kinds.values(), key=lambda groups: sum(map(len, groups.values())))

@@ -281,6 +281,10 @@ class Direction:
 
         self.scheduler.at(self.scheduler.clock.now + RETRIES_NS[attempts], again)
 
+    def first_is_data(self) -> bool:
+        """True if the first packet in flight has bytes."""
+        return bool(self.flight) and not isinstance(self.flight[0].item, str)
+
     def break_off(self) -> None:
         """Reset the connection at both ends, as a box between them does that has forgotten it."""
         assert self.receiver is not None
