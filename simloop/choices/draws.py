@@ -98,7 +98,7 @@ def dense_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
         assert draw is not None
         if draw() >= rate:
             return 0
-        if meets and kind in LATE and draw() < 0.9:
+        if meets and n > LATE.get(kind, n) and draw() < 0.9:
             return LATE[kind]
         return 1 + int(draw() * (n - 1))
 
@@ -121,7 +121,7 @@ def coincidences(seed: int, sources: Iterable[Sequence[tuple[str, str, int]]]) -
         if n < 2:
             return 0
         if (who, kind, number) in late:
-            return LATE[kind]
+            return min(LATE[kind], n - 1)
         rate = 0.3 if kind in _ORDERS else rare if kind in ENDS else noise
         return 1 + int(draw() * (n - 1)) if draw() < rate else 0
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simloop.choices.choices import KINDS, PROFILES, Choices, Point, permute
-from simloop.choices.draws import mixed_seed, random_walk
+from simloop.choices.draws import LATE, coincidences, dense_walk, mixed_seed, random_walk
 from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import decode, encode
 from simloop.errors import ConfigurationError, OtherTestError, TokenError
@@ -130,3 +130,18 @@ def test_a_seed_that_is_none_is_refused(seed: object) -> None:
 
     with pytest.raises(ConfigurationError, match="seed must be"):
         simloop.run(main, seed=seed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [*LATE, "cancel", "net.partition", "poll.order"])
+def test_walks_answer_within_the_range_of_every_point(kind: str) -> None:
+    point = ("a>b:1#1>", kind, 1)
+    for seed in range(200):
+        for walk in (random_walk(seed), dense_walk(seed), coincidences(seed, [[point]] if kind in LATE else [])):
+            for n in (1, 2, 3, 30):
+                assert walk(*point, n) in range(n)
+
+
+@pytest.mark.parametrize("kind", ["cancel", "signal.sent", "host.crash", "net.partition", "net.reset"])
+def test_what_ends_something_stays_rare_in_dense_walks(kind: str) -> None:
+    answers = [dense_walk(seed)("a", kind, 1, 2) for seed in range(2000)]
+    assert 0.01 < sum(answers) / len(answers) < 0.1
