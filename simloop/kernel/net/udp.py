@@ -368,6 +368,9 @@ class UdpSocket(Socket):
             sock.error = errno.ECONNREFUSED
             sock.changed()
 
+    def available(self) -> int:
+        return len(self.queue[0].data) if self.queue else 0
+
     # --- receiving ------------------------------------------------------------------------------------
 
     def arrived(self, data: bytes, source: Address, ip: str, interface: str, label: str) -> None:
