@@ -89,7 +89,9 @@ class SimHypothesis(SimFunction):
         self.addfinalizer(changes.close)
 
     def run_trial(self, trial: Trial) -> None:
-        trial.settings = dataclasses.replace(trial.settings, runs=max(1, trial.settings.runs // SHARE))
+        settings = trial.settings
+        seconds = None if settings.seconds is None else settings.seconds / SHARE
+        trial.settings = dataclasses.replace(settings, runs=max(1, settings.runs // SHARE), seconds=seconds)
         handle = self.function.hypothesis
         self._test = handle.inner_test
         examples = Examples(self, trial)

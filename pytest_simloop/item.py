@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from simloop.world.observer import Observer
     from simloop.world.world import World
 
+# Number of runs from which on `-v` tells how many runs of a test are not seen yet.
+_RUNS_TO_JUDGE = 50
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.
 _VERDICTS = (pytest.skip.Exception, pytest.exit.Exception, XFailed, KeyboardInterrupt)
 # For a report, in place of the verdict.
@@ -211,6 +213,9 @@ class SimulatedItem(pytest.Function):
             parts.append(f"complete: {report.schedules_in_all} schedule{'s' * (report.schedules_in_all != 1)}")
         elif report is not None:
             parts.append(f"{report.runs} runs, {report.distinct} distinct")
+            if report.runs >= _RUNS_TO_JUDGE:
+                coverage = report.coverage
+                parts.append(f"{coverage.new_in_last} of the last {coverage.last} new, {coverage.unseen:.0%} unseen")
         if report is not None and report.numbered:
             parts.append("objects numbered")
         return "; ".join(parts)

@@ -6,6 +6,8 @@ A setting is one row of `SETTINGS`. simloop checks the values, and is only impor
 from __future__ import annotations
 
 import argparse
+import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,10 +40,44 @@ def _shrink_runs(value: Any) -> Any:
     return check_shrink_runs(value)
 
 
+def _strategies(value: Any) -> Any:
+    """Returns a text of names of strategies, separated by commas. Raises `ConfigurationError` for an unknown one."""
+    from simloop.explore.portfolio import check_strategies
+
+    check_strategies(str(value).split(","))
+    return value
+
+
+#: Units of times, in seconds.
+_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds_of(value: Any) -> float:
+    """Returns the seconds in a text such as ``60s``, ``1.5m`` or ``2h``. Raises `ConfigurationError` for any other."""
+    from simloop.errors import ConfigurationError
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)", value.strip()) if isinstance(value, str) else None
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not seconds:
+        raise ConfigurationError(f"time must be more than 0, with its unit, such as 60s, 5m or 2h, not {value!r}")
+    return seconds
+
+
+def _time(value: Any) -> Any:
+    seconds_of(value)
+    return value
+
+
 def _seed(value: Any) -> Any:
     from simloop.choices.choices import check_seed
 
     return check_seed(value)
+
+
+#: Value of the setting `seed` for which a seed is drawn, once for a session.
+RANDOM = "random"
+# Drawn seeds are of so many bits: they are part of every token.
+_DRAWN_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -72,10 +108,14 @@ class Setting:
 
     @property
     def described(self) -> str:
+        if self.name == "seed":
+            return f"a whole number, or {RANDOM}"
         return {int: "a whole number", float: "a number", bool: "true or false", str: "one word"}[self.kind]
 
     def parsed(self, text: str) -> Any:
         """Parses the setting's value from text and checks it. Raises `ValueError`, or what `check` raises."""
+        if self.name == "seed" and text == RANDOM:
+            return RANDOM  # drawn once the whole configuration is known
         return self.checked(self.kind(text))
 
     def checked(self, value: Any) -> Any:
@@ -89,9 +129,25 @@ SETTINGS = (
     Setting("sim", bool, "run every async test in a simulated world, over many schedules", of_test=False),
     Setting("runs", int, "how many schedules to run of each test (default: 100)", _runs, "N", of_schedule=False),
     Setting(
+        "time",
+        str,
+        "how long to explore each test, in real time, such as 60s, 5m or 2h, instead of a number of runs",
+        _time,
+        "TIME",
+        of_schedule=False,
+    ),
+    Setting(
+        "strategy",
+        str,
+        "which strategies take turns, by their names with hyphens, separated by commas (default: all)",
+        _strategies,
+        "NAMES",
+        of_schedule=False,
+    ),
+    Setting(
         "seed",
         int,
-        "the seed that exploring starts from (default: derived from the test's name)",
+        "the seed that exploring starts from, or random to draw one (default: derived from the test's name)",
         _seed,
         "S",
         of_schedule=False,
@@ -165,6 +221,9 @@ _BY_NAME = {setting.name: setting for setting in SETTINGS}
 #: Names of the settings that the marker takes as keywords.
 KEYWORDS = tuple(setting.name for setting in SETTINGS if setting.of_test)
 _INI = pytest.StashKey[dict[str, Any]]()
+_DRAWN = pytest.StashKey[int]()
+# The key of the drawn seed in what workers of pytest-xdist are given.
+_DRAWN_SEED = "simloop_drawn_seed"
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -207,6 +266,34 @@ def check_options(config: pytest.Config) -> None:
         for setting in SETTINGS
         if (value := internals.ini_value(config, setting.key)) is not None
     }
+    _draw_seed(config)
+
+
+def _draw_seed(config: pytest.Config) -> None:
+    """Replaces the seed by one that is drawn, where the command line or the ini file asks for that."""
+    ini, typed = config.stash[_INI], config.option.sim_seed
+    if typed is None:
+        typed = ini.get("seed")
+    if typed != RANDOM:
+        return
+    # The workers of pytest-xdist explore from the seed that the main process has drawn.
+    seed = getattr(config, "workerinput", {}).get(_DRAWN_SEED, secrets.randbits(_DRAWN_BITS))
+    config.stash[_DRAWN] = seed
+    if config.option.sim_seed == RANDOM:
+        config.option.sim_seed = seed
+    else:
+        ini["seed"] = seed
+
+
+def drawn_seed(config: pytest.Config) -> int | None:
+    """Returns the seed that was drawn for this session, if one was."""
+    return config.stash.get(_DRAWN, None)
+
+
+def hand_on_drawn_seed(config: pytest.Config, workerinput: dict[str, Any]) -> None:
+    """Adds the seed that was drawn to what a worker of pytest-xdist is given."""
+    if (seed := drawn_seed(config)) is not None:
+        workerinput[_DRAWN_SEED] = seed
 
 
 def _from_ini(setting: Setting, value: Any, config: pytest.Config) -> Any:
@@ -267,8 +354,10 @@ def _refuse_contradictions(config: pytest.Config) -> None:
     typed = [str(argument).partition("=")[0] for argument in config.invocation_params.args]
     if "--sim-no-shrink" in typed and "--sim-shrink-runs" in typed:
         raise pytest.UsageError("--sim-no-shrink and --sim-shrink-runs contradict each other: leave one away")
+    if "--sim-time" in typed and "--sim-runs" in typed:
+        raise pytest.UsageError("--sim-time and --sim-runs are two budgets for the same: leave one away")
     if "--sim-replay" in typed:
-        ignored = ["--sim-runs", "--sim-seed", "--sim-shrink-runs", "--sim-no-shrink"]
+        ignored = ["--sim-runs", "--sim-time", "--sim-strategy", "--sim-seed", "--sim-shrink-runs", "--sim-no-shrink"]
         if not config.option.sim_replay.isdigit():
             ignored.append("--sim-profile")
         for option in ignored:

@@ -16,7 +16,7 @@ import pytest
 from pytest_simloop import fixture_worlds, internals, timeouts
 from pytest_simloop.blocking import BlockingCalls
 from pytest_simloop.environment import is_replayer
-from pytest_simloop.options import KEYWORDS, add_options, check_options, for_session
+from pytest_simloop.options import KEYWORDS, add_options, check_options, drawn_seed, for_session, hand_on_drawn_seed
 from pytest_simloop.streams import note_streams
 
 if TYPE_CHECKING:
@@ -44,6 +44,17 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         from pytest_simloop import item, replayer, sections  # noqa: F401  # what every replay needs
 
         replayer.serve(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Hook of pytest-xdist, before a worker is started."""
+    hand_on_drawn_seed(node.config, node.workerinput)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    seed = drawn_seed(config)
+    return None if seed is None else f"simloop: drawn seed, explore from it again with --sim-seed={seed}"
 
 
 def pytest_sessionstart() -> None:

@@ -33,8 +33,9 @@ def describe_failure(
     saved_at: str | None,
 ) -> str:
     profile = settings.limits.profile
+    budget = f" of {settings.runs}" if settings.seconds is None else ""
     head = (
-        f"failed in run {failure.run_number} of {settings.runs} "
+        f"failed in run {failure.run_number}{budget} "
         f"({failure.strategy}; {report.distinct} distinct so far; profile {profile}{_numbered(failure.schedule)})"
     )
     tail = [Line(""), Line("replay it:", "title"), *command(_command(item, failure.token, confirmation))]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_simloop.options import KEYWORDS, given_settings, ini_settings
+from pytest_simloop.options import KEYWORDS, given_settings, ini_settings, seconds_of
 from simloop.choices.choices import check_seed
 from simloop.choices.tokens import decode
 from simloop.errors import SimulationError
 from simloop.explore.campaign import DEFAULT_RUNS, DEFAULT_SHRINK_RUNS, check_runs, check_shrink_runs
+from simloop.explore.portfolio import check_strategies
 from simloop.simulation.limits import Limits, make_limits
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ class Settings:
     replay: str | None
     #: Number of runs that may be spent on shrinking a failure; 0 leaves it as it was found.
     shrink_runs: int
+    #: Real seconds for which to explore, instead of a number of runs.
+    seconds: float | None = None
+    #: Names of the strategies that take turns; all if there are none.
+    strategies: tuple[str, ...] = ()
 
 
 def settings_of(item: pytest.Item, name: str) -> Settings:
@@ -57,7 +62,11 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
     # Sixteen bits: the seed is part of every token, and a test needs no more of them.
     seed = check_seed(found.get("seed", zlib.crc32(name.encode()) & 0xFFFF))
     shrink_runs = check_shrink_runs(found.get("shrink_runs", DEFAULT_SHRINK_RUNS))
-    return Settings(runs, seed, limits, replay, shrink_runs)
+    # Who types a number of runs means that, whatever the file says of time; and the other way round.
+    given = given_settings(config)
+    seconds = seconds_of(found["time"]) if "time" in found and not ("runs" in given and "time" not in given) else None
+    strategies = tuple(check_strategies(str(found["strategy"]).split(","))) if "strategy" in found else ()
+    return Settings(runs, seed, limits, replay, shrink_runs, seconds, strategies)
 
 
 def test_name(item: pytest.Item | Simulated) -> str:

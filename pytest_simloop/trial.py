@@ -65,6 +65,8 @@ class Trial:
             profile=profile,
             saved=saved,
             strategies=self.hooks.strategies(settings.seed, profile),
+            chosen=settings.strategies,
+            seconds=settings.seconds,
             shrink_runs=settings.shrink_runs,
             observe=self.hooks.observer(),
             numbered=numbered,

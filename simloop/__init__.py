@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from simloop.simulation.files import InjectedFault, SimFiles
     from simloop.simulation.handle import Sim, current
     from simloop.simulation.hosts import SimHost
+    from simloop.simulation.network import Deliver, Drop, Fault, Packet, Pass, SimNetwork
     from simloop.simulation.programs import SimProcess, SimProgram
     from simloop.simulation.run import run, world
 
@@ -57,14 +58,19 @@ __all__ = [
     "ConfigurationError",
     "CorruptStoreWarning",
     "DeadlockError",
+    "Deliver",
     "DiskTiming",
+    "Drop",
     "EscapedSimulationError",
     "Failure",
+    "Fault",
     "HangError",
     "HostCrashedError",
     "InjectedFault",
     "NondeterminismError",
     "OtherTestError",
+    "Packet",
+    "Pass",
     "Plan",
     "PluginError",
     "ProcessEndedError",
@@ -75,6 +81,7 @@ __all__ = [
     "SimClock",
     "SimFiles",
     "SimHost",
+    "SimNetwork",
     "SimProcess",
     "SimProgram",
     "SimulationError",
@@ -145,6 +152,14 @@ _MODULES = {
         "current",
     ),
     "simloop.simulation.hosts": ("SimHost",),
+    "simloop.simulation.network": (
+        "Deliver",
+        "Drop",
+        "Fault",
+        "Packet",
+        "Pass",
+        "SimNetwork",
+    ),
     "simloop.simulation.programs": (
         "SimProcess",
         "SimProgram",

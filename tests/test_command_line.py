@@ -55,7 +55,7 @@ WORDS = [
     "seed: 7",
     "deviations: 2",
     "  cancel #2 of move~sleep: task move is cancelled from outside while it waits in sleep()",
-    "  net.deliver #1 of a>b#1: data on a>b#1 arrive 25 ms later",
+    "  net.deliver #1 of a>b#1: data on a>b#1 arrive 25 to 50 ms later",
 ]
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
-# A campaign's random walk counts up from its seed: campaigns with neighbouring seeds would share most of their runs.
+# Numbers far from one another; campaigns with neighbouring seeds share no walks either.
 SEED_DISTANCE = 10_000
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.checks.waiting import name_of, named, stack_of, users_place, waited_tasks, waited_thing, wakes
 from simloop.errors import DeadlockError
+from simloop.kernel.process.process import Process
 from simloop.loop.loop import SimLoop
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ def describe_deadlock(scheduler: Scheduler) -> DeadlockError:
     if not lines:
         what = "deadlock: a blocking call waits for what can never happen"
     stopped = [loop.process for loop in scheduler.loops if loop.process.stopped]
-    details += [f"{process.name} is stopped by a signal, until SIGCONT" for process in stopped]
+    details += [
+        f"{process.name} stands still with its host, until resume()"
+        if isinstance(process, Process) and process.host.paused
+        else f"{process.name} is stopped by a signal, until SIGCONT"
+        for process in stopped
+    ]
     shown = details[:_LINES_MAX]
     if len(shown) < len(details):
         shown.append(f"... {len(lines)} tasks in all")

@@ -57,6 +57,9 @@ KINDS = (
     "signal.sent",
     "poll.late",
     "net.lose",
+    "net.partition",
+    "net.reset",
+    "order.lag",
 )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import _random
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,22 @@ if TYPE_CHECKING:
 _ONCE = {"cancel": 1.5, "signal.sent": 1.5}
 #: Number of points of a kind that a run is expected to have, before a run was seen.
 _TYPICAL = 30
+#: Kinds of points that end something, so that little happens after them.
+ENDS = ("cancel", "signal.sent", "host.crash")
+#: Kinds of orders, which a point can only change where several things have come together.
+_ORDERS = ("poll.order", "timer.tie")
+#: The answer at these kinds by which things are as late as others are.
+LATE = {
+    "net.connect": 4,
+    "net.deliver": 4,
+    "thread.start": 5,
+    "thread.finish": 5,
+    "process.exit": 5,
+    "signal": 5,
+    "order.lag": 11,
+}
+#: Number of deviations of one kind that a dense walk makes in a run, about, where there are that many points.
+_MANY = 60
 
 
 def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
@@ -35,6 +52,78 @@ def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
             share = _ONCE.get(kind) or wanted * rng.expovariate(1)
             rate = rates[kind] = on * min(0.5, share / expected.get(kind, _TYPICAL))
         return rng.randrange(1, n) if n > 1 and rng.random() < rate else 0
+
+    return decide
+
+
+def dense_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
+    """Return a function that answers choice points by a seeded random walk that deviates at a good part of all points:
+    at .04 to .6 of them, drawn log-uniformly for each run. What ends things (cancellations, signals, power cuts) stays
+    rare, .01 to .1 per point.
+
+    In half of the runs a quarter of the kinds are left out ("swarm testing", Groce et al., ISSTA 2012). In half of the
+    runs most of what is late is so by the same time, so that it meets; and the orders of what has met change often.
+
+    `typical` says how many points of each kind to expect: with many, a smaller part of them deviates.
+    """
+    draw: Callable[[], float] | None = None
+    density = rare = 0.0
+    meets = swarms = False
+    expected = typical or {}
+    rates: dict[str, float] = {}
+
+    def rate_of(kind: str) -> float:
+        nonlocal draw, density, rare, meets, swarms
+        if draw is None:
+            # A run without points needs no generator: to seed one costs as much as several turns. It may be inside of
+            # the run by now, where the class of the module `random` is the program's own.
+            draw = _random.Random(mixed_seed(seed, 4)).random
+            density, rare = 0.04 * 15 ** draw(), 0.01 * 10 ** draw()
+            meets, swarms = draw() < 0.5, draw() < 0.5
+        if swarms and draw() < 0.25:
+            return 0.0
+        if kind in ENDS:
+            return rare
+        if meets and kind in _ORDERS:
+            return 0.4
+        usual = density * 0.3 if kind == "cpu.stall" else density
+        return min(usual, _MANY / expected.get(kind, _TYPICAL))
+
+    def decide(who: str, kind: str, number: int, n: int) -> int:
+        if n < 2:
+            return 0
+        rate = rates.get(kind)
+        if rate is None:
+            rate = rates[kind] = rate_of(kind)
+        assert draw is not None
+        if draw() >= rate:
+            return 0
+        if meets and kind in LATE and draw() < 0.9:
+            return LATE[kind]
+        return 1 + int(draw() * (n - 1))
+
+    return decide
+
+
+def coincidences(seed: int, sources: Iterable[Sequence[tuple[str, str, int]]]) -> Decide:
+    """Return a function that lets arrivals of different sources meet. Half of the sources, or four in five, or all, are
+    late once, at one of their points, which is drawn; and all of them by the same time. So they go on from there
+    together. The orders of what has met are changed often, and everything else seldom: at .01 to .1 of all points.
+
+    `sources` are the points (who, kind, number) of each source at which it may be late, in order.
+    """
+    draw = _random.Random(mixed_seed(seed, 5)).random
+    part = (0.5, 0.8, 1.0)[int(draw() * 3)]
+    noise, rare = 0.01 * 10 ** draw(), 0.01 * 10 ** draw()
+    late = {points[int(draw() * len(points))] for points in sources if draw() < part}
+
+    def decide(who: str, kind: str, number: int, n: int) -> int:
+        if n < 2:
+            return 0
+        if (who, kind, number) in late:
+            return LATE[kind]
+        rate = 0.3 if kind in _ORDERS else rare if kind in ENDS else noise
+        return 1 + int(draw() * (n - 1)) if draw() < rate else 0
 
     return decide
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from simloop.choices.choices import Choices, Point, check_seed
@@ -23,19 +24,12 @@ from simloop.errors import (
     TimeLimitError,
     limit_met,
 )
+from simloop.explore.portfolio import Portfolio
 from simloop.explore.result import Failure, Report
 from simloop.explore.signature import signature_of
-from simloop.explore.strategies.base import Canonical, Plan, Strategy
-from simloop.explore.strategies.cancel import CancelSweep
-from simloop.explore.strategies.crash import CrashSweep
-from simloop.explore.strategies.delay import DelaySweep
-from simloop.explore.strategies.enumeration import Enumeration
-from simloop.explore.strategies.preemption import LineSweep, PreemptionSweep
-from simloop.explore.strategies.saved import Saved
-from simloop.explore.strategies.timeout import TimeoutSweep
-from simloop.explore.strategies.walk import Walk
 
 if TYPE_CHECKING:
+    from simloop.explore.strategies.base import Plan, Strategy
     from simloop.report.explanation import Explanation
     from simloop.report.trace import Trace
     from simloop.simulation.run import Outcome
@@ -61,20 +55,9 @@ class Execute(Protocol):
     ) -> Outcome: ...
 
 
-# The weight of each strategy that is bounded: of the runs that are left it may make its part, by its weight among those
-# that come after it and have anything to try. So what it leaves goes to them. The walk's weight is the last, and
-# strategies of third parties share one.
-_SWEEPS = (
-    (CancelSweep, 0.30),
-    (CrashSweep, 0.45),
-    (TimeoutSweep, 0.15),
-    (LineSweep, 0.30),
-    (DelaySweep, 0.30),
-    (PreemptionSweep, 0.15),
-)
-_THIRD_PARTIES = 0.2
-_WALK = 0.35
-
+# Number of runs that a campaign with a budget of time seems to have: what sweeps sample depends on that, and on no
+# clock.
+_RUNS_IN_TIME = 10_000
 # Number of runs that a shrunk schedule has to fail once more, in the same way.
 _CHECKS = 2
 
@@ -88,28 +71,14 @@ _BETWEEN_LINES = (
 )
 
 
-@dataclass
-class _Entry:
-    """A strategy of a campaign, its weight (None: it may use up the budget), and the number of runs that it has
-    made."""
-
-    strategy: Strategy
-    weight: float | None
-    made: int = 0
-    #: Number of runs that the strategy may make: set when it is first asked for one.
-    allowed: int | None = None
-
-    def has_more(self) -> bool:
-        """Return False if the strategy is known to have nothing to try."""
-        return not getattr(self.strategy, "is_empty", False)
-
-
 class Campaign:
     """Campaign over one test: `execute` makes a run, and `name` identifies the test in its tokens.
 
-    `saved` schedules are tried first. `strategies` of third parties come after the sweeps. Shrinking takes up to
-    `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that explores. `numbered`
-    says that objects are to have numbers from the start.
+    `saved` schedules are tried first. `strategies` of third parties take turns with the others; `chosen` names those
+    that take turns at all. With `seconds`, the campaign lasts for so many real seconds, whatever its number of runs.
+    Shrinking takes up to `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that
+    explores. `numbered` says that objects are to have numbers from the start. Raises `ConfigurationError` for a bad
+    argument.
     """
 
     def __init__(
@@ -122,61 +91,46 @@ class Campaign:
         profile: str = "cpython",
         saved: Sequence[Schedule] = (),
         strategies: Sequence[Strategy] = (),
+        chosen: Sequence[str] = (),
+        seconds: float | None = None,
         shrink_runs: int = DEFAULT_SHRINK_RUNS,
         observe: Callable[[Outcome], None] | None = None,
         numbered: bool = False,
     ) -> None:
         self._execute = execute
         self.name = name
-        self.runs = check_runs(runs)
+        self.runs = check_runs(runs) if seconds is None else _RUNS_IN_TIME
+        self._seconds = None if seconds is None else check_seconds(seconds)
         self.seed = check_seed(seed)
         self.profile = profile
         self._shrink_runs = check_shrink_runs(shrink_runs)
         self._observe = observe
         # A test that has needed numbers will need them again.
         self.report = Report(numbered=numbered or any(schedule.numbered for schedule in saved))
-        self._fingerprints: set[int] = set()
         #: The schedule of the first failing run.
         self._found: Schedule | None = None
-        self._enumeration = Enumeration(seed, self._left)
-        # In the order in which they are asked. What is kept runs before everything else, whatever it costs.
-        self._portfolio = [_Entry(Saved(saved), None), _Entry(Canonical(seed), None)]
-        for sweep, weight in _SWEEPS:
-            left = functools.partial(self._left_of, len(self._portfolio))
-            self._portfolio.append(_Entry(sweep(seed, left), weight))
-        self._portfolio += [_Entry(strategy, _THIRD_PARTIES / len(strategies)) for strategy in strategies]
-        self._portfolio += [_Entry(self._enumeration, None), _Entry(Walk(seed), None)]
+        self.portfolio = Portfolio(seed, self._left, saved, strategies, chosen)
 
     def _left(self) -> int:
         """Return the number of runs that are left of the budget."""
-        return self.runs - self.report.runs
-
-    def _left_of(self, index: int) -> int:
-        """Return the number of runs that are left of the share of one strategy, given by its index."""
-        entry = self._portfolio[index]
-        if entry.weight is None:
-            return self._left()
-        if entry.allowed is None:
-            later = (other.weight for other in self._portfolio[index:] if other.has_more() and other.weight)
-            entry.allowed = max(1, round(self._left() * entry.weight / (sum(later) + _WALK)))
-        return min(self._left(), entry.allowed - entry.made)
+        return max(self.runs - self.report.runs, int(self._seconds is not None))
 
     def explore(self) -> Report:
         """Run until the first failure, until the budget is used up, or until every schedule was run. Raises
         `NondeterminismError` when two runs of one schedule differ."""
         report = self.report
+        ends = None if self._seconds is None else time.monotonic() + self._seconds
         try:
-            for index, entry in enumerate(self._portfolio):
-                strategy = entry.strategy
-                while self._left_of(index) > 0 and (plan := strategy.plan()) is not None:
-                    entry.made += 1
-                    outcome = self._run(plan)
-                    if outcome.exception is not None:
-                        report.failure = self._examine(outcome, strategy.name)
-                        return report
-                if strategy is self._enumeration and (covered := self._enumeration.covered):
-                    report.schedules_in_all = covered
+            while self._left() > 0 and (ends is None or not report.runs or time.monotonic() < ends):
+                proposed = self.portfolio.plan()
+                if proposed is None:
+                    break
+                strategy, plan = proposed
+                outcome = self._run(plan)
+                if outcome.exception is not None:
+                    report.failure = self._examine(outcome, strategy.name)
                     return report
+            report.schedules_in_all = self.portfolio.enumeration.covered
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(self.known())
             raise
@@ -187,7 +141,11 @@ class Campaign:
         known = "no failure until then"
         if self._found is not None:
             known = f"it fails, not reduced yet: {encode(self._found, self.name)}"
-        return f"simloop: interrupted in run {self.report.runs} of {self.runs} of {self.name}; {known}"
+        return f"simloop: interrupted in run {self._number()} of {self.name}; {known}"
+
+    def _number(self) -> str:
+        """Return the number of the run that goes on, of how many."""
+        return f"{self.report.runs} of {self.runs}" if self._seconds is None else f"{self.report.runs}"
 
     def _run(self, plan: Plan) -> Outcome:
         report = self.report
@@ -198,11 +156,9 @@ class Campaign:
             # The first schedule runs twice: it must go the same way.
             outcome = self._again(self._schedule_of(outcome), outcome)
             choices = outcome.choices
-        if outcome.fingerprint not in self._fingerprints:
-            self._fingerprints.add(outcome.fingerprint)
-            report.distinct += 1
-        for entry in self._portfolio:
-            entry.strategy.observe(choices, outcome.exception is not None)
+        report.coverage.add(outcome.fingerprint, choices)
+        report.distinct = report.coverage.distinct
+        self.portfolio.observe(choices, outcome.exception is not None)
         if self._observe is not None:
             self._observe(outcome)
         if not report.has_choices:
@@ -265,7 +221,7 @@ class Campaign:
         hang = outcome.world.escape
         if isinstance(hang, HangError):
             token = encode(self._schedule_of(outcome), self.name)
-            hang.add_note(f"simloop: in run {self.report.runs} of {self.runs} of {self.name}, {token}")
+            hang.add_note(f"simloop: in run {self._number()} of {self.name}, {token}")
             raise hang
         return outcome
 
@@ -426,6 +382,12 @@ def check_runs(runs: int) -> int:
     if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
         raise ConfigurationError(f"runs must be a whole number of at least 1, not {runs!r}")
     return runs
+
+
+def check_seconds(seconds: float) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        raise ConfigurationError(f"the time of a campaign must be more than 0 seconds, not {seconds!r}")
+    return seconds
 
 
 def check_shrink_runs(runs: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from simloop.choices.tokens import decode
@@ -97,13 +97,23 @@ def _executor(main: Main[Any], limits: Limits) -> Execute:
     return execute_main
 
 
-def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **options: Any) -> Report:
+def explore(
+    main: Main[Any],
+    *,
+    runs: int = DEFAULT_RUNS,
+    seed: int = 0,
+    seconds: float | None = None,
+    strategies: str | Sequence[str] = (),
+    **options: Any,
+) -> Report:
     """Run ``main()`` under up to `runs` schedules, beginning with the canonical one, until one fails.
 
-    `runs` is at least 1; `seed`, from 0 to 2**64 - 1, is where exploring starts. The failure is shrunk before it is
-    reported: its token replays it with `replay`, always. Options: those of `simloop.run`. Raises `ConfigurationError`
-    for a bad option, `NondeterminismError` when two runs of one schedule differ, and `PluginError` when a plugin fails;
-    what ``main()`` raises is in the report.
+    `runs` is at least 1; `seed`, from 0 to 2**64 - 1, is where exploring starts. With `seconds`, more than 0, it goes
+    on for so many real seconds instead of a number of runs. `strategies` are the names of those that take turns, such
+    as ``["dense walk"]``; without any, all of them do. The failure is shrunk before it is reported: its token replays
+    it with `replay`, always. Options: those of `simloop.run`. Raises `ConfigurationError` for a bad option,
+    `NondeterminismError` when two runs of one schedule differ, and `PluginError` when a plugin fails; what ``main()``
+    raises is in the report.
 
     >>> import asyncio, simloop
     >>> async def main():
@@ -125,6 +135,8 @@ def explore(main: Main[Any], *, runs: int = DEFAULT_RUNS, seed: int = 0, **optio
         seed=seed,
         profile=limits.profile,
         strategies=hooks.strategies(seed, limits.profile),
+        chosen=[strategies] if isinstance(strategies, str) else strategies,
+        seconds=seconds,
         observe=hooks.observer(),
     )
     try:

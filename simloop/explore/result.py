@@ -6,6 +6,8 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from simloop.explore.coverage import Coverage
+
 if TYPE_CHECKING:
     from simloop.choices.schedule import Schedule
     from simloop.report.explanation import Explanation
@@ -76,6 +78,8 @@ class Report:
     has_choices: bool = False
     #: True if objects that hash by address had to get numbers as hashes, since runs of one schedule differed without.
     numbered: bool = False
+    #: How many of the runs were new, and how likely a further one is.
+    coverage: Coverage = field(default_factory=Coverage, compare=False)
 
     @property
     def complete(self) -> int:

@@ -4,23 +4,34 @@ A schedule is simpler than another when it has fewer deviations; with as many, w
 equal answers, when they come earlier. Every pass only accepts a simpler schedule that fails in the same way, and passes
 are repeated until none finds one. So shrinking ends, its result does not shrink again, and no single deviation can be
 dropped from the result (unless the budget ran out before).
+
+Schedules of dense walks have hundreds of deviations, and many causes among them. Which one is left depends on the order
+in which deviations are dropped; so where more than one deviation is left, they are dropped in other orders too, and
+others are tried in their place.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import combinations
 
-from simloop.choices.choices import Choices, Point
+from simloop.choices.choices import Answer, Choices, Point
+from simloop.choices.draws import ENDS, LATE, shuffler
 from simloop.choices.schedule import Schedule
 
 #: Function that runs a schedule. Returns True if it failed in the same way, and the choices that the run recorded.
 StillFails = Callable[[Schedule], tuple[bool, Choices]]
 
-#: A failure with more deviations than this may have a simpler cause than the deviations it was found with.
-_FEW = 2
-_SINGLES_MAX = 80
+Deviations = dict[Point, int]
+
+# Number of runs that may be spent on single deviations to replace all others.
+_SINGLES_MAX = 120
+# Number of runs that may be spent on single deviations to replace two of several.
+_PAIRS_MAX = 180
+# Number of other orders in which deviations are dropped.
+_ORDERS = 3
 
 
 class Shrinker:
@@ -42,77 +53,143 @@ class Shrinker:
         self._still_fails = still_fails
         self._budget = budget
         self._usual_seed = schedule.seed if usual_seed is None else usual_seed
-        self._tried: set[tuple[int, frozenset[tuple[Point, int]]]] = set()
+        #: What came of each schedule that was tried: the deviations that took place if it failed in the same way.
+        self._tried: dict[tuple[int, frozenset[tuple[Point, int]]], Deviations | None] = {}
         self._canonical: Choices | None = None
+        #: Runs that were made to replace all deviations, and two of them.
+        self._spent = {1: 0, 2: 0}
 
     def shrink(self) -> Schedule:
         if self.best.seed != self._usual_seed:
             self._try(self.best.deviations, self._usual_seed)
         self._try({})
+        whole = self.best
+        self._drop_the_end()
+        self._reduce()
+        for number in range(_ORDERS):
+            if len(self.best.deviations) > 1 and len(whole.deviations) > len(self.best.deviations):
+                self._drop_in_another_order(whole, number)
+        return self.best
+
+    def _reduce(self) -> None:
         while True:
             before = self.best
             self._drop_chunks()
-            if len(self.best.deviations) > _FEW:
+            if len(self.best.deviations) > 1:
                 self._replace_all()
+            if len(self.best.deviations) > 2:
+                self._replace_two()
             self._lower_answers()
             self._move_earlier()
             if self.best == before:
-                return self.best
+                return
 
-    def _try(self, deviations: dict[Point, int], seed: int | None = None) -> bool:
+    def _try(self, deviations: Deviations, seed: int | None = None) -> bool:
+        """Run a schedule that is simpler than the best one, unless its result is known. If it fails in the same way, it
+        is the best one from now on, and the result is True."""
         seed = self.best.seed if seed is None else seed
         key = (seed, frozenset(deviations.items()))
-        if self.runs >= self._budget or key in self._tried:
+        if key in self._tried:
+            taken = self._tried[key]
+        elif self.runs >= self._budget:
             return False
-        self._tried.add(key)
-        self.runs += 1
-        candidate = replace(self.best, seed=seed, deviations=deviations)
-        fails, choices = self._still_fails(candidate)
-        taken = choices.deviations()
-        if not taken:
-            self._canonical = choices
-        if not fails or len(taken) > len(deviations):
+        else:
+            self.runs += 1
+            fails, choices = self._still_fails(replace(self.best, seed=seed, deviations=deviations))
+            found = choices.deviations()
+            if not found:
+                self._canonical = choices
+            # What no longer occurs goes too: the run is the same without it.
+            taken = self._tried[key] = found if fails and len(found) <= len(deviations) else None
+        if taken is None:
             return False
-        # What no longer occurs goes too: the run is the same without it.
         self.best = replace(self.best, seed=seed, deviations=taken)
         return True
 
-    def _drop_chunks(self) -> None:
+    def _drop_the_end(self) -> None:
+        """Drop all deviations after the first ones that suffice, by bisection."""
+        items = list(self.best.deviations.items())
+        fails, passes = len(items), 0
+        while fails - passes > 1:
+            middle = (fails + passes) // 2
+            if self._try(dict(items[:middle])):
+                fails = middle
+            else:
+                passes = middle
+
+    def _drop_chunks(self, arrange: Callable[[list[Point]], list[Point]] = list) -> None:
         """Drop deviations, in chunks that are halved down to single ones, as ddmin does (Zeller and Hildebrandt,
-        2002)."""
+        2002). `arrange` puts them in the order in which they are tried."""
         size = max(1, len(self.best.deviations) // 2)
         while True:
-            points = list(self.best.deviations)
-            start = 0
+            points = arrange(list(self.best.deviations))
             dropped = False
-            while start < len(points):
-                kept = {
-                    point: value
-                    for at, (point, value) in enumerate(self.best.deviations.items())
-                    if not start <= at < start + size
-                }
-                if self.best.deviations and self._try(kept):
+            while points:
+                chunk, points = points[:size], points[size:]
+                if self._try({point: value for point, value in self.best.deviations.items() if point not in chunk}):
                     dropped = True
-                    points = list(self.best.deviations)
-                else:
-                    start += size
+                    points = [point for point in points if point in self.best.deviations]
             if size > 1:
                 size //= 2
             elif not dropped:
                 return
 
+    def _drop_in_another_order(self, whole: Schedule, number: int) -> None:
+        """Drop deviations of the whole schedule in another order, and keep what is left if it is fewer."""
+        before = self.best
+        self.best = whole
+        shuffled: Callable[[list[Point]], list[Point]] = shuffler(number)
+        self._drop_chunks(shuffled if number else lambda points: points[::-1])
+        if len(self.best.deviations) < len(before.deviations):
+            self._reduce()
+        else:
+            self.best = before
+
     def _replace_all(self) -> None:
-        """Look for a single deviation that fails in the same way, to replace all others, such as those of a random
-        walk. Kinds with few choice points in a run come first, since they say more about the cause."""
+        """Look for a single deviation that fails in the same way, to replace all others."""
+        self._replace(1, _SINGLES_MAX)
+
+    def _replace_two(self) -> None:
+        """Look for a single deviation that fails in the same way in the place of two others."""
+        self._replace(2, _PAIRS_MAX)
+
+    def _replace(self, size: int, runs_max: int) -> None:
+        """Look for a single deviation to replace all (`size` 1) or two (`size` 2) of those of the best schedule. In the
+        whole of shrinking this may take `runs_max` runs."""
+        items = list(self.best.deviations.items())
+        kept: list[tuple[tuple[Point, int], ...]] = [()] if size == 1 else list(combinations(items, len(items) - 2))
+        for point, value in self._singles():
+            for others in kept:
+                if self._spent[size] >= runs_max:
+                    return
+                before = self.runs
+                found = self._try({**dict(others), point: value})
+                self._spent[size] += self.runs - before
+                if found:
+                    return
+
+    def _singles(self) -> Iterator[tuple[Point, int]]:
+        """Return single deviations of the canonical run: first those of the tasks and connections that the best
+        schedule is about, and of kinds with few choice points in a run, since they say more about the cause; the one
+        that changes most at each point before the others."""
         if self._canonical is None:
             return
-        answers = [answer for answer in self._canonical.answers() if answer.n > 1]
+        # A cancellation is another cause than a delay.
+        ends = {point.kind for point in self.best.deviations if point.kind in ENDS}
+        answers = [
+            a for a in self._canonical.answers() if a.n > 1 and (a.point.kind not in ENDS or a.point.kind in ends)
+        ]
         common = Counter(answer.point.kind for answer in answers)
-        answers.sort(key=lambda answer: common[answer.point.kind])
-        singles = [(answer.point, value) for answer in answers for value in range(1, answer.n)]
-        for point, value in singles[:_SINGLES_MAX]:
-            if self._try({point: value}):
-                return
+        about = {point.who.rstrip("<>") for point in self.best.deviations}
+
+        def importance(answer: Answer) -> tuple[bool, int]:
+            return answer.point.who.rstrip("<>") not in about, common[answer.point.kind]
+
+        answers.sort(key=importance)
+        most = {answer.point: LATE.get(answer.point.kind, answer.n - 1) for answer in answers}
+        yield from ((answer.point, most[answer.point]) for answer in answers)
+        for answer in answers:
+            yield from ((answer.point, value) for value in range(1, answer.n) if value != most[answer.point])
 
     def _lower_answers(self) -> None:
         """Lower the answers of deviations: a smaller one means earlier or shorter ("one turn later" rather than "25 ms

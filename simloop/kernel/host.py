@@ -27,6 +27,10 @@ class Host:
         self.fs: FileSystem | None = None
         #: True while it has power.
         self.up = True
+        #: True while it stands still, as a virtual machine does that is moved: nothing runs on it.
+        self.paused = False
+        #: Its processes that go on with it.
+        self.standing: list[Any] = []
 
     @cached_property
     def ports(self) -> Ports[Any]:
@@ -55,6 +59,8 @@ class Host:
 
     def lose_power(self) -> None:
         """Drop all sockets without telling their peers."""
+        self.paused = False
+        self.standing.clear()
         self.ports.lose_power()
         if "udp" in self.__dict__:
             self.udp.lose_power()

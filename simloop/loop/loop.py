@@ -60,8 +60,8 @@ class SimLoop(SteppedLoop):
 
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
-        "_cancellable", "_candidates", "_clock", "_may_be_late", "_orphans", "_outside", "_polls_until_ns", "_prefix",
-        "_scheduler", "_selector", "_shuffles", "_sim_numbers", "_task_count", "_timer_names", "busy_turns",
+        "_cancellable", "_candidates", "_clock", "_lagging", "_may_be_late", "_orphans", "_outside", "_polls_until_ns",
+        "_prefix", "_scheduler", "_selector", "_shuffles", "_sim_numbers", "_task_count", "_timer_names", "busy_turns",
         "last_turn", "may_cancel_new", "observer", "process", "resources", "stepped", "thread", "timers", "world",
     )  # fmt: skip
 
@@ -103,6 +103,8 @@ class SimLoop(SteppedLoop):
         #: Decides which new tasks the environment may cancel, beside those given to `may_cancel`.
         self.may_cancel_new = _own_tasks() if world.cancel_own else None
         self._shuffles = world.profile != "cpython"
+        if self._shuffles:
+            self._lagging: dict[Any, int] = {}
         self._scheduler = world.scheduler
         self._selector = selector = SimSelector(world.scheduler, process)
         self._candidates = selector.candidates
@@ -452,13 +454,13 @@ class SimLoop(SteppedLoop):
             marks += self._cancel_from_outside()
         if scheduled:
             self._collect_due_timers()
-        if self._shuffles:
-            shuffle_batch(ready, queued, world.profile, self.process.name, choices.order)
         ntodo = len(ready)
         if ntodo > queued:
             # Between arrivals a loop decides nothing: what arrived after how many steps is its whole order.
             process.order = hash((process.order, process.steps + queued, ntodo - queued, marks))
             choices.step_digest += clock.now
+        if self._shuffles:
+            ntodo -= shuffle_batch(ready, queued, world.profile, process.name, choices.order, self._lagging)
         process.steps += ntodo
         world.steps = steps = world.steps + ntodo
         choices.step_digest += steps

@@ -1,8 +1,8 @@
 """Run orders that a profile adds to those which stock asyncio can have.
 
-``portable``: what asyncio's documentation leaves open. ``hostile``: any ready task step may run next, which
-no loop does today, for tests whose I/O is mocked away. ``cpython`` adds nothing; only the order of timers
-with one deadline, which is undefined there too, is decided here for all three.
+``portable``: what asyncio's documentation leaves open. ``hostile``: any ready task step may run next, and may be late
+by any number of turns, which no loop does today, for tests whose I/O is mocked away. ``cpython`` adds nothing; only the
+order of timers with one deadline, which is undefined there too, is decided here for all three.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from simloop.loop.tasks import path_of, task_of
 Ask = Callable[[str, str, int, object], int]
 """``ask(who, kind, n, subject)``: `Choices.order`."""
 
+# What the answers at `order.lag` mean: by how many turns a task step is late in which others run.
+LAGS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 21, 34)
 # A coarser clock than Linux's cannot tell timers apart that are due within this many seconds.
 _COARSE_CLOCK = 1e-3
 
@@ -48,21 +50,52 @@ def swap_handlers(ready: deque[Any], before: int, who: str, ask: Ask) -> None:
         ready[-1], ready[-2] = ready[-2], ready[-1]
 
 
-def shuffle_batch(ready: deque[Any], queued: int, profile: str, who: str, ask: Ask) -> None:
+def shuffle_batch(ready: deque[Any], queued: int, profile: str, who: str, ask: Ask, lagging: dict[Any, int]) -> int:
     """Let the environment reorder the callbacks of a turn. `portable`: what arrived at the poll may come before what
     was queued. `hostile`: task steps also in any order, even before the program's own plain callbacks, which keep
-    theirs. Nothing overtakes asyncio's own callbacks: `sock_connect` clears its writer in one, and would fail where no
-    program is at fault."""
+    theirs; and any of them may stay behind, until others have run for some turns. Nothing overtakes asyncio's own
+    callbacks: `sock_connect` clears its writer in one, and would fail where no program is at fault.
+
+    Returns how many of the last callbacks are not to run in this turn. `lagging` holds the number of turns that each of
+    them has still to wait.
+    """
     if 0 < queued < len(ready) and ask(who, "order.arrival", 2, None):
         ready.rotate(-queued)
     if profile != "hostile":
-        return
+        return 0
+    if len(ready) < 2:
+        lagging.clear()
+        return 0
+    going, staying = _leave_behind(ready, ask, lagging)
     shuffled: list[Any] = []
-    for fixed, handles in groupby(ready, _is_asyncios):
+    for fixed, handles in groupby(going, _is_asyncios):
         group = list(handles)
         shuffled += group if fixed or len(group) < 2 else permute(group, lambda handle, later: _ask(handle, later, ask))
     ready.clear()
     ready.extend(shuffled)
+    ready.extend(staying)
+    return len(staying)
+
+
+def _leave_behind(ready: deque[Any], ask: Ask, lagging: dict[Any, int]) -> tuple[list[Any], list[Any]]:
+    """Divide the callbacks of a turn into those that run in it and task steps that the environment makes late. Where
+    nothing else is left to run, nobody is late."""
+    going: list[Any] = []
+    staying: list[tuple[Any, int]] = []
+    for handle in ready:
+        turns = lagging.pop(handle, None)
+        if turns is None:
+            task = task_of(handle)
+            turns = 0 if task is None else LAGS[ask(path_of(task), "order.lag", len(LAGS), task)]
+        if turns:
+            staying.append((handle, turns))
+        else:
+            going.append(handle)
+    if not going:
+        return [handle for handle, _ in staying], []
+    for handle, turns in staying:
+        lagging[handle] = turns - 1
+    return going, [handle for handle, _ in staying]
 
 
 def _ask(handle: Any, later: deque[Any], ask: Ask) -> int:

@@ -1,12 +1,12 @@
-"""Links: the delay of packets between two hosts, and what the environment may add to it."""
+"""Links: the delay of packets between two hosts, what the environment may add to it, and which packets arrive."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from simloop.kernel.clock import MILLISECOND
+from simloop.kernel.clock import MILLISECOND, SECOND
+from simloop.kernel.net.wire import HELD, LOST, PASSED
 
 if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
@@ -18,7 +18,7 @@ DELIVERIES = (
     "one turn later",
     "two turns later",
     "three turns later",
-    "25 ms later",
+    "25 to 50 ms later",
     "its first byte alone, then the rest",
     "in two halves",
     "all but its last byte, then that",
@@ -27,18 +27,77 @@ _LATE = 4
 _WHOLE = 5
 
 
-@dataclass(frozen=True)
+class Permission(Protocol):
+    """Protocol of a fault that the environment may choose, within a budget."""
+
+    def ask(self, scheduler: Scheduler, who: str, subject: object) -> str | int:
+        """Ask about the packet `subject` of the connection `who`, which would arrive now; return its fate."""
+
+
+#: Function of a link, the connection's name and the packet's size: it returns the packet's fate.
+Rule = Callable[["Link", str, int], str | int]
+
+
 class Link:
-    """Link from one host to another.
+    """Link from one host to another: how long its packets take, and which of them arrive."""
 
-    `latency_ns` passes for every packet. `jitter_ns` is the most that the environment may add: on
-    loopback it stands for a kernel thread that was not scheduled at once, elsewhere for a queue on the way.
-    """
+    __slots__ = (
+        "_free_ns", "_held", "bandwidth", "calm", "cuts", "destination", "holds", "jitter_ns", "latency_ns", "lossy",
+        "permissions", "rules", "source",
+    )  # fmt: skip
 
-    latency_ns: int
-    jitter_ns: int
-    #: True if datagrams may be lost, come twice, or overtake one another.
-    lossy: bool = False
+    def __init__(self, latency_ns: int, jitter_ns: int, source: str = "", destination: str = "") -> None:
+        #: Time that passes for every packet, in nanoseconds.
+        self.latency_ns = latency_ns
+        #: The most that the environment may add: on loopback it stands for a kernel thread that was not scheduled at
+        #: once, elsewhere for a queue on the way.
+        self.jitter_ns = jitter_ns
+        #: Names of the hosts.
+        self.source = source
+        self.destination = destination
+        #: True if packets may be lost, and datagrams also come twice, or overtake one another.
+        self.lossy = False
+        #: Bytes per second; None for as many as there are.
+        self.bandwidth: float | None = None
+        self._free_ns = 0
+        #: Number of partitions that cut it, and of holds on it.
+        self.cuts = 0
+        self.holds = 0
+        self._held: list[Callable[[], None]] = []
+        #: What else decides on packets, first by the test's own words, then by choice.
+        self.rules: list[Rule] = []
+        self.permissions: list[Permission] = []
+        #: True while packets are only delayed.
+        self.calm = True
+
+    def settle(self) -> None:
+        """Take note that an attribute was changed."""
+        self.calm = not (self.cuts or self.holds or self.lossy or self.rules or self.permissions)
+        if not self.holds:
+            held, self._held = self._held, []
+            for deliver in held:
+                deliver()
+
+    def hold(self, deliver: Callable[[], None]) -> None:
+        """Call ``deliver()`` once packets on this link are not held any more."""
+        if deliver not in self._held:
+            self._held.append(deliver)
+
+    def fate(self, scheduler: Scheduler, who: str, size: int, subject: object) -> str | int:
+        """Return what becomes of a packet that would arrive now (see `kernel.net.wire`)."""
+        if self.cuts:
+            return LOST
+        if self.holds:
+            return HELD
+        for rule in self.rules:
+            found = rule(self, who, size)
+            if found != PASSED:
+                return found
+        for permission in self.permissions:
+            found = permission.ask(scheduler, who, subject)
+            if found != PASSED:
+                return found
+        return PASSED
 
     def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
         """Return the environment's choice for the delivery of a packet of `size` bytes: an index of `DELIVERIES`."""
@@ -64,26 +123,30 @@ class Link:
         Returns how many of its bytes travel in it: fewer than `size` when the packet is split, and the
         caller sends the rest as a packet of its own.
         """
+        travelling = size if answer < _WHOLE else (1, size // 2, size - 1)[answer - _WHOLE]
+        now = due = scheduler.clock.now
+        if self.bandwidth is not None:
+            due = self._free_ns = max(now, self._free_ns) + int(travelling * SECOND / self.bandwidth)
         if raced is not None:
-            scheduler.at(raced, deliver)
+            scheduler.at(max(due, raced), deliver)
             return size
-        if answer == 0 and not self.latency_ns:
+        due += self.latency_ns
+        if answer == 0 and due == now:
             deliver()
-            return size
-        due = scheduler.clock.now + self.latency_ns
-        if 1 <= answer <= 3:
-            if self.latency_ns:
+        elif 1 <= answer <= 3:
+            if due > now:
                 scheduler.at(due, lambda: scheduler.after_turns(answer, deliver))
             else:
                 scheduler.after_turns(answer, deliver)
-            return size
-        if answer == _LATE:
-            due += self.jitter_ns // 2
-        scheduler.at(due, deliver)
-        if answer < _WHOLE:
-            return size
-        return (1, size // 2, size - 1)[answer - _WHOLE]
+        else:
+            if answer == _LATE and (half := self.jitter_ns // 2):
+                # Until a time at which others arrive, too: what is late in the same 25 ms is seen by one poll, so that
+                # arrivals meet that no other pair of delays would bring together.
+                due += half + -(due + half) % half
+            scheduler.at(due, deliver)
+        return travelling
 
 
-LOOPBACK = Link(0, 50 * MILLISECOND)
-LAN = Link(MILLISECOND // 2, 50 * MILLISECOND)
+JITTER_NS = 50 * MILLISECOND
+#: Latency between two hosts, unless the test says otherwise.
+LATENCY_NS = MILLISECOND // 2

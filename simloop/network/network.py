@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simloop.kernel.clock import WALL_NS, WallClock
 from simloop.kernel.host import Host
 from simloop.kernel.net.addresses import is_any, is_loopback
-from simloop.network.links import LAN, LOOPBACK, Link
+from simloop.network.links import JITTER_NS, LATENCY_NS, Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,15 +21,16 @@ LOCALHOST = "localhost"
 class Network:
     """Network of one world. Every host has its own loopback beside the address that the others know."""
 
-    __slots__ = ("_addresses", "_connections", "_links", "_start_ns", "hosts", "scheduler")
+    __slots__ = ("_addresses", "_connections", "_links", "_loopback", "_start_ns", "hosts", "scheduler")
 
     def __init__(self, scheduler: Scheduler, start_ns: int = WALL_NS) -> None:
         self.scheduler = scheduler
         self._start_ns = start_ns
         self.hosts: dict[str, Host] = {}
         self._connections: dict[str, int] = {}
-        # Links that differ from what two hosts have by default, by the names of both.
+        # Links between two hosts, by the names of both, in order of their first use; and that of each host to itself.
         self._links: dict[tuple[str, str], Link] = {}
+        self._loopback = Link(0, JITTER_NS)
         # Hosts by their addresses, which many never need.
         self._addresses: dict[str, Host] = {}
 
@@ -44,6 +45,7 @@ class Network:
         garbage collector."""
         self.hosts.clear()
         self._addresses.clear()
+        self._links.clear()
 
     def _at(self, address: str) -> Host | None:
         if len(self._addresses) < 2 * len(self.hosts):
@@ -56,11 +58,18 @@ class Network:
         return asking if is_loopback(address) or is_any(address) else self._at(address)
 
     def link(self, a: Machine, b: Machine) -> Link:
-        return self._links.get((a.name, b.name)) or (LOOPBACK if a is b else LAN)
+        """Return the link from `a` to `b`, which is the same one in the whole run."""
+        if a is b:
+            return self._loopback
+        key = a.name, b.name
+        found = self._links.get(key)
+        if found is None:
+            found = self._links[key] = Link(LATENCY_NS, JITTER_NS, *key)
+        return found
 
-    def set_link(self, a: Machine, b: Machine, link: Link) -> None:
-        """Set the link from `a` to `b`, and the one back. What is connected already keeps the link that it has."""
-        self._links[a.name, b.name] = self._links[b.name, a.name] = link
+    def links(self) -> Iterable[Link]:
+        """Return the links that were used or changed so far."""
+        return self._links.values()
 
     def machines(self) -> Iterable[Host]:
         """Return all hosts, in the order in which they were added."""

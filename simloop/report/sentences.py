@@ -17,8 +17,10 @@ from simloop.kernel.process.delays import DELAYS, SEEN, STARTS, SWITCHES
 from simloop.kernel.process.process import Process
 from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import TIME_SLICES
+from simloop.loop.run_order import LAGS
 from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import contenders, is_timeout, waiting_for
+from simloop.network.faults import partition_told
 from simloop.network.links import DELIVERIES
 from simloop.report.losses import tell as tell_loss
 from simloop.sources import Place, is_users, source_of, users_caller, wrapped_by
@@ -285,6 +287,14 @@ def _step(answer: Answer, subject: Any, name: Name) -> str:
     return f"{shown} overtook {_queued(handle, name)}, which was ready earlier"
 
 
+def _lagging(answer: Answer, subject: Any, name: Name) -> str:
+    return f"{name(subject)} was {_steps(answer.value)} late"
+
+
+def _steps(value: int) -> str:
+    return "1 step" if LAGS[value] == 1 else f"{LAGS[value]} steps"
+
+
 def _queued(handle: Any, name: Name) -> str:
     task = task_of(handle)
     return name(task) if task is not None else f"callback {getattr(handle._callback, '__qualname__', '?')}()"
@@ -307,6 +317,10 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "net.deliver": _delivered,
     "net.connect": _connected,
     "net.lose": lambda answer, subject, name: f"{_packet(subject)} {FATES[answer.value]}",
+    "net.partition": lambda answer, subject, name: (
+        f"{subject.told(answer.value)} as {_packet(subject.packet)} was about to arrive"
+    ),
+    "net.reset": lambda answer, subject, name: f"the connection was reset as {_packet(subject)} was about to arrive",
     "net.race": _raced,
     "thread.race": _raced,
     "disk.crash": _on_disk,
@@ -333,6 +347,7 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     "signal.sent": _sent,
     "signal.merge": _merged,
     "order.task": _step,
+    "order.lag": _lagging,
     "order.arrival": _arrived_first,
     "order.fd": _written_first,
 }
@@ -372,7 +387,9 @@ def _nth_timer(number: int) -> str:
 _KINDS: dict[str, Callable[[str, int], str]] = {
     "cancel": _outside_cancellation,
     "net.deliver": lambda who, value: f"data on {who} arrive {_late(DELIVERIES[value])}",
-    "net.lose": lambda who, value: f"a datagram on {who} {FATES[value]}",
+    "net.lose": lambda who, value: f"a packet on {who} {FATES[value]}",
+    "net.partition": lambda who, value: f"the network is cut at a packet on {who}, {partition_told(value)}",
+    "net.reset": lambda who, value: f"the connection {who.rstrip('<>')} is reset",
     "net.connect": lambda who, value: f"the connection attempt {who} arrives {DELIVERIES[value]}",
     "net.race": _race,
     "thread.race": _race,
@@ -402,6 +419,7 @@ _KINDS: dict[str, Callable[[str, int], str]] = {
     "signal.seen": lambda who, value: f"signal {who} is seen by its loop {SEEN[value]} turns later",
     "signal.merge": lambda who, value: f"signal {who} comes again before the first was seen, and so only once",
     "order.task": lambda who, value: f"{_others(value)} overtake {who}, which was ready earlier",
+    "order.lag": lambda who, value: f"a step of task {who} is {_steps(value)} late",
     "order.arrival": lambda who, value: f"what arrives at {who} comes before what was queued there",
     "order.fd": lambda who, value: f"on {who} a descriptor's writer comes before its reader",
 }

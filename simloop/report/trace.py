@@ -150,9 +150,11 @@ class Trace:
     def beyond_stock(self, profile: str) -> str:
         """Return the verdict on a run that needs an order of events which stock asyncio never has."""
         beyond = [deviation for deviation in self.deviations if deviation.answer.point.kind.startswith("order.")]
-        overtaking = [d.sentence.partition(", which")[0] for d in beyond if d.answer.point.kind == "order.task"]
-        if overtaking:
-            needs = " and ".join(sentence.replace(" overtook ", " to overtake ") for sentence in overtaking)
+        steps = [
+            d.sentence.partition(", which")[0] for d in beyond if d.answer.point.kind in ("order.task", "order.lag")
+        ]
+        if steps:
+            needs = " and ".join(s.replace(" overtook ", " to overtake ").replace(" was ", " to be ") for s in steps)
             return f"impossible on stock asyncio today: needs {needs}"
         needs = " and ".join(deviation.sentence for deviation in beyond) or f"profile {profile}"
         return f"impossible on CPython's event loop, possible on a conforming one: needs this: {needs}"

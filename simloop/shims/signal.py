@@ -23,7 +23,7 @@ from simloop.kernel.net.sockets import Socket
 from simloop.kernel.process.delays import SEEN, schedule_delayed
 from simloop.kernel.process.exits import INIT_PID, signal_targets
 from simloop.kernel.process.process import Process, State
-from simloop.kernel.process.signals import Effects, disposition, generate, name_of, set_mask
+from simloop.kernel.process.signals import Effects, deliver_pending, disposition, generate, name_of, set_mask
 from simloop.shims.late import real
 from simloop.sources import calling_frame
 from simloop.world import active
@@ -143,6 +143,13 @@ def send_later(world: World, process: Process, number: int) -> None:
     """Deliver a signal to `process` from outside of the world, at a time that is a choice."""
     who = f"{process.name} {name_of(number)}"
     schedule_delayed(process, world.scheduler, "signal", who, process, lambda: send(world, process, number))
+
+
+def go_on(world: World, process: Process) -> None:
+    """Let a process of a machine that stood still go on, with what was sent to it meanwhile."""
+    if process.loop is not None:
+        world.scheduler.run_queue.look_at(process.loop)
+    deliver_pending(process, world.scheduler, _effects(world))
 
 
 def _effects(world: World) -> Effects:

@@ -14,10 +14,13 @@ from simloop.sources import call_site
 from simloop.world import active
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from simloop.simulation.cancelled import CancelledSomewhere
     from simloop.simulation.clock import SimClock
     from simloop.simulation.files import SimFiles
     from simloop.simulation.hosts import SimHost
+    from simloop.simulation.network import SimNetwork
     from simloop.simulation.programs import Output, SimProgram
     from simloop.world.world import World
 
@@ -56,6 +59,28 @@ class Sim:
     def fs(self) -> SimFiles:
         """Handle on the files of the host on which the test itself runs: short for ``sim.host("localhost").fs``."""
         return self.host(LOCALHOST).fs
+
+    @property
+    def network(self) -> SimNetwork:
+        """Handle on the network between the hosts."""
+        from simloop.simulation.network import SimNetwork
+
+        return SimNetwork(self._world)
+
+    async def converges(self, check: Callable[[], object], *, within: float) -> None:
+        """Return once ``check()``, which may be async, is true, after all faults of the network have ended and hosts
+        that stand still or have no power go on. Raises `AssertionError` if that takes longer than `within` virtual
+        seconds: what a distributed system has to do once failures stop.
+
+        >>> import asyncio, simloop
+        >>> async def test():
+        ...     sim = simloop.current()
+        ...     await sim.converges(lambda: sim.elapsed > 3, within=10)
+        >>> simloop.run(test)
+        """
+        from simloop.simulation.convergence import converges
+
+        await converges(self._world, check, within)
 
     def program(
         self,

@@ -7,7 +7,9 @@ from asyncio import events
 from typing import TYPE_CHECKING, TypeVar
 
 from simloop.errors import WorldError
+from simloop.kernel.process.process import State
 from simloop.loop.runner import Main, ProcessRunner, coroutine_for
+from simloop.shims.signal import go_on
 from simloop.simulation.clock import SimClock
 from simloop.simulation.files import SimFiles
 
@@ -61,7 +63,7 @@ class SimHost:
         Returns what it returns, or raises what it raises. Cancelling the call interrupts the process:
         its main task is cancelled and its end is waited for. Raises `HostCrashedError` when the host loses its
         power meanwhile, `ProcessEndedError` when a signal or `sys.exit` ends the process, and `WorldError` when
-        the host has no power.
+        the host has no power or stands still.
 
         >>> import simloop, socket
         >>> async def main():
@@ -73,6 +75,8 @@ class SimHost:
         """
         if not self._host.up:
             raise WorldError(f"host {self.name!r} has no power: call restart() first")
+        if self._host.paused:
+            raise WorldError(f"host {self.name!r} stands still: call resume() first")
         loop = events.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
         world, scheduler = self._world, self._world.scheduler
@@ -146,9 +150,53 @@ class SimHost:
         Does nothing if it has power."""
         self._host.up = True
 
+    def pause(self) -> None:
+        """Let this host stand still from now on, as a virtual machine does that is moved or starved, until `resume`:
+        none of its processes runs, and nobody gets an answer. Clocks go on, so timeouts and leases end meanwhile. Does
+        nothing if it stands still. Raises `WorldError` for the host of the test itself, and on the host itself.
+
+        >>> import asyncio, simloop
+        >>> async def test():
+        ...     sim = simloop.current()
+        ...     async def worker():
+        ...         await asyncio.sleep(1)
+        ...         return round(sim.elapsed)
+        ...     host = sim.host("worker")
+        ...     running = asyncio.create_task(host.run(worker))
+        ...     await asyncio.sleep(0.5)
+        ...     host.pause()
+        ...     await asyncio.sleep(30)
+        ...     host.resume()
+        ...     return await running
+        >>> simloop.run(test)
+        31
+        """
+        self._check_not_ours()
+        if self._world.current.host is self._host:
+            raise WorldError(f"{self.name!r} cannot let itself stand still: call this on another host")
+        if self._host.paused:
+            return
+        self._host.paused = True
+        for process in self._world.processes:
+            if process.host is self._host and process.state is State.RUNNING:
+                process.enter(State.STOPPED)
+                self._host.standing.append(process)
+                if process.loop is not None:
+                    self._world.scheduler.run_queue.look_at(process.loop)
+
+    def resume(self) -> None:
+        """Let this host go on. Does nothing if it does not stand still."""
+        if self._host.paused:
+            self._host.paused = False
+            standing, self._host.standing = self._host.standing, []
+            for process in standing:
+                if process.state is State.STOPPED:
+                    process.enter(State.RUNNING)
+                    go_on(self._world, process)
+
     def _check_not_ours(self) -> None:
         if self._host is self._world.root.host:
-            raise WorldError(f"the test itself runs on {self.name!r}: run what is to lose its power on another host")
+            raise WorldError(f"the test itself runs on {self.name!r}: let another host lose its power or stand still")
 
     def __repr__(self) -> str:
         return f"<SimHost {self.name} {self.ip}{'' if self.up else ' without power'}>"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 from unittest.mock import AsyncMock
 
+import pytest
+from sizes import examples
+
 import simloop
-from simloop.choices.choices import Choices, Point
+from simloop.choices.choices import Choices, Decide, Point
+from simloop.choices.draws import drawer
 from simloop.choices.schedule import Schedule
 from simloop.explore.campaign import Campaign
+from simloop.loop.run_order import LAGS
 from simloop.simulation.limits import Limits
 from simloop.simulation.run import Outcome, execute
 
@@ -31,14 +37,32 @@ async def mocked_away() -> None:
     assert cache[0] == "first"
 
 
+def hostile_verdict(main: Any, *deviations: Point) -> str:
+    """The verdict on a failure that these points make, each answered with 1."""
+
+    def run(choices: Choices, observer: Any = None, *, profile: str | None = None, final: bool = False) -> Outcome:
+        return execute(main, choices, Limits(profile=profile or "hostile"), observer)
+
+    saved = Schedule("hostile", 0, dict.fromkeys(deviations, 1))
+    failure = Campaign(run, "it", profile="hostile", saved=[saved]).explore().failure
+    assert failure is not None
+    assert failure.strategy == "saved failure"
+    return failure.explanation.verdict
+
+
 def test_hostile_finds_what_stock_order_hides_and_says_so() -> None:
     report = simloop.explore(mocked_away)
     assert report
     assert not report.has_choices
     failure = simloop.explore(mocked_away, profile="hostile").failure
     assert failure is not None
-    assert failure.explanation.verdict == (
+    assert failure.explanation.verdict.startswith("impossible on stock asyncio today: needs task '")
+    assert hostile_verdict(mocked_away, Point("get", "order.task", 1)) == (
         "impossible on stock asyncio today: needs task 'second' to overtake task 'first'"
+    )
+    assert re.fullmatch(
+        r"impossible on stock asyncio today: needs task 'first', created at \S+, to be 1 step late",
+        hostile_verdict(mocked_away, Point("get", "order.lag", 1)),
     )
 
 
@@ -120,8 +144,12 @@ def test_hostile_lets_steps_overtake_and_keeps_callbacks_and_a_tasks_own_steps_i
         await asyncio.gather(one, two)
         orders.append("".join(seen))
 
-    report = simloop.explore(main, profile="hostile", runs=1000)
-    assert report.schedules_in_all
+    def anything(seed: int) -> Decide:
+        below = drawer(seed)
+        return lambda who, kind, number, n: below(n) if kind != "order.lag" or not below(8) else 0
+
+    for seed in range(300):
+        execute(main, Choices(0, anything(seed)), Limits(profile="hostile"))
     firsts = {order.replace("1'", "").replace("2'", "") for order in orders}
     assert firsts == {"a1b2", "1ab2", "1a2b", "12ab", "a12b", "ab12", "ab21", "a2b1", "a21b", "2ab1", "2a1b", "21ab"}
     assert all(order.index("1") < order.index("1'") and order.index("2") < order.index("2'") for order in orders)
@@ -129,3 +157,79 @@ def test_hostile_lets_steps_overtake_and_keeps_callbacks_and_a_tasks_own_steps_i
     del orders[:]
     assert simloop.explore(main).schedules_in_all == 1
     assert set(orders) == {"a1b21'2'"}
+
+
+def lost_update(extra: int, noise: int = 10) -> Any:
+    """An update that is lost where `early` goes on later than `late` by `extra` steps, among tasks that do neither."""
+
+    async def main() -> None:
+        fetch = AsyncMock()
+        balance = 0
+
+        async def idle(steps: int) -> None:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+
+        async def early() -> None:
+            nonlocal balance
+            seen = balance
+            await fetch()
+            await asyncio.sleep(0)
+            balance = seen + 1
+
+        async def late() -> None:
+            nonlocal balance
+            for _ in range(extra):
+                await asyncio.sleep(0)
+            seen = balance
+            balance = seen + 1
+
+        others = [asyncio.create_task(idle(5 + at % 4)) for at in range(noise)]
+        updates = [asyncio.create_task(early(), name="early"), asyncio.create_task(late(), name="late")]
+        await asyncio.gather(*others, *updates)
+        assert balance == 2
+
+    return main
+
+
+@pytest.mark.parametrize("extra", [2, 3, 5])
+def test_hostile_lets_a_task_lag_by_any_number_of_steps(extra: int) -> None:
+    for seed in range(1, 1 + max(3, examples(3))):
+        failure = simloop.explore(lost_update(extra), profile="hostile", seed=seed).failure
+        assert failure is not None, seed
+        (story,) = failure.story
+        assert re.fullmatch(rf"task 'early', created at \S+, was {extra} steps late", story)
+        assert re.fullmatch(
+            rf"impossible on stock asyncio today: needs task 'early', created at \S+, to be {extra} steps late",
+            failure.explanation.verdict,
+        )
+        assert simloop.explore(lost_update(extra), seed=seed).failure is None
+
+
+def test_a_lagging_task_waits_while_others_run_and_never_alone() -> None:
+    """Its lag counts turns in which others run; where nothing else is ready, it goes on, and no time passes."""
+
+    async def main() -> float:
+        order: list[str] = []
+
+        async def steps(name: str, count: int) -> None:
+            for _ in range(count):
+                order.append(name)
+                await asyncio.sleep(0)
+
+        begin = asyncio.get_running_loop().time()
+        await asyncio.gather(steps("a", 2), steps("b", 6))
+        orders.append("".join(order))
+        return asyncio.get_running_loop().time() - begin
+
+    orders: list[str] = []
+    for answer in range(len(LAGS)):
+        lagging = Schedule("hostile", 0, {Point("steps", "order.lag", 2): answer} if answer else {})
+        outcome = execute(main, lagging.choices(), Limits(profile="hostile"))
+        assert outcome.value < 0.001
+        assert outcome.choices.deviations() == lagging.deviations
+    assert orders == [
+        "ababbbbb",
+        *("a" + (lag + 1) * "b" + "a" + (5 - lag) * "b" for lag in range(1, 6)),
+        *["abbbbbba"] * 6,
+    ]

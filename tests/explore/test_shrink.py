@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sizes import examples
 
 import simloop
-from simloop.choices.choices import Choices, Decide
+from simloop.choices.choices import Choices, Decide, Point
 from simloop.choices.draws import random_walk
 from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import decode, encode
@@ -214,3 +214,58 @@ def test_failures_inside_of_groups_and_deadlocks_are_told_apart() -> None:
             simloop.run(lambda where=where: stuck(where))  # type: ignore[misc]
         errors.append(signature_of(caught.value))
     assert errors[0] != errors[1] == errors[2]
+
+
+class Fake:
+    """A run of 40 points in which `fails` decides by the numbers of those that deviate; the first `known` of them are
+    also in the canonical run."""
+
+    def __init__(self, fails: Callable[[set[int]], bool], known: int = 40) -> None:
+        self.fails = fails
+        self.known = known
+        self.runs = 0
+
+    def __call__(self, schedule: Schedule) -> tuple[bool, Choices]:
+        self.runs += 1
+        choices = Choices(0, schedule.decider())
+        taken = {
+            number
+            for number in range(1, 41)
+            if (number <= self.known or schedule.deviations) and choices.choose("a>b:1#1>", "net.deliver", 5)
+        }
+        return self.fails(taken), choices
+
+
+def deviating(*numbers: int) -> Schedule:
+    return Schedule(deviations={Point("a>b:1#1>", "net.deliver", number): 4 for number in numbers})
+
+
+def numbers(schedule: Schedule) -> set[int]:
+    return {point.number for point in schedule.deviations}
+
+
+def test_a_single_cause_is_found_that_the_schedule_does_not_hold() -> None:
+    run = Fake(lambda taken: 7 in taken or {20, 30} <= taken)
+    assert numbers(Shrinker(deviating(*range(10, 40)), run, 500).shrink()) == {7}
+
+
+def test_one_deviation_is_found_for_two_of_three() -> None:
+    run = Fake(lambda taken: {20, 28, 30} <= taken or {7, 30} <= taken)
+    assert numbers(Shrinker(deviating(*range(10, 40)), run, 500).shrink()) == {7, 30}
+
+
+def test_deviations_are_dropped_in_several_orders() -> None:
+    # The first order leaves two of them; and 35 is at no point of the canonical run.
+    run = Fake(lambda taken: 35 in taken or {11, 25} <= taken, known=4)
+    small = Shrinker(deviating(*range(10, 40)), run, 500).shrink()
+    assert numbers(small) == {35}
+    assert run.runs < 300
+
+
+def test_what_comes_after_the_cause_is_dropped_by_bisection() -> None:
+    run = Fake(lambda taken: 3 in taken)
+    shrinker = Shrinker(deviating(*range(1, 41)), run, 500)
+    shrinker._try({})
+    shrinker._drop_the_end()
+    assert numbers(shrinker.best) == {1, 2, 3}
+    assert run.runs <= 7

@@ -7,9 +7,10 @@ import pytest
 from simloop.choices.choices import Choices
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.scheduler import Scheduler
-from simloop.network.links import DELIVERIES, LAN, LOOPBACK, Link
+from simloop.network.links import DELIVERIES, JITTER_NS, LATENCY_NS, Link
 
 SIZE = 10
+LOOPBACK, LAN = Link(0, JITTER_NS), Link(LATENCY_NS, JITTER_NS)
 
 
 def offered(size: int) -> int:
@@ -42,9 +43,30 @@ def test_what_is_one_byte_cannot_be_cut() -> None:
 def test_a_packet_arrives_as_its_answer_says(link: Link, latency_ns: int, answer: int) -> None:
     size, (after_ns,), turns = carried(link, answer)
     assert size == {5: 1, 6: SIZE // 2, 7: SIZE - 1}.get(answer, SIZE)
-    assert after_ns == latency_ns + (25 * MILLISECOND if answer == 4 else 0)
+    if answer == 4:
+        assert 25 * MILLISECOND <= after_ns - latency_ns < 50 * MILLISECOND
+    else:
+        assert after_ns == latency_ns
     if 1 <= answer <= 3:
         assert turns == answer + (latency_ns > 0)
+
+
+def test_what_is_late_in_the_same_25_ms_meets() -> None:
+    scheduler, arrived = Scheduler(Choices()), []
+    scheduler.clock.now = 1000 * MILLISECOND
+    for after in (1, 9, 24):
+        scheduler.clock.now = (1000 + after) * MILLISECOND
+        LOOPBACK.carry(scheduler, 4, None, SIZE, lambda: arrived.append(True))
+    assert {due for due, _, _ in scheduler.arrivals} == {1050 * MILLISECOND}
+    scheduler.clock.now = 1050 * MILLISECOND
+    scheduler._deliver()
+    assert len(arrived) == 3
+
+
+def test_a_link_without_jitter_is_never_late() -> None:
+    scheduler = Scheduler(Choices())
+    Link(7, 0).carry(scheduler, 4, None, SIZE, lambda: None)
+    assert [due - scheduler.clock.now for due, _, _ in scheduler.arrivals] == [7]
 
 
 def test_a_packet_that_races_a_timer_arrives_when_that_says() -> None:

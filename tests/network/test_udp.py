@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,10 +13,9 @@ import simloop
 from simloop.choices.choices import Choices
 from simloop.choices.draws import random_walk
 from simloop.kernel.net.udp import FATES
-from simloop.network.links import LAN
+from simloop.network.links import LATENCY_NS
 from simloop.simulation.limits import Limits
 from simloop.simulation.run import execute
-from simloop.world import active
 
 DGRAM = socket.SOCK_DGRAM
 
@@ -67,10 +65,7 @@ def test_a_lossy_link_loses_repeats_and_swaps() -> None:
     async def main() -> list[bytes]:
         sim = simloop.current()
         sim.host("server"), sim.host("client")
-        world = active.world()
-        assert world is not None
-        hosts = world.network.hosts
-        world.network.set_link(hosts["client"], hosts["server"], replace(LAN, lossy=True))
+        sim.network.link("client", "server", lossy=True)
         return await numbers_to_a_server()
 
     assert simloop.run(main) == [b"%d" % number for number in range(5)]  # canonically nothing happens
@@ -153,7 +148,7 @@ def test_a_refusal_comes_back_from_another_host_after_a_while() -> None:
 
         return await sim.host("client").run(ask)
 
-    assert simloop.run(main, blocking="ignore") == pytest.approx(2 * LAN.latency_ns / 1e9, abs=1e-4)
+    assert simloop.run(main, blocking="ignore") == pytest.approx(2 * LATENCY_NS / 1e9, abs=1e-4)
 
 
 def test_a_host_without_power_answers_nothing() -> None:

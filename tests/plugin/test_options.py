@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
+import time
 from typing import Any
 
 import pytest
 
 from pytest_simloop.options import KEYWORDS, SETTINGS
+from simloop.choices.tokens import decode
 from simloop.simulation.limits import Limits
 
 RACE = """
@@ -207,6 +210,16 @@ def test_programs_that_must_be_started(pytester: pytest.Pytester) -> None:
     [
         (["--sim-shrink-runs=0"], "it must be at least 1, not 0: say --sim-no-shrink"),
         (["--sim-shrink-runs=x"], "'x' is not a whole number"),
+        (["--sim-time=0s"], "time must be more than 0, with its unit, such as 60s, 5m or 2h, not '0s'"),
+        (["--sim-time=60"], "time must be more than 0, with its unit"),
+        (["--sim-time=5s", "--sim-runs=7"], "--sim-time and --sim-runs are two budgets for the same"),
+        (["--sim-replay=0", "--sim-time=5s"], "and --sim-time means nothing"),
+        (["--sim-replay=0", "--sim-strategy=dense-walk"], "and --sim-strategy means nothing"),
+        (["--sim-strategy="], "unknown strategy '': use some of cancel-sweep, "),
+        (["--sim-strategy=dense-walk,dens-walk"], "unknown strategy 'dens-walk': use some of cancel-sweep, "),
+        (["--sim-seed=rnd"], "'rnd' is not a whole number, or random"),
+        (["--sim-seed=1.5"], "'1.5' is not a whole number, or random"),
+        (["--sim-replay=0", "--sim-seed=random"], "and --sim-seed means nothing"),
         (["--sim-blocking=perhaps"], "blocking must be one of ignore, warn, fail, not 'perhaps'"),
         (["--sim-preempt=words"], "preempt must be one of calls, lines, not 'words'"),
         (["--sim-no-shrink", "--sim-shrink-runs=5"], "contradict each other"),
@@ -261,6 +274,84 @@ def test_cancel_declares_what_a_method_of_a_test_case_creates(pytester: pytest.P
     result = pytester.runpytest("--sim", "--sim-cancel")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*assert not task.cancelled()", "*from outside*"])
+
+
+def test_a_campaign_may_have_a_time_instead_of_a_number_of_runs(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=MANY.replace("MARKER", ""))
+    began = time.monotonic()
+    assert runs(pytester.runpytest("--sim", "--sim-time=0.3s", "-v")) > 5
+    assert 0.3 < time.monotonic() - began < 10
+    pytester.makepyfile(test_it=MANY.replace("MARKER", "@pytest.mark.simloop(time='0.2s')"))
+    assert runs(pytester.runpytest("-v")) > 5
+    assert runs(pytester.runpytest("-v", "--sim-runs=4")) == 4
+
+
+def test_a_campaign_may_be_left_to_some_strategies(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(DRAWN)
+    options = ["--sim", "--sim-cancel", "--sim-no-confirm"]
+    result = pytester.runpytest(*options, "--sim-strategy=dense-walk")
+    result.stdout.fnmatch_lines(["failed in run * of 100 (dense walk; *"])
+    pytester.runpytest("--sim", "--sim-strategy=crash-sweep,line-sweep", "-v").stdout.fnmatch_lines(["*PASSED (1 run*"])
+
+
+def test_what_is_said_of_how_sure_a_campaign_is(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=MANY.replace("MARKER", ""))
+    result = pytester.runpytest("--sim", "-v")
+    result.stdout.re_match_lines(
+        [r".*::test_many PASSED \(100 runs, \d+ distinct; \d+ of the last 10 new, \d+% unseen\).*"]
+    )
+
+
+DRAWN = """
+    import asyncio
+    async def test_it():
+        async def work():
+            await asyncio.sleep(0.01)
+        tasks = [asyncio.create_task(work()) for _ in range(30)]
+        await asyncio.wait(tasks)
+        assert not any(task.cancelled() for task in tasks)
+"""
+
+
+def drawn(result: pytest.RunResult) -> tuple[int, str]:
+    """The seed that the header says was drawn, and the token of the failure."""
+    text = result.stdout.str()
+    (seed,) = re.findall(r"^simloop: drawn seed, explore from it again with --sim-seed=(\d+)$", text, re.MULTILINE)
+    (token,) = set(re.findall(r"--sim-replay=(sl1:\S+)", text))
+    return int(seed), token
+
+
+def test_a_random_seed_is_drawn_and_told(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(DRAWN)
+    options = ["--sim-cancel", "--sim-no-shrink", "--sim-no-confirm"]
+
+    def run(*more: str) -> pytest.RunResult:
+        shutil.rmtree(pytester.path / ".simloop", ignore_errors=True)
+        return pytester.runpytest("--sim", *options, *more)
+
+    found = [drawn(run("--sim-seed=random")) for _ in range(2)]
+    assert found[0] != found[1]
+    seed, token = found[0]
+    assert decode(token).seed == seed
+    pytester.makeini("[pytest]\nsim_seed = random")
+    assert drawn(run())[0] not in (seed, found[1][0])
+    again = run(f"--sim-seed={seed}").stdout.str()
+    assert "drawn seed" not in again
+    assert token in again
+
+
+@pytest.mark.parametrize("where", ["option", "file"])
+def test_the_workers_of_xdist_share_a_drawn_seed(pytester: pytest.Pytester, where: str) -> None:
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    if where == "file":
+        pytester.makeini("[pytest]\nsim_seed = random")
+    pytester.makepyfile(test_one=DRAWN, test_two=DRAWN)
+    options = ["--sim", "--sim-cancel", "--sim-no-shrink", "--sim-no-confirm", "-n2"]
+    text = pytester.runpytest_subprocess(*options, *["--sim-seed=random"] * (where == "option")).stdout.str()
+    (seed,) = re.findall(r"^simloop: drawn seed, explore from it again with --sim-seed=(\d+)$", text, re.MULTILINE)
+    tokens = set(re.findall(r"--sim-replay=(sl1:\S+)", text))
+    assert len(tokens) == 2
+    assert {decode(token).seed for token in tokens} == {int(seed)}
 
 
 def runs(result: pytest.RunResult) -> int:

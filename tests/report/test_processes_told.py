@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 import simloop
+from simloop.choices.choices import Choices
+from simloop.choices.schedule import Schedule
+from simloop.explore.campaign import Campaign
+from simloop.explore.strategies.delay import DelaySweep
+from simloop.explore.strategies.timeout import TimeoutSweep
+from simloop.simulation.limits import Limits
+from simloop.simulation.run import execute
 
+Main = Callable[[], Coroutine[Any, Any, None]]
 PIPE = asyncio.subprocess.PIPE
 
 
@@ -115,6 +123,22 @@ async def turns() -> None:
     assert log == ["1", "2"]
 
 
+def runner(main: Main) -> Any:
+    return lambda choices, observer=None, **_: execute(main, choices, Limits(), observer)
+
+
+def found_by_a_sweep(main: Main) -> Schedule:
+    """Return the first schedule that fails of those that a campaign's sweeps try: always the same one deviation."""
+    canonical = execute(main, Choices(0, None), Limits()).choices
+    for sweep in (TimeoutSweep(0, lambda: 300), DelaySweep(0, lambda: 300)):
+        sweep.observe(canonical, False)
+        while (plan := sweep.plan()) is not None:
+            outcome = execute(main, Choices(plan.seed, plan.decide), Limits())
+            if outcome.exception is not None:
+                return Schedule(deviations=outcome.choices.deviations())
+    raise AssertionError("no deviation makes it fail")
+
+
 @pytest.mark.parametrize(
     ("main", "sentence"),
     [
@@ -134,8 +158,8 @@ async def turns() -> None:
         (turns, r"process worker(#2)?(, started at \S+,)? (ran|began) .*"),
     ],
 )
-def test_it_is_told(main: Callable[[], Coroutine[Any, Any, None]], sentence: str) -> None:
-    failure = simloop.explore(main, runs=300).failure
+def test_it_is_told(main: Main, sentence: str) -> None:
+    failure = Campaign(runner(main), "it", saved=[found_by_a_sweep(main)]).explore().failure
     assert failure is not None
     (story,) = failure.story
     assert re.fullmatch(sentence, story)

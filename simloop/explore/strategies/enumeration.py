@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from math import prod
 
 from simloop.choices.choices import Choices, Point
+from simloop.choices.draws import ENDS
 from simloop.choices.schedule import Schedule
+from simloop.choices.who import Who
 from simloop.explore.strategies.base import Plan
 
 Deviations = tuple[tuple[Point, int], ...]
@@ -30,6 +33,13 @@ class Enumeration:
         #: Runs that other strategies have made already, and that need not be repeated.
         self._known: dict[Deviations, Choices] = {}
         self._given_up = False
+        self._estimate = 0
+
+    @property
+    def seems_to_fit(self) -> bool:
+        """True as long as the budget seems to have room for all schedules, by the choice points of the canonical
+        run."""
+        return not self._given_up and self._estimate <= self._left() + len(self._expanded)
 
     @property
     def covered(self) -> int:
@@ -55,6 +65,8 @@ class Enumeration:
             self._give_up()
             return
         taken = tuple(choices.deviations().items())
+        if not taken:
+            self._estimate = _estimate(choices)
         if taken not in self._expanded:
             self._known[taken] = choices
         self._expand_known()
@@ -73,6 +85,19 @@ class Enumeration:
         self._waiting.clear()
         self._known.clear()
         self._expanded.clear()
+
+
+def _estimate(choices: Choices) -> int:
+    """Return the number of schedules that there are if every run has the choice points of the canonical one. What ends
+    something can happen once."""
+    product = 1
+    ends: Counter[str] = Counter()
+    for who, kind, _, n, _ in choices.recorded:
+        if kind in ENDS:
+            ends[f"{kind} {Who(who).task}"] += n - 1
+        else:
+            product *= n
+    return product * prod(1 + count for count in ends.values())
 
 
 def _extensions(deviations: Deviations, choices: Choices) -> list[Deviations]:

@@ -20,9 +20,10 @@ from simloop.kernel.net.ports import TIME_WAIT_NS, Claim
 from simloop.kernel.net.routing import source_of
 from simloop.kernel.net.sockets import Socket
 from simloop.kernel.net.stream import FIN, RST, SYN_ACK, Direction
+from simloop.kernel.net.wire import HELD, LOST, PASSED, RESET
 
 if TYPE_CHECKING:
-    from simloop.kernel.net.wire import Machine, Net
+    from simloop.kernel.net.wire import Link, Machine, Net
 
 SYN_RETRIES_NS = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16, 32, 64))  # tcp_syn_retries = 6
 
@@ -119,18 +120,38 @@ class Endpoint(Socket):
         self.changed()
 
     def _send_syn(self, tx: Direction, target: Machine, attempt: int) -> None:
-        self._carry_connect(tx, ">", lambda: self._syn_arrived(tx, target, attempt))
+        self._carry_connect(
+            tx, ">", tx.link, lambda: self._syn_arrived(tx, target, attempt),
+            lambda: self._retry_connect(tx, target, attempt),
+        )  # fmt: skip
 
-    def _carry_connect(self, tx: Direction, way: str, arrive: Callable[[], None]) -> None:
-        answer = tx.link.ask(self.net.scheduler, self.label + way, "net.connect", 1, tx)
-        raced = tx.link.timer_race(self.net.scheduler, self.label + way, 0, tx)
-        tx.link.carry(self.net.scheduler, answer, raced, 1, arrive)
+    def _carry_connect(
+        self, tx: Direction, way: str, link: Link, arrive: Callable[[], None], lost: Callable[[], None]
+    ) -> None:
+        scheduler, who = self.net.scheduler, self.label + way
+
+        def land() -> None:
+            fate = PASSED if link.calm else link.fate(scheduler, who, 1, tx)
+            if fate == HELD:
+                link.hold(land)
+            elif fate == LOST:
+                lost()
+            elif isinstance(fate, int):
+                scheduler.at(scheduler.clock.now + fate, arrive)
+            elif fate == RESET:
+                self._connect_failed(tx, errno.ECONNREFUSED)
+            else:
+                arrive()
+
+        answer = link.ask(scheduler, who, "net.connect", 1, tx)
+        raced = link.timer_race(scheduler, who, 0, tx)
+        link.carry(scheduler, answer, raced, 1, land)
 
     def _syn_arrived(self, tx: Direction, target: Machine, attempt: int) -> None:
         if self.tx is not tx or self.state != "SYN_SENT":
             return
         assert self.peer is not None
-        if not target.up:
+        if not target.up or target.paused:
             self._retry_connect(tx, target, attempt)
             return
         listener = target.ports.listener(unmapped(self.peer[0]), self.peer[1])
@@ -148,7 +169,10 @@ class Endpoint(Socket):
         else:
             if target is self.host:
                 self.host.ports.refused.append((unmapped(self.peer[0]), self.peer[1]))
-            self._carry_connect(tx, "<", lambda: self._connect_failed(tx, errno.ECONNREFUSED))
+            self._carry_connect(
+                tx, "<", self.net.link(target, self.host), lambda: self._connect_failed(tx, errno.ECONNREFUSED),
+                lambda: self._retry_connect(tx, target, attempt),
+            )  # fmt: skip
 
     def _accept_syn(self, client: Endpoint, rx: Direction) -> None:
         """Make the server's end of the connection, for a SYN that has come to this listener."""
@@ -163,7 +187,7 @@ class Endpoint(Socket):
         child.port = child.shown_port = client.peer[1]
         child.peer = (mapped(client.ip, child.v6), client.port)
         child._ip_locked = self._ip_locked
-        tx = Direction(self.net.scheduler, rx.link, client.label + "<", child)
+        tx = Direction(self.net.scheduler, self.net.link(self.host, client.host), client.label + "<", child)
         child.rx, child.tx = rx, tx
         rx.receiver, rx.reverse = child, tx
         tx.receiver, tx.reverse = client, rx
@@ -220,8 +244,8 @@ class Endpoint(Socket):
 
     @property
     def reachable(self) -> bool:
-        """True while its machine has power, so that packets for it are answered."""
-        return self.host.up
+        """True while its machine has power and does not stand still, so that packets for it are answered."""
+        return self.host.up and not self.host.paused
 
     def lose_power(self) -> None:
         """Drop all state without sending anything. A packet that arrives for this endpoint when its machine is up again

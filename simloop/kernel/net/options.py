@@ -18,6 +18,7 @@ SOL_SOCKET = int(_socket.SOL_SOCKET)
 IPPROTO_IP = int(_socket.IPPROTO_IP)
 IPPROTO_TCP = int(_socket.IPPROTO_TCP)
 IPPROTO_UDP = int(_socket.IPPROTO_UDP)
+TCP_USER_TIMEOUT = int(_socket.TCP_USER_TIMEOUT)
 IPPROTO_IPV6 = int(_socket.IPPROTO_IPV6)
 
 # tcp(7): net.ipv4.tcp_wmem and tcp_rmem defaults, and what loopback's send buffer grows to on connection.
@@ -65,7 +66,7 @@ _TABLE = {
     (IPPROTO_TCP, _socket.TCP_KEEPINTVL): _Option(75, 1, _MAX_SECONDS),
     (IPPROTO_TCP, _socket.TCP_KEEPCNT): _Option(9, 1, _MAX_COUNT),
     (IPPROTO_TCP, _socket.TCP_SYNCNT): _Option(6, 1, _MAX_COUNT),
-    (IPPROTO_TCP, _socket.TCP_USER_TIMEOUT): _Option(0, 0),
+    (IPPROTO_TCP, TCP_USER_TIMEOUT): _Option(0, 0),
     (IPPROTO_TCP, _socket.TCP_FASTOPEN): _Option(0, 0),
     (IPPROTO_TCP, _socket.TCP_DEFER_ACCEPT): _Option(0),
     (IPPROTO_IP, _socket.IP_TOS): _Option(0),

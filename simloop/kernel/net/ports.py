@@ -170,9 +170,13 @@ class Ports(Generic[S]):
     def in_use(self) -> bool:
         return bool(self._holders)
 
+    def sockets(self) -> list[S]:
+        """Return all sockets that hold a port, in the order of the ports' first use."""
+        return [sock for holders in self._holders.values() for sock in holders]
+
     def lose_power(self) -> None:
         """Drop all connections and listeners without telling their peers."""
-        for sock in [sock for holders in self._holders.values() for sock in holders]:
+        for sock in self.sockets():
             sock.lose_power()
         self._holders.clear()
         self._listeners.clear()

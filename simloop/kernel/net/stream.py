@@ -1,7 +1,7 @@
 """Byte stream in one direction of a TCP connection: a first-in first-out queue, with a buffer at either end.
 
-There are no sequence numbers and no losses, since programs see neither through a TCP socket. The order of bytes and of
-the end of a direction is fixed; the link decides when each packet arrives.
+There are no sequence numbers, since programs see none through a TCP socket. The order of bytes and of the end of a
+direction is fixed; the link decides when each packet arrives. A lost one is sent again, ever later.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from simloop.kernel.clock import MILLISECOND, SECOND
+from simloop.kernel.net.options import IPPROTO_TCP, TCP_USER_TIMEOUT
+from simloop.kernel.net.wire import HELD, LOST, PASSED, RESET
 
 if TYPE_CHECKING:
     from simloop.kernel.net.options import Options
@@ -52,13 +54,16 @@ class Packet:
     """Packet in flight: bytes, or the end of the stream. One that lands before an earlier one waits for it, as in
     TCP."""
 
-    __slots__ = ("direction", "item", "landed", "retried")
+    __slots__ = ("attempts", "direction", "item", "landed", "lost_ns", "passed", "waits")
 
     def __init__(self, direction: Direction, item: bytes | str) -> None:
         self.direction = direction
         self.item = item
         self.landed = False
-        self.retried = False
+        #: True once the link has let it pass, and while it waits to be sent again.
+        self.passed = self.waits = False
+        #: How often it was lost, and when for the first time.
+        self.attempts = self.lost_ns = 0
 
     def land(self) -> None:
         self.landed = True
@@ -73,7 +78,7 @@ class Direction:
 
     __slots__ = (
         "chunks", "cut", "dropped", "flight", "flight_size", "label", "leaving", "link", "packets", "receiver",
-        "refused", "reverse", "scheduler", "sender", "size", "unsent", "unsent_size",
+        "refused", "reverse", "scheduler", "sender", "size", "unacknowledged", "unsent", "unsent_size",
     )  # fmt: skip
 
     def __init__(self, scheduler: Scheduler, link: Link, label: str, sender: End) -> None:
@@ -93,7 +98,9 @@ class Direction:
         self.unsent: deque[bytes | str] = deque()
         self.unsent_size = 0
         self.flight: deque[Packet] = deque()
+        #: Bytes in flight, and those that have arrived without the sender being told.
         self.flight_size = 0
+        self.unacknowledged = 0
         self.chunks: deque[bytes] = deque()
         self.size = 0
         #: True once a reset ended the direction: nothing more is sent.
@@ -156,7 +163,7 @@ class Direction:
         self.packets += 1
         scheduler = self.scheduler
         raced = link.timer_race(scheduler, self.label, self.packets, self) if scheduler.any_timers() else None
-        if answer == 0 and raced is None and not flight and not link.latency_ns:
+        if answer == 0 and raced is None and not flight and not link.latency_ns and link.calm:
             self._receive(piece)  # nearly always: nothing is on its way, and this arrives at once
             return size
         # In flight before it is carried, since it may land at once; cut to what travelled after.
@@ -183,37 +190,103 @@ class Direction:
     def arrived(self) -> None:
         """Receive the first packet in flight, which has landed, and those behind it that have too."""
         flight = self.flight
-        assert self.receiver is not None
-        if flight and not self.receiver.reachable:
-            self._retry(flight[0], 0)
-            return
         while flight and flight[0].landed:
+            if not self._passes(flight[0]):
+                return
             item = flight.popleft().item
             if not isinstance(item, str):
                 if (self.unsent_size + self.flight_size) * 3 > self.sender.options.sndbuf * 2:
                     self.sender.changed()  # it was not writable, and may be so now
-                self.flight_size -= len(item)
+                if self.reverse is not None and self.reverse.link.cuts:
+                    self._leave_unacknowledged(len(item))
+                else:
+                    self.flight_size -= len(item)
             self._receive(item)
 
-    def _retry(self, first: Packet, attempt: int) -> None:
-        """Keep all that was sent in flight while the receiver's machine is off, until it is up again or the sender's
-        patience ends."""
-        if first.retried and not attempt:
-            return  # those behind it go with it
-        first.retried = True
+    def _passes(self, first: Packet) -> bool:
+        """Return True if the first packet in flight, which has landed, arrives now."""
+        receiver, link = self.receiver, self.link
+        assert receiver is not None
+        if first.waits:
+            return False
+        if receiver.reachable and (link.calm or first.passed):
+            return True
+        fate: str | int = PASSED
+        if not link.calm and not first.passed:
+            fate = link.fate(self.scheduler, self.label, len(first.item), self)
+            if fate == PASSED and link.lossy and self.scheduler.choices.choose(self.label, "net.lose", 2, self):
+                fate = LOST
+        if fate == HELD:
+            link.hold(self.arrived)
+        elif fate == RESET:
+            self.break_off()
+        elif fate == LOST or not receiver.reachable:
+            self._lost(first)
+        elif isinstance(fate, int):
+            first.passed, first.landed = True, False
+            self.scheduler.at(self.scheduler.clock.now + fate, first.land)
+        else:
+            return True
+        return False
+
+    def _lost(self, first: Packet) -> None:
+        """Keep all that was sent in flight until the first of it, which was lost or found nobody, is sent again. The
+        sender's patience ends."""
+        if first.item == RST:
+            # Nobody sends it again; whoever goes on sending is answered by another one.
+            self.flight.popleft()
+            self.dropped = False
+            return
+        now = self.scheduler.clock.now
+        first.lost_ns = first.lost_ns or now
+        if self._gives_up(first.attempts, first.lost_ns):
+            self.sender.timed_out()
+            return
 
         def again() -> None:
-            if not self.flight or self.flight[0] is not first:
-                return
-            assert self.receiver is not None
-            if self.receiver.reachable:
+            first.waits = False
+            if self.flight and self.flight[0] is first:
                 self.arrived()
-            elif attempt + 1 == len(RETRIES_NS):
+
+        first.waits = True
+        self.scheduler.at(now + RETRIES_NS[first.attempts], again)
+        first.attempts += 1
+
+    def _gives_up(self, attempts: int, since_ns: int) -> bool:
+        """Return True for a sender that has waited long enough for an acknowledgement: tcp_write_timeout()."""
+        limit_ns = self.sender.options.number(IPPROTO_TCP, TCP_USER_TIMEOUT) * MILLISECOND
+        return attempts == len(RETRIES_NS) or 0 < limit_ns <= self.scheduler.clock.now - since_ns
+
+    def _leave_unacknowledged(self, size: int) -> None:
+        """Keep bytes that have arrived in the sender's queue, since the way back is cut."""
+        waits = self.unacknowledged
+        self.unacknowledged += size
+        if not waits:
+            self._await_acknowledgement(0, self.scheduler.clock.now)
+
+    def _await_acknowledgement(self, attempts: int, since_ns: int) -> None:
+        def again() -> None:
+            if not self.unacknowledged:
+                return
+            assert self.reverse is not None
+            if not self.reverse.link.cuts and not self.link.cuts:
+                self.flight_size -= self.unacknowledged
+                self.unacknowledged = 0
+                self.sender.changed()
+                self.transmit()
+            elif self._gives_up(attempts + 1, since_ns):
                 self.sender.timed_out()
             else:
-                self._retry(first, attempt + 1)
+                self._await_acknowledgement(attempts + 1, since_ns)
 
-        self.scheduler.at(self.scheduler.clock.now + RETRIES_NS[attempt], again)
+        self.scheduler.at(self.scheduler.clock.now + RETRIES_NS[attempts], again)
+
+    def break_off(self) -> None:
+        """Reset the connection at both ends, as a box between them does that has forgotten it."""
+        assert self.receiver is not None
+        self.receiver.control_arrived(RST, self)
+        if self.reverse is not None:
+            self.sender.control_arrived(RST, self.reverse)
 
     def _receive(self, item: bytes | str) -> None:
         receiver = self.receiver
@@ -265,5 +338,5 @@ class Direction:
         """Drop whatever is queued or in flight: the receiver is gone."""
         self.unsent.clear()
         self.flight.clear()
-        self.unsent_size = self.flight_size = 0
+        self.unsent_size = self.flight_size = self.unacknowledged = 0
         self.dropped = True

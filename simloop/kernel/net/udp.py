@@ -29,6 +29,7 @@ from simloop.kernel.net.options import (
 from simloop.kernel.net.ports import Claim
 from simloop.kernel.net.routing import source_of
 from simloop.kernel.net.sockets import HEAD_MAX, Received, Socket, truesize
+from simloop.kernel.net.wire import HELD, PASSED
 
 if TYPE_CHECKING:
     from simloop.kernel.descriptors import File
@@ -106,19 +107,30 @@ class Flow:
             if fate == _LOST:
                 return
         self.packets += 1
+        size = len(data) + _HEADERS
         answer = link.ask(scheduler, self.label, "net.deliver", 1, self)
         raced = link.timer_race(scheduler, self.label, self.packets, self) if scheduler.any_timers() else None
+
+        def arrive() -> None:
+            outcome = PASSED if link.calm else link.fate(scheduler, self.label, size, self)
+            if outcome == HELD:
+                link.hold(arrive)
+            elif isinstance(outcome, int):
+                scheduler.at(scheduler.clock.now + outcome, deliver)
+            elif outcome == PASSED:
+                deliver()
+
         if fate == _OVERTAKEN:
-            scheduler.at(scheduler.clock.now + link.latency_ns + link.jitter_ns // 2, deliver)
+            scheduler.at(scheduler.clock.now + link.latency_ns + link.jitter_ns // 2, arrive)
             return
-        if answer == 0 and raced is None and not self.flight and not link.latency_ns:
+        if answer == 0 and raced is None and not self.flight and not link.latency_ns and link.calm:
             deliver()  # nearly always
         else:
-            packet = _Packet(self, deliver)
+            packet = _Packet(self, arrive)
             self.flight.append(packet)
-            link.carry(scheduler, answer, raced, 1, packet.land)
+            link.carry(scheduler, answer, raced, size, packet.land)
         if fate == _TWICE:
-            scheduler.at(scheduler.clock.now + link.latency_ns, deliver)
+            scheduler.at(scheduler.clock.now + link.latency_ns, arrive)
 
 
 class UdpSocket(Socket):

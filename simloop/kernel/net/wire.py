@@ -20,6 +20,8 @@ class Machine(Protocol):
     name: str
     #: True while it has power.
     up: bool
+    #: True while it stands still: nothing runs on it.
+    paused: bool
 
     @property
     def ports(self) -> Ports[Any]:
@@ -38,20 +40,23 @@ class Machine(Protocol):
         """IPv6 address beside ::1."""
 
 
+#: What becomes of a packet at the end of a link (`Link.fate`).
+PASSED, LOST, HELD, RESET = "passed", "lost", "held", "reset"
+
+
 class Link(Protocol):
-    """Protocol of a link between two machines: it decides when a packet arrives, and in how many pieces."""
+    """Protocol of a link from one machine to another: it decides when a packet arrives, in how many pieces, and if it
+    arrives at all."""
 
-    @property
-    def latency_ns(self) -> int:
-        """Least latency of a packet, in nanoseconds."""
-
-    @property
-    def jitter_ns(self) -> int:
-        """The most that a packet may be later than that, in nanoseconds."""
-
-    @property
-    def lossy(self) -> bool:
-        """True if datagrams may be lost, come twice, or overtake one another."""
+    #: Least latency of a packet, in nanoseconds, and the most that the environment may add to it.
+    latency_ns: int
+    jitter_ns: int
+    #: True if datagrams may be lost, come twice, or overtake one another.
+    lossy: bool
+    #: True while packets are only delayed: `fate` need not be asked.
+    calm: bool
+    #: Number of partitions that cut the link.
+    cuts: int
 
     def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
         """Ask the environment about a packet of `size` bytes: returns an answer to be handed to `carry`."""
@@ -65,6 +70,13 @@ class Link(Protocol):
     ) -> int:
         """Schedule ``deliver()`` for the arrival of the packet, which may be now. Returns how many of its bytes travel
         in it: the caller sends the rest as another packet."""
+
+    def fate(self, scheduler: Scheduler, who: str, size: int, subject: object) -> str | int:
+        """Return what becomes of a packet that would arrive now: `PASSED`, `LOST`, `HELD` or `RESET`; or a number of
+        nanoseconds by which it is late."""
+
+    def hold(self, deliver: Callable[[], None]) -> None:
+        """Call ``deliver()`` once packets on this link are not held any more."""
 
 
 class Net(Protocol):

@@ -133,7 +133,7 @@ class Process(DescriptorTable):
 
     @property
     def stopped(self) -> bool:
-        """True between a signal that stops the process and SIGCONT."""
+        """True between a signal that stops the process and SIGCONT, and while its machine stands still."""
         return self.state is State.STOPPED
 
     @property

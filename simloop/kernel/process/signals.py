@@ -56,10 +56,10 @@ def generate(process: Process, number: int, scheduler: Scheduler, effects: Effec
         return  # a zombie takes everything
     if number == _signal.SIGCONT:
         process.pending = tuple(other for other in process.pending if other not in STOPPING)
-        if process.stopped:
+        if process.stopped and not process.host.paused:
             process.enter(State.RUNNING)
             effects.resume(process)
-            _deliver_pending(process, scheduler, effects)
+            deliver_pending(process, scheduler, effects)
     elif number in STOPPING:
         process.pending = tuple(other for other in process.pending if other != _signal.SIGCONT)
     if number == _signal.SIGKILL:
@@ -98,7 +98,7 @@ def _is_ignored(process: Process, number: int) -> bool:
     return bool(handler == _signal.SIG_IGN or (handler == _signal.SIG_DFL and number in IGNORED))
 
 
-def _deliver_pending(process: Process, scheduler: Scheduler, effects: Effects) -> None:
+def deliver_pending(process: Process, scheduler: Scheduler, effects: Effects) -> None:
     """Deliver pending signals that need not wait any more. The lowest comes first (dequeue_signal() in
     kernel/signal.c)."""
     while process.state is State.RUNNING:
@@ -112,4 +112,4 @@ def _deliver_pending(process: Process, scheduler: Scheduler, effects: Effects) -
 def set_mask(process: Process, masked: frozenset[int], scheduler: Scheduler, effects: Effects) -> None:
     """Set the signal mask, as sigprocmask(2) does, and deliver the signals that only the old mask held back."""
     process.masked = masked - {_signal.SIGKILL, _signal.SIGSTOP}
-    _deliver_pending(process, scheduler, effects)
+    deliver_pending(process, scheduler, effects)

@@ -1,0 +1,9 @@
+"""Races as plain asyncio programs that need nothing but the standard library, each beside its mended version.
+
+All of them are in `KERNELS`.
+"""
+
+from kernels import channels, network, vendored
+from kernels.registry import KERNELS, Kernel
+
+__all__ = ["KERNELS", "Kernel", "channels", "network", "vendored"]

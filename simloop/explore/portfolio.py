@@ -1,0 +1,194 @@
+"""The portfolio: which of a campaign's strategies makes the next run.
+
+Strategies take turns, by weights. Sweeps find in a few runs what needs one deviation in the right place, and walks what
+needs several; so a campaign that would do one after the other finds half of all races late.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simloop.errors import ConfigurationError
+from simloop.explore.strategies.base import Canonical, Plan, Strategy
+from simloop.explore.strategies.cancel import CancelSweep
+from simloop.explore.strategies.coincidence import CoincidenceWalk
+from simloop.explore.strategies.crash import CrashSweep
+from simloop.explore.strategies.delay import DelaySweep
+from simloop.explore.strategies.enumeration import Enumeration
+from simloop.explore.strategies.pct import PCT
+from simloop.explore.strategies.pos import POS
+from simloop.explore.strategies.preemption import LineSweep, PreemptionSweep
+from simloop.explore.strategies.saved import Saved
+from simloop.explore.strategies.surw import SURW
+from simloop.explore.strategies.timeout import TimeoutSweep
+from simloop.explore.strategies.walk import DenseWalk, Walk
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
+    from simloop.choices.schedule import Schedule
+
+# The weight of each sweep, by which it makes its part of the runs, among the strategies that have anything left to try;
+# and the number of its first runs that count less, since a sweep begins with the candidates that are likeliest to
+# matter.
+_SWEEPS: tuple[tuple[Callable[[int, Callable[[], int]], Strategy], float, int], ...] = (
+    (CancelSweep, 0.60, 8),
+    (CrashSweep, 0.90, 6),
+    (TimeoutSweep, 0.15, 3),
+    (LineSweep, 0.60, 6),
+    (DelaySweep, 0.15, 0),
+    (PreemptionSweep, 0.30, 4),
+)
+# How many early runs count as one.
+_EARLY = 8
+_THIRD_PARTIES = 0.2
+_ENUMERATION = 0.3
+_COINCIDENCES = 0.6
+_DENSE = 0.25
+_SPARSE = 0.1
+
+
+# Strategies that have turns only where they are chosen: they find nothing that the others do not find sooner
+# (docs/explanation/exploring.md).
+_OPTIONAL = (SURW, PCT, POS)
+#: Name under which the strategies of third parties are chosen.
+PLUGINS = "plugins"
+#: Names of the strategies that can be chosen.
+STRATEGIES = (
+    CancelSweep.name,
+    CrashSweep.name,
+    TimeoutSweep.name,
+    LineSweep.name,
+    DelaySweep.name,
+    PreemptionSweep.name,
+    CoincidenceWalk.name,
+    DenseWalk.name,
+    Walk.name,
+    Enumeration.name,
+    *(kind.name for kind in _OPTIONAL),
+)
+
+
+def check_strategies(chosen: Sequence[str]) -> list[str]:
+    """Return the names of strategies, which may be written with hyphens; ``plugins`` are all those of third parties.
+    Raises `ConfigurationError` for an unknown name."""
+    found = []
+    for wanted in chosen:
+        name = str(wanted).strip().replace("-", " ")
+        if name not in (*STRATEGIES, PLUGINS):
+            known = ", ".join(name.replace(" ", "-") for name in (*STRATEGIES, PLUGINS))
+            raise ConfigurationError(f"unknown strategy {wanted!r}: use some of {known}")
+        found.append(name)
+    return found
+
+
+@dataclass
+class Entry:
+    """A strategy, its weight, and the number of runs that it has made."""
+
+    strategy: Strategy
+    weight: float
+    #: Number of runs that count less, so that they come early.
+    early: int = 0
+    made: int = 0
+    #: What its runs count so far: the one whose count is lowest makes the next.
+    counted: float = 0.0
+    over: bool = False
+
+    def __post_init__(self) -> None:
+        # Half a turn: so the strategies with little weight do not all come before the second run of the others.
+        self.counted = self.cost / 2
+
+    @property
+    def cost(self) -> float:
+        """By how much its next run counts."""
+        return (1 / _EARLY if self.made < self.early else 1) / self.weight
+
+    def has_more(self) -> bool:
+        """Return False if the strategy is known to have nothing to try."""
+        return not self.over and not getattr(self.strategy, "is_empty", False)
+
+
+class Portfolio:
+    """Strategies of one campaign, which take turns. `saved` schedules and the canonical run come before all others.
+    `left` returns the number of runs that the campaign still has."""
+
+    def __init__(
+        self,
+        seed: int,
+        left: Callable[[], int],
+        saved: Sequence[Schedule] = (),
+        strategies: Sequence[Strategy] = (),
+        chosen: Sequence[str] = (),
+    ) -> None:
+        self._left = left
+        self.enumeration = Enumeration(seed, left)
+        self._first = [Entry(Saved(saved), 1), Entry(Canonical(seed), 1)]
+        self._turns: list[Entry] = []
+        for sweep, weight, early in _SWEEPS:
+            share = functools.partial(self._share_of, len(self._turns))
+            self._turns.append(Entry(sweep(seed, share), weight, early))
+        self._turns += [Entry(strategy, _THIRD_PARTIES / len(strategies)) for strategy in strategies]
+        self._walks = [
+            Entry(CoincidenceWalk(seed), _COINCIDENCES),
+            Entry(DenseWalk(seed), _DENSE),
+            Entry(Walk(seed), _SPARSE),
+        ]
+        names = check_strategies(chosen)
+        self._walks += [Entry(kind(seed), _COINCIDENCES) for kind in _OPTIONAL if kind.name in names]
+        self._last = Entry(self.enumeration, _ENUMERATION)
+        self.entries = [*self._first, *self._turns, self._last, *self._walks]
+        if names:
+            self._choose(names, strategies)
+
+    def _choose(self, chosen: Sequence[str], third_parties: Sequence[Strategy]) -> None:
+        """Leave out all strategies but those with these names."""
+        for entry in (*self._turns, self._last, *self._walks):
+            name = PLUGINS if entry.strategy in third_parties else entry.strategy.name
+            entry.over = name not in chosen
+
+    def plan(self) -> tuple[Strategy, Plan] | None:
+        """Return the next run to make, and the strategy that proposes it; None if nothing is left to try."""
+        for entry in self._first:
+            if (plan := self._ask(entry)) is not None:
+                return entry.strategy, plan
+        while True:
+            turn = self._next()
+            if turn is None:
+                return None
+            if (plan := self._ask(turn)) is not None:
+                return turn.strategy, plan
+            turn.over = True
+            if turn is self._last and self.enumeration.covered:
+                return None
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        """Tell all strategies what a run has recorded."""
+        for entry in self.entries:
+            entry.strategy.observe(choices, failed)
+
+    def _ask(self, entry: Entry) -> Plan | None:
+        plan = entry.strategy.plan()
+        if plan is not None:
+            entry.made += 1
+            entry.counted += entry.cost
+        return plan
+
+    def _next(self) -> Entry | None:
+        """Return the entry whose turn it is, None if none has more to try. Walks would only repeat what is enumerated:
+        where all schedules seem to fit, they have no turns. Elsewhere the enumeration has turns after the sweeps, until
+        it is known not to fit."""
+        taking = [entry for entry in self._turns if entry.has_more()]
+        if not taking and self._last.has_more():
+            taking.append(self._last)
+        if self._last.over or not self.enumeration.seems_to_fit:
+            taking += [entry for entry in self._walks if entry.has_more()]
+        return min(taking, key=lambda entry: entry.counted, default=None)
+
+    def _share_of(self, index: int) -> int:
+        """Return how many of the runs that are left a sweep will make, about."""
+        taking = [entry for entry in (*self._turns, *self._walks) if entry.has_more()]
+        weight = self._turns[index].weight / sum(entry.weight for entry in taking)
+        return max(1, round(self._left() * weight))

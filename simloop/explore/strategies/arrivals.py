@@ -1,0 +1,73 @@
+"""Base of the walks over event sources: connections, threads, processes, signals, and tasks under profile `hostile`.
+
+An arrival (a packet, the end of a job) may be late by one, two or three turns, or until others that are late arrive,
+too (`simloop.choices.draws.LATE`). These strategies draw which arrivals are late; at all other points nothing unusual
+happens, except where they say so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simloop.choices.draws import LATE, mixed_seed
+from simloop.choices.who import Who
+from simloop.explore.strategies.base import Plan
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices, Decide
+
+Points = list[tuple[str, str, int]]
+#: By how many turns an arrival may be late; at all kinds of arrivals these are the answers, too.
+TURNS = 3
+
+# Each job of an executor, process and signal has an arrival or two: all of one name are this number of sources.
+_SHORT = ("thread.start", "thread.finish", "process.exit", "signal")
+_JOBS = 3
+
+
+class SourceWalk:
+    """Base class of strategies of seeded random runs that draw which arrivals of which sources are late. The sources
+    are those of the canonical run."""
+
+    name = "source walk"
+    #: Walks of strategies with other numbers share nothing with these.
+    number = 3
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._made = 0
+        self._draws_entropy = False
+        #: The arrivals of each source, in order: of a connection one way.
+        self.one_way: dict[str, Points] | None = None
+        #: The same with the two directions of a connection together.
+        self.both_ways: dict[str, Points] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """True once it is known that there are no two sources, so that nothing can come in another order."""
+        return self.one_way is not None and len(self.one_way) < 2
+
+    def plan(self) -> Plan:
+        self._made += 1
+        seed = mixed_seed(self._seed, self._made, self.number) & 0xFFFF_FFFF
+        return Plan(seed if self._draws_entropy else self._seed, self.walk(seed))
+
+    def walk(self, seed: int) -> Decide:
+        """Return the function that answers the choice points of one run."""
+        raise NotImplementedError
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        self._draws_entropy |= choices.drew_entropy
+        if self.one_way is not None or choices.seed != self._seed or choices.deviations():
+            return
+        self.one_way = {}
+        jobs: dict[str, dict[str, int]] = {}
+        for who, kind, number, n, _ in choices.recorded:
+            if n > LATE.get(kind, n):
+                source = who
+                if kind in _SHORT:
+                    name = Who(who).name
+                    same = jobs.setdefault(name, {})
+                    source = f"{name}#{same.setdefault(who, len(same)) % _JOBS}"
+                self.one_way.setdefault(source, []).append((who, kind, number))
+                self.both_ways.setdefault(source.rstrip("<>"), []).append((who, kind, number))

@@ -1,0 +1,56 @@
+"""PCT: sources of arrivals with priorities that change at a few places of a run.
+
+"A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs" (Burckhardt, Kothari, Musuvathi, Nagarakatte,
+ASPLOS 2010) gives each thread a random priority, always runs the highest one, and at d - 1 steps, drawn from all steps,
+lowers the running thread's below all others: a bug of depth d is found with a probability of at least
+1 / (n * k**(d-1)) for n threads and k steps. Here sources of arrivals are the threads, and their arrivals the steps: a
+horizon of choice points, of which a run has fewer than steps. It departs from the paper in that no arrival waits for
+others to be over: a lower priority is a delay by more turns, up to three, and the lowest a delay by 25 ms and more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simloop.choices.draws import LATE, drawer
+from simloop.explore.strategies.arrivals import TURNS, SourceWalk
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Decide
+
+# The d of the paper: bugs of this depth are looked for. Each run has one priority change less.
+_DEPTH = 3
+
+
+class PCT(SourceWalk):
+    """Strategy of seeded random runs in which each source has a priority, and a few arrivals lower that of theirs."""
+
+    name = "pct"
+    number = 6
+
+    def walk(self, seed: int) -> Decide:
+        below = drawer(seed)
+        sources = list((self.one_way or {}).items())
+        ranks: list[int] = []
+        for count in range(len(sources)):
+            ranks.insert(below(count + 1), count)
+        turns = {
+            point: rank * (TURNS + 1) // len(sources)
+            for rank, (_, points) in zip(ranks, sources, strict=True)
+            for point in points
+        }
+        source_of = {point: at for at, (_, points) in enumerate(sources) for point in points}
+        arrivals = list(turns)
+        changes = {arrivals[below(len(arrivals))] for _ in range(_DEPTH - 1)} if arrivals else set()
+        lowered: set[int] = set()
+
+        def decide(who: str, kind: str, number: int, n: int) -> int:
+            point = (who, kind, number)
+            if point not in turns:
+                return 0
+            if point in changes:
+                lowered.add(source_of[point])
+            value = LATE[kind] if source_of[point] in lowered else turns[point]
+            return value if value < n else 0
+
+        return decide

@@ -1,0 +1,36 @@
+"""POS: each arrival has a priority of its own.
+
+"Partial Order Aware Concurrency Sampling" (Yuan, Yang and Gu, CAV 2018) draws a priority for each event, always takes
+the highest one, and draws those of the events anew that race with it, so that partial orders, rather than
+interleavings, are sampled evenly. Here arrivals are the events: each is late by none to three turns or by 25 ms and
+more, all five alike, drawn for each by itself. It departs from the paper in that nothing is drawn anew: which arrivals
+race is known only to the program.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simloop.choices.draws import LATE, drawer
+from simloop.explore.strategies.arrivals import TURNS, SourceWalk
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Decide
+
+
+class POS(SourceWalk):
+    """Strategy of seeded random runs in which each arrival is late by an amount of its own."""
+
+    name = "pos"
+    number = 7
+
+    def walk(self, seed: int) -> Decide:
+        below = drawer(seed)
+
+        def decide(who: str, kind: str, number: int, n: int) -> int:
+            if n <= LATE.get(kind, n):
+                return 0
+            turns = below(TURNS + 2)
+            return turns if turns <= TURNS else LATE[kind]
+
+        return decide

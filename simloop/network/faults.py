@@ -1,0 +1,148 @@
+"""Faults of the network: partitions and holds, as the test declares them, and what the environment may choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from simloop.kernel.clock import SECOND
+from simloop.kernel.net.addresses import unmapped
+from simloop.kernel.net.stream import Direction
+from simloop.kernel.net.wire import LOST, PASSED, RESET
+
+if TYPE_CHECKING:
+    from simloop.kernel.host import Host
+    from simloop.kernel.scheduler import Scheduler
+    from simloop.network.links import Link
+    from simloop.network.network import Network
+
+# How long a partition lasts that the environment begins, and which ways it cuts: the answers at a `net.partition`
+# point, after 0, are the ways for each duration.
+DURATIONS_S = (1, 10, 60)
+WAYS = ("there and back", "there", "back")
+
+
+class Cut(NamedTuple):
+    """Subject of a `net.partition` point: the packet that is about to arrive, and the links there and back."""
+
+    packet: object
+    there: list[Link]
+    back: list[Link]
+
+    def told(self, answer: int) -> str:
+        """Return words for a partition that an answer begins."""
+        duration, way = divmod(answer - 1, len(WAYS))
+        links = self.back if way == 2 else self.there
+        sources, destinations = ({getattr(link, name): 0 for link in links} for name in ("source", "destination"))
+        how = f"from {_listed(sources)} to {_listed(destinations)} {'alone' if way else 'and back'}"
+        return f"the network {how} was cut for {DURATIONS_S[duration]} s"
+
+
+def partition_told(answer: int) -> str:
+    """Return words for an answer at a `net.partition` point whose links are not known."""
+    duration, way = divmod(answer - 1, len(WAYS))
+    return f"{WAYS[way]}, for {DURATIONS_S[duration]} s"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(names)
+
+
+def cut(links: Iterable[Link]) -> Callable[[], None]:
+    """Cut links, so that nothing arrives by them. Returns a function that ends this, once."""
+    return _counted(list(links), "cuts")
+
+
+def hold(links: Iterable[Link]) -> Callable[[], None]:
+    """Hold what would arrive by links. Returns a function that lets it arrive, once."""
+    return _counted(list(links), "holds")
+
+
+def _counted(links: list[Link], counter: str) -> Callable[[], None]:
+    for link in links:
+        setattr(link, counter, getattr(link, counter) + 1)
+        link.settle()
+
+    def end() -> None:
+        for link in links:
+            # None if all faults have been ended meanwhile.
+            setattr(link, counter, max(0, getattr(link, counter) - 1))
+            link.settle()
+        links.clear()
+
+    return end
+
+
+def heal(links: Iterable[Link]) -> None:
+    """End all faults of links: nothing is cut, held or lost any more. Delays stay."""
+    for link in links:
+        link.cuts = link.holds = 0
+        link.lossy = False
+        link.rules.clear()
+        link.permissions.clear()
+        link.settle()
+
+
+def reset(network: Network, a: Host, b: Host) -> None:
+    """Reset all connections between two hosts, at both ends."""
+    for sock in a.ports.sockets():
+        if sock.tx is not None and sock.tx.receiver is not None and unmapped(sock.peer[0]) in (b.ipv4, b.ipv6):
+            network.scheduler.at(network.scheduler.clock.now, sock.tx.break_off)
+
+
+class MayPartition:
+    """Permission to cut the network between two groups of hosts, for a while, when a packet is about to arrive."""
+
+    def __init__(self, there: list[Link], back: list[Link], budget: int) -> None:
+        self._ways = ([*there, *back], there, back)
+        self._budget = budget
+
+    def ask(self, scheduler: Scheduler, who: str, subject: object) -> str | int:
+        if not self._budget:
+            return PASSED
+        answer = scheduler.choices.choose(
+            who, "net.partition", 1 + len(DURATIONS_S) * len(WAYS), Cut(subject, *self._ways[1:])
+        )
+        if not answer:
+            return PASSED
+        self._budget -= 1
+        duration, way = divmod(answer - 1, len(WAYS))
+        links = self._ways[way]
+        end = cut(links)
+        scheduler.at(scheduler.clock.now + DURATIONS_S[duration] * SECOND, end)
+        return LOST if any(link.cuts and _carries(link, who) for link in links) else PASSED
+
+
+def _carries(link: Link, who: str) -> bool:
+    """Return True for the link by which packets of the connection `who` travel."""
+    ends = who.partition(":")[0]
+    client, _, server = ends.partition(">")
+    return (link.source, link.destination) == ((client, server) if who.endswith(">") else (server, client))
+
+
+class MayReset:
+    """Permission to reset TCP connections, each when one of its packets is about to arrive."""
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+
+    def ask(self, scheduler: Scheduler, who: str, subject: object) -> str | int:
+        if not self._budget or not isinstance(subject, Direction):
+            return PASSED
+        if not scheduler.choices.choose(who, "net.reset", 2, subject):
+            return PASSED
+        self._budget -= 1
+        return RESET
+
+
+class MayLose:
+    """Permission to lose single packets."""
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+
+    def ask(self, scheduler: Scheduler, who: str, subject: object) -> str | int:
+        if not self._budget or not scheduler.choices.choose(who, "net.lose", 2, subject):
+            return PASSED
+        self._budget -= 1
+        return LOST
