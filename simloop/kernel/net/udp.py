@@ -191,6 +191,9 @@ class UdpSocket(Socket):
         peer = self.peer
         return peer is None or (unmapped(peer[0]) == source[0] and peer[1] in (0, source[1]))
 
+    def is_member(self, group: str, interface: str) -> bool:
+        return (group, interface) in self._groups
+
     # --- readiness ------------------------------------------------------------------------------------
 
     def mask(self) -> int:
