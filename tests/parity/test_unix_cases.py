@@ -5,11 +5,13 @@ from __future__ import annotations
 import array
 import asyncio
 import errno
+import fcntl
 import os
 import select
 import socket
 import stat
 import struct
+import termios
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -435,6 +437,43 @@ def test_credentials_and_files_are_passed(run: Run) -> None:
         "EBADF",
         "EINVAL",
     ]
+
+
+def test_how_much_can_be_received(run: Run) -> None:
+    def available(sock: socket.socket) -> Any:
+        try:
+            return struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+
+    def main() -> list[Any]:
+        seen: list[Any] = []
+        for kind in (STREAM, DGRAM, SEQPACKET):
+            one, other = socket.socketpair(UNIX, kind)
+            with one, other:
+                seen.append(available(other))
+                one.send(b"abc")
+                one.send(b"defgh")
+                seen.append(available(other))
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+            client.connect(listener.getsockname())
+            server = listener.accept()[0]
+            server.send(b"1234")
+            client.recv(1)
+            seen += [available(client), available(listener)]
+            server.close()
+        with socket.socket(socket.AF_INET, DGRAM) as udp:
+            udp.bind(("127.0.0.1", 0))
+            udp.sendto(b"12", udp.getsockname())
+            udp.sendto(b"3456", udp.getsockname())
+            seen.append(available(udp))
+        with socket.socket(UNIX) as listener:
+            listener.bind("listener")
+            listener.listen()
+            seen.append(available(listener))
+        return seen
+
+    assert run(main) == [0, 8, 0, 3, 0, 8, 3, "EINVAL", 2, "EINVAL"]
 
 
 def test_packets_keep_their_bounds(run: Run) -> None:

@@ -92,6 +92,9 @@ class Hearing(Bound, Protocol):
     def hears(self, source: Address) -> bool:
         """Return True if the socket takes datagrams of this sender."""
 
+    def is_member(self, group: str, interface: str) -> bool:
+        """Return True if the socket itself has joined a group."""
+
 
 S = TypeVar("S", bound=Bound)
 D = TypeVar("D", bound=Hearing)
@@ -234,4 +237,8 @@ class UdpPorts(Ports[D]):
         """Return the sockets that a datagram to a group or to all is for, as __udp4_lib_mcast_deliver() does."""
         if is_multicast(ip) and (self.groups is None or not self.groups[ip, interface]):
             return []
-        return [sock for sock in self._holders.get(port, ()) if sock.claim().covers(ip) and sock.hears(source)]
+        found = [sock for sock in self._holders.get(port, ()) if sock.claim().covers(ip) and sock.hears(source)]
+        if is_multicast(ip) and ":" not in ip:
+            # IP_MULTICAST_ALL is set for IPv4 sockets only.
+            return [sock for sock in found if not sock.v6 or sock.is_member(ip, interface)]
+        return found

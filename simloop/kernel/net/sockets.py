@@ -117,6 +117,10 @@ class Socket(Unseekable):
         """Send, as sendmsg(2). A connected stream takes no notice of the address, and of what goes along."""
         return self.send(data, flags)
 
+    def available(self) -> int:
+        """Return how many bytes the next call can receive (FIONREAD)."""
+        raise NotImplementedError
+
     def peer_name(self) -> Any:
         """Return the address that accept(2) tells of a connection."""
         raise NotImplementedError

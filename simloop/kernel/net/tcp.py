@@ -87,6 +87,11 @@ class TcpSocket(Endpoint):
         assert self.peer is not None
         return self.peer
 
+    def available(self) -> int:
+        if self.state == "LISTEN":
+            raise fail(errno.EINVAL)
+        return 0 if self.rx is None else self.rx.size
+
     def peer_name(self) -> Address:
         assert self.peer is not None
         return self.peer

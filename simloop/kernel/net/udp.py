@@ -191,6 +191,9 @@ class UdpSocket(Socket):
         peer = self.peer
         return peer is None or (unmapped(peer[0]) == source[0] and peer[1] in (0, source[1]))
 
+    def is_member(self, group: str, interface: str) -> bool:
+        return (group, interface) in self._groups
+
     # --- readiness ------------------------------------------------------------------------------------
 
     def mask(self) -> int:
@@ -379,6 +382,9 @@ class UdpSocket(Socket):
         if sock is not None and sock.peer is not None:
             sock.error = errno.ECONNREFUSED
             sock.changed()
+
+    def available(self) -> int:
+        return len(self.queue[0].data) if self.queue else 0
 
     # --- receiving ------------------------------------------------------------------------------------
 

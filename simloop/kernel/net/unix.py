@@ -300,6 +300,14 @@ class UnixSocket(Socket):
             raise fail(errno.ENOTCONN)
         return self.peer.name
 
+    def available(self) -> int:
+        # unix_inq_len()
+        if self.state == "LISTEN":
+            raise fail(errno.EINVAL)
+        if self.kind != SOCK_DGRAM:
+            return sum(len(message.data) - message.start for message in self.queue)
+        return len(self.queue[0].data) if self.queue else 0
+
     def peer_name(self) -> bytes:
         return b"" if self.peer is None else self.peer.name
 

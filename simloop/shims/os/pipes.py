@@ -173,18 +173,18 @@ def control(file: File, cmd: int, arg: Any) -> int | None:
 
 
 def ioctl(fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True, /) -> Any:
-    """Return the number of bytes in a pipe (FIONREAD), the only request that is simulated. Other simulated files have
-    none."""
+    """Return the number of bytes in a pipe, or that can be received from a socket (FIONREAD), the only request that is
+    simulated. Other simulated files have none."""
     world = current_world()
     number = fd if world is None or isinstance(fd, int) else fd.fileno()
     file = world.current.files.get(number) if world is not None else None
-    if not isinstance(file, End):
+    if not isinstance(file, (End, Socket)):
         return _real_ioctl(fd, request, arg, mutate_flag)
     if request != termios.FIONREAD:
         raise fail(errno.ENOTTY)
     if isinstance(arg, int):
         raise fail(errno.EFAULT)
-    size = struct.pack("i", file.pipe.size())
+    size = struct.pack("i", file.pipe.size() if isinstance(file, End) else file.available())
     if isinstance(arg, (bytes, str)) or not mutate_flag:
         return size + bytes(arg[4:] if isinstance(arg, bytes) else b"")
     memoryview(arg).cast("B")[: len(size)] = size
