@@ -90,8 +90,10 @@ def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeou
     clock = world.scheduler.clock
     deadline = None if timeout == -1 else clock.now + timeout * SECOND
     # A lock that is held for a moment only, such as that of a queue, is no blocking call of whoever has to wait since
-    # its holder was preempted.
-    warn = not any(thread is not None and thread.preempted for thread in world.threads.values())
+    # its holder was preempted. (Locks of modules are shared by processes here, as they are by none.)
+    warn = not any(thread is not None and thread.preempted for thread in world.threads.values()) and not any(
+        process.preempted for process in world.processes
+    )
     # It is looked at by whoever runs, and taken by the thread that waits.
     is_free = _is_free if take is real_acquire else _is_free_reentrant
     while not take(lock, False):

@@ -248,10 +248,12 @@ class World:
             scheduler.at(scheduler.clock.now + MILLISECOND, go_on)
         elif not schedule_switch(process, scheduler, "process.switch", process.name, process, go_on):
             return
+        process.preempted = True
         try:
             self._wait(process, lambda: over, None)
         finally:
             self.current = process
+            process.preempted = False
 
     def count_steps(self, number: int, who: str) -> None:
         """Count so many steps of `who`, a thread or process. Raises `StepLimitError` beyond the limit."""

@@ -68,6 +68,8 @@ class Process(DescriptorTable):
     #: Processors that it may use (sched_setaffinity(2)); None if it has set none.
     affinity: frozenset[int] | None = None
     nice = 0
+    #: True while others go first before a call of it.
+    preempted = False
     #: Limits that it has set, by number, soft and hard (setrlimit(2)); they limit nothing.
     limits: Mapping[int, tuple[int, int]] = {}
     #: Nanoseconds of processor time that it has spent on looking at clocks.
