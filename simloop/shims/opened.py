@@ -14,9 +14,12 @@ from stat import S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 from typing import Any
 
 from simloop.kernel.descriptors import FIRST_FD
+from simloop.sources import calling_frame
 from simloop.world import active
 
 _REMEDY = "open it in the run, or replace it in the test"
+#: What is said of processes of multiprocessing.
+MULTIPROCESSING = "a process of multiprocessing", "run its work in an executor of threads, or replace it"
 _STANDARD = 3
 #: Identities (device and inode) of files that the test runner writes for itself, which are as real in a run as it is.
 exempt: set[tuple[int, int]] = set()
@@ -40,6 +43,9 @@ def refuse(fd: Any, *, reading: bool = False) -> None:
         return
     identity = (found.st_dev, found.st_ino)
     if identity not in exempt and not _is_standard(fd, identity):
+        caller = calling_frame()
+        if caller is not None and caller.f_globals.get("__name__") == "multiprocessing.resource_tracker":
+            raise active.escape(*MULTIPROCESSING)  # the pipe to a process that was there before
         raise active.escape(f"a real {kind} that was opened before the run", _REMEDY)
 
 

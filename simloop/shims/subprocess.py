@@ -21,6 +21,7 @@ from simloop.kernel.descriptors import FIRST_FD, File
 from simloop.kernel.errors import fail
 from simloop.kernel.files.inodes import Regular
 from simloop.shims.late import real
+from simloop.shims.opened import MULTIPROCESSING
 from simloop.shims.os.paths import syscall
 from simloop.shims.os.processes import PopenReference, may_join, waitpid
 from simloop.shims.patch import builtin
@@ -175,7 +176,7 @@ def fork_exec(
     caller = calling_frame()
     if caller is not None and caller.f_globals.get("__name__") == "multiprocessing.util":
         # What it starts is this interpreter with this program, which nobody can play.
-        raise active.escape("a process of multiprocessing", "run its work in an executor of threads, or replace it")
+        raise active.escape(*MULTIPROCESSING)
     if preexec_fn is not None:
         # It would run in this process, and change it instead of the child.
         raise active.escape(

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -433,9 +434,12 @@ def test_a_transport_that_is_left_open_is_told_at_the_end_of_the_run() -> None:
         simloop.run(main)
 
 
-def test_a_process_of_multiprocessing_escapes() -> None:
-    """Which begins with a pipe, and starts it without `subprocess`."""
+@pytest.mark.parametrize("tracked", [False, True])
+def test_a_process_of_multiprocessing_escapes(tracked: bool) -> None:
+    """Which begins with a pipe, and starts it without `subprocess`; or writes to one that was there before."""
     context = multiprocessing.get_context("spawn")
+    if tracked:
+        resource_tracker.ensure_running()
 
     async def main() -> None:
         context.Process(target=print).start()
