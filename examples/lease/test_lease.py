@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from lease import Locks, Worker
-from mistakes import CountsOnRenewal, JudgesByTheWallClock, WritesForAnybody
+from mistaken import CountsOnRenewal, JudgesByTheWallClock, WritesForAnybody
 
 import simloop
 
