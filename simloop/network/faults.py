@@ -67,15 +67,16 @@ def hold(links: Iterable[Link]) -> Callable[[], None]:
 
 
 def _counted(links: list[Link], counter: str) -> Callable[[], None]:
+    healed = [link.healed for link in links]
     for link in links:
         setattr(link, counter, getattr(link, counter) + 1)
         link.settle()
 
     def end() -> None:
-        for link in links:
-            # None if all faults have been ended meanwhile.
-            setattr(link, counter, max(0, getattr(link, counter) - 1))
-            link.settle()
+        for link, before in zip(links, healed, strict=False):
+            if link.healed == before:
+                setattr(link, counter, getattr(link, counter) - 1)
+                link.settle()
         links.clear()
 
     return end
@@ -85,6 +86,7 @@ def heal(links: Iterable[Link]) -> None:
     """End all faults of links: nothing is cut, held or lost any more. Delays stay."""
     for link in links:
         link.cuts = link.holds = 0
+        link.healed += 1
         link.lossy = False
         link.rules.clear()
         link.permissions.clear()

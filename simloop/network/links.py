@@ -42,8 +42,8 @@ class Link:
     """Link from one host to another: how long its packets take, and which of them arrive."""
 
     __slots__ = (
-        "_free_ns", "_held", "bandwidth", "calm", "cuts", "destination", "holds", "jitter_ns", "latency_ns", "lossy",
-        "permissions", "rules", "source",
+        "_free_ns", "_held", "bandwidth", "calm", "cuts", "destination", "healed", "holds", "jitter_ns", "latency_ns",
+        "lossy", "permissions", "rules", "source",
     )  # fmt: skip
 
     def __init__(self, latency_ns: int, jitter_ns: int, source: str = "", destination: str = "") -> None:
@@ -63,6 +63,8 @@ class Link:
         #: Number of partitions that cut it, and of holds on it.
         self.cuts = 0
         self.holds = 0
+        #: How often all of them were ended at once.
+        self.healed = 0
         self._held: list[Callable[[], None]] = []
         #: What else decides on packets, first by the test's own words, then by choice.
         self.rules: list[Rule] = []

@@ -445,6 +445,23 @@ def test_a_wait_for_a_host_that_stands_still_is_a_deadlock_that_says_so() -> Non
         simloop.run(main)
 
 
+def test_a_fault_that_was_healed_ends_no_later_one() -> None:
+    async def main() -> None:
+        network = simloop.current().network
+        reader, writer = await serving()
+        earlier = network.partition("localhost", "db")
+        network.heal()
+        later = network.partition("localhost", "db")
+        earlier.end()
+        asking = asyncio.create_task(asked(reader, writer))
+        await asyncio.sleep(2)
+        assert not asking.done()
+        later.end()
+        await asking
+
+    run(main)
+
+
 def test_convergence_begins_with_the_end_of_all_faults() -> None:
     async def main() -> None:
         sim = simloop.current()
