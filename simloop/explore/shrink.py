@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import combinations
+from itertools import chain, combinations, zip_longest
 
 from simloop.choices.choices import Answer, Choices, Point
 from simloop.choices.draws import ENDS, LATE, shuffler
@@ -25,11 +25,14 @@ from simloop.choices.schedule import Schedule
 StillFails = Callable[[Schedule], tuple[bool, Choices]]
 
 Deviations = dict[Point, int]
+Kept = tuple[tuple[Point, int], ...]
 
 # Number of runs that may be spent on single deviations to replace all others.
-_SINGLES_MAX = 120
+_SINGLES_MAX = 60
 # Number of runs that may be spent on single deviations to replace two of several.
-_PAIRS_MAX = 180
+_PAIRS_MAX = 120
+# Of runs with up to so many deviations it is kept what they have recorded.
+_RECORDED_MAX = 3
 # Number of other orders in which deviations are dropped.
 _ORDERS = 3
 
@@ -56,6 +59,8 @@ class Shrinker:
         #: What came of each schedule that was tried: the deviations that took place if it failed in the same way.
         self._tried: dict[tuple[int, frozenset[tuple[Point, int]]], Deviations | None] = {}
         self._canonical: Choices | None = None
+        #: What runs of few deviations have recorded.
+        self._recorded: dict[frozenset[tuple[Point, int]], Choices] = {}
         #: Runs that were made to replace all deviations, and two of them.
         self._spent = {1: 0, 2: 0}
 
@@ -101,6 +106,8 @@ class Shrinker:
             found = choices.deviations()
             if not found:
                 self._canonical = choices
+            if len(deviations) <= _RECORDED_MAX:
+                self._recorded[key[1]] = choices
             # What no longer occurs goes too: the run is the same without it.
             taken = self._tried[key] = found if fails and len(found) <= len(deviations) else None
         if taken is None:
@@ -149,26 +156,55 @@ class Shrinker:
 
     def _replace_all(self) -> None:
         """Look for a single deviation that fails in the same way, to replace all others."""
-        self._replace(1, _SINGLES_MAX)
+        for single in self._singles():
+            if self._spent[1] >= _SINGLES_MAX:
+                return
+            if self._try_in_place(1, (), single):
+                return
 
     def _replace_two(self) -> None:
         """Look for a single deviation that fails in the same way in the place of two others."""
-        self._replace(2, _PAIRS_MAX)
+        size = len(self.best.deviations)
+        kept = list(combinations(self.best.deviations.items(), size - 2))
+        everything = ((others, single) for single in self._singles() for others in kept)
+        for others, single in chain(self._seconds(kept), everything):
+            if self._spent[2] >= _PAIRS_MAX or len(self.best.deviations) < size:
+                return
+            if self._try_in_place(2, others, single):
+                return
 
-    def _replace(self, size: int, runs_max: int) -> None:
-        """Look for a single deviation to replace all (`size` 1) or two (`size` 2) of those of the best schedule. In the
-        whole of shrinking this may take `runs_max` runs."""
-        items = list(self.best.deviations.items())
-        kept: list[tuple[tuple[Point, int], ...]] = [()] if size == 1 else list(combinations(items, len(items) - 2))
-        for point, value in self._singles():
-            for others in kept:
-                if self._spent[size] >= runs_max:
-                    return
-                before = self.runs
-                found = self._try({**dict(others), point: value})
-                self._spent[size] += self.runs - before
-                if found:
-                    return
+    def _try_in_place(self, size: int, kept: Kept, single: tuple[Point, int]) -> bool:
+        """Try a single deviation in the place of others. What that takes is counted for `size`."""
+        before = self.runs
+        found = self._try({**dict(kept), single[0]: single[1]})
+        self._spent[size] += self.runs - before
+        return found
+
+    def _seconds(self, kept: list[Kept]) -> Iterator[tuple[Kept, tuple[Point, int]]]:
+        """Return deviations that may do beside some of those that are `kept`: that something else is late, too, which
+        comes while the kept ones are. Of each connection that is the first that comes after them, or one of the last,
+        since after it nothing more comes without them. First as late as it may be, then by a turn or two."""
+        shown: list[tuple[Kept, list[Answer]]] = []
+        for others in kept:
+            if self._try(dict(others)):
+                return
+            choices = self._recorded.get(frozenset(others))
+            if choices is None:
+                continue
+            answers = choices.answers()
+            began = next((at for at, answer in enumerate(answers) if answer.value), len(answers))
+            sources: dict[str, list[Answer]] = {}
+            for answer in answers[began + 1 :]:
+                if answer.n > LATE.get(answer.point.kind, answer.n):
+                    sources.setdefault(_source(answer.point), []).append(answer)
+            ends = [
+                answer for found in sources.values() for answer in [*found[:1], *found[1:][-2:]] if not answer.value
+            ]
+            shown.append((others, ends))
+        for turns in (0, 1, 2):
+            for row in zip_longest(*([(others, answer) for answer in ends] for others, ends in shown)):
+                for others, answer in filter(None, row):
+                    yield others, (answer.point, turns or LATE[answer.point.kind])
 
     def _singles(self) -> Iterator[tuple[Point, int]]:
         """Return single deviations of the canonical run: first those of the tasks and connections that the best
@@ -215,3 +251,8 @@ class Shrinker:
                 moved = {earlier if other == point else other: answer for other, answer in self.best.deviations.items()}
                 if self._try(moved):
                     break
+
+
+def _source(point: Point) -> str:
+    """Return the connection, job or process that an arrival is of."""
+    return point.who.rstrip("<>")
