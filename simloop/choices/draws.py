@@ -106,24 +106,42 @@ def dense_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
 
 
 def coincidences(seed: int, sources: Iterable[Sequence[tuple[str, str, int]]]) -> Decide:
-    """Return a function that lets arrivals of different sources meet. Half of the sources, or four in five, or all, are
-    late once, at one of their points, which is drawn; and all of them by the same time. So they go on from there
-    together. The orders of what has met are changed often, and everything else seldom: at .01 to .1 of all points.
+    """Return a function that lets arrivals of different sources meet. All sources, four in five or half of them are
+    late once, or two or three times, at points of theirs that are drawn; and all of them by the same time. So they go
+    on from there together. The orders of what has met change. Ends are rare, .01 to .1 per point, and in a quarter of
+    the runs so is everything else; in the others there is nothing else.
 
     `sources` are the points (who, kind, number) of each source at which it may be late, in order.
     """
     draw = _random.Random(mixed_seed(seed, 5)).random
-    part = (0.5, 0.8, 1.0)[int(draw() * 3)]
-    noise, rare = 0.01 * 10 ** draw(), 0.01 * 10 ** draw()
-    late = {points[int(draw() * len(points))] for points in sources if draw() < part}
+    part = (0.5, 0.8, 1.0, 1.0)[int(draw() * 4)]
+    times = (1, 1, 1, 2, 3)[int(draw() * 5)]
+    noise = 0.01 * 10 ** draw() if draw() < 0.25 else 0.0
+    rare = 0.01 * 10 ** draw()
+    late = {points[int(draw() * len(points))] for points in sources if draw() < part for _ in range(times)}
 
     def decide(who: str, kind: str, number: int, n: int) -> int:
         if n < 2:
             return 0
         if (who, kind, number) in late:
             return min(LATE[kind], n - 1)
-        rate = 0.3 if kind in _ORDERS else rare if kind in ENDS else noise
+        rate = 0.2 if kind in _ORDERS else rare if kind in ENDS else noise
         return 1 + int(draw() * (n - 1)) if draw() < rate else 0
+
+    return decide
+
+
+def together(seed: int, late: Iterable[tuple[str, str, int]]) -> Decide:
+    """Return a function that lets these arrivals (who, kind, number) be late by the same time, so that they meet. In
+    half of the runs the orders of what has met are changed often. Nothing else is unusual."""
+    draw = _random.Random(mixed_seed(seed, 6)).random
+    held = frozenset(late)
+    rate = 0.3 if draw() < 0.5 else 0.0
+
+    def decide(who: str, kind: str, number: int, n: int) -> int:
+        if (who, kind, number) in held:
+            return min(LATE[kind], n - 1)
+        return 1 + int(draw() * (n - 1)) if kind in _ORDERS and n > 1 and draw() < rate else 0
 
     return decide
 

@@ -151,7 +151,7 @@ class Campaign:
         report = self.report
         report.runs += 1
         choices = Choices(plan.seed, plan.decide, numbered=report.numbered)
-        outcome = self._went_on(self._execute(choices))
+        outcome = self._went_on(self._execute(choices, plan.observer))
         if report.runs == 1 and not _is_endless(outcome):
             # The first schedule runs twice: it must go the same way.
             outcome = self._again(self._schedule_of(outcome), outcome)

@@ -19,6 +19,7 @@ from simloop.explore.strategies.crash import CrashSweep
 from simloop.explore.strategies.delay import DelaySweep
 from simloop.explore.strategies.enumeration import Enumeration
 from simloop.explore.strategies.fault import FaultSweep
+from simloop.explore.strategies.meeting import MeetingWalk
 from simloop.explore.strategies.pct import PCT
 from simloop.explore.strategies.pos import POS
 from simloop.explore.strategies.preemption import LineSweep, PreemptionSweep
@@ -40,16 +41,17 @@ _SWEEPS: tuple[tuple[Callable[[int, Callable[[], int]], Strategy], float, int], 
     (FaultSweep, 0.60, 8),
     (TimeoutSweep, 0.15, 3),
     (LineSweep, 0.60, 6),
-    (DelaySweep, 0.15, 0),
+    (DelaySweep, 0.10, 5),
     (PreemptionSweep, 0.30, 4),
 )
 # How many early runs count as one.
 _EARLY = 8
-_THIRD_PARTIES = 0.2
+_THIRD_PARTIES = 0.3
 _ENUMERATION = 0.3
-_COINCIDENCES = 0.6
-_DENSE = 0.25
-_SPARSE = 0.1
+_MEETINGS = 0.5
+_COINCIDENCES = 0.9
+_DENSE = 0.15
+_SPARSE = 0.05
 
 
 # Strategies that have turns only where they are chosen: they find nothing that the others do not find sooner
@@ -66,6 +68,7 @@ STRATEGIES = (
     LineSweep.name,
     DelaySweep.name,
     PreemptionSweep.name,
+    MeetingWalk.name,
     CoincidenceWalk.name,
     DenseWalk.name,
     Walk.name,
@@ -128,13 +131,15 @@ class Portfolio:
     ) -> None:
         self._left = left
         self.enumeration = Enumeration(seed, left)
-        self._first = [Entry(Saved(saved), 1), Entry(Canonical(seed), 1)]
+        meetings = MeetingWalk(seed)
+        self._first = [Entry(Saved(saved), 1), Entry(Canonical(seed, meetings.watch), 1)]
         self._turns: list[Entry] = []
         for sweep, weight, early in _SWEEPS:
             share = functools.partial(self._share_of, len(self._turns))
             self._turns.append(Entry(sweep(seed, share), weight, early))
         self._turns += [Entry(strategy, _THIRD_PARTIES / len(strategies)) for strategy in strategies]
         self._walks = [
+            Entry(meetings, _MEETINGS, 3),
             Entry(CoincidenceWalk(seed), _COINCIDENCES),
             Entry(DenseWalk(seed), _DENSE),
             Entry(Walk(seed), _SPARSE),

@@ -72,10 +72,10 @@ def campaign(main: Any, seed: int = 0, runs: int = 100) -> tuple[Counter[str], l
 
 def test_no_strategy_starves_another_one() -> None:
     made, _ = campaign(many_crash_points)
-    names = ["cancel sweep", "crash sweep", "timeout sweep", "preemption sweep", "coincidence walk", "dense walk"]
+    names = ["cancel sweep", "crash sweep", "timeout sweep", "preemption sweep", "coincidence walk", "delay sweep"]
     assert sum(made.values()) == 100
     assert all(made[name] >= 5 for name in names), made
-    assert all(made[name] for name in ("delay sweep", "random walk")), made
+    assert all(made[name] for name in ("dense walk", "random walk")), made
 
 
 async def clients_with_a_timeout() -> None:
@@ -107,8 +107,8 @@ async def clients_with_a_timeout() -> None:
 def test_the_first_ten_runs_already_mix_sweeps_and_walks() -> None:
     _, order = campaign(clients_with_a_timeout, runs=30)
     assert order[:2] == ["canonical run", "cancel sweep"]
-    assert {"cancel sweep", "timeout sweep", "coincidence walk"} <= set(order[:10])
-    assert {"dense walk", "delay sweep"} <= set(order)
+    assert {"cancel sweep", "timeout sweep", "coincidence walk", "delay sweep"} <= set(order[:10])
+    assert "dense walk" in order
 
 
 def test_the_likeliest_candidates_of_a_sweep_come_early() -> None:
@@ -125,7 +125,7 @@ def test_what_a_strategy_leaves_goes_to_the_others() -> None:
     assert not made["cancel sweep"]
     assert not made["crash sweep"]
     # Of 99 runs, by their weights.
-    assert made == {"canonical run": 1, "coincidence walk": 54, "dense walk": 23, "delay sweep": 13, "random walk": 9}
+    assert made == {"canonical run": 1, "coincidence walk": 71, "dense walk": 12, "delay sweep": 12, "random walk": 4}
 
 
 def test_where_all_schedules_fit_no_walk_takes_a_turn() -> None:

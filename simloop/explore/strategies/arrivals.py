@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simloop.choices.choices import Choices, Decide
 
 Points = list[tuple[str, str, int]]
+Sources = dict[str, Points]
 #: By how many turns an arrival may be late; at all kinds of arrivals these are the answers, too.
 TURNS = 3
 
@@ -38,9 +39,9 @@ class SourceWalk:
         self._made = 0
         self._draws_entropy = False
         #: The arrivals of each source, in order: of a connection one way.
-        self.one_way: dict[str, Points] | None = None
+        self.one_way: Sources | None = None
         #: The same with the two directions of a connection together.
-        self.both_ways: dict[str, Points] = {}
+        self.both_ways: Sources = {}
 
     @property
     def is_empty(self) -> bool:
@@ -58,16 +59,28 @@ class SourceWalk:
 
     def observe(self, choices: Choices, failed: bool) -> None:
         self._draws_entropy |= choices.drew_entropy
-        if self.one_way is not None or choices.seed != self._seed or choices.deviations():
-            return
-        self.one_way = {}
-        jobs: dict[str, dict[str, int]] = {}
-        for who, kind, number, n, _ in choices.recorded:
-            if n > LATE.get(kind, n):
-                source = who
-                if kind in _SHORT:
-                    name = Who(who).name
-                    same = jobs.setdefault(name, {})
-                    source = f"{name}#{same.setdefault(who, len(same)) % _JOBS}"
-                self.one_way.setdefault(source, []).append((who, kind, number))
-                self.both_ways.setdefault(source.rstrip("<>"), []).append((who, kind, number))
+        if self.one_way is None and choices.seed == self._seed and not choices.deviations():
+            self.one_way, self.both_ways = sources_of(choices)
+
+
+def sources_of(choices: Choices) -> tuple[Sources, Sources]:
+    """Return the arrivals of each source of a run, in order: with connections one way, and both ways."""
+    one_way: Sources = {}
+    both_ways: Sources = {}
+    jobs: dict[str, dict[str, int]] = {}
+    for who, kind, number, n, _ in choices.recorded:
+        if n > LATE.get(kind, n):
+            source = who
+            if kind in _SHORT:
+                name = Who(who).name
+                same = jobs.setdefault(name, {})
+                source = f"{name}#{same.setdefault(who, len(same)) % _JOBS}"
+            one_way.setdefault(source, []).append((who, kind, number))
+            both_ways.setdefault(source.rstrip("<>"), []).append((who, kind, number))
+    return one_way, both_ways
+
+
+def has_contents(kind: str, n: int) -> bool:
+    """Return False for an arrival that only begins or ends something: a connection, a direction of one. `n` is the
+    number of answers at its point."""
+    return n > LATE[kind] + 1 or kind == "order.lag"

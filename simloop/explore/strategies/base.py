@@ -7,11 +7,13 @@ from it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices, Decide
+    from simloop.world.observer import Observer
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Plan:
     #: Answers the choice points: ``decide(who, kind, number, n)`` returns a value in ``range(n)``. None for the
     #: canonical run, in which all answers are 0.
     decide: Decide | None
+    #: Is told of everything that happens in the run. A run that is watched takes longer.
+    observer: Observer | None = None
 
 
 class Strategy(Protocol):
@@ -40,16 +44,21 @@ class Strategy(Protocol):
 
 
 class Canonical:
-    """Strategy of one run, the canonical one. Every campaign begins with it."""
+    """Strategy of one run, the canonical one. Every campaign begins with it. It is watched by what ``watch()``
+    returns."""
 
     name = "canonical run"
 
-    def __init__(self, seed: int) -> None:
-        self._plan: Plan | None = Plan(seed, None)
+    def __init__(self, seed: int, watch: Callable[[], Observer | None] = lambda: None) -> None:
+        self._seed = seed
+        self._watch = watch
+        self._made = False
 
     def plan(self) -> Plan | None:
-        plan, self._plan = self._plan, None
-        return plan
+        if self._made:
+            return None
+        self._made = True
+        return Plan(self._seed, None, self._watch())
 
     def observe(self, choices: Choices, failed: bool) -> None:
         pass

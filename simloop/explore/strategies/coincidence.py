@@ -14,20 +14,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simloop.choices.draws import coincidences, drawer
-from simloop.explore.strategies.arrivals import SourceWalk
+from simloop.choices.draws import LATE, coincidences, drawer
+from simloop.explore.strategies.arrivals import Points, Sources, SourceWalk, has_contents, sources_of
 
 if TYPE_CHECKING:
-    from simloop.choices.choices import Decide
+    from collections.abc import Iterable
+
+    from simloop.choices.choices import Choices, Decide
+
+# Of how many sources the longest run is known.
+_SOURCES_MAX = 1000
 
 
 class CoincidenceWalk(SourceWalk):
     """Strategy of seeded random runs in which arrivals meet (`simloop.choices.draws.coincidences`), without end.
-    Connections are sources in half of the runs, and each of their two directions in the others."""
+
+    Drawn for each run: connections are sources, or each of their two directions; arrivals are those with contents, in
+    four of five runs, or all; and they are those of the canonical run, or of the run so far in which the source had
+    most, since the canonical run may end before things come that come as long as others are late.
+    """
 
     name = "coincidence walk"
     number = 3
 
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._longest: tuple[Sources, Sources] = {}, {}
+        self._full: set[tuple[str, str, int]] = set()
+
     def walk(self, seed: int) -> Decide:
-        sources = self.one_way if drawer(seed)(2) else self.both_ways
-        return coincidences(seed, (sources or {}).values())
+        below = drawer(seed)
+        sources = (self.one_way or {}, self.both_ways) if below(2) else self._longest
+        drawn: Iterable[Points] = sources[below(2)].values()
+        if below(5):
+            drawn = [full for points in drawn if (full := [point for point in points if point in self._full])]
+        return coincidences(seed, drawn)
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        super().observe(choices, failed)
+        if self.is_empty:
+            return
+        for longest, sources in zip(self._longest, sources_of(choices), strict=True):
+            for source, points in sources.items():
+                if len(points) > len(longest.get(source, ())) and len(longest) < _SOURCES_MAX:
+                    longest[source] = points
+        self._full |= {
+            (who, kind, number)
+            for who, kind, number, n, _ in choices.recorded
+            if kind in LATE and has_contents(kind, n)
+        }

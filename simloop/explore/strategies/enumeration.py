@@ -39,18 +39,23 @@ class Enumeration:
     def seems_to_fit(self) -> bool:
         """True as long as the budget seems to have room for all schedules, by the choice points of the canonical
         run."""
-        return not self._given_up and self._estimate <= self._left() + len(self._expanded)
+        return not self._given_up and self._estimate <= self._left() + len(self._expanded) + len(self._known)
 
     @property
     def covered(self) -> int:
         """Number of all schedules, if every one of them was tried; else 0."""
         return 0 if self._given_up or self._waiting else len(self._expanded)
 
+    @property
+    def _missing(self) -> int:
+        """Number of schedules that wait for a run: others than those of which it is only not their turn."""
+        return len(self._waiting) - len(self._known)
+
     def plan(self) -> Plan | None:
         self._expand_known()
         if not self._waiting:
             return None
-        if self._given_up or len(self._waiting) > self._left():
+        if self._given_up or self._missing > self._left():
             self._give_up()
             return None
         return Plan(self._seed, Schedule(seed=self._seed, deviations=dict(self._waiting[0])).decider())
@@ -77,7 +82,7 @@ class Enumeration:
             choices = self._known.pop(deviations)
             self._expanded.add(deviations)
             self._waiting.extend(_extensions(deviations, choices))
-            if len(self._waiting) > self._left():
+            if self._missing > self._left():
                 self._give_up()
 
     def _give_up(self) -> None:
