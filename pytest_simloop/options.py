@@ -63,6 +63,15 @@ def seconds_of(value: Any) -> float:
     return seconds
 
 
+def _jobs(value: Any) -> Any:
+    from simloop.explore.jobs import check_jobs
+
+    if isinstance(value, str) and value.strip().isdigit():
+        value = int(value)
+    check_jobs(value)
+    return value
+
+
 def _time(value: Any) -> Any:
     seconds_of(value)
     return value
@@ -137,6 +146,14 @@ SETTINGS = (
         of_schedule=False,
     ),
     Setting(
+        "jobs",
+        str,
+        "how many processes make the runs of one test, or auto for one per processor (default: the test's own)",
+        _jobs,
+        "N",
+        of_schedule=False,
+    ),
+    Setting(
         "strategy",
         str,
         "which strategies take turns, by their names with hyphens, separated by commas (default: all)",
@@ -202,6 +219,12 @@ SETTINGS = (
         "S",
     ),
     Setting("start", str, "the wall clock's time when a run begins (default: 2026-01-01)", _limit("start"), "DATE"),
+    Setting(
+        "prove",
+        bool,
+        "replay a failure on stock asyncio's own loop, too, and say what came of it",
+        of_schedule=False,
+    ),
     Setting("threads", bool, "deprecated, and makes no difference: threads are simulated always", _limit("threads")),
     Setting(
         "strict_programs",
@@ -244,6 +267,11 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="TOKEN",
         type=_checked("replay", _token),
         help="run one schedule only: the token of a report, or the seed of a run; implies --sim",
+    )
+    group.addoption(
+        "--sim-export",
+        metavar="FILE",
+        help="with --sim-replay: write a script that shows the failure on stock asyncio, without simloop",
     )
     group.addoption(
         "--sim-no-shrink",
@@ -356,8 +384,18 @@ def _refuse_contradictions(config: pytest.Config) -> None:
         raise pytest.UsageError("--sim-no-shrink and --sim-shrink-runs contradict each other: leave one away")
     if "--sim-time" in typed and "--sim-runs" in typed:
         raise pytest.UsageError("--sim-time and --sim-runs are two budgets for the same: leave one away")
+    if "--sim-export" in typed and "--sim-replay" not in typed:
+        raise pytest.UsageError("--sim-export writes a script for one schedule: say which with --sim-replay=TOKEN")
     if "--sim-replay" in typed:
-        ignored = ["--sim-runs", "--sim-time", "--sim-strategy", "--sim-seed", "--sim-shrink-runs", "--sim-no-shrink"]
+        ignored = [
+            "--sim-runs",
+            "--sim-time",
+            "--sim-jobs",
+            "--sim-strategy",
+            "--sim-seed",
+            "--sim-shrink-runs",
+            "--sim-no-shrink",
+        ]
         if not config.option.sim_replay.isdigit():
             ignored.append("--sim-profile")
         for option in ignored:

@@ -26,8 +26,6 @@ class WakeUps:
 
     def __init__(self) -> None:
         self.over = False
-        #: For each arrival that was read, how many choices the run had recorded by then.
-        self.read_at: dict[Arrival, int] = {}
         self._tasks: dict[Arrival, set[str]] = {}
         # What runs now came of this arrival; and so did what it has queued: by id, with the handle kept alive.
         self._running: Arrival | None = None
@@ -39,7 +37,7 @@ class WakeUps:
     @property
     def waking(self) -> list[Arrival]:
         """The arrivals after which one task woke another, in the order in which they were read."""
-        return [arrival for arrival in self.read_at if len(self._tasks.get(arrival, ())) > 1]
+        return [arrival for arrival, tasks in self._tasks.items() if len(tasks) > 1]
 
     def queued(self, handle: Any) -> None:
         if self._running is not None:
@@ -73,9 +71,7 @@ class WakeUps:
         # All data that are there are read at once, and the end after them.
         ends = len(arrived) > 1 and arrived[-1][1]
         del unread[: len(arrived) - ends]
-        found = arrived[0][0]
-        self.read_at.setdefault(found, len(recorded))
-        return found
+        return arrived[0][0]
 
     def deviated(self, answer: Answer, subject: object) -> None:
         pass

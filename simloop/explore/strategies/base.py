@@ -25,7 +25,7 @@ class Plan:
     #: Answers the choice points: ``decide(who, kind, number, n)`` returns a value in ``range(n)``. None for the
     #: canonical run, in which all answers are 0.
     decide: Decide | None
-    #: Is told of everything that happens in the run. A run that is watched takes longer.
+    #: Is told of everything that happens in the run, if that is made in this process. It takes longer then.
     observer: Observer | None = None
 
 

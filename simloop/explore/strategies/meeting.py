@@ -37,8 +37,8 @@ Held = tuple["Arrival", ...]
 
 
 class MeetingWalk:
-    """Strategy of seeded random runs in which arrivals are held until they meet others, without end. Each of its runs
-    is watched, and so is the canonical one, by what `watch` returns."""
+    """Strategy of seeded random runs in which arrivals are held until they meet others, without end. The canonical run
+    is watched by what `watch` returns."""
 
     name = "meeting walk"
     number = 9
@@ -47,7 +47,8 @@ class MeetingWalk:
         self._seed = seed
         self._rng = random.Random(mixed_seed(seed, self.number))
         self._watching: WakeUps | None = None
-        self._held: Held = ()
+        # What is held in runs of which nothing is known yet.
+        self._planned: dict[frozenset[Arrival], Held] = {}
         self._arrivals: list[Arrival] | None = None
         self._waking: list[Arrival] = []
         self._waiting: dict[bool, list[Arrival]] = {True: [], False: []}
@@ -62,7 +63,7 @@ class MeetingWalk:
         return self._arrivals is not None and not self._waking
 
     def watch(self) -> WakeUps:
-        """Return an observer of the run that comes next."""
+        """Return an observer of the canonical run."""
         # A campaign of which nothing may vary needs none of this.
         from simloop.explore.wakeups import WakeUps
 
@@ -72,9 +73,10 @@ class MeetingWalk:
     def plan(self) -> Plan | None:
         if not self._waking:
             return None
-        self._held = held = self._draw()
-        seed = self._rng.getrandbits(32)
-        return Plan(self._seed, together(seed, held), self.watch())
+        held = self._draw()
+        if held not in self._last and len(self._last) + len(self._planned) < _KNOWN_MAX:
+            self._planned[frozenset(held)] = held
+        return Plan(self._seed, together(self._rng.getrandbits(32), held))
 
     def _draw(self) -> Held:
         """Return the arrivals to hold in the next run: the first one, and others that are known to come meanwhile."""
@@ -111,35 +113,49 @@ class MeetingWalk:
         return arrivals[-at]
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        watching, self._watching = self._watching, None
+        if choices.seed != self._seed:
+            return
+        late = frozenset(
+            (who, kind, number)
+            for who, kind, number, n, value in choices.recorded
+            if value and _may_be_late(kind, n) and value == LATE[kind]
+        )
         if self._arrivals is None:
-            if choices.seed == self._seed and not choices.deviations():
-                self._arrivals = [
-                    (who, kind, number) for who, kind, number, n, _ in choices.recorded if _may_be_late(kind, n)
-                ]
-                if watching is not None:
-                    known = set(self._arrivals)
-                    self._waking = [arrival for arrival in watching.waking if arrival in known]
-        elif watching is not None and self._held not in self._last and len(self._last) < _KNOWN_MAX:
-            self._last[self._held] = last = self._while_held(choices, watching)
-            if len(self._held) == 1 and self._empty.issuperset(chain.from_iterable(last)):
+            if not choices.deviations():
+                self._begin(choices)
+        elif (held := self._planned.pop(late, None)) is not None:
+            self._last[held] = last = self._while_held(held, choices)
+            if len(held) == 1 and self._empty.issuperset(chain.from_iterable(last)):
                 # Nothing else goes on meanwhile.
-                self._waking = [arrival for arrival in self._waking if arrival != self._held[0]]
+                self._waking = [arrival for arrival in self._waking if arrival != held[0]]
 
-    def _while_held(self, choices: Choices, watching: WakeUps) -> list[list[Arrival]]:
-        """Return what came in a run after the first arrival that was held and before it was read, by connection."""
-        first = self._held[0]
-        sources = {_source(arrival) for arrival in self._held}
+    def _begin(self, choices: Choices) -> None:
+        """Take from the canonical run what may be held."""
+        self._arrivals = [(who, kind, number) for who, kind, number, n, _ in choices.recorded if _may_be_late(kind, n)]
+        if self._watching is not None:
+            known = set(self._arrivals)
+            self._waking = [arrival for arrival in self._watching.waking if arrival in known]
+            self._watching = None
+
+    def _while_held(self, held: Held, choices: Choices) -> list[list[Arrival]]:
+        """Return what came in a run while the first arrival was held, by connection: until the one that it is for has
+        sent something back."""
+        first = held[0]
+        back = first[0][:-1] + {">": "<", "<": ">"}.get(first[0][-1], "")
+        sources = {_source(arrival) for arrival in held}
         found: dict[str, list[Arrival]] = {}
         after = False
-        for who, kind, number, n, _ in choices.recorded[: watching.read_at.get(first)]:
+        for who, kind, number, n, _ in choices.recorded:
             arrival = who, kind, number
             if arrival == first:
                 after = True
-            elif after and _may_be_late(kind, n) and (source := _source(arrival)) not in sources:
-                found.setdefault(source, []).append(arrival)
-                if not has_contents(kind, n):
-                    self._empty.add(arrival)
+            elif after and _may_be_late(kind, n):
+                if who == back:
+                    break
+                if (source := _source(arrival)) not in sources:
+                    found.setdefault(source, []).append(arrival)
+                    if not has_contents(kind, n):
+                        self._empty.add(arrival)
         return [arrivals[-_LAST:] for arrivals in found.values()]
 
 

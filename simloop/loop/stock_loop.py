@@ -1,0 +1,168 @@
+"""Event loop for proofs: asyncio's own turn, queue and handles over the simulated kernel.
+
+`SimLoop` has a turn of its own, for speed. A failure that is replayed on this loop owes nothing to it: `_run_once`,
+`call_soon`, `call_at` and `run_until_complete` are those of Lib/asyncio/base_events.py. What comes from outside comes
+through the selector, and time through the clock; both are the simulated ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextvars
+import sys
+from _thread import get_ident
+from asyncio import events, futures
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
+from simloop.kernel.net.tcp import TcpSocket
+from simloop.loop import loop as sim_loop
+from simloop.loop.cancellation import Cancellable
+from simloop.loop.loop import SimLoop
+
+if TYPE_CHECKING:
+    from simloop.kernel.epoll import SimSelector
+    from simloop.kernel.process.process import Process
+    from simloop.world.world import World
+
+_Stock: Any = asyncio.BaseEventLoop
+_TURN = _Stock._run_once.__code__
+
+
+class _CountingQueue(collections.deque[Any]):
+    """Queue that counts what leaves it, which is one item for each callback that is run."""
+
+    taken = 0
+
+    def popleft(self) -> Any:
+        self.taken += 1
+        return super().popleft()
+
+
+class Arrivals:
+    """Record of what came to the stock loop of a run."""
+
+    def __init__(self) -> None:
+        #: For each poll: nanoseconds since boot; what it saw, as the number of a socket (in the order in which they
+        #: were registered), its events, and the bytes or connections that were there; the numbers of the tasks that
+        #: were cancelled from outside.
+        self.polls: list[tuple[int, list[tuple[int, int, int]], list[int]]] = []
+        #: All that came otherwise, in words.
+        self.foreign: list[str] = []
+
+
+class StockLoop(SimLoop):
+    """Event loop of one simulated process that runs stock asyncio's turns."""
+
+    __slots__ = ("_arrivals", "_cancelled", "_numbers", "_registered")
+
+    call_at = _Stock.call_at
+    call_soon = _Stock.call_soon
+
+    def __init__(self, world: World, process: Process) -> None:
+        super().__init__(world, process)
+        self._ready = _CountingQueue()
+        self._arrivals: Arrivals = world.choices.stock
+        if len(world.processes) > 1:
+            self._arrivals.foreign.append("several processes")
+        # By descriptor, the number of each file that is registered.
+        self._numbers: dict[int, int] = {}
+        self._registered = 0
+        # Numbers of the tasks that are cancelled at the poll that goes on.
+        self._cancelled: list[int] = []
+        selector = self._selector
+        selector.select = self._select  # type: ignore[method-assign, assignment]
+        self._number_files(selector)
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> events.Handle:
+        thread = self.world.threads.get(get_ident())
+        self._arrivals.foreign.append("threads, or names to look up")
+        if thread is not None and sys._getframe(1).f_globals is not vars(futures):
+            thread.may_switch()
+        handle: events.Handle = _Stock.call_soon_threadsafe(self, callback, *args, context=context)
+        return handle
+
+    def run_to_end(self, task: asyncio.Future[Any]) -> Any:
+        return self.run_until_complete(task)
+
+    def time(self) -> float:
+        # A turn costs one look at the clock, however often it looks.
+        if sys._getframe(1).f_code is _TURN:
+            return self._clock.now / SECOND
+        return super().time()
+
+    def _select(self, timeout: float | None) -> Any:
+        if self.thread is not None:
+            self._poll_in_thread(self.thread, timeout)
+        else:
+            self._scheduler.poll(self, timeout)
+            if self.process.signals:
+                self.world.userland.handle(self.world, self.process, at_poll=True)
+        return self._selector.collect()
+
+    def _number_files(self, selector: SimSelector) -> None:
+        register, unregister = selector.register, selector.unregister
+
+        def registering(*args: Any) -> Any:
+            key = register(*args)
+            self._numbers[key.fd] = self._registered
+            self._registered += 1
+            return key
+
+        def unregistering(fileobj: Any) -> Any:
+            key = unregister(fileobj)
+            del self._numbers[key.fd]
+            return key
+
+        selector.register = registering  # type: ignore[method-assign, assignment]
+        selector.unregister = unregistering  # type: ignore[method-assign]
+
+    def _process_events(self, event_list: Any) -> None:
+        seen = [(self._numbers[key.fd], mask, self._size(key.fd)) for key, mask in event_list]
+        self._arrivals.polls.append((self._clock.now, seen, self._cancelled))
+        super()._process_events(event_list)  # type: ignore[misc]
+        self._cancel_from_outside()
+        self._cancelled = []
+
+    def _cancel_from_outside(self) -> int:
+        before = list(self._cancellable)
+        marks = super()._cancel_from_outside()
+        for entry in before:
+            if entry not in self._cancellable and getattr(entry, "handle", True):
+                if isinstance(entry, Cancellable):
+                    self._cancelled.append(entry.task.sim_number)  # type: ignore[attr-defined]
+                else:
+                    self._arrivals.foreign.append("signals")
+        return marks
+
+    def _size(self, fd: int) -> int:
+        """Return the number of bytes that a stream has to read, or of connections that a listener has to accept."""
+        file = self.process.files[fd]
+        if not isinstance(file, TcpSocket):
+            self._arrivals.foreign.append(type(file).__name__)
+            return 0
+        return len(file.queue) if file.listening() else file.available()
+
+    def _run_once(self) -> None:
+        if self._scheduled:
+            self._drop_cancelled_timers()
+        self._clock.now += READ_NS
+        if self._ready or self._stopping:
+            self.busy_turns += 1
+            if self.busy_turns > sim_loop.SPINS:
+                self._clock.now += STEP_CPU_NS
+            if self._scheduled:
+                self._maybe_stall()
+        else:
+            self.busy_turns = 0
+        before = self._ready.taken
+        _Stock._run_once(self)
+        ran = self._ready.taken - before
+        self.process.steps += ran
+        self.world.steps += ran
+        if self.world.steps > self.world.last_step:
+            raise self.world.error_at_end(self._scheduler.activity())
