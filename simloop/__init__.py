@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from simloop.simulation.network import Deliver, Drop, Fault, Packet, Pass, SimNetwork
     from simloop.simulation.programs import SimProcess, SimProgram
     from simloop.simulation.run import run, world
+    from simloop.simulation.tls import Certificate, SimTls
 
 #: Version of the distribution, as in ``pip show pytest-simloop``.
 __version__: str
@@ -55,6 +56,7 @@ __all__ = [
     "BlockingCallError",
     "BlockingCallWarning",
     "CancelledSomewhere",
+    "Certificate",
     "ConfigurationError",
     "CorruptStoreWarning",
     "DeadlockError",
@@ -84,6 +86,7 @@ __all__ = [
     "SimNetwork",
     "SimProcess",
     "SimProgram",
+    "SimTls",
     "SimulationError",
     "StepLimitError",
     "StoreWarning",
@@ -167,6 +170,10 @@ _MODULES = {
     "simloop.simulation.run": (
         "run",
         "world",
+    ),
+    "simloop.simulation.tls": (
+        "Certificate",
+        "SimTls",
     ),
 }
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simloop.simulation.hosts import SimHost
     from simloop.simulation.network import SimNetwork
     from simloop.simulation.programs import Output, SimProgram
+    from simloop.simulation.tls import SimTls
     from simloop.world.world import World
 
 
@@ -66,6 +67,14 @@ class Sim:
         from simloop.simulation.network import SimNetwork
 
         return SimNetwork(self._world)
+
+    @property
+    def tls(self) -> SimTls:
+        """Handle on the certificate authority that the world trusts."""
+        self._check_use()
+        from simloop.simulation.tls import SimTls
+
+        return SimTls()
 
     async def converges(self, check: Callable[[], object], *, within: float) -> None:
         """Return once ``check()``, which may be async, is true, after all faults of the network have ended and hosts
