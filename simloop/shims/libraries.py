@@ -44,7 +44,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "grpc.aio": (("insecure_channel", "secure_channel", "server"), _GRPC),
     "psycopg": (("connect", "Connection.connect", "AsyncConnection.connect"), _POSTGRES),
     "psycopg2": (("connect",), _POSTGRES),
-    "pycares": (("Channel.__init__",), "loop.getaddrinfo is simulated; leave aiodns out"),
+    "pycares": (("Channel.__init__",), "look names up by loop.getaddrinfo, or by dnspython, and leave aiodns out"),
     "syslog": (("syslog", "openlog"), "replace it in the test"),
 }  # fmt: skip
 
@@ -138,9 +138,23 @@ def _platform(module: Any) -> None:
     module.uname, module.platform = uname, platform
 
 
+def _pycares(module: Any) -> None:
+    _refuse(module, *REFUSED["pycares"])
+    if not hasattr(module.Channel, "_channel"):
+        module.Channel._channel = None  # its `__del__` looks for it, where `__init__` was refused
+
+
 def _aiohttp(module: Any) -> None:
     """Change `aiohttp.connector`, which makes its default context when it is imported: in a run it trusts whom default
-    contexts trust there."""
+    contexts trust there, and looks names up in threads."""
+    default_resolver = module.DefaultResolver
+
+    def resolver(*args: Any, **kwargs: Any) -> Any:
+        # Where aiodns is installed it would be that, which escapes.
+        found = sys.modules["aiohttp.resolver"].ThreadedResolver if active.is_inside() else default_resolver
+        return found(*args, **kwargs)
+
+    module.DefaultResolver = resolver
     connector = module.TCPConnector
     real = getattr(connector, "_get_ssl_context", None)
     if real is None or not hasattr(module, "_SSL_CONTEXT_VERIFIED") or not hasattr(module, "_make_ssl_context"):
@@ -171,6 +185,7 @@ _CHANGES: dict[str, Callable[[Any], None]] = {
     "aiohttp.connector": _aiohttp,
     "apsw": _apsw,
     "platform": _platform,
+    "pycares": _pycares,
 }  # fmt: skip
 # Modules that are changed already, by name: one that is imported anew is another module.
 _changed: dict[str, ModuleType] = {}
