@@ -27,7 +27,7 @@ from pytest_simloop.trial import Trial
 from simloop.errors import SimulationError
 from simloop.loop import factory
 from simloop.loop.cleanup import report_leftovers
-from simloop.loop.loop import SimLoop
+from simloop.loop.factory import make_loop
 from simloop.loop.runner import shut_down
 from simloop.shims.set_order import number_objects
 from simloop.simulation.context import WorldContext
@@ -39,6 +39,7 @@ from simloop.world import active
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
     from simloop.explore.result import Report
+    from simloop.loop.loop import SimLoop
     from simloop.world.observer import Observer
     from simloop.world.world import World
 
@@ -296,7 +297,7 @@ class SimFunction(SimulatedItem):
         self.make_wide_fixtures()
 
     def run_once(self, world: World) -> None:
-        loop = self._loop = SimLoop(world, world.root)
+        loop = self._loop = make_loop(world, world.root)
         self._context = contextvars.copy_context()
         try:
             with self.finalizing(world, lambda: shut_down(loop)):

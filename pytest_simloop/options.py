@@ -202,6 +202,12 @@ SETTINGS = (
         "S",
     ),
     Setting("start", str, "the wall clock's time when a run begins (default: 2026-01-01)", _limit("start"), "DATE"),
+    Setting(
+        "prove",
+        bool,
+        "replay a failure on stock asyncio's own loop, too, and say what came of it",
+        of_schedule=False,
+    ),
     Setting("threads", bool, "deprecated, and makes no difference: threads are simulated always", _limit("threads")),
     Setting(
         "strict_programs",

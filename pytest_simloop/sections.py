@@ -38,16 +38,17 @@ def describe_failure(
         f"failed in run {failure.run_number}{budget} "
         f"({failure.strategy}; {report.distinct} distinct so far; profile {profile}{_numbered(failure.schedule)})"
     )
-    tail = [Line(""), Line("replay it:", "title"), *command(_command(item, failure.token, confirmation))]
+    tail = paragraph(failure.prove()) if settings.prove else []
+    tail += [Line(""), Line("replay it:", "title"), *command(_command(item, failure.token, confirmation))]
     if saved_at is not None:
         tail += paragraph(f"saved in {saved_at}: the next run of the test begins with it")
     tail += [line for text in _confirmed(confirmation) for line in paragraph(text)]
     return _text(item.config, failure_text(head, failure.explanation, tail, whole=_whole(item)))
 
 
-def describe_replay(item: Simulated, explanation: Explanation, schedule: Schedule) -> str:
+def describe_replay(item: Simulated, explanation: Explanation, schedule: Schedule, proof: str) -> str:
     head = f"replayed (profile {schedule.profile}, seed {schedule.seed}{_numbered(schedule)})"
-    return _text(item.config, failure_text(head, explanation, [], whole=_whole(item)))
+    return _text(item.config, failure_text(head, explanation, paragraph(proof), whole=_whole(item)))
 
 
 def _numbered(schedule: Schedule) -> str:

@@ -36,6 +36,8 @@ class Settings:
     seconds: float | None = None
     #: Names of the strategies that take turns; all if there are none.
     strategies: tuple[str, ...] = ()
+    #: True if failures are replayed on stock asyncio's own loop.
+    prove: bool = False
 
 
 def settings_of(item: pytest.Item, name: str) -> Settings:
@@ -66,7 +68,7 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
     given = given_settings(config)
     seconds = seconds_of(found["time"]) if "time" in found and not ("runs" in given and "time" not in given) else None
     strategies = tuple(check_strategies(str(found["strategy"]).split(","))) if "strategy" in found else ()
-    return Settings(runs, seed, limits, replay, shrink_runs, seconds, strategies)
+    return Settings(runs, seed, limits, replay, shrink_runs, seconds, strategies, bool(found.get("prove")))
 
 
 def test_name(item: pytest.Item | Simulated) -> str:

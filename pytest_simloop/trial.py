@@ -112,7 +112,12 @@ class Trial:
             note_signature(outcome.exception)
             from pytest_simloop.sections import describe_replay
 
-            self.item.section = title + describe_replay(self.item, explanation, schedule)
+            proof = ""
+            if self.settings.prove:
+                from simloop.explore.proof import prove
+
+                proof = prove(execute, schedule, outcome.exception)
+            self.item.section = title + describe_replay(self.item, explanation, schedule, proof)
             raise outcome.exception
 
     def look(self, *, numbered: bool = False) -> None:

@@ -109,6 +109,7 @@ class Choices:
         "recorded",
         "seed",
         "step_digest",
+        "stock",
     )
 
     def __init__(
@@ -119,6 +120,8 @@ class Choices:
         self.lines = lines
         #: True if all objects that would hash by address have numbers in this run (`simloop.shims.set_order`).
         self.numbered = numbered
+        #: True if the run's loops have stock asyncio's own turns (`simloop.loop.stock_loop`).
+        self.stock = False
         self._decide = decide
         self._counters: dict[tuple[str, str], int] = {}
         self.recorded: list[tuple[str, str, int, int, int]] = []

@@ -270,6 +270,7 @@ class Campaign:
             schedule=schedule,
             explanation=explanation,
             deviations_found=len(found.choices.deviations()),
+            _execute=self._execute,
         )
 
     def _unexplained(self, outcome: Outcome) -> Explanation:

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 from simloop.explore.coverage import Coverage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from simloop.choices.choices import Choices
     from simloop.choices.schedule import Schedule
     from simloop.report.explanation import Explanation
+    from simloop.simulation.run import Outcome
 
 
 @dataclass
@@ -31,6 +35,7 @@ class Failure:
     explanation: Explanation = field(repr=False)
     #: Number of deviations of the run in which the failure was found, before it was shrunk.
     deviations_found: int = 0
+    _execute: Callable[[Choices], Outcome] | None = field(default=None, repr=False, compare=False)
 
     @property
     def runs(self) -> int:
@@ -42,6 +47,24 @@ class Failure:
     def story(self) -> list[str]:
         """Sentences, one for each deviation of the schedule, in the order in which they happened."""
         return self.explanation.sentences
+
+    def prove(self) -> str:
+        """Run the schedule once more, with the turn, queue and handles of stock asyncio's own loop, over the same
+        arrivals. Return the sentence that says what came of it: ``"replayed on stock asyncio: same failure"``, or why
+        it could not be.
+
+        >>> import asyncio, simloop
+        >>> async def main():
+        ...     task = asyncio.create_task(asyncio.sleep(1))
+        ...     simloop.current().may_cancel(task)
+        ...     await task
+        >>> simloop.explore(main).failure.prove()
+        'replayed on stock asyncio: same failure'
+        """
+        from simloop.explore.proof import prove
+
+        assert self._execute is not None
+        return prove(self._execute, self.schedule, self.exception)
 
     def describe(self) -> str:
         """Return the report as text, at most 100 columns by 60 lines: what made it fail, the steps of the failing and

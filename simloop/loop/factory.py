@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import events, unix_events
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.loop.loop import SimLoop
 from simloop.world import active
+
+if TYPE_CHECKING:
+    from simloop.kernel.process.process import Process
+    from simloop.world.world import World
 
 _real_new_event_loop = events.new_event_loop
 _RealLoop = asyncio.SelectorEventLoop
@@ -17,10 +21,19 @@ _real_run_forever = asyncio.BaseEventLoop.run_forever
 made_outside = 0
 
 
+def make_loop(world: World, process: Process) -> SimLoop:
+    """Return a new loop for a process."""
+    if not world.choices.stock:
+        return SimLoop(world, process)
+    from simloop.loop.stock_loop import StockLoop
+
+    return StockLoop(world, process)
+
+
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Return a new event loop: inside a world one of that world, unless the program's own policy makes another."""
     world = active.world()
-    return _real_new_event_loop() if world is None or _has_own_policy() else SimLoop(world, world.current)
+    return _real_new_event_loop() if world is None or _has_own_policy() else make_loop(world, world.current)
 
 
 def _has_own_policy() -> bool:
@@ -37,7 +50,7 @@ class _Chooses(type):
         if cls is not SelectorEventLoop:
             return super().__call__(*args, **kwargs)
         if world is not None:
-            return SimLoop(world, world.current)
+            return make_loop(world, world.current)
         global made_outside
         made_outside += 1
         return _RealLoop(*args, **kwargs)

@@ -15,10 +15,11 @@ from simloop.errors import ConfigurationError, HostCrashedError, ProcessEndedErr
 from simloop.kernel.process.exits import exit_status
 from simloop.kernel.process.signals import name_of
 from simloop.loop.cleanup import report_leftovers
-from simloop.loop.loop import SimLoop
+from simloop.loop.factory import make_loop
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
+    from simloop.loop.loop import SimLoop
     from simloop.world.world import World
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class ProcessRunner(Generic[T]):
         self._error: BaseException | None = None
         previous, world.current = world.current, self._process
         try:
-            self.loop = loop = SimLoop(world, self._process)
+            self.loop = loop = make_loop(world, self._process)
             loop.run_by_turns(self._next_stage, self._broken)
             self._task: asyncio.Task[T] = loop.create_main(main, self._context)
             loop.until = self._task

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _GLANCE = 0.001
 # And once nothing else can happen in the world.
 _PATIENCE = 30.0
+# Real seconds for what a thread does after its work, which may wait for a lock that the thread that resumed it holds.
+_CLEARING_UP = 1.0
 
 _get_ident = _thread.get_ident
 _worker = concurrent.futures.thread._worker
@@ -253,6 +255,7 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
 
     owner.run = run_later  # type: ignore[method-assign]
     thread.on_lost = functools.partial(_forget, owner, thread)
+    thread.join_real = functools.partial(_join_for_real, owner, _CLEARING_UP)
     if is_worker:
         thread.after_kill = functools.partial(_forget_worker, owner._args[0], owner)  # type: ignore[attr-defined]
     made = thread.start(start, work)
@@ -315,11 +318,10 @@ def join_handle(self: Any, timeout: float | None = None) -> None:
 def join(self: threading.Thread, timeout: float | None = None) -> None:
     world = active.world()
     thread: SimThread | None = getattr(self, "_sim_thread", None)
-    if thread is not None and self is not threading.current_thread():
-        if world is not None and not world.block(lambda: thread.over, None if timeout is None else max(timeout, 0)):
+    if world is not None and thread is not None and self is not threading.current_thread():
+        ended = world.block(lambda: thread.over, None if timeout is None else max(timeout, 0))
+        if not ended:
             return
-        # What is left of it is the interpreter's own clearing up, in real time.
-        timeout = None
     _join_for_real(self, timeout)
 
 
@@ -334,8 +336,6 @@ def _join_for_real(thread: threading.Thread, timeout: float | None) -> None:
 
 def is_alive(self: threading.Thread) -> bool:
     thread: SimThread | None = getattr(self, "_sim_thread", None)
-    if thread is not None and thread.over:
-        _join_for_real(self, None)  # so that its repr() does not depend on real time
     return _real_is_alive(self) and (thread is None or not thread.lost)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from simloop.choices.choices import Choices, check_seed
 from simloop.choices.draws import seeded
-from simloop.loop.loop import SimLoop
+from simloop.loop.factory import make_loop
 from simloop.loop.runner import Main, run_main
 from simloop.simulation.context import WorldContext
 from simloop.simulation.handle import Sim
@@ -76,7 +76,7 @@ def execute(main: Main[Any], choices: Choices, limits: Limits, observer: Observe
             outcome = Outcome(world)
             if observer is not None:
                 world.watch(observer)
-            loop = SimLoop(world, world.root)
+            loop = make_loop(world, world.root)
             outcome.value = run_main(loop, main)
     except KeyboardInterrupt:
         raise

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import PROGRAMS, Machine
-from reference import Poll, RecordingLoop, ReferenceLoop
+from reference import Poll, RecordingLoop, ReferenceLoop, name_of_timer
 from sizes import examples
 
 from simloop.choices.choices import Choices, Decide
 from simloop.choices.schedule import Schedule
 from simloop.errors import DeadlockError
 from simloop.loop import loop as loop_module
+from simloop.loop.stock_loop import StockLoop
 from simloop.simulation.context import WorldContext
 from simloop.simulation.limits import Limits
 
@@ -72,3 +73,13 @@ def compare(program: Any, seed: int) -> None:
     assert steps_of_reference == steps
     assert batches_of_reference == batches
     assert again.deviations() == choices.deviations()
+
+    # And the loop by which a failure is proved, with tasks of a run.
+    proving = Choices(seed, schedule.decider())
+    machine = Machine(program)
+    with WorldContext(proving, Limits()) as world:
+        stock = StockLoop(world, world.root)
+        stock._timer_names = name_of_timer  # type: ignore[assignment]
+        assert run_on(stock, machine) == outcome
+        assert machine.trace == steps
+    assert proving.recorded == choices.recorded

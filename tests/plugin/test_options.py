@@ -75,6 +75,17 @@ def test_shrinking_can_be_bounded_and_left_out(pytester: pytest.Pytester) -> Non
     assert deviations(pytester.runpytest("--sim-shrink-runs=50")) == 1
 
 
+def test_a_failure_is_proved_when_it_is_found_and_when_it_is_replayed(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=RACE.replace("LOST", "1").replace("MARKER", ""))
+    found = pytester.runpytest("--sim-prove").stdout.str()
+    replayed = pytester.runpytest(
+        "--sim-prove", f"--sim-replay={found.partition('--sim-replay=')[2].split()[0]}"
+    ).stdout.str()
+    for report in (found, replayed):
+        assert "\nreplayed on stock asyncio: same failure\n" in report
+    assert "replayed on stock" not in pytester.runpytest().stdout.str()
+
+
 @pytest.mark.parametrize(("option", "marker"), [("--sim-cancel", ""), ("--sim", "@pytest.mark.simloop(cancel=True)")])
 @pytest.mark.usefixtures("confirming")
 def test_every_task_of_the_test_may_be_cancelled(pytester: pytest.Pytester, option: str, marker: str) -> None:

@@ -44,6 +44,7 @@ def test_the_race_is_found(kernel: Kernel) -> None:
     assert failure is not None
     assert 1 <= len(failure.schedule.deviations) <= 5
     assert failure.run_number > 1
+    assert failure.prove() == "replayed on stock asyncio: same failure"
     if kernel.by == "cancel":
         assert failure.run_number <= 10
 

@@ -47,6 +47,34 @@ def test_join_with_a_timeout() -> None:
         assert round(sim.elapsed) == 60
 
 
+class _SlowToFinalize:
+    """Object whose finalizer takes several of the interpreter's switch intervals of 5 ms."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def __del__(self) -> None:
+        sum(range(2_000_000))
+        self.log.append("finalized")
+
+
+def test_a_thread_has_cleared_up_before_others_go_on() -> None:
+    log: list[str] = []
+    local = threading.local()
+
+    def work() -> None:
+        local.value = _SlowToFinalize(log)
+        time.sleep(1)
+
+    with simloop.world():
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(2)
+        log.append("main")
+        assert "stopped" in repr(thread)
+    assert log == ["finalized", "main"]
+
+
 def test_queue_between_threads() -> None:
     jobs: queue.Queue[int | None] = queue.Queue(1)
     results: queue.Queue[int] = queue.Queue()
@@ -214,6 +242,7 @@ def test_an_executor_that_outlives_a_run_works_in_the_next_one() -> None:
     for _ in range(3):
         simloop.run(main)
         assert simloop.run(job) == "kept_0"
+        assert all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate())
     assert executor.submit(lambda: "outside").result(timeout=10) == "outside"
     executor.shutdown()
 

@@ -94,6 +94,8 @@ class SimThread:
         #: Called when the thread is killed, before it unwinds, and after that.
         self.on_kill: Callable[[], None] | None = None
         self.after_kill: Callable[[], None] | None = None
+        #: Waits for the real thread, which clears up after its work: values local to the thread are finalized.
+        self.join_real: Callable[[], None] | None = None
 
     def start(self, starter: Callable[[Callable[[], None]], Any], work: Callable[[], None]) -> Any:
         """Make the real thread, by ``starter(main)``, which runs `work` from the first `resume` on. Returns what
@@ -181,17 +183,20 @@ class SimThread:
         self._switch_back()
 
     def _switch_back(self) -> None:
+        self._check_killed()  # nobody resumes it again: an executor's thread has swallowed it with the job before
         self._back.release()
         real_acquire(self._go)
         self._calls = self._lines = 0
         self._check_killed()
 
     def resume(self) -> None:
-        """Switch to the thread, and wait until it ends its work or parks again."""
+        """Switch to the thread, and wait until it has ended or parks again."""
         previous, self.world.current = self.world.current, self.process
         self._go.release()
         try:
             real_acquire(self._back)  # for ever, were there no watchdog (simloop/simulation/watchdog.py)
+            if self.over and self.join_real is not None:
+                self.join_real()
         finally:
             self.world.current = previous
 

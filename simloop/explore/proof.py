@@ -1,0 +1,36 @@
+"""Proof of a failure: its schedule, replayed with stock asyncio's own loop over the same arrivals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simloop.errors import limit_met
+from simloop.explore.signature import signature_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from simloop.choices.choices import Choices
+    from simloop.choices.schedule import Schedule
+    from simloop.simulation.run import Outcome
+
+_HEAD = "replayed on stock asyncio: "
+
+
+def prove(execute: Callable[[Choices], Outcome], schedule: Schedule, error: BaseException) -> str:
+    """Return the sentence on what came of a schedule on stock asyncio's own loop (`simloop.loop.stock_loop`), where
+    `error` is its failure."""
+    limit = limit_met(error)
+    if limit:
+        return f"not replayed on stock asyncio: {limit}"
+    choices = schedule.choices()
+    choices.stock = True
+    outcome = execute(choices)
+    found = outcome.exception
+    if found is not None and signature_of(found) == signature_of(error):
+        return f"{_HEAD}same failure"
+    came = "no failure" if found is None else f"another failure, {type(found).__name__}"
+    missing = [point.kind for point in schedule.deviations if point not in choices.deviations()]
+    if any(kind.startswith("order.") for kind in missing):
+        return f"{_HEAD}{came}, since it never has the orders that profile {schedule.profile} adds"
+    return f"{_HEAD}{came}"
