@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from simloop.kernel.files.faults import is_injected
     from simloop.simulation.cancelled import CancelledSomewhere
     from simloop.simulation.clock import SimClock
+    from simloop.simulation.dns import SimDns
     from simloop.simulation.files import InjectedFault, SimFiles
     from simloop.simulation.handle import Sim, current
     from simloop.simulation.hosts import SimHost
@@ -81,6 +82,7 @@ __all__ = [
     "Report",
     "Sim",
     "SimClock",
+    "SimDns",
     "SimFiles",
     "SimHost",
     "SimNetwork",
@@ -146,6 +148,7 @@ _MODULES = {
     "simloop.kernel.files.faults": ("is_injected",),
     "simloop.simulation.cancelled": ("CancelledSomewhere",),
     "simloop.simulation.clock": ("SimClock",),
+    "simloop.simulation.dns": ("SimDns",),
     "simloop.simulation.files": (
         "InjectedFault",
         "SimFiles",

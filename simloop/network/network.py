@@ -8,6 +8,7 @@ from simloop.kernel.clock import WALL_NS, WallClock
 from simloop.kernel.host import Host
 from simloop.kernel.net.addresses import is_any, is_loopback
 from simloop.network.links import JITTER_NS, LATENCY_NS, Link
+from simloop.network.names import Names, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,12 +22,13 @@ LOCALHOST = "localhost"
 class Network:
     """Network of one world. Every host has its own loopback beside the address that the others know."""
 
-    __slots__ = ("_addresses", "_connections", "_links", "_loopback", "_start_ns", "hosts", "scheduler")
+    __slots__ = ("_addresses", "_connections", "_links", "_loopback", "_start_ns", "hosts", "names", "scheduler")
 
     def __init__(self, scheduler: Scheduler, start_ns: int = WALL_NS) -> None:
         self.scheduler = scheduler
         self._start_ns = start_ns
         self.hosts: dict[str, Host] = {}
+        self.names = Names(scheduler.clock)
         self._connections: dict[str, int] = {}
         # Links between two hosts, by the names of both, in order of their first use; and that of each host to itself.
         self._links: dict[tuple[str, str], Link] = {}
@@ -83,11 +85,14 @@ class Network:
         self._connections[stem] = number = self._connections.get(stem, 0) + 1
         return f"{stem}#{number}"
 
-    def lookup(self, name: str) -> tuple[str, str] | None:
-        """Return the IPv4 and IPv6 address behind a host name; None for an unknown one."""
-        lowered = name.lower().rstrip(".")
-        if lowered == LOCALHOST or lowered.endswith("." + LOCALHOST):
+    def lookup(self, name: str, asking: Machine) -> tuple[str, ...] | None:
+        """Return the addresses behind a name, as a host sees them; None for an unknown one."""
+        lowered = canonical(name)
+        if is_local(lowered):
             return "127.0.0.1", "::1"
+        found = self.names.find(lowered, asking.name)
+        if found is not None:
+            return found
         host = self.hosts.get(name) or self.hosts.get(lowered)
         return (host.ipv4, host.ipv6) if host is not None else None
 
@@ -96,4 +101,9 @@ class Network:
         if is_loopback(address):
             return LOCALHOST
         host = self._at(address)
-        return host.name if host is not None else None
+        return host.name if host is not None else self.names.name_of(address)
+
+
+def is_local(name: str) -> bool:
+    """Return True for a name (`canonical`) of the host itself, which it asks nobody for (RFC 6761, section 6.3)."""
+    return name == LOCALHOST or name.endswith("." + LOCALHOST)

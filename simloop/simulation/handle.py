@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from simloop.simulation.cancelled import CancelledSomewhere
     from simloop.simulation.clock import SimClock
+    from simloop.simulation.dns import SimDns
     from simloop.simulation.files import SimFiles
     from simloop.simulation.hosts import SimHost
     from simloop.simulation.network import SimNetwork
@@ -67,6 +68,14 @@ class Sim:
         from simloop.simulation.network import SimNetwork
 
         return SimNetwork(self._world)
+
+    @property
+    def dns(self) -> SimDns:
+        """Handle on the names that hosts look up."""
+        self._check_use()
+        from simloop.simulation.dns import SimDns
+
+        return SimDns(self._world)
 
     @property
     def tls(self) -> SimTls:

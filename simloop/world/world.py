@@ -319,6 +319,7 @@ class World:
                 self._halt(process)
                 process.lose_power()
         host.lose_power()
+        self.network.names.forget(host.name)
         if host.fs is not None:
             from simloop.kernel.files.crash import lose_power
 
