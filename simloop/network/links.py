@@ -43,7 +43,7 @@ class Link:
 
     __slots__ = (
         "_free_ns", "_held", "bandwidth", "calm", "cuts", "destination", "healed", "holds", "jitter_ns", "latency_ns",
-        "lossy", "permissions", "rules", "source",
+        "lossy", "on_cut", "permissions", "rules", "source",
     )  # fmt: skip
 
     def __init__(self, latency_ns: int, jitter_ns: int, source: str = "", destination: str = "") -> None:
@@ -63,6 +63,8 @@ class Link:
         #: Number of partitions that cut it, and of holds on it.
         self.cuts = 0
         self.holds = 0
+        #: Called when a partition has cut it.
+        self.on_cut: Callable[[], None] | None = None
         #: How often all of them were ended at once.
         self.healed = 0
         self._held: list[Callable[[], None]] = []

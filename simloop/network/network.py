@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket as _socket  # constants only
 from typing import TYPE_CHECKING
 
 from simloop.kernel.clock import WALL_NS, WallClock
 from simloop.kernel.host import Host
 from simloop.kernel.net.addresses import is_any, is_loopback
+from simloop.kernel.net.options import SOL_SOCKET
 from simloop.network.links import JITTER_NS, LATENCY_NS, Link
 from simloop.network.names import Names, canonical
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
 
 LOCALHOST = "localhost"
+_SO_KEEPALIVE = int(_socket.SO_KEEPALIVE)
 
 
 class Network:
@@ -47,6 +50,8 @@ class Network:
         garbage collector."""
         self.hosts.clear()
         self._addresses.clear()
+        for link in self._links.values():
+            link.on_cut = None
         self._links.clear()
 
     def _at(self, address: str) -> Host | None:
@@ -67,7 +72,19 @@ class Network:
         found = self._links.get(key)
         if found is None:
             found = self._links[key] = Link(LATENCY_NS, JITTER_NS, *key)
+            found.on_cut = self.cut_off
         return found
+
+    def cut_off(self) -> None:
+        """Take note that machines have stopped, or links were cut: programs that have asked for it (SO_KEEPALIVE) find
+        out after a while."""
+        for host in self.hosts.values():
+            if host.has_connections():
+                for sock in host.ports.sockets():
+                    if sock.tx is not None and sock.options.flag(SOL_SOCKET, _SO_KEEPALIVE):
+                        from simloop.kernel.net.keepalive import watch
+
+                        watch(sock)
 
     def links(self) -> Iterable[Link]:
         """Return the links that were used or changed so far."""

@@ -177,6 +177,7 @@ class SimHost:
         if self._host.paused:
             return
         self._host.paused = True
+        self._world.network.cut_off()
         for process in self._world.processes:
             if process.host is self._host and process.state is State.RUNNING:
                 process.enter(State.STOPPED)
