@@ -29,6 +29,7 @@ async def converges(world: World, check: Callable[[], object], within: float) ->
         handle = SimHost(world, host)
         handle.resume()
         handle.restart()
+        host.slowness = 1
     clock, last = world.scheduler.clock, ""
     end = clock.elapsed + within
     while True:

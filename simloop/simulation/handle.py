@@ -87,8 +87,8 @@ class Sim:
 
     async def converges(self, check: Callable[[], object], *, within: float) -> None:
         """Return once ``check()``, which may be async, is true, after all faults of the network have ended and hosts
-        that stand still or have no power go on. Raises `AssertionError` if that takes longer than `within` virtual
-        seconds: what a distributed system has to do once failures stop.
+        that stand still, are slow or have no power go on as ever. Raises `AssertionError` if that takes longer than
+        `within` virtual seconds: what a distributed system has to do once failures stop.
 
         >>> import asyncio, simloop
         >>> async def test():

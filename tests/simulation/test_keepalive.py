@@ -7,6 +7,7 @@ for the peer from 0.3 seconds after the connection on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -26,8 +27,10 @@ async def connected(*options: Option) -> tuple[asyncio.StreamReader, asyncio.Str
 
     async def serve() -> None:
         async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while line := await reader.readline():
-                writer.write(line)
+            with contextlib.suppress(OSError):
+                while line := await reader.readline():
+                    writer.write(line)
+            writer.close()
 
         async with await asyncio.start_server(echo, "0.0.0.0", 7):
             await asyncio.sleep(100_000)
@@ -66,6 +69,7 @@ def run(main: Callable[[], Any]) -> Any:
         finally:
             while writers:
                 writers.pop().transport.abort()
+            await asyncio.sleep(1)
             simloop.current().host("db").crash()
             await asyncio.gather(*[serving.pop() for _ in [*serving]], return_exceptions=True)
 
