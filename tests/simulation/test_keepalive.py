@@ -67,8 +67,9 @@ def run(main: Callable[[], Any]) -> Any:
         try:
             return await main()
         finally:
-            while writers:
-                writers.pop().transport.abort()
+            for writer in writers:
+                writer.transport.abort()
+            writers.clear()
             await asyncio.sleep(1)
             simloop.current().host("db").crash()
             await asyncio.gather(*[serving.pop() for _ in [*serving]], return_exceptions=True)
