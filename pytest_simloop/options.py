@@ -252,6 +252,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="run one schedule only: the token of a report, or the seed of a run; implies --sim",
     )
     group.addoption(
+        "--sim-export",
+        metavar="FILE",
+        help="with --sim-replay: write a script that shows the failure on stock asyncio, without simloop",
+    )
+    group.addoption(
         "--sim-no-shrink",
         action="store_const",
         const=0,
@@ -362,6 +367,8 @@ def _refuse_contradictions(config: pytest.Config) -> None:
         raise pytest.UsageError("--sim-no-shrink and --sim-shrink-runs contradict each other: leave one away")
     if "--sim-time" in typed and "--sim-runs" in typed:
         raise pytest.UsageError("--sim-time and --sim-runs are two budgets for the same: leave one away")
+    if "--sim-export" in typed and "--sim-replay" not in typed:
+        raise pytest.UsageError("--sim-export writes a script for one schedule: say which with --sim-replay=TOKEN")
     if "--sim-replay" in typed:
         ignored = ["--sim-runs", "--sim-time", "--sim-strategy", "--sim-seed", "--sim-shrink-runs", "--sim-no-shrink"]
         if not config.option.sim_replay.isdigit():

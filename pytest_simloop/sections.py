@@ -46,9 +46,10 @@ def describe_failure(
     return _text(item.config, failure_text(head, failure.explanation, tail, whole=_whole(item)))
 
 
-def describe_replay(item: Simulated, explanation: Explanation, schedule: Schedule, proof: str) -> str:
+def describe_replay(item: Simulated, explanation: Explanation, schedule: Schedule, tail: list[str]) -> str:
+    lines = [line for text in tail for line in paragraph(text)]
     head = f"replayed (profile {schedule.profile}, seed {schedule.seed}{_numbered(schedule)})"
-    return _text(item.config, failure_text(head, explanation, paragraph(proof), whole=_whole(item)))
+    return _text(item.config, failure_text(head, explanation, lines, whole=_whole(item)))
 
 
 def _numbered(schedule: Schedule) -> str:

@@ -17,7 +17,7 @@ from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule
 from simloop.errors import StoreWarning, limit_met
-from simloop.explore.campaign import Campaign
+from simloop.explore.campaign import Campaign, Execute
 from simloop.explore.plugins import Hooks, PluginManager
 from simloop.explore.store import DIRECTORY, Saved, Store
 
@@ -112,13 +112,26 @@ class Trial:
             note_signature(outcome.exception)
             from pytest_simloop.sections import describe_replay
 
-            proof = ""
+            tail = []
             if self.settings.prove:
                 from simloop.explore.proof import prove
 
-                proof = prove(execute, schedule, outcome.exception)
-            self.item.section = title + describe_replay(self.item, explanation, schedule, proof)
+                tail.append(prove(execute, schedule, outcome.exception))
+            if self.item.config.option.sim_export is not None:
+                tail.append(self._exported(execute, schedule, outcome.exception, token))
+            self.item.section = title + describe_replay(self.item, explanation, schedule, tail)
             raise outcome.exception
+
+    def _exported(self, execute: Execute, schedule: Schedule, error: BaseException, token: str) -> str:
+        """Writes the script that the command line asks for. Returns the sentence that says so, or why there is none."""
+        from simloop.explore.export import ExportError, export
+
+        file = Path(self.item.config.option.sim_export)
+        try:
+            file.write_text(export(execute, schedule, error, getattr(self.item, "function", None), token))
+        except (ExportError, OSError) as reason:
+            return f"not exported: {reason}"
+        return f"exported: python {file} fails in the same way, without simloop"
 
     def look(self, *, numbered: bool = False) -> None:
         """Runs a test that has passed once more, with live breakpoints: the schedule of the given token, or else the

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -90,6 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("token", metavar="TOKEN", help="a token, as a report prints it")
     command.set_defaults(command=_token)
 
+    command = commands.add_parser(
+        "export", parents=[store], help="print a script that shows a failure on stock asyncio, without simloop"
+    )
+    command.add_argument("token", metavar="TOKEN", help="the token of a failure, as a report prints it")
+    command.add_argument(
+        "--test", metavar="NODE", help="the test that it was printed for, if no failure of it is saved"
+    )
+    command.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the script to FILE")
+    command.set_defaults(command=_export)
+
     command = commands.add_parser("list", parents=[store], help="list the tests that have saved failures")
     command.set_defaults(command=_list)
 
@@ -121,6 +134,47 @@ def _token(options: argparse.Namespace) -> Iterator[str]:
             if _made_for(options.token, saved.test):
                 yield f"test: {saved.test}"
     yield from _words(schedule)
+
+
+def _export(options: argparse.Namespace) -> Iterator[str]:
+    try:
+        decode(options.token)
+    except TokenError as error:
+        raise CommandError(str(error)) from None
+    saved = (
+        [saved for saved in _readable(options.store) if _made_for(options.token, saved.test)]
+        if not options.test
+        else []
+    )
+    if not options.test and not saved:
+        raise CommandError("no failure of the token's test is saved: name the test, with --test FILE::NAME")
+    test = options.test or saved[0].test
+    cancel = any(failure.cancel for each in saved for failure in each.failures if failure.token == options.token)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "script.py")
+        words = ["-q", test, f"--sim-replay={options.token}", f"--sim-export={file}", *["--sim-cancel"] * cancel]
+        ended = subprocess.run(
+            [sys.executable, "-m", "pytest", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if not file.exists():
+            _, told, reason = ended.stdout.partition("\nnot exported: ")
+            # A paragraph of the report, or the last line of a pytest that did not come to it.
+            reason = (
+                re.split(r"\n(?:\n|[-=_]{10})", reason)[0]
+                if told
+                else (ended.stderr or ended.stdout).strip().rpartition("\n")[2]
+            )
+            raise CommandError(f"{test} is not exported: {' '.join(reason.split())}")
+        script = file.read_text()
+    if options.output is None:
+        yield from script.splitlines()
+        return
+    options.output.write_text(script)
+    yield f"wrote {options.output}"
 
 
 def _made_for(token: str, test: str) -> bool:

@@ -15,7 +15,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from simloop.errors import ConfigurationError
 
@@ -122,8 +122,8 @@ class Choices:
         self.lines = lines
         #: True if all objects that would hash by address have numbers in this run (`simloop.shims.set_order`).
         self.numbered = numbered
-        #: True if the run's loops have stock asyncio's own turns (`simloop.loop.stock_loop`).
-        self.stock = False
+        #: Record of arrivals if the run's loops are to have stock asyncio's own turns (`simloop.loop.stock_loop`).
+        self.stock: Any = None
         self._decide = decide
         self._counters: dict[tuple[str, str], int] = {}
         self.recorded: list[tuple[str, str, int, int, int]] = []

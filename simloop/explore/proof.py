@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from simloop.errors import limit_met
 from simloop.explore.signature import signature_of
+from simloop.loop.stock_loop import Arrivals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ def prove(execute: Callable[[Choices], Outcome], schedule: Schedule, error: Base
     if limit:
         return f"not replayed on stock asyncio: {limit}"
     choices = schedule.choices()
-    choices.stock = True
+    choices.stock = Arrivals()
     outcome = execute(choices)
     found = outcome.exception
     if found is not None and signature_of(found) == signature_of(error):

@@ -23,7 +23,7 @@ made_outside = 0
 
 def make_loop(world: World, process: Process) -> SimLoop:
     """Return a new loop for a process."""
-    if not world.choices.stock:
+    if world.choices.stock is None:
         return SimLoop(world, process)
     from simloop.loop.stock_loop import StockLoop
 

@@ -17,10 +17,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
+from simloop.kernel.net.tcp import TcpSocket
 from simloop.loop import loop as sim_loop
+from simloop.loop.cancellation import Cancellable
 from simloop.loop.loop import SimLoop
 
 if TYPE_CHECKING:
+    from simloop.kernel.epoll import SimSelector
     from simloop.kernel.process.process import Process
     from simloop.world.world import World
 
@@ -38,10 +41,22 @@ class _CountingQueue(collections.deque[Any]):
         return super().popleft()
 
 
+class Arrivals:
+    """Record of what came to the stock loop of a run."""
+
+    def __init__(self) -> None:
+        #: For each poll: nanoseconds since boot; what it saw, as the number of a socket (in the order in which they
+        #: were registered), its events, and the bytes or connections that were there; the numbers of the tasks that
+        #: were cancelled from outside.
+        self.polls: list[tuple[int, list[tuple[int, int, int]], list[int]]] = []
+        #: All that came otherwise, in words.
+        self.foreign: list[str] = []
+
+
 class StockLoop(SimLoop):
     """Event loop of one simulated process that runs stock asyncio's turns."""
 
-    __slots__ = ()
+    __slots__ = ("_arrivals", "_cancelled", "_numbers", "_registered")
 
     call_at = _Stock.call_at
     call_soon = _Stock.call_soon
@@ -49,12 +64,23 @@ class StockLoop(SimLoop):
     def __init__(self, world: World, process: Process) -> None:
         super().__init__(world, process)
         self._ready = _CountingQueue()
-        self._selector.select = self._select  # type: ignore[method-assign, assignment]
+        self._arrivals: Arrivals = world.choices.stock
+        if len(world.processes) > 1:
+            self._arrivals.foreign.append("several processes")
+        # By descriptor, the number of each file that is registered.
+        self._numbers: dict[int, int] = {}
+        self._registered = 0
+        # Numbers of the tasks that are cancelled at the poll that goes on.
+        self._cancelled: list[int] = []
+        selector = self._selector
+        selector.select = self._select  # type: ignore[method-assign, assignment]
+        self._number_files(selector)
 
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> events.Handle:
         thread = self.world.threads.get(get_ident())
+        self._arrivals.foreign.append("threads, or names to look up")
         if thread is not None and sys._getframe(1).f_globals is not vars(futures):
             thread.may_switch()
         handle: events.Handle = _Stock.call_soon_threadsafe(self, callback, *args, context=context)
@@ -78,9 +104,48 @@ class StockLoop(SimLoop):
                 self.world.userland.handle(self.world, self.process, at_poll=True)
         return self._selector.collect()
 
+    def _number_files(self, selector: SimSelector) -> None:
+        register, unregister = selector.register, selector.unregister
+
+        def registering(*args: Any) -> Any:
+            key = register(*args)
+            self._numbers[key.fd] = self._registered
+            self._registered += 1
+            return key
+
+        def unregistering(fileobj: Any) -> Any:
+            key = unregister(fileobj)
+            del self._numbers[key.fd]
+            return key
+
+        selector.register = registering  # type: ignore[method-assign, assignment]
+        selector.unregister = unregistering  # type: ignore[method-assign]
+
     def _process_events(self, event_list: Any) -> None:
+        seen = [(self._numbers[key.fd], mask, self._size(key.fd)) for key, mask in event_list]
+        self._arrivals.polls.append((self._clock.now, seen, self._cancelled))
         super()._process_events(event_list)  # type: ignore[misc]
         self._cancel_from_outside()
+        self._cancelled = []
+
+    def _cancel_from_outside(self) -> int:
+        before = list(self._cancellable)
+        marks = super()._cancel_from_outside()
+        for entry in before:
+            if entry not in self._cancellable and getattr(entry, "handle", True):
+                if isinstance(entry, Cancellable):
+                    self._cancelled.append(entry.task.sim_number)  # type: ignore[attr-defined]
+                else:
+                    self._arrivals.foreign.append("signals")
+        return marks
+
+    def _size(self, fd: int) -> int:
+        """Return the number of bytes that a stream has to read, or of connections that a listener has to accept."""
+        file = self.process.files[fd]
+        if not isinstance(file, TcpSocket):
+            self._arrivals.foreign.append(type(file).__name__)
+            return 0
+        return len(file.queue) if file.listening() else file.available()
 
     def _run_once(self) -> None:
         if self._scheduled:

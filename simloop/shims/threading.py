@@ -255,7 +255,7 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
 
     owner.run = run_later  # type: ignore[method-assign]
     thread.on_lost = functools.partial(_forget, owner, thread)
-    thread.join_real = functools.partial(_join_for_real, owner, _CLEARING_UP)
+    thread.join_real = functools.partial(_await_end, owner)
     if is_worker:
         thread.after_kill = functools.partial(_forget_worker, owner._args[0], owner)  # type: ignore[attr-defined]
     made = thread.start(start, work)
@@ -323,6 +323,16 @@ def join(self: threading.Thread, timeout: float | None = None) -> None:
         if not ended:
             return
     _join_for_real(self, timeout)
+
+
+def _await_end(thread: threading.Thread) -> None:
+    """Wait until the interpreter has cleared up after a thread whose work is over, without a trace of it."""
+    if sys.version_info >= (3, 13):
+        _join_for_real(thread, _CLEARING_UP)
+        return
+    lock = thread._tstate_lock  # type: ignore[attr-defined]
+    if lock is not None and real_acquire(lock, True, _CLEARING_UP):
+        lock.release()
 
 
 def _join_for_real(thread: threading.Thread, timeout: float | None) -> None:
