@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import smtplib
 import ssl
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -81,6 +82,21 @@ async def httpx_requests() -> list[str]:
         with pytest.raises(httpx.ConnectError, match="mismatch"):
             await client.get("https://127.0.0.1/")
     return [answer.text for answer in answers]
+
+
+async def requests_in_threads() -> list[Any]:
+    """Synchronous clients: requests, which trusts what certifi trusts, and urllib."""
+    import requests
+
+    def ask() -> list[Any]:
+        with urllib.request.urlopen("https://localhost/urllib", timeout=5) as response:
+            plain = response.read().decode()
+        with requests.Session() as session:
+            return [plain, *(session.get(f"https://localhost/{number}", timeout=5).text for number in range(2))]
+
+    Path("both.pem").write_bytes(simloop.current().tls.certificate("localhost").pem)
+    async with served_by_uvicorn(ssl_certfile="both.pem"):
+        return await asyncio.to_thread(ask)
 
 
 async def websockets_echoes() -> list[Any]:
@@ -209,6 +225,7 @@ async def grpc_calls() -> list[Any]:
 PROGRAMS: list[tuple[str, Main, Any]] = [
     ("aiohttp", aiohttp_requests, ["https a", "https b", "https c", "https d"]),
     ("uvicorn httpx", httpx_requests, ["https /0", "https /1", "https /2"]),
+    ("uvicorn requests", requests_in_threads, ["https /urllib", "https /0", "https /1"]),
     ("websockets", websockets_echoes, ["text", b"bytes", "xxxxx"]),
     ("redis", redis_commands, [True, b"value"]),
     ("aiosmtpd", mail, [530, [(True, ["b@localhost"], b"secret\r\n")]]),
@@ -224,7 +241,7 @@ def test_over_tls(libraries: str, main: Main, expected: Any) -> None:
     check(main, expected, _SEEDS)
 
 
-@pytest.mark.parametrize(("libraries", "main"), [entry[:2] for entry in PROGRAMS[:4]])
+@pytest.mark.parametrize(("libraries", "main"), [entry[:2] for entry in PROGRAMS[:5]])
 def test_other_process_same_digests(libraries: str, main: Main) -> None:
     for library in libraries.split():
         pytest.importorskip(library)
