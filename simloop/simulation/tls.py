@@ -94,23 +94,19 @@ class SimTls:
         returns, with a certificate.
 
         >>> import asyncio, simloop
-        >>> async def test():
-        ...     sim = simloop.current()
-        ...     async def serve():
-        ...         async def answer(reader, writer):
-        ...             writer.write(await reader.readline())
-        ...             writer.close()
-        ...         tls = sim.tls.server_context("db")
-        ...         async with await asyncio.start_server(answer, "0.0.0.0", 443, ssl=tls):
-        ...             await asyncio.sleep(60)
-        ...     serving = asyncio.create_task(sim.host("db").run(serve))
-        ...     await asyncio.sleep(1)
-        ...     reader, writer = await asyncio.open_connection("db", 443, ssl=True)
-        ...     writer.write(b"hello\\n")
-        ...     line = await reader.read()
-        ...     writer.close()
+        >>> async def main():
+        ...     async def answer(reader, writer):
+        ...         writer.write(await reader.readline())
+        ...         writer.close()
+        ...     tls = simloop.current().tls.server_context("localhost")
+        ...     async with await asyncio.start_server(answer, "localhost", 443, ssl=tls):
+        ...         reader, writer = await asyncio.open_connection("localhost", 443, ssl=True)
+        ...         writer.write(b"hello\\n")
+        ...         line = await reader.read()
+        ...         writer.close()
+        ...         await writer.wait_closed()
         ...     return line
-        >>> simloop.run(test)
+        >>> simloop.run(main)
         b'hello\\n'
         """
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
