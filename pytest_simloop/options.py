@@ -63,6 +63,15 @@ def seconds_of(value: Any) -> float:
     return seconds
 
 
+def _jobs(value: Any) -> Any:
+    from simloop.explore.jobs import check_jobs
+
+    if isinstance(value, str) and value.strip().isdigit():
+        value = int(value)
+    check_jobs(value)
+    return value
+
+
 def _time(value: Any) -> Any:
     seconds_of(value)
     return value
@@ -134,6 +143,14 @@ SETTINGS = (
         "how long to explore each test, in real time, such as 60s, 5m or 2h, instead of a number of runs",
         _time,
         "TIME",
+        of_schedule=False,
+    ),
+    Setting(
+        "jobs",
+        str,
+        "how many processes make the runs of one test, or auto for one per processor (default: the test's own)",
+        _jobs,
+        "N",
         of_schedule=False,
     ),
     Setting(
@@ -370,7 +387,15 @@ def _refuse_contradictions(config: pytest.Config) -> None:
     if "--sim-export" in typed and "--sim-replay" not in typed:
         raise pytest.UsageError("--sim-export writes a script for one schedule: say which with --sim-replay=TOKEN")
     if "--sim-replay" in typed:
-        ignored = ["--sim-runs", "--sim-time", "--sim-strategy", "--sim-seed", "--sim-shrink-runs", "--sim-no-shrink"]
+        ignored = [
+            "--sim-runs",
+            "--sim-time",
+            "--sim-jobs",
+            "--sim-strategy",
+            "--sim-seed",
+            "--sim-shrink-runs",
+            "--sim-no-shrink",
+        ]
         if not config.option.sim_replay.isdigit():
             ignored.append("--sim-profile")
         for option in ignored:

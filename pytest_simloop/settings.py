@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ class Settings:
     seconds: float | None = None
     #: Names of the strategies that take turns; all if there are none.
     strategies: tuple[str, ...] = ()
+    #: Number of processes that make runs; None for this one alone, which learns from each run before it plans the next.
+    jobs: int | None = None
     #: True if failures are replayed on stock asyncio's own loop.
     prove: bool = False
 
@@ -68,7 +71,21 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
     given = given_settings(config)
     seconds = seconds_of(found["time"]) if "time" in found and not ("runs" in given and "time" not in given) else None
     strategies = tuple(check_strategies(str(found["strategy"]).split(","))) if "strategy" in found else ()
-    return Settings(runs, seed, limits, replay, shrink_runs, seconds, strategies, bool(found.get("prove")))
+    return Settings(
+        runs, seed, limits, replay, shrink_runs, seconds, strategies, _jobs(found.get("jobs")), bool(found.get("prove"))
+    )
+
+
+def _jobs(value: int | str | None) -> int | None:
+    """Returns the number of processes for a test. The workers of pytest-xdist, of which this process may be one, share
+    the processors."""
+    if value is None:
+        return None
+    from simloop.explore.jobs import check_jobs
+
+    jobs = check_jobs(value)
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return jobs if workers == 1 else max(1, min(jobs, check_jobs("auto") // workers))
 
 
 def test_name(item: pytest.Item | Simulated) -> str:

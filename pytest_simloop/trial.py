@@ -67,6 +67,7 @@ class Trial:
             strategies=self.hooks.strategies(settings.seed, profile),
             chosen=settings.strategies,
             seconds=settings.seconds,
+            jobs=settings.jobs,
             shrink_runs=settings.shrink_runs,
             observe=self.hooks.observer(),
             numbered=numbered,

@@ -157,6 +157,11 @@ class RealLibraryWarning(UserWarning):
     The message names library and line, once for each library in a session. Replace the call in the test."""
 
 
+class JobWarning(UserWarning):
+    """Warning of a process of ``--sim-jobs`` that was ended before it had made its runs, as one is for want of memory.
+    Others make its runs: nothing is lost. With fewer jobs each has more memory."""
+
+
 class StoreWarning(UserWarning):
     """Warning of a directory `.simloop/`, in which failures are kept, that cannot be used. Nothing is lost but the head
     start: exploring goes on without saved failures. Make the directory writable, or delete it."""

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from simloop.choices.choices import Choices, Point, check_seed
 from simloop.choices.draws import seeded
@@ -29,6 +29,7 @@ from simloop.explore.result import Failure, Report
 from simloop.explore.signature import signature_of
 
 if TYPE_CHECKING:
+    from simloop.explore.jobs import Jobs, Passed
     from simloop.explore.strategies.base import Plan, Strategy
     from simloop.report.explanation import Explanation
     from simloop.report.trace import Trace
@@ -77,8 +78,8 @@ class Campaign:
     `saved` schedules are tried first. `strategies` of third parties take turns with the others; `chosen` names those
     that take turns at all. With `seconds`, the campaign lasts for so many real seconds, whatever its number of runs.
     Shrinking takes up to `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that
-    explores. `numbered` says that objects are to have numbers from the start. Raises `ConfigurationError` for a bad
-    argument.
+    explores. `numbered` says that objects are to have numbers from the start. `jobs` is the number of processes that
+    make runs (`simloop.explore.jobs`). Raises `ConfigurationError` for a bad argument.
     """
 
     def __init__(
@@ -96,7 +97,14 @@ class Campaign:
         shrink_runs: int = DEFAULT_SHRINK_RUNS,
         observe: Callable[[Outcome], None] | None = None,
         numbered: bool = False,
+        jobs: int | Literal["auto"] | None = None,
     ) -> None:
+        self._jobs: Jobs | None = None
+        if jobs is not None:
+            from simloop.explore.jobs import Jobs, check_jobs
+
+            # What plugins see of runs they see in this process, in order.
+            self._jobs = Jobs(check_jobs(jobs) if observe is None else 1, execute)
         self._execute = execute
         self.name = name
         self.runs = check_runs(runs) if seconds is None else _RUNS_IN_TIME
@@ -121,20 +129,32 @@ class Campaign:
         report = self.report
         ends = None if self._seconds is None else time.monotonic() + self._seconds
         try:
-            while self._left() > 0 and (ends is None or not report.runs or time.monotonic() < ends):
-                proposed = self.portfolio.plan()
-                if proposed is None:
+            while self._left() > 0 and not _is_over(ends, report):
+                batch = self._batch()
+                if not batch:
                     break
-                strategy, plan = proposed
-                outcome = self._run(plan)
-                if outcome.exception is not None:
-                    report.failure = self._examine(outcome, strategy.name)
-                    return report
+                plans = [plan for _, plan in batch]
+                made = {} if self._jobs is None else self._jobs.make(plans, report.numbered, ends)
+                for at, (strategy, plan) in enumerate(batch):
+                    if at and at not in made and _is_over(ends, report):
+                        return report
+                    outcome = self._run(plan, made.get(at))
+                    if outcome is not None and outcome.exception is not None:
+                        report.failure = self._examine(outcome, strategy.name)
+                        return report
             report.schedules_in_all = self.portfolio.enumeration.covered
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(self.known())
             raise
         return report
+
+    def _batch(self) -> list[tuple[Strategy, Plan]]:
+        """Return the runs that are planned together: one, but for campaigns with jobs. The canonical run is alone."""
+        size = 1 if self._jobs is None else min(self._jobs.size(self.report.runs), self._left())
+        batch: list[tuple[Strategy, Plan]] = []
+        while len(batch) < size and (proposed := self.portfolio.plan([strategy for strategy, _ in batch])) is not None:
+            batch.append(proposed)
+        return batch
 
     def known(self) -> str:
         """Return what is known of a campaign that is interrupted now."""
@@ -147,23 +167,33 @@ class Campaign:
         """Return the number of the run that goes on, of how many."""
         return f"{self.report.runs} of {self.runs}" if self._seconds is None else f"{self.report.runs}"
 
-    def _run(self, plan: Plan) -> Outcome:
+    def _run(self, plan: Plan, made: Outcome | Passed | None = None) -> Outcome | None:
+        """Make a planned run, unless it was `made` already, and tell of it. Returns its outcome, or None for a run that
+        has passed in another process."""
         report = self.report
         report.runs += 1
-        choices = Choices(plan.seed, plan.decide, numbered=report.numbered)
-        outcome = self._went_on(self._execute(choices))
+        if isinstance(made, tuple):
+            self._add(*made, failed=False)
+            return None
+        if made is None:
+            choices = Choices(plan.seed, plan.decide, numbered=report.numbered)
+            made = self._execute(choices) if self._jobs is None else self._jobs.run(plan, report.numbered)
+        outcome = self._went_on(made)
         if report.runs == 1 and not _is_endless(outcome):
             # The first schedule runs twice: it must go the same way.
             outcome = self._again(self._schedule_of(outcome), outcome)
-            choices = outcome.choices
-        report.coverage.add(outcome.fingerprint, choices)
-        report.distinct = report.coverage.distinct
-        self.portfolio.observe(choices, outcome.exception is not None)
+        self._add(outcome.choices, outcome.fingerprint, failed=outcome.exception is not None)
         if self._observe is not None:
             self._observe(outcome)
+        return outcome
+
+    def _add(self, choices: Choices, fingerprint: int, *, failed: bool) -> None:
+        report = self.report
+        report.coverage.add(fingerprint, choices)
+        report.distinct = report.coverage.distinct
+        self.portfolio.observe(choices, failed)
         if not report.has_choices:
             report.has_choices = any(n > 1 for _, _, _, n, _ in choices.recorded)
-        return outcome
 
     def _schedule_of(self, outcome: Outcome) -> Schedule:
         choices = outcome.choices
@@ -359,6 +389,11 @@ class Campaign:
                 stacklevel=3,
             )
         return outcome, explanation, schedule
+
+
+def _is_over(ends: float | None, report: Report) -> bool:
+    """Return True once the time of a campaign is used up. One run is made in any case."""
+    return ends is not None and report.runs > 0 and time.monotonic() >= ends
 
 
 def _is_endless(outcome: Outcome) -> bool:

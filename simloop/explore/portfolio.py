@@ -7,7 +7,7 @@ needs several; so a campaign that would do one after the other finds half of all
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -152,17 +152,21 @@ class Portfolio:
             name = PLUGINS if entry.strategy in third_parties else entry.strategy.name
             entry.over = name not in chosen
 
-    def plan(self) -> tuple[Strategy, Plan] | None:
-        """Return the next run to make, and the strategy that proposes it; None if nothing is left to try."""
+    def plan(self, ahead: Collection[Strategy] = ()) -> tuple[Strategy, Plan] | None:
+        """Return the next run to make, and the strategy that proposes it; None if nothing is left to try. `ahead` are
+        the strategies of runs that were planned and of which they were not told yet: then None may also mean that they
+        have to be."""
         for entry in self._first:
             if (plan := self._ask(entry)) is not None:
                 return entry.strategy, plan
         while True:
             turn = self._next()
-            if turn is None:
+            if turn is None or (turn is self._last and self.enumeration in ahead):
                 return None
             if (plan := self._ask(turn)) is not None:
                 return turn.strategy, plan
+            if ahead:
+                return None
             turn.over = True
             if turn is self._last and self.enumeration.covered:
                 return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from simloop.choices.tokens import decode
 from simloop.errors import ConfigurationError
@@ -103,17 +103,19 @@ def explore(
     runs: int = DEFAULT_RUNS,
     seed: int = 0,
     seconds: float | None = None,
+    jobs: int | Literal["auto"] | None = None,
     strategies: str | Sequence[str] = (),
     **options: Any,
 ) -> Report:
     """Run ``main()`` under up to `runs` schedules, beginning with the canonical one, until one fails.
 
     `runs` is at least 1; `seed`, from 0 to 2**64 - 1, is where exploring starts. With `seconds`, more than 0, it goes
-    on for so many real seconds instead of a number of runs. `strategies` are the names of those that take turns, such
-    as ``["dense walk"]``; without any, all of them do. The failure is shrunk before it is reported: its token replays
-    it with `replay`, always. Options: those of `simloop.run`. Raises `ConfigurationError` for a bad option,
-    `NondeterminismError` when two runs of one schedule differ, and `PluginError` when a plugin fails; what ``main()``
-    raises is in the report.
+    on for so many real seconds instead of a number of runs. With `jobs`, a number of processes or ``"auto"``, that many
+    make the runs; what is found is the same for any number of them. `strategies` are the names of those that take
+    turns, such as ``["dense walk"]``; without any, all of them do. The failure is shrunk before it is reported: its
+    token replays it with `replay`, always. Options: those of `simloop.run`. Raises `ConfigurationError` for a bad
+    option, `NondeterminismError` when two runs of one schedule differ, and `PluginError` when a plugin fails; what
+    ``main()`` raises is in the report.
 
     >>> import asyncio, simloop
     >>> async def main():
@@ -137,6 +139,7 @@ def explore(
         strategies=hooks.strategies(seed, limits.profile),
         chosen=[strategies] if isinstance(strategies, str) else strategies,
         seconds=seconds,
+        jobs=jobs,
         observe=hooks.observer(),
     )
     try:

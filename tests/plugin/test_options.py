@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -436,3 +437,30 @@ def test_what_a_replay_depends_on_is_repeated(pytester: pytest.Pytester) -> None
     result = pytester.runpytest("--sim", "--sim-no-confirm", "--sim-runs=2", *options)
     command = result.stdout.str().partition("replay it:")[2].replace("\\\n", "").splitlines()[1]
     assert set(options) == {word for word in command.split() if word.startswith("--sim") and "replay" not in word}
+
+
+def test_jobs_share_the_processors_with_workers_of_xdist(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytest_simloop.settings import settings_of
+
+    pytester.makeini("[pytest]\nsim = true\nsim_jobs = 64")
+    item = pytester.getitem("async def test_func(): ...")
+    assert settings_of(item, "it").jobs == 64
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", str(len(os.sched_getaffinity(0))))
+    assert settings_of(item, "it").jobs == 1
+
+
+def test_jobs_find_the_same(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=RACE.replace("LOST", "1").replace("MARKER", ""))
+    tokens = set()
+    for number in ("1", "2", "auto"):
+        found = pytester.runpytest(f"--sim-jobs={number}", "--sim-no-confirm", "-p", "no:cacheprovider").stdout.str()
+        tokens.add((found.partition("failed in run ")[2].split()[0], found.partition("--sim-replay=")[2].split()[0]))
+        shutil.rmtree(pytester.path / ".simloop")
+    assert len(tokens) == 1
+    for wrong in ("0", "two"):
+        refused = pytester.runpytest(f"--sim-jobs={wrong}")
+        refused.stderr.fnmatch_lines(
+            [f"*--sim-jobs: *jobs must be a whole number of at least 1, or auto, not *{wrong}*"]
+        )

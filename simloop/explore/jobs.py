@@ -1,0 +1,187 @@
+"""Jobs: processes that make runs of one campaign beside the process that has begun it.
+
+Runs are planned in batches, and what they record is told to the strategies in the order of the plans. So a campaign
+finds the same whatever the number of processes, and however fast they are. A batch that is worth it is divided among
+forks, which share everything that was made before; a fork hands over what its runs have recorded, and is gone. A run
+that fails, or that a fork did not come to, is made once more by the process itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import mmap
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from simloop.choices.choices import Choices
+from simloop.errors import ConfigurationError, JobWarning
+
+if TYPE_CHECKING:
+    from simloop.explore.strategies.base import Plan
+    from simloop.simulation.run import Outcome
+
+# Real seconds that a batch must take for a fork to be worth it.
+_WORTH_IT = 0.05
+# Exit status of a fork that was interrupted.
+_INTERRUPTED = 130
+
+
+#: Choices and fingerprint of a run that has passed.
+Passed = tuple[Choices, int]
+
+
+class Jobs:
+    """Divider of batches of runs among so many processes, this one included. ``execute(choices)`` makes a run."""
+
+    def __init__(self, number: int, execute: Callable[[Choices], Outcome]) -> None:
+        self._number = number
+        self._execute = execute
+        self._seconds = 0.0
+        self._runs = 0
+
+    def size(self, runs: int) -> int:
+        """Return the number of runs in the next batch, after so many: few batches are needed as it grows, strategies
+        still learn of two thirds of all runs in time, and two processes have as many each. The canonical run, from
+        which most strategies begin, is alone."""
+        return max(2, runs // 4 * 2) if runs else 1
+
+    def note(self, seconds: float) -> None:
+        """Note the real time that a run took in this process."""
+        self._seconds += seconds
+        self._runs += 1
+
+    def make(self, plans: Sequence[Plan], numbered: bool, ends: float | None) -> dict[int, Outcome | Passed]:
+        """Make runs, until a point of real time if there is one, and return what came of them by their index. Those
+        that are missing, the caller has to make."""
+        if self._number < 2 or not self._runs or self._seconds / self._runs * len(plans) < _WORTH_IT:
+            return {}
+        shares = [range(first, len(plans), self._number) for first in range(min(self._number, len(plans)))]
+        forks = [_Fork(self, plans, share, numbered, ends) for share in shares[1:]]
+        made: dict[int, Outcome | Passed] = {}
+        try:
+            for at, outcome in self._share(plans, shares[0], numbered, ends):
+                made[at] = outcome if _is_last(outcome) else (outcome.choices, outcome.fingerprint)
+            for fork in forks:
+                made.update(fork.results())
+        finally:
+            for fork in forks:
+                fork.end()
+        return made
+
+    def _share(
+        self, plans: Sequence[Plan], share: Sequence[int], numbered: bool, ends: float | None
+    ) -> Iterator[tuple[int, Outcome]]:
+        for at in share:
+            if ends is not None and time.monotonic() >= ends:
+                return
+            outcome = self.run(plans[at], numbered)
+            yield at, outcome
+            if _is_last(outcome):
+                return
+
+    def run(self, plan: Plan, numbered: bool) -> Outcome:
+        began = time.perf_counter()
+        outcome = self._execute(Choices(plan.seed, plan.decide, numbered=numbered))
+        self.note(time.perf_counter() - began)
+        return outcome
+
+
+def _is_last(outcome: Outcome) -> bool:
+    """Return True for an outcome after which a campaign makes no further run."""
+    return outcome.exception is not None or outcome.world.escape is not None
+
+
+class _Fork:
+    """Fork of this process that makes a share of the runs."""
+
+    def __init__(
+        self, jobs: Jobs, plans: Sequence[Plan], share: Sequence[int], numbered: bool, ends: float | None
+    ) -> None:
+        self._plans = plans
+        self._numbered = numbered
+        # A file, since a pipe would fill up while this process makes its own share.
+        self._file = os.memfd_create("simloop-job")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # other threads: of them, a fork has none
+            self._pid = os.fork()
+        if self._pid == 0:
+            self._work(jobs._share(plans, share, numbered, ends))
+
+    def _work(self, share: Iterator[tuple[int, Outcome]]) -> NoReturn:
+        status = 0
+        try:
+            for at, outcome in share:
+                if _is_last(outcome):
+                    break
+                choices = outcome.choices
+                entry = at, outcome.fingerprint, choices.recorded, choices.step_digest, choices.folded
+                data = marshal.dumps((*entry, choices.drew_entropy))
+                os.write(self._file, len(data).to_bytes(8, "little") + data)
+        except KeyboardInterrupt:
+            status = _INTERRUPTED
+        except BaseException:  # what a run raises that is no failure, the process itself will see
+            status = 0
+        finally:
+            os._exit(status)
+
+    def results(self) -> dict[int, Passed]:
+        """Wait for the fork and return its results by index."""
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = 0
+        code = os.waitstatus_to_exitcode(status)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+            warnings.warn(
+                f"a process of --sim-jobs was ended {how}: its runs are made by the others", JobWarning, stacklevel=2
+            )
+        return dict(self._read())
+
+    def _read(self) -> list[tuple[int, Passed]]:
+        size = os.fstat(self._file).st_size
+        if not size:
+            return []
+        found = []
+        with mmap.mmap(self._file, size, access=mmap.ACCESS_READ) as data:
+            at = 0
+            while at + 8 <= size:
+                length = int.from_bytes(data[at : at + 8], "little")
+                if at + 8 + length > size:
+                    break  # it was ended in the middle
+                found.append(self._decoded(data[at + 8 : at + 8 + length]))
+                at += 8 + length
+        return found
+
+    def _decoded(self, data: bytes) -> tuple[int, Passed]:
+        at, fingerprint, recorded, step_digest, folded, drew = marshal.loads(data)
+        choices = Choices(self._plans[at].seed, numbered=self._numbered)
+        choices.recorded = recorded
+        choices.step_digest = step_digest
+        choices.folded = folded
+        if drew:
+            choices.entropy.random()
+        return at, (choices, fingerprint)
+
+    def end(self) -> None:
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+        os.close(self._file)
+
+
+def check_jobs(value: Any) -> int:
+    """Return a number of processes: ``auto`` is one for each processor that this process may use. Raises
+    `ConfigurationError` for less than one."""
+    if value == "auto":
+        return len(os.sched_getaffinity(0))
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"jobs must be a whole number of at least 1, or auto, not {value!r}")
+    return value
