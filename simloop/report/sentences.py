@@ -91,7 +91,14 @@ def _looked_up(subject: Any) -> str:
     return f"the look-up of {subject.name} on host {subject.host}"
 
 
+# Content types of TLS records (RFC 8446, section 5.1), before the version, which is always 3.
+_TLS = {b"\x14\x03": "a step of TLS", b"\x15\x03": "an alert of TLS", b"\x16\x03": "a handshake of TLS"}
+_TLS[b"\x17\x03"] = "a record of TLS"
+
+
 def _preview(data: bytes) -> str:
+    if (what := _TLS.get(data[:2])) is not None:
+        return f"{what} ({len(data)} bytes)"
     shown = repr(data[:24])[1:]
     return f"{shown}{'...' if len(data) > 24 else ''} ({len(data)} bytes)"
 
