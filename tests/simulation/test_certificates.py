@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import gc
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +194,39 @@ async def served_for_real(server: ssl.SSLContext, client: ssl.SSLContext) -> Non
                 end.do_handshake()
             except ssl.SSLWantReadError:
                 continue
+
+
+def test_a_power_cut_under_tls_leaves_nothing_that_complains() -> None:
+    async def main() -> None:
+        sim = simloop.current()
+        host = sim.host("db")
+
+        async def serve() -> None:
+            async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                while line := await reader.readline():
+                    writer.write(line)
+
+            async with await asyncio.start_server(answer, "0.0.0.0", 443, ssl=sim.tls.server_context("db")):
+                await asyncio.sleep(60)
+
+        serving = asyncio.create_task(host.run(serve))
+        await asyncio.sleep(1)
+        reader, writer = await asyncio.open_connection("db", 443, ssl=True)
+        writer.write(b"x\n")
+        assert await reader.readline() == b"x\n"
+        host.crash()
+        with pytest.raises(simloop.HostCrashedError):
+            await serving
+        host.restart()
+        writer.write(b"x\n")
+        with pytest.raises(ConnectionResetError):
+            await reader.readline()
+        writer.close()
+        with pytest.raises(ConnectionResetError):
+            await writer.wait_closed()
+
+    simloop.run(main)
+    gc.collect()  # pytest fails for what is said of an unclosed transport
 
 
 @pytest.mark.parametrize(
