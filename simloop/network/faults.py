@@ -92,6 +92,7 @@ def heal(links: Iterable[Link]) -> None:
         link.lossy = False
         link.rules.clear()
         link.permissions.clear()
+        link.departures.clear()
         link.settle()
 
 
@@ -146,6 +147,29 @@ class MayPause:
         scheduler.at(scheduler.clock.now + duration_ns, self._resume)
         # What has not left yet does so later; what would have arrived finds nobody.
         return duration_ns if leaves else LOST
+
+
+class Departure(NamedTuple):
+    """Subject of a `host.crash` point: the packet that leaves the host."""
+
+    packet: object
+
+
+class MayCrash:
+    """Permission to cut the power of a host right after data have left it, as long as ``may()``."""
+
+    def __init__(self, host: Host, may: Callable[[], bool], crash: Callable[[], None]) -> None:
+        self._host = host
+        self._may = may
+        self._crash = crash
+
+    def ask(self, scheduler: Scheduler, who: str, subject: object) -> None:
+        if not self._may() or (isinstance(subject, Direction) and isinstance(subject.leaving, str)):
+            return
+        name = f"{self._host.name}:after sending on {who}"
+        if scheduler.choices.order(name, "host.crash", 2, Departure(subject)):
+            # The step goes on to its end: what it sends together leaves together.
+            scheduler.at(scheduler.clock.now, self._crash)
 
 
 class MayReset:

@@ -27,6 +27,12 @@ _LATE = 4
 _WHOLE = 5
 
 
+class DeparturePermission(Protocol):
+    """Protocol of what the environment may do as a packet leaves."""
+
+    def ask(self, scheduler: Scheduler, who: str, subject: object) -> None: ...
+
+
 class Permission(Protocol):
     """Protocol of a fault that the environment may choose, within a budget."""
 
@@ -42,8 +48,8 @@ class Link:
     """Link from one host to another: how long its packets take, and which of them arrive."""
 
     __slots__ = (
-        "_free_ns", "_held", "bandwidth", "calm", "cuts", "destination", "healed", "holds", "jitter_ns", "latency_ns",
-        "lossy", "on_cut", "permissions", "rules", "source",
+        "_free_ns", "_held", "bandwidth", "calm", "cuts", "departures", "destination", "healed", "holds", "jitter_ns",
+        "latency_ns", "lossy", "on_cut", "permissions", "rules", "source",
     )  # fmt: skip
 
     def __init__(self, latency_ns: int, jitter_ns: int, source: str = "", destination: str = "") -> None:
@@ -71,6 +77,8 @@ class Link:
         #: What else decides on packets, first by the test's own words, then by choice.
         self.rules: list[Rule] = []
         self.permissions: list[Permission] = []
+        #: Permissions to cut the power of the source as packets leave it.
+        self.departures: list[DeparturePermission] = []
         #: True while packets are only delayed.
         self.calm = True
 
@@ -110,6 +118,9 @@ class Link:
         if answer >= _WHOLE:
             # How data is cut shows in no order, only in what the program reads.
             choices.fold(who, answer)
+        if self.departures and kind == "net.deliver":
+            for permission in self.departures:
+                permission.ask(scheduler, who, subject)
         return answer
 
     def timer_race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:

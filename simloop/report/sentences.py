@@ -20,7 +20,7 @@ from simloop.kernel.scheduler import TIME_SLICES
 from simloop.loop.run_order import LAGS
 from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import contenders, is_timeout, waiting_for
-from simloop.network.faults import DURATIONS_S, partition_told
+from simloop.network.faults import DURATIONS_S, Departure, partition_told
 from simloop.network.links import DELIVERIES
 from simloop.network.names import SLOW_S, failed_told
 from simloop.report.losses import tell as tell_loss
@@ -181,6 +181,8 @@ def _on_disk(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _crashed(answer: Answer, subject: Any, name: Name) -> str:
+    if isinstance(subject, Departure):
+        return f"the power of {Who(answer.point.who).host} was cut right after {_packet(subject.packet)} had left"
     place = users_caller()
     where = f" ({place})" if place is not None else ""
     return f"the power of {Who(answer.point.who).host} was cut right {subject}{where}"

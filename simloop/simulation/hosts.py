@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from simloop.errors import ConfigurationError, WorldError
 from simloop.kernel.process.process import State
 from simloop.loop.runner import Main, ProcessRunner, coroutine_for
-from simloop.network.faults import MayPause
+from simloop.network.faults import MayCrash, MayPause
 from simloop.shims.signal import go_on
 from simloop.simulation.clock import SimClock
 from simloop.simulation.files import SimFiles
@@ -141,13 +141,20 @@ class SimHost:
     def may_crash(self) -> None:
         """Let the environment cut the power of this host, as `crash` does: at most once, right before any change that
         one of its processes makes to its files (a write, a sync, a rename and so on); on a host with open sockets also
-        right after it. Any crash of the host ends this permission.
+        right after it, and right after data have left it for another host, of those that exist by now. Any crash of the
+        host ends this permission.
 
         In the canonical run the power is not cut. In no run is it cut after the last change: to test that, call `crash`
         at the end. Raises `WorldError` for the host of the test itself.
         """
         self._check_not_ours()
-        self._world.let_crash(self._host)
+        world, host = self._world, self._host
+        world.let_crash(host)
+        files = world.fs(host)
+        permission = MayCrash(host, lambda: files.on_change is not None, lambda: world.crash(host))
+        for other in list(world.network.hosts.values()):
+            if other is not host:
+                world.network.link(host, other).departures.append(permission)
 
     def restart(self) -> None:
         """Give this host power again: it starts at once, with the files that its disk kept and without any process.

@@ -390,6 +390,55 @@ def test_a_cut_by_choice_comes_once_and_unwinds_a_thread_like_any_other() -> Non
     assert execute(test, Choices(0, cut), Limits()).exception is None
 
 
+async def counts_in_memory() -> None:
+    sim = simloop.current()
+    host = sim.host("db")
+
+    async def count() -> None:
+        number = 0
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal number
+            await reader.readline()
+            number += 1
+            writer.write(b"%d\n" % number)
+            writer.close()
+
+        async with await asyncio.start_server(answer, "0.0.0.0", 80) as server:
+            await server.serve_forever()
+
+    async def keep_running() -> None:
+        while True:
+            with contextlib.suppress(simloop.HostCrashedError):
+                await host.run(count)
+            host.restart()
+
+    host.may_crash()
+    running = asyncio.create_task(keep_running())
+    await asyncio.sleep(1)
+    answers = []
+    for _ in range(2):
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("db", 80)
+            writer.write(b"next\n")
+            answers.append(await reader.readline())
+            writer.close()
+        await asyncio.sleep(1)
+    running.cancel()
+    await asyncio.wait([running])
+    assert answers == [b"1\n", b"2\n"]
+
+
+def test_the_power_may_be_cut_as_data_have_left_a_host() -> None:
+    """What is in memory alone is lost, and somebody has heard of it."""
+    failure = simloop.explore(counts_in_memory).failure
+    assert failure is not None
+    assert failure.story == [r"the power of db was cut right after '1\n' (2 bytes) on its way from db:80 had left"]
+    assert failure.exception.args[0].startswith("assert [b'1\\n', b'1\\n']")
+    with pytest.raises(AssertionError):
+        simloop.replay(counts_in_memory, failure.token)
+
+
 def test_two_losses_are_never_taken_for_the_same_run() -> None:
     def outcome(answer: int) -> int:
         def decide(who: str, kind: str, number: int, n: int) -> int:
