@@ -53,7 +53,7 @@ class SimTls:
     def ca_pem(self) -> bytes:
         """Certificate of the authority itself, for programs that are told whom to trust
         (``context.load_verify_locations(cadata=sim.tls.ca_pem.decode())``)."""
-        return authority.authority_pem()
+        return authority.AUTHORITY_PEM
 
     def certificate(
         self,
@@ -86,7 +86,11 @@ class SimTls:
                 raise _wrong(f"a certificate is valid between two datetimes with a time zone, not {moment!r}")
         if valid_from >= valid_until:
             raise _wrong(f"a certificate that is valid from {valid_from} to {valid_until} never is")
-        pem = authority.certificate_pem(tuple(found), valid_from, valid_until)
+        try:
+            with active.world_entered(None):  # what is imported is no part of the run
+                pem = authority.certificate_pem(tuple(found), valid_from, valid_until)
+        except ImportError:
+            raise _wrong("sim.tls needs cryptography to make certificates: pip install 'pytest-simloop[tls]'") from None
         return Certificate(tuple(found), pem, authority.KEY_PEM)
 
     def server_context(self, *names: str) -> ssl.SSLContext:

@@ -24,12 +24,12 @@ def server_context(*names: str) -> ssl.SSLContext:
     path = Path("server.pem")
     path.write_bytes(authority.KEY_PEM + authority.certificate_pem(names or ("localhost", HOST)))
     context.load_cert_chain(path)
-    context.load_verify_locations(cadata=authority.authority_pem().decode())
+    context.load_verify_locations(cadata=authority.AUTHORITY_PEM.decode())
     return context
 
 
 def client_context() -> ssl.SSLContext:
-    return ssl.create_default_context(cadata=authority.authority_pem().decode())
+    return ssl.create_default_context(cadata=authority.AUTHORITY_PEM.decode())
 
 
 @contextlib.contextmanager

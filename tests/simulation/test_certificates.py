@@ -171,7 +171,7 @@ def test_each_host_has_its_own_clock() -> None:
 
 def test_a_context_of_before_the_run_is_judged_by_the_real_clock_after_it() -> None:
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    client = ssl.create_default_context(cadata=authority.authority_pem().decode())
+    client = ssl.create_default_context(cadata=authority.AUTHORITY_PEM.decode())
     old = authority.certificate_pem(("localhost",), moment(2001), moment(2002))
 
     async def main() -> None:
@@ -270,3 +270,17 @@ def test_bad_input_is_told_in_one_line(call: Callable[[Any], Any], said: str) ->
 def test_names_are_spelled_as_certificates_spell_them() -> None:
     spelled = [authority.spelled(name) for name in ("DB.Internal.", "bücher.test", "0:0::1", "my_host", "*.a")]
     assert spelled == ["db.internal", "xn--bcher-kva.test", "::1", "my_host", "*.a"]
+
+
+def test_without_the_extra_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+
+    async def main() -> None:
+        simloop.current().tls.certificate("without.the.extra")
+
+    with pytest.raises(
+        simloop.ConfigurationError, match=r"test_certificates.py:\d+: sim.tls needs cryptography .*\[tls\]"
+    ):
+        simloop.run(main)
+    # Whom to trust is known without it.
+    assert authority.AUTHORITY_PEM.startswith(b"-----BEGIN CERTIFICATE-----")

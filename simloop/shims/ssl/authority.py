@@ -1,31 +1,73 @@
 """The certificate authority of all worlds: certificates for host names, the same bytes in every process.
 
-They are put together here (RFC 5280 in the encoding of X.690), and not by a library: those that make certificates have
-a generator of their own, which no seed reaches, so that keys, signatures and lengths would differ between runs. RSA
-with PKCS #1 v1.5 signs without a generator, and in Python it is one power. Why the keys are fixed:
+cryptography makes them. It has a generator of its own, which no seed reaches; so keys and serial numbers are given to
+it, and the authority signs with RSA and PKCS #1 v1.5, which draws nothing. Why the keys are fixed:
 docs/decisions/0012-certificates-have-one-fixed-key.md. Nothing here is secret, and only worlds trust it.
 """
 
 from __future__ import annotations
 
-import base64
 import datetime
 import functools
 import ipaddress
 import re
-from collections.abc import Iterable
-from hashlib import sha1, sha256
+from hashlib import sha256
+from typing import Any
 
-_P = int.from_bytes(base64.b64decode(
-    "7yIbcNMhICi0a60zhFt0hT7ATMtXZ+atV4E6XGawku2Kw9dK4suTcgHAw+AV9i6Qmtqu0eTNQk+aNT4ZKnqit2VxIqRMexd7dVIuPTx0aRf5K/9AXghg"
-    "dAEZjvsUURWAvqVZkWJGyhsGNkboHcYjFhWFXwjTt0Ct+Gv+XDYEShM="
-))  # fmt: skip
-_Q = int.from_bytes(base64.b64decode(
-    "4QdKYJbGAjMIEgo3PHQwNjvpLdtfjYZZDxJpOpppMt7Um+bRgifXDMpxb5+RLUqUAe4+y6gUl0rdAN7IN9BzVP4yMgRLwdFkldjYaeEGIiltAUWYMh1J"
-    "iGQ24drO7JQvaxnZhVOy0/szhSsb5xTH+Sc7HfB+DYoayM3MmtBZ5Ks="
-))  # fmt: skip
-_E = 65537
-_SIZE = 256
+#: Certificate of the authority itself.
+AUTHORITY_PEM = b"""\
+-----BEGIN CERTIFICATE-----
+MIIDYzCCAkugAwIBAgIPHvgtAfDRquqUCtPaXh38MA0GCSqGSIb3DQEBCwUAMEsx
+EDAOBgNVBAoMB3NpbWxvb3AxNzA1BgNVBAMMLnNpbWxvb3AncyBhdXRob3JpdHks
+IHdob3NlIGtleSBldmVyeWJvZHkga25vd3MwIBcNMDAwMTAxMDAwMDAwWhgPMjEw
+MDAxMDEwMDAwMDBaMEsxEDAOBgNVBAoMB3NpbWxvb3AxNzA1BgNVBAMMLnNpbWxv
+b3AncyBhdXRob3JpdHksIHdob3NlIGtleSBldmVyeWJvZHkga25vd3MwggEiMA0G
+CSqGSIb3DQEBAQUAA4IBDwAwggEKAoIBAQDSM8mG/zW9BavsXfo5oemEasJoE7io
+gKJMLkfyo7faRPTQexyLWQciwnyoXzkr1nTGUJ5mor2+Jht1RCyDOlM9m9Hi0tv9
+Y+6g3LlSt7VhauQFY0Wjw38XmytP/Jpiq3dnjYtlH4MJjNJWAN/3vAwyO6dBiJff
+ufwdrNQhUryQKob8WNJWASdCmWO3imPG6/Cv7y+OMR+FGijCzbpHsFhtFMncCT/y
+gcUNyMpSE/eKI7esWWQUyrxzYgueJ3SNLQmSlfqvg3Eq2RYn+prR66/IeYO19LdN
+XbxwvDvdaWArjntyRFZ4Yh7uIeomVoWNzmFPIayAml4fa4tx/s8XcWaxAgMBAAGj
+QjBAMA8GA1UdEwEB/wQFMAMBAf8wDgYDVR0PAQH/BAQDAgEGMB0GA1UdDgQWBBQn
+ei3zq0Qjl7ggi8ymQOB/8zAapjANBgkqhkiG9w0BAQsFAAOCAQEAX+TRmzajRZ5/
+UvfWW/l8lu0Eb6r7/boN+0q9CJR1sPShYMGR0K5KbDuK/DXz4t/BlGKGgKG4zDD3
+rQt7Qc9glXDYzrB9dcg9D4WjVhFYTDHqXhgxNXXFRkMfy8R4Hm/7QymVd71u4DXs
+7ofiw+EiEtwzjxxElHOboYEjSK3h+eVqNAKOXGW1dNUvgHD3jDmj1gCOPD6p8vNh
+/mP3Cv902RzYO47aKRjt5Zl0hwj7wnPYt1ybOMNrNP6RuLwPJLXLNbL2PEy2M/E6
+8kORuWQ+nrVvmHFD6i9bZAXWMQ9S9wlN+mk80XGvZdW5kuZgWuo8qJH7nL4LIN1p
+dvd2uriGcA==
+-----END CERTIFICATE-----
+"""
+_AUTHORITY_KEY_PEM = b"""\
+-----BEGIN PRIVATE KEY-----
+MIIEvwIBADANBgkqhkiG9w0BAQEFAASCBKkwggSlAgEAAoIBAQDSM8mG/zW9Bavs
+Xfo5oemEasJoE7iogKJMLkfyo7faRPTQexyLWQciwnyoXzkr1nTGUJ5mor2+Jht1
+RCyDOlM9m9Hi0tv9Y+6g3LlSt7VhauQFY0Wjw38XmytP/Jpiq3dnjYtlH4MJjNJW
+AN/3vAwyO6dBiJffufwdrNQhUryQKob8WNJWASdCmWO3imPG6/Cv7y+OMR+FGijC
+zbpHsFhtFMncCT/ygcUNyMpSE/eKI7esWWQUyrxzYgueJ3SNLQmSlfqvg3Eq2RYn
++prR66/IeYO19LdNXbxwvDvdaWArjntyRFZ4Yh7uIeomVoWNzmFPIayAml4fa4tx
+/s8XcWaxAgMBAAECggEBAMXnujret7Kyz05ooLl4RsrEVSr2PmpvSd7dyCGboPLg
+73oGHzbXaE+CuykvFj2+2Q0KREivumN3r2x19k7LMCoWNcMP8c2dM8PCbL2Dd0M0
+B2FHOP7ZhiQslNfnJVf2xiH58x8PTylDq5kLk9LD+tukrHGX8B3VFpi96q9BHYXA
+v3jXD6w7RxgxLF87agzUvzTb31n8+/rVR4Nuce34wC6M/08TfJClUiFYbcHKctNZ
+y/AIvc+iJUpDtybSWUheKpv0Gvryoa3nkz/bUz01NUXzn/Q4pGjN5Ocb4vi/gmex
+cExe1h/skjo1QRvHfaJvQgtJ8xy07p/v8OJ/dVOGO60CgYEA7yIbcNMhICi0a60z
+hFt0hT7ATMtXZ+atV4E6XGawku2Kw9dK4suTcgHAw+AV9i6Qmtqu0eTNQk+aNT4Z
+Knqit2VxIqRMexd7dVIuPTx0aRf5K/9AXghgdAEZjvsUURWAvqVZkWJGyhsGNkbo
+HcYjFhWFXwjTt0Ct+Gv+XDYEShMCgYEA4QdKYJbGAjMIEgo3PHQwNjvpLdtfjYZZ
+DxJpOpppMt7Um+bRgifXDMpxb5+RLUqUAe4+y6gUl0rdAN7IN9BzVP4yMgRLwdFk
+ldjYaeEGIiltAUWYMh1JiGQ24drO7JQvaxnZhVOy0/szhSsb5xTH+Sc7HfB+DYoa
+yM3MmtBZ5KsCgYEAnzsv2H3NpfNUyApJro2TVhJFzBzuc7IHpKfZK6P5Wayw5N0b
+8U6rPJPsPsGc/hNdmK+bDwpynwAQZ/mUmlOUu9fhcLbEcoZdX+67+Wyi+0PKWECc
+JMEhML12vl1z1tYhp1DFBmjRSEycY1Htx72iqVblOzXOfEymSy/l7JLPYl8CgYAl
+A6n8UVCos/Qz43JKg2IayagFXvxMrzie/gxJE3USZQzbyA/WNO9ury4RilG6/XVz
+C9lQbolUiX/o0LxmUedmp5liGMrNSsAc1dpjMBxuKhpAB06Nj7u0r6dHZ1J6H7Xd
+DBd3ktjrfXpwATNJw2VRWl6jAhf56imVtiRdor/mmQKBgQCxDBwXNAkwu8XcDDLV
+BcO2J60+S2Er2EeqXmRvg8dAjvYlyLqqy34bw9xV9cYMB99po09QX/8eG6T8TQXm
+vctDcAJDRp8Na2wjF6bOFmJ0KzU4L68MQTSTVO75BnagWKbC7Ag8hWY8LFDE0/76
+FqcIIihUMme206RCW2S6QlBXaw==
+-----END PRIVATE KEY-----
+"""
 
 #: Key of every certificate that the authority issues: an EC key, as most certificates have.
 KEY_PEM = b"""\
@@ -35,8 +77,6 @@ SYgMP9v2axSnI2nVhFJXa32Q3SehRANCAAQVoVw1Q32LXfQVh08BwZjryyXX+u8p
 SgxTGZRTW0fhn8iiZTPIgFIQU3dijA0wWLRaqbA5ZJ+26Bpav+82MQTE
 -----END PRIVATE KEY-----
 """
-# It ends with its public half, an uncompressed point.
-_POINT = base64.b64decode(b"".join(KEY_PEM.splitlines()[1:-1]))[-65:]
 
 VALID_FROM = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 VALID_UNTIL = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
@@ -45,134 +85,64 @@ VALID_UNTIL = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 _NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?")
 
 
-def _der(tag: int, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    if len(body) < 0x80:
-        return bytes((tag, len(body))) + body
-    size = len(body).to_bytes((len(body).bit_length() + 7) // 8)
-    return bytes((tag, 0x80 | len(size))) + size + body
-
-
-def _sequence(*parts: bytes) -> bytes:
-    return _der(0x30, *parts)
-
-
-def _integer(value: int) -> bytes:
-    return _der(0x02, value.to_bytes(value.bit_length() // 8 + 1))
-
-
-def _bits(data: bytes, unused: int = 0) -> bytes:
-    return _der(0x03, bytes((unused,)), data)
-
-
-def _oid(dotted: str) -> bytes:
-    first, second, *rest = map(int, dotted.split("."))
-    encoded = bytearray((first * 40 + second,))
-    for arc in rest:
-        digits = [arc & 0x7F]
-        while arc := arc >> 7:
-            digits.append(0x80 | arc & 0x7F)
-        encoded += bytes(reversed(digits))
-    return _der(0x06, bytes(encoded))
-
-
-def _time(moment: datetime.datetime) -> bytes:
-    moment = moment.astimezone(datetime.UTC)
-    # Section 4.1.2.5: two digits for the year until 2049, four after that.
-    if 1950 <= moment.year < 2050:
-        return _der(0x17, f"{moment:%y%m%d%H%M%S}Z".encode())
-    return _der(0x18, f"{moment.year:04}{moment:%m%d%H%M%S}Z".encode())
-
-
-def _name(common: str) -> bytes:
-    return _sequence(
-        *(
-            _der(0x31, _sequence(_oid(kind), _der(0x0C, text.encode())))
-            for kind, text in (("2.5.4.10", "simloop"), ("2.5.4.3", common))
-        )
-    )
-
-
-def _extension(oid: str, value: bytes, *, critical: bool = False) -> bytes:
-    return _sequence(_oid(oid), b"\x01\x01\xff" if critical else b"", _der(0x04, value))
-
-
-_SIGNED_WITH = _sequence(_oid("1.2.840.113549.1.1.11"), b"\x05\x00")  # SHA-256 with RSA
-_AUTHORITY = "simloop's authority, whose key everybody knows"
-_MODULUS = _sequence(_integer(_P * _Q), _integer(_E))
-_AUTHORITY_KEY = _sequence(_sequence(_oid("1.2.840.113549.1.1.1"), b"\x05\x00"), _bits(_MODULUS))
-_HOST_KEY = _sequence(_sequence(_oid("1.2.840.10045.2.1"), _oid("1.2.840.10045.3.1.7")), _bits(_POINT))
-# Section 4.2.1.2: the hash of the bits of the key.
-_AUTHORITY_ID, _HOST_ID = sha1(_MODULUS).digest(), sha1(_POINT).digest()
-
-
-def _sign(data: bytes) -> bytes:
-    """Return the signature of `data`, as RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2.1)."""
-    digest = _sequence(_sequence(_oid("2.16.840.1.101.3.4.2.1"), b"\x05\x00"), _der(0x04, sha256(data).digest()))
-    padded = int.from_bytes(b"\x00\x01" + b"\xff" * (_SIZE - len(digest) - 3) + b"\x00" + digest)
-    d = pow(_E, -1, (_P - 1) * (_Q - 1))
-    # By the Chinese remainder theorem: four times as fast as pow(padded, d, _P * _Q).
-    by_p, by_q = pow(padded, d % (_P - 1), _P), pow(padded, d % (_Q - 1), _Q)
-    return (by_q + (by_p - by_q) * pow(_Q, -1, _P) % _P * _Q).to_bytes(_SIZE)
-
-
-def _certificate(
-    subject: str, key: bytes, valid_from: datetime.datetime, valid_until: datetime.datetime, extensions: Iterable[bytes]
-) -> bytes:
-    rest = (
-        _SIGNED_WITH,
-        _name(_AUTHORITY),
-        _sequence(_time(valid_from), _time(valid_until)),
-        _name(subject),
-        key,
-        _der(0xA3, _sequence(*extensions)),
-    )
-    serial = int.from_bytes(sha256(b"".join(rest)).digest()[:15])
-    signed = _sequence(_der(0xA0, _integer(2)), _integer(serial), *rest)
-    return _pem(_sequence(signed, _SIGNED_WITH, _bits(_sign(signed))))
-
-
-def _pem(data: bytes) -> bytes:
-    lines = base64.b64encode(data)
-    body = b"".join(lines[at : at + 64] + b"\n" for at in range(0, len(lines), 64))
-    return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
-
-
-@functools.cache
-def authority_pem() -> bytes:
-    """Return the certificate of the authority itself."""
-    extensions = (
-        _extension("2.5.29.19", _sequence(b"\x01\x01\xff"), critical=True),  # it is an authority
-        _extension("2.5.29.15", _bits(b"\x06", 1), critical=True),  # keyCertSign, cRLSign
-        _extension("2.5.29.14", _der(0x04, _AUTHORITY_ID)),
-    )
-    return _certificate(_AUTHORITY, _AUTHORITY_KEY, VALID_FROM, VALID_UNTIL, extensions)
-
-
 @functools.cache
 def certificate_pem(
     names: tuple[str, ...],
     valid_from: datetime.datetime = VALID_FROM,
     valid_until: datetime.datetime = VALID_UNTIL,
 ) -> bytes:
-    """Return a certificate for names and addresses (`spelled`), for servers and clients; its key is `KEY_PEM`."""
-    extensions = (
-        _extension("2.5.29.19", _sequence(), critical=True),
-        _extension("2.5.29.15", _bits(b"\x80", 7), critical=True),  # digitalSignature
-        _extension("2.5.29.37", _sequence(_oid("1.3.6.1.5.5.7.3.1"), _oid("1.3.6.1.5.5.7.3.2"))),
-        _extension("2.5.29.17", _sequence(*map(_alternative, names))),
-        _extension("2.5.29.14", _der(0x04, _HOST_ID)),
-        _extension("2.5.29.35", _sequence(_der(0x80, _AUTHORITY_ID))),
+    """Return a certificate for names and addresses (`spelled`), for servers and clients; its key is `KEY_PEM`. Raises
+    `ImportError` where cryptography is not installed."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    issuer = x509.load_pem_x509_certificate(AUTHORITY_PEM)
+    issuer_key = serialization.load_pem_private_key(_AUTHORITY_KEY_PEM, None)
+    own_key = serialization.load_pem_private_key(KEY_PEM, None)
+    assert isinstance(issuer_key, rsa.RSAPrivateKey)
+    assert isinstance(own_key, ec.EllipticCurvePrivateKey)
+    key = own_key.public_key()
+    usage = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign",
+         "encipher_only", "decipher_only"), False,
+    )  # fmt: skip
+    builder = (
+        x509.CertificateBuilder()
+        .issuer_name(issuer.subject)
+        .subject_name(
+            x509.Name(
+                [
+                    x509.NameAttribute(NameOID.ORGANIZATION_NAME, "simloop"),
+                    # Of at most 64 characters; who looks for a name looks at those below.
+                    x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64]),
+                ]
+            )
+        )
+        .public_key(key)
+        .serial_number(int.from_bytes(sha256(repr((names, valid_from, valid_until)).encode()).digest()[:15]))
+        .not_valid_before(valid_from.astimezone(datetime.UTC))
+        .not_valid_after(valid_until.astimezone(datetime.UTC))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(digital_signature=True, **usage), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
-    return _certificate(names[0], _HOST_KEY, valid_from, valid_until, extensions)
+    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def _alternative(name: str) -> bytes:
-    """Return a GeneralName: of an address or of a host."""
+def _general(name: str) -> Any:
+    from cryptography import x509
+
     try:
-        return _der(0x87, ipaddress.ip_address(name).packed)
+        return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
-        return _der(0x82, name.encode())
+        return x509.DNSName(name)
 
 
 def spelled(name: object) -> str | None:

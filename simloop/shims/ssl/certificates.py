@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.shims.late import real
 from simloop.shims.os.paths import current_world, named
-from simloop.shims.ssl.authority import authority_pem
+from simloop.shims.ssl.authority import AUTHORITY_PEM
 from simloop.world import active
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def load_verify_locations(self: ssl.SSLContext, cafile: Any = None, capath: Any 
 
 def trust_the_authority(context: ssl.SSLContext) -> None:
     """Let a context trust the authority of worlds."""
-    _real["load_verify_locations"](context, None, None, authority_pem().decode())
+    _real["load_verify_locations"](context, None, None, AUTHORITY_PEM.decode())
 
 
 def load_default_certs(self: ssl.SSLContext, purpose: Any = ssl.Purpose.SERVER_AUTH) -> None:
