@@ -22,7 +22,7 @@ default_role = "py:obj"
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
     # Types of other projects in signatures: their inventories would have to be fetched at every build.
-    ("py:class", r"_?(asyncio|collections|datetime|os|types|typing)\..*"),
+    ("py:class", r"_?(asyncio|collections|datetime|os|ssl|types|typing)\..*"),
     # Types in signatures that are no part of the public surface.
     ("py:class", r"simloop\.[a-z].*|Outcome|Tree"),
 ]

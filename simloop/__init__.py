@@ -42,12 +42,14 @@ if TYPE_CHECKING:
     from simloop.kernel.files.faults import is_injected
     from simloop.simulation.cancelled import CancelledSomewhere
     from simloop.simulation.clock import SimClock
+    from simloop.simulation.dns import SimDns
     from simloop.simulation.files import InjectedFault, SimFiles
     from simloop.simulation.handle import Sim, current
     from simloop.simulation.hosts import SimHost
     from simloop.simulation.network import Deliver, Drop, Fault, Packet, Pass, SimNetwork
     from simloop.simulation.programs import SimProcess, SimProgram
     from simloop.simulation.run import run, world
+    from simloop.simulation.tls import Certificate, SimTls
 
 #: Version of the distribution, as in ``pip show pytest-simloop``.
 __version__: str
@@ -56,6 +58,7 @@ __all__ = [
     "BlockingCallError",
     "BlockingCallWarning",
     "CancelledSomewhere",
+    "Certificate",
     "ConfigurationError",
     "CorruptStoreWarning",
     "DeadlockError",
@@ -81,11 +84,13 @@ __all__ = [
     "Report",
     "Sim",
     "SimClock",
+    "SimDns",
     "SimFiles",
     "SimHost",
     "SimNetwork",
     "SimProcess",
     "SimProgram",
+    "SimTls",
     "SimulationError",
     "StepLimitError",
     "StoreWarning",
@@ -146,6 +151,7 @@ _MODULES = {
     "simloop.kernel.files.faults": ("is_injected",),
     "simloop.simulation.cancelled": ("CancelledSomewhere",),
     "simloop.simulation.clock": ("SimClock",),
+    "simloop.simulation.dns": ("SimDns",),
     "simloop.simulation.files": (
         "InjectedFault",
         "SimFiles",
@@ -170,6 +176,10 @@ _MODULES = {
     "simloop.simulation.run": (
         "run",
         "world",
+    ),
+    "simloop.simulation.tls": (
+        "Certificate",
+        "SimTls",
     ),
 }
 

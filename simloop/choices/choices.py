@@ -61,6 +61,8 @@ KINDS = (
     "net.reset",
     "host.pause",
     "order.lag",
+    "dns.fail",
+    "dns.slow",
 )
 
 

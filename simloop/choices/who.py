@@ -7,6 +7,7 @@ Tokens contain these names, so they are plain text everywhere; `Who` gives acces
 ``client>db:5432#1>``       a connection: its ends, the port, the nth between them; the direction of a packet
 ``db:/var/log:3``           something on a host: a path, and a page or a part (``size``, ``end``, ``cut``, ``mode``)
 ``db:write /var/log``       an operation on a host's disk
+``localhost:db.internal``   a look-up of a name, from a host
 ``localhost:git SIGTERM``   a signal to a process
 ``asyncio save#2``          a job of an executor: the prefix of its threads' names, the nth of that function
 ``asyncio save#2~add#3``    a line of a job or thread: the function, and the line's number in it, from its ``def`` on

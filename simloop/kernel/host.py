@@ -29,6 +29,8 @@ class Host:
         self.up = True
         #: True while it stands still, as a virtual machine does that is moved: nothing runs on it.
         self.paused = False
+        #: How many times as long its processors take as others do.
+        self.slowness: float = 1
         #: Its processes that go on with it.
         self.standing: list[Any] = []
 

@@ -130,9 +130,6 @@ class SimLoop(SteppedLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> Any:
-        raise active.escape("TLS", "TLS is not simulated yet; connect without it")
-
     def close(self) -> None:
         if not self._closed and self._thread_id is None:
             self.world.scheduler.remove(self)

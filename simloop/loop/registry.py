@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from asyncio import base_subprocess
+from asyncio import base_subprocess, sslproto
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -118,6 +118,10 @@ class ResourceRegistry:
         for transport in self.open_transports():
             transport._sock = transport._pipe = None
             transport._closing = transport._closed = True
+            # TLS has a transport of its own over that of the socket.
+            protocol = getattr(transport, "_protocol", None)
+            if isinstance(protocol, sslproto.SSLProtocol) and protocol._app_transport is not None:
+                protocol._app_transport._closed = True
 
     def silence(self) -> Iterable[Any]:
         """Drop the tasks of a process that was cut off, without a complaint about any. Returns the coroutines of those

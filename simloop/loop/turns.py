@@ -10,7 +10,8 @@ from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any
 
 from simloop.errors import SimulationError
-from simloop.kernel.clock import SECOND, Clock
+from simloop.kernel.clock import SECOND, STEP_CPU_NS, Clock
+from simloop.kernel.process.process import ProcessGone
 from simloop.kernel.scheduler import CONTENDERS_MAX, LATE_MAX_NS, TimerRace
 from simloop.loop.timers import contenders, due_until, timer_due
 
@@ -195,7 +196,16 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         """Run one turn in the middle of the test's wait."""
         self._begin_turn()
         try:
+            process = self.process
+            steps = process.steps
             self._run_once()  # type: ignore[attr-defined]
+            if process.host.slowness != 1 and (steps := process.steps - steps):
+                # What its steps take longer than elsewhere: it is as busy as in a call that blocks.
+                more_ns = steps * STEP_CPU_NS * (process.host.slowness - 1)
+                try:
+                    self.world.block(lambda: False, more_ns / SECOND, warn=False)
+                except ProcessGone:
+                    return
             if self._stopping:
                 if self.on_stop is not None:
                     self._stopping = False

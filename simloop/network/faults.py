@@ -71,6 +71,8 @@ def _counted(links: list[Link], counter: str) -> Callable[[], None]:
     for link in links:
         setattr(link, counter, getattr(link, counter) + 1)
         link.settle()
+    if links and counter == "cuts" and links[0].on_cut is not None:
+        links[0].on_cut()
 
     def end() -> None:
         for link, before in zip(links, healed, strict=False):

@@ -49,7 +49,7 @@ class Link:
 
     __slots__ = (
         "_free_ns", "_held", "bandwidth", "calm", "cuts", "departures", "destination", "healed", "holds", "jitter_ns",
-        "latency_ns", "lossy", "permissions", "rules", "source",
+        "latency_ns", "lossy", "on_cut", "permissions", "rules", "source",
     )  # fmt: skip
 
     def __init__(self, latency_ns: int, jitter_ns: int, source: str = "", destination: str = "") -> None:
@@ -69,6 +69,8 @@ class Link:
         #: Number of partitions that cut it, and of holds on it.
         self.cuts = 0
         self.holds = 0
+        #: Called when a partition has cut it.
+        self.on_cut: Callable[[], None] | None = None
         #: How often all of them were ended at once.
         self.healed = 0
         self._held: list[Callable[[], None]] = []

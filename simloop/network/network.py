@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket as _socket  # constants only
 from typing import TYPE_CHECKING
 
 from simloop.kernel.clock import WALL_NS, WallClock
 from simloop.kernel.host import Host
 from simloop.kernel.net.addresses import is_any, is_loopback
+from simloop.kernel.net.options import SOL_SOCKET
 from simloop.network.links import JITTER_NS, LATENCY_NS, Link
+from simloop.network.names import Names, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,17 +19,19 @@ if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
 
 LOCALHOST = "localhost"
+_SO_KEEPALIVE = int(_socket.SO_KEEPALIVE)
 
 
 class Network:
     """Network of one world. Every host has its own loopback beside the address that the others know."""
 
-    __slots__ = ("_addresses", "_connections", "_links", "_loopback", "_start_ns", "hosts", "scheduler")
+    __slots__ = ("_addresses", "_connections", "_links", "_loopback", "_start_ns", "hosts", "names", "scheduler")
 
     def __init__(self, scheduler: Scheduler, start_ns: int = WALL_NS) -> None:
         self.scheduler = scheduler
         self._start_ns = start_ns
         self.hosts: dict[str, Host] = {}
+        self.names = Names(scheduler.clock)
         self._connections: dict[str, int] = {}
         # Links between two hosts, by the names of both, in order of their first use; and that of each host to itself.
         self._links: dict[tuple[str, str], Link] = {}
@@ -45,6 +50,8 @@ class Network:
         garbage collector."""
         self.hosts.clear()
         self._addresses.clear()
+        for link in self._links.values():
+            link.on_cut = None
         self._links.clear()
 
     def _at(self, address: str) -> Host | None:
@@ -65,7 +72,19 @@ class Network:
         found = self._links.get(key)
         if found is None:
             found = self._links[key] = Link(LATENCY_NS, JITTER_NS, *key)
+            found.on_cut = self.cut_off
         return found
+
+    def cut_off(self) -> None:
+        """Take note that machines have stopped, or links were cut: programs that have asked for it (SO_KEEPALIVE) find
+        out after a while."""
+        for host in self.hosts.values():
+            if host.has_connections():
+                for sock in host.ports.sockets():
+                    if sock.tx is not None and sock.options.flag(SOL_SOCKET, _SO_KEEPALIVE):
+                        from simloop.kernel.net.keepalive import watch
+
+                        watch(sock)
 
     def links(self) -> Iterable[Link]:
         """Return the links that were used or changed so far."""
@@ -83,11 +102,14 @@ class Network:
         self._connections[stem] = number = self._connections.get(stem, 0) + 1
         return f"{stem}#{number}"
 
-    def lookup(self, name: str) -> tuple[str, str] | None:
-        """Return the IPv4 and IPv6 address behind a host name; None for an unknown one."""
-        lowered = name.lower().rstrip(".")
-        if lowered == LOCALHOST or lowered.endswith("." + LOCALHOST):
+    def lookup(self, name: str, asking: Machine) -> tuple[str, ...] | None:
+        """Return the addresses behind a name, as a host sees them; None for an unknown one."""
+        lowered = canonical(name)
+        if is_local(lowered):
             return "127.0.0.1", "::1"
+        found = self.names.find(lowered, asking.name)
+        if found is not None:
+            return found
         host = self.hosts.get(name) or self.hosts.get(lowered)
         return (host.ipv4, host.ipv6) if host is not None else None
 
@@ -96,4 +118,9 @@ class Network:
         if is_loopback(address):
             return LOCALHOST
         host = self._at(address)
-        return host.name if host is not None else None
+        return host.name if host is not None else self.names.name_of(address)
+
+
+def is_local(name: str) -> bool:
+    """Return True for a name (`canonical`) of the host itself, which it asks nobody for (RFC 6761, section 6.3)."""
+    return name == LOCALHOST or name.endswith("." + LOCALHOST)

@@ -22,6 +22,7 @@ from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import contenders, is_timeout, waiting_for
 from simloop.network.faults import DURATIONS_S, Departure, partition_told
 from simloop.network.links import DELIVERIES
+from simloop.network.names import SLOW_S, failed_told
 from simloop.report.losses import tell as tell_loss
 from simloop.sources import Place, is_users, source_of, users_caller, wrapped_by
 
@@ -86,7 +87,18 @@ def _stood_still(answer: Answer, subject: Any, name: Name) -> str:
     return f"{still} as {_packet(subject.packet)} was about to {then}"
 
 
+def _looked_up(subject: Any) -> str:
+    return f"the look-up of {subject.name} on host {subject.host}"
+
+
+# Content types of TLS records (RFC 8446, section 5.1), before the version, which is always 3.
+_TLS = {b"\x14\x03": "a step of TLS", b"\x15\x03": "an alert of TLS", b"\x16\x03": "a handshake of TLS"}
+_TLS[b"\x17\x03"] = "a record of TLS"
+
+
 def _preview(data: bytes) -> str:
+    if (what := _TLS.get(data[:2])) is not None:
+        return f"{what} ({len(data)} bytes)"
     shown = repr(data[:24])[1:]
     return f"{shown}{'...' if len(data) > 24 else ''} ({len(data)} bytes)"
 
@@ -330,6 +342,8 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
     ),
     "host.pause": _stood_still,
     "net.reset": lambda answer, subject, name: f"the connection was reset as {_packet(subject)} was about to arrive",
+    "dns.fail": lambda answer, subject, name: f"{_looked_up(subject)} {failed_told(answer.value)}",
+    "dns.slow": lambda answer, subject, name: f"{_looked_up(subject)} took {SLOW_S[answer.value - 1]} s",
     "net.race": _raced,
     "thread.race": _raced,
     "disk.crash": _on_disk,
@@ -399,6 +413,8 @@ _KINDS: dict[str, Callable[[str, int], str]] = {
     "net.lose": lambda who, value: f"a packet on {who} {FATES[value]}",
     "net.partition": lambda who, value: f"the network is cut at a packet on {who}, {partition_told(value)}",
     "host.pause": lambda who, value: f"a host stands still for {DURATIONS_S[value - 1]} s at a packet on {who}",
+    "dns.fail": lambda who, value: f"the look-up of {Who(who).place} on {Who(who).host} {failed_told(value)}",
+    "dns.slow": lambda who, value: f"the look-up of {Who(who).place} on {Who(who).host} takes {SLOW_S[value - 1]} s",
     "net.reset": lambda who, value: f"the connection {who.rstrip('<>')} is reset",
     "net.connect": lambda who, value: f"the connection attempt {who} arrives {DELIVERIES[value]}",
     "net.race": _race,

@@ -172,8 +172,6 @@ REFUSED: list[tuple[object, str, str, str]] = [
     (signal, "pidfd_send_signal", "signal.pidfd_send_signal", "send it with os.kill"),
     (os, "openpty", "os.openpty", _SUBPROCESS),
     (os, "posix_openpt", "os.posix_openpt", _SUBPROCESS),
-    (ssl.SSLContext, "wrap_socket", "TLS", "TLS is not simulated yet; connect without it"),
-    (ssl.SSLContext, "wrap_bio", "TLS", "TLS is not simulated yet; connect without it"),
 ]
 
 

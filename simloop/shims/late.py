@@ -31,9 +31,6 @@ from simloop.world import active
 #: Modules of late shims, each with the attributes that it replaces, where this Python has them. A module that is listed
 #: here takes the real functions from `real`, since its own stand-ins may be in place by the time it is imported.
 LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
-    "simloop.shims.certificates": (
-        (ssl.SSLContext, ("load_cert_chain", "load_dh_params", "load_verify_locations")),
-    ),
     "simloop.shims.faulthandler": ((faulthandler, ("cancel_dump_traceback_later", "dump_traceback_later")),),
     "simloop.shims.io": (
         (builtins, ("open",)),
@@ -116,6 +113,18 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
         # What the function of `socket` calls.
         (_socket, ("socketpair",)),
         (os, ("close",)),
+    ),
+    "simloop.shims.ssl.certificates": (
+        (
+            ssl.SSLContext,
+            (
+                "load_cert_chain", "load_default_certs", "load_dh_params", "load_verify_locations",
+                "set_default_verify_paths",
+            ),
+        ),
+    ),
+    "simloop.shims.ssl.contexts": (
+        (ssl.SSLContext, ("__new__", "_wrap_bio", "_wrap_socket")),
     ),
     "simloop.shims.subprocess": (
         (_posixsubprocess, ("fork_exec",)),

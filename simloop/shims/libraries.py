@@ -2,7 +2,7 @@
 outside of a world they call the real functions.
 
 Most are libraries with input and output of their own, in C: in a run their first call is refused. To import them is no
-escape, and so is what they do at home.
+escape, and so is what they do at home. Others keep something for the whole process that a run has anew.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "grpc.aio": (("insecure_channel", "secure_channel", "server"), _GRPC),
     "psycopg": (("connect", "Connection.connect", "AsyncConnection.connect"), _POSTGRES),
     "psycopg2": (("connect",), _POSTGRES),
-    "pycares": (("Channel.__init__",), "loop.getaddrinfo is simulated; leave aiodns out"),
+    "pycares": (("Channel.__init__",), "look names up by loop.getaddrinfo, or by dnspython, and leave aiodns out"),
     "syslog": (("syslog", "openlog"), "replace it in the test"),
 }  # fmt: skip
 
@@ -138,12 +138,54 @@ def _platform(module: Any) -> None:
     module.uname, module.platform = uname, platform
 
 
+def _pycares(module: Any) -> None:
+    _refuse(module, *REFUSED["pycares"])
+    if not hasattr(module.Channel, "_channel"):
+        module.Channel._channel = None  # its `__del__` looks for it, where `__init__` was refused
+
+
+def _aiohttp(module: Any) -> None:
+    """Change `aiohttp.connector`, which makes its default context when it is imported: in a run it trusts whom default
+    contexts trust there, and looks names up in threads."""
+    default_resolver = module.DefaultResolver
+
+    def resolver(*args: Any, **kwargs: Any) -> Any:
+        # Where aiodns is installed it would be that, which escapes.
+        found = sys.modules["aiohttp.resolver"].ThreadedResolver if active.is_inside() else default_resolver
+        return found(*args, **kwargs)
+
+    module.DefaultResolver = resolver
+    connector = module.TCPConnector
+    real = getattr(connector, "_get_ssl_context", None)
+    if real is None or not hasattr(module, "_SSL_CONTEXT_VERIFIED") or not hasattr(module, "_make_ssl_context"):
+        return
+    default: Any = None
+
+    def forget() -> None:
+        nonlocal default
+        default = None
+
+    def get_ssl_context(self: Any, request: Any) -> Any:
+        nonlocal default
+        found = real(self, request)
+        if found is not module._SSL_CONTEXT_VERIFIED or not active.is_inside():
+            return found
+        if default is None:
+            default = module._make_ssl_context(True)
+            at_end(forget)
+        return default
+
+    connector._get_ssl_context = functools.update_wrapper(get_ssl_context, real)
+
+
 _CHANGES: dict[str, Callable[[Any], None]] = {
     **{
         name: functools.partial(_refuse, calls=calls, remedy=remedy) for name, (calls, remedy) in REFUSED.items()
     },
+    "aiohttp.connector": _aiohttp,
     "apsw": _apsw,
     "platform": _platform,
+    "pycares": _pycares,
 }  # fmt: skip
 # Modules that are changed already, by name: one that is imported anew is another module.
 _changed: dict[str, ModuleType] = {}
@@ -170,9 +212,10 @@ def refresh(*, imported: bool = False) -> None:
 
 
 _NUMPYS = "numpy.random.mtrand"
-# Seed of the run that goes on, and what puts the state of numpy's generator back, once that has it.
+# Seed of the run that goes on; what puts things back at its end.
 _seed: int | None = None
-_put_back: Callable[[], None] | None = None
+_endings: list[Callable[[], None]] = []
+_numpy_seeded = False
 
 
 def begin(seed: int) -> None:
@@ -183,18 +226,24 @@ def begin(seed: int) -> None:
         _seed_numpy()
 
 
+def at_end(put_back: Callable[[], None]) -> None:
+    """Call a function at the end of the run that goes on: what the run has changed in a library is put back."""
+    _endings.append(put_back)
+
+
 def end() -> None:
-    """Give that generator back the state that it had before the run."""
-    global _put_back, _seed
+    """Give libraries back the state that they had before the run."""
+    global _numpy_seeded, _seed
     _seed = None
-    if _put_back is not None:
-        _put_back()
-        _put_back = None
+    _numpy_seeded = False
+    while _endings:
+        _endings.pop()()
 
 
 def _seed_numpy() -> None:
-    global _put_back
+    global _numpy_seeded
     generator = getattr(sys.modules.get(_NUMPYS), "_rand", None)
-    if generator is not None and _put_back is None and _seed is not None:
-        _put_back = functools.partial(generator.set_state, generator.get_state())
+    if generator is not None and not _numpy_seeded and _seed is not None:
+        _numpy_seeded = True
+        at_end(functools.partial(generator.set_state, generator.get_state()))
         generator.seed(_seed)

@@ -24,10 +24,12 @@ async def converges(world: World, check: Callable[[], object], within: float) ->
     if isinstance(within, bool) or not isinstance(within, (int, float)) or not 0 < within < math.inf:
         raise ConfigurationError(f"{call_site()}: within must be a number of seconds above 0, not {within!r}")
     faults.heal(world.network.links())
+    world.network.names.heal()
     for host in world.network.hosts.values():
         handle = SimHost(world, host)
         handle.resume()
         handle.restart()
+        host.slowness = 1
     clock, last = world.scheduler.clock, ""
     end = clock.elapsed + within
     while True:

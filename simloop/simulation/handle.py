@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from simloop.simulation.cancelled import CancelledSomewhere
     from simloop.simulation.clock import SimClock
+    from simloop.simulation.dns import SimDns
     from simloop.simulation.files import SimFiles
     from simloop.simulation.hosts import SimHost
     from simloop.simulation.network import SimNetwork
     from simloop.simulation.programs import Output, SimProgram
+    from simloop.simulation.tls import SimTls
     from simloop.world.world import World
 
 
@@ -67,10 +69,26 @@ class Sim:
 
         return SimNetwork(self._world)
 
+    @property
+    def dns(self) -> SimDns:
+        """Handle on the names that hosts look up."""
+        self._check_use()
+        from simloop.simulation.dns import SimDns
+
+        return SimDns(self._world)
+
+    @property
+    def tls(self) -> SimTls:
+        """Handle on the certificate authority that the world trusts."""
+        self._check_use()
+        from simloop.simulation.tls import SimTls
+
+        return SimTls()
+
     async def converges(self, check: Callable[[], object], *, within: float) -> None:
         """Return once ``check()``, which may be async, is true, after all faults of the network have ended and hosts
-        that stand still or have no power go on. Raises `AssertionError` if that takes longer than `within` virtual
-        seconds: what a distributed system has to do once failures stop.
+        that stand still, are slow or have no power go on as ever. Raises `AssertionError` if that takes longer than
+        `within` virtual seconds: what a distributed system has to do once failures stop.
 
         >>> import asyncio, simloop
         >>> async def test():

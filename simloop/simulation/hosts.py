@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from asyncio import events
 from typing import TYPE_CHECKING, TypeVar
 
-from simloop.errors import WorldError
+from simloop.errors import ConfigurationError, WorldError
 from simloop.kernel.process.process import State
 from simloop.loop.runner import Main, ProcessRunner, coroutine_for
 from simloop.network.faults import MayCrash, MayPause
 from simloop.shims.signal import go_on
 from simloop.simulation.clock import SimClock
 from simloop.simulation.files import SimFiles
+from simloop.simulation.network import Fault
+from simloop.sources import call_site
 
 if TYPE_CHECKING:
     from simloop.kernel.host import Host
@@ -184,6 +187,7 @@ class SimHost:
         if self._host.paused:
             return
         self._host.paused = True
+        self._world.network.cut_off()
         for process in self._world.processes:
             if process.host is self._host and process.state is State.RUNNING:
                 process.enter(State.STOPPED)
@@ -214,9 +218,44 @@ class SimHost:
                     link.permissions.append(permission)
                     link.settle()
 
+    def slow(self, factor: float) -> Fault:
+        """Let the processors of this host take `factor` times as long as others from now on, as those of a machine that
+        is starved or swaps: after each turn of an event loop there, it does nothing for 20 µs times `factor` less one
+        for each of its callbacks, so that with 5000 one takes a tenth of a second. Only loops are slow: threads and
+        programs without a loop are not.
+
+        Ends with the fault that it returns, or the ``with`` block of that. Raises `ConfigurationError` for a factor
+        below 1, and `WorldError` for the host of the test itself.
+
+        >>> import asyncio, simloop
+        >>> async def test():
+        ...     sim = simloop.current()
+        ...     async def work():
+        ...         for _ in range(100):
+        ...             await asyncio.sleep(0)
+        ...         return round(sim.elapsed)
+        ...     with sim.host("worker").slow(5000):
+        ...         return await sim.host("worker").run(work)
+        >>> simloop.run(test)
+        10
+        """
+        self._check_not_ours()
+        numeric = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if not numeric or not 1 <= factor < math.inf:
+            raise ConfigurationError(f"{call_site()}: factor must be a number of at least 1, not {factor!r}")
+        before, self._host.slowness = self._host.slowness, factor
+
+        def end() -> None:
+            if self._host.slowness == factor:
+                self._host.slowness = before
+
+        return Fault(end)
+
     def _check_not_ours(self) -> None:
         if self._host is self._world.root.host:
-            raise WorldError(f"the test itself runs on {self.name!r}: let another host lose its power or stand still")
+            raise WorldError(
+                f"the test itself runs on {self.name!r}: let another host lose its power, stand still or be slow"
+            )
 
     def __repr__(self) -> str:
         return f"<SimHost {self.name} {self.ip}{'' if self.up else ' without power'}>"

@@ -216,21 +216,23 @@ class SimNetwork:
         """Declare that the environment may cut the network between two hosts, or groups of hosts, `at_most` so many
         times: for 1, 10 or 60 virtual seconds, in both ways or in one, when a packet is about to arrive."""
         there, back = self._between(a, b), self._between(b, a)
-        self._permit([*there, *back], faults.MayPartition(there, back, _budget(at_most)))
+        self._permit([*there, *back], faults.MayPartition(there, back, checked_budget(at_most)))
 
     def may_reset(self, a: Hosts, b: Hosts, *, at_most: int = 1) -> None:
         """Declare that the environment may reset `at_most` so many TCP connections between two hosts, or groups of
         hosts, each when one of its packets is about to arrive."""
-        self._permit([*self._between(a, b), *self._between(b, a)], faults.MayReset(_budget(at_most)))
+        self._permit([*self._between(a, b), *self._between(b, a)], faults.MayReset(checked_budget(at_most)))
 
     def may_lose(self, a: Hosts, b: Hosts, *, at_most: int = 1) -> None:
         """Declare that the environment may lose `at_most` so many packets between two hosts, or groups of hosts. TCP
         sends them again."""
-        self._permit([*self._between(a, b), *self._between(b, a)], faults.MayLose(_budget(at_most)))
+        self._permit([*self._between(a, b), *self._between(b, a)], faults.MayLose(checked_budget(at_most)))
 
     def heal(self) -> None:
-        """End all faults at once, those that the environment may choose included. Latencies and bandwidths stay."""
+        """End all faults at once, those that the environment may choose included, also for names. Latencies and
+        bandwidths stay."""
         faults.heal(self._network.links())
+        self._network.names.heal()
 
     def _permit(self, links: list[Link], permission: faults.MayPartition | faults.MayReset | faults.MayLose) -> None:
         for link in links:
@@ -280,7 +282,7 @@ def _number(value: object, what: str) -> float:
     return value
 
 
-def _budget(value: object) -> int:
+def checked_budget(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(f"{call_site()}: at_most must be a whole number of at least 1, not {value!r}")
     return value

@@ -319,6 +319,8 @@ class World:
                 self._halt(process)
                 process.lose_power()
         host.lose_power()
+        self.network.names.forget(host.name)
+        self.network.cut_off()
         if host.fs is not None:
             from simloop.kernel.files.crash import lose_power
 

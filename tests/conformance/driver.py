@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-# One table for each of the two kinds of modules.
-TABLES = (HERE / "exceptions.toml", HERE / "exceptions-files.toml", HERE / "exceptions-threads.toml")
+# One table for each kind of modules.
+TABLES = tuple(HERE / f"exceptions{kind}.toml" for kind in ("", "-files", "-threads", "-tls"))
 
 # The modules of test.test_asyncio that are about what is simulated, at least in part: the table names the rest.
 ASYNCIO = (
@@ -38,6 +38,8 @@ ASYNCIO = (
     "test_selector_events",
     "test_server",
     "test_sock_lowlevel",
+    "test_ssl",
+    "test_sslproto",
     "test_staggered",
     "test_streams",
     "test_subprocess",
@@ -68,7 +70,9 @@ THREADS = (
     "test_threading",
     "test_threading_local",
 )
-MODULES = ASYNCIO + FILES + THREADS
+# And those about TLS: asyncio has a test_ssl, too.
+TLS = ("test.test_ssl",)
+MODULES = ASYNCIO + FILES + THREADS + TLS
 # Not run: multiprocessing is not simulated, and each of these starts real processes on the stock side.
 LEFT_OUT = (
     "test_concurrent_futures.*Process*",
@@ -96,7 +100,18 @@ Verdicts = Mapping[str, Verdict]
 # --- running ----------------------------------------------------------------------------------------
 
 
+def module_of(name: str) -> str:
+    """The module of a test method, or of a pattern of such."""
+    return name[: name.index(".", len(_package(name)))]
+
+
+def _package(name: str) -> str:
+    return "test." if name.startswith("test.") else ""
+
+
 def full_name(module: str) -> str:
+    if module in TLS:
+        return module
     return f"test.{module}" if module in FILES + THREADS else f"test.test_asyncio.{module}"
 
 
@@ -114,7 +129,7 @@ def names(module: str) -> tuple[str, ...]:
     process = _verdicts_py("list", full_name(module))
     if process.returncode:
         raise RuntimeError(f"{module} cannot be loaded:\n{process.stderr[-3000:]}")
-    found = process.stdout.split()
+    found = [_package(module) + name for name in process.stdout.split()]
     return tuple(name for name in found if not any(fnmatch.fnmatchcase(name, pattern) for pattern in LEFT_OUT))
 
 
@@ -123,15 +138,17 @@ def judge(mode: str, module: str, wanted: Iterable[str], seconds: float = METHOD
     found: dict[str, Verdict] = {}
     while rest := [name for name in wanted if name not in found]:
         # One process for all, and another one for what is left when it hangs or dies.
-        process = _verdicts_py(mode, full_name(module), *rest, f"--patience={seconds}")
+        package = _package(module)
+        wanted_here = [name.removeprefix(package) for name in rest]
+        process = _verdicts_py(mode, full_name(module), *wanted_here, f"--patience={seconds}")
         before = len(found)
         running = ""
         for line in process.stdout.splitlines():
             entry: dict[str, Any] = json.loads(line)
             if "begins" in entry:
-                running = entry["begins"]
+                running = package + entry["begins"]
             else:
-                found[entry["id"]] = Verdict(entry["verdict"], entry["detail"])
+                found[package + entry["id"]] = Verdict(entry["verdict"], entry["detail"])
                 running = ""
         if running:
             what = "hang" if "Timeout" in process.stderr else "crash"
@@ -218,7 +235,7 @@ def complaints(
     module: str, stock: Verdicts, simulated: Verdicts, listed: Iterable[Exempt]
 ) -> tuple[list[str], list[str]]:
     """What is wrong: differences that the table does not list, and exceptions that are not needed."""
-    listed = [exempt for exempt in listed if exempt.pattern.split(".")[0] == module]
+    listed = [exempt for exempt in listed if module_of(exempt.pattern) == module]
     differ = differing(stock, simulated)
     unlisted = []
     for name in differ:

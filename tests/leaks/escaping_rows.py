@@ -32,11 +32,6 @@ def the_socket_class_of_c() -> None:
     _socket.socket().connect(("127.0.0.1", real.PORT))
 
 
-@escapes("TLS")
-def tls() -> None:
-    ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())
-
-
 @escapes("subinterpreters")
 def a_subinterpreter() -> None:
     importlib.import_module("_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters").create()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -12,6 +13,8 @@ from typing import Any
 
 import real
 from probes import escapes, simulated
+
+from simloop.shims.ssl import authority
 
 #: A certificate for nobody, with its key.
 PEM = """\
@@ -90,3 +93,36 @@ def a_module_that_is_nowhere() -> str:
     except ModuleNotFoundError as error:
         return str(error)
     raise AssertionError("it was found")
+
+
+def _handshake(client: ssl.SSLContext) -> list[str]:
+    """What two contexts write to one another, as hexadecimal digits."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    Path("host.pem").write_bytes(authority.KEY_PEM + authority.certificate_pem(("host",)))
+    server.load_cert_chain("host.pem")
+    server.num_tickets = 0
+    bios = ssl.MemoryBIO(), ssl.MemoryBIO(), ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(*bios[:2], server_hostname="host"), server.wrap_bio(*bios[2:], server_side=True)
+    written: list[str] = []
+    for _ in range(2):
+        for end, out, into in ((ends[0], bios[1], bios[2]), (ends[1], bios[3], bios[0])):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+            data = out.read()
+            into.write(data)
+            written.append(data.hex())
+    return [*written, str(ends[0].getpeercert())]
+
+
+@simulated("TLS")
+def handshakes_are_the_seeds() -> list[str]:
+    return _handshake(ssl.create_default_context())
+
+
+@simulated("certificates")
+def authorities_of_the_machine() -> list[Any]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_default_verify_paths()
+    named = ssl.create_default_context(cafile=ssl.get_default_verify_paths().openssl_cafile)
+    contexts = context, ssl.create_default_context(), named
+    return [_handshake(context) and context.cert_store_stats() for context in contexts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 
 class Redis:
@@ -12,8 +13,8 @@ class Redis:
         self.values: dict[bytes, bytes] = {}
         self.connections = 0
 
-    async def start(self, host: str = "127.0.0.1", port: int = 6379) -> asyncio.Server:
-        return await asyncio.start_server(self.serve, host, port)
+    async def start(self, host: str = "127.0.0.1", port: int = 6379, **options: Any) -> asyncio.Server:
+        return await asyncio.start_server(self.serve, host, port, **options)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -5,13 +5,14 @@ from __future__ import annotations
 from simloop.choices.choices import Choices, Point
 from simloop.explore.strategies.sweep import Groups, Sweep
 
-#: Kinds of faults that a test declares for the network, for hosts and for their clocks.
-FAULTS = ("net.partition", "net.reset", "host.pause", "net.lose", "clock.step")
+#: Kinds of faults that a test declares for the network and its names, for hosts and for their clocks.
+FAULTS = ("net.partition", "net.reset", "host.pause", "net.lose", "clock.step", "dns.fail", "dns.slow")
 
 
 class FaultSweep(Sweep):
     """Sweep that lets one fault happen that the test has declared: a partition, a reset, a host that stands still, a
-    lost packet, a step of a clock. Each kind gets its turns, at packets from all over the run."""
+    lost packet, a step of a clock, a look-up of a name that fails or is slow. Each kind gets its turns, at packets from
+    all over the run."""
 
     name = "fault sweep"
 

@@ -66,6 +66,10 @@ class Endpoint(Socket):
         self.backlog = 0
         self.queue: deque[Endpoint] = deque()
         self.label = ""
+        #: True while its peer is probed (`keepalive`).
+        self.probing = False
+        #: True once its machine has lost its power.
+        self.forgotten = False
 
     def __str__(self) -> str:
         return self.label or f"{self.host.name}:{self.shown_port or '?'}"
@@ -260,7 +264,7 @@ class Endpoint(Socket):
             self.rx.refused = True
             self.rx.discard()
         self.state, self.stage, self.closed = "CLOSED", "UNCONNECTED", True
-        self.read_shut = self.write_shut = True
+        self.read_shut = self.write_shut = self.forgotten = True
         self.port = 0
 
     def timed_out(self) -> None:

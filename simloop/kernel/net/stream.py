@@ -38,6 +38,10 @@ class End(Protocol):
     def reachable(self) -> bool:
         """True while its machine has power."""
 
+    @property
+    def forgotten(self) -> bool:
+        """True if its machine has lost its power since: nobody there knows the connection."""
+
     def timed_out(self) -> None:
         """Take note that data which this socket has sent was never acknowledged."""
 
@@ -62,7 +66,7 @@ class Packet:
         self.landed = False
         #: True once the link has let it pass, and while it waits to be sent again.
         self.passed = self.waits = False
-        #: How often it was lost, and when for the first time.
+        #: How often it was lost, and when it was sent again for the first time.
         self.attempts = self.lost_ns = 0
 
     def land(self) -> None:
@@ -77,8 +81,8 @@ class Direction:
     was pushed is in exactly one of them, until it is read or a reset drops it."""
 
     __slots__ = (
-        "chunks", "cut", "dropped", "flight", "flight_size", "label", "leaving", "link", "packets", "receiver",
-        "refused", "reverse", "scheduler", "sender", "size", "unacknowledged", "unsent", "unsent_size",
+        "chunks", "cut", "delivered_ns", "dropped", "flight", "flight_size", "label", "leaving", "link", "packets",
+        "receiver", "refused", "reverse", "scheduler", "sender", "size", "unacknowledged", "unsent", "unsent_size",
     )  # fmt: skip
 
     def __init__(self, scheduler: Scheduler, link: Link, label: str, sender: End) -> None:
@@ -101,6 +105,8 @@ class Direction:
         #: Bytes in flight, and those that have arrived without the sender being told.
         self.flight_size = 0
         self.unacknowledged = 0
+        #: Time of the last packet that has arrived.
+        self.delivered_ns = scheduler.clock.now
         self.chunks: deque[bytes] = deque()
         self.size = 0
         #: True once a reset ended the direction: nothing more is sent.
@@ -238,7 +244,8 @@ class Direction:
             self.dropped = False
             return
         now = self.scheduler.clock.now
-        first.lost_ns = first.lost_ns or now
+        # The user's timeout counts from the first time that it is sent again (retransmits_timed_out()).
+        first.lost_ns = first.lost_ns or now + RETRIES_NS[0]
         if self._gives_up(first.attempts, first.lost_ns):
             self.sender.timed_out()
             return
@@ -249,8 +256,15 @@ class Direction:
                 self.arrived()
 
         first.waits = True
-        self.scheduler.at(now + RETRIES_NS[first.attempts], again)
+        self.scheduler.at(now + self._patience_ns(first.attempts, first.lost_ns), again)
         first.attempts += 1
+
+    def _patience_ns(self, attempts: int, since_ns: int) -> int:
+        """Return the time after which data is sent again: not beyond the end of the program's patience
+        (tcp_clamp_rto_to_user_timeout())."""
+        limit_ns = self.sender.options.number(IPPROTO_TCP, TCP_USER_TIMEOUT) * MILLISECOND
+        wait_ns = RETRIES_NS[attempts]
+        return min(wait_ns, max(since_ns + limit_ns - self.scheduler.clock.now, MILLISECOND)) if limit_ns else wait_ns
 
     def _gives_up(self, attempts: int, since_ns: int) -> bool:
         """Return True for a sender that has waited long enough for an acknowledgement: tcp_write_timeout()."""
@@ -262,7 +276,7 @@ class Direction:
         waits = self.unacknowledged
         self.unacknowledged += size
         if not waits:
-            self._await_acknowledgement(0, self.scheduler.clock.now)
+            self._await_acknowledgement(0, self.scheduler.clock.now + RETRIES_NS[0])
 
     def _await_acknowledgement(self, attempts: int, since_ns: int) -> None:
         def again() -> None:
@@ -279,7 +293,7 @@ class Direction:
             else:
                 self._await_acknowledgement(attempts + 1, since_ns)
 
-        self.scheduler.at(self.scheduler.clock.now + RETRIES_NS[attempts], again)
+        self.scheduler.at(self.scheduler.clock.now + self._patience_ns(attempts, since_ns), again)
 
     def first_is_data(self) -> bool:
         """True if the first packet in flight has bytes."""
@@ -295,6 +309,7 @@ class Direction:
     def _receive(self, item: bytes | str) -> None:
         receiver = self.receiver
         assert receiver is not None
+        self.delivered_ns = self.scheduler.clock.now
         if isinstance(item, str):
             receiver.control_arrived(item, self)
         elif self.refused:

@@ -13,11 +13,12 @@ from simloop.kernel.descriptors import ERR, HUP, IN, OUT
 from simloop.kernel.errors import fail
 from simloop.kernel.net.addresses import Address, any_ip, is_any, is_mapped, unmapped
 from simloop.kernel.net.endpoint import Endpoint
-from simloop.kernel.net.options import IPPROTO_IPV6
+from simloop.kernel.net.options import IPPROTO_IPV6, SOL_SOCKET
 
 SOMAXCONN = 4096
 
 # Plain ints: operators of the enums that the module `socket` has cost a microsecond on the hot path.
+_SO_KEEPALIVE = int(_socket.SO_KEEPALIVE)
 _MSG_PEEK = int(_socket.MSG_PEEK)
 _MSG_OOB = int(_socket.MSG_OOB)
 
@@ -255,3 +256,7 @@ class TcpSocket(Endpoint):
         if self.v6 and self.port and (level, name) == (IPPROTO_IPV6, _socket.IPV6_V6ONLY):
             raise fail(errno.EINVAL)
         super().setsockopt(level, name, value)
+        if (level, name) == (SOL_SOCKET, _SO_KEEPALIVE) and self.tx is not None:
+            from simloop.kernel.net.keepalive import watch
+
+            watch(self)

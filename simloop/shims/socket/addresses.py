@@ -6,7 +6,7 @@ import os
 import socket as _socket
 from typing import TYPE_CHECKING, Any
 
-from simloop.shims.socket.names import addresses, sockaddr
+from simloop.shims.socket.names import addresses, literal, no_address, sockaddr
 
 if TYPE_CHECKING:
     from simloop.world.world import World
@@ -63,4 +63,6 @@ def _ip_address(world: World, v6: bool, address: Any, caller: str) -> tuple[str,
     for found, ip in addresses(world, host):
         if found == wanted:
             return ip, port
+    if literal(host) is None:
+        raise no_address()
     raise _socket.gaierror(_socket.EAI_ADDRFAMILY, "Address family for hostname not supported")

@@ -9,6 +9,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.errors import fail
+from simloop.network.names import canonical
+from simloop.network.network import is_local
 from simloop.shims.late import real
 from simloop.world import active
 
@@ -31,6 +33,7 @@ _TYPES = (
 
 # By number, from 1 on.
 _INTERFACES = ("", "lo", "eth0")
+_HOSTS = "/etc/hosts"
 # What <netdb.h> knows, AI_IDN and its kin included; the module `socket` does not name them all.
 _KNOWN_FLAGS = 0x7FF
 
@@ -41,6 +44,11 @@ def _no_service() -> socket.gaierror:
 
 def _no_name() -> socket.gaierror:
     return socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+def no_address() -> socket.gaierror:
+    """Return the error for a name that is there, but has no address, or none of the family that is wanted."""
+    return socket.gaierror(socket.EAI_NODATA, "No address associated with hostname")
 
 
 def literal(host: str) -> str | None:
@@ -60,14 +68,70 @@ def literal(host: str) -> str | None:
 
 
 def addresses(world: World, host: str) -> list[tuple[socket.AddressFamily, str]]:
-    """Return the IP addresses for a literal or a name, IPv4 first."""
+    """Return the IP addresses for a literal or a name, in the order in which they are to be tried. Looking a name up
+    may take its time, in which the caller blocks, and fail."""
     spelled = literal(host)
-    if spelled is None:
-        found = world.network.lookup(host)
-        if found is None:
-            raise _no_name() from None
-        return [(socket.AF_INET, found[0]), (socket.AF_INET6, found[1])]
-    return [(socket.AF_INET6 if ":" in spelled else socket.AF_INET, spelled)]
+    if spelled is not None:
+        return [_with_family(spelled)]
+    machine = world.current.host
+    found = _from_file(world, host)
+    if found is None:
+        names = world.network.names
+        if (names.may_fail or names.may_be_slow) and not (is_local(canonical(host)) or names.known(host, machine.name)):
+            _wait_for_answer(world, host)
+        found = world.network.lookup(host, machine)
+    if found is None:
+        raise _no_name() from None
+    if not found:
+        raise no_address()
+    return [_with_family(ip) for ip in found]
+
+
+def _with_family(ip: str) -> tuple[socket.AddressFamily, str]:
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET, ip
+
+
+def _wait_for_answer(world: World, name: str) -> None:
+    seconds, fails = world.network.names.trouble(world.choices, name, world.current.host.name)
+    if seconds:
+        world.block(lambda: False, seconds)
+    if fails:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+def _hosts_file(world: World) -> list[list[str]]:
+    """Return the lines of /etc/hosts, as words, where it was written in this run: the real one, which differs between
+    machines, says nothing."""
+    process = world.current
+    if process.host.fs is None:
+        return []  # nobody on this host has touched a file
+    try:
+        if world.files().seen_by_c(_HOSTS) is not None:
+            return []
+        with open(_HOSTS, encoding="utf-8", errors="replace") as file:
+            return [words for line in file if len(words := line.partition("#")[0].split()) > 1]
+    except OSError:
+        return []
+
+
+def _from_file(world: World, name: str) -> tuple[str, ...] | None:
+    """Return the addresses that /etc/hosts has for a name, or None if it does not have it (hosts(5))."""
+    wanted = canonical(name)
+    found = [
+        ip
+        for address, *names in _hosts_file(world)
+        if wanted in map(canonical, names) and (ip := literal(address)) is not None
+    ]
+    return tuple(dict.fromkeys(found)) if found else None
+
+
+def name_of(world: World, ip: str) -> list[str]:
+    """Return the names of an address: the first one is the host's, others are aliases. Empty if there is none."""
+    for address, *names in _hosts_file(world):
+        if literal(address) == ip:
+            return names
+    name = world.network.name_of(ip)
+    return [] if name is None else [name]
 
 
 def _port(port: Any, flags: int) -> int:
@@ -145,7 +209,7 @@ def _found(world: World, name: str | None, family: int, flags: int) -> list[tupl
     if not matching:
         if literal(name or "") is not None:
             raise socket.gaierror(socket.EAI_ADDRFAMILY, "Address family for hostname not supported")
-        raise _no_name()
+        raise no_address()
     return matching
 
 
@@ -172,7 +236,8 @@ def getnameinfo(address: Any, flags: int, /) -> tuple[str, str]:
     ip, port = address[0], address[1]
     if literal(ip) is None:
         raise _no_name()
-    name = None if flags & socket.NI_NUMERICHOST else world.network.name_of(ip)
+    names = [] if flags & socket.NI_NUMERICHOST else name_of(world, ip)
+    name = names[0] if names else None
     if name is None and flags & socket.NI_NAMEREQD:
         raise _no_name()
     service = str(port)
@@ -196,7 +261,7 @@ def gethostbyname(name: str, /) -> str:
 def gethostbyname_ex(name: str, /) -> tuple[str, list[str], list[str]]:
     if active.world() is None:
         return _real["gethostbyname_ex"](name)  # type: ignore[no-any-return]
-    return name, [], [gethostbyname(name)]
+    return name, [], [entry[4][0] for entry in getaddrinfo(name, 0, socket.AF_INET, socket.SOCK_STREAM)]
 
 
 def gethostbyaddr(address: str, /) -> tuple[str, list[str], list[str]]:
@@ -204,10 +269,10 @@ def gethostbyaddr(address: str, /) -> tuple[str, list[str], list[str]]:
     if world is None:
         return _real["gethostbyaddr"](address)  # type: ignore[no-any-return]
     ip = addresses(world, address)[0][1]
-    name = world.network.name_of(ip)
-    if name is None:
+    names = name_of(world, ip)
+    if not names:
         raise socket.herror(1, "Unknown host")
-    return name, [], [ip]
+    return names[0], names[1:], [ip]
 
 
 def getfqdn(name: str = "") -> str:
@@ -216,7 +281,11 @@ def getfqdn(name: str = "") -> str:
         return _real["getfqdn"](name)  # type: ignore[no-any-return]
     if name in ("", "0.0.0.0", "::"):
         return world.current.host.name
-    return (world.network.name_of(name) if literal(name) is not None else None) or name
+    try:
+        found, aliases, _ = gethostbyaddr(name)
+    except OSError:
+        return name
+    return next((known for known in (found, *aliases) if "." in known), found)
 
 
 def if_nameindex() -> list[tuple[int, str]]:
