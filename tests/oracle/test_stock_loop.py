@@ -19,7 +19,7 @@ from simloop.choices.choices import Choices, Decide
 from simloop.choices.schedule import Schedule
 from simloop.errors import DeadlockError
 from simloop.loop import loop as loop_module
-from simloop.loop.stock_loop import StockLoop
+from simloop.loop.stock_loop import Arrivals, StockLoop
 from simloop.simulation.context import WorldContext
 from simloop.simulation.limits import Limits
 
@@ -76,6 +76,7 @@ def compare(program: Any, seed: int) -> None:
 
     # And the loop by which a failure is proved, with tasks of a run.
     proving = Choices(seed, schedule.decider())
+    proving.stock = Arrivals()
     machine = Machine(program)
     with WorldContext(proving, Limits()) as world:
         stock = StockLoop(world, world.root)

@@ -446,6 +446,7 @@ def test_jobs_share_the_processors_with_workers_of_xdist(
 
     pytester.makeini("[pytest]\nsim = true\nsim_jobs = 64")
     item = pytester.getitem("async def test_func(): ...")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER_COUNT", raising=False)
     assert settings_of(item, "it").jobs == 64
     monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", str(len(os.sched_getaffinity(0))))
     assert settings_of(item, "it").jobs == 1

@@ -229,6 +229,7 @@ def test_a_real_thread_that_joins_another_one_leaves_the_world_alone(monkeypatch
 
 def test_an_executor_that_outlives_a_run_works_in_the_next_one() -> None:
     executor = ThreadPoolExecutor(1, "kept")
+    before = threading.enumerate()
 
     async def main() -> tuple[int, str]:
         loop = asyncio.get_running_loop()
@@ -242,7 +243,7 @@ def test_an_executor_that_outlives_a_run_works_in_the_next_one() -> None:
     for _ in range(3):
         simloop.run(main)
         assert simloop.run(job) == "kept_0"
-        assert all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate())
+        assert threading.enumerate() == before
     assert executor.submit(lambda: "outside").result(timeout=10) == "outside"
     executor.shutdown()
 
