@@ -48,7 +48,6 @@ _SWEEPS: tuple[tuple[Callable[[int, Callable[[], int]], Strategy], float, int], 
 _EARLY = 8
 _THIRD_PARTIES = 0.3
 _ENUMERATION = 0.3
-_MEETINGS = 0.5
 _COINCIDENCES = 0.9
 _DENSE = 0.15
 _SPARSE = 0.05
@@ -56,7 +55,7 @@ _SPARSE = 0.05
 
 # Strategies that have turns only where they are chosen: they find nothing that the others do not find sooner
 # (docs/explanation/exploring.md).
-_OPTIONAL = (SURW, PCT, POS)
+_OPTIONAL = (MeetingWalk, SURW, PCT, POS)
 #: Name under which the strategies of third parties are chosen.
 PLUGINS = "plugins"
 #: Names of the strategies that can be chosen.
@@ -68,7 +67,6 @@ STRATEGIES = (
     LineSweep.name,
     DelaySweep.name,
     PreemptionSweep.name,
-    MeetingWalk.name,
     CoincidenceWalk.name,
     DenseWalk.name,
     Walk.name,
@@ -131,21 +129,21 @@ class Portfolio:
     ) -> None:
         self._left = left
         self.enumeration = Enumeration(seed, left)
-        meetings = MeetingWalk(seed)
-        self._first = [Entry(Saved(saved), 1), Entry(Canonical(seed, meetings.watch), 1)]
+        names = check_strategies(chosen)
+        optional = [kind(seed) for kind in _OPTIONAL if kind.name in names]
+        watch = next((strategy.watch for strategy in optional if isinstance(strategy, MeetingWalk)), None)
+        self._first = [Entry(Saved(saved), 1), Entry(Canonical(seed, watch), 1)]
         self._turns: list[Entry] = []
         for sweep, weight, early in _SWEEPS:
             share = functools.partial(self._share_of, len(self._turns))
             self._turns.append(Entry(sweep(seed, share), weight, early))
         self._turns += [Entry(strategy, _THIRD_PARTIES / len(strategies)) for strategy in strategies]
         self._walks = [
-            Entry(meetings, _MEETINGS, 3),
             Entry(CoincidenceWalk(seed), _COINCIDENCES),
             Entry(DenseWalk(seed), _DENSE),
             Entry(Walk(seed), _SPARSE),
         ]
-        names = check_strategies(chosen)
-        self._walks += [Entry(kind(seed), _COINCIDENCES) for kind in _OPTIONAL if kind.name in names]
+        self._walks += [Entry(strategy, _COINCIDENCES) for strategy in optional]
         self._last = Entry(self.enumeration, _ENUMERATION)
         self.entries = [*self._first, *self._turns, self._last, *self._walks]
         if names:

