@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
-from mistaken import ForgetsItsVote, ReadsAlone
+from careless import ForgetsItsVote, ReadsAlone
 from raft import FOLDER, Address, Node, call
 
 import simloop
