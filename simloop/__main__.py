@@ -141,13 +141,11 @@ def _export(options: argparse.Namespace) -> Iterator[str]:
         decode(options.token)
     except TokenError as error:
         raise CommandError(str(error)) from None
-    saved = (
-        [saved for saved in _readable(options.store) if _made_for(options.token, saved.test)]
-        if not options.test
-        else []
-    )
-    if not options.test and not saved:
-        raise CommandError("no failure of the token's test is saved: name the test, with --test FILE::NAME")
+    saved: list[SavedTest] = []
+    if not options.test:
+        saved = [each for each in _readable(options.store) if _made_for(options.token, each.test)]
+        if not saved:
+            raise CommandError("no failure of the token's test is saved: name the test, with --test FILE::NAME")
     test = options.test or saved[0].test
     cancel = any(failure.cancel for each in saved for failure in each.failures if failure.token == options.token)
     with tempfile.TemporaryDirectory() as folder:
@@ -161,13 +159,12 @@ def _export(options: argparse.Namespace) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
         )
         if not file.exists():
-            _, told, reason = ended.stdout.partition("\nnot exported: ")
             # A paragraph of the report, or the last line of a pytest that did not come to it.
-            reason = (
-                re.split(r"\n(?:\n|[-=_]{10})", reason)[0]
-                if told
-                else (ended.stderr or ended.stdout).strip().rpartition("\n")[2]
-            )
+            _, told, reason = ended.stdout.partition("\nnot exported: ")
+            if told:
+                reason = re.split(r"\n(?:\n|[-=_]{10})", reason)[0]
+            else:
+                reason = (ended.stderr or ended.stdout).strip().rpartition("\n")[2]
             raise CommandError(f"{test} is not exported: {' '.join(reason.split())}")
         script = file.read_text()
     if options.output is None:

@@ -61,8 +61,7 @@ def export(
 
 
 def _script(arrivals: Arrivals, function: Callable[..., Any] | None, error: BaseException, token: str) -> str:
-    runtime = ast.parse(inspect.getsource(standalone))
-    docstring = ast.get_docstring(runtime) or ""
+    docstring = (standalone.__doc__ or "").strip()
     source = inspect.getsource(standalone).partition('"""\n')[2].lstrip("\n")
     source = re.sub(r"  # type: ignore.*", "", source)
     if not inspect.isfunction(function):

@@ -66,8 +66,13 @@ class Jobs:
         forks = [_Fork(self, plans, share, numbered, ends) for share in shares[1:]]
         made: dict[int, Outcome | Passed] = {}
         try:
-            for at, outcome in self._share(plans, shares[0], numbered, ends):
-                made[at] = outcome if _is_last(outcome) else (outcome.choices, outcome.fingerprint)
+            try:
+                for at, outcome in self._share(plans, shares[0], numbered, ends):
+                    made[at] = outcome if _is_last(outcome) else (outcome.choices, outcome.fingerprint)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                pass  # no failure, but a skip, say: made once more in its turn, since an earlier run may have failed
             for fork in forks:
                 made.update(fork.results())
         finally:
@@ -126,8 +131,8 @@ class _Fork:
                 os.write(self._file, len(data).to_bytes(8, "little") + data)
         except KeyboardInterrupt:
             status = _INTERRUPTED
-        except BaseException:  # what a run raises that is no failure, the process itself will see
-            status = 0
+        except BaseException:
+            pass  # as above
         finally:
             os._exit(status)
 

@@ -16,7 +16,8 @@ from simloop.choices.choices import Choices
 from simloop.errors import ConfigurationError, JobWarning
 from simloop.explore import jobs
 from simloop.explore.campaign import Campaign
-from simloop.explore.jobs import check_jobs
+from simloop.explore.jobs import Jobs, check_jobs
+from simloop.explore.strategies.base import Plan
 from simloop.simulation.limits import Limits
 from simloop.simulation.run import Outcome, execute
 
@@ -121,6 +122,23 @@ def test_what_a_run_raises_comes_from_it(worth_it: list[int]) -> None:
 
     with pytest.raises(pytest.skip.Exception, match="not today"):
         Campaign(skips, "it", jobs=2).explore()
+
+
+class NoFailure(BaseException):
+    """Exception that ends a campaign, as a skip does."""
+
+
+def test_what_a_later_run_raises_hides_no_earlier_one() -> None:
+    def third_skips(choices: Choices, *_: Any) -> Outcome:
+        if choices.seed == 2:
+            raise NoFailure
+        return execute(passing, choices, Limits())
+
+    makers = Jobs(2, third_skips)
+    makers.note(1)
+    made = makers.make([Plan(seed, None) for seed in range(6)], False, None)
+    # The third is made once more by the campaign, after it has looked at the others, and so are those behind it.
+    assert sorted(made) == [0, 1, 3, 5]
 
 
 def test_short_batches_are_made_by_one_process(monkeypatch: pytest.MonkeyPatch, worth_it: list[int]) -> None:
