@@ -27,7 +27,7 @@ def run_once(main: Main, seed: int) -> Outcome:
     """One run, whose exception is raised with a note of the seed."""
     outcome = execute(main, Choices(seed, seeded(seed)), LIMITS)
     if outcome.exception is not None:
-        outcome.exception.add_note(f"under seed {seed} of {main.__qualname__}")
+        outcome.exception.add_note(f"under seed {seed} of {getattr(main, '__qualname__', main)}")
         raise outcome.exception
     return outcome
 
