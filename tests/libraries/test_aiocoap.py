@@ -13,6 +13,7 @@ import aiocoap
 import aiocoap.resource
 from aiocoap import GET, PUT, Context, Message
 from harness import check, digests_elsewhere
+from sizes import examples
 
 import simloop
 
@@ -76,7 +77,7 @@ async def requests() -> list[Any]:
 
 
 def test_requests_blocks_and_observations() -> None:
-    check(requests, [b"nothing", "CHANGED", "CHANGED", 5000, [5], "NOT_FOUND", "NetworkError"], range(20))
+    check(requests, [b"nothing", "CHANGED", "CHANGED", 5000, [5], "NOT_FOUND", "NetworkError"], range(examples(20)))
 
 
 def test_other_process_same_digests() -> None:

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("zeroconf", reason="zeroconf is not installed: pip install pytest-simloop[libraries]")
 
 from harness import check, digests_elsewhere
+from sizes import examples
 from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
@@ -82,7 +83,7 @@ FOUND = [
 
 def test_services_are_found_and_go() -> None:
     """On all interfaces, of IPv4 and IPv6, which ifaddr tells."""
-    check(functools.partial(discovery, on_all_interfaces), FOUND, range(20))
+    check(functools.partial(discovery, on_all_interfaces), FOUND, range(examples(20)))
 
 
 def test_other_process_same_digests() -> None:
