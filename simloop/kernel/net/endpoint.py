@@ -28,6 +28,37 @@ if TYPE_CHECKING:
 SYN_RETRIES_NS = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16, 32, 64))  # tcp_syn_retries = 6
 
 
+class _Opening:
+    """Packet of a connection that is being established: a SYN, or what refuses it."""
+
+    __slots__ = ("arrive", "link", "lost", "tx", "who")
+
+    def __init__(
+        self, tx: Direction, link: Link, who: str, arrive: Callable[[], None], lost: Callable[[], None]
+    ) -> None:
+        self.tx = tx
+        self.link = link
+        self.who = who
+        self.arrive = arrive
+        self.lost = lost
+
+    def land(self) -> None:
+        link, scheduler = self.link, self.tx.scheduler
+        fate = PASSED if link.calm else link.fate(scheduler, self.who, 1, self.tx)
+        if fate == HELD:
+            link.hold(self.land)
+        elif fate == LOST:
+            self.lost()
+        elif isinstance(fate, int):
+            scheduler.at(scheduler.clock.now + fate, self.arrive)
+        elif fate == RESET:
+            client = self.tx.sender
+            assert isinstance(client, Endpoint)
+            client._connect_failed(self.tx, errno.ECONNREFUSED)
+        else:
+            self.arrive()
+
+
 class Endpoint(Socket):
     """One end of a TCP connection, or a listener: the state that packets and calls change together."""
 
@@ -117,6 +148,7 @@ class Endpoint(Socket):
         self.label = self.net.label(self.host, server, port)
         self.rx = None
         self.tx = Direction(self.net.scheduler, self.net.link(self.host, server), self.label + ">", self)
+        self.net.directions.append(self.tx)
         if target is None:
             self._retry_connect(self.tx, None, 0)
         else:
@@ -133,23 +165,9 @@ class Endpoint(Socket):
         self, tx: Direction, way: str, link: Link, arrive: Callable[[], None], lost: Callable[[], None]
     ) -> None:
         scheduler, who = self.net.scheduler, self.label + way
-
-        def land() -> None:
-            fate = PASSED if link.calm else link.fate(scheduler, who, 1, tx)
-            if fate == HELD:
-                link.hold(land)
-            elif fate == LOST:
-                lost()
-            elif isinstance(fate, int):
-                scheduler.at(scheduler.clock.now + fate, arrive)
-            elif fate == RESET:
-                self._connect_failed(tx, errno.ECONNREFUSED)
-            else:
-                arrive()
-
         answer = link.ask(scheduler, who, "net.connect", 1, tx)
         raced = link.timer_race(scheduler, who, 0, tx)
-        link.carry(scheduler, answer, raced, 1, land)
+        link.carry(scheduler, answer, raced, 1, _Opening(tx, link, who, arrive, lost).land)
 
     def _syn_arrived(self, tx: Direction, target: Machine, attempt: int) -> None:
         if self.tx is not tx or self.state != "SYN_SENT":
@@ -192,6 +210,7 @@ class Endpoint(Socket):
         child.peer = (mapped(client.ip, child.v6), client.port)
         child._ip_locked = self._ip_locked
         tx = Direction(self.net.scheduler, self.net.link(self.host, client.host), client.label + "<", child)
+        self.net.directions.append(tx)
         child.rx, child.tx = rx, tx
         rx.receiver, rx.reverse = child, tx
         tx.receiver, tx.reverse = client, rx

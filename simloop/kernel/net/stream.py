@@ -359,3 +359,9 @@ class Direction:
         self.flight.clear()
         self.unsent_size = self.flight_size = self.unacknowledged = 0
         self.dropped = True
+
+    def forget(self) -> None:
+        """Drop everything at the end of the world: both ends know the directions, which know the ends."""
+        self.drop()
+        self.receiver = self.reverse = None
+        del self.sender

@@ -36,6 +36,7 @@ from simloop.kernel.net.wire import HELD, PASSED
 if TYPE_CHECKING:
     from simloop.kernel.descriptors import File
     from simloop.kernel.net.wire import Link, Machine, Net
+    from simloop.kernel.scheduler import Scheduler
 
 _MSG_PEEK, _MSG_OOB, _MSG_TRUNC = int(_socket.MSG_PEEK), int(_socket.MSG_OOB), int(_socket.MSG_TRUNC)
 _AF_INET, _AF_INET6 = int(_socket.AF_INET), int(_socket.AF_INET6)
@@ -104,10 +105,11 @@ class Refusal(NamedTuple):
 class _Packet:
     """Datagram in flight."""
 
-    __slots__ = ("deliver", "flow", "landed")
+    __slots__ = ("deliver", "flow", "landed", "size")
 
-    def __init__(self, flow: Flow, deliver: Callable[[], None]) -> None:
+    def __init__(self, flow: Flow, size: int, deliver: Callable[[], None]) -> None:
         self.flow = flow
+        self.size = size
         self.deliver = deliver
         self.landed = False
 
@@ -115,15 +117,26 @@ class _Packet:
         self.landed = True
         flight = self.flow.flight
         while flight and flight[0].landed:
-            flight.popleft().deliver()
+            flight.popleft().arrive()
+
+    def arrive(self) -> None:
+        link, scheduler = self.flow.link, self.flow.scheduler
+        fate = PASSED if link.calm else link.fate(scheduler, self.flow.label, self.size, self.flow)
+        if fate == HELD:
+            link.hold(self.arrive)
+        elif isinstance(fate, int):
+            scheduler.at(scheduler.clock.now + fate, self.deliver)
+        elif fate == PASSED:
+            self.deliver()
 
 
 class Flow:
     """Datagrams from one socket to one address of one machine, in the order in which they were sent."""
 
-    __slots__ = ("flight", "label", "leaving", "link", "packets", "target")
+    __slots__ = ("flight", "label", "leaving", "link", "packets", "scheduler", "target")
 
-    def __init__(self, link: Link, target: Machine | None, label: str) -> None:
+    def __init__(self, scheduler: Scheduler, link: Link, target: Machine | None, label: str) -> None:
+        self.scheduler = scheduler
         self.link = link
         self.target = target
         self.label = label
@@ -132,9 +145,9 @@ class Flow:
         self.packets = 0
         self.flight: deque[_Packet] = deque()
 
-    def send(self, net: Net, data: bytes, deliver: Callable[[], None]) -> None:
+    def send(self, data: bytes, deliver: Callable[[], None]) -> None:
         """Send a datagram: ``deliver()`` is called when it arrives, which may be now."""
-        scheduler, link = net.scheduler, self.link
+        scheduler, link = self.scheduler, self.link
         self.leaving = data
         fate = 0
         if link.lossy:
@@ -145,27 +158,17 @@ class Flow:
         size = len(data) + _HEADERS
         answer = link.ask(scheduler, self.label, "net.deliver", 1, self)
         raced = link.timer_race(scheduler, self.label, self.packets, self) if scheduler.any_timers() else None
-
-        def arrive() -> None:
-            outcome = PASSED if link.calm else link.fate(scheduler, self.label, size, self)
-            if outcome == HELD:
-                link.hold(arrive)
-            elif isinstance(outcome, int):
-                scheduler.at(scheduler.clock.now + outcome, deliver)
-            elif outcome == PASSED:
-                deliver()
-
+        packet = _Packet(self, size, deliver)
         if fate == _OVERTAKEN:
-            scheduler.at(scheduler.clock.now + link.latency_ns + link.jitter_ns // 2, arrive)
+            scheduler.at(scheduler.clock.now + link.latency_ns + link.jitter_ns // 2, packet.arrive)
             return
         if answer == 0 and raced is None and not self.flight and not link.latency_ns and link.calm:
             deliver()  # nearly always
         else:
-            packet = _Packet(self, arrive)
             self.flight.append(packet)
             link.carry(scheduler, answer, raced, size, packet.land)
         if fate == _TWICE:
-            scheduler.at(scheduler.clock.now + link.latency_ns, arrive)
+            scheduler.at(scheduler.clock.now + link.latency_ns, packet.arrive)
 
 
 class UdpSocket(Socket):
@@ -365,7 +368,7 @@ class UdpSocket(Socket):
             target = self.net.owner(ip, self.host)
             flow = self._flow(ip, port, target)
             interface = "lo" if target is self.host else "eth0"
-            flow.send(self.net, data, lambda: self._arrive(flow, data, source, ip, port, interface))
+            flow.send(data, lambda: self._arrive(flow, data, source, ip, port, interface))
             return
         loops = ":" not in ip and self.options.number(IPPROTO_IP, _socket.IP_MULTICAST_LOOP)
         loops = loops or (":" in ip and self.options.number(IPPROTO_IPV6, _socket.IPV6_MULTICAST_LOOP))
@@ -382,7 +385,7 @@ class UdpSocket(Socket):
                 for sock in machine.udp.receivers(ip, interface, port, source):
                     sock.arrived(data, source, ip, interface, flow.label)
 
-        flow.send(self.net, data, arrive)
+        flow.send(data, arrive)
 
     def _flow(self, ip: str, port: int, target: Machine | None) -> Flow:
         machine = self.host if target is None else target
@@ -396,7 +399,7 @@ class UdpSocket(Socket):
                 label = self.net.label(self.host, machine, f"{port}/udp")
                 self.label = self.label or label
                 label += ">"
-            flow = self._flows[key] = Flow(self.net.link(self.host, machine), target, label)
+            flow = self._flows[key] = Flow(self.net.scheduler, self.net.link(self.host, machine), target, label)
         return flow
 
     def _arrive(self, flow: Flow, data: bytes, source: Address, ip: str, port: int, interface: str) -> None:
