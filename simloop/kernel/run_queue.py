@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import compress
 from operator import attrgetter
 from typing import Protocol
@@ -238,8 +238,17 @@ class RunQueue:
 
     def polling_until(self, limit_ns: int) -> Iterator[Runnable]:
         """Yield, of many loops, those of which it is not known when their polls time out, and the first few of those
-        whose polls time out by a time."""
+        whose polls time out by a time, the soonest first."""
         yield from self._unsettled
+        yield from self.soonest(limit_ns)
+
+    @property
+    def unsettled(self) -> Iterable[Runnable]:
+        """Loops, of many, of which it is not known when their polls time out."""
+        return self._unsettled
+
+    def soonest(self, limit_ns: int) -> Iterator[Runnable]:
+        """Yield the first few of many loops whose polls time out by a time, the soonest first."""
         heap = self._heap
         todo = [(heap[0][0], 0)] if heap else []
         count = 0
