@@ -473,6 +473,7 @@ class Scheduler:
     def close(self) -> None:
         """Unwind the processes that still block: they must not be alive any more. From now on nobody goes first."""
         self.stepped = _NO_LOOPS.loops
+        self._slice_owner = None
         if self._stacks is None:
             return
         self._closed = True
