@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
 from simloop.kernel.net.addresses import Address, any_ip, mapped, reached, unmapped
-from simloop.kernel.net.options import IPPROTO_IPV6, SOL_SOCKET, Options
+from simloop.kernel.net.options import IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET, Options
 from simloop.kernel.net.ports import TIME_WAIT_NS, Claim
 from simloop.kernel.net.routing import source_of
 from simloop.kernel.net.sockets import Socket
@@ -25,7 +25,11 @@ from simloop.kernel.net.wire import HELD, LOST, PASSED, RESET
 if TYPE_CHECKING:
     from simloop.kernel.net.wire import Link, Machine, Net
 
-SYN_RETRIES_NS = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16, 32, 64))  # tcp_syn_retries = 6
+# How long a SYN waits for its answer. The first few times it waits equally long: net.ipv4.tcp_syn_linear_timeouts = 4
+# (ip-sysctl.rst), since Linux 6.5.
+_SYN_PATIENCE_NS = (*[SECOND] * 5, *(min(1 << number, 120) * SECOND for number in range(1, 128)))
+_SYN_LINEAR = 4
+_TCP_SYNCNT = int(_socket.TCP_SYNCNT)
 
 
 class _Opening:
@@ -226,19 +230,19 @@ class Endpoint(Socket):
             child._note_refusal()
 
     def _retry_connect(self, tx: Direction, target: Machine | None, attempt: int) -> None:
-        """Retransmit a SYN that got no answer, ever later, then give up (tcp(7), tcp_syn_retries)."""
+        """Retransmit a SYN that got no answer, ever later, then give up (tcp(7), tcp_syn_retries and TCP_SYNCNT)."""
 
         def again() -> None:
             if self.tx is not tx or self.state != "SYN_SENT":
                 return
-            if attempt + 1 == len(SYN_RETRIES_NS):
+            if attempt == self.options.number(IPPROTO_TCP, _TCP_SYNCNT) + _SYN_LINEAR:
                 self._connect_failed(tx, errno.ETIMEDOUT)
             elif target is None:
                 self._retry_connect(tx, None, attempt + 1)
             else:
                 self._send_syn(tx, target, attempt + 1)
 
-        self.net.scheduler.at(self.net.scheduler.clock.now + SYN_RETRIES_NS[attempt], again)
+        self.net.scheduler.at(self.net.scheduler.clock.now + _SYN_PATIENCE_NS[attempt], again)
 
     def _connect_failed(self, tx: Direction, number: int) -> None:
         if self.tx is tx and self.state == "SYN_SENT":
