@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from simloop.kernel.net.ports import Ports, UdpPorts
-    from simloop.kernel.net.stream import Direction
     from simloop.kernel.scheduler import Scheduler
 
 
@@ -84,8 +83,8 @@ class Net(Protocol):
     """Protocol of the network that joins the machines of a world."""
 
     scheduler: Scheduler
-    #: Directions of all connections so far.
-    directions: list[Direction]
+    #: Directions (`stream`) of all connections so far.
+    directions: list[Any]
 
     def owner(self, address: str, asking: Machine) -> Machine | None:
         """Return the machine that `address` (a literal) leads to, as seen from `asking`."""
