@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
+import heapq
+import math
 import sys
 from _thread import get_ident
 from asyncio import events, futures
@@ -21,6 +23,8 @@ from simloop.kernel.net.tcp import TcpSocket
 from simloop.loop import loop as sim_loop
 from simloop.loop.cancellation import Cancellable
 from simloop.loop.loop import SimLoop
+from simloop.loop.run_order import order_timers
+from simloop.loop.stock_state import CLOCK_RESOLUTION
 
 if TYPE_CHECKING:
     from simloop.kernel.epoll import SimSelector
@@ -127,6 +131,22 @@ class StockLoop(SimLoop):
         super()._process_events(event_list)  # type: ignore[misc]
         self._cancel_from_outside()
         self._cancelled = []
+        self._order_ties()
+
+    def _order_ties(self) -> None:
+        """Let timers with one deadline that are due go in the order that the environment chooses: asyncio takes them as
+        its heap has them."""
+        scheduled: list[asyncio.TimerHandle] = self._scheduled
+        end_time = self._clock.now / SECOND + CLOCK_RESOLUTION
+        due: list[Any] = []
+        while scheduled and scheduled[0]._when < end_time:  # type: ignore[attr-defined]
+            due.append(heapq.heappop(scheduled))
+        if len(due) > 1:
+            due = order_timers(due, self.world.profile, self._timer_names, self.world.choices.order)
+        before = -math.inf
+        for handle in due:
+            before = handle._when = max(handle._when, math.nextafter(before, math.inf))
+            heapq.heappush(scheduled, handle)
 
     def _cancel_from_outside(self) -> int:
         before = list(self._cancellable)

@@ -16,6 +16,7 @@ from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
 from simloop.kernel.epoll import SimSelector
 from simloop.loop import loop as loop_module
 from simloop.loop.loop import SimLoop
+from simloop.loop.stock_loop import StockLoop
 from simloop.world.world import World
 
 Poll = tuple[int, tuple[tuple[int, int], ...]]
@@ -74,6 +75,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
     _maybe_stall = SimLoop._maybe_stall
     deadlines_until = SimLoop.deadlines_until
     timer_due = SimLoop.timer_due
+    _order_ties = StockLoop._order_ties
 
     def __init__(self, world: World, script: list[Poll]) -> None:
         self.world = world
@@ -129,6 +131,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
     def _process_events(self, event_list: Any) -> None:
         super()._process_events(event_list)  # type: ignore[misc]
         self._cancel_from_outside()
+        self._order_ties()
 
     def _run_once(self) -> None:
         self._drop_cancelled_timers()

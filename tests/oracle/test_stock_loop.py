@@ -9,7 +9,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from programs import PROGRAMS, Machine
 from reference import Poll, RecordingLoop, ReferenceLoop, name_of_timer
@@ -22,6 +22,15 @@ from simloop.loop import loop as loop_module
 from simloop.loop.stock_loop import Arrivals, StockLoop
 from simloop.simulation.context import WorldContext
 from simloop.simulation.limits import Limits
+
+# Two timers that are due at the same nanosecond, of which the later one goes first.
+TIE = [
+    [("yield",), ("sleep", 0.001)],
+    [("hang up",)],
+    [("sleep", 0.009), ("yield",)],
+    [("hang up",)],
+    [("sleep", 0.01)],
+]
 
 
 def restless(seed: int) -> Decide:
@@ -42,6 +51,7 @@ def run_on(loop: Any, machine: Machine) -> str:
 # A cancelled open_connection() leaves its transport behind, on stock asyncio too.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @settings(max_examples=examples(500), deadline=None)
+@example(program=TIE, seed=678252, spins=2)
 @given(program=PROGRAMS, seed=st.integers(0, 2**32), spins=st.sampled_from([2, loop_module.SPINS]))
 def test_the_same_arrivals_give_the_same_steps_on_stock_asyncio(program: Any, seed: int, spins: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
