@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from itertools import combinations
 
 import pytest
 
 import simloop
 from simloop.choices.choices import Choices
-from simloop.choices.draws import LATE
+from simloop.choices.draws import LATE, Arrival, coincidences
 from simloop.explore.strategies.arrivals import SourceWalk
 from simloop.explore.strategies.coincidence import CoincidenceWalk
 from simloop.explore.strategies.pct import PCT
@@ -74,6 +75,35 @@ def late_ones(points: list[tuple[str, str, int]]) -> list[list[tuple[str, str, i
         choices = Choices(plan.seed, plan.decide)
         found.append([point for point in points if choices.choose(*point) == LATE[point[1]]])
     return found
+
+
+def test_coincidences_are_pairs_that_were_not_late_together_before() -> None:
+    sources = [[(f"{name}:1#1>", "net.deliver", number) for number in range(1, 20)] for name in "abcdefgh"]
+
+    def pairs(seed: int, seen: set[tuple[Arrival, Arrival]]) -> set[tuple[Arrival, Arrival]]:
+        decide = coincidences(seed, sources, seen)
+        late = [point for points in sources for point in points if decide(*point, 8) == LATEST]
+        return set(combinations(late, 2))
+
+    seen: set[tuple[Arrival, Arrival]] = set()
+    fresh: set[tuple[Arrival, Arrival]] = set()
+    found: set[tuple[Arrival, Arrival]] = set()
+    for seed in range(40):
+        fresh |= pairs(seed, set())
+        found |= pairs(seed, seen)
+    assert len(found) > 1.15 * len(fresh), (len(found), len(fresh))
+
+
+def test_in_a_third_of_the_coincidences_sources_have_as_many_arrivals_left() -> None:
+    sources = [[(f"{name}:1#1>", "net.deliver", number) for number in range(1, 40)] for name in "abcdef"]
+    alike = 0
+    for seed in range(RUNS):
+        decide = coincidences(seed, sources, set())
+        left = [
+            39 - number for points in sources for _, _, number in points if decide(*points[number - 1], 8) == LATEST
+        ]
+        alike += len(left) > 2 and max(left) - min(left) <= 2
+    assert abs(alike / RUNS - 0.33) < 0.08, alike / RUNS
 
 
 def test_coincidences_are_of_connections_or_of_their_directions() -> None:
