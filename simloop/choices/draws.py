@@ -117,7 +117,7 @@ def dense_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
 def coincidences(seed: int, sources: Sequence[Sequence[Arrival]], seen: set[tuple[Arrival, Arrival]]) -> Decide:
     """Return a function that lets arrivals of different sources meet. All sources, four in five or half of them are
     late once, or two or three times, at points of theirs that are drawn; and all of them by the same time. So they go
-    on from there together. In a third of the runs all of them have about as many points left. The orders of what has
+    on from there together. In half of the runs all of them have about as many points left. The orders of what has
     met change. Ends are rare, .01 to .1 per point, and in a quarter of the runs so is everything else; in the others
     there is nothing else.
 
@@ -134,7 +134,7 @@ def coincidences(seed: int, sources: Sequence[Sequence[Arrival]], seen: set[tupl
     if any(points[0][1] == "order.lag" for points in sources):
         size = _PAIRS_MAX  # steps of tasks: there is no end to which they come together, and a few suffice
     left = None
-    if draw() < 0.33 and size < _PAIRS_MAX:
+    if draw() < 0.5 and size < _PAIRS_MAX:
         left = 0
         while draw() < 0.6:
             left += 1

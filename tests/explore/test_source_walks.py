@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from itertools import combinations
 
 import pytest
 
@@ -78,23 +77,15 @@ def late_ones(points: list[tuple[str, str, int]]) -> list[list[tuple[str, str, i
 
 
 def test_coincidences_are_pairs_that_were_not_late_together_before() -> None:
-    sources = [[(f"{name}:1#1>", "net.deliver", number) for number in range(1, 20)] for name in "abcdefgh"]
-
-    def pairs(seed: int, seen: set[tuple[Arrival, Arrival]]) -> set[tuple[Arrival, Arrival]]:
-        decide = coincidences(seed, sources, seen)
-        late = [point for points in sources for point in points if decide(*point, 8) == LATEST]
-        return set(combinations(late, 2))
-
+    sources = [[(f"{name}:1#1>", "net.deliver", number) for number in range(1, 9)] for name in "abcde"]
     seen: set[tuple[Arrival, Arrival]] = set()
-    fresh: set[tuple[Arrival, Arrival]] = set()
-    found: set[tuple[Arrival, Arrival]] = set()
-    for seed in range(40):
-        fresh |= pairs(seed, set())
-        found |= pairs(seed, seen)
-    assert len(found) > 1.15 * len(fresh), (len(found), len(fresh))
+    for seed in range(20):
+        coincidences(seed, sources, seen)
+    # Without a choice among draws it would be 133 pairs.
+    assert len(seen) > 160
 
 
-def test_in_a_third_of_the_coincidences_sources_have_as_many_arrivals_left() -> None:
+def test_in_half_of_the_coincidences_sources_have_as_many_arrivals_left() -> None:
     sources = [[(f"{name}:1#1>", "net.deliver", number) for number in range(1, 40)] for name in "abcdef"]
     alike = 0
     for seed in range(RUNS):
@@ -103,7 +94,7 @@ def test_in_a_third_of_the_coincidences_sources_have_as_many_arrivals_left() -> 
             39 - number for points in sources for _, _, number in points if decide(*points[number - 1], 8) == LATEST
         ]
         alike += len(left) > 2 and max(left) - min(left) <= 2
-    assert abs(alike / RUNS - 0.33) < 0.08, alike / RUNS
+    assert abs(alike / RUNS - 0.5) < 0.1, alike / RUNS
 
 
 def test_coincidences_are_of_connections_or_of_their_directions() -> None:

@@ -5,7 +5,7 @@ far from one another to come together, to a turn. Independent delays get there b
 late at one of its arrivals, and all by the same time, from which they go on together: of two sources any two arrivals
 meet with about the same probability, and whatever comes the same number of steps after them does, too.
 
-In a third of the runs all sources are late with about as many of their arrivals left, since what they do last is often
+In half of the runs all sources are late with about as many of their arrivals left, since what they do last is often
 the same, after preparations of different lengths. Pairs of arrivals that were late together already are avoided, as in
 pairwise testing (Cohen, Dalal, Fredman and Patton, IEEE TSE 1997).
 
