@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from types import SimpleNamespace
 
 import pytest
 
 import simloop
 from simloop.choices.choices import Choices, Point
 from simloop.choices.draws import drawer
+from simloop.explore import campaign
 from simloop.explore.coverage import Coverage
 
 
@@ -72,6 +75,9 @@ def test_a_time_that_is_none_is_refused(seconds: object) -> None:
         simloop.explore(threads, seconds=seconds)  # type: ignore[arg-type]
 
 
-def test_a_campaign_ends_with_its_time() -> None:
-    assert simloop.explore(threads, seconds=1e-9).runs == 1
-    assert simloop.explore(threads, seconds=0.1).runs > 5
+def test_a_campaign_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = itertools.count()
+    monkeypatch.setattr(campaign, "time", SimpleNamespace(monotonic=lambda: next(looks)))
+    assert simloop.explore(threads, seconds=0.5).runs == 1
+    few, many = (simloop.explore(threads, seconds=seconds).runs for seconds in (5, 40))
+    assert 1 < few < many < 100

@@ -100,9 +100,10 @@ def test_timeouts_are_rounded_up_twice_as_by_the_real_selector(real_poll: Callab
 @pytest.mark.parametrize("ms", [9, 10, 13])
 def test_real_polls_wait_as_long_as_the_stand_in_says(ms: int, real_poll: Callable[[float], int]) -> None:
     timeout = ms / 1000 - 1e-5
-    took = []
+    took = [math.inf]
     with select.epoll() as epoll:
-        for _ in range(10):
+        # A busy machine may be late at any of them.
+        while len(took) < 500 and min(took) >= real_poll(timeout) + 1:
             before = time.monotonic()
             epoll.poll(math.ceil(timeout * 1e3) * 1e-3)
             took.append((time.monotonic() - before) * 1000)

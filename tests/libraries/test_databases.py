@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,9 +36,7 @@ def test_aiosqlite(tmp_path: Path) -> None:
             await asyncio.gather(work(), work(), work())
             assert await (await database.execute("select n from t")).fetchone() == (15,)
 
-    began = time.monotonic()
     assert simloop.explore(main, runs=20).failure is None
-    assert time.monotonic() - began < 30
     assert not list(tmp_path.iterdir())
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
-import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pytest_simloop.options import KEYWORDS, SETTINGS
 from simloop.choices.tokens import decode
+from simloop.explore import campaign
 from simloop.simulation.limits import Limits
 
 RACE = """
@@ -288,13 +290,16 @@ def test_cancel_declares_what_a_method_of_a_test_case_creates(pytester: pytest.P
     result.stdout.fnmatch_lines(["*assert not task.cancelled()", "*from outside*"])
 
 
-def test_a_campaign_may_have_a_time_instead_of_a_number_of_runs(pytester: pytest.Pytester) -> None:
+def test_a_campaign_may_have_a_time_instead_of_a_number_of_runs(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = itertools.count()
+    monkeypatch.setattr(campaign, "time", SimpleNamespace(monotonic=lambda: next(looks)))
     pytester.makepyfile(test_it=MANY.replace("MARKER", ""))
-    began = time.monotonic()
-    assert runs(pytester.runpytest("--sim", "--sim-time=0.3s", "-v")) > 5
-    assert 0.3 < time.monotonic() - began < 10
-    pytester.makepyfile(test_it=MANY.replace("MARKER", "@pytest.mark.simloop(time='0.2s')"))
-    assert runs(pytester.runpytest("-v")) > 5
+    found = [runs(pytester.runpytest("--sim", f"--sim-time={time}", "-v")) for time in ("0.5s", "10s", "30s")]
+    assert found[0] == 1 < found[1] < found[2] < 100
+    pytester.makepyfile(test_it=MANY.replace("MARKER", "@pytest.mark.simloop(time='10s')"))
+    assert runs(pytester.runpytest("-v")) == found[1]
     assert runs(pytester.runpytest("-v", "--sim-runs=4")) == 4
 
 
