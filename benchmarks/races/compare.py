@@ -1,4 +1,5 @@
-"""The races of `kernels` under simloop, detangle and simloom, each with its defaults, kernel by kernel in turns.
+"""The races of `kernels` under simloop, detangle and simloom, each with its defaults, kernel by kernel in turns; and
+under detangle with packets that take up to 50 ms, as they may in simloop.
 
     python benchmarks/races/compare.py [name ...] [--seeds N] [--runs N] [--mended N]
 
@@ -33,7 +34,7 @@ from kernels import KERNELS, Kernel  # noqa: E402
 TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
     "simloop": (str(ROOT), {}),
     "detangle": ("detangle==0.1.0", {}),
-    "detangle in order": ("detangle==0.1.0", {"reorder": False}),
+    "detangle, 50 ms": ("detangle==0.1.0", {"net": {"latency": (0.0, 0.05)}}),
     "simloom": ("simloom==0.5.0", {}),
 }
 SEED_DISTANCE = 10_000
@@ -83,7 +84,7 @@ def measure(tool: str, kernel: Kernel, seeds: int, runs: int, mended: int) -> di
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     _, options = TOOLS[tool]
-    use = tool.split()[0]
+    use = tool.partition(",")[0]
     if kernel.by == "cancel" and use != "simloop":
         return {"cannot": "no cancellation from outside, without a change of the program"}
     first_failure = USES[use]({**options, **kernel.options} if use == "simloop" else options)
@@ -101,7 +102,7 @@ def measure(tool: str, kernel: Kernel, seeds: int, runs: int, mended: int) -> di
 def interpreter(tool: str) -> str:
     """Return the interpreter of a tool's environment, which is made if it is not there."""
     requirement, _ = TOOLS[tool]
-    place = HERE / ".venvs" / f"compare-{tool.split()[0]}"
+    place = HERE / ".venvs" / f"compare-{tool.partition(',')[0]}"
     if not (place / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
         subprocess.run([str(place / "bin" / "pip"), "install", "-q", requirement], check=True)
