@@ -3,8 +3,8 @@
     python benchmarks/growth.py [name ...]
 
 For each kind of program: its size N, doubled several times, the processor time of a run, and the exponent of the last
-doubling, log2(time of N / time of N/2): 1 is linear. Each time is the least of three runs, since others use the machine
-too. Exits with status 1 if an exponent is beyond 1.15.
+doubling, log2(time of N / time of N/2): 1 is linear. Each time is the least of five runs, and the sizes take turns, since
+others use the machine too. Exits with status 1 if an exponent is beyond 1.15.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import simloop
 
 WANTED = 1.15
-REPEATED = 3
+REPEATED = 5
 # Held in a list: simloop changes references that modules hold by name to its own clocks.
 CLOCK: list[Callable[[], float]] = [time.process_time]
 
@@ -170,14 +170,11 @@ PROGRAMS: dict[Main, int] = {
 
 
 def seconds(main: Main, n: int) -> float:
-    """Return the processor time of one run, the least of several."""
-    times = []
-    for _ in range(REPEATED):
-        gc.collect()
-        began = CLOCK[0]()
-        simloop.run(lambda: main(n), blocking="ignore")
-        times.append(CLOCK[0]() - began)
-    return min(times)
+    """Return the processor time of one run."""
+    gc.collect()
+    began = CLOCK[0]()
+    simloop.run(lambda: main(n), blocking="ignore")
+    return CLOCK[0]() - began
 
 
 def main() -> int:
@@ -188,9 +185,10 @@ def main() -> int:
         name = program.__name__.replace("_", " ")
         if wanted and program.__name__ not in wanted:
             continue
-        before = None
-        for n in (largest // 4, largest // 2, largest):
-            took = seconds(program, n)
+        sizes = (largest // 4, largest // 2, largest)
+        rounds = [[seconds(program, n) for n in sizes] for _ in range(REPEATED)]
+        last = before = None
+        for n, took in zip(sizes, map(min, zip(*rounds, strict=True)), strict=True):
             exponent = "" if before is None else f"{math.log2(took / before):.2f}"
             print(f"{name:30}{n:8}{took:10.3f}{took / n * 1e6:10.1f}{exponent:>10}", flush=True)
             last, before, name = before, took, ""

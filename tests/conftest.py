@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -11,3 +12,10 @@ import pytest
 def pytest_xdist_auto_num_workers() -> int:
     """Twice the number of cores: many tests wait for child processes, or for the clock of stock asyncio."""
     return 2 * (os.cpu_count() or 1)
+
+
+def pytest_runtest_setup() -> None:
+    """What was imported and collected is searched for garbage once: many tests collect it, some after each run."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()

@@ -175,8 +175,8 @@ class RunQueue:
         return bisect_left(self._order, self._numbers[loop])
 
     def with_work(self, now_ns: int, may_run: Callable[[Task], bool]) -> list[Runnable]:
-        """Return the loops that have work, the one that waits longest first. ``may_run(process)`` says if loops of a
-        process may be given turns."""
+        """Return the loops that have work, the one that waits longest first, in a list that is not to be changed.
+        ``may_run(process)`` says if loops of a process may be given turns."""
         if not self.indexed:
             working = [loop for loop in self.loops if may_run(loop.process) and loop.has_work()]
             return sorted(working, key=last_turn) if len(working) > 1 else working
@@ -207,7 +207,7 @@ class RunQueue:
             armed = ((due_ns, loop) for loop, due_ns in self._deadlines.items() if due_ns is not None)
             self._heap = heap = [(due_ns, numbers[loop], loop) for due_ns, loop in armed]
             heapq.heapify(heap)
-        return self._working.copy()
+        return self._working
 
     def _place(self, loop: Runnable) -> None:
         """Note that a loop has work, and look for no more of it."""

@@ -99,11 +99,11 @@ class Patch:
         # While freezegun has the clock, it keeps a list of what to put back where, and here are modules, too.
         everywhere = not self._modules and not clock_tools.frozen()
         if everywhere:
+            gc.unfreeze()  # what is frozen, the collector does not search
             methods = {(owner, name) for owner, name, _, _ in self._replacements if isinstance(owner, type)}
             self._shims |= bound_methods(methods)
             holders = holders_of(self._shims, self._replacements, _KEPT)
-            # What is frozen, the collector does not search: then modules are, one by one.
-            self._replace_references(None if gc.get_freeze_count() else {id(holder) for holder in holders})
+            self._replace_references({id(holder) for holder in holders})
             replace_held(holders, self._shims, self._owners, _KEPT)
         else:
             self._replace_references()

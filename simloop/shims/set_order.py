@@ -268,6 +268,7 @@ def _keep_addresses() -> None:
     """Remember the hashes of all objects that exist: any of them may be in a set, under its address."""
     here: dict[type, bool] = {}
     ours: object = _hash
+    gc.unfreeze()  # what is frozen is not in the list of objects
     objects = gc.get_objects()
     for found in objects:
         cls = type(found)

@@ -139,8 +139,12 @@ def names(module: str) -> tuple[str, ...]:
     if process.returncode:
         raise RuntimeError(f"{module} cannot be loaded:\n{process.stderr[-3000:]}")
     found = [_package(module) + name for name in process.stdout.split()]
+    return tuple(name for name in found if not _is_left_out(name))
+
+
+def _is_left_out(name: str) -> bool:
     left_out = LEFT_OUT if sizes.FACTOR >= 1 else LEFT_OUT + SLOW
-    return tuple(name for name in found if not any(fnmatch.fnmatchcase(name, pattern) for pattern in left_out))
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in left_out)
 
 
 def judge(mode: str, module: str, wanted: Iterable[str], seconds: float = METHOD_SECONDS) -> Verdicts:
@@ -233,6 +237,7 @@ def exempts() -> tuple[Exempt, ...]:
         for versions, patterns in group["tests"].items()
         if holds_for(versions, sys.version_info[:2])
         for pattern in patterns
+        if not _is_left_out(pattern)
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sizes import examples
 
 import simloop
 from simloop.kernel import stacks
@@ -461,7 +462,7 @@ def power_cut(synchronous: str, model: str) -> Callable[[], Any]:
 @pytest.mark.parametrize("model", ["ext4-ordered", "posix"])
 @pytest.mark.parametrize("synchronous", ["full", "normal"])
 def test_a_power_cut_leaves_a_transaction_whole(synchronous: str, model: str) -> None:
-    report = simloop.explore(power_cut(synchronous, model), runs=200)
+    report = simloop.explore(power_cut(synchronous, model), runs=examples(200))
     assert report.failure is None
 
 
