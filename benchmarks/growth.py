@@ -3,7 +3,7 @@
     python benchmarks/growth.py [name ...]
 
 For each kind of program: its size N, doubled several times, the processor time of a run, and the exponent of the last
-doubling, log2(time of N / time of N/2): 1 is linear. Each time is the least of five runs, and the sizes take turns, since
+doubling, log2(time of N / time of N/2): 1 is linear. Each time is the least of five runs, and sizes take turns, since
 others use the machine too. Exits with status 1 if an exponent is beyond 1.15.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 
 from simloop.choices.choices import Choices
 from simloop.kernel.process.pids import PidTable
@@ -37,6 +37,9 @@ class FakeLoop:
 
     def __len__(self) -> int:
         return self.work
+
+    def tell(self, notice: Callable[[], None] | None) -> bool:
+        return False
 
     def queues(self) -> tuple[Sized, Sized]:
         return self, ()

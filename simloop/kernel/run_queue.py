@@ -1,18 +1,20 @@
 """Run queue of the loops that are run by single turns: which of them have work, and when the next timer is due.
 
 A world may have hundreds of processes, of which a few do something at any time. So a loop is looked at only when there
-is a reason: after its own turns and waits, when a signal has come, when a timer is due, or when its queue or its
-descriptors are not empty, which is seen without a look at each.
+is a reason: after its own turns and waits, when a signal has come, when a timer is due, or when something comes into
+its queue, or the state of a descriptor changes.
 """
 
 from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sized
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import partial
 from itertools import compress
 from operator import attrgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 # Number of loops that are looked at to find the next few timers.
 _FEW = 32
@@ -55,6 +57,11 @@ class Runnable(Protocol):
     def timers(self) -> Sized:
         """Armed timers of the loop, as a sized collection: the scheduler only looks if there are any."""
 
+    def tell(self, notice: Callable[[], None] | None) -> bool:
+        """Call ``notice()`` from now on when a callback is queued or the state of a descriptor changes, where there was
+        none before; with None no more. Returns False for a loop that cannot, since it is not a new one: its `queues`
+        are asked instead."""
+
     def queues(self) -> tuple[Sized, Sized]:
         """Return the containers of its queued callbacks and of the descriptors whose state has changed, which are the
         same ones as long as it lives."""
@@ -95,6 +102,34 @@ class Runnable(Protocol):
         """Let an outside event arrive before time moves on, if the environment chooses so. True if that made work."""
 
 
+class NoticedQueue(deque[Any]):
+    """Queue of callbacks that gives notice of the first one."""
+
+    __slots__ = ("notice",)
+    notice: Callable[[], None] | None
+
+    def append(self, item: Any) -> None:
+        if not self and self.notice is not None:
+            self.notice()
+        super().append(item)
+
+    def extend(self, items: Iterable[Any]) -> None:
+        for item in items:
+            self.append(item)
+
+
+class NoticedDict(dict[Any, None]):
+    """Descriptors whose state has changed, with notice of the first one."""
+
+    __slots__ = ("notice",)
+    notice: Callable[[], None] | None
+
+    def __setitem__(self, key: Any, value: None) -> None:
+        if not self and self.notice is not None:
+            self.notice()
+        super().__setitem__(key, value)
+
+
 class RunQueue:
     """Run queue of one world's scheduler, which says so (`look_at`) when it begins or ends to hold back a loop.
 
@@ -102,7 +137,7 @@ class RunQueue:
     """
 
     __slots__ = (
-        "_candidates", "_deadlines", "_due", "_heap", "_numbers", "_order", "_places", "_queues",
+        "_asked", "_candidates", "_deadlines", "_due", "_heap", "_numbers", "_order", "_places", "_queues",
         "_unsettled", "_waiting", "_working", "indexed", "loops",
     )  # fmt: skip
 
@@ -116,8 +151,10 @@ class RunQueue:
         """Begin to know about loops, which are many."""
         self.indexed = True
         self._numbers: dict[Runnable, int] = {}
-        # Beside the loops: their numbers, the callbacks that are queued, and the descriptors whose state has changed;
-        # nothing for those of which it is known that they have work.
+        # Loops that give no notice, since they were there before, and beside them: their numbers, the callbacks that
+        # are queued, and the descriptors whose state has changed; nothing for those of which it is known that they have
+        # work.
+        self._asked: list[Runnable] = []
         self._order: list[int] = []
         self._queues: list[Sized] = []
         self._candidates: list[Sized] = []
@@ -140,10 +177,12 @@ class RunQueue:
     def add(self, loop: Runnable) -> None:
         if self.indexed:
             self._numbers[loop] = number = self._numbers[self.loops[-1]] + 1 if self.loops else 0
-            queue, candidates = loop.queues()
-            self._order.append(number)
-            self._queues.append(queue)
-            self._candidates.append(candidates)
+            if not loop.tell(partial(self._noticed, loop)):
+                queue, candidates = loop.queues()
+                self._asked.append(loop)
+                self._order.append(number)
+                self._queues.append(queue)
+                self._candidates.append(candidates)
             self._unsettled[loop] = None
         self.loops.append(loop)
         if not self.indexed and len(self.loops) > _FEW_LOOPS:
@@ -152,8 +191,10 @@ class RunQueue:
     def remove(self, loop: Runnable) -> None:
         if self.indexed:
             self.look_at(loop)
+            loop.tell(None)
             index = self._index_of(loop)
-            del self._queues[index], self._candidates[index], self._order[index]
+            if index is not None:
+                del self._queues[index], self._candidates[index], self._order[index], self._asked[index]
             del self._numbers[loop], self._unsettled[loop]
         self.loops.remove(loop)
         self.indexed = self.indexed and bool(self.loops)
@@ -169,10 +210,18 @@ class RunQueue:
                 position = bisect_left(self._waiting, place)
                 del self._waiting[position], self._working[position]
                 index = self._index_of(loop)
-                self._queues[index], self._candidates[index] = loop.queues()
+                if index is not None:
+                    self._queues[index], self._candidates[index] = loop.queues()
 
-    def _index_of(self, loop: Runnable) -> int:
-        return bisect_left(self._order, self._numbers[loop])
+    def _noticed(self, loop: Runnable) -> None:
+        if loop not in self._unsettled:
+            self.look_at(loop)
+
+    def _index_of(self, loop: Runnable) -> int | None:
+        """Return the place of a loop that gives no notice."""
+        number = self._numbers[loop]
+        index = bisect_left(self._order, number)
+        return index if index < len(self._order) and self._order[index] == number else None
 
     def with_work(self, now_ns: int, may_run: Callable[[Task], bool]) -> list[Runnable]:
         """Return the loops that have work, the one that waits longest first, in a list that is not to be changed.
@@ -187,7 +236,7 @@ class RunQueue:
                 del self._deadlines[loop]
                 due[loop] = None
         numbers = self._numbers
-        asked = {*compress(self.loops, self._queues), *compress(self.loops, self._candidates), *unsettled, *due}
+        asked = {*compress(self._asked, self._queues), *compress(self._asked, self._candidates), *unsettled, *due}
         for loop in sorted(asked, key=numbers.__getitem__):
             settled = loop not in unsettled
             if not (settled or may_run(loop.process)):
@@ -216,7 +265,8 @@ class RunQueue:
         self._waiting.insert(position, place)
         self._working.insert(position, loop)
         index = self._index_of(loop)
-        self._queues[index] = self._candidates[index] = ()
+        if index is not None:
+            self._queues[index] = self._candidates[index] = ()
 
     def next_deadline(self, may_run: Callable[[Task], bool]) -> int | None:
         """Return the time at which the first poll of a loop times out. None of them has work."""
@@ -238,8 +288,17 @@ class RunQueue:
 
     def polling_until(self, limit_ns: int) -> Iterator[Runnable]:
         """Yield, of many loops, those of which it is not known when their polls time out, and the first few of those
-        whose polls time out by a time."""
+        whose polls time out by a time, the soonest first."""
         yield from self._unsettled
+        yield from self.soonest(limit_ns)
+
+    @property
+    def unsettled(self) -> Iterable[Runnable]:
+        """Loops, of many, of which it is not known when their polls time out."""
+        return self._unsettled
+
+    def soonest(self, limit_ns: int) -> Iterator[Runnable]:
+        """Yield the first few of many loops whose polls time out by a time, the soonest first."""
         heap = self._heap
         todo = [(heap[0][0], 0)] if heap else []
         count = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import insort_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -264,11 +264,24 @@ class Scheduler:
 
     def others_done(self, loop: Runnable, limit_ns: int) -> list[int]:
         """Return the times up to `limit_ns` at which loops other than `loop` have made a step or two, after a poll that
-        waits for a timer."""
-        found: list[int] = []
+        waits for a timer; of many, at least the first few of these times."""
         polling = [waiter.loop for waiter in self._waiters if waiter.loop is not None and waiter.done is not _at_once]
-        others = self.run_queue.polling_until(limit_ns) if self.run_queue.indexed else self.stepped
+        indexed = self.run_queue.indexed
+        others = self.run_queue.unsettled if indexed else self.stepped
         polling += [other for other in others if self._may_run(other.process)]
+        found = self._done_by(polling, loop, limit_ns)
+        if indexed:
+            soonest: set[int] = set()
+            for other in self.run_queue.soonest(limit_ns):
+                if self._may_run(other.process):
+                    soonest.update(self._done_by((other,), loop, limit_ns))
+                    if len(soonest) == CONTENDERS_MAX:
+                        break
+            found += soonest
+        return found
+
+    def _done_by(self, polling: Iterable[Runnable], loop: Runnable, limit_ns: int) -> list[int]:
+        found: list[int] = []
         for other in polling:
             if other.timers and other is not loop:
                 due = other.deadline_ns()
@@ -460,6 +473,7 @@ class Scheduler:
     def close(self) -> None:
         """Unwind the processes that still block: they must not be alive any more. From now on nobody goes first."""
         self.stepped = _NO_LOOPS.loops
+        self._slice_owner = None
         if self._stacks is None:
             return
         self._closed = True

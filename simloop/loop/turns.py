@@ -6,12 +6,14 @@ import asyncio
 import sys
 from _thread import get_ident
 from asyncio import events, tasks
+from collections import deque
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any
 
 from simloop.errors import SimulationError
 from simloop.kernel.clock import SECOND, STEP_CPU_NS, Clock
 from simloop.kernel.process.process import ProcessGone
+from simloop.kernel.run_queue import NoticedDict, NoticedQueue
 from simloop.kernel.scheduler import CONTENDERS_MAX, LATE_MAX_NS, TimerRace
 from simloop.loop.timers import contenders, due_until, timer_due
 
@@ -91,6 +93,16 @@ class SteppedLoop(asyncio.SelectorEventLoop):
     def stop(self) -> None:
         super().stop()
         self._scheduler.run_queue.look_at(self)
+
+    def tell(self, notice: Callable[[], None] | None) -> bool:
+        ready, candidates = self._ready, self._candidates
+        if notice is not None and type(ready) is deque and not ready and not self._selector.get_map():
+            self._ready = ready = NoticedQueue()
+            self._candidates = self._selector.candidates = candidates = NoticedDict()
+        if type(ready) is not NoticedQueue:
+            return False
+        ready.notice = candidates.notice = notice
+        return True
 
     def queues(self) -> tuple[Sized, Sized]:
         return self._ready, self._candidates

@@ -15,6 +15,7 @@ from simloop.network.names import Names, canonical
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from simloop.kernel.net.stream import Direction
     from simloop.kernel.net.wire import Machine
     from simloop.kernel.scheduler import Scheduler
 
@@ -25,12 +26,24 @@ _SO_KEEPALIVE = int(_socket.SO_KEEPALIVE)
 class Network:
     """Network of one world. Every host has its own loopback beside the address that the others know."""
 
-    __slots__ = ("_addresses", "_connections", "_links", "_loopback", "_start_ns", "hosts", "names", "scheduler")
+    __slots__ = (
+        "_addresses",
+        "_connections",
+        "_links",
+        "_loopback",
+        "_start_ns",
+        "directions",
+        "hosts",
+        "names",
+        "scheduler",
+    )
 
     def __init__(self, scheduler: Scheduler, start_ns: int = WALL_NS) -> None:
         self.scheduler = scheduler
         self._start_ns = start_ns
         self.hosts: dict[str, Host] = {}
+        #: Directions of all TCP connections so far.
+        self.directions: list[Direction] = []
         self.names = Names(scheduler.clock)
         self._connections: dict[str, int] = {}
         # Links between two hosts, by the names of both, in order of their first use; and that of each host to itself.
@@ -46,13 +59,16 @@ class Network:
         return host
 
     def close(self) -> None:
-        """Drop the hosts, which refer back to the network, so that a finished world is freed at once, without the
-        garbage collector."""
+        """Drop the hosts and connections, which refer back to the network, so that a finished world is freed at once,
+        without the garbage collector."""
         self.hosts.clear()
         self._addresses.clear()
         for link in self._links.values():
             link.on_cut = None
         self._links.clear()
+        for direction in self.directions:
+            direction.forget()
+        self.directions.clear()
 
     def _at(self, address: str) -> Host | None:
         if len(self._addresses) < 2 * len(self.hosts):

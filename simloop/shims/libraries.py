@@ -20,6 +20,7 @@ from simloop.world import active
 _STREAMS = "connect by asyncio, in which a driver in pure Python does so, or replace it in the test"
 _SQLITE = "sqlite3 is simulated; or replace it in the test"
 _GRPC = "grpclib is pure Python over asyncio; or replace it in the test"
+_INTERFACES = "ifaddr.get_adapters tells those of the simulated host"
 _POSTGRES = "asyncpg and pg8000 speak the protocol themselves; or replace it in the test"
 
 #: Libraries by module: the calls that are refused in a run, and the remedy.
@@ -45,6 +46,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "psycopg": (("connect", "Connection.connect", "AsyncConnection.connect"), _POSTGRES),
     "psycopg2": (("connect",), _POSTGRES),
     "pycares": (("Channel.__init__",), "look names up by loop.getaddrinfo, or by dnspython, and leave aiodns out"),
+    "netifaces": (("interfaces", "ifaddresses", "gateways"), _INTERFACES),
+    "psutil": (("net_if_addrs", "net_if_stats", "net_io_counters"), _INTERFACES),
     "syslog": (("syslog", "openlog"), "replace it in the test"),
 }  # fmt: skip
 
@@ -144,6 +147,28 @@ def _pycares(module: Any) -> None:
         module.Channel._channel = None  # its `__del__` looks for it, where `__init__` was refused
 
 
+def _ifaddr(module: Any) -> None:
+    """Change `ifaddr`, which asks getifaddrs(3) through `ctypes`: in a run it tells the interfaces of the host."""
+    real = module.get_adapters
+
+    @functools.wraps(real)
+    def get_adapters(include_unconfigured: bool = False) -> Any:
+        world = active.world()
+        if world is None:
+            return real(include_unconfigured)
+        from simloop.kernel.net.udp import INTERFACES
+
+        host = world.current.host
+        addresses = {"lo": ("127.0.0.1", 8, "::1", 128), "eth0": (host.ipv4, 16, host.ipv6, 64)}
+        return [
+            module.Adapter(name, name, [module.IP(ip, bits, name), module.IP((ip6, 0, 0), bits6, name)], index=number)
+            for number, name in enumerate(INTERFACES[1:], 1)
+            for ip, bits, ip6, bits6 in (addresses[name],)
+        ]
+
+    module.get_adapters = get_adapters
+
+
 def _aiohttp(module: Any) -> None:
     """Change `aiohttp.connector`, which makes its default context when it is imported: in a run it trusts whom default
     contexts trust there, and looks names up in threads."""
@@ -184,6 +209,7 @@ _CHANGES: dict[str, Callable[[Any], None]] = {
     },
     "aiohttp.connector": _aiohttp,
     "apsw": _apsw,
+    "ifaddr": _ifaddr,
     "platform": _platform,
     "pycares": _pycares,
 }  # fmt: skip

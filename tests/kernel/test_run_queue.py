@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from fakes import FakeLoop, answering
 from hypothesis import given
 from hypothesis import strategies as st
 
+import simloop
 from simloop.kernel.scheduler import Scheduler
 
 LOOPS = 12
@@ -83,3 +86,25 @@ def test_a_loop_that_may_not_run_is_found_later(others: int) -> None:
     assert queue.next_deadline(allowed) == clock.now + 100
     clock.now += 100
     assert queue.with_work(clock.now, allowed) == [loop]
+
+
+def test_many_loops_give_notice_of_what_others_queue() -> None:
+    """Tests share objects of asyncio among hosts: whoever sets a future wakes the loop that waits for it."""
+    size = 20
+
+    async def main() -> list[int]:
+        sim = simloop.current()
+        waiting: list[asyncio.Future[int]] = []
+
+        async def wait() -> int:
+            waiting.append(asyncio.get_running_loop().create_future())
+            return await waiting[-1]
+
+        running = [asyncio.create_task(sim.host(str(number)).run(wait)) for number in range(size)]
+        while len(waiting) < size:
+            await asyncio.sleep(1)
+        for number, future in enumerate(waiting):
+            future.set_result(number)
+        return sorted(await asyncio.gather(*running))
+
+    assert simloop.run(main) == list(range(size))

@@ -49,6 +49,8 @@ grpc = _library("grpc", "insecure_channel", "server")
 psycopg = _library("psycopg", "connect", "AsyncConnection.connect")
 psycopg2 = _library("psycopg2", "connect")
 pycares = _library("pycares", "Channel.__init__")
+netifaces = _library("netifaces", "interfaces")
+psutil = _library("psutil", "net_if_addrs")
 if apsw.__spec__ is None:
     apsw.connection_hooks = []
     apsw.Connection.__init__ = lambda connection, _: [hook(connection) for hook in apsw.connection_hooks] and _leak()
@@ -112,6 +114,16 @@ def the_older_postgres() -> None:
 @escapes(_ROW)
 def resolver() -> None:
     pycares.Channel()
+
+
+@escapes(_ROW)
+def interfaces() -> None:
+    netifaces.interfaces()
+
+
+@escapes(_ROW)
+def addresses_of_interfaces() -> None:
+    psutil.net_if_addrs()
 
 
 @simulated("event loops")

@@ -27,7 +27,7 @@ def run_once(main: Main, seed: int) -> Outcome:
     """One run, whose exception is raised with a note of the seed."""
     outcome = execute(main, Choices(seed, seeded(seed)), LIMITS)
     if outcome.exception is not None:
-        outcome.exception.add_note(f"under seed {seed} of {main.__qualname__}")
+        outcome.exception.add_note(f"under seed {seed} of {getattr(main, '__qualname__', main)}")
         raise outcome.exception
     return outcome
 
@@ -46,7 +46,7 @@ def check(main: Main, expected: Any, seeds: Iterable[int] = SEEDS) -> None:
 def digests_elsewhere(module: str, function: str, hash_seed: int, seeds: Iterable[int]) -> list[str]:
     """The digests of runs in a fresh process with another PYTHONHASHSEED, as text."""
     code = (
-        f"import sys; sys.path.insert(0, {str(HERE)!r}); import harness, {module} as m; "
+        f"import sys; sys.path[:0] = [{str(HERE)!r}, {str(HERE.parent)!r}]; import harness, {module} as m; "
         f"[print(harness.run_once(m.{function}, seed).choices.digest) for seed in {list(seeds)!r}]"
     )
     process = subprocess.run(

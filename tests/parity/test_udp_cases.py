@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -246,3 +247,53 @@ def test_blocking_calls_and_ends(run: Run) -> None:
             return seen
 
     assert run(main) == [b"late", "timed out", b"", "EPIPE", "ENOTCONN"]
+
+
+@pytest.mark.parametrize(
+    ("host", "options"),
+    [
+        (HOST, [(socket.IPPROTO_IP, 11), (socket.IPPROTO_IP, 8)]),
+        ("::1", [(socket.IPPROTO_IPV6, 25), (socket.IPPROTO_IPV6, 49)]),
+        ("::ffff:127.0.0.1", [(socket.IPPROTO_IP, 11), (socket.IPPROTO_IP, 8), (socket.IPPROTO_IPV6, 49)]),
+    ],
+)
+def test_the_queue_of_errors(host: str, options: list[tuple[int, int]]) -> None:
+    """Who asks for IP_RECVERR is told of refusals without being connected, with the datagram that was refused."""
+
+    async def main() -> list[Any]:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        seen: list[Any] = []
+        with socket.socket(family, DGRAM) as sock, socket.socket(family, DGRAM) as gone:
+            for option in options:
+                sock.setsockopt(*option, 1)
+            gone.bind((host, 0))
+            address = gone.getsockname()
+            gone.close()
+            sock.settimeout(None)
+            poll = select.epoll()
+            poll.register(sock, select.EPOLLIN)
+            for size in (2000, 2):
+                sock.sendto(b"x" * size, address)
+                await asyncio.sleep(0.001)
+                seen.append(error_of(sock.sendto, b"not sent", address))
+            seen.append(error_of(sock.sendto, bytes(65_530), address))
+            for _ in range(4):
+                seen.append([events for _, events in poll.poll(0)])
+                try:
+                    # It does not wait, although the socket would.
+                    data, ancillary, flags, sender = sock.recvmsg(100, 1000, socket.MSG_ERRQUEUE)
+                except BlockingIOError:
+                    continue
+                seen.append((data, ancillary, flags, sender[0], sender[1] in (0, address[1]), sender[1] > 0))
+            poll.close()
+        with socket.socket() as connection:
+            seen.append(error_of(connection.recvmsg, 1, 0, socket.MSG_ERRQUEUE))
+        return seen
+
+    expected = asyncio.run(main())
+    errors = [entry for entry in expected if isinstance(entry, tuple)]
+    assert [(len(data), flags) for data, _, flags, *_ in errors] == [
+        (100, socket.MSG_ERRQUEUE | socket.MSG_TRUNC), (2, socket.MSG_ERRQUEUE), (0, socket.MSG_ERRQUEUE)
+    ]  # fmt: skip
+    assert [entry for entry in expected if isinstance(entry, str)] == ["ECONNREFUSED"] * 2 + ["EMSGSIZE", "EAGAIN"]
+    assert simloop.run(main, blocking="ignore") == expected

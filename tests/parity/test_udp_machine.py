@@ -26,6 +26,7 @@ from simloop.shims.socket.ancillary import passed
 
 SOL, IP, V6 = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6
 IP_PKTINFO, RECVPKTINFO = 8, 49
+IP_RECVERR, IPV6_RECVERR, MSG_ERRQUEUE = 11, 25, int(socket.MSG_ERRQUEUE)
 MASK_BITS = select.POLLIN | select.POLLOUT | select.POLLERR | select.POLLHUP | select.POLLRDHUP
 HAVE_IPV6 = have_ipv6()
 MAX_SOCKETS = 6
@@ -34,12 +35,13 @@ GROUP, OTHER_GROUP, BROADCAST = "224.77.1.1", "224.77.1.2", "127.255.255.255"
 V4_ADDRESSES = ("127.0.0.1", "127.0.0.1", "0.0.0.0", "127.0.0.2", GROUP, BROADCAST, "192.0.2.1")
 V6_ADDRESSES = ("::1", "::1", "::", "::ffff:127.0.0.1", "2001:db8::1")
 ADDRESS = st.integers(0, 6)
-SIZES = st.sampled_from([0, 1, 2, 64, 3_000, 65_507, 65_508])
+SIZES = st.sampled_from([0, 1, 2, 64, 3_000, 65_507, 65_508, 65_528])
 LO = socket.inet_aton("127.0.0.1")
 OPTIONS = [
     (SOL, socket.SO_TYPE), (SOL, socket.SO_ERROR), (SOL, socket.SO_PROTOCOL), (SOL, socket.SO_BROADCAST),
     (SOL, socket.SO_ACCEPTCONN), (SOL, socket.SO_DOMAIN), (SOL, 9_999), (IP, socket.IP_MULTICAST_TTL),
-    (IP, socket.IP_MULTICAST_LOOP), (IP, socket.IP_TTL), (IP, IP_PKTINFO), (socket.IPPROTO_TCP, 1), (17, 999), (99, 1),
+    (IP, socket.IP_MULTICAST_LOOP), (IP, socket.IP_TTL), (IP, IP_PKTINFO), (IP, IP_RECVERR),
+    (V6, IPV6_RECVERR), (socket.IPPROTO_TCP, 1), (17, 999), (99, 1),
 ]  # fmt: skip
 
 
@@ -115,7 +117,8 @@ class UdpMachine(RuleBasedStateMachine):
 
     def same_address(self, real: Any, sim: Any, *, fresh: bool = False) -> None:
         assert real[0] == sim[0], f"simulated {sim}, real {real}"
-        if fresh and real[1] not in [known for known, _ in self.ports]:
+        if fresh and sim[1] not in [known for _, known in self.ports]:
+            # Linux draws ports, and in many steps one comes again.
             self.ports.add((real[1], sim[1]))
         assert (real[1], sim[1]) in self.ports, f"ports of {real} and {sim} do not belong together"
 
@@ -160,23 +163,53 @@ class UdpMachine(RuleBasedStateMachine):
             self.sendto_from(sender, 7, to, self.pairs[-1])
 
     @precondition(lambda self: bool(self.pairs))
-    @rule(which=WHICH, to=WHICH, sends=st.lists(st.sampled_from(["send", "recv", "error"]), min_size=2, max_size=4))
-    def lose_the_peer(self, which: int, to: int, sends: list[str]) -> None:
-        """Go on to send to one that has closed."""
+    @rule(
+        which=WHICH,
+        to=WHICH,
+        sends=st.lists(st.sampled_from(["send", "recv", "error", "queue", "stop"]), min_size=2, max_size=6),
+        asks=st.booleans(),
+        connects=st.booleans(),
+        sizes=st.tuples(SIZES, st.sampled_from([0, 3, 4000])),
+    )
+    def lose_the_peer(
+        self, which: int, to: int, sends: list[str], asks: bool, connects: bool, sizes: tuple[int, int]
+    ) -> None:
+        """Go on to send to one that has closed, with its errors in the queue or without."""
         pair, other = self.pick(which), self.pick(to)
-        if pair is other or pair.v6 or other.v6:
+        if pair is other or pair.v6 != other.v6:
             return
-        if self.connect_to(pair, "127.0.0.1", other)[0] == "raised":
+        host = "::1" if pair.v6 else "127.0.0.1"
+        if connects and self.connect_to(pair, host, other)[0] == "raised":
             return
+        real, sim = other.real.getsockname(), other.sim.getsockname()
         self.pairs.remove(other)
         other.real.close()
         other.sim.close()
+        option = (V6, IPV6_RECVERR) if pair.v6 else (IP, IP_RECVERR)
+        if asks:
+            pair.real.setsockopt(*option, 1)
+            pair.sim.setsockopt(*option, 1)
         for what in ("send", *sends):
             self.masks_agree()
             if what == "send":
-                self.compare("send", lambda: pair.real.send(b"x"), lambda: pair.sim.send(b"x"))
+                data = self.payload(sizes[0])
+                if connects:
+                    self.compare("send", partial(pair.real.send, data), partial(pair.sim.send, data))
+                else:
+                    address = host, real[1]
+                    self.compare(
+                        "sendto",
+                        partial(pair.real.sendto, data, address),
+                        partial(pair.sim.sendmsg, data, 0, (host, sim[1])),
+                    )
             elif what == "recv":
                 self.compare("recv", lambda: pair.real.recv(9), lambda: pair.sim.recv(9))
+            elif what == "queue":
+                self.receive(pair, sizes[1], 100, MSG_ERRQUEUE)
+            elif what == "stop":
+                self.compare(
+                    "stop", partial(pair.real.setsockopt, *option, 0), partial(pair.sim.setsockopt, *option, 0)
+                )
             else:
                 error = (SOL, socket.SO_ERROR)
                 self.compare("error", partial(pair.real.getsockopt, *error), partial(pair.sim.getsockopt, *error))
@@ -194,6 +227,8 @@ class UdpMachine(RuleBasedStateMachine):
 
     def bind_to(self, pair: Pair, ip: str, other: Pair | None) -> None:
         ports = (0, 0) if other is None else (other.real.getsockname()[1], other.sim.getsockname()[1])
+        if any(one.real.getsockname()[1] == ports[0] and one.sim.getsockname()[1] != ports[1] for one in self.pairs):
+            return  # two have drawn the same port, with other addresses
         result = self.compare(
             f"bind {ip}", lambda: pair.real.bind((ip, ports[0])), lambda: pair.sim.bind((ip, ports[1]))
         )
@@ -261,10 +296,12 @@ class UdpMachine(RuleBasedStateMachine):
         which=WHICH,
         size=SIZES,
         room=st.sampled_from([0, 16, 100]),
-        flags=st.sampled_from([0, 0, 0, int(socket.MSG_PEEK)]),
+        flags=st.sampled_from([0, 0, 0, int(socket.MSG_PEEK), MSG_ERRQUEUE]),
     )
     def recvmsg(self, which: int, size: int, room: int, flags: int) -> None:
-        pair = self.pick(which)
+        self.receive(self.pick(which), size, room, flags)
+
+    def receive(self, pair: Pair, size: int, room: int, flags: int) -> None:
         real = outcome(lambda: pair.real.recvmsg(size, room, flags))
         sim = outcome(lambda: self.received(pair, size, room, flags))
         if real[0] == sim[0] == "returned":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -126,6 +127,63 @@ def test_a_sender_gives_up_that_gets_no_acknowledgement(way: tuple[str, str]) ->
     run(main)
 
 
+def lost_at() -> tuple[list[float], Callable[[Packet], Drop]]:
+    """The times at which packets are lost, and the rule that loses all of them."""
+    times: list[float] = []
+
+    def rule(packet: Packet) -> Drop:
+        times.append(simloop.current().elapsed)
+        return Drop()
+
+    return times, rule
+
+
+def test_what_is_lost_is_sent_again_twice_as_late_each_time() -> None:
+    """RFC 6298, section 5.5, from TCP_RTO_MIN to TCP_RTO_MAX. Linux 6.18 over a veth that loses all: the timeout is 204
+    ms, then 408, 816, 1632 and so on, each a little late, and before the first one there is a probe (RFC 8985), which
+    is not simulated: nothing is found out by it but that an acknowledgement was lost."""
+
+    async def main() -> list[float]:
+        sim = simloop.current()
+        reader, writer = await serving()
+        times, rule = lost_at()
+        sim.network.rule(rule, "localhost", "db")
+        writer.write(b"x\n")
+        with pytest.raises(TimeoutError):
+            await reader.readline()
+        return [round(after - before, 3) for before, after in pairwise(times)]
+
+    assert run(main) == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 120, 120, 120, 120, 120]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        # Linux 6.18 over a veth that loses all: 1.02, 2.05, 3.07, 4.10, 5.12, 7.14, 11.16, and at 19.36 the end.
+        (3, [1, 2, 3, 4, 5, 7, 11, 19]),
+        # ip-sysctl.rst on tcp_syn_retries: "67seconds (with tcp_syn_linear_timeouts = 4) till the last retransmission",
+        # and "after 131seconds" the end.
+        (None, [1, 2, 3, 4, 5, 7, 11, 19, 35, 67, 131]),
+    ],
+)
+def test_a_connection_attempt_is_made_again_and_given_up(count: int | None, expected: list[int]) -> None:
+    async def main() -> list[int]:
+        sim = simloop.current()
+        await serving()
+        times, rule = lost_at()
+        sim.network.rule(rule, "localhost", "db")
+        began = sim.elapsed
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            if count is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, count)
+            with pytest.raises(TimeoutError):
+                await asyncio.get_running_loop().sock_connect(sock, (sim.host("db").ip, 80))
+        return [round(time - began) for time in [*times[1:], sim.elapsed]]
+
+    assert run(main) == expected
+
+
 def test_the_user_timeout_ends_the_patience() -> None:
     async def main() -> None:
         sim = simloop.current()
@@ -170,7 +228,7 @@ def test_connecting_through_a_partition_is_tried_again() -> None:
         partition.end()
         partition.end()
         writers.append((await connecting)[1])
-        assert sim.elapsed - began == pytest.approx(3, abs=0.1)  # 1 + 2: tcp_syn_retries
+        assert sim.elapsed - began == pytest.approx(3, abs=0.1)  # 1 + 1 + 1: tcp_syn_linear_timeouts
 
     run(main)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from simloop.kernel.clock import SECOND
 from simloop.kernel.errors import fail
 from simloop.kernel.net.addresses import Address, any_ip, mapped, reached, unmapped
-from simloop.kernel.net.options import IPPROTO_IPV6, SOL_SOCKET, Options
+from simloop.kernel.net.options import IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET, Options
 from simloop.kernel.net.ports import TIME_WAIT_NS, Claim
 from simloop.kernel.net.routing import source_of
 from simloop.kernel.net.sockets import Socket
@@ -25,7 +25,42 @@ from simloop.kernel.net.wire import HELD, LOST, PASSED, RESET
 if TYPE_CHECKING:
     from simloop.kernel.net.wire import Link, Machine, Net
 
-SYN_RETRIES_NS = tuple(seconds * SECOND for seconds in (1, 2, 4, 8, 16, 32, 64))  # tcp_syn_retries = 6
+# How long a SYN waits for its answer. The first few times it waits equally long: net.ipv4.tcp_syn_linear_timeouts = 4
+# (ip-sysctl.rst), since Linux 6.5.
+_SYN_PATIENCE_NS = (*[SECOND] * 5, *(min(1 << number, 120) * SECOND for number in range(1, 128)))
+_SYN_LINEAR = 4
+_TCP_SYNCNT = int(_socket.TCP_SYNCNT)
+
+
+class _Opening:
+    """Packet of a connection that is being established: a SYN, or what refuses it."""
+
+    __slots__ = ("arrive", "link", "lost", "tx", "who")
+
+    def __init__(
+        self, tx: Direction, link: Link, who: str, arrive: Callable[[], None], lost: Callable[[], None]
+    ) -> None:
+        self.tx = tx
+        self.link = link
+        self.who = who
+        self.arrive = arrive
+        self.lost = lost
+
+    def land(self) -> None:
+        link, scheduler = self.link, self.tx.scheduler
+        fate = PASSED if link.calm else link.fate(scheduler, self.who, 1, self.tx)
+        if fate == HELD:
+            link.hold(self.land)
+        elif fate == LOST:
+            self.lost()
+        elif isinstance(fate, int):
+            scheduler.at(scheduler.clock.now + fate, self.arrive)
+        elif fate == RESET:
+            client = self.tx.sender
+            assert isinstance(client, Endpoint)
+            client._connect_failed(self.tx, errno.ECONNREFUSED)
+        else:
+            self.arrive()
 
 
 class Endpoint(Socket):
@@ -117,6 +152,7 @@ class Endpoint(Socket):
         self.label = self.net.label(self.host, server, port)
         self.rx = None
         self.tx = Direction(self.net.scheduler, self.net.link(self.host, server), self.label + ">", self)
+        self.net.directions.append(self.tx)
         if target is None:
             self._retry_connect(self.tx, None, 0)
         else:
@@ -133,23 +169,9 @@ class Endpoint(Socket):
         self, tx: Direction, way: str, link: Link, arrive: Callable[[], None], lost: Callable[[], None]
     ) -> None:
         scheduler, who = self.net.scheduler, self.label + way
-
-        def land() -> None:
-            fate = PASSED if link.calm else link.fate(scheduler, who, 1, tx)
-            if fate == HELD:
-                link.hold(land)
-            elif fate == LOST:
-                lost()
-            elif isinstance(fate, int):
-                scheduler.at(scheduler.clock.now + fate, arrive)
-            elif fate == RESET:
-                self._connect_failed(tx, errno.ECONNREFUSED)
-            else:
-                arrive()
-
         answer = link.ask(scheduler, who, "net.connect", 1, tx)
         raced = link.timer_race(scheduler, who, 0, tx)
-        link.carry(scheduler, answer, raced, 1, land)
+        link.carry(scheduler, answer, raced, 1, _Opening(tx, link, who, arrive, lost).land)
 
     def _syn_arrived(self, tx: Direction, target: Machine, attempt: int) -> None:
         if self.tx is not tx or self.state != "SYN_SENT":
@@ -192,6 +214,7 @@ class Endpoint(Socket):
         child.peer = (mapped(client.ip, child.v6), client.port)
         child._ip_locked = self._ip_locked
         tx = Direction(self.net.scheduler, self.net.link(self.host, client.host), client.label + "<", child)
+        self.net.directions.append(tx)
         child.rx, child.tx = rx, tx
         rx.receiver, rx.reverse = child, tx
         tx.receiver, tx.reverse = client, rx
@@ -207,19 +230,19 @@ class Endpoint(Socket):
             child._note_refusal()
 
     def _retry_connect(self, tx: Direction, target: Machine | None, attempt: int) -> None:
-        """Retransmit a SYN that got no answer, ever later, then give up (tcp(7), tcp_syn_retries)."""
+        """Retransmit a SYN that got no answer, ever later, then give up (tcp(7), tcp_syn_retries and TCP_SYNCNT)."""
 
         def again() -> None:
             if self.tx is not tx or self.state != "SYN_SENT":
                 return
-            if attempt + 1 == len(SYN_RETRIES_NS):
+            if attempt == self.options.number(IPPROTO_TCP, _TCP_SYNCNT) + _SYN_LINEAR:
                 self._connect_failed(tx, errno.ETIMEDOUT)
             elif target is None:
                 self._retry_connect(tx, None, attempt + 1)
             else:
                 self._send_syn(tx, target, attempt + 1)
 
-        self.net.scheduler.at(self.net.scheduler.clock.now + SYN_RETRIES_NS[attempt], again)
+        self.net.scheduler.at(self.net.scheduler.clock.now + _SYN_PATIENCE_NS[attempt], again)
 
     def _connect_failed(self, tx: Direction, number: int) -> None:
         if self.tx is tx and self.state == "SYN_SENT":

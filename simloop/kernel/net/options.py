@@ -79,6 +79,7 @@ _TABLE_V6 = {
 }
 #: Names that the module `socket` lacks in some Pythons (linux/in.h, linux/in6.h).
 IP_PKTINFO, IPV6_RECVPKTINFO = 8, 49
+IP_RECVERR, IPV6_RECVERR = 11, 25
 _TABLE_UDP = {
     **_COMMON,
     (IPPROTO_IP, _socket.IP_TOS): _Option(0),
@@ -86,12 +87,14 @@ _TABLE_UDP = {
     (IPPROTO_IP, _socket.IP_MULTICAST_TTL): _Option(1, 0, 255, resettable=True),
     (IPPROTO_IP, _socket.IP_MULTICAST_LOOP): _Option(1, boolean=True),
     (IPPROTO_IP, IP_PKTINFO): _FLAG,
+    (IPPROTO_IP, IP_RECVERR): _FLAG,
 }
 _TABLE_UDP_V6 = {
     **_TABLE_V6,
     (IPPROTO_IPV6, _socket.IPV6_MULTICAST_HOPS): _Option(1, -1, 255, resettable=True),
     (IPPROTO_IPV6, _socket.IPV6_MULTICAST_LOOP): _Option(1, 0, 1),
     (IPPROTO_IPV6, IPV6_RECVPKTINFO): _FLAG,
+    (IPPROTO_IPV6, IPV6_RECVERR): _FLAG,
 }
 _TABLE_UNIX = {
     **_COMMON,

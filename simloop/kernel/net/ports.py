@@ -218,11 +218,12 @@ class UdpPorts(Ports[D]):
         """Return the socket that a datagram for one address is for, as __udp4_lib_lookup() finds it: one that is bound
         to the address itself before a wildcard, a connected one before others, the newest first."""
         best: list[D] = []
-        highest = (False, False, False)
+        highest = (False, 0, False)
         for sock in reversed(self._holders.get(port, ())):
             if not sock.claim().covers(ip) or not sock.hears(source):
                 continue
-            rank = (not is_any(sock.ip), sock.peer is not None, not sock.v6)
+            # compute_score(): a peer's port counts, too, which may be 0.
+            rank = (not is_any(sock.ip), 0 if sock.peer is None else 1 + (sock.peer[1] > 0), not sock.v6)
             if not best or rank > highest:
                 best, highest = [sock], rank
             elif rank == highest:

@@ -31,6 +31,8 @@ def truesize(size: int, head_max: int) -> int:
     return _SK_BUFF + (1 << (block - 1).bit_length()) + -(-paged // _PAGE) * _PAGE
 
 
+#: Flag of recvmsg(2) that asks for errors, which never waits.
+MSG_ERRQUEUE = int(_socket.MSG_ERRQUEUE)
 _MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
 
 

@@ -246,14 +246,14 @@ class Direction:
         now = self.scheduler.clock.now
         # The user's timeout counts from the first time that it is sent again (retransmits_timed_out()).
         first.lost_ns = first.lost_ns or now + RETRIES_NS[0]
-        if self._gives_up(first.attempts, first.lost_ns):
-            self.sender.timed_out()
-            return
 
         def again() -> None:
             first.waits = False
             if self.flight and self.flight[0] is first:
-                self.arrived()
+                if self._gives_up(first.attempts, first.lost_ns):
+                    self.sender.timed_out()
+                else:
+                    self.arrived()
 
         first.waits = True
         self.scheduler.at(now + self._patience_ns(first.attempts, first.lost_ns), again)
@@ -359,3 +359,9 @@ class Direction:
         self.flight.clear()
         self.unsent_size = self.flight_size = self.unacknowledged = 0
         self.dropped = True
+
+    def forget(self) -> None:
+        """Drop everything at the end of the world: both ends know the directions, which know the ends."""
+        self.drop()
+        self.receiver = self.reverse = None
+        del self.sender

@@ -14,6 +14,7 @@ from simloop.kernel.errors import fail
 from simloop.kernel.net.addresses import Address, any_ip, is_any, is_mapped, unmapped
 from simloop.kernel.net.endpoint import Endpoint
 from simloop.kernel.net.options import IPPROTO_IPV6, SOL_SOCKET
+from simloop.kernel.net.sockets import MSG_ERRQUEUE
 
 SOMAXCONN = 4096
 
@@ -21,6 +22,7 @@ SOMAXCONN = 4096
 _SO_KEEPALIVE = int(_socket.SO_KEEPALIVE)
 _MSG_PEEK = int(_socket.MSG_PEEK)
 _MSG_OOB = int(_socket.MSG_OOB)
+_UNUSUAL = _MSG_OOB | MSG_ERRQUEUE
 
 
 class TcpSocket(Endpoint):
@@ -176,10 +178,10 @@ class TcpSocket(Endpoint):
                 raise ValueError("negative buffersize in recv")
             return b""  # Python does not ask the system for nothing (sock_recv_guts())
         rx = self.rx
-        if self.state == "LISTEN":
+        if self.state == "LISTEN" and not flags & MSG_ERRQUEUE:
             raise fail(errno.ENOTCONN)
-        if flags & _MSG_OOB:
-            raise fail(errno.EINVAL)
+        if flags & _UNUSUAL:
+            raise fail(errno.EAGAIN if flags & MSG_ERRQUEUE else errno.EINVAL)
         if rx is not None and rx.size:
             return rx.peek(limit) if flags & _MSG_PEEK else rx.read(limit)
         if self.done:

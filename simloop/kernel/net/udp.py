@@ -19,23 +19,27 @@ from simloop.kernel.errors import fail
 from simloop.kernel.net.addresses import Address, any_ip, is_any, is_mapped, is_multicast, mapped, reached, unmapped
 from simloop.kernel.net.options import (
     IP_PKTINFO,
+    IP_RECVERR,
     IPPROTO_IP,
     IPPROTO_IPV6,
     IPPROTO_UDP,
+    IPV6_RECVERR,
     IPV6_RECVPKTINFO,
     SOL_SOCKET,
     UdpOptions,
 )
 from simloop.kernel.net.ports import Claim
 from simloop.kernel.net.routing import source_of
-from simloop.kernel.net.sockets import HEAD_MAX, Received, Socket, truesize
+from simloop.kernel.net.sockets import HEAD_MAX, MSG_ERRQUEUE, Received, Socket, truesize
 from simloop.kernel.net.wire import HELD, PASSED
 
 if TYPE_CHECKING:
     from simloop.kernel.descriptors import File
     from simloop.kernel.net.wire import Link, Machine, Net
+    from simloop.kernel.scheduler import Scheduler
 
 _MSG_PEEK, _MSG_OOB, _MSG_TRUNC = int(_socket.MSG_PEEK), int(_socket.MSG_OOB), int(_socket.MSG_TRUNC)
+_AF_INET, _AF_INET6 = int(_socket.AF_INET), int(_socket.AF_INET6)
 _RCV, _SEND = 1, 2
 _BOTH = _RCV | _SEND
 # The largest payload: what 16 bits of length leave beside the headers.
@@ -51,6 +55,14 @@ INTERFACES = ("", "lo", "eth0")
 FATES = ("arrives", "is lost", "arrives twice", "is overtaken by those behind it")
 _LOST, _TWICE, _OVERTAKEN = 1, 2, 3
 _IPV6_PKTINFO = 50
+_RECVERR, _RECVERR_V6 = (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR)
+# As much of a datagram as an ICMP error quotes: its packet has 576 bytes, that of IPv6 1280.
+_QUOTED, _QUOTED_V6 = 520, 1184
+# Origin, type and code in struct sock_extended_err: of "port unreachable", for IPv4 and IPv6, and of what
+# the sender's own machine refuses.
+_UNREACHABLE, _UNREACHABLE_V6, _LOCAL = (2, 3, 3), (3, 1, 4), (1, 0, 0)
+# Largest packets of the interfaces, in bytes.
+_MTU = {"lo": 65_536, "eth0": 1500}
 
 
 class Datagram(NamedTuple):
@@ -66,13 +78,38 @@ class Datagram(NamedTuple):
     cost: int
 
 
+class Refusal(NamedTuple):
+    """Error in the queue of those that recvmsg(2) tells for MSG_ERRQUEUE: a datagram that was refused."""
+
+    data: bytes
+    #: Address that it was sent to.
+    address: Address
+    #: Errno, and whose it is: `_LOCAL`, or the one that ICMP has brought.
+    number: int
+    origin: tuple[int, int, int]
+    info: int
+    #: Address and interface at which ICMP has arrived.
+    local: str
+    interface: str
+
+    @property
+    def is_icmp(self) -> bool:
+        return self.origin is not _LOCAL
+
+    @property
+    def cost(self) -> int:
+        """What it takes of the receive buffer."""
+        return truesize(len(self.data) + _HEADERS, HEAD_MAX)
+
+
 class _Packet:
     """Datagram in flight."""
 
-    __slots__ = ("deliver", "flow", "landed")
+    __slots__ = ("deliver", "flow", "landed", "size")
 
-    def __init__(self, flow: Flow, deliver: Callable[[], None]) -> None:
+    def __init__(self, flow: Flow, size: int, deliver: Callable[[], None]) -> None:
         self.flow = flow
+        self.size = size
         self.deliver = deliver
         self.landed = False
 
@@ -80,15 +117,26 @@ class _Packet:
         self.landed = True
         flight = self.flow.flight
         while flight and flight[0].landed:
-            flight.popleft().deliver()
+            flight.popleft().arrive()
+
+    def arrive(self) -> None:
+        link, scheduler = self.flow.link, self.flow.scheduler
+        fate = PASSED if link.calm else link.fate(scheduler, self.flow.label, self.size, self.flow)
+        if fate == HELD:
+            link.hold(self.arrive)
+        elif isinstance(fate, int):
+            scheduler.at(scheduler.clock.now + fate, self.deliver)
+        elif fate == PASSED:
+            self.deliver()
 
 
 class Flow:
     """Datagrams from one socket to one address of one machine, in the order in which they were sent."""
 
-    __slots__ = ("flight", "label", "leaving", "link", "packets", "target")
+    __slots__ = ("flight", "label", "leaving", "link", "packets", "scheduler", "target")
 
-    def __init__(self, link: Link, target: Machine | None, label: str) -> None:
+    def __init__(self, scheduler: Scheduler, link: Link, target: Machine | None, label: str) -> None:
+        self.scheduler = scheduler
         self.link = link
         self.target = target
         self.label = label
@@ -97,9 +145,9 @@ class Flow:
         self.packets = 0
         self.flight: deque[_Packet] = deque()
 
-    def send(self, net: Net, data: bytes, deliver: Callable[[], None]) -> None:
+    def send(self, data: bytes, deliver: Callable[[], None]) -> None:
         """Send a datagram: ``deliver()`` is called when it arrives, which may be now."""
-        scheduler, link = net.scheduler, self.link
+        scheduler, link = self.scheduler, self.link
         self.leaving = data
         fate = 0
         if link.lossy:
@@ -110,27 +158,17 @@ class Flow:
         size = len(data) + _HEADERS
         answer = link.ask(scheduler, self.label, "net.deliver", 1, self)
         raced = link.timer_race(scheduler, self.label, self.packets, self) if scheduler.any_timers() else None
-
-        def arrive() -> None:
-            outcome = PASSED if link.calm else link.fate(scheduler, self.label, size, self)
-            if outcome == HELD:
-                link.hold(arrive)
-            elif isinstance(outcome, int):
-                scheduler.at(scheduler.clock.now + outcome, deliver)
-            elif outcome == PASSED:
-                deliver()
-
+        packet = _Packet(self, size, deliver)
         if fate == _OVERTAKEN:
-            scheduler.at(scheduler.clock.now + link.latency_ns + link.jitter_ns // 2, arrive)
+            scheduler.at(scheduler.clock.now + link.latency_ns + link.jitter_ns // 2, packet.arrive)
             return
         if answer == 0 and raced is None and not self.flight and not link.latency_ns and link.calm:
             deliver()  # nearly always
         else:
-            packet = _Packet(self, arrive)
             self.flight.append(packet)
             link.carry(scheduler, answer, raced, size, packet.land)
         if fate == _TWICE:
-            scheduler.at(scheduler.clock.now + link.latency_ns, arrive)
+            scheduler.at(scheduler.clock.now + link.latency_ns, packet.arrive)
 
 
 class UdpSocket(Socket):
@@ -157,6 +195,8 @@ class UdpSocket(Socket):
         self.port = self.shown_port = 0
         self.peer: Address | None = None
         self.queue: deque[Datagram] = deque()
+        #: Errors for those who ask for them by MSG_ERRQUEUE.
+        self.refusals: deque[Refusal] | None = None
         self.charged = 0
         #: Number of datagrams that found no room.
         self.drops = 0
@@ -201,7 +241,7 @@ class UdpSocket(Socket):
         if self.closed:
             return 0
         mask = OUT | IN if self.queue or self.shut & _RCV else OUT
-        if self.error:
+        if self.error or self.refusals:
             mask |= ERR
         return mask | HUP if self.shut == _BOTH else mask
 
@@ -313,7 +353,7 @@ class UdpSocket(Socket):
         source = self._source(ip) if ids is None else ids
         self._check_broadcast(ip)
         if len(data) > (_SIZE_MAX_V6 if self.v6 and not is_mapped(ip) else _SIZE_MAX):
-            raise fail(errno.EMSGSIZE)
+            raise self._too_long(unmapped(ip), port)
         # sock_alloc_send_pskb()
         if self.error:
             raise fail(self.take_error())
@@ -328,7 +368,7 @@ class UdpSocket(Socket):
             target = self.net.owner(ip, self.host)
             flow = self._flow(ip, port, target)
             interface = "lo" if target is self.host else "eth0"
-            flow.send(self.net, data, lambda: self._arrive(flow, data, source, ip, port, interface))
+            flow.send(data, lambda: self._arrive(flow, data, source, ip, port, interface))
             return
         loops = ":" not in ip and self.options.number(IPPROTO_IP, _socket.IP_MULTICAST_LOOP)
         loops = loops or (":" in ip and self.options.number(IPPROTO_IPV6, _socket.IPV6_MULTICAST_LOOP))
@@ -345,7 +385,7 @@ class UdpSocket(Socket):
                 for sock in machine.udp.receivers(ip, interface, port, source):
                     sock.arrived(data, source, ip, interface, flow.label)
 
-        flow.send(self.net, data, arrive)
+        flow.send(data, arrive)
 
     def _flow(self, ip: str, port: int, target: Machine | None) -> Flow:
         machine = self.host if target is None else target
@@ -359,7 +399,7 @@ class UdpSocket(Socket):
                 label = self.net.label(self.host, machine, f"{port}/udp")
                 self.label = self.label or label
                 label += ">"
-            flow = self._flows[key] = Flow(self.net.link(self.host, machine), target, label)
+            flow = self._flows[key] = Flow(self.net.scheduler, self.net.link(self.host, machine), target, label)
         return flow
 
     def _arrive(self, flow: Flow, data: bytes, source: Address, ip: str, port: int, interface: str) -> None:
@@ -373,15 +413,77 @@ class UdpSocket(Socket):
             return
         # ICMP "port unreachable" comes back the same way.
         link = self.net.link(target, self.host)
-        link.carry(self.net.scheduler, 0, None, 1, lambda: self._refused(source, (ip, port)))
+        link.carry(self.net.scheduler, 0, None, 1, lambda: self._refused(source, (ip, port), data, interface))
 
-    def _refused(self, source: Address, address: Address) -> None:
+    def _refused(self, source: Address, address: Address, data: bytes, interface: str) -> None:
         """Take note that nobody is at an address, as __udp4_lib_err(): the socket that would receive from there is
-        told, if it is connected."""
+        told, if it is connected or asks for all errors."""
         sock = self.host.udp.receiver(*source, address)
-        if sock is not None and sock.peer is not None:
-            sock.error = errno.ECONNREFUSED
-            sock.changed()
+        if sock is None:
+            return
+        v6 = ":" in address[0]
+        if sock.options.flag(*(_RECVERR_V6 if v6 else _RECVERR)):
+            quoted = data[: _QUOTED_V6 if v6 else _QUOTED]
+            origin = _UNREACHABLE_V6 if v6 else _UNREACHABLE
+            sock._queue_error(Refusal(quoted, address, errno.ECONNREFUSED, origin, 0, source[0], interface))
+        elif sock.peer is None:
+            return
+        sock.error = errno.ECONNREFUSED
+        sock.changed()
+
+    def _too_long(self, ip: str, port: int) -> OSError:
+        """Return the error of a datagram that no packet holds, and queue it, as ip_local_error() and
+        ipv6_local_error()."""
+        v6 = ":" in ip
+        if self.options.flag(*(_RECVERR_V6 if v6 else _RECVERR)):
+            interface = "lo" if self.net.owner(ip, self.host) is self.host else "eth0"
+            if not v6:
+                port = 0 if self.peer is None else self.peer[1]  # it tells that of the socket
+            mtu = min(_MTU[interface], 65_535 + v6)
+            self._queue_error(Refusal(b"", (ip, port), errno.EMSGSIZE, _LOCAL, mtu, "", interface))
+            self.changed()
+        return fail(errno.EMSGSIZE)
+
+    def _queue_error(self, refusal: Refusal) -> None:
+        """Keep an error for MSG_ERRQUEUE if there is room, as sock_queue_err_skb()."""
+        if self.charged + refusal.cost < self.options.rcvbuf:
+            self.charged += refusal.cost
+            if self.refusals is None:
+                self.refusals = deque()
+            self.refusals.append(refusal)
+
+    def _receive_error(self, limit: int) -> Received:
+        """Receive the first error in the queue, as ip_recv_error() and ipv6_recv_error()."""
+        if not self.refusals:
+            raise fail(errno.EAGAIN)
+        found = self.refusals.popleft()
+        self.charged -= found.cost
+        # sock_dequeue_err_skb()
+        if self.refusals and self.refusals[0].is_icmp:
+            self.error = self.refusals[0].number
+        elif found.is_icmp:
+            self.error = 0
+        ip, port = found.address
+        shown = mapped(ip, self.v6)
+        error = struct.pack("IBBBBII", found.number, *found.origin, 0, found.info, 0)
+        offender = bytes(28 if self.v6 else 16)
+        ancillary: list[tuple[int, int, bytes]] = []
+        if found.is_icmp:
+            index = INTERFACES.index(found.interface)
+            if self.v6 and self.options.flag(IPPROTO_IPV6, IPV6_RECVPKTINFO):
+                packed = _socket.inet_pton(_AF_INET6, mapped(found.local, v6=True))
+                ancillary.append((IPPROTO_IPV6, _IPV6_PKTINFO, packed + struct.pack("i", index)))
+            if ":" not in ip and self.options.flag(IPPROTO_IP, IP_PKTINFO):
+                packed = struct.pack("i4x4s", index, _socket.inet_aton(found.local))
+                ancillary.append((IPPROTO_IP, IP_PKTINFO, packed))
+            if self.v6:
+                offender = struct.pack("HHI16sI", _AF_INET6, 0, 0, _socket.inet_pton(_AF_INET6, shown), 0)
+            else:
+                offender = struct.pack("HH4s8x", _AF_INET, 0, _socket.inet_aton(ip))
+        ancillary.append((*(_RECVERR_V6 if self.v6 else _RECVERR), error + offender))
+        size = len(found.data)
+        flags = MSG_ERRQUEUE | (_MSG_TRUNC if size > limit else 0)
+        return Received(found.data[:limit], (shown, port), flags, size, ancillary=tuple(ancillary))
 
     def available(self) -> int:
         return len(self.queue[0].data) if self.queue else 0
@@ -410,6 +512,8 @@ class UdpSocket(Socket):
 
     def recvmsg(self, limit: int, flags: int = 0) -> Received:
         """Receive one datagram, as udp_recvmsg()."""
+        if flags & MSG_ERRQUEUE:
+            return self._receive_error(limit)
         if flags & _MSG_OOB:
             raise fail(errno.EAGAIN if not self.queue else errno.EOPNOTSUPP)
         if self.error:
@@ -508,6 +612,9 @@ class UdpSocket(Socket):
             raise fail(errno.EINVAL)
         else:
             super().setsockopt(level, name, value)
+            if self.refusals and (level, name) in (_RECVERR, _RECVERR_V6) and not self.options.flag(level, name):
+                self.charged -= sum(refusal.cost for refusal in self.refusals)
+                self.refusals.clear()
 
     def _interface(self, ip: bytes, index: int, otherwise: int) -> str:
         """Return the interface of a number, else of an address, by default the one to the other hosts."""

@@ -83,6 +83,8 @@ class Net(Protocol):
     """Protocol of the network that joins the machines of a world."""
 
     scheduler: Scheduler
+    #: Directions (`stream`) of all connections so far.
+    directions: list[Any]
 
     def owner(self, address: str, asking: Machine) -> Machine | None:
         """Return the machine that `address` (a literal) leads to, as seen from `asking`."""

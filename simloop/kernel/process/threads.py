@@ -197,6 +197,10 @@ class SimThread:
             real_acquire(self._back)  # for ever, were there no watchdog (simloop/simulation/watchdog.py)
             if self.over and self.join_real is not None:
                 self.join_real()
+                # Its owner, which knows it, is left to no collector.
+                self.join_real = self.on_lost = None
+                if not self.killed:
+                    self.after_kill = None
         finally:
             self.world.current = previous
 
@@ -257,6 +261,7 @@ class SimThread:
             self.on_lost()
         if self.after_kill is not None:
             self.after_kill()
+            self.after_kill = None
 
 
 class _Seen(BaseException):

@@ -14,7 +14,7 @@ from simloop.errors import WorldError
 from simloop.kernel.clock import SECOND
 from simloop.kernel.descriptors import ERR, HUP, IN, OUT
 from simloop.kernel.errors import fail
-from simloop.kernel.net.sockets import Socket
+from simloop.kernel.net.sockets import MSG_ERRQUEUE, Socket
 from simloop.shims.late import real
 from simloop.shims.opened import refuse
 from simloop.shims.patch import builtin
@@ -354,8 +354,8 @@ class SimSocket(real_socket):
         if bufsize == 0:
             return b""  # Python does not even look at the descriptor
         if self._timeout is None:
-            # The kernel's own waiting knows these two; Python's, for a timeout, does not.
-            if flags & _MSG_DONTWAIT and self._fd >= 0:
+            # The kernel's own waiting knows these; Python's, for a timeout, does not.
+            if flags & (_MSG_DONTWAIT | MSG_ERRQUEUE) and self._fd >= 0:
                 return self._file.recv(bufsize, flags)  # type: ignore[no-any-return]
             if flags & _MSG_WAITALL and not flags & _MSG_PEEK and self._file.kind == _STREAM:
                 return self._recv_all(bufsize)
@@ -402,7 +402,7 @@ class SimSocket(real_socket):
             if first.files or not first.data or len(first.data) == size:
                 return first
             return first._replace(data=first.data + self._recv_all(size - len(first.data)))
-        if flags & _MSG_DONTWAIT and self._timeout is None and self._fd >= 0:
+        if flags & (_MSG_DONTWAIT | MSG_ERRQUEUE) and self._timeout is None and self._fd >= 0:
             return self._file.recvmsg(size, flags)  # type: ignore[no-any-return]
         found: Received = self._call(lambda: self._file.recvmsg(size, flags), IN)
         return found
