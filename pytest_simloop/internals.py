@@ -139,6 +139,20 @@ def forget_output(item: pytest.Item) -> None:
         item.stash[caplog_records_key]["call"] = handler.records
 
 
+def rewrite_line(config: pytest.Config, line: str, *, new: bool = False) -> None:
+    """Writes a line on the terminal in the place of the one before, also while output is captured; with `new`, in a
+    line of its own. An empty one leaves nothing there."""
+    reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
+        if new:
+            reporter.ensure_newline()
+        reporter.rewrite(line, erase=True)
+        if not line:
+            reporter.rewrite("")
+        reporter.flush()
+
+
 def captured_streams(config: pytest.Config) -> list[int]:
     """Returns the descriptors at which pytest keeps the standard streams that it captures."""
     manager = config.pluginmanager.getplugin("capturemanager")

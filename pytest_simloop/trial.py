@@ -12,6 +12,7 @@ import pytest
 from pytest_simloop import timeouts
 from pytest_simloop.confirm import UNKNOWN, Confirmation, confirm, note_signature
 from pytest_simloop.options import for_session
+from pytest_simloop.progress import shown
 from pytest_simloop.settings import Settings, test_name
 from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
@@ -23,6 +24,7 @@ from simloop.explore.store import DIRECTORY, Saved, Store
 
 if TYPE_CHECKING:
     from pytest_simloop.simulated import Simulated
+    from simloop.explore.progress import Progress
     from simloop.explore.result import Failure, Report
     from simloop.simulation.run import Outcome
     from simloop.world.observer import Observer
@@ -54,7 +56,9 @@ class Trial:
             and (limits.preempt == "lines" or not saved.schedule.preempts_lines)
         ]
 
-    def campaign(self, saved: Sequence[Schedule], *, numbered: bool = False) -> Campaign:
+    def campaign(
+        self, saved: Sequence[Schedule], *, numbered: bool = False, progress: Progress | None = None
+    ) -> Campaign:
         settings = self.settings
         profile = settings.limits.profile
         return Campaign(
@@ -71,6 +75,7 @@ class Trial:
             shrink_runs=settings.shrink_runs,
             observe=self.hooks.observer(),
             numbered=numbered,
+            progress=progress,
         )
 
     def scheduled(self, token: str) -> tuple[Schedule, Choices]:
@@ -85,9 +90,10 @@ class Trial:
 
     def explore(self) -> Report:
         """Runs the whole campaign of the test. Raises what the test raises."""
-        campaign = self.campaign([saved.schedule for saved in self.saved])
-        with timeouts.ending(self.item, campaign):
-            report = campaign.explore()
+        with shown(self.item) as progress:
+            campaign = self.campaign([saved.schedule for saved in self.saved], progress=progress)
+            with timeouts.ending(self.item, campaign):
+                report = campaign.explore()
         if report.failure is None:
             self.passed()
             return report

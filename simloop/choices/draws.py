@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import _random
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Decide, T
+
+Arrival = tuple[str, str, int]
+"""A choice point (who, kind, number) at which something may be late."""
 
 # A declared cancellation or signal comes at most once: at a higher rate it would always come early.
 _ONCE = {"cancel": 1.5, "signal.sent": 1.5}
@@ -28,6 +32,11 @@ LATE = {
     "signal": 5,
     "order.lag": 11,
 }
+# Of how many draws of a coincidence the best is taken; fewer, where more than so many pairs would have to be looked at.
+_DRAWS = 10
+_PAIRS_MAX = 2000
+# Of so many pairs it is remembered that they have been late together.
+_SEEN_MAX = 100_000
 #: Number of deviations of one kind that a dense walk makes in a run, about, where there are that many points.
 _MANY = 60
 
@@ -105,20 +114,39 @@ def dense_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
     return decide
 
 
-def coincidences(seed: int, sources: Iterable[Sequence[tuple[str, str, int]]]) -> Decide:
+def coincidences(seed: int, sources: Sequence[Sequence[Arrival]], seen: set[tuple[Arrival, Arrival]]) -> Decide:
     """Return a function that lets arrivals of different sources meet. All sources, four in five or half of them are
     late once, or two or three times, at points of theirs that are drawn; and all of them by the same time. So they go
-    on from there together. The orders of what has met change. Ends are rare, .01 to .1 per point, and in a quarter of
-    the runs so is everything else; in the others there is nothing else.
+    on from there together. In half of the runs all of them have about as many points left. The orders of what has
+    met change. Ends are rare, .01 to .1 per point, and in a quarter of the runs so is everything else; in the others
+    there is nothing else.
 
-    `sources` are the points (who, kind, number) of each source at which it may be late, in order.
+    `sources` are the points of each source at which it may be late, in order. `seen` are pairs of points that have been
+    late together in other runs. Of several draws that one is taken which has most other pairs (as the greedy
+    construction of covering arrays does, Cohen, Dalal, Fredman and Patton, IEEE TSE 1997); `seen` has these then, too.
     """
     draw = _random.Random(mixed_seed(seed, 5)).random
     part = (0.5, 0.8, 1.0, 1.0)[int(draw() * 4)]
     times = (1, 1, 1, 2, 3)[int(draw() * 5)]
     noise = 0.01 * 10 ** draw() if draw() < 0.25 else 0.0
     rare = 0.01 * 10 ** draw()
-    late = {points[int(draw() * len(points))] for points in sources if draw() < part for _ in range(times)}
+    size = (len(sources) * times) ** 2 // 2 + 1
+    if any(points[0][1] == "order.lag" for points in sources):
+        size = _PAIRS_MAX  # steps of tasks: there is no end to which they come together, and a few suffice
+    left = None
+    if draw() < 0.5 and size < _PAIRS_MAX:
+        left = 0
+        while draw() < 0.6:
+            left += 1
+    late: set[Arrival] = set()
+    new: set[tuple[Arrival, Arrival]] = set()
+    for _ in range(max(1, min(_DRAWS, _PAIRS_MAX // size))):
+        drawn = _drawn(draw, sources, part, times, left)
+        pairs = set(combinations(sorted(drawn), 2)) - seen if size < _PAIRS_MAX else set()
+        if not late or len(pairs) > len(new):
+            late, new = drawn, pairs
+    if len(seen) < _SEEN_MAX:
+        seen |= new
 
     def decide(who: str, kind: str, number: int, n: int) -> int:
         if n < 2:
@@ -131,19 +159,23 @@ def coincidences(seed: int, sources: Iterable[Sequence[tuple[str, str, int]]]) -
     return decide
 
 
-def together(seed: int, late: Iterable[tuple[str, str, int]]) -> Decide:
-    """Return a function that lets these arrivals (who, kind, number) be late by the same time, so that they meet. In
-    half of the runs the orders of what has met are changed often. Nothing else is unusual."""
-    draw = _random.Random(mixed_seed(seed, 6)).random
-    held = frozenset(late)
-    rate = 0.3 if draw() < 0.5 else 0.0
-
-    def decide(who: str, kind: str, number: int, n: int) -> int:
-        if (who, kind, number) in held:
-            return min(LATE[kind], n - 1)
-        return 1 + int(draw() * (n - 1)) if kind in _ORDERS and n > 1 and draw() < rate else 0
-
-    return decide
+def _drawn(
+    draw: Callable[[], float], sources: Sequence[Sequence[Arrival]], part: float, times: int, left: int | None
+) -> set[Arrival]:
+    """Return points that are drawn from a part of the sources, so many times of each: any of them, or those with about
+    so many points `left` after them, since what sources do at their end is often alike, however long they take to get
+    there."""
+    found = set()
+    for points in sources:
+        if draw() >= part:
+            continue
+        for _ in range(times):
+            if left is None:
+                found.add(points[int(draw() * len(points))])
+            else:
+                after = left + (0, 0, 0, 0, 0, -1, 1)[int(draw() * 7)]
+                found.add(points[-1 - min(max(after, 0), len(points) - 1)])
+    return found
 
 
 def shuffler(seed: int) -> Callable[[list[T]], list[T]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 import warnings
@@ -30,6 +31,7 @@ from simloop.explore.signature import signature_of
 
 if TYPE_CHECKING:
     from simloop.explore.jobs import Jobs, Passed
+    from simloop.explore.progress import Progress
     from simloop.explore.strategies.base import Plan, Strategy
     from simloop.report.explanation import Explanation
     from simloop.report.trace import Trace
@@ -79,7 +81,8 @@ class Campaign:
     that take turns at all. With `seconds`, the campaign lasts for so many real seconds, whatever its number of runs.
     Shrinking takes up to `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that
     explores. `numbered` says that objects are to have numbers from the start. `jobs` is the number of processes that
-    make runs (`simloop.explore.jobs`). Raises `ConfigurationError` for a bad argument.
+    make runs (`simloop.explore.jobs`). `progress` is told how far it is. Raises `ConfigurationError` for a bad
+    argument.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Campaign:
         observe: Callable[[Outcome], None] | None = None,
         numbered: bool = False,
         jobs: int | Literal["auto"] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._jobs: Jobs | None = None
         if jobs is not None:
@@ -113,6 +117,7 @@ class Campaign:
         self.profile = profile
         self._shrink_runs = check_shrink_runs(shrink_runs)
         self._observe = observe
+        self._progress = progress
         # A test that has needed numbers will need them again.
         self.report = Report(numbered=numbered or any(schedule.numbered for schedule in saved))
         #: The schedule of the first failing run.
@@ -139,6 +144,8 @@ class Campaign:
                     if at and at not in made and _is_over(ends, report):
                         return report
                     outcome = self._run(plan, made.get(at))
+                    if self._progress is not None:
+                        self._progress.note(functools.partial(self._told, strategy.name))
                     if outcome is not None and outcome.exception is not None:
                         report.failure = self._examine(outcome, strategy.name)
                         return report
@@ -166,6 +173,10 @@ class Campaign:
     def _number(self) -> str:
         """Return the number of the run that goes on, of how many."""
         return f"{self.report.runs} of {self.runs}" if self._seconds is None else f"{self.report.runs}"
+
+    def _told(self, strategy: str) -> str:
+        """Return how far the campaign is; `strategy` has made the last run."""
+        return f"run {self._number()}, {self.report.distinct} distinct, no failure; {strategy}"
 
     def _run(self, plan: Plan, made: Outcome | Passed | None = None) -> Outcome | None:
         """Make a planned run, unless it was `made` already, and tell of it. Returns its outcome, or None for a run that
@@ -269,6 +280,8 @@ class Campaign:
         def still_fails(candidate: Schedule) -> tuple[bool, Choices]:
             nonlocal last
             outcome = self._traced(candidate, None)
+            if self._progress is not None:
+                self._progress.note(lambda: f"failed in run {self._number()} ({strategy}); it is made small")
             fails = outcome.exception is not None and signature_of(outcome.exception) == wanted
             if fails:
                 last = outcome

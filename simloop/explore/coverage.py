@@ -30,6 +30,7 @@ class Coverage:
         #: The number of each run that was new.
         self._new: list[int] = []
         self._untouched: set[tuple[str, str, int]] | None = None
+        self._unraced: set[str] = set()
 
     def add(self, fingerprint: int, choices: Choices) -> None:
         """Add a run."""
@@ -39,10 +40,12 @@ class Coverage:
             self._new.append(self.runs)
         if self._untouched is None:
             self._untouched = {(who, kind, number) for who, kind, number, n, _ in choices.recorded if n > 1}
+            self._unraced = {who for who, _, _ in self._untouched}
         if self._untouched:
             for who, kind, number, _, value in choices.recorded:
                 if value:
                     self._untouched.discard((who, kind, number))
+                    self._unraced.discard(who)
 
     @property
     def distinct(self) -> int:
@@ -71,6 +74,12 @@ class Coverage:
     def never_deviated(self) -> list[Point]:
         """Choice points of the first run at which no run has deviated."""
         return sorted(Point(*point) for point in self._untouched or ())
+
+    @property
+    def never_raced(self) -> list[str]:
+        """Names of those at none of whose choice points any run has deviated: connections, threads, timers, tasks of
+        the first run that nothing was ever made late, early or lost for."""
+        return sorted(self._unraced)
 
     def __repr__(self) -> str:
         return (

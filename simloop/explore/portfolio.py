@@ -19,13 +19,13 @@ from simloop.explore.strategies.crash import CrashSweep
 from simloop.explore.strategies.delay import DelaySweep
 from simloop.explore.strategies.enumeration import Enumeration
 from simloop.explore.strategies.fault import FaultSweep
-from simloop.explore.strategies.meeting import MeetingWalk
 from simloop.explore.strategies.pct import PCT
 from simloop.explore.strategies.pos import POS
 from simloop.explore.strategies.preemption import LineSweep, PreemptionSweep
 from simloop.explore.strategies.saved import Saved
 from simloop.explore.strategies.surw import SURW
 from simloop.explore.strategies.timeout import TimeoutSweep
+from simloop.explore.strategies.wakeup import WakeUpSweep
 from simloop.explore.strategies.walk import DenseWalk, Walk
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ _SWEEPS: tuple[tuple[Callable[[int, Callable[[], int]], Strategy], float, int], 
 )
 # How many early runs count as one.
 _EARLY = 8
+# Weight of the wake-up sweep, and the number of its first runs that count less.
+_WAKE_UPS = (0.3, 4)
 _THIRD_PARTIES = 0.3
 _ENUMERATION = 0.3
 _COINCIDENCES = 0.9
@@ -55,7 +57,7 @@ _SPARSE = 0.05
 
 # Strategies that have turns only where they are chosen: they find nothing that the others do not find sooner
 # (docs/explanation/exploring.md).
-_OPTIONAL = (MeetingWalk, SURW, PCT, POS)
+_OPTIONAL = (SURW, PCT, POS)
 #: Name under which the strategies of third parties are chosen.
 PLUGINS = "plugins"
 #: Names of the strategies that can be chosen.
@@ -67,6 +69,7 @@ STRATEGIES = (
     LineSweep.name,
     DelaySweep.name,
     PreemptionSweep.name,
+    WakeUpSweep.name,
     CoincidenceWalk.name,
     DenseWalk.name,
     Walk.name,
@@ -131,12 +134,13 @@ class Portfolio:
         self.enumeration = Enumeration(seed, left)
         names = check_strategies(chosen)
         optional = [kind(seed) for kind in _OPTIONAL if kind.name in names]
-        watch = next((strategy.watch for strategy in optional if isinstance(strategy, MeetingWalk)), None)
-        self._first = [Entry(Saved(saved), 1), Entry(Canonical(seed, watch), 1)]
+        wakeups = WakeUpSweep(seed)
+        self._first = [Entry(Saved(saved), 1), Entry(Canonical(seed, wakeups.watch), 1)]
         self._turns: list[Entry] = []
         for sweep, weight, early in _SWEEPS:
             share = functools.partial(self._share_of, len(self._turns))
             self._turns.append(Entry(sweep(seed, share), weight, early))
+        self._turns.append(Entry(wakeups, *_WAKE_UPS))
         self._turns += [Entry(strategy, _THIRD_PARTIES / len(strategies)) for strategy in strategies]
         self._walks = [
             Entry(CoincidenceWalk(seed), _COINCIDENCES),

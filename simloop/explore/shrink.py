@@ -31,6 +31,10 @@ Kept = tuple[tuple[Point, int], ...]
 _SINGLES_MAX = 60
 # Number of runs that may be spent on single deviations to replace two of several.
 _PAIRS_MAX = 120
+# Of how many connections, those that came last before the failure, one is late when two arrivals replace all others;
+# and how many of their first arrivals, besides the last one.
+_LAST_SOURCES = 4
+_FIRSTS = 4
 # Of runs with up to so many deviations it is kept what they have recorded.
 _RECORDED_MAX = 3
 # Number of other orders in which deviations are dropped.
@@ -61,8 +65,8 @@ class Shrinker:
         self._canonical: Choices | None = None
         #: What runs of few deviations have recorded.
         self._recorded: dict[frozenset[tuple[Point, int]], Choices] = {}
-        #: Runs that were made to replace all deviations, and two of them.
-        self._spent = {1: 0, 2: 0}
+        #: Runs that were made to replace all deviations by one, two by one, and all by two.
+        self._spent = {1: 0, 2: 0, 3: 0}
 
     def shrink(self) -> Schedule:
         if self.best.seed != self._usual_seed:
@@ -86,6 +90,8 @@ class Shrinker:
                 self._replace_all()
             if len(self.best.deviations) > 2:
                 self._replace_two()
+            if len(self.best.deviations) > 2:
+                self._replace_by_two()
             self._lower_answers()
             self._move_earlier()
             if self.best == before:
@@ -106,9 +112,9 @@ class Shrinker:
             found = choices.deviations()
             if not found:
                 self._canonical = choices
-            if len(deviations) <= _RECORDED_MAX:
-                self._recorded[key[1]] = choices
-            # What no longer occurs goes too: the run is the same without it.
+            for recorded in (deviations, found):  # what no longer occurs makes no difference
+                if len(recorded) <= _RECORDED_MAX:
+                    self._recorded[frozenset(recorded.items())] = choices
             taken = self._tried[key] = found if fails and len(found) <= len(deviations) else None
         if taken is None:
             return False
@@ -173,6 +179,32 @@ class Shrinker:
             if self._try_in_place(2, others, single):
                 return
 
+    def _replace_by_two(self) -> None:
+        """Look for two late arrivals that fail in the same way, to replace all others: the first is of a connection of
+        which something came just before the failure, and the second comes while it is late. Each of three connections
+        may be late so that they meet in the end, where it suffices that what they then do is."""
+        size = len(self.best.deviations)
+        self._try(self.best.deviations)  # what it records is not known where it is as it was found
+        failing = self._recorded.get(frozenset(self.best.deviations.items()))
+        if failing is None or self._canonical is None:
+            return
+        last = dict.fromkeys(_source(answer.point) for answer in reversed(failing.answers()) if _may_be_late(answer))
+        about = list(last)[:_LAST_SOURCES]
+        arrivals: dict[str, list[Answer]] = {source: [] for source in about}
+        for answer in self._canonical.answers():
+            if _may_be_late(answer) and _source(answer.point) in arrivals:
+                arrivals[_source(answer.point)].append(answer)
+        kept: list[Kept] = [
+            ((answer.point, LATE[answer.point.kind]),)
+            for found in arrivals.values()
+            for answer in [*found[:_FIRSTS], *found[_FIRSTS:][-1:]]
+        ]
+        for others, single in self._seconds(kept):
+            if self._spent[3] >= _PAIRS_MAX or len(self.best.deviations) < size:
+                return
+            if _source(single[0]) in last and self._try_in_place(3, others, single):
+                return
+
     def _try_in_place(self, size: int, kept: Kept, single: tuple[Point, int]) -> bool:
         """Try a single deviation in the place of others. What that takes is counted for `size`."""
         before = self.runs
@@ -195,7 +227,7 @@ class Shrinker:
             began = next((at for at, answer in enumerate(answers) if answer.value), len(answers))
             sources: dict[str, list[Answer]] = {}
             for answer in answers[began + 1 :]:
-                if answer.n > LATE.get(answer.point.kind, answer.n):
+                if _may_be_late(answer):
                     sources.setdefault(_source(answer.point), []).append(answer)
             ends = [
                 answer for found in sources.values() for answer in [*found[:1], *found[1:][-2:]] if not answer.value
@@ -251,6 +283,10 @@ class Shrinker:
                 moved = {earlier if other == point else other: answer for other, answer in self.best.deviations.items()}
                 if self._try(moved):
                     break
+
+
+def _may_be_late(answer: Answer) -> bool:
+    return answer.n > LATE.get(answer.point.kind, answer.n)
 
 
 def _source(point: Point) -> str:

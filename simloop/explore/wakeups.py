@@ -1,8 +1,7 @@
-"""Observer of wake-ups: after which arrivals did more than one task run?
+"""Observer of wake-ups: after which arrivals does one task wake another, and what else comes to where that one waited?
 
-A lock is released and its next owner woken, an event is set, a first failure ends the others: between two tasks of
-which one wakes the other there is a turn in which something else may come. Which arrivals have that, no choice point
-tells.
+A lock is released and its next owner woken, an item is put and its getter woken: between two tasks of which one wakes
+the other there is a turn in which something else may come. Which arrivals have that, no choice point tells.
 """
 
 from __future__ import annotations
@@ -13,20 +12,29 @@ from simloop.choices.draws import LATE
 from simloop.loop.tasks import path_of, task_of
 
 if TYPE_CHECKING:
-    from simloop.choices.choices import Answer
+    from types import CodeType
 
-Arrival = tuple[str, str, int]
-"""A choice point (who, kind, number) at which an arrival may be late."""
+    from simloop.choices.choices import Answer
+    from simloop.choices.draws import Arrival
 
 _DELIVERY = "net.deliver"
+# Where coroutines, generators and asynchronous generators keep their frame, and what they wait for.
+_COROUTINES = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
 
 
 class WakeUps:
-    """Record of which arrivals over connections let which tasks run in one run (`simloop.world.observer.Observer`)."""
+    """Record of which arrivals over connections let which tasks run in one run, and where these wait
+    (`simloop.world.observer.Observer`)."""
 
     def __init__(self) -> None:
         self.over = False
         self._tasks: dict[Arrival, set[str]] = {}
+        # By the code in which tasks have waited: the arrivals after which one of them was woken by another task, and
+        # those after which one came to wait; each with the task.
+        self._woken: dict[CodeType, dict[tuple[Arrival, str], None]] = {}
+        self._came: dict[CodeType, dict[tuple[Arrival, str], None]] = {}
+        # Where tasks wait for what arrives, and not for one another.
+        self._reading: set[CodeType] = set()
         # What runs now came of this arrival; and so did what it has queued: by id, with the handle kept alive.
         self._running: Arrival | None = None
         self._causes: dict[int, tuple[Any, Arrival]] = {}
@@ -34,10 +42,22 @@ class WakeUps:
         self._unread: dict[str, list[tuple[Arrival, bool]]] = {}
         self._looked_at = 0
 
-    @property
-    def waking(self) -> list[Arrival]:
-        """The arrivals after which one task woke another, in the order in which they were read."""
-        return [arrival for arrival, tasks in self._tasks.items() if len(tasks) > 1]
+    def meetings(self) -> list[list[tuple[Arrival, Arrival]]]:
+        """Return pairs of an arrival by which a task is woken and one by which another comes to the same place, of
+        other connections, by the former. Places to which few come are first, and so are those that come nearest."""
+        found: dict[Arrival, list[tuple[Arrival, Arrival]]] = {}
+        order = {arrival: at for at, arrival in enumerate(self._tasks)}
+        places = [code for code in self._woken if code not in self._reading]
+        for code in sorted(places, key=lambda code: len(self._came.get(code, ()))):
+            for woken, task in self._woken[code]:
+                comers = [
+                    came
+                    for came, other in self._came.get(code, ())
+                    if other != task and source_of(came) != source_of(woken)
+                ]
+                comers.sort(key=lambda came: abs(order[came] - order[woken]))
+                found.setdefault(woken, []).extend((woken, came) for came in comers)
+        return [pairs for pairs in found.values() if pairs]
 
     def queued(self, handle: Any) -> None:
         if self._running is not None:
@@ -47,10 +67,18 @@ class WakeUps:
         known = self._causes.pop(id(handle), None)
         self._running = cause = self._read(loop, handle) if known is None else known[1]
         if cause is not None and (task := task_of(handle)) is not None:
-            self._tasks.setdefault(cause, set()).add(path_of(task))
+            tasks = self._tasks.setdefault(cause, set())
+            tasks.add(path := path_of(task))
+            if (code := _place_of(task)) is not None:
+                if len(tasks) == 1:
+                    self._reading.add(code)
+                else:
+                    self._woken.setdefault(code, {}).setdefault((cause, path))
 
     def after(self, loop: Any, handle: Any) -> None:
-        self._running = None
+        cause, self._running = self._running, None
+        if cause is not None and (task := task_of(handle)) is not None and (code := _place_of(task)) is not None:
+            self._came.setdefault(code, {}).setdefault((cause, path_of(task)))
 
     def _read(self, loop: Any, handle: Any) -> Arrival | None:
         """Return the arrival that a transport is called for."""
@@ -84,3 +112,21 @@ class WakeUps:
 
     def created(self, task: Any) -> None:
         pass
+
+
+def source_of(arrival: Arrival) -> str:
+    """Return the connection that an arrival is of."""
+    return arrival[0].rstrip("<>")
+
+
+def _place_of(task: Any) -> CodeType | None:
+    """Return the code in which a task waits: that of its innermost coroutine. None for one that has not begun, or has
+    ended."""
+    code = None
+    waiting = task.get_coro()
+    while (kind := next((kind for kind in _COROUTINES if hasattr(waiting, kind[0])), None)) is not None:
+        frame, waiting = (getattr(waiting, name) for name in kind)
+        if frame is None or frame.f_lasti < 0:
+            break
+        code = frame.f_code
+    return code

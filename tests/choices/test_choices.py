@@ -136,7 +136,8 @@ def test_a_seed_that_is_none_is_refused(seed: object) -> None:
 def test_walks_answer_within_the_range_of_every_point(kind: str) -> None:
     point = ("a>b:1#1>", kind, 1)
     for seed in range(200):
-        for walk in (random_walk(seed), dense_walk(seed), coincidences(seed, [[point]] if kind in LATE else [])):
+        meeting = coincidences(seed, [[point]] if kind in LATE else [], set())
+        for walk in (random_walk(seed), dense_walk(seed), meeting):
             for n in (1, 2, 3, 30):
                 assert walk(*point, n) in range(n)
 

@@ -60,6 +60,23 @@ def test_a_report_holds_its_coverage() -> None:
     assert 0 < report.coverage.unseen < 1
 
 
+def test_coverage_names_who_was_never_raced() -> None:
+    def run(*late: str) -> Choices:
+        choices = Choices(0, lambda who, kind, number, n: int(who in late and number == 2))
+        for _ in range(2):
+            for who in ("a", "b", "c"):
+                choices.choose(who, "net.deliver", 8)
+        choices.choose("d", "poll.order", 1)  # there is nothing to decide
+        return choices
+
+    coverage = Coverage()
+    coverage.add(1, run())
+    assert coverage.never_raced == ["a", "b", "c"]
+    coverage.add(2, run("b"))
+    assert coverage.never_raced == ["a", "c"]
+    assert len(coverage.never_deviated) == 5
+
+
 def test_strategies_are_chosen_by_name() -> None:
     for chosen in ("dense walk", ["dense-walk", "delay sweep"]):
         assert simloop.explore(threads, runs=20, strategies=chosen).runs == 20

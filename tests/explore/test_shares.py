@@ -176,7 +176,9 @@ def test_campaigns_of_neighbouring_seeds_share_nothing(kind: Any) -> None:
     # A few sparse ones are alike by chance: those that deviate nowhere, or at one point.
     rich = [{found for found in one if sum(map(bool, found)) > 3} for one in made]
     assert all(len(one) > 30 for one in rich)
-    assert len(set.union(*rich)) == sum(map(len, rich))
+    # And of coincidences those in which all sources have as many arrivals left.
+    shared = 1 - len(set.union(*rich)) / sum(map(len, rich))
+    assert shared < 0.03 if kind is CoincidenceWalk else not shared
     assert schedules(kind(1), 300) == made[0]
 
 
@@ -193,4 +195,5 @@ def test_jobs_of_one_name_are_a_few_sources_of_arrivals() -> None:
         choices = Choices(plan.seed, plan.decide)
         execute(main, choices, Limits())
         late.append(sum(value == 5 for value in choices.deviations().values()))
-    assert 1 < sum(late) / len(late) < 4
+    # Of sixty arrivals.
+    assert 1 < sum(late) / len(late) < 6

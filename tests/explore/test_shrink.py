@@ -269,3 +269,20 @@ def test_what_comes_after_the_cause_is_dropped_by_bisection() -> None:
     shrinker._drop_the_end()
     assert numbers(shrinker.best) == {1, 2, 3}
     assert run.runs <= 7
+
+
+def test_two_arrivals_are_found_for_three_that_only_brought_them_together() -> None:
+    def run(schedule: Schedule) -> tuple[bool, Choices]:
+        choices = Choices(0, schedule.decider())
+        late = {
+            (name, number)
+            for number in range(1, 5)
+            for name in ("a", "b", "c", "pool:1#1", "pool:1#2")
+            if choices.choose(f"{name}>", "net.deliver", 8) == 4
+        }
+        brought_together = {("a", 2), ("b", 3), ("c", 4)}
+        return brought_together <= late or {("pool:1#1", 2), ("pool:1#2", 2)} <= late, choices
+
+    found = {Point("a>", "net.deliver", 2): 4, Point("b>", "net.deliver", 3): 4, Point("c>", "net.deliver", 4): 4}
+    small = Shrinker(Schedule(deviations=found), run, 500).shrink()
+    assert set(small.deviations) == {Point("pool:1#1>", "net.deliver", 2), Point("pool:1#2>", "net.deliver", 2)}

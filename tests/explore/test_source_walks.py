@@ -10,7 +10,7 @@ import pytest
 
 import simloop
 from simloop.choices.choices import Choices
-from simloop.choices.draws import LATE
+from simloop.choices.draws import LATE, Arrival, coincidences
 from simloop.explore.strategies.arrivals import SourceWalk
 from simloop.explore.strategies.coincidence import CoincidenceWalk
 from simloop.explore.strategies.pct import PCT
@@ -74,6 +74,27 @@ def late_ones(points: list[tuple[str, str, int]]) -> list[list[tuple[str, str, i
         choices = Choices(plan.seed, plan.decide)
         found.append([point for point in points if choices.choose(*point) == LATE[point[1]]])
     return found
+
+
+def test_coincidences_are_pairs_that_were_not_late_together_before() -> None:
+    sources = [[(f"{name}:1#1>", "net.deliver", number) for number in range(1, 9)] for name in "abcde"]
+    seen: set[tuple[Arrival, Arrival]] = set()
+    for seed in range(20):
+        coincidences(seed, sources, seen)
+    # Without a choice among draws it would be 133 pairs.
+    assert len(seen) > 160
+
+
+def test_in_half_of_the_coincidences_sources_have_as_many_arrivals_left() -> None:
+    sources = [[(f"{name}:1#1>", "net.deliver", number) for number in range(1, 40)] for name in "abcdef"]
+    alike = 0
+    for seed in range(RUNS):
+        decide = coincidences(seed, sources, set())
+        left = [
+            39 - number for points in sources for _, _, number in points if decide(*points[number - 1], 8) == LATEST
+        ]
+        alike += len(left) > 2 and max(left) - min(left) <= 2
+    assert abs(alike / RUNS - 0.5) < 0.1, alike / RUNS
 
 
 def test_coincidences_are_of_connections_or_of_their_directions() -> None:

@@ -5,6 +5,10 @@ far from one another to come together, to a turn. Independent delays get there b
 late at one of its arrivals, and all by the same time, from which they go on together: of two sources any two arrivals
 meet with about the same probability, and whatever comes the same number of steps after them does, too.
 
+In half of the runs all sources are late with about as many of their arrivals left, since what they do last is often
+the same, after preparations of different lengths. Pairs of arrivals that were late together already are avoided, as in
+pairwise testing (Cohen, Dalal, Fredman and Patton, IEEE TSE 1997).
+
 As in PCT (Burckhardt, Kothari, Musuvathi and Nagarakatte, ASPLOS 2010), a run has few places where something changes,
 each drawn uniformly from all places. It departs from PCT in what changes: there is no priority, but a wait for others,
 and each source has its own.
@@ -15,12 +19,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simloop.choices.draws import LATE, coincidences, drawer
-from simloop.explore.strategies.arrivals import Points, Sources, SourceWalk, has_contents, sources_of
+from simloop.explore.strategies.arrivals import Sources, SourceWalk, has_contents, sources_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from simloop.choices.choices import Choices, Decide
+    from simloop.choices.draws import Arrival
 
 # Of how many sources the longest run is known.
 _SOURCES_MAX = 1000
@@ -40,15 +43,16 @@ class CoincidenceWalk(SourceWalk):
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self._longest: tuple[Sources, Sources] = {}, {}
-        self._full: set[tuple[str, str, int]] = set()
+        self._full: set[Arrival] = set()
+        self._seen: set[tuple[Arrival, Arrival]] = set()
 
     def walk(self, seed: int) -> Decide:
         below = drawer(seed)
         sources = (self.one_way or {}, self.both_ways) if below(2) else self._longest
-        drawn: Iterable[Points] = sources[below(2)].values()
+        drawn = list(sources[below(2)].values())
         if below(5):
             drawn = [full for points in drawn if (full := [point for point in points if point in self._full])]
-        return coincidences(seed, drawn)
+        return coincidences(seed, drawn, self._seen)
 
     def observe(self, choices: Choices, failed: bool) -> None:
         super().observe(choices, failed)

@@ -1,15 +1,17 @@
-"""The meeting walk: what it holds, and that it finds what comes between a wake-up and its task."""
+"""The wake-up sweep: which arrivals it lets meet, and that it finds what comes between a wake-up and its task."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
 
 import simloop
-from simloop.choices.choices import Choices, Point
+from simloop.choices.choices import Choices
 from simloop.choices.draws import LATE, dense_walk
-from simloop.explore.strategies.base import Plan
-from simloop.explore.strategies.meeting import MeetingWalk
+from simloop.explore.strategies.wakeup import WakeUpSweep
 from simloop.explore.wakeups import WakeUps
 from simloop.simulation.limits import Limits
 from simloop.simulation.run import execute
@@ -87,12 +89,22 @@ async def two_strangers() -> None:
         await asyncio.sleep(1)
 
 
-def test_arrivals_are_known_after_which_one_task_wakes_another() -> None:
+def watched(main: Callable[[], Coroutine[Any, Any, None]]) -> WakeUps:
     watching = WakeUps()
-    assert execute(bookings, Choices(1), LIMITS, watching).exception is None
-    answers = [who for who, _, _ in watching.waking if who.startswith("localhost:7001")]
-    # The first two bookings end with an answer, by which the next owner of the lock is woken; the third wakes nobody.
-    assert answers == ["localhost:7001#1<", "localhost:7001#2<"]
+    assert execute(main, Choices(1), LIMITS, watching).exception is None
+    return watching
+
+
+def test_a_wake_up_meets_who_comes_to_where_it_was_waited() -> None:
+    first, second = ("localhost:7001#1<", "net.deliver", 2), ("localhost:7001#2<", "net.deliver", 2)
+    b, c = ("localhost:7000#2>", "net.deliver", 1), ("localhost:7000#3>", "net.deliver", 4)
+    # The first two bookings end with an answer, by which the next owner of the lock is woken. Of requests, that of
+    # another client meets it: not the one by which the owner itself came to wait.
+    assert watched(bookings).meetings() == [[(first, c)], [(second, b)]]
+
+
+def test_who_waits_for_the_network_alone_is_woken_by_nobody() -> None:
+    assert watched(two_strangers).meetings() == []
 
 
 def test_watched_runs_go_the_same_way() -> None:
@@ -103,46 +115,32 @@ def test_watched_runs_go_the_same_way() -> None:
         assert plain.choices.digest == watched.choices.digest
 
 
-def test_a_request_meets_the_turn_between_two_owners() -> None:
-    needed = []
-    for seed in range(1, 11):
-        failure = simloop.explore(bookings, seed=seed, strategies="meeting walk").failure
-        assert failure is not None, seed
-        assert failure.strategy == "meeting walk"
-        needed.append(failure.run_number)
-    assert sorted(needed)[5] <= 20, needed
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_a_request_meets_the_turn_between_two_owners(seed: int) -> None:
+    failure = simloop.explore(bookings, seed=seed).failure
+    assert failure is not None
+    assert failure.strategy == "wakeup sweep"
+    assert failure.run_number <= 10
+    assert len(failure.schedule.deviations) == 2
 
 
-def held_in(walk: MeetingWalk, count: int) -> list[frozenset[object]]:
-    """Return what is held in each of the first runs of a walk."""
-    found: list[frozenset[object]] = []
-    plan: Plan | None = Plan(walk._seed, None, walk.watch())
-    for _ in range(count):
-        assert plan is not None
-        choices = execute(bookings, Choices(plan.seed, plan.decide), LIMITS, plan.observer).choices
-        walk.observe(choices, False)
-        found.append(frozenset(point for point, value in choices.deviations().items() if value == LATE.get(point.kind)))
-        plan = walk.plan()
-    return found[1:]
-
-
-def test_what_is_held_meets_what_came_last_without_it() -> None:
-    runs = held_in(MeetingWalk(1), 60)
-    sizes = Counter(map(len, runs))
-    # One arrival alone is held once for each, and then together with others, each of another connection.
-    assert 4 <= sizes[1] < 30
-    assert sum(sizes[size] for size in sizes if size > 1) > 20
-    wanted = {Point("localhost:7001#1<", "net.deliver", 2), Point("localhost:7000#3>", "net.deliver", 4)}
-    assert any(wanted <= held for held in runs)
+def test_each_pair_meets_in_both_orders_of_its_poll() -> None:
+    sweep = WakeUpSweep(1)
+    canonical = execute(bookings, Choices(1), LIMITS, sweep.watch()).choices
+    sweep.observe(canonical, False)
+    late, orders = [], []
+    while (plan := sweep.plan()) is not None:
+        deviations = execute(bookings, Choices(plan.seed, plan.decide), LIMITS).choices.deviations()
+        late.append({point.who for point, value in deviations.items() if value == LATE.get(point.kind)})
+        orders.append(any(point.kind == "poll.order" for point in deviations))
+    assert late == 2 * [
+        {"localhost:7001#1<", "localhost:7000#3>"},
+        {"localhost:7001#2<", "localhost:7000#2>"},
+    ]
+    assert orders == [False, False, True, True]
 
 
 def test_it_has_no_turns_where_nobody_wakes_anybody_else() -> None:
-    report = simloop.explore(two_strangers, seed=1, strategies="meeting walk")
+    report = simloop.explore(two_strangers, seed=1, strategies="wakeup sweep")
     assert report.failure is None
-    # The canonical run, and one to see that nothing goes on while the last answer of all is late.
-    assert report.runs <= 3
-
-
-def test_campaigns_of_neighbouring_seeds_hold_other_arrivals() -> None:
-    assert held_in(MeetingWalk(1), 20) == held_in(MeetingWalk(1), 20)
-    assert held_in(MeetingWalk(1), 20) != held_in(MeetingWalk(2), 20)
+    assert report.runs == 1

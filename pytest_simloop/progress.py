@@ -1,0 +1,36 @@
+"""The line on the terminal that says how far the campaign of a test is. Nothing is written where there is no
+terminal: into a file, or in a worker of pytest-xdist."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pytest_simloop.internals import rewrite_line
+from simloop.explore.progress import Progress
+
+if TYPE_CHECKING:
+    from pytest_simloop.simulated import Simulated
+
+
+@contextlib.contextmanager
+def shown(item: Simulated) -> Iterator[Progress | None]:
+    """Context in which the progress of the item's campaign is shown; the line goes at its end."""
+    reporter = item.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not reporter.isatty:
+        yield None
+        return
+    told = False
+
+    def tell(line: str) -> None:
+        nonlocal told
+        # The first one comes after results that are there already.
+        rewrite_line(item.config, f"{item.nodeid}: {line}", new=not told)
+        told = True
+
+    try:
+        yield Progress(tell)
+    finally:
+        if told:
+            rewrite_line(item.config, "")

@@ -1,0 +1,75 @@
+"""The wake-up sweep: lets an arrival by which one task wakes another meet one that brings a newcomer.
+
+A lock is released, and its next owner woken: in the turn between, it looks free. Whoever comes then overtakes the
+owner, or owns the lock with it; and so with semaphores, queues and pools. That needs two arrivals in one poll. Which
+they are, the canonical run shows, if any task waits in it at all: by the one a task was woken that waited somewhere,
+and by the other another task came to wait at the same place.
+
+As in dynamic partial-order reduction (Flanagan and Godefroid, POPL 2005) a run says which of its steps to try in
+another order. It departs from it in what counts as dependent: to wait in the same function, since what Python objects
+two steps have in common is not known.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING
+
+from simloop.choices.draws import LATE
+from simloop.explore.strategies.base import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from simloop.choices.choices import Choices, Decide
+    from simloop.choices.draws import Arrival
+    from simloop.explore.wakeups import WakeUps
+
+
+class WakeUpSweep:
+    """Strategy that lets two arrivals meet in each run: one by which a task was woken in the canonical run, and one by
+    which another came to where it had waited. First in the order in which polls show what has arrived, then in the
+    reverse order. The canonical run is watched by what `watch` returns."""
+
+    name = "wakeup sweep"
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._watching: WakeUps | None = None
+        self._runs: Iterator[Decide] | None = None
+        #: True once it is known that there is nothing to try.
+        self.is_empty = False
+
+    def watch(self) -> WakeUps:
+        """Return an observer of the canonical run."""
+        from simloop.explore.wakeups import WakeUps
+
+        self._watching = WakeUps()
+        return self._watching
+
+    def plan(self) -> Plan | None:
+        decide = None if self._runs is None else next(self._runs, None)
+        return None if decide is None else Plan(self._seed, decide)
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        if self._watching is None or choices.deviations():
+            return
+        may_be_late = {(who, kind, number) for who, kind, number, n, _ in choices.recorded if n > LATE.get(kind, n)}
+        # One of each wake-up, then a second one of each, and so on.
+        rounds = chain.from_iterable(zip_longest(*self._watching.meetings()))
+        pairs = [pair for pair in rounds if pair is not None and may_be_late.issuperset(pair)]
+        self._watching = None
+        self.is_empty = not pairs
+        self._runs = (_meeting(pair, reverse) for reverse in (False, True) for pair in pairs)
+
+
+def _meeting(pair: tuple[Arrival, Arrival], reverse: bool) -> Decide:
+    """Return a function that lets two arrivals be late by the same time; with `reverse`, polls show what has arrived in
+    the reverse order."""
+
+    def decide(who: str, kind: str, number: int, n: int) -> int:
+        if (who, kind, number) in pair:
+            return min(LATE[kind], n - 1)
+        return n - 1 if reverse and kind == "poll.order" else 0
+
+    return decide
