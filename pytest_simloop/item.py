@@ -38,6 +38,7 @@ from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
+    from simloop.explore.coverage import Coverage
     from simloop.explore.result import Report
     from simloop.loop.loop import SimLoop
     from simloop.world.observer import Observer
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 # Number of runs from which on `-v` tells how many runs of a test are not seen yet.
 _RUNS_TO_JUDGE = 50
+# Of those who were never raced so many are named.
+_NAMES = 3
 # Not failures of the test: they end the campaign, and pytest knows what to do with them.
 _VERDICTS = (pytest.skip.Exception, pytest.exit.Exception, XFailed, KeyboardInterrupt)
 # For a report, in place of the verdict.
@@ -217,6 +220,7 @@ class SimulatedItem(pytest.Function):
             if report.runs >= _RUNS_TO_JUDGE:
                 coverage = report.coverage
                 parts.append(f"{coverage.new_in_last} of the last {coverage.last} new, {coverage.unseen:.0%} unseen")
+                parts += _missed(coverage)
         if report is not None and report.numbered:
             parts.append("objects numbered")
         return "; ".join(parts)
@@ -392,3 +396,13 @@ def _is_foreign(entry: Any) -> bool:
     """Returns True for a traceback entry of code outside of simloop, asyncio and pytest."""
     module = entry.frame.f_globals.get("__name__", "")
     return module.partition(".")[0] not in _MACHINERY
+
+
+def _missed(coverage: Coverage) -> list[str]:
+    """Returns what to say of points at which no run has deviated, and of those for whom none has."""
+    points, never = len(coverage.never_deviated), coverage.never_raced
+    told = [f"{points} point{'s' * (points != 1)} never deviated at"] if points else []
+    if never:
+        more = f" and {len(never) - _NAMES} more" if len(never) > _NAMES else ""
+        told.append(f"never raced: {', '.join(never[:_NAMES])}{more}")
+    return told

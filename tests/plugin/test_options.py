@@ -315,7 +315,22 @@ def test_what_is_said_of_how_sure_a_campaign_is(pytester: pytest.Pytester) -> No
     pytester.makepyfile(test_it=MANY.replace("MARKER", ""))
     result = pytester.runpytest("--sim", "-v")
     result.stdout.re_match_lines(
-        [r".*::test_many PASSED \(100 runs, \d+ distinct; \d+ of the last 10 new, \d+% unseen\).*"]
+        [r".*::test_many PASSED \(100 runs, \d+ distinct; \d+ of the last 10 new, \d+% unseen(; .*)?\).*"]
+    )
+    pytester.makepyfile(
+        test_it="""
+        import asyncio
+        async def test_it():
+            async def work():
+                for _ in range(20):
+                    await asyncio.to_thread(int)
+            await asyncio.wait([asyncio.create_task(work()) for _ in range(5)])
+        """
+    )
+    # Nothing else than tasks that are cancelled.
+    result = pytester.runpytest("--sim", "-v", "--sim-cancel", "--sim-strategy=cancel-sweep", "--sim-runs=60")
+    result.stdout.re_match_lines(
+        [r".*PASSED \(60 runs, .*% unseen; \d+ points never deviated at; never raced: .*, .*, .* and \d+ more\).*"]
     )
 
 
