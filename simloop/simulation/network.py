@@ -179,7 +179,7 @@ class SimNetwork:
         ...         return simloop.Drop()
         ...     with sim.network.rule(rule, "localhost", "db"):
         ...         try:
-        ...             await asyncio.wait_for(asyncio.open_connection("db", 80), 5)
+        ...             await asyncio.wait_for(asyncio.open_connection("db", 80), 2.5)
         ...         except TimeoutError:
         ...             return seen
         >>> simloop.run(test)
