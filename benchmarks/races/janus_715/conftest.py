@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
+import asyncio
+import itertools
 
 import pytest
 
-# Held in a list: simloop changes references that modules hold by name to its own signals.
-_ARM = [signal.setitimer]
-_CPU_SECONDS = 0.3
-
-
-def _too_long(*_: object) -> None:
-    raise TimeoutError(f"a step took more than {_CPU_SECONDS:g} s of CPU time")
-
-
-signal.signal(signal.SIGVTALRM, _too_long)
+_WAITS_MAX = 100
 
 
 @pytest.fixture
-def no_endless_step() -> Iterator[None]:
-    """What pytest-timeout does for a whole test, for each run of it; by CPU time, for slow machines."""
-    _ARM[0](signal.ITIMER_VIRTUAL, _CPU_SECONDS)
-    yield
-    _ARM[0](signal.ITIMER_VIRTUAL, 0)
+def no_endless_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limit for the number of waits of a run, which makes a few: as pytest-timeout would end it, but at the same point
+    of each run of a schedule."""
+    waits = itertools.count(1)
+    wait = asyncio.Event.wait
+
+    async def counted(self: asyncio.Event) -> bool:
+        if next(waits) > _WAITS_MAX:
+            raise TimeoutError(f"an event was waited for more than {_WAITS_MAX} times")
+        return await wait(self)
+
+    monkeypatch.setattr(asyncio.Event, "wait", counted)
