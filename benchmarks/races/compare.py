@@ -24,12 +24,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from kernels import Kernel, named
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE))
-
-from kernels import KERNELS, Kernel  # noqa: E402
-
 # What pip installs for each tool, and what the tool is asked for.
 TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
     "simloop": (str(ROOT), {}),
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--in-this-process", metavar="TOOL", help=argparse.SUPPRESS)
     options = parser.parse_args()
     numbers = options.seeds, options.runs, options.mended
-    chosen = [kernel for kernel in KERNELS if not options.names or any(name in kernel.name for name in options.names)]
+    chosen = named(options.names)
     if not chosen or min(numbers) < 1:
         parser.error("no such kernel, or a number that is none")
     if options.in_this_process:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from kernels import KERNELS, Kernel
+from kernels import Kernel, named
 
 import simloop
 
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100, help="the budget of each campaign")
     parser.add_argument("--clean", type=int, default=2000, help="how many runs of the mended version; 0: none")
     options = parser.parse_args()
-    chosen = [kernel for kernel in KERNELS if not options.names or any(name in kernel.name for name in options.names)]
+    chosen = named(options.names)
     if not chosen or options.seeds < 1 or options.runs < 1 or options.clean < 0:
         parser.error("no such kernel, or a number that is none")
     # Most failures are in handlers of connections, which asyncio logs.

@@ -8,7 +8,6 @@ through the selector, and time through the clock; both are the simulated ones.
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextvars
 import heapq
 import math
@@ -35,16 +34,6 @@ _Stock: Any = asyncio.BaseEventLoop
 _TURN = _Stock._run_once.__code__
 
 
-class _CountingQueue(collections.deque[Any]):
-    """Queue that counts what leaves it, which is one item for each callback that is run."""
-
-    taken = 0
-
-    def popleft(self) -> Any:
-        self.taken += 1
-        return super().popleft()
-
-
 class Arrivals:
     """Record of what came to the stock loop of a run."""
 
@@ -60,14 +49,15 @@ class Arrivals:
 class StockLoop(SimLoop):
     """Event loop of one simulated process that runs stock asyncio's turns."""
 
-    __slots__ = ("_arrivals", "_cancelled", "_numbers", "_registered")
+    __slots__ = ("_arrivals", "_batch", "_cancelled", "_numbers", "_registered")
 
     call_at = _Stock.call_at
     call_soon = _Stock.call_soon
 
     def __init__(self, world: World, process: Process) -> None:
         super().__init__(world, process)
-        self._ready = _CountingQueue()
+        # Number of callbacks that the turn runs.
+        self._batch = 0
         self._arrivals: Arrivals = world.choices.stock
         if len(world.processes) > 1:
             self._arrivals.foreign.append("several processes")
@@ -136,10 +126,10 @@ class StockLoop(SimLoop):
     def _order_ties(self) -> None:
         """Let timers with one deadline that are due go in the order that the environment chooses: asyncio takes them as
         its heap has them."""
-        scheduled: list[asyncio.TimerHandle] = self._scheduled
+        scheduled: list[Any] = self._scheduled
         end_time = self._clock.now / SECOND + CLOCK_RESOLUTION
         due: list[Any] = []
-        while scheduled and scheduled[0]._when < end_time:  # type: ignore[attr-defined]
+        while scheduled and scheduled[0]._when < end_time:
             due.append(heapq.heappop(scheduled))
         if len(due) > 1:
             due = order_timers(due, self.world.profile, self._timer_names, self.world.choices.order)
@@ -147,6 +137,7 @@ class StockLoop(SimLoop):
         for handle in due:
             before = handle._when = max(handle._when, math.nextafter(before, math.inf))
             heapq.heappush(scheduled, handle)
+        self._batch = len(self._ready) + len(due)
 
     def _cancel_from_outside(self) -> int:
         before = list(self._cancellable)
@@ -179,10 +170,8 @@ class StockLoop(SimLoop):
                 self._maybe_stall()
         else:
             self.busy_turns = 0
-        before = self._ready.taken
         _Stock._run_once(self)
-        ran = self._ready.taken - before
-        self.process.steps += ran
-        self.world.steps += ran
+        self.process.steps += self._batch
+        self.world.steps += self._batch
         if self.world.steps > self.world.last_step:
             raise self.world.error_at_end(self._scheduler.activity())

@@ -4,6 +4,6 @@ All of them are in `KERNELS`.
 """
 
 from kernels import channels, network, vendored
-from kernels.registry import KERNELS, Kernel
+from kernels.registry import KERNELS, Kernel, named
 
-__all__ = ["KERNELS", "Kernel", "channels", "network", "vendored"]
+__all__ = ["KERNELS", "Kernel", "channels", "named", "network", "vendored"]

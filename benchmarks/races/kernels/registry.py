@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,3 +38,8 @@ def kernel(by: str, source: str) -> Callable[[Callable[[bool], Main]], Callable[
         return make
 
     return add
+
+
+def named(parts: Sequence[str]) -> list[Kernel]:
+    """Return the kernels whose names have one of these parts; all of them without any."""
+    return [kernel for kernel in KERNELS if not parts or any(part in kernel.name for part in parts)]
