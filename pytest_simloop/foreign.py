@@ -48,10 +48,14 @@ class ForeignItem(SimulatedItem):
             super(SimulatedItem, self).runtest()
 
     def run_once(self, world: World) -> None:
-        with self.finalizing(world), self._untimed():
+        self.finalized(world, self._run_protocol)
+
+    def _run_protocol(self) -> None:
+        with self._untimed():
             internals.renew_request(self)
-            with self.setting_up():
-                super(SimulatedItem, self).setup()
+            self.setting_up = True
+            super(SimulatedItem, self).setup()
+            self.setting_up = False
             super(SimulatedItem, self).runtest()
 
     def _untimed(self) -> contextlib.AbstractContextManager[None]:

@@ -98,6 +98,8 @@ def take_finalizers(
     `wanted`: the last one first, those of the item before those of its parents."""
     for node, (finalizers, _) in reversed(list(item.session._setupstate.stack.items())):
         count = before.get(node, 0)
+        if len(finalizers) <= count:
+            continue
         kept = []
         while len(finalizers) > count:
             finalizer = finalizers.pop()

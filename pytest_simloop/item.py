@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import dataclasses
 import functools
@@ -79,8 +78,8 @@ class SimulatedItem(pytest.Function):
     _settings: Settings
     #: True in the one run whose output counts.
     final = False
-    #: True while the fixtures of a run are set up.
-    _setting_up = False
+    #: True while the fixtures of a run are set up, and after an error there: that is no failure of the test.
+    setting_up = False
     _scratch: Path | None = None
     #: Counters by which the session's factory of temporary directories numbers them: now, and before the first run.
     _numbers: tuple[dict[str, int], dict[str, int]] | None = None
@@ -124,15 +123,14 @@ class SimulatedItem(pytest.Function):
                 definition.finish(self._request)
         self._prepare_directories()
 
-    @contextlib.contextmanager
-    def finalizing(self, world: World, last: Callable[[], object] = lambda: None) -> Iterator[None]:
-        """Context manager around one run. At its end it runs the finalizers of everything set up in that run, and then
-        calls ``last()``. Raises the first error of all."""
+    def finalized(self, world: World, run: Callable[[], object], last: Callable[[], object] = lambda: None) -> None:
+        """Calls ``run()``, then runs the finalizers of everything set up in it, and then calls ``last()``. Raises the
+        first error of all."""
         errors: list[BaseException] = []
         before = internals.all_finalizers(self)
         internals.forget_instance(self)
         try:
-            yield
+            run()
         except BaseException as error:
             note_time(error, world)
             errors.append(error)
@@ -151,13 +149,6 @@ class SimulatedItem(pytest.Function):
                 errors[0].add_note(f"then, while tearing down: {type(later).__name__}: {later}")
         if errors:
             raise errors[0]
-
-    @contextlib.contextmanager
-    def setting_up(self) -> Iterator[None]:
-        """Context manager around the set-up of a run's fixtures: what is raised there is no failure of the test."""
-        self._setting_up = True
-        yield
-        self._setting_up = False  # after an error it stays, for `execute` to see
 
     def _ends_with_run(self, finalizer: Callable[[], object]) -> bool:
         """Returns True for a finalizer that belongs to the run, False for one of a fixture that outlives the run."""
@@ -274,14 +265,15 @@ class SimulatedItem(pytest.Function):
             if outcome is None:
                 raise
             note_time(error, outcome.world)
-            if self._setting_up:
+            if self.setting_up:
                 outcome.limit = _IN_SETUP
             limit = outcome.world.escape or asked_for_real_server(self, outcome.world, error)
             outcome.exception = limit or self.judge(error, choices)
         finally:
             self.sim = None
-            self._setting_up = False
-            self.breakpoints.mute()
+            self.setting_up = False
+            if final:
+                self.breakpoints.mute()
         assert outcome is not None
         return outcome
 
@@ -305,15 +297,18 @@ class SimFunction(SimulatedItem):
         loop = self._loop = make_loop(world, world.root)
         self._context = contextvars.copy_context()
         try:
-            with self.finalizing(world, lambda: shut_down(loop)):
-                with self.setting_up():
-                    internals.fill_fixtures(self)
-                arguments = {name: self.funcargs[name] for name in internals.argument_names(self)}
-                loop.run_until_complete(loop.create_main(self.start(arguments), self._context))
+            self.finalized(world, self._run_main, lambda: shut_down(loop))
             report_leftovers(loop)
             loop.close()
         finally:
             del self._loop, self._context  # nothing of a run shall outlive it
+
+    def _run_main(self) -> None:
+        self.setting_up = True
+        internals.fill_fixtures(self)
+        self.setting_up = False
+        arguments = {name: self.funcargs[name] for name in internals.argument_names(self)}
+        self._loop.run_until_complete(self._loop.create_main(self.start(arguments), self._context))
 
     def start(self, fixtures: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """Calls the test function and returns its coroutine."""

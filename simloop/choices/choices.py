@@ -103,6 +103,7 @@ class Choices:
     __slots__ = (
         "_counters",
         "_entropy",
+        "_kinds",
         "decide",
         "folded",
         "lines",
@@ -134,6 +135,7 @@ class Choices:
         #: Part of the happens-before fingerprint that shows in no loop's arrivals, see `fold`.
         self.folded = 0
         self._entropy: random.Random | None = None
+        self._kinds: dict[str, int] | None = None
         self.observer: DeviationObserver | None = None
 
     @property
@@ -183,6 +185,16 @@ class Choices:
     def drew_entropy(self) -> bool:
         """True once the program has drawn from its own entropy, so that the seed matters to it."""
         return self._entropy is not None
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Number of the run's choice points that have more than one answer, by kind, once it is over."""
+        if self._kinds is None:
+            self._kinds = {}
+            for _, kind, _, n, _ in self.recorded:
+                if n > 1:
+                    self._kinds[kind] = self._kinds.get(kind, 0) + 1
+        return self._kinds
 
     def state(self) -> tuple[Any, ...]:
         """Return what the run has recorded, for `restore` in another process."""

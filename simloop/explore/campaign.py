@@ -7,7 +7,7 @@ import functools
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -52,6 +52,9 @@ _CHECKS = 2
 
 # Number of steps up to which a run that was cut off is shrunk and explained.
 _STEPS_EXPLAINED = 20_000
+
+# Results of a batch whose runs are all still to be made.
+_NOTHING: Mapping[int, Outcome | Passed] = {}
 
 _POSSIBLE = "can happen on stock asyncio"
 # Where CPython looks whether another thread waits for the GIL: `CHECK_EVAL_BREAKER` in its bytecodes.
@@ -133,8 +136,9 @@ class Campaign:
                 batch = self._batch()
                 if not batch:
                     break
-                plans = [plan for _, plan in batch]
-                made = {} if self._jobs is None else self._jobs.make(plans, report.numbered, ends)
+                made: Mapping[int, Outcome | Passed] = _NOTHING
+                if self._jobs is not None:
+                    made = self._jobs.make([plan for _, plan in batch], report.numbered, ends)
                 for at, (strategy, plan) in enumerate(batch):
                     if at and at not in made and _is_over(ends, report):
                         return report
@@ -152,7 +156,10 @@ class Campaign:
 
     def _batch(self) -> list[tuple[Strategy, Plan]]:
         """Return the runs that are planned together: one, but for campaigns with jobs. The canonical run is alone."""
-        size = 1 if self._jobs is None else min(self._jobs.size(self.report.runs), self._left())
+        if self._jobs is None:
+            alone = self.portfolio.plan()
+            return [alone] if alone is not None else []
+        size = min(self._jobs.size(self.report.runs), self._left())
         batch: list[tuple[Strategy, Plan]] = []
         while len(batch) < size and (proposed := self.portfolio.plan([strategy for strategy, _ in batch])) is not None:
             batch.append(proposed)
@@ -185,7 +192,7 @@ class Campaign:
             made = self._jobs.run(plan, report.numbered)
         elif made is None:
             choices = Choices(plan.seed, plan.decide, numbered=report.numbered)
-            made = self._make(choices, None if self._forks is not None else plan.observer)
+            made = self._make(choices) if self._forks is not None else self._execute(choices, plan.observer)
         outcome = self._went_on(made)
         if report.runs == 1 and not _is_endless(outcome):
             # The first schedule runs twice: it must go the same way.

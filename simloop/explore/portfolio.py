@@ -115,7 +115,9 @@ class Entry:
 
     def has_more(self) -> bool:
         """Return False if the strategy is known to have nothing to try."""
-        return not self.over and not getattr(self.strategy, "is_empty", False)
+        if not self.over and getattr(self.strategy, "is_empty", False):
+            self.over = True
+        return not self.over
 
 
 class Portfolio:
@@ -138,7 +140,7 @@ class Portfolio:
         self._first = [Entry(Saved(saved), 1), Entry(Canonical(seed, wakeups.watch), 1)]
         self._turns: list[Entry] = []
         for sweep, weight, early in _SWEEPS:
-            share = functools.partial(self._share_of, len(self._turns))
+            share = functools.partial(self._share_of, weight)
             self._turns.append(Entry(sweep(seed, share), weight, early))
         self._turns.append(Entry(wakeups, *_WAKE_UPS))
         self._turns += [Entry(strategy, _THIRD_PARTIES / len(strategies)) for strategy in strategies]
@@ -150,6 +152,8 @@ class Portfolio:
         self._walks += [Entry(strategy, _COINCIDENCES) for strategy in optional]
         self._last = Entry(self.enumeration, _ENUMERATION)
         self.entries = [*self._first, *self._turns, self._last, *self._walks]
+        # The strategies that learn of runs.
+        self._learning = [entry.strategy for entry in self.entries]
         if names:
             self._choose(names, strategies)
 
@@ -163,9 +167,14 @@ class Portfolio:
         """Return the next run to make, and the strategy that proposes it; None if nothing is left to try. `ahead` are
         the strategies of runs that were planned and of which they were not told yet: then None may also mean that they
         have to be."""
-        for entry in self._first:
-            if (plan := self._ask(entry)) is not None:
-                return entry.strategy, plan
+        if self._first:
+            for entry in self._first:
+                if (plan := self._ask(entry)) is not None:
+                    return entry.strategy, plan
+            if not ahead:
+                self._first.clear()
+                # By the canonical run, most programs have nothing for most sweeps.
+                self._learning = [found for found in self._learning if not getattr(found, "is_empty", False)]
         while True:
             turn = self._next()
             if turn is None or (turn is self._last and self.enumeration in ahead):
@@ -180,8 +189,8 @@ class Portfolio:
 
     def observe(self, choices: Choices, failed: bool) -> None:
         """Tell all strategies what a run has recorded."""
-        for entry in self.entries:
-            entry.strategy.observe(choices, failed)
+        for strategy in self._learning:
+            strategy.observe(choices, failed)
 
     def _ask(self, entry: Entry) -> Plan | None:
         plan = entry.strategy.plan()
@@ -194,15 +203,15 @@ class Portfolio:
         """Return the entry whose turn it is, None if none has more to try. Walks would only repeat what is enumerated:
         where all schedules seem to fit, they have no turns. Elsewhere the enumeration has turns after the sweeps, until
         it is known not to fit."""
-        taking = [entry for entry in self._turns if entry.has_more()]
+        self._turns = [entry for entry in self._turns if entry.has_more()]
+        taking = self._turns.copy()
         if not taking and self._last.has_more():
             taking.append(self._last)
         if self._last.over or not self.enumeration.seems_to_fit:
             taking += [entry for entry in self._walks if entry.has_more()]
         return min(taking, key=lambda entry: entry.counted, default=None)
 
-    def _share_of(self, index: int) -> int:
-        """Return how many of the runs that are left a sweep will make, about."""
+    def _share_of(self, weight: float) -> int:
+        """Return how many of the runs that are left a sweep of this weight will make, about."""
         taking = [entry for entry in (*self._turns, *self._walks) if entry.has_more()]
-        weight = self._turns[index].weight / sum(entry.weight for entry in taking)
-        return max(1, round(self._left() * weight))
+        return max(1, round(self._left() * (weight / sum(entry.weight for entry in taking))))

@@ -104,7 +104,10 @@ class ResourceRegistry:
     def release(self) -> None:
         """Close unfinished tasks and drop all resources, so that neither the garbage collector nor asyncio complains of
         any."""
-        for task in self.live_tasks():
+        for reference in self.tasks.copy():
+            task = reference()
+            if task is None:
+                continue
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 close_coroutine(task.get_coro())

@@ -267,11 +267,12 @@ def test_what_is_wrong_with_the_test_is_not_put_down_to_an_example(pytester: pyt
     pytester.makepyfile(
         test_it=HEAD
         + """
-seen = []
+import mmap
+seen = mmap.mmap(-1, 1)  # forks share it
 @given(n=st.integers())
 async def test_leaks(n):
-    seen.append(1)
-    for _ in seen:
+    seen[0] = (seen[0] + 1) % 200
+    for _ in range(seen[0]):
         await asyncio.sleep(1)
 
 @given(n=st.integers())

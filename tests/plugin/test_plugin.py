@@ -371,14 +371,14 @@ def test_a_deadlock_is_told_without_our_traceback(pytester: pytest.Pytester) -> 
     assert "scheduler.py" not in result.stdout.str()
 
 
-def test_state_left_behind_is_found_by_the_self_check(pytester: pytest.Pytester) -> None:
+def test_state_outside_of_the_process_is_found_by_the_self_check(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
-        import asyncio
-        seen = []
+        import asyncio, mmap
+        seen = mmap.mmap(-1, 1)  # forks share it
         async def test_leaks():
-            seen.append(1)
-            for _ in seen:
+            seen[0] += 1
+            for _ in range(seen[0]):
                 await asyncio.sleep(1)
         """
     )

@@ -42,11 +42,8 @@ class SourceWalk:
         self.one_way: Sources | None = None
         #: The same with the two directions of a connection together.
         self.both_ways: Sources = {}
-
-    @property
-    def is_empty(self) -> bool:
-        """True once it is known that there are no two sources, so that nothing can come in another order."""
-        return self.one_way is not None and len(self.one_way) < 2
+        #: True once it is known that there are no two sources, so that nothing can come in another order.
+        self.is_empty = False
 
     def plan(self) -> Plan:
         self._made += 1
@@ -61,6 +58,7 @@ class SourceWalk:
         self._draws_entropy |= choices.drew_entropy
         if self.one_way is None and choices.seed == self._seed and not choices.deviations():
             self.one_way, self.both_ways = sources_of(choices)
+            self.is_empty = len(self.one_way) < 2
 
 
 def sources_of(choices: Choices) -> tuple[Sources, Sources]:
