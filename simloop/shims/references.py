@@ -61,7 +61,8 @@ class Heap:
         """Yield all classes that were made by a class statement or in its way; some twice."""
         waiting: list[type] = [object]
         while waiting:
-            for derived in type.__subclasses__(waiting.pop()):
+            subclasses: list[type] = type.__subclasses__(waiting.pop())
+            for derived in subclasses:
                 if derived.__flags__ & HEAP_TYPE:
                     yield derived
                 waiting.append(derived)
@@ -82,7 +83,11 @@ class Holders:
         known.update(cells.values())
         known.update(id(real) for real, _ in shims.values() if type(real) in (FunctionType, BuiltinMethodType))
         sought = _held_elsewhere(shims, known)
-        ours = {id(held) for held in (*shims.values(), *replacements, sought, heap.functions, heap.builtins)} | cells.keys() | belongings
+        ours = (
+            {id(held) for held in (*shims.values(), *replacements, sought, heap.functions, heap.builtins)}
+            | cells.keys()
+            | belongings
+        )
         self._holders = [holder for holder in gc.get_referrers(*sought) if id(holder) not in ours] if sought else []
 
     def _known(self, replacements: Iterable[Iterable[Any]]) -> tuple[Counter[int], set[int]]:

@@ -8,8 +8,8 @@ from types import ModuleType
 
 from simloop.loop.factory import REPLACEMENTS
 from simloop.shims import SHIMS, clock_tools, importlib, late, libraries, set_order
+from simloop.shims.locks import rebind_conditions
 from simloop.shims.patch import Patch
-from simloop.shims.threading import rebind_conditions
 from simloop.shims.time import UNDER_TIME_MACHINE
 
 _patch: Patch | None = None
