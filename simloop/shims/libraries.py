@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from simloop.shims import late
 from simloop.world import active
 
 #: Names of the modules that are changed.
@@ -66,9 +67,7 @@ def refresh(*, imported: bool = False) -> None:
             if name == "platform":  # pytest imports it, and few programs one of the others
                 _change_platform(module)
             else:
-                from simloop.shims.changed_libraries import CHANGES
-
-                CHANGES[name](module)
+                late.load("simloop.shims.changed_libraries").CHANGES[name](module)
     _seed_numpy()
 
 

@@ -14,6 +14,7 @@ import sys
 import weakref
 from typing import Any
 
+from simloop.shims import late
 from simloop.world import active
 
 # anyio tells the scopes within a cancelled one in the order of a set (CancelScope._deliver_cancellation).
@@ -63,6 +64,6 @@ def number_objects(on: bool) -> None:
     # Most sessions have no test that needs it.
     numbered = sys.modules.get("simloop.shims.numbered")
     if numbered is None and on:
-        from simloop.shims import numbered
+        numbered = late.load("simloop.shims.numbered")
     if numbered is not None:
         numbered.number_objects(on)
