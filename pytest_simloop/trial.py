@@ -23,7 +23,7 @@ from simloop.explore.campaign import Campaign, Execute
 if TYPE_CHECKING:
     from pytest_simloop.confirm import Confirmation
     from pytest_simloop.simulated import Simulated
-    from simloop.explore.plugins import Hooks
+    from simloop.explore.plugins import Hooks, PluginManager
     from simloop.explore.progress import Progress
     from simloop.explore.result import Failure, Report
     from simloop.explore.store import Saved, Store
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 # Most sessions have no saved failure, and no plugin that takes part in exploring: what is for these is imported late.
 _DIRECTORY = ".simloop"
-_STORE = pytest.StashKey["Store"]()
-_PLUGINS = pytest.StashKey["PluginManager"]()
+_STORE: pytest.StashKey[Store] = pytest.StashKey()
+_PLUGINS: pytest.StashKey[PluginManager] = pytest.StashKey()
 #: Plugins that implement no hook of simloop, and whether an installed package does.
 _WITHOUT = pytest.StashKey[set[object]]()
 _INSTALLED = pytest.StashKey[bool]()
