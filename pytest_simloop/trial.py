@@ -18,7 +18,7 @@ from pytest_simloop.settings import Settings, test_name
 from simloop.choices.choices import Choices
 from simloop.choices.schedule import Schedule
 from simloop.errors import StoreWarning, limit_met
-from simloop.explore.campaign import Campaign, Execute
+from simloop.explore.campaign import Campaign
 
 if TYPE_CHECKING:
     from pytest_simloop.confirm import Confirmation
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from simloop.explore.progress import Progress
     from simloop.explore.result import Failure, Report
     from simloop.explore.store import Saved, Store
-    from simloop.simulation.run import Outcome
+    from simloop.simulation.run import Execute, Outcome
     from simloop.world.observer import Observer
 
 # Most sessions have no saved failure, and no plugin that takes part in exploring: what is for these is imported late.

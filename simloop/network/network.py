@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket as _socket  # constants only
 from typing import TYPE_CHECKING
 
-from simloop.kernel.clock import WALL_NS, WallClock
+from simloop.kernel.clock import WALL_NS
 from simloop.kernel.host import Host
 from simloop.kernel.net.addresses import is_any, is_loopback
 
@@ -53,8 +53,7 @@ class Network:
 
     @property
     def names(self) -> Names:
-        """Records of names."""
-        # Most runs look none up, and many use no link.
+        """Its records of names beside those of its hosts. Most networks have none."""
         if self._names is None:
             from simloop.network.names import Names
 
@@ -67,9 +66,7 @@ class Network:
             self._names.forget(host)
 
     def add_host(self, name: str) -> Host:
-        self.hosts[name] = host = Host(
-            name, len(self.hosts) + 1, self.scheduler, WallClock(self.scheduler.clock, self._start_ns)
-        )
+        self.hosts[name] = host = Host(name, len(self.hosts) + 1, self.scheduler, self._start_ns)
         return host
 
     def close(self) -> None:
