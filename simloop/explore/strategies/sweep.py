@@ -30,11 +30,8 @@ class Sweep:
         self._left = left
         self._ranked: list[Groups] | None = None
         self._runs: Iterator[tuple[Candidate, ...]] | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """True once it is known that the sweep has nothing to try."""
-        return self._ranked is not None and not any(group for groups in self._ranked for group in groups.values())
+        #: True once it is known that the sweep has nothing to try.
+        self.is_empty = False
 
     def rank(self, choices: Choices) -> list[Groups]:
         """Return the deviations to try in the canonical run `choices`, in classes: the likeliest to matter first."""
@@ -48,6 +45,7 @@ class Sweep:
     def observe(self, choices: Choices, failed: bool) -> None:
         if self._ranked is None and choices.seed == self._seed and not choices.deviations():
             self._ranked = self.rank(choices)
+            self.is_empty = not any(group for groups in self._ranked for group in groups.values())
 
     def plan(self) -> Plan | None:
         if self._runs is None:

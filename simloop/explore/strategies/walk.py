@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ class Walk:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._made = 0
-        self._typical: Counter[str] = Counter()
+        self._typical: dict[str, int] = {}
         self._draws_entropy = False
 
     def plan(self) -> Plan:
@@ -42,7 +41,13 @@ class Walk:
 
     def observe(self, choices: Choices, failed: bool) -> None:
         # The most that a run had: runs that end early must not make the next ones wilder.
-        self._typical |= Counter(kind for _, kind, _, n, _ in choices.recorded if n > 1)
+        found: dict[str, int] = {}
+        for _, kind, _, n, _ in choices.recorded:
+            if n > 1:
+                found[kind] = found.get(kind, 0) + 1
+        for kind, count in found.items():
+            if count > self._typical.get(kind, 0):
+                self._typical[kind] = count
         self._draws_entropy |= choices.drew_entropy
 
 
