@@ -289,7 +289,7 @@ class Examples:
                 confirmation = UNKNOWN
             parts.append(self._trial.described(found.report, failure, confirmation, saved_at))
             parts += found.pinning()
-            self._item.extra_sections = [*self._item.extra_sections, *self._trial.hooks.sections(failure)]
+            self._item.extra_sections = [*self._item.extra_sections, *self._trial.extra_sections(failure)]
         if parts:
             self._item.section = "\n".join(parts)
 

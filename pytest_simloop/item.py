@@ -18,7 +18,6 @@ from _pytest.outcomes import XFailed
 from pytest_simloop import internals
 from pytest_simloop.breakpoints import Breakpoints, note_time
 from pytest_simloop.environment import confirming
-from pytest_simloop.real_servers import asked_for_real_server
 from pytest_simloop.settings import Settings, settings_of, test_name
 from pytest_simloop.streams import exempt_streams
 from pytest_simloop.tied import is_tied, tie
@@ -31,7 +30,6 @@ from simloop.loop.factory import make_loop
 from simloop.loop.runner import shut_down
 from simloop.shims.set_order import number_objects
 from simloop.simulation.context import WorldContext
-from simloop.simulation.handle import Sim
 from simloop.simulation.install import install
 from simloop.simulation.run import Outcome
 from simloop.world import active
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from simloop.explore.coverage import Coverage
     from simloop.explore.result import Report
     from simloop.loop.loop import SimLoop
+    from simloop.simulation.handle import Sim
     from simloop.world.observer import Observer
     from simloop.world.world import World
 
@@ -67,7 +66,8 @@ class SimulatedItem(pytest.Function):
     #: Tokens of the schedules that are pinned to the test.
     pins: tuple[str, ...] = ()
     #: The world of the run that is going on.
-    sim: Sim | None = None
+    world: World | None = None
+    _sim: Sim | None = None
     #: Summary of a passed test, which pytest shows with -v.
     summary: str | None = None
     #: Text of the report of a failure.
@@ -122,6 +122,15 @@ class SimulatedItem(pytest.Function):
                 tie(definition, self)
                 definition.finish(self._request)
         self._prepare_directories()
+
+    @property
+    def sim(self) -> Sim | None:
+        """The handle on the world of the run that is going on."""
+        if self._sim is None and self.world is not None:
+            from simloop.simulation.handle import Sim
+
+            self._sim = Sim(self.world)
+        return self._sim
 
     def finalized(self, world: World, run: Callable[[], object], last: Callable[[], object] = lambda: None) -> None:
         """Calls ``run()``, then runs the finalizers of everything set up in it, and then calls ``last()``. Raises the
@@ -257,7 +266,7 @@ class SimulatedItem(pytest.Function):
                 if observer is not None:
                     world.watch(observer)
                 outcome = Outcome(world)
-                self.sim = Sim(world)
+                self.world = world
                 self.run_once(world)
         except _VERDICTS:
             raise
@@ -267,10 +276,12 @@ class SimulatedItem(pytest.Function):
             note_time(error, outcome.world)
             if self.setting_up:
                 outcome.limit = _IN_SETUP
+            from pytest_simloop.real_servers import asked_for_real_server
+
             limit = outcome.world.escape or asked_for_real_server(self, outcome.world, error)
             outcome.exception = limit or self.judge(error, choices)
         finally:
-            self.sim = None
+            self.world = self._sim = None
             self.setting_up = False
             if final:
                 self.breakpoints.mute()
@@ -324,7 +335,7 @@ def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
     """Returns a replacement for a fixture function that pytest cannot set up for a simulated test: an async one, or
     `tmp_path`. None for a fixture that pytest can set up itself."""
     item = request._pyfuncitem
-    if not isinstance(item, SimulatedItem) or item.sim is None:
+    if not isinstance(item, SimulatedItem) or item.world is None:
         return None
     if fixturedef.argname == "tmp_path" and fixturedef.func.__module__ == "_pytest.tmpdir":
         return lambda **_: item.scratch()

@@ -11,10 +11,8 @@ import pytest
 
 from pytest_simloop.options import KEYWORDS, given_settings, ini_settings, seconds_of
 from simloop.choices.choices import check_seed
-from simloop.choices.tokens import decode
 from simloop.errors import SimulationError
 from simloop.explore.campaign import DEFAULT_RUNS, DEFAULT_SHRINK_RUNS, check_runs, check_shrink_runs
-from simloop.explore.portfolio import check_strategies
 from simloop.simulation.limits import Limits, make_limits
 
 if TYPE_CHECKING:
@@ -61,6 +59,8 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
     found = {**found, **given_settings(config)}
     replay = config.option.sim_replay
     if replay is not None and not replay.isdigit():
+        from simloop.choices.tokens import decode
+
         found["profile"] = decode(replay).profile
     limits = make_limits({name: found[name] for name in Limits.__dataclass_fields__ if name in found})
     runs = check_runs(found.get("runs", 1 if getattr(item, "once", False) else DEFAULT_RUNS))
@@ -70,7 +70,11 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
     # Who types a number of runs means that, whatever the file says of time; and the other way round.
     given = given_settings(config)
     seconds = seconds_of(found["time"]) if "time" in found and not ("runs" in given and "time" not in given) else None
-    strategies = tuple(check_strategies(str(found["strategy"]).split(","))) if "strategy" in found else ()
+    strategies: tuple[str, ...] = ()
+    if "strategy" in found:
+        from simloop.explore.portfolio import check_strategies
+
+        strategies = tuple(check_strategies(str(found["strategy"]).split(",")))
     return Settings(
         runs, seed, limits, replay, shrink_runs, seconds, strategies, _jobs(found.get("jobs")), bool(found.get("prove"))
     )

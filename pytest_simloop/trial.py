@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_simloop import timeouts
-from pytest_simloop.confirm import UNKNOWN, Confirmation, confirm, note_signature
 from pytest_simloop.options import for_session
 from pytest_simloop.progress import shown
 from pytest_simloop.settings import Settings, test_name
 from simloop.choices.choices import Choices
-from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule
 from simloop.errors import StoreWarning, limit_met
 from simloop.explore.campaign import Campaign
-from simloop.explore.plugins import Hooks, PluginManager
-from simloop.explore.store import DIRECTORY, Saved, Store
 
 if TYPE_CHECKING:
+    from pytest_simloop.confirm import Confirmation
     from pytest_simloop.simulated import Simulated
+    from simloop.explore.plugins import Hooks, PluginManager
     from simloop.explore.progress import Progress
     from simloop.explore.result import Failure, Report
+    from simloop.explore.store import Saved, Store
     from simloop.simulation.run import Execute, Outcome
     from simloop.world.observer import Observer
 
-_STORE = pytest.StashKey[Store]()
-_PLUGINS = pytest.StashKey[PluginManager]()
+# Most sessions have no saved failure, and no plugin that takes part in exploring: what is for these is imported late.
+_DIRECTORY = ".simloop"
+_STORE: pytest.StashKey[Store] = pytest.StashKey()
+_PLUGINS: pytest.StashKey[PluginManager] = pytest.StashKey()
+#: Plugins that implement no hook of simloop, and whether an installed package does.
+_WITHOUT = pytest.StashKey[set[object]]()
+_INSTALLED = pytest.StashKey[bool]()
 
 
 class Trial:
@@ -41,11 +47,18 @@ class Trial:
         self.settings = settings
         self.name = test_name(item)
         self.hooks = _hooks(item, self.name)
-        self._store = _store(item.config)
+
+    @property
+    def _store(self) -> Store:
+        from simloop.explore.store import Store
+
+        return self.item.config.stash.setdefault(_STORE, Store(self.item.config.rootpath / _DIRECTORY))
 
     @functools.cached_property
     def saved(self) -> list[Saved]:
         """List of the saved failures of this test, with which its campaigns begin."""
+        if not os.path.lexists(self.item.config.rootpath / _DIRECTORY):
+            return []
         limits = self.settings.limits
         return [
             saved
@@ -68,12 +81,12 @@ class Trial:
             seed=settings.seed,
             profile=profile,
             saved=saved,
-            strategies=self.hooks.strategies(settings.seed, profile),
+            strategies=[] if self.hooks is None else self.hooks.strategies(settings.seed, profile),
             chosen=settings.strategies,
             seconds=settings.seconds,
             jobs=settings.jobs,
             shrink_runs=settings.shrink_runs,
-            observe=self.hooks.observer(),
+            observe=None if self.hooks is None else self.hooks.observer(),
             numbered=numbered,
             progress=progress,
         )
@@ -81,6 +94,8 @@ class Trial:
     def scheduled(self, token: str) -> tuple[Schedule, Choices]:
         """Returns the schedule for a token or a plain seed, and the choices that a run of it makes."""
         if token.isdigit():
+            from simloop.choices.draws import seeded
+
             seed = int(token)
             return Schedule(self.settings.limits.profile, seed), Choices(seed, seeded(seed))
         from simloop.choices.tokens import decode
@@ -100,7 +115,7 @@ class Trial:
         failure = report.failure
         saved_at = self.keep(failure)
         self.item.section = self.described(report, failure, self.confirmation(failure), saved_at)
-        self.item.extra_sections = self.hooks.sections(failure)
+        self.item.extra_sections = self.extra_sections(failure)
         raise failure.exception
 
     def replay(self, token: str, title: str = "") -> None:
@@ -116,8 +131,10 @@ class Trial:
         with timeouts.ending(self.item, campaign):
             outcome, explanation, schedule = campaign.replay(token)
         if outcome.exception is not None:
-            note_signature(outcome.exception)
+            from pytest_simloop.confirm import note_signature
             from pytest_simloop.sections import describe_replay
+
+            note_signature(outcome.exception)
 
             tail = []
             if self.settings.prove:
@@ -152,13 +169,20 @@ class Trial:
         if exception is not None:
             raise exception
 
+    def extra_sections(self, failure: Failure) -> list[tuple[str, str]]:
+        """Returns the titles and texts that plugins add to the report of a failure."""
+        return [] if self.hooks is None else self.hooks.sections(failure)
+
     def passed(self) -> None:
         """Drops the saved failures of a test that has passed in full: they are considered fixed."""
-        self._store.drop(self.item.nodeid, [saved.token for saved in self.saved])
+        if self.saved:
+            self._store.drop(self.item.nodeid, [saved.token for saved in self.saved])
 
     def keep(self, failure: Failure) -> str | None:
         """Saves a failure in the store. Returns the path of its file for the report, or None if it could not be
         written."""
+        from simloop.explore.store import Saved
+
         error = type(failure.exception).__name__
         entry = Saved(failure.token, error, failure.strategy, self.settings.limits.cancel)
         try:
@@ -171,6 +195,8 @@ class Trial:
     def confirmation(self, failure: Failure) -> Confirmation:
         """Returns the verdict of a fresh process on a failure. None is started with ``--pdb``, nor where confirming is
         switched off, nor for a limit of the simulation, which is no failure of the program."""
+        from pytest_simloop.confirm import UNKNOWN, confirm
+
         config = self.item.config
         asked = for_session(config, "confirm") and not config.option.usepdb and not limit_met(failure.exception)
         return confirm(self.item, failure) if asked else UNKNOWN
@@ -188,23 +214,36 @@ def _printable(path: Path, config: pytest.Config) -> str:
         return str(path)
 
 
-def _store(config: pytest.Config) -> Store:
-    return config.stash.setdefault(_STORE, Store(config.rootpath / DIRECTORY))
-
-
-def _hooks(item: Simulated, name: str) -> Hooks:
+def _hooks(item: Simulated, name: str) -> Hooks | None:
     """Returns simloop's hooks as implemented by installed plugins, by pytest's plugins, and by each `conftest.py` above
-    the test."""
-    plugins = item.config.pluginmanager
-    manager = item.config.stash.get(_PLUGINS, None)
+    the test. None if nobody implements any."""
+    plugins, stash = item.config.pluginmanager, item.config.stash
+    found = plugins.get_plugins()
+    if _PLUGINS not in stash and not _is_installed(stash):
+        without = stash.setdefault(_WITHOUT, set())
+        for plugin in found - without:
+            if any(attribute.startswith("simloop_") for attribute in dir(plugin)):
+                break
+            without.add(plugin)
+        else:
+            return None
+    from simloop.explore import plugins as simloop_plugins
+
+    manager = stash.get(_PLUGINS, None)
     if manager is None:
-        manager = PluginManager()
-        item.config.stash[_PLUGINS] = manager
+        manager = stash[_PLUGINS] = simloop_plugins.PluginManager()
     absent = []
-    for plugin in plugins.get_plugins():
+    for plugin in found:
         file = getattr(plugin, "__file__", None)
         if file is not None and Path(file).name == "conftest.py" and Path(file).parent not in item.path.parents:
             absent.append(plugin)
         else:
             manager.add(plugin, plugins.get_name(plugin) or repr(plugin))
-    return Hooks(manager, name, absent)
+    return simloop_plugins.Hooks(manager, name, absent)
+
+
+def _is_installed(stash: pytest.Stash) -> bool:
+    """Returns True if an installed package has an entry point of the group ``simloop``."""
+    if _INSTALLED not in stash:
+        stash[_INSTALLED] = bool(entry_points(group="simloop"))
+    return stash[_INSTALLED]

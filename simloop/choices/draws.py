@@ -9,30 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from simloop.choices.lateness import ENDS, LATE, Arrival
+
 if TYPE_CHECKING:
     from simloop.choices.choices import Decide, T
-
-Arrival = tuple[str, str, int]
-"""A choice point (who, kind, number) at which something may be late."""
 
 # A declared cancellation or signal comes at most once: at a higher rate it would always come early.
 _ONCE = {"cancel": 1.5, "signal.sent": 1.5}
 #: Number of points of a kind that a run is expected to have, before a run was seen.
 _TYPICAL = 30
-#: Kinds of points that end something, so that little happens after them.
-ENDS = ("cancel", "signal.sent", "host.crash", "net.partition", "net.reset", "host.pause")
 #: Kinds of orders, which a point can only change where several things have come together.
 _ORDERS = ("poll.order", "timer.tie")
-#: The answer at these kinds by which things are as late as others are.
-LATE = {
-    "net.connect": 4,
-    "net.deliver": 4,
-    "thread.start": 5,
-    "thread.finish": 5,
-    "process.exit": 5,
-    "signal": 5,
-    "order.lag": 11,
-}
 # Of how many draws of a coincidence the best is taken; fewer, where more than so many pairs would have to be looked at.
 _DRAWS = 10
 _PAIRS_MAX = 2000

@@ -12,9 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from simloop.choices.choices import Choices, Point, check_seed
-from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule, first_difference
-from simloop.choices.tokens import decode, encode
 from simloop.errors import (
     ConfigurationError,
     HangError,
@@ -25,13 +23,14 @@ from simloop.errors import (
     TimeLimitError,
     limit_met,
 )
-from simloop.explore.portfolio import Portfolio
 from simloop.explore.result import Failure, Report
-from simloop.explore.signature import signature_of
+from simloop.explore.strategies.base import Canonical
+from simloop.explore.wakeups import WakeUps
 
 if TYPE_CHECKING:
     from simloop.explore.forks import AnyOutcome, Forks
     from simloop.explore.jobs import Jobs, Passed
+    from simloop.explore.portfolio import Portfolio
     from simloop.explore.progress import Progress
     from simloop.explore.strategies.base import Plan, Strategy
     from simloop.report.explanation import Explanation
@@ -113,7 +112,21 @@ class Campaign:
         self.report = Report(numbered=numbered or any(schedule.numbered for schedule in saved))
         #: The schedule of the first failing run.
         self._found: Schedule | None = None
-        self.portfolio = Portfolio(seed, self._left, saved, strategies, chosen)
+        self._canonical = Canonical(seed, WakeUps)
+        self._saved, self._strategies, self._chosen = saved, strategies, chosen
+        #: True as long as nothing but the canonical run is known to be worth a run.
+        self._is_canonical = not (saved or strategies or chosen)
+        if chosen:
+            _ = self.portfolio  # raises an error for an unknown name
+
+    @functools.cached_property
+    def portfolio(self) -> Portfolio:
+        """The strategies of the campaign."""
+        # Not for the many tests in which there is nothing to choose.
+        from simloop.explore.portfolio import Portfolio
+
+        self._is_canonical = False
+        return Portfolio(self.seed, self._left, self._saved, self._strategies, self._chosen, canonical=self._canonical)
 
     def _left(self) -> int:
         """Return the number of runs that are left of the budget."""
@@ -148,7 +161,7 @@ class Campaign:
                     if outcome is not None and outcome.exception is not None:
                         report.failure = self._examine(outcome, strategy.name)
                         return report
-            report.schedules_in_all = self.portfolio.enumeration.covered
+            report.schedules_in_all = 1 if self._is_canonical else self.portfolio.enumeration.covered
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(self.known())
             raise
@@ -161,6 +174,9 @@ class Campaign:
             return [alone] if alone is not None else []
         size = min(self._jobs.size(self.report.runs), self._left())
         batch: list[tuple[Strategy, Plan]] = []
+        if self._is_canonical:
+            plan = self._canonical.plan()
+            return [] if plan is None else [(self._canonical, plan)]
         while len(batch) < size and (proposed := self.portfolio.plan([strategy for strategy, _ in batch])) is not None:
             batch.append(proposed)
         return batch
@@ -169,6 +185,8 @@ class Campaign:
         """Return what is known of a campaign that is interrupted now."""
         known = "no failure until then"
         if self._found is not None:
+            from simloop.choices.tokens import encode
+
             known = f"it fails, not reduced yet: {encode(self._found, self.name)}"
         return f"simloop: interrupted in run {self._number()} of {self.name}; {known}"
 
@@ -207,9 +225,10 @@ class Campaign:
         report = self.report
         report.coverage.add(fingerprint, choices)
         report.distinct = report.coverage.distinct
-        self.portfolio.observe(choices, failed)
         if not report.has_choices:
             report.has_choices = any(n > 1 for _, _, _, n, _ in choices.recorded)
+        if report.has_choices or choices.drew_entropy or not self._is_canonical:
+            self.portfolio.observe(choices, failed)
 
     def _make(
         self,
@@ -302,6 +321,8 @@ class Campaign:
         """Return the outcome of a run. Raises `HangError` if it was ended by that: it would take as long each time."""
         hang = outcome.escape
         if isinstance(hang, HangError):
+            from simloop.choices.tokens import encode
+
             token = encode(self._schedule_of(outcome), self.name)
             hang.add_note(f"simloop: in run {self._number()} of {self.name}, {token}")
             raise hang
@@ -309,6 +330,8 @@ class Campaign:
 
     def _examine(self, found: AnyOutcome, strategy: str) -> Failure:
         """Turn a failing run into a `Failure`: check that it fails again, shrink its schedule, and explain it."""
+        from simloop.explore.signature import signature_of
+
         schedule = self._found = self._schedule_of(found)
         if _is_endless(found):
             return self._failure(found, strategy, schedule, self._unexplained(found))
@@ -343,6 +366,8 @@ class Campaign:
         return self._failure(found, strategy, small, explanation)
 
     def _failure(self, found: AnyOutcome, strategy: str, schedule: Schedule, explanation: Explanation) -> Failure:
+        from simloop.choices.tokens import encode
+
         exception = explanation.exception or found.exception
         assert exception is not None
         schedule = replace(schedule, numbered=self.report.numbered)
@@ -395,6 +420,8 @@ class Campaign:
     def _verdict(self, schedule: Schedule) -> str:
         """Return the sentence on whether this failure can happen on stock asyncio; empty where it was not seen there. A
         failure found under a wider profile is tried under `cpython`: first the same schedule, then a campaign."""
+        from simloop.explore.signature import signature_of
+
         possible = _POSSIBLE + _BETWEEN_LINES * schedule.preempts_lines
         if self.profile == "cpython":
             always = "" if schedule.deviations else ", and does whenever nothing unusual happens"
@@ -422,10 +449,14 @@ class Campaign:
         """Run the schedule of a token or a plain seed. Warns when some of its deviations no longer occur, and raises
         `OtherTestError` when the token was made for another test."""
         if isinstance(token, int) or token.strip().isdigit():
+            from simloop.choices.draws import seeded
+
             seed = check_seed(int(token))
             outcome = self._execute(Choices(seed, seeded(seed)))
             schedule = Schedule(self.profile, seed, outcome.choices.deviations())
         else:
+            from simloop.choices.tokens import decode
+
             schedule = decode(token, self.name)
             self.report.numbered = schedule.numbered
             if schedule.profile != self.profile:
@@ -460,7 +491,11 @@ def _is_endless(outcome: AnyOutcome) -> bool:
 
 
 def _failure_in(outcome: AnyOutcome) -> object:
-    return None if outcome.exception is None else signature_of(outcome.exception)
+    if outcome.exception is None:
+        return None
+    from simloop.explore.signature import signature_of
+
+    return signature_of(outcome.exception)
 
 
 def check_runs(runs: int) -> int:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simloop.errors import ConfigurationError
-from simloop.explore.strategies.base import Canonical, Plan, Strategy
 from simloop.explore.strategies.cancel import CancelSweep
 from simloop.explore.strategies.coincidence import CoincidenceWalk
 from simloop.explore.strategies.crash import CrashSweep
@@ -31,6 +30,8 @@ from simloop.explore.strategies.walk import DenseWalk, Walk
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
     from simloop.choices.schedule import Schedule
+    from simloop.explore.strategies.base import Canonical, Plan, Strategy
+    from simloop.explore.wakeups import WakeUps
 
 # The weight of each sweep, by which it makes its part of the runs, among the strategies that have anything left to try;
 # and the number of its first runs that count less, since a sweep begins with the candidates that are likeliest to
@@ -122,7 +123,7 @@ class Entry:
 
 class Portfolio:
     """Strategies of one campaign, which take turns. `saved` schedules and the canonical run come before all others.
-    `left` returns the number of runs that the campaign still has."""
+    `left` returns the number of runs that the campaign still has. The `canonical` run may have been planned already."""
 
     def __init__(
         self,
@@ -131,13 +132,15 @@ class Portfolio:
         saved: Sequence[Schedule] = (),
         strategies: Sequence[Strategy] = (),
         chosen: Sequence[str] = (),
+        *,
+        canonical: Canonical[WakeUps],
     ) -> None:
         self._left = left
         self.enumeration = Enumeration(seed, left)
         names = check_strategies(chosen)
         optional = [kind(seed) for kind in _OPTIONAL if kind.name in names]
-        wakeups = WakeUpSweep(seed)
-        self._first = [Entry(Saved(saved), 1), Entry(Canonical(seed, wakeups.watch), 1)]
+        wakeups = WakeUpSweep(seed, canonical)
+        self._first = [Entry(Saved(saved), 1), Entry(canonical, 1, made=int(canonical.observer is not None))]
         self._turns: list[Entry] = []
         for sweep, weight, early in _SWEEPS:
             share = functools.partial(self._share_of, weight)

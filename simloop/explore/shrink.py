@@ -18,7 +18,8 @@ from dataclasses import replace
 from itertools import chain, combinations, zip_longest
 
 from simloop.choices.choices import Answer, Choices, Point
-from simloop.choices.draws import ENDS, LATE, shuffler
+from simloop.choices.draws import shuffler
+from simloop.choices.lateness import ENDS, LATE
 from simloop.choices.schedule import Schedule
 
 #: Function that runs a schedule. Returns True if it failed in the same way, and the choices that the run recorded.

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from simloop.choices.draws import LATE
+from simloop.choices.lateness import LATE
 from simloop.loop.tasks import path_of, task_of
 
 if TYPE_CHECKING:
     from types import CodeType
 
     from simloop.choices.choices import Answer
-    from simloop.choices.draws import Arrival
+    from simloop.choices.lateness import Arrival
 
 _DELIVERY = "net.deliver"
 # Where coroutines, generators and asynchronous generators keep their frame, and what they wait for.

@@ -21,7 +21,7 @@ _FEW = 32
 # Number of loops up to which each is asked for work.
 _FEW_LOOPS = 8
 #: Key that puts the process first that waits longest for a turn.
-last_turn = attrgetter("last_turn")
+_last_turn = attrgetter("last_turn")
 
 
 class Task(Protocol):
@@ -228,7 +228,7 @@ class RunQueue:
         ``may_run(process)`` says if loops of a process may be given turns."""
         if not self.indexed:
             working = [loop for loop in self.loops if may_run(loop.process) and loop.has_work()]
-            return sorted(working, key=last_turn) if len(working) > 1 else working
+            return sorted(working, key=_last_turn) if len(working) > 1 else working
         heap, unsettled, due = self._heap, self._unsettled, self._due
         while heap and heap[0][0] <= now_ns:
             due_ns, _, loop = heapq.heappop(heap)

@@ -11,15 +11,16 @@ import heapq
 from bisect import insort_left
 from collections.abc import Callable, Iterable
 from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simloop.errors import DeadlockError, TimeLimitError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, STEP_CPU_NS, Clock
-from simloop.kernel.run_queue import Runnable, RunQueue, Task, last_turn
-from simloop.kernel.stacks import Stack, Stacks, Threads, make_stacks
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
+    from simloop.kernel.run_queue import Runnable, RunQueue, Task
+    from simloop.kernel.stacks import Stack, Stacks
 
 DEFAULT_MAX_TIME = 86_400.0
 DEFAULT_MAX_STALL = 0.05
@@ -41,8 +42,27 @@ TIME_SLICES = (1, 2, 4, 8, 16)
 _JUST_AFTER_NS = 2 * MILLISECOND + 100 * MICROSECOND
 
 
-# Most worlds have one process.
-_NO_LOOPS = RunQueue()
+class _NoLoops:
+    """Run queue of the many worlds that have one process: `simloop.kernel.run_queue` is for more."""
+
+    __slots__ = ("loops",)
+    indexed = False
+
+    def __init__(self) -> None:
+        self.loops: list[Runnable] = []
+
+    def look_at(self, loop: Runnable) -> None:
+        pass
+
+    def with_work(self, now_ns: int, may_run: Callable[[Task], bool]) -> list[Runnable]:
+        return self.loops
+
+    def next_deadline(self, may_run: Callable[[Task], bool]) -> int | None:
+        return None
+
+
+_NO_LOOPS: Any = _NoLoops()
+_last_turn = attrgetter("last_turn")
 
 
 class TimerRace(NamedTuple):
@@ -103,8 +123,8 @@ class Scheduler:
         #: Those of the loops that poll for themselves, such as the test's own.
         self.polling: list[Runnable] = []
         #: The others, which are run by single turns: of other processes than the test itself.
-        self.run_queue = _NO_LOOPS
-        self.stepped = _NO_LOOPS.loops
+        self.run_queue: RunQueue = _NO_LOOPS
+        self.stepped: list[Runnable] = _NO_LOOPS.loops
         #: Heap of scheduled actions: time due, sequence number, action.
         self.arrivals: list[tuple[int, int, Callable[[], None]]] = []
         #: Actions that wait for a turn (`held`), or for a condition (`parked`).
@@ -131,6 +151,10 @@ class Scheduler:
     @property
     def on_threads(self) -> bool:
         """True if the stacks of processes are threads, of which a process has now one, now another."""
+        if self._stacks is None:
+            return False
+        from simloop.kernel.stacks import Threads
+
         return isinstance(self._stacks, Threads)
 
     def activity(self) -> str:
@@ -152,6 +176,8 @@ class Scheduler:
         """Run a loop by single turns from now on."""
         self.polling.remove(loop)
         if self.run_queue is _NO_LOOPS:
+            from simloop.kernel.run_queue import RunQueue
+
             self.run_queue = RunQueue()
             self.stepped = self.run_queue.loops
         self.run_queue.add(loop)
@@ -342,7 +368,7 @@ class Scheduler:
                 found.append(waiter)
         ready: list[Waiter | Runnable] = [*self.run_queue.with_work(now, self._may_run)]
         for waiter in reversed(found):
-            insort_left(ready, waiter, key=last_turn)
+            insort_left(ready, waiter, key=_last_turn)
         return ready
 
     def _may_run(self, process: Task) -> bool:
@@ -447,6 +473,8 @@ class Scheduler:
     def _switch(self, waiter: Waiter, chosen: Waiter | Runnable) -> None:
         """Let `chosen` go on in place of `waiter`. Returns once that goes on."""
         if self._stacks is None:
+            from simloop.kernel.stacks import make_stacks
+
             self._stacks = make_stacks({} if self._threads is None else self._threads)
         waiter.stack = self._stacks.current()
         if isinstance(chosen, Waiter):

@@ -15,9 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
-# The real one: locks of a run wait in virtual time (simloop/shims/threading.py).
-_acquire = _thread.LockType.acquire
-_start = _thread.start_new_thread
+from simloop.kernel.process.real_threads import real_acquire, real_start
 
 #: Stacks whose thread is being started: it is the simulation's own, and no escape.
 starting: list[Stack] = []
@@ -78,7 +76,7 @@ class Threads:
             function, stack.function = stack.function, None
             starting.append(stack)
             try:
-                _start(self._run, (function, threading.gettrace()))
+                real_start(self._run, (function, threading.gettrace()))
             finally:
                 starting.pop()
 
@@ -101,17 +99,17 @@ class _ThreadStack:
         self._stacks = stacks
         self.function = function
         self.ready = _thread.allocate_lock()
-        _acquire(self.ready)
+        real_acquire(self.ready)
 
     def switch(self) -> None:
         before = self._stacks.current()
         assert isinstance(before, _ThreadStack)
         self._stacks.go_on(self)
         try:
-            _acquire(before.ready)
+            real_acquire(before.ready)
         except KeyboardInterrupt:
             # It comes to Python's main thread, whichever stack runs: one at a time, also then.
-            _acquire(before.ready)
+            real_acquire(before.ready)
             raise
 
 

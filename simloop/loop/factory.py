@@ -7,11 +7,11 @@ import asyncio
 from asyncio import events, unix_events
 from typing import TYPE_CHECKING, Any
 
-from simloop.loop.loop import SimLoop
 from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
+    from simloop.loop.loop import SimLoop
     from simloop.world.world import World
 
 _real_new_event_loop = events.new_event_loop
@@ -23,7 +23,10 @@ made_outside = 0
 
 def make_loop(world: World, process: Process) -> SimLoop:
     """Return a new loop for a process."""
+    # Imported by the first run: a session may have none.
     if world.choices.stock is None:
+        from simloop.loop.loop import SimLoop
+
         return SimLoop(world, process)
     from simloop.loop.stock_loop import StockLoop
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from asyncio import unix_events
 from collections.abc import Callable, Sized
 from typing import Any
 
@@ -25,7 +26,8 @@ class _NoPipe:
 _NO_PIPE = _NoPipe()
 
 
-class _StockLoop(asyncio.SelectorEventLoop):
+# Not `asyncio.SelectorEventLoop`, in whose place a shim may be.
+class _StockLoop(unix_events._UnixSelectorEventLoop):
     """Stock asyncio loop that opens no files; its attributes after ``__init__`` are the template."""
 
     def _make_self_pipe(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from _thread import get_ident
-from asyncio import events, tasks
+from asyncio import events, tasks, unix_events
 from collections import deque
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from simloop.errors import SimulationError
 from simloop.kernel.clock import SECOND, STEP_CPU_NS, Clock
 from simloop.kernel.process.process import ProcessGone
-from simloop.kernel.run_queue import NoticedDict, NoticedQueue
 from simloop.kernel.scheduler import CONTENDERS_MAX, LATE_MAX_NS, TimerRace
 from simloop.loop.timers import contenders, due_until, timer_due
 
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
 _swap_task: Any = tasks._swap_current_task if sys.version_info >= (3, 14) else None  # type: ignore[attr-defined]
 
 
-class SteppedLoop(asyncio.SelectorEventLoop):
+# Not `asyncio.SelectorEventLoop`, in whose place a shim may be.
+class SteppedLoop(unix_events._UnixSelectorEventLoop):
     """Selector loop that the scheduler can step: one turn at a time, in the middle of the test's waits. It handles
     Ctrl-C as `asyncio.run` does."""
 
@@ -95,6 +95,8 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         self._scheduler.run_queue.look_at(self)
 
     def tell(self, notice: Callable[[], None] | None) -> bool:
+        from simloop.kernel.run_queue import NoticedDict, NoticedQueue
+
         ready, candidates = self._ready, self._candidates
         if notice is not None and type(ready) is deque and not ready and not self._selector.get_map():
             self._ready = ready = NoticedQueue()

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 from simloop.kernel.clock import WALL_NS
 from simloop.kernel.host import Host
 from simloop.kernel.net.addresses import is_any, is_loopback
-from simloop.kernel.net.options import SOL_SOCKET
-from simloop.network.links import JITTER_NS, LATENCY_NS, Link
-from simloop.network.names import Names, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +15,8 @@ if TYPE_CHECKING:
     from simloop.kernel.net.stream import Direction
     from simloop.kernel.net.wire import Machine
     from simloop.kernel.scheduler import Scheduler
+    from simloop.network.links import Link
+    from simloop.network.names import Names
 
 LOCALHOST = "localhost"
 _SO_KEEPALIVE = int(_socket.SO_KEEPALIVE)
@@ -52,16 +51,23 @@ class Network:
         # Hosts by their addresses, which many never need.
         self._addresses: dict[str, Host] = {}
 
-    def add_host(self, name: str) -> Host:
-        self.hosts[name] = host = Host(name, len(self.hosts) + 1, self.scheduler, self._start_ns)
-        return host
-
     @property
     def names(self) -> Names:
         """Its records of names beside those of its hosts. Most networks have none."""
         if self._names is None:
+            from simloop.network.names import Names
+
             self._names = Names(self.scheduler.clock)
         return self._names
+
+    def forget_names(self, host: str) -> None:
+        """Forget what programs of a host have looked up."""
+        if self._names is not None:
+            self._names.forget(host)
+
+    def add_host(self, name: str) -> Host:
+        self.hosts[name] = host = Host(name, len(self.hosts) + 1, self.scheduler, self._start_ns)
+        return host
 
     def close(self) -> None:
         """Drop the hosts and connections, which refer back to the network, so that a finished world is freed at once,
@@ -89,11 +95,15 @@ class Network:
         """Return the link from `a` to `b`, which is the same one in the whole run."""
         if a is b:
             if self._loopback is None:
+                from simloop.network.links import JITTER_NS, Link
+
                 self._loopback = Link(0, JITTER_NS)
             return self._loopback
         key = a.name, b.name
         found = self._links.get(key)
         if found is None:
+            from simloop.network.links import JITTER_NS, LATENCY_NS, Link
+
             found = self._links[key] = Link(LATENCY_NS, JITTER_NS, *key)
             found.on_cut = self.cut_off
         return found
@@ -104,6 +114,8 @@ class Network:
         for host in self.hosts.values():
             if host.has_connections():
                 for sock in host.ports.sockets():
+                    from simloop.kernel.net.options import SOL_SOCKET
+
                     if sock.tx is not None and sock.options.flag(SOL_SOCKET, _SO_KEEPALIVE):
                         from simloop.kernel.net.keepalive import watch
 
@@ -127,6 +139,8 @@ class Network:
 
     def lookup(self, name: str, asking: Machine) -> tuple[str, ...] | None:
         """Return the addresses behind a name, as a host sees them; None for an unknown one."""
+        from simloop.network.names import canonical
+
         lowered = canonical(name)
         if is_local(lowered):
             return "127.0.0.1", "::1"

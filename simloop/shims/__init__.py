@@ -20,21 +20,19 @@ from simloop.shims import (
     gc,
     importlib,
     linecache,
+    locks,
     logging,
     opened,
     random,
-    select,
-    threading,
     time,
 )
 
 SHIMS = (
     time,
     random,
-    select,
     child_watcher,
     fileio,
-    threading,
+    locks,
     escapes,
     importlib,
     linecache,

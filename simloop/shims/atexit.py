@@ -8,8 +8,6 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from simloop.kernel.process.process import ProcessGone
-from simloop.kernel.process.threads import ThreadKilled
 from simloop.world import active
 
 if TYPE_CHECKING:
@@ -52,6 +50,9 @@ def unregister(func: Callable[..., Any], /) -> None:
 
 def call_handlers(world: World) -> None:
     """Call the handlers of the current process: the latest comes first, and what one raises is printed."""
+    from simloop.kernel.process.process import ProcessGone
+    from simloop.kernel.process.threads import ThreadKilled
+
     process = world.current
     while process.exit_handlers:
         handler, process.exit_handlers = process.exit_handlers[-1], process.exit_handlers[:-1]

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 from simloop.errors import RealLibraryWarning
-from simloop.kernel import stacks
 from simloop.shims import late, opened
 from simloop.sources import call_site, level_of_caller
 from simloop.world import active
@@ -90,7 +89,7 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         return
     if event == "sqlite3.connect":
         _opening(args[0])
-    if active.entered is None or active.entered.reaching_out or stacks.starting:
+    if active.entered is None or active.entered.reaching_out or _starts_stack():
         return
     if event in AUDITED:
         if active.is_inside():
@@ -116,6 +115,12 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
 
 # What a map may be for (`mmap.ACCESS_DEFAULT`, `mmap.ACCESS_WRITE`) if what is written to it gets into the file.
 _SHARED = (0, 2)
+
+
+def _starts_stack() -> bool:
+    """Return True while the simulation itself starts a thread, for a process that blocks."""
+    stacks = sys.modules.get("simloop.kernel.stacks")
+    return stacks is not None and bool(stacks.starting)
 
 
 def _is_writable(fd: int) -> bool:

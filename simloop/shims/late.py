@@ -11,6 +11,7 @@ import _posixsubprocess
 import _socket
 import _thread
 import builtins
+import concurrent.futures.thread
 import faulthandler
 import fcntl
 import functools
@@ -18,11 +19,13 @@ import importlib
 import io
 import os
 import resource
+import select
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
+import threading
 from typing import Any
 
 from simloop.shims.patch import Replacement, builtin, original
@@ -86,6 +89,8 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
     "simloop.shims.os.usage": ((os, ("times",)), (resource, ("getrusage",))),
     "simloop.shims.os.xattrs": ((os, ("getxattr", "listxattr", "removexattr", "setxattr")),),
     "simloop.shims.resource": ((resource, ("getrlimit", "prlimit", "setrlimit")),),
+    # What the classes of `selectors` hold, `simloop.shims.patch` replaces.
+    "simloop.shims.select": ((select, ("epoll", "poll", "select")),),
     "simloop.shims.signal": (
         (
             signal,
@@ -125,6 +130,16 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
     ),
     "simloop.shims.ssl.contexts": (
         (ssl.SSLContext, ("__new__", "_wrap_bio", "_wrap_socket")),
+    ),
+    "simloop.shims.threading": (
+        (concurrent.futures.thread._WorkItem, ("run",)),
+        # threading.Thread.start() goes through the first up to 3.12, through the second since 3.13.
+        (
+            threading,
+            ("_counter", "_start_new_thread", "_start_joinable_thread", "active_count", "enumerate"),
+        ),
+        (threading.Thread, ("is_alive", "join")),
+        (_thread, ("_count", "start_joinable_thread", "start_new_thread")),
     ),
     "simloop.shims.subprocess": (
         (_posixsubprocess, ("fork_exec",)),

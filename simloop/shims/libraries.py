@@ -1,124 +1,27 @@
 """Shims of modules that few programs import: put into each once it is there, whenever that is, and left there, since
-outside of a world they call the real functions.
-
-Most are libraries with input and output of their own, in C: in a run their first call is refused. To import them is no
-escape, and so is what they do at home. Others keep something for the whole process that a run has anew.
+outside of a world they call the real functions. What becomes of most of them is in `simloop.shims.changed_libraries`.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from simloop.shims import late
 from simloop.world import active
 
-_STREAMS = "connect by asyncio, in which a driver in pure Python does so, or replace it in the test"
-_SQLITE = "sqlite3 is simulated; or replace it in the test"
-_GRPC = "grpclib is pure Python over asyncio; or replace it in the test"
-_INTERFACES = "ifaddr.get_adapters tells those of the simulated host"
-_POSTGRES = "asyncpg and pg8000 speak the protocol themselves; or replace it in the test"
-
-#: Libraries by module: the calls that are refused in a run, and the remedy.
-REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
-    "uvloop": (("new_event_loop", "Loop.__init__"), "asyncio's own loop is simulated: leave uvloop out"),
-    "zmq": (
-        (
-            "Context.__init__", "Socket.__init__", "Socket.bind", "Socket.connect", "Socket.send", "Socket.recv",
-            "Socket.poll",
-        ),
-        _STREAMS,
-    ),
-    "lmdb": (("open", "Environment"), _SQLITE),
-    "duckdb": (
-        (
-            "connect", "execute", "query", "sql", "read_csv", "read_json", "read_parquet", "DuckDBPyConnection.execute",
-            "DuckDBPyConnection.query", "DuckDBPyConnection.sql",
-        ),
-        _SQLITE,
-    ),
-    "grpc": (("insecure_channel", "secure_channel", "server"), _GRPC),
-    "grpc.aio": (("insecure_channel", "secure_channel", "server"), _GRPC),
-    "psycopg": (("connect", "Connection.connect", "AsyncConnection.connect"), _POSTGRES),
-    "psycopg2": (("connect",), _POSTGRES),
-    "pycares": (("Channel.__init__",), "look names up by loop.getaddrinfo, or by dnspython, and leave aiodns out"),
-    "netifaces": (("interfaces", "ifaddresses", "gateways"), _INTERFACES),
-    "psutil": (("net_if_addrs", "net_if_stats", "net_io_counters"), _INTERFACES),
-    "syslog": (("syslog", "openlog"), "replace it in the test"),
+#: Names of the modules that are changed.
+CHANGED = {
+    "aiohttp.connector", "apsw", "duckdb", "grpc", "grpc.aio", "ifaddr", "lmdb", "netifaces", "platform", "psutil",
+    "psycopg", "psycopg2", "pycares", "syslog", "uvloop", "zmq",
 }  # fmt: skip
 
 
-class _Gate(type):
-    """Metaclass of what stands in the place of a class in C, whose own methods cannot be changed."""
-
-    real: Any
-    refusing: Callable[..., Any]
-
-    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
-        made_of = tuple(base.real if isinstance(base, _Gate) else base for base in bases)
-        if made_of == bases:
-            return super().__new__(mcls, name, bases, namespace)
-        # Derived classes are the library's own affair.
-        return type(made_of[0])(name, made_of, namespace)
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        return cls.refusing(*args, **kwargs)
-
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, cls.real)
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, cls.real)
-
-
-def _refusing(real: Any, what: str, remedy: str) -> Callable[..., Any]:
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        if active.is_inside():
-            raise active.escape(what, remedy)
-        return real(*args, **kwargs)
-
-    functools.update_wrapper(refuse, real)
-    return refuse
-
-
-def _refuse(module: ModuleType, calls: tuple[str, ...], remedy: str) -> None:
-    for call in calls:
-        owner: Any = module
-        *path, name = call.split(".")
-        for step in path:
-            owner = getattr(owner, step, None)
-        # Another release of the library may lack it.
-        found = inspect.getattr_static(owner, name, None)
-        if owner is None or found is None:
-            continue
-        what = f"{module.__name__}.{call.removesuffix('.__init__')}"
-        if isinstance(found, classmethod):
-            setattr(owner, name, classmethod(_refusing(found.__func__, what, remedy)))
-        elif isinstance(found, type):
-            refusing = staticmethod(_refusing(found, what, remedy))
-            setattr(
-                owner, name, _Gate(found.__name__, (), {"real": found, "refusing": refusing, "__doc__": found.__doc__})
-            )
-        else:
-            setattr(owner, name, _refusing(getattr(owner, name), what, remedy))
-
-
-def _apsw(module: Any) -> None:
-    _refuse(module, ("Connection",), _SQLITE)
-
-    # Of classes that were derived from it; by then the file is there.
-    def connected(_: Any) -> None:
-        if active.is_inside():
-            raise active.escape("apsw.Connection", _SQLITE)
-
-    module.connection_hooks.append(connected)
-
-
-def _platform(module: Any) -> None:
+def _change_platform(module: Any) -> None:
     """Change `platform`, which keeps its first answers for the whole process."""
     real_uname, real_platform = module.uname, module.platform
 
@@ -141,78 +44,6 @@ def _platform(module: Any) -> None:
     module.uname, module.platform = uname, platform
 
 
-def _pycares(module: Any) -> None:
-    _refuse(module, *REFUSED["pycares"])
-    if not hasattr(module.Channel, "_channel"):
-        module.Channel._channel = None  # its `__del__` looks for it, where `__init__` was refused
-
-
-def _ifaddr(module: Any) -> None:
-    """Change `ifaddr`, which asks getifaddrs(3) through `ctypes`: in a run it tells the interfaces of the host."""
-    real = module.get_adapters
-
-    @functools.wraps(real)
-    def get_adapters(include_unconfigured: bool = False) -> Any:
-        world = active.world()
-        if world is None:
-            return real(include_unconfigured)
-        from simloop.kernel.net.udp import INTERFACES
-
-        host = world.current.host
-        addresses = {"lo": ("127.0.0.1", 8, "::1", 128), "eth0": (host.ipv4, 16, host.ipv6, 64)}
-        return [
-            module.Adapter(name, name, [module.IP(ip, bits, name), module.IP((ip6, 0, 0), bits6, name)], index=number)
-            for number, name in enumerate(INTERFACES[1:], 1)
-            for ip, bits, ip6, bits6 in (addresses[name],)
-        ]
-
-    module.get_adapters = get_adapters
-
-
-def _aiohttp(module: Any) -> None:
-    """Change `aiohttp.connector`, which makes its default context when it is imported: in a run it trusts whom default
-    contexts trust there, and looks names up in threads."""
-    default_resolver = module.DefaultResolver
-
-    def resolver(*args: Any, **kwargs: Any) -> Any:
-        # Where aiodns is installed it would be that, which escapes.
-        found = sys.modules["aiohttp.resolver"].ThreadedResolver if active.is_inside() else default_resolver
-        return found(*args, **kwargs)
-
-    module.DefaultResolver = resolver
-    connector = module.TCPConnector
-    real = getattr(connector, "_get_ssl_context", None)
-    if real is None or not hasattr(module, "_SSL_CONTEXT_VERIFIED") or not hasattr(module, "_make_ssl_context"):
-        return
-    default: Any = None
-
-    def forget() -> None:
-        nonlocal default
-        default = None
-
-    def get_ssl_context(self: Any, request: Any) -> Any:
-        nonlocal default
-        found = real(self, request)
-        if found is not module._SSL_CONTEXT_VERIFIED or not active.is_inside():
-            return found
-        if default is None:
-            default = module._make_ssl_context(True)
-            at_end(forget)
-        return default
-
-    connector._get_ssl_context = functools.update_wrapper(get_ssl_context, real)
-
-
-_CHANGES: dict[str, Callable[[Any], None]] = {
-    **{
-        name: functools.partial(_refuse, calls=calls, remedy=remedy) for name, (calls, remedy) in REFUSED.items()
-    },
-    "aiohttp.connector": _aiohttp,
-    "apsw": _apsw,
-    "ifaddr": _ifaddr,
-    "platform": _platform,
-    "pycares": _pycares,
-}  # fmt: skip
 # Modules that are changed already, by name: one that is imported anew is another module.
 _changed: dict[str, ModuleType] = {}
 
@@ -228,12 +59,15 @@ def refresh(*, imported: bool = False) -> None:
     if len(sys.modules) == _count and not imported:
         return
     _count = len(sys.modules)
-    for name in _CHANGES.keys() & sys.modules.keys():
+    for name in CHANGED & sys.modules.keys():
         module = sys.modules[name]
         # One whose import has not ended yet comes later.
         if _changed.get(name) is not module and not getattr(getattr(module, "__spec__", None), "_initializing", False):
             _changed[name] = module
-            _CHANGES[name](module)
+            if name == "platform":  # pytest imports it, and few programs one of the others
+                _change_platform(module)
+            else:
+                late.load("simloop.shims.changed_libraries").CHANGES[name](module)
     _seed_numpy()
 
 

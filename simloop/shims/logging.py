@@ -8,7 +8,6 @@ import time
 import weakref
 from typing import Any
 
-from simloop.kernel.descriptors import FIRST_FD
 from simloop.shims import opened
 from simloop.world import active
 
@@ -57,6 +56,8 @@ def _begun(handler: Any) -> dict[str, Any]:
 
 
 def _is_simulated(stream: Any) -> bool:
+    from simloop.kernel.descriptors import FIRST_FD
+
     try:
         return stream.fileno() >= FIRST_FD  # type: ignore[no-any-return]
     except (AttributeError, OSError, ValueError):

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from stat import S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 from typing import Any
 
-from simloop.kernel.descriptors import FIRST_FD
 from simloop.sources import calling_frame
 from simloop.world import active
 
@@ -97,6 +96,8 @@ def _check(file: Any) -> None:
         fd = file.fileno()
     except (AttributeError, OSError, ValueError):
         return  # it is in memory, or closed
+    from simloop.kernel.descriptors import FIRST_FD
+
     if isinstance(fd, int) and fd < FIRST_FD:
         refuse(fd)
 

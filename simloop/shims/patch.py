@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import weakref
@@ -11,7 +10,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from simloop.shims import clock_tools, static_types
-from simloop.shims.references import SUPPORTS, bound_methods, enclosed, holders_of, in_class, is_a, replace_held
+from simloop.shims.references import SUPPORTS, Heap, Holders, bound_methods, enclosed, in_class, is_a
 
 Replacement = tuple[object, str, object]
 
@@ -99,12 +98,12 @@ class Patch:
         # While freezegun has the clock, it keeps a list of what to put back where, and here are modules, too.
         everywhere = not self._modules and not clock_tools.frozen()
         if everywhere:
-            gc.unfreeze()  # what is frozen, the collector does not search
+            heap = Heap()
             methods = {(owner, name) for owner, name, _, _ in self._replacements if isinstance(owner, type)}
-            self._shims |= bound_methods(methods)
-            holders = holders_of(self._shims, self._replacements, _KEPT)
-            self._replace_references({id(holder) for holder in holders})
-            replace_held(holders, self._shims, self._owners, _KEPT)
+            self._shims |= bound_methods(heap, methods)
+            holders = Holders(heap, self._shims, self._replacements, _KEPT)
+            self._replace_references(holders.namespaces)
+            holders.replace(self._owners)
         else:
             self._replace_references()
         self._modules = len(sys.modules)

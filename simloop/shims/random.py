@@ -10,11 +10,13 @@ import ssl
 import tempfile
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.errors import fail
 from simloop.world import active
-from simloop.world.world import CPU_COUNT, World
+
+if TYPE_CHECKING:
+    from simloop.world.world import World
 
 _real_urandom = os.urandom
 _real_getrandom = os.getrandom
@@ -71,8 +73,14 @@ def getnode() -> int:
     return _real_getnode() if active.world() is None else _NODE
 
 
+def _processors() -> int:
+    from simloop.world.world import CPU_COUNT
+
+    return CPU_COUNT
+
+
 def cpu_count() -> int | None:
-    return _real_cpu_count() if active.world() is None else CPU_COUNT
+    return _real_cpu_count() if active.world() is None else _processors()
 
 
 def process_cpu_count() -> int | None:
@@ -88,7 +96,7 @@ def sched_getaffinity(pid: int, /) -> set[int]:
     if world is None or not _is_self(world, pid):
         return _real_getaffinity(pid)
     affinity = world.current.affinity
-    return set(range(CPU_COUNT) if affinity is None else affinity)
+    return set(range(_processors()) if affinity is None else affinity)
 
 
 def sched_setaffinity(pid: int, mask: Any, /) -> None:
@@ -98,7 +106,7 @@ def sched_setaffinity(pid: int, mask: Any, /) -> None:
     if not _is_self(world, pid):
         raise fail(errno.ESRCH)
     # sched_setaffinity(2): what is not there does not count, but something must be.
-    affinity = frozenset(mask) & frozenset(range(CPU_COUNT))
+    affinity = frozenset(mask) & frozenset(range(_processors()))
     if not affinity:
         raise fail(errno.EINVAL)
     world.current.affinity = affinity

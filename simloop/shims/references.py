@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from types import BuiltinMethodType, CellType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, cast
 
-from simloop.shims.static_types import namespace_of
+from simloop.shims.static_types import HEAP_TYPE, namespace_of
 
 Shims = dict[int, tuple[object, object]]
 """Replaced functions and their shims, by the identity of the former: some cannot be hashed, or compare oddly."""
@@ -39,64 +39,139 @@ def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
 # a member of an enumeration) is not for this one.
 
 
-def holders_of(shims: Shims, replacements: list[tuple[Any, ...]], kept: set[str]) -> list[Any]:
-    """Return the objects that hold what has a shim, but for `shims` and `replacements`."""
-    sought = _held_elsewhere(shims, replacements, kept)
-    ours = {id(held) for held in (*shims.values(), *replacements, sought)} | _cells(shims).keys()
-    return [holder for holder in gc.get_referrers(*sought) if id(holder) not in ours]
+class Heap:
+    """Objects that the garbage collector knows at one moment. They are all gone through once, since that takes
+    milliseconds."""
+
+    def __init__(self) -> None:
+        gc.unfreeze()  # what is frozen, the collector does not tell
+        self.functions: list[FunctionType] = []
+        self.builtins: list[BuiltinMethodType] = []
+        self.partials: list[functools.partial[Any]] = []
+        for each in gc.get_objects():
+            kind = type(each)
+            if kind is FunctionType:
+                self.functions.append(each)
+            elif kind is BuiltinMethodType:
+                self.builtins.append(each)
+            elif kind is functools.partial:
+                self.partials.append(each)
+
+    def classes(self) -> Iterator[type]:
+        """Yield all classes that were made by a class statement or in its way; some twice."""
+        waiting: list[type] = [object]
+        while waiting:
+            subclasses: list[type] = type.__subclasses__(waiting.pop())
+            for derived in subclasses:
+                if derived.__flags__ & HEAP_TYPE:
+                    yield derived
+                waiting.append(derived)
 
 
-def replace_held(holders: Iterable[Any], shims: Shims, owners: set[str], kept: set[str]) -> None:
-    """Replace the references of `holders`, but for the namespaces of modules. Left out are functions and classes of the
-    modules `owners`, which define the replaced functions, and everything that belongs to the packages `kept`."""
-    ours = _belongings(kept)
-    holders = [holder for holder in holders if id(holder) not in ours]
+class Holders:
+    """What holds functions that have a shim: the namespaces of modules, and everything else that the garbage collector
+    knows of, but for `shims` and `replacements` themselves."""
 
-    def stays(module: object) -> bool:
-        return module in owners or (isinstance(module, str) and module.partition(".")[0] in kept)
+    def __init__(self, heap: Heap, shims: Shims, replacements: list[tuple[Any, ...]], kept: set[str]) -> None:
+        self._heap = heap
+        self._shims = shims
+        self._kept = kept
+        #: Identities of the namespaces of modules that hold some.
+        self.namespaces: set[int] = set()
+        known, belongings = self._known(replacements)
+        cells = _cells(shims)
+        known.update(cells.values())
+        known.update(id(real) for real, _ in shims.values() if type(real) in (FunctionType, BuiltinMethodType))
+        sought = _held_elsewhere(shims, known)
+        ours = (
+            {id(held) for held in (*shims.values(), *replacements, sought, heap.functions, heap.builtins)}
+            | cells.keys()
+            | belongings
+        )
+        self._holders = [holder for holder in gc.get_referrers(*sought) if id(holder) not in ours] if sought else []
 
-    # Functions hold tuples of defaults and, in a tuple, cells; classes a dictionary, and methods in it.
-    around = _referrers(holders, (dict, tuple, CellType, staticmethod))
-    around += _referrers(around, (dict, tuple))
-    classes = {id(namespace_of(holder)): holder for holder in around if is_a(holder, type)}
-    for owner in classes.values():
-        if not stays(owner.__module__):
-            in_class(owner, shims)
-    for holder in holders:
-        if id(holder) in classes:
-            continue
-        if is_a(holder, dict):
-            _in_dict(holder, shims)
-        elif is_a(holder, list):
-            list.__setitem__(holder, slice(None), [_shim_of(value, shims) for value in list.__iter__(holder)])
-        elif not is_a(holder, (type, ModuleType, CellType, FunctionType)):
-            _in_instance(holder, shims)
-    for holder in (*holders, *around):
-        if type(holder) is FunctionType:
-            if not stays(holder.__globals__.get("__name__")):
-                _in_function(holder, shims)
-        elif type(holder) is functools.partial:
-            _in_partial(holder, shims)
+    def _known(self, replacements: Iterable[Iterable[Any]]) -> tuple[Counter[int], set[int]]:
+        """Return how often each function is held by `shims`, `replacements` and modules; and the identities of all
+        namespaces of modules, and of the objects in those of the packages `kept`."""
+        sought = set(self._shims)
+        # By identity: a table may be in several modules, and a module under several names.
+        namespaces: dict[int, Iterable[Any]] = {}
+        tables: dict[int, Iterable[Any]] = {}
+        belongings: set[int] = set()
+        for name, module in list(sys.modules.items()):
+            namespace = getattr(module, "__dict__", {})
+            belongings.add(id(namespace))
+            if is_a(module, ModuleType):
+                namespaces[id(namespace)] = namespace.values()
+                if name.partition(".")[0] in self._kept:
+                    belongings.update(map(id, namespace.values()))
+                    tables |= {id(held): held.values() for held in namespace.values() if type(held) is dict}
+        for key, held in namespaces.items():
+            if not sought.isdisjoint(map(id, held)):
+                self.namespaces.add(key)
+                tables[key] = held
+        holding = (*replacements, *self._shims.values(), *SUPPORTS, *tables.values())
+        known = Counter(filter(sought.__contains__, map(id, itertools.chain.from_iterable(holding))))
+        return known, belongings
+
+    def replace(self, owners: set[str]) -> None:
+        """Replace the references of all holders but modules. Left out are functions and classes of the modules
+        `owners`, which define the replaced functions, and everything that belongs to the packages `kept`."""
+        shims, held = self._shims, {id(holder) for holder in self._holders}
+
+        def stays(module: object) -> bool:
+            return module in owners or (isinstance(module, str) and module.partition(".")[0] in self._kept)
+
+        classes = self._classes(held)
+        for owner in classes.values():
+            if not stays(owner.__module__):
+                in_class(owner, shims)
+        for holder in self._holders:
+            if id(holder) in classes:
+                continue
+            if is_a(holder, dict):
+                _in_dict(holder, shims)
+            elif is_a(holder, list):
+                list.__setitem__(holder, slice(None), [_shim_of(value, shims) for value in list.__iter__(holder)])
+            elif not is_a(holder, (type, ModuleType, CellType, FunctionType)):
+                _in_instance(holder, shims)
+        for function in self._functions(held):
+            if not stays(function.__globals__.get("__name__")):
+                _in_function(function, shims)
+        for partial in self._heap.partials:
+            if id(partial) in held or id(partial.args) in held:
+                _in_partial(partial, shims)
+
+    def _classes(self, held: set[int]) -> dict[int, type]:
+        """Return the classes with an attribute that has a shim, by the identity of the dictionary of their
+        attributes."""
+        methods = [holder for holder in self._holders if type(holder) is staticmethod]
+        if methods:
+            held = held | set(map(id, gc.get_referrers(*methods)))
+        found: dict[int, type] = {}
+        for owner in self._heap.classes():
+            namespace = namespace_of(owner)
+            if id(namespace) in held:
+                found[id(namespace)] = owner
+        return found
+
+    def _functions(self, held: set[int]) -> list[FunctionType]:
+        """Return the functions with what has a shim among their default arguments or in their closures."""
+        cells = {id(holder) for holder in self._holders if type(holder) is CellType}
+        found = [
+            function
+            for function in (self._heap.functions if cells else ())
+            if function.__closure__ is not None and not cells.isdisjoint(map(id, function.__closure__))
+        ]
+        if any(type(holder) is tuple for holder in self._holders):
+            # Each look at the default arguments raises an audit event.
+            found += [function for function in self._heap.functions if id(function.__defaults__) in held]
+        return found
 
 
-def _referrers(things: Iterable[Any], kinds: tuple[type, ...]) -> list[Any]:
-    """Return what refers to those of `things` that are of one of the kinds."""
-    wanted = [thing for thing in things if type(thing) in kinds]
-    return gc.get_referrers(*wanted) if wanted else []
-
-
-def _held_elsewhere(shims: Shims, replacements: Iterable[Iterable[Any]], kept: set[str]) -> list[Any]:
-    """Return what has a shim and more references than `shims`, `replacements` and the packages `kept` hold. A search
-    takes longer the more functions it searches for, and most are held by nobody else."""
-    # Each holder once, however many names it has.
-    holders: dict[int, Iterable[Any]] = {id(held): held for held in (*replacements, *shims.values(), *SUPPORTS)}
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in kept and is_a(module, ModuleType):
-            namespace = vars(module)
-            holders[id(namespace)] = namespace.values()
-            holders |= {id(held): held.values() for held in namespace.values() if type(held) is dict}
-    known = Counter(map(id, itertools.chain.from_iterable(holders.values())))
-    known.update(_cells(shims).values())
+def _held_elsewhere(shims: Shims, known: Counter[int]) -> list[Any]:
+    """Return what has a shim and more references than are known. A search takes longer the more functions it searches
+    for, and most are held by nobody else."""
     nobody = object()
     counts = [(real, sys.getrefcount(real)) for real in (nobody, *(real for real, _ in shims.values()))]
     # The first is held by this function alone.
@@ -130,36 +205,21 @@ def in_class(owner: type, shims: Shims) -> None:
 def enclosed(function: FunctionType) -> Iterator[tuple[CellType, Any]]:
     """Return the cells of a function's closure with their contents, but for those that are not assigned yet."""
     for cell in function.__closure__ or ():
-        with contextlib.suppress(ValueError):
+        try:
             yield cell, cell.cell_contents
+        except ValueError:
+            continue
 
 
-def bound_methods(replaced: set[tuple[type, str]]) -> Shims:
+def bound_methods(heap: Heap, replaced: set[tuple[type, str]]) -> Shims:
     """Return the bound methods of C classes that were stored (``default_factory=datetime.now``) before the classes were
     changed, each with what the same expression gives now."""
-    families: set[type] = set()
-    heirs = {cls for cls, _ in replaced}
-    while heirs:
-        families |= heirs
-        heirs = set(itertools.chain.from_iterable(family.__subclasses__() for family in heirs))
+    names = {(id(cls), name) for cls, name in replaced}
     found: Shims = {}
-    for method in gc.get_referrers(*families):
-        if type(method) is BuiltinMethodType and is_a(method.__self__, type):
-            owner: Any = method.__self__
-            if any((base, method.__name__) in replaced for base in owner.__mro__):
-                found[id(method)] = (method, getattr(owner, method.__name__))
-    return found
-
-
-def _belongings(kept: set[str]) -> set[int]:
-    """Return the identities of all module namespaces, which `simloop.shims.patch` handles itself, and of the objects in
-    the namespaces of the packages `kept`."""
-    found = set()
-    for name, module in list(sys.modules.items()):
-        namespace = getattr(module, "__dict__", {})
-        found.add(id(namespace))
-        if name.partition(".")[0] in kept:
-            found.update(map(id, namespace.values()))
+    for method in heap.builtins:
+        owner: Any = method.__self__
+        if is_a(owner, type) and any((id(base), method.__name__) in names for base in owner.__mro__):
+            found[id(method)] = (method, getattr(owner, method.__name__))
     return found
 
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import errno
 import select as _select
-import selectors
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.descriptors import ERR, FIRST_FD, HUP, IN, OUT
 from simloop.kernel.errors import fail
+from simloop.shims.late import real
 from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.world.world import World
 
-_real_select = _select.select
-_real_poll = _select.poll
-_real_epoll = _select.epoll
+_real = real(__name__, _select)
 _INVALID = 0x20  # POLLNVAL
 _RDHUP = 0x2000  # POLLRDHUP
 _DEFAULT = _select.POLLIN | _select.POLLPRI | _select.POLLOUT
@@ -116,12 +114,12 @@ class SimEpoll(SimPoll):
 
 def poll() -> Any:
     world = active.world()
-    return _real_poll() if world is None else SimPoll(world)
+    return _real["poll"]() if world is None else SimPoll(world)
 
 
 def epoll(sizehint: int = -1, flags: int = 0) -> Any:
     world = active.world()
-    return _real_epoll(sizehint, flags) if world is None else SimEpoll(world)
+    return _real["epoll"](sizehint, flags) if world is None else SimEpoll(world)
 
 
 def select(
@@ -129,7 +127,9 @@ def select(
 ) -> tuple[list[Any], list[Any], list[Any]]:
     world = active.world()
     if world is None:
-        return _real_select(rlist, wlist, xlist, timeout)
+        return _real["select"](  # type: ignore[no-any-return]
+            rlist, wlist, xlist, timeout
+        )
     if timeout is not None and timeout < 0:
         raise ValueError("timeout must be non-negative")
     readers = [(item, _descriptor(item)) for item in rlist]
@@ -147,12 +147,4 @@ def select(
     return ready(readers, IN | HUP | ERR), ready(writers, OUT | ERR), []
 
 
-REPLACEMENTS: list[tuple[object, str, object]] = [
-    (_select, "select", select),
-    (_select, "poll", poll),
-    (_select, "epoll", epoll),
-    # The classes of `selectors` hold the originals.
-    (selectors.SelectSelector, "_select", staticmethod(select)),
-    (selectors.PollSelector, "_selector_cls", staticmethod(poll)),
-    (selectors.EpollSelector, "_selector_cls", staticmethod(epoll)),
-]
+REPLACEMENTS: list[tuple[object, str, object]] = [(_select, name, globals()[name]) for name in _real]

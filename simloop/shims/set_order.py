@@ -3,25 +3,18 @@ order that no seed decides.
 
 Tasks and futures have numbers as hashes (see `simloop.loop.loop`). Here the same is done for the few classes of
 libraries whose instances are known to be in sets whose order matters in a run; and, while `number_objects` is on, for
-all classes whose instances hash by address. That makes each use of such a set several times slower, so it is for those
-tests alone whose runs differ without it.
+all classes whose instances hash by address (`simloop.shims.numbered`).
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import gc
 import importlib
 import sys
-import types
 import weakref
-import zlib
-from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
-from simloop.shims import static_types
+from simloop.shims import late
 from simloop.world import active
 
 # anyio tells the scopes within a cancelled one in the order of a set (CancelScope._deliver_cancellation).
@@ -31,7 +24,7 @@ _world: object = None
 _count = 0
 
 
-def _next_number() -> int:
+def next_number() -> int:
     """Return the number of an object that is hashed for the first time: in order of first use, per world."""
     global _world, _count
     if active.entered is not _world:
@@ -49,7 +42,7 @@ def number_hashes(cls: type) -> None:
         key = id(self)
         found = numbers.get(key)
         if found is None:
-            found = numbers[key] = (weakref.ref(self, lambda _: numbers.pop(key, None)), _next_number())
+            found = numbers[key] = (weakref.ref(self, lambda _: numbers.pop(key, None)), next_number())
         return found[1]
 
     cls.__hash__ = __hash__  # type: ignore[method-assign, assignment]
@@ -65,283 +58,12 @@ def refresh() -> None:
                 number_hashes(getattr(importlib.import_module(name), cls))
 
 
-# --- all classes, for one test ----------------------------------------------------------------------
-
-_HAS_GC, _HEAP = 1 << 14, 1 << 9  # Py_TPFLAGS_...
-
-_on = False
-#: Gives the hash of an object by its address, which is the key of these tables. (The interpreter tells of each `id()`.)
-_address = object.__hash__
-#: Hashes of objects: their numbers, and the addresses of those that may be in a set or dictionary by address.
-_hashes: dict[int, int] = {}
-_references: dict[int, _Reference] = {}
-#: Those of them whose end nothing would tell, so that their addresses might become another's.
-_kept: dict[int, Any] = {}
-#: The classes of those that have a number. (Mocks have a class each, which holds them.)
-_numbered: dict[int, weakref.ref[type]] = {}
-#: The classes that are changed now, and whether they had named object's `__hash__` themselves.
-_changed: list[tuple[weakref.ref[type], bool]] = []
-#: Types written in C whose slots are changed now.
-_patched: set[type] = set()
-#: Functions that let objects of these, and of classes made since, hash by address again.
-_undo: list[Callable[[], None]] = []
-
-
-class _Reference(weakref.ref[Any]):
-    """Weak reference that knows the address of its object."""
-
-    __slots__ = ("key",)
-    key: int
-
-
 def number_objects(on: bool) -> None:
-    """Make all objects that would hash by address hash by number, or let them hash by address again. Does nothing if
-    they do so already. Call this outside of a world.
-
-    An object has one hash for life. What exists when this is switched on, and what is first hashed outside of a world,
-    keeps its address. What got a number keeps that, and its class stays changed until no such object is left.
-    """
-    global _on
-    if on != _on:
-        _on = on
-        if on:
-            _change_all()
-        else:
-            _let_go()
-            gc.collect()  # the garbage of runs is nobody's
-            _put_back()
-    elif _kept or (_undo and not on):
-        _release()
-        if not on and not _numbered:
-            _put_back()
-
-
-def _change_all() -> None:
-    for cls in type.__subclasses__(object):
-        _change(cls, deep=True)
-    for cls, function in _IN_C:
-        _patch(cls, function)
-    _keep_addresses()
-    if vars(object)["__hash__"] is not _hash:
-        # Classes that are made from now on find it there, by whatever way they are made.
-        static_types.put(object, "__hash__", _hash)
-        _undo.append(lambda: static_types.put(object, "__hash__", _address))
-
-
-def _first_hash(found: Any) -> int:
-    """Return the hash of an object that has none yet, and remember it as long as the object lives."""
-    key = _address(found)
-    if not _on:
-        return key
-    cls = type(found)
-    inside = active.here() is not None
-    number = _next_number() if inside else key
-    _remember(found, cls, number)
-    if inside:
-        _numbered[key] = weakref.ref(cls)
-    return number
-
-
-# Numbers outlive the module at the interpreter's end, when it has no names any more: hence the defaults.
-def _hash(
-    self: Any,
-    hashes: dict[int, int] = _hashes,
-    address: Callable[[Any], int] = _address,
-    first: Callable[[Any], int] = _first_hash,
-) -> int:
-    try:
-        return hashes[address(self)]
-    except KeyError:
-        return first(self)
-
-
-_hash.__name__ = _hash.__qualname__ = "__hash__"
-
-
-def _hash_of_method(method: types.MethodType) -> int:
-    owner, function = method.__self__, method.__func__
-    if type(owner).__hash__ is not _hash:
-        return _address(owner) ^ hash(function)
-    value = _hash(owner)
-    if _address(owner) not in _numbered:
-        return value ^ hash(function)  # as CPython does
-    # The function may be older than all runs, with an address that is another one in another process.
-    name = function.__qualname__ if type(function) is types.FunctionType else ""
-    return value + (zlib.crc32(name.encode()) << 20)
-
-
-# Types written in C whose objects a program makes in its run and puts into sets, and what these hash by then.
-_IN_C: tuple[tuple[type, Callable[[Any], int]], ...] = (
-    (types.FunctionType, _hash), (types.MethodType, _hash_of_method), (types.GeneratorType, _hash),
-    (types.CoroutineType, _hash), (types.AsyncGeneratorType, _hash), (types.ModuleType, _hash), (object, _hash),
-)  # fmt: skip
-
-
-def _remember(found: Any, cls: type, value: int) -> None:
-    """Keep the hash of an object as long as it lives."""
-    key = _address(found)
-    if cls.__weakrefoffset__:
-        reference = _references[key] = _Reference(found, _forget_reference)
-        reference.key = key
-    elif isinstance(found, BaseException):
-        end = vars(found).get("__simloop_end__")
-        if end is None or end.key != key:  # a copy has that of its original
-            vars(found)["__simloop_end__"] = _EndOfException(key)
-    elif getattr(cls, "__del__", None) is not _forget:
-        _kept[key] = found
-    _hashes[key] = value
-
-
-def _drop(key: int, tables: tuple[dict[int, Any], ...] = (_hashes, _references, _numbered)) -> None:
-    for table in tables:
-        table.pop(key, None)
-
-
-class _EndOfException:
-    """Attribute of an exception that ends with it. (There are no weak references to exceptions of Python's own.)"""
-
-    __slots__ = ("key",)
-
-    def __init__(self, key: int) -> None:
-        self.key = key
-
-    def __del__(self, drop: Callable[[int], None] = _drop) -> None:
-        drop(self.key)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return str, ()  # for copies of the exception
-
-
-def _forget_reference(reference: _Reference, drop: Callable[[int], None] = _drop) -> None:
-    drop(reference.key)
-
-
-def _forget(self: Any, drop: Callable[[int], None] = _drop, address: Callable[[Any], int] = _address) -> None:
-    drop(address(self))
-
-
-def _release() -> None:
-    """Let go of kept objects that nobody else holds any more."""
-    alone = {0: object()}
-    references = sys.getrefcount(alone[0])
-    for key in [key for key in _kept if sys.getrefcount(_kept[key]) <= references]:
-        del _kept[key]
-        _drop(key)
-
-
-def _change(cls: type, *, deep: bool = False) -> None:
-    """Make instances of a class hash by number if they hash by address; `deep` is for its subclasses, too."""
-    if issubclass(cls, type):
-        return  # classes are looked up by hash at every isinstance() of an abstract class
-    flags = cls.__flags__
-    named = vars(cls).get("__hash__")
-    if named is not _hash and (cls.__hash__ is _address or cls.__hash__ is _hash):
-        if issubclass(cls, BaseException) and not flags & _HEAP:
-            _patch(cls, _hash)
-        # What the collector does not know would not be found by `_keep_addresses`.
-        elif (
-            flags & _HEAP
-            and flags & _HAS_GC
-            and (
-                # Where there are no weak references, the end of an object is told by `__del__`.
-                cls.__weakrefoffset__ or ("__slots__" in vars(cls) and not hasattr(cls, "__del__"))
-            )
-        ):
-            with _open(cls):
-                type.__setattr__(cls, "__hash__", _hash)
-                if not cls.__weakrefoffset__:
-                    type.__setattr__(cls, "__del__", _forget)
-            _changed.append((weakref.ref(cls), named is not None))
-    if deep:
-        for subclass in type.__subclasses__(cls):
-            _change(subclass, deep=True)
-
-
-def _patch(cls: type, function: Callable[[Any], int]) -> None:
-    """Make instances of a type written in C hash by a function."""
-    if cls not in _patched:
-        _patched.add(cls)
-        _undo.append(static_types.put_hash(cls, function))
-
-
-def _keep_addresses() -> None:
-    """Remember the hashes of all objects that exist: any of them may be in a set, under its address."""
-    here: dict[type, bool] = {}
-    ours: object = _hash
-    gc.unfreeze()  # what is frozen is not in the list of objects
-    objects = gc.get_objects()
-    for found in objects:
-        cls = type(found)
-        known = here.get(cls)
-        if known is None:
-            known = here[cls] = cls in _patched or (not issubclass(cls, type) and cls.__hash__ is ours)
-        if known and (key := _address(found)) not in _hashes:
-            _remember(found, cls, key)
-    # The collector does not know objects that hold no others, nor dictionaries of such ones; and classes may have a
-    # hash of their own that asks for the address. (Modules written in C may tell of what they keep to be used again,
-    # and a reference to that is fatal.)
-    referents = gc.get_referents(*(each for each in objects if not issubclass(type(each), types.ModuleType)))
-    for found in chain(objects, (each for each in referents if type(each) is dict)):
-        if type(found) in _COLLECTIONS:
-            for member in found:
-                if type(member) not in _COMPARED:
-                    _keep_address(member)
-
-
-_COLLECTIONS = frozenset({dict, set, frozenset})
-# Types of most keys.
-_COMPARED = frozenset({str, int, bytes, float, tuple, bool, type(None)})
-
-
-def _keep_address(member: object) -> None:
-    try:
-        key = hash(member)
-    except Exception:
-        return
-    if key == _address(member) and key not in _hashes:
-        _remember(member, type(member), key)
-
-
-def _let_go() -> None:
-    """Forget the objects that hash by address once more."""
-    for key in [key for key in _hashes if key not in _numbered]:
-        _drop(key)
-        _kept.pop(key, None)
-
-
-def _put_back() -> None:
-    """Change the classes back that have no instances with a number."""
-    _release()
-    _let_go()
-    # By identity: metaclasses may forbid subclass checks, or compare oddly.
-    left = {id(base) for reference in {*_numbered.values()} if (cls := reference()) for base in cls.__mro__}
-    kept = []
-    for reference, own in _changed:
-        cls = reference()
-        if cls is None:
-            continue
-        if id(cls) in left:
-            kept.append((reference, own))
-            continue
-        with _open(cls):
-            if own:
-                type.__setattr__(cls, "__hash__", _address)
-            else:
-                type.__delattr__(cls, "__hash__")
-            if vars(cls).get("__del__") is _forget:
-                type.__delattr__(cls, "__del__")
-    _changed[:] = kept
-    if not _numbered:
-        _undo_slots()
-
-
-def _open(cls: type) -> contextlib.AbstractContextManager[None]:
-    """Return a context manager in which attributes of a class can be set."""
-    return static_types.mutable(cls) if static_types.is_immutable(cls) else contextlib.nullcontext()
-
-
-@atexit.register
-def _undo_slots() -> None:
-    while _undo:
-        _undo.pop()()
-    _patched.clear()
+    """Make all objects that would hash by address hash by number, or let them hash by address again. Call this outside
+    of a world."""
+    # Most sessions have no test that needs it.
+    numbered = sys.modules.get("simloop.shims.numbered")
+    if numbered is None and on:
+        numbered = late.load("simloop.shims.numbered")
+    if numbered is not None:
+        numbered.number_objects(on)

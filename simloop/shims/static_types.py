@@ -14,6 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
+#: Flag of types that are no static data: Py_TPFLAGS_HEAPTYPE.
+HEAP_TYPE = 1 << 9
+
+
+#: Gives the view of a type's attributes, whatever its metaclass makes of ``__dict__``.
+_view_of = type.__dict__["__dict__"].__get__
 
 
 def is_immutable(owner: object) -> bool:
@@ -23,7 +29,7 @@ def is_immutable(owner: object) -> bool:
 
 def namespace_of(owner: type) -> dict[str, Any]:
     """Return the dictionary of a type's attributes itself, behind the view of it."""
-    namespace: dict[str, Any] = gc.get_referents(vars(owner))[0]
+    namespace: dict[str, Any] = gc.get_referents(_view_of(owner))[0]
     return namespace
 
 

@@ -16,7 +16,7 @@ from simloop.shims import gc as gc_shim
 from simloop.simulation import watchdog
 from simloop.simulation.install import install
 from simloop.simulation.userland import USERLANDS
-from simloop.world import active, lines
+from simloop.world import active
 from simloop.world.world import World
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class WorldContext:
 
     def __enter__(self) -> World:
         if self._world.preempts_lines:
+            from simloop.world import lines
+
             lines.start()
         # Finalisers run at the collector's time, which no seed covers: not in the middle of a run.
         if gc_shim.asked:
@@ -94,6 +96,8 @@ class WorldContext:
                 libraries.end()
                 active.entered = None
                 if world.preempts_lines:
+                    from simloop.world import lines
+
                     lines.stop()
                 if self._collecting:
                     gc.enable()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from simloop.errors import ConfigurationError, WorldError
 from simloop.kernel.process.process import State
-from simloop.loop.runner import Main, ProcessRunner, coroutine_for
+from simloop.loop.process_runner import ProcessRunner
+from simloop.loop.runner import Main, coroutine_for
 from simloop.network.faults import MayCrash, MayPause
 from simloop.shims.signal import go_on
 from simloop.simulation.clock import SimClock

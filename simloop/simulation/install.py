@@ -8,8 +8,8 @@ from types import ModuleType
 
 from simloop.loop.factory import REPLACEMENTS
 from simloop.shims import SHIMS, clock_tools, importlib, late, libraries, set_order
+from simloop.shims.locks import rebind_conditions
 from simloop.shims.patch import Patch
-from simloop.shims.threading import rebind_conditions
 from simloop.shims.time import UNDER_TIME_MACHINE
 
 _patch: Patch | None = None
@@ -30,17 +30,20 @@ def install() -> None:
             return
     else:
         with clock_tools.thawed():
+            first = _patch is None
             if _patch is None:
-                for shim in SHIMS:
-                    prepare = getattr(shim, "install", None)
-                    if prepare is not None:
-                        prepare()
                 shims = (entry for shim in SHIMS for entry in shim.REPLACEMENTS)
                 importlib.on_import = _imported
                 _patch = Patch([*shims, *late.stand_ins(), *REPLACEMENTS, *UNDER_TIME_MACHINE])
             _installed = True
             _patch.apply()
             rebind_conditions()
+        if first:
+            # Afterwards: the search for references would have the audit hook called with every `id()`.
+            for shim in SHIMS:
+                prepare = getattr(shim, "install", None)
+                if prepare is not None:
+                    prepare()
     _hidden = _hidden or clock_tools.frozen()
     set_order.refresh()
     libraries.refresh()

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from simloop.choices.choices import Choices, check_seed
-from simloop.choices.draws import seeded
 from simloop.loop.factory import make_loop
 from simloop.loop.runner import Main, run_main
 from simloop.simulation.context import WorldContext
-from simloop.simulation.handle import Sim
 from simloop.simulation.install import installed
 from simloop.simulation.limits import Limits, make_limits
 
 if TYPE_CHECKING:
+    from simloop.simulation.handle import Sim
     from simloop.world.observer import Observer
     from simloop.world.world import World
 
@@ -41,6 +40,9 @@ def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
     ...     round(sim.elapsed)
     3600
     """
+    from simloop.choices.draws import seeded
+    from simloop.simulation.handle import Sim
+
     limits = make_limits(options)
     choices = Choices(check_seed(seed), seeded(seed))
     with installed(), WorldContext(choices, limits) as entered:
@@ -149,6 +151,9 @@ def run(main: Main[T], *, seed: int = 0, **options: Any) -> T:
     >>> simloop.run(main)
     'an hour later, at once'
     """
+    # What campaigns, which call `execute`, need only when they replay a plain seed.
+    from simloop.choices.draws import seeded
+
     choices = Choices(check_seed(seed), seeded(seed))
     outcome = execute(main, choices, make_limits(options))
     if outcome.exception is not None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from simloop.loop.runner import ProcessRunner
+from simloop.loop.process_runner import ProcessRunner
 from simloop.shims.subprocess import environment, find_program
 from simloop.world import active
 

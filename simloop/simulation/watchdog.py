@@ -17,9 +17,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from simloop.errors import HangError
-from simloop.kernel import stacks
-from simloop.kernel.process import threads
 from simloop.kernel.process.process import ProcessGone
+from simloop.kernel.process.real_threads import outsiders, raise_in, real_acquire, real_start
 from simloop.sources import is_users
 from simloop.world import active
 
@@ -36,7 +35,6 @@ _DEBUGGERS = ("bdb", "pdb", "pydevd", "debugpy")
 
 _signal = signal.signal
 _pthread_kill = signal.pthread_kill
-_start_thread = _thread.start_new_thread
 
 
 #: World that is watched, the thread that has entered it, its limit, and the number of worlds by then.
@@ -58,7 +56,7 @@ def watch(world: World, max_hang: float) -> None:
 def _start() -> None:
     global _started
     _started = True
-    _start_thread(_main, ())
+    real_start(_main, ())
     if get_ident() == _main_thread():
         _signal(_SIGNAL, _raise)
 
@@ -89,14 +87,14 @@ def _progress(world: World) -> tuple[int, ...]:
 
 def _main() -> None:
     """Look again and again, for as long as the process lives."""
-    threads.outsiders.add(get_ident())
+    outsiders.add(get_ident())
     never = _thread.allocate_lock()
-    threads.real_acquire(never)
+    real_acquire(never)
     # No world is kept from one look to the next.
     seen: tuple[int, ...] | None = None
     since = cpu_since = 0.0
     while True:
-        threads.real_acquire(never, True, _INTERVAL)
+        real_acquire(never, True, _INTERVAL)
         now = _look()
         if now is None or now != seen:
             seen, since, cpu_since = now, time.monotonic(), time.process_time()
@@ -143,17 +141,20 @@ def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ..
     if thread is not None:
         thread.lost = True
     elif ident != entered_by:
-        threads.raise_in(ident, ProcessGone)  # the stack of a process that is a thread
+        raise_in(ident, ProcessGone)  # the stack of a process that is a thread
     _pending = world, progress, error
     if entered_by == _main_thread():
         _pthread_kill(entered_by, _SIGNAL)
     else:
         world.escaped(error)
-        threads.raise_in(entered_by, HangError)
+        raise_in(entered_by, HangError)
 
 
 def _is_parked(frame: FrameType) -> bool:
-    return threads.is_parked(frame) or stacks.is_suspended(frame)
+    # Not imported here: the main thread may have stopped in an import.
+    threads, stacks = map(sys.modules.get, ("simloop.kernel.process.threads", "simloop.kernel.stacks"))
+    parked = threads is not None and threads.is_parked(frame)
+    return bool(parked or (stacks is not None and stacks.is_suspended(frame)))
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from simloop.errors import ConfigurationError, SimulationError, StepLimitError
 from simloop.kernel.clock import MILLISECOND, WALL_NS
 from simloop.kernel.process.delays import CALLS_MAX, schedule_switch
-from simloop.kernel.process.exits import end
 from simloop.kernel.process.process import Process, ProcessGone, State
 from simloop.kernel.process.table import ProcessTable
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
@@ -163,6 +162,8 @@ class World:
     def end(self, process: Process, status: int, *, at_once: bool = False) -> None:
         """End `process` with a wait status, as it does itself by exit(2), or because it is killed."""
         if process is not self.root:
+            from simloop.kernel.process.exits import end
+
             end(process, status, self.scheduler, self._child_ended, at_once=at_once)
 
     def _child_ended(self, parent: Process) -> None:
@@ -319,7 +320,7 @@ class World:
                 self._halt(process)
                 process.lose_power()
         host.lose_power()
-        self.network.names.forget(host.name)
+        self.network.forget_names(host.name)
         self.network.cut_off()
         if host.fs is not None:
             from simloop.kernel.files.crash import lose_power

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simloop.choices.choices import KINDS, PROFILES, Choices, Point, permute
-from simloop.choices.draws import LATE, coincidences, dense_walk, mixed_seed, random_walk
+from simloop.choices.draws import coincidences, dense_walk, mixed_seed, random_walk
+from simloop.choices.lateness import LATE
 from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import decode, encode
 from simloop.errors import ConfigurationError, OtherTestError, TokenError

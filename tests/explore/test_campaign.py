@@ -16,6 +16,7 @@ from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import decode
 from simloop.explore.campaign import Campaign
 from simloop.explore.strategies.base import Canonical
+from simloop.explore.wakeups import WakeUps
 from simloop.simulation.limits import Limits
 from simloop.simulation.run import Outcome, execute
 
@@ -110,7 +111,7 @@ def test_what_is_done_once_per_process_is_no_difference() -> None:
     def config() -> float:
         return time.monotonic()
 
-    class Observing(Canonical):
+    class Observing(Canonical[WakeUps]):
         def observe(self, choices: Choices, failed: bool) -> None:
             observed.append(choices)
 
@@ -127,7 +128,7 @@ def test_what_is_done_once_per_process_is_no_difference() -> None:
         "first_use",
         runs=20,
         observe=heard.append,
-        strategies=[Observing(0)],
+        strategies=[Observing(0, WakeUps)],
     )
     report = campaign.explore()
     assert report.failure is None

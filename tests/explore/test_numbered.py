@@ -23,7 +23,7 @@ import simloop
 from simloop.choices.choices import Choices
 from simloop.choices.tokens import decode
 from simloop.explore.campaign import Campaign
-from simloop.shims import set_order
+from simloop.shims import numbered as numbering
 from simloop.simulation.limits import Limits
 from simloop.simulation.run import Outcome, execute
 
@@ -99,9 +99,9 @@ def _untouched_classes() -> Iterator[None]:
     """Leaves no objects with a number to the next test."""
     yield
     gc.collect()
-    set_order.number_objects(False)
-    assert not set_order._changed
-    assert not set_order._undo
+    numbering.number_objects(False)
+    assert not numbering._changed
+    assert not numbering._undo
 
 
 KINDS: dict[str, Callable[[], Any]] = {
@@ -203,7 +203,7 @@ def test_a_test_whose_runs_are_alike_leaves_all_classes_alone(monkeypatch: pytes
         assert len(set(made)) == 10
         await asyncio.to_thread(int)
 
-    monkeypatch.setattr(set_order, "_change", None)
+    monkeypatch.setattr(numbering, "_change", None)
     report = campaign(ordered).explore()
     assert report.failure is None
     assert not report.numbered
@@ -221,15 +221,15 @@ def test_afterwards_all_is_as_before() -> None:
     assert campaign(by_address).explore().numbered
     assert made[0] is by_its_address is not made[-1]
     mains.clear()
-    set_order.number_objects(False)
+    numbering.number_objects(False)
     assert vars(object)["__hash__"] is by_its_address
     assert Plain.__hash__ is object.__hash__
     assert "__hash__" not in vars(Plain)
     assert "__del__" not in vars(WithSlots)
     assert Named.__dict__["__hash__"] is object.__hash__
     assert asyncio.Queue.__hash__ is object.__hash__
-    assert not set_order._hashes
-    assert not set_order._references
+    assert not numbering._hashes
+    assert not numbering._references
 
 
 @pytest.mark.parametrize("cls", [Plain, WithSlots, WithWeakReferences, WithMeta])
@@ -254,13 +254,13 @@ def test_an_object_keeps_the_hash_that_it_has(cls: type) -> None:
     later = cls()
     outside.add(later)
     numbered(second)
-    set_order.number_objects(False)
+    numbering.number_objects(False)
     assert all(each in outside for each in (before, later))
     assert hash(cls()) > 100
     assert all(each in inside for each in [*inside])
     inside.clear()
     gc.collect()
-    set_order.number_objects(False)
+    numbering.number_objects(False)
     assert "__hash__" not in vars(cls)
     assert before in outside
 
@@ -295,12 +295,12 @@ def test_objects_without_weak_references_keep_the_hash_that_they_have(found: obj
 
     for main in (first, second):
         assert execute(main, Choices(numbered=True), Limits()).exception is None
-    set_order.number_objects(False)
+    numbering.number_objects(False)
     assert found in outside
     assert all(each in inside for each in [*inside])
     inside.clear()
-    set_order.number_objects(False)
-    assert not set_order._kept
+    numbering.number_objects(False)
+    assert not numbering._kept
     assert hash(object()) > 100
     assert found in outside
     assert OF_SENTINELS[SENTINEL] == 1
@@ -312,8 +312,8 @@ def test_objects_that_nobody_holds_are_not_kept_from_run_to_run() -> None:
 
     for _ in range(5):
         assert execute(main, Choices(numbered=True), Limits()).exception is None
-    assert sum(type(kept) is object for kept in set_order._kept.values()) < 200
-    set_order.number_objects(False)
+    assert sum(type(kept) is object for kept in numbering._kept.values()) < 200
+    numbering.number_objects(False)
 
 
 def test_exceptions_with_a_number_end_as_ever_and_can_be_copied() -> None:
@@ -329,7 +329,7 @@ def test_exceptions_with_a_number_end_as_ever_and_can_be_copied() -> None:
         assert gone() is None
 
     assert execute(main, Choices(numbered=True), Limits()).exception is None
-    set_order.number_objects(False)
+    numbering.number_objects(False)
 
 
 def test_functions_and_methods_keep_the_hash_that_they_have() -> None:
@@ -351,7 +351,7 @@ def test_functions_and_methods_keep_the_hash_that_they_have() -> None:
 
     assert execute(keeps, Choices(numbered=True), Limits()).exception is None
     for _ in range(2):
-        set_order.number_objects(False)
+        numbering.number_objects(False)
         assert before.call in outside
         assert function in outside
         assert all(each in inside for each in [*inside])
@@ -359,8 +359,8 @@ def test_functions_and_methods_keep_the_hash_that_they_have() -> None:
     inside.clear()
     made.clear()
     gc.collect()
-    set_order.number_objects(False)
-    assert not set_order._undo
+    numbering.number_objects(False)
+    assert not numbering._undo
     assert before.call in outside
     assert hash(before.call) == object.__hash__(before) ^ object.__hash__(Plain.call)
 
@@ -370,7 +370,7 @@ def test_an_address_that_is_used_again_gets_another_number() -> None:
         assert len({hash(WithSlots()) for _ in range(100)}) == 100
 
     assert execute(again, Choices(numbered=True), Limits()).exception is None
-    set_order.number_objects(False)
+    numbering.number_objects(False)
 
 
 def test_decorators_find_no_hash_in_a_class_made_in_the_run() -> None:
@@ -398,7 +398,7 @@ def test_decorators_find_no_hash_in_a_class_made_in_the_run() -> None:
         assert hash(Later()) < 100
 
     outcome = execute(makes, Choices(numbered=True), Limits())
-    set_order.number_objects(False)
+    numbering.number_objects(False)
     assert outcome.exception is None
 
 

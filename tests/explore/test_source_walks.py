@@ -10,7 +10,8 @@ import pytest
 
 import simloop
 from simloop.choices.choices import Choices
-from simloop.choices.draws import LATE, Arrival, coincidences
+from simloop.choices.draws import coincidences
+from simloop.choices.lateness import LATE, Arrival
 from simloop.explore.strategies.arrivals import SourceWalk
 from simloop.explore.strategies.coincidence import CoincidenceWalk
 from simloop.explore.strategies.pct import PCT

@@ -10,7 +10,9 @@ import pytest
 
 import simloop
 from simloop.choices.choices import Choices
-from simloop.choices.draws import LATE, dense_walk
+from simloop.choices.draws import dense_walk
+from simloop.choices.lateness import LATE
+from simloop.explore.strategies.base import Canonical
 from simloop.explore.strategies.wakeup import WakeUpSweep
 from simloop.explore.wakeups import WakeUps
 from simloop.simulation.limits import Limits
@@ -125,8 +127,11 @@ def test_a_request_meets_the_turn_between_two_owners(seed: int) -> None:
 
 
 def test_each_pair_meets_in_both_orders_of_its_poll() -> None:
-    sweep = WakeUpSweep(1)
-    canonical = execute(bookings, Choices(1), LIMITS, sweep.watch()).choices
+    first = Canonical(1, WakeUps)
+    sweep = WakeUpSweep(1, first)
+    planned = first.plan()
+    assert planned is not None
+    canonical = execute(bookings, Choices(1), LIMITS, planned.observer).choices
     sweep.observe(canonical, False)
     late, orders = [], []
     while (plan := sweep.plan()) is not None:

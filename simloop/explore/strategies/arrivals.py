@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simloop.choices.draws import LATE, mixed_seed
+from simloop.choices.draws import mixed_seed
+from simloop.choices.lateness import LATE
 from simloop.choices.who import Who
 from simloop.explore.strategies.base import Plan
 

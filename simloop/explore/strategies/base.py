@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices, Decide
     from simloop.world.observer import Observer
+
+T = TypeVar("T", bound="Observer")
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,23 @@ class Strategy(Protocol):
         it failed."""
 
 
-class Canonical:
+class Canonical(Generic[T]):
     """Strategy of one run, the canonical one. Every campaign begins with it. It is watched by what ``watch()``
     returns."""
 
     name = "canonical run"
 
-    def __init__(self, seed: int, watch: Callable[[], Observer] | None = None) -> None:
+    def __init__(self, seed: int, watch: Callable[[], T]) -> None:
         self._seed = seed
         self._watch = watch
-        self._made = False
+        #: What has watched the run, once it was planned.
+        self.observer: T | None = None
 
     def plan(self) -> Plan | None:
-        if self._made:
+        if self.observer is not None:
             return None
-        self._made = True
-        return Plan(self._seed, None, self._watch() if self._watch is not None else None)
+        self.observer = self._watch()
+        return Plan(self._seed, None, self.observer)
 
     def observe(self, choices: Choices, failed: bool) -> None:
         pass

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simloop.choices.draws import LATE, coincidences, drawer
+from simloop.choices.draws import coincidences, drawer
+from simloop.choices.lateness import LATE
 from simloop.explore.strategies.arrivals import Sources, SourceWalk, has_contents, sources_of
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices, Decide
-    from simloop.choices.draws import Arrival
+    from simloop.choices.lateness import Arrival
 
 # Of how many sources the longest run is known.
 _SOURCES_MAX = 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simloop.choices.choices import Choices, Point
-from simloop.choices.draws import LATE
+from simloop.choices.lateness import LATE
 from simloop.explore.strategies.arrivals import has_contents
 from simloop.explore.strategies.fault import FAULTS
 from simloop.explore.strategies.preemption import PREEMPTIONS

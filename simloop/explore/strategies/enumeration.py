@@ -7,7 +7,7 @@ from collections.abc import Callable
 from math import prod
 
 from simloop.choices.choices import Choices, Point
-from simloop.choices.draws import ENDS
+from simloop.choices.lateness import ENDS
 from simloop.choices.schedule import Schedule
 from simloop.choices.who import Who
 from simloop.explore.strategies.base import Plan

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simloop.choices.draws import LATE, drawer
+from simloop.choices.draws import drawer
+from simloop.choices.lateness import LATE
 from simloop.explore.strategies.arrivals import TURNS, SourceWalk
 
 if TYPE_CHECKING:

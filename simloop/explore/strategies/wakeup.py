@@ -15,50 +15,44 @@ from __future__ import annotations
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
-from simloop.choices.draws import LATE
+from simloop.choices.lateness import LATE
 from simloop.explore.strategies.base import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from simloop.choices.choices import Choices, Decide
-    from simloop.choices.draws import Arrival
+    from simloop.choices.lateness import Arrival
+    from simloop.explore.strategies.base import Canonical
     from simloop.explore.wakeups import WakeUps
 
 
 class WakeUpSweep:
     """Strategy that lets two arrivals meet in each run: one by which a task was woken in the canonical run, and one by
     which another came to where it had waited. First in the order in which polls show what has arrived, then in the
-    reverse order. The canonical run is watched by what `watch` returns."""
+    reverse order."""
 
     name = "wakeup sweep"
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, canonical: Canonical[WakeUps]) -> None:
         self._seed = seed
-        self._watching: WakeUps | None = None
+        self._canonical = canonical
         self._runs: Iterator[Decide] | None = None
         #: True once it is known that there is nothing to try.
         self.is_empty = False
-
-    def watch(self) -> WakeUps:
-        """Return an observer of the canonical run."""
-        from simloop.explore.wakeups import WakeUps
-
-        self._watching = WakeUps()
-        return self._watching
 
     def plan(self) -> Plan | None:
         decide = None if self._runs is None else next(self._runs, None)
         return None if decide is None else Plan(self._seed, decide)
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        if self._watching is None or choices.deviations():
+        watching = self._canonical.observer
+        if self._runs is not None or watching is None or choices.deviations():
             return
         may_be_late = {(who, kind, number) for who, kind, number, n, _ in choices.recorded if n > LATE.get(kind, n)}
         # One of each wake-up, then a second one of each, and so on.
-        rounds = chain.from_iterable(zip_longest(*self._watching.meetings()))
+        rounds = chain.from_iterable(zip_longest(*watching.meetings()))
         pairs = [pair for pair in rounds if pair is not None and may_be_late.issuperset(pair)]
-        self._watching = None
         self.is_empty = not pairs
         self._runs = (_meeting(pair, reverse) for reverse in (False, True) for pair in pairs)
 

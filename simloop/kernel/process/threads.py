@@ -10,8 +10,6 @@ A thread may block on whatever goes through the world: sleeping, sockets, files,
 from __future__ import annotations
 
 import _thread
-import contextlib
-import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,22 +17,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from simloop.choices.who import nth
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.process.delays import CALLS_MAX, schedule_delayed, schedule_switch
+from simloop.kernel.process.real_threads import real_acquire
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
     from simloop.kernel.scheduler import Scheduler
-
-# The real one: locks of a run wait in virtual time (simloop/shims/threading.py).
-real_acquire = _thread.LockType.acquire
 
 
 # Number of lines of the user's own code in a time slice, where threads are preempted between these, too.
 _SLICE_LINES = 2000
 # Number of visits of one line at which a thread may be preempted: later rounds of a loop are like the first ones.
 _VISITS = 100
-
-#: Identifiers of real threads that are the simulation's own.
-outsiders: set[int] = set()
 
 
 class Owner(Protocol):
@@ -262,25 +255,6 @@ class SimThread:
         if self.after_kill is not None:
             self.after_kill()
             self.after_kill = None
-
-
-class _Seen(BaseException):
-    """Exception that a thread raises in itself, see `raise_in`."""
-
-
-def raise_in(ident: int, error: type[BaseException]) -> None:
-    """Raise an exception in another thread as soon as Python code of it runs."""
-    import ctypes
-
-    def send(ident: int, error: type[BaseException]) -> None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
-
-    send(ident, error)
-    if sys.version_info < (3, 12):
-        # Until it is seen, CPython 3.11 has a mark for all threads, at which code that is traced never goes on
-        # (DO_TRACING in Python/ceval.c). Whoever sees one of its own takes the mark away.
-        with contextlib.suppress(_Seen):
-            send(_thread.get_ident(), _Seen)
 
 
 def is_parked(frame: FrameType) -> bool:

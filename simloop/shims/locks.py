@@ -1,0 +1,194 @@
+"""Shims of what threads wait for: locks, simple queues and the ends of threads. They wait in virtual time.
+
+The methods are those of types written in C, and each acquired lock calls one: there are no late shims in their place.
+What only a program with threads needs is in `simloop.shims.threading`.
+"""
+
+from __future__ import annotations
+
+import _thread
+import concurrent.futures.thread
+import gc
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
+from simloop.errors import DeadlockError
+from simloop.kernel.clock import SECOND
+from simloop.kernel.process.real_threads import outsiders, real_acquire
+from simloop.world import active
+
+# Real seconds for which a thread of the real world may hold a lock before others of the world go on.
+_GLANCE = 0.001
+# And once nothing else can happen in the world.
+_PATIENCE = 30.0
+
+_get_ident = _thread.get_ident
+_worker = concurrent.futures.thread._worker
+_real_acquire_reentrant = _thread.RLock.acquire
+_real_acquire_restore: Callable[..., None] = _thread.RLock._acquire_restore  # type: ignore[attr-defined]
+_real_get = queue.SimpleQueue.get
+_real_executor_number: Callable[[], int] = ThreadPoolExecutor._counter  # type: ignore[attr-defined]
+_Handle: Any = getattr(_thread, "_ThreadHandle", None)  # 3.13
+_real_join_handle: Any = getattr(_Handle, "join", None)
+
+
+def acquire(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
+    """Acquire a lock: while somebody else holds it, the world goes on."""
+    return _acquire(real_acquire, self, blocking, timeout)
+
+
+def enter(self: Any) -> bool:
+    return _acquire(real_acquire, self)
+
+
+def acquire_reentrant(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
+    return _acquire(_real_acquire_reentrant, self, blocking, timeout)
+
+
+def enter_reentrant(self: Any) -> bool:
+    return _acquire(_real_acquire_reentrant, self)
+
+
+def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeout: float = -1) -> bool:
+    world = active.entered
+    if world is not None:
+        thread = world.threads.get(_get_ident())
+        if thread is not None and thread.at_work and _is_programs():
+            thread.may_switch()
+    if blocking is True and timeout == -1 and take(lock, False):
+        return True
+    # Most are free. What is wrong with the arguments, C says.
+    if not blocking or (timeout < 0 and timeout != -1) or timeout > threading.TIMEOUT_MAX:
+        return take(lock, blocking, timeout)
+    if take(lock, False):
+        return True
+    world = active.here()
+    if world is None:
+        return take(lock, blocking, timeout)
+    # Whoever holds it may be of the real world, such as a thread of pytest-xdist: the world stands still for that.
+    others = not sys._current_frames().keys() <= world.threads.keys() | outsiders
+    if others and take(lock, True, _GLANCE if timeout == -1 else min(timeout, _GLANCE)):
+        return True
+    clock = world.scheduler.clock
+    deadline = None if timeout == -1 else clock.now + timeout * SECOND
+    # A lock that is held for a moment only, such as that of a queue, is no blocking call of whoever has to wait since
+    # its holder was preempted. (Locks of modules are shared by processes here, as they are by none.)
+    warn = not any(thread is not None and thread.preempted for thread in world.threads.values()) and not any(
+        process.preempted for process in world.processes
+    )
+    # It is looked at by whoever runs, and taken by the thread that waits.
+    is_free = _is_free if take is real_acquire else _is_free_reentrant
+    while not take(lock, False):
+        try:
+            left = None if deadline is None else (deadline - clock.now) / SECOND
+            if not world.block(lambda: is_free(lock), left, warn=warn):
+                return False
+        except DeadlockError:
+            if others and take(lock, True, _PATIENCE):
+                return True
+            raise
+    return True
+
+
+def _is_free(lock: Any) -> bool:
+    return not lock.locked()
+
+
+def _is_free_reentrant(lock: Any) -> bool:
+    if not _real_acquire_reentrant(lock, False):
+        return False
+    # The thread that looks may be its owner.
+    held = lock._release_save()
+    if held[0] == 1:
+        return True
+    _real_acquire_restore(lock, held)
+    lock.release()
+    return False
+
+
+# Modules whose locks are no calls of the program: what is imported or cached is so once in a process.
+_OTHERS = ("concurrent.futures", "functools", "importlib", "simloop.")
+_THREADING = vars(threading)
+
+
+def _is_programs() -> bool:
+    """Return True if the program itself asks for a lock, or a library on its behalf: neither a thread that begins or
+    ends, nor an executor, whose jobs have choice points of their own."""
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None and frame.f_globals is _THREADING:
+        frame = frame.f_back
+    return frame is not None and not str(frame.f_globals.get("__name__")).startswith(_OTHERS)
+
+
+def acquire_restore(self: Any, state: Any) -> None:
+    """Acquire a reentrant lock again, as often as a condition's wait has released it."""
+    _acquire(_real_acquire_reentrant, self)
+    self.release()
+    _real_acquire_restore(self, state)
+
+
+def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None = None) -> Any:
+    """Get the next item of a simple queue: while there is none, the world goes on."""
+    pool = sys._getframe(1).f_code is _worker.__code__
+    world = active.here() if pool else active.world()
+    if world is None or not block or (timeout is not None and timeout < 0):
+        return _real_get(self, block, timeout)
+    clock = world.scheduler.clock
+    deadline = None if timeout is None else clock.now + timeout * SECOND
+    while self.empty():
+        left = None if deadline is None else (deadline - clock.now) / SECOND
+        if not world.block(lambda: not self.empty(), left):
+            raise queue.Empty
+    return _real_get(self, False)
+
+
+def executor_number(self: ThreadPoolExecutor) -> int:
+    """Return the number for the names of a new executor's threads. Each process of a run counts from zero."""
+    world = active.here()
+    if world is None:
+        return _real_executor_number()
+    process = world.current
+    process.executors_named += 1
+    return process.executors_named - 1
+
+
+def join_handle(self: Any, timeout: float | None = None) -> None:
+    """Join a thread that `_thread.start_joinable_thread` has started."""
+    world = active.world()
+    thread = None if world is None else world.threads.get(self.ident)
+    if world is not None and thread is not None and self.ident != _thread.get_ident():
+        limit = None if timeout is None or timeout < 0 else timeout
+        if not world.block(lambda: thread.over, limit):
+            return
+        timeout = None
+    _real_join_handle(self, timeout)
+
+
+def rebind_conditions() -> None:
+    """Let the conditions that were made before the shims were in place wait for their locks as later ones do: each
+    holds methods of its lock."""
+    for condition in gc.get_referrers(threading.Condition):
+        if type(condition) is threading.Condition:
+            lock = condition._lock  # type: ignore[attr-defined]
+            for name in ("acquire", "_acquire_restore"):
+                if name in vars(condition) and hasattr(lock, name):
+                    setattr(condition, name, getattr(lock, name))
+
+
+REPLACEMENTS: list[tuple[object, str, object]] = [
+    (_thread.LockType, "acquire", acquire),
+    (_thread.LockType, "acquire_lock", acquire),
+    (_thread.LockType, "__enter__", enter),
+    (_thread.RLock, "acquire", acquire_reentrant),
+    (_thread.RLock, "__enter__", enter_reentrant),
+    (_thread.RLock, "_acquire_restore", acquire_restore),
+    (queue.SimpleQueue, "get", get),
+    (ThreadPoolExecutor, "_counter", executor_number),
+]
+if _Handle is not None:
+    REPLACEMENTS.append((_Handle, "join", join_handle))
