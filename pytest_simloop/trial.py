@@ -19,17 +19,20 @@ from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule
 from simloop.errors import StoreWarning, limit_met
 from simloop.explore.campaign import Campaign, Execute
+from simloop.explore.kept_files import DIRECTORY
 from simloop.explore.plugins import Hooks, PluginManager
-from simloop.explore.store import DIRECTORY, Saved, Store
+from simloop.explore.store import Saved, Store
 
 if TYPE_CHECKING:
     from pytest_simloop.simulated import Simulated
+    from simloop.explore.corpus import Corpora, Corpus
     from simloop.explore.progress import Progress
     from simloop.explore.result import Failure, Report
     from simloop.simulation.run import Outcome
     from simloop.world.observer import Observer
 
 _STORE = pytest.StashKey[Store]()
+_CORPORA: pytest.StashKey[Corpora] = pytest.StashKey()
 _PLUGINS = pytest.StashKey[PluginManager]()
 
 
@@ -57,18 +60,24 @@ class Trial:
         ]
 
     def campaign(
-        self, saved: Sequence[Schedule], *, numbered: bool = False, progress: Progress | None = None
+        self,
+        saved: Sequence[Schedule],
+        *,
+        numbered: bool = False,
+        progress: Progress | None = None,
+        corpus: Corpus | None = None,
     ) -> Campaign:
         settings = self.settings
         profile = settings.limits.profile
+        seed = settings.seed if corpus is None else corpus.seed(settings.seed)
         return Campaign(
             self.item.execute,
             self.name,
             runs=settings.runs,
-            seed=settings.seed,
+            seed=seed,
             profile=profile,
             saved=saved,
-            strategies=self.hooks.strategies(settings.seed, profile),
+            strategies=self.hooks.strategies(seed, profile),
             chosen=settings.strategies,
             seconds=settings.seconds,
             jobs=settings.jobs,
@@ -76,7 +85,16 @@ class Trial:
             observe=self.hooks.observer(),
             numbered=numbered,
             progress=progress,
+            corpus=corpus,
         )
+
+    def _corpus(self) -> Corpus:
+        """Returns what campaigns of this test have reached in sessions before."""
+        from simloop.explore.corpus import CORPUS, Corpora
+
+        config = self.item.config
+        corpora = config.stash.setdefault(_CORPORA, Corpora(config.rootpath / DIRECTORY / CORPUS))
+        return corpora.load(self.item.nodeid, self.name, self.settings.limits)
 
     def scheduled(self, token: str) -> tuple[Schedule, Choices]:
         """Returns the schedule for a token or a plain seed, and the choices that a run of it makes."""
@@ -91,7 +109,8 @@ class Trial:
     def explore(self) -> Report:
         """Runs the whole campaign of the test. Raises what the test raises."""
         with shown(self.item) as progress:
-            campaign = self.campaign([saved.schedule for saved in self.saved], progress=progress)
+            corpus = self._corpus() if self.settings.corpus else None
+            campaign = self.campaign([saved.schedule for saved in self.saved], progress=progress, corpus=corpus)
             with timeouts.ending(self.item, campaign):
                 report = campaign.explore()
         if report.failure is None:
