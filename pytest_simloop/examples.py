@@ -28,6 +28,7 @@ from pytest_simloop import internals
 from pytest_simloop.confirm import NEVER, UNKNOWN
 from pytest_simloop.item import SimFunction
 from simloop.errors import ReplayDriftWarning, SimulationError
+from simloop.explore.result import alike_by
 from simloop.world import active
 
 if TYPE_CHECKING:
@@ -178,8 +179,8 @@ class Examples:
         self._verdicts: dict[Hashable, Schedule | None] = {}
         self._count = 0
         self._runs = 0
-        #: True once objects had to be numbered for an example.
-        self._numbered = False
+        #: True once objects had to be numbered for an example; and once runs had to be forked.
+        self._numbered = self._forked = False
         #: By token: True if all deviations of the token took place in one of its replays.
         self._applied: dict[str, bool] = {}
 
@@ -258,6 +259,7 @@ class Examples:
             raise _Stop(error) from error
         self._runs += report.runs
         self._numbered = report.numbered
+        self._forked |= report.forked
         return report
 
     def passed(self) -> str:
@@ -273,8 +275,8 @@ class Examples:
                     stacklevel=2,
                 )
         runs = f", {self._runs} runs" if self._runs else ""
-        numbered = ["objects numbered"] * self._numbered
-        return "; ".join([*self._item.pins_told(), f"{self._count} examples{runs}", *numbered])
+        alike = alike_by(numbered=self._numbered, forked=self._forked)
+        return "; ".join([*self._item.pins_told(), f"{self._count} examples{runs}", *alike])
 
     def report(self, error: BaseException) -> None:
         """Describes the failures that Hypothesis reports, each with the schedule under which it fails."""

@@ -25,6 +25,7 @@ from pytest_simloop.streams import exempt_streams
 from pytest_simloop.tied import is_tied, tie
 from pytest_simloop.trial import Trial
 from simloop.errors import SimulationError
+from simloop.explore.result import alike_by
 from simloop.loop import factory
 from simloop.loop.cleanup import report_leftovers
 from simloop.loop.factory import make_loop
@@ -222,8 +223,8 @@ class SimulatedItem(pytest.Function):
                 coverage = report.coverage
                 parts.append(f"{coverage.new_in_last} of the last {coverage.last} new, {coverage.unseen:.0%} unseen")
                 parts += _missed(coverage)
-        if report is not None and report.numbered:
-            parts.append("objects numbered")
+        if report is not None:
+            parts += alike_by(numbered=report.numbered, forked=report.forked)
         return "; ".join(parts)
 
     def pins_told(self) -> list[str]:

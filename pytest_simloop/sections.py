@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_simloop.confirm import NEVER, SAME, Confirmation
 from pytest_simloop.options import repeated_options
+from simloop.explore.result import alike_by
 from simloop.report.text import Line, command, failure_text, paragraph
 
 if TYPE_CHECKING:
@@ -34,10 +35,9 @@ def describe_failure(
 ) -> str:
     profile = settings.limits.profile
     budget = f" of {settings.runs}" if settings.seconds is None else ""
-    head = (
-        f"failed in run {failure.run_number}{budget} "
-        f"({failure.strategy}; {report.distinct} distinct so far; profile {profile}{_numbered(failure.schedule)})"
-    )
+    parts = [failure.strategy, f"{report.distinct} distinct so far", f"profile {profile}"]
+    parts += alike_by(numbered=failure.schedule.numbered, forked=report.forked)
+    head = f"failed in run {failure.run_number}{budget} ({'; '.join(parts)})"
     tail = paragraph(failure.prove()) if settings.prove else []
     tail += [Line(""), Line("replay it:", "title"), *command(_command(item, failure.token, confirmation))]
     if saved_at is not None:
@@ -48,12 +48,9 @@ def describe_failure(
 
 def describe_replay(item: Simulated, explanation: Explanation, schedule: Schedule, tail: list[str]) -> str:
     lines = [line for text in tail for line in paragraph(text)]
-    head = f"replayed (profile {schedule.profile}, seed {schedule.seed}{_numbered(schedule)})"
+    parts = [f"profile {schedule.profile}, seed {schedule.seed}", *alike_by(numbered=schedule.numbered)]
+    head = f"replayed ({'; '.join(parts)})"
     return _text(item.config, failure_text(head, explanation, lines, whole=_whole(item)))
-
-
-def _numbered(schedule: Schedule) -> str:
-    return "; objects numbered" if schedule.numbered else ""
 
 
 def _whole(item: Simulated) -> bool:

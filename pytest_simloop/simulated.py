@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from simloop.explore.campaign import Execute
+    from simloop.simulation.run import Execute
 
 
 class Simulated(Protocol):

@@ -18,7 +18,7 @@ from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule
 from simloop.errors import StoreWarning, limit_met
-from simloop.explore.campaign import Campaign, Execute
+from simloop.explore.campaign import Campaign
 from simloop.explore.kept_files import DIRECTORY
 from simloop.explore.plugins import Hooks, PluginManager
 from simloop.explore.store import Saved, Store
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from simloop.explore.corpus import Corpora, Corpus
     from simloop.explore.progress import Progress
     from simloop.explore.result import Failure, Report
-    from simloop.simulation.run import Outcome
+    from simloop.simulation.run import Execute, Outcome
     from simloop.world.observer import Observer
 
 _STORE = pytest.StashKey[Store]()

@@ -58,9 +58,10 @@ class BlockingCallError(SimulationError):
 class NondeterminismError(SimulationError):
     """Raised when one schedule was run twice and the two runs differ.
 
-    Something decides that the seed does not cover: state kept in a module global between runs, ``id()``,
-    the iteration order of a set of strings, a real clock, a real file. The message names the first point
-    at which the two runs differ, and the line; look at what the program does just before it.
+    Something decides that the seed does not cover, even where each run is made by a fork of one process:
+    a real clock, a real file; or a failure comes and goes with the state of the process: a module global, ``id()``,
+    the order of a set. The message names the first point at which the two runs differ, and the line; look at what the
+    program does just before it.
     """
 
     limit = (

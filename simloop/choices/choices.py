@@ -102,8 +102,8 @@ class Choices:
 
     __slots__ = (
         "_counters",
-        "_decide",
         "_entropy",
+        "decide",
         "folded",
         "lines",
         "numbered",
@@ -124,7 +124,8 @@ class Choices:
         self.numbered = numbered
         #: Record of arrivals if the run's loops are to have stock asyncio's own turns (`simloop.loop.stock_loop`).
         self.stock: Any = None
-        self._decide = decide
+        #: Function that answers the points; None if all answers are 0.
+        self.decide = decide
         self._counters: dict[tuple[str, str], int] = {}
         self.recorded: list[tuple[str, str, int, int, int]] = []
         #: Step digest: the number of callbacks run after each turn, and the times of arrivals, summed up. Runs that
@@ -155,8 +156,8 @@ class Choices:
         key = (who, kind)
         self._counters[key] = number = self._counters.get(key, 0) + 1
         value = 0
-        if self._decide is not None:
-            value = self._decide(who, kind, number, n)
+        if self.decide is not None:
+            value = self.decide(who, kind, number, n)
             if value:
                 assert 0 < value < n, f"{kind} of {who} answered {value} of {n}"
                 if self.observer is not None:
@@ -182,6 +183,16 @@ class Choices:
     def drew_entropy(self) -> bool:
         """True once the program has drawn from its own entropy, so that the seed matters to it."""
         return self._entropy is not None
+
+    def state(self) -> tuple[Any, ...]:
+        """Return what the run has recorded, for `restore` in another process."""
+        return self.recorded, self.step_digest, self.folded, self.drew_entropy
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Take over what a run has recorded in another process."""
+        self.recorded, self.step_digest, self.folded, drew_entropy = state
+        if drew_entropy:
+            self.entropy.random()
 
     def answers(self) -> list[Answer]:
         return [Answer(Point(who, kind, number), n, value) for who, kind, number, n, value in self.recorded]

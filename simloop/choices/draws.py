@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _random
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -49,20 +50,43 @@ def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
 
     `typical` says how many points of each kind to expect.
     """
-    rng = random.Random(mixed_seed(seed, 1))
+    rng: _random.Random | None = None
+    wanted = 0.0
     expected = typical or {}
-    wanted = 2 ** rng.uniform(0, 3.3) / max(2, min(len(expected) or 5, 5))
     rates: dict[str, float] = {}
+
+    def rate_of(kind: str) -> float:
+        nonlocal rng, wanted
+        if rng is None:
+            rng = _late_generator(mixed_seed(seed, 1))
+            wanted = 2 ** (3.3 * rng.random()) / max(2, min(len(expected) or 5, 5))
+        on = rng.random() < 0.75
+        share = _ONCE.get(kind) or wanted * -math.log(1 - rng.random())
+        return on * min(0.5, share / expected.get(kind, _TYPICAL))
 
     def decide(who: str, kind: str, number: int, n: int) -> int:
         rate = rates.get(kind)
         if rate is None:
-            on = rng.random() < 0.75
-            share = _ONCE.get(kind) or wanted * rng.expovariate(1)
-            rate = rates[kind] = on * min(0.5, share / expected.get(kind, _TYPICAL))
-        return rng.randrange(1, n) if n > 1 and rng.random() < rate else 0
+            rate = rates[kind] = rate_of(kind)
+        assert rng is not None
+        return 1 + _below(rng, n - 1) if n > 1 and rng.random() < rate else 0
 
     return decide
+
+
+def _late_generator(seed: int) -> _random.Random:
+    """Return a generator for a run that has come to its first point. A run without points needs none, and to seed one
+    costs as much as several turns. It is made inside of the run, where the class of the module `random` is the
+    program's own."""
+    return _random.Random(seed)
+
+
+def _below(rng: _random.Random, n: int) -> int:
+    """Return a whole number below `n`, as `random.Random.randrange` draws it."""
+    bits = n.bit_length()
+    while (value := rng.getrandbits(bits)) >= n:
+        pass
+    return value
 
 
 def dense_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
@@ -84,9 +108,7 @@ def dense_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
     def rate_of(kind: str) -> float:
         nonlocal draw, density, rare, meets, swarms
         if draw is None:
-            # A run without points needs no generator: to seed one costs as much as several turns. It may be inside of
-            # the run by now, where the class of the module `random` is the program's own.
-            draw = _random.Random(mixed_seed(seed, 4)).random
+            draw = _late_generator(mixed_seed(seed, 4)).random
             density, rare = 0.04 * 15 ** draw(), 0.01 * 10 ** draw()
             meets, swarms = draw() < 0.5, draw() < 0.5
         if swarms and draw() < 0.25:

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, cast
 
 from simloop.choices.choices import Choices, Point, check_seed
 from simloop.choices.draws import seeded
@@ -33,32 +33,18 @@ from simloop.explore.signature import signature_of
 
 if TYPE_CHECKING:
     from simloop.explore.corpus import Corpus
+    from simloop.explore.forks import AnyOutcome, Forks
     from simloop.explore.jobs import Jobs, Passed
     from simloop.explore.progress import Progress
     from simloop.explore.strategies.base import Plan, Strategy
     from simloop.report.explanation import Explanation
     from simloop.report.trace import Trace
-    from simloop.simulation.run import Outcome
+    from simloop.simulation.run import Execute, Outcome
     from simloop.world.observer import Observer
 
 DEFAULT_RUNS = 100
 #: Default number of runs that shrinking a failure may take.
 DEFAULT_SHRINK_RUNS = 500
-
-
-class Execute(Protocol):
-    """Function that runs the test once under the given choices and returns the outcome, with the exception of a failure
-    in it. Exceptions that are no failure, such as a skip, are raised. `profile` overrides the test's own. `final` marks
-    the one run whose output, traceback and breakpoints a person gets to see."""
-
-    def __call__(
-        self,
-        choices: Choices,
-        observer: Observer | None = None,
-        *,
-        profile: str | None = None,
-        final: bool = False,
-    ) -> Outcome: ...
 
 
 # Number of runs that a campaign with a budget of time seems to have: what sweeps sample depends on that, and on no
@@ -110,6 +96,8 @@ class Campaign:
         corpus: Corpus | None = None,
     ) -> None:
         self._jobs: Jobs | None = None
+        #: The processes that make the runs, where runs of one schedule differ if this one makes them.
+        self._forks: Forks | None = None
         if jobs is not None:
             from simloop.explore.jobs import Jobs, check_jobs
 
@@ -152,6 +140,8 @@ class Campaign:
                 error.add_note(self.known())
             raise
         finally:
+            if self._forks is not None:
+                self._forks.close()
             failure = self.report.failure
             self._keep_corpus(ended_by if failure is None else failure.exception)
         return self.report
@@ -215,7 +205,7 @@ class Campaign:
         """Return how far the campaign is; `strategy` has made the last run."""
         return f"run {self._number()}, {self.report.distinct} distinct, no failure; {strategy}"
 
-    def _run(self, plan: Plan, made: Outcome | Passed | None = None) -> Outcome | None:
+    def _run(self, plan: Plan, made: AnyOutcome | Passed | None = None) -> AnyOutcome | None:
         """Make a planned run, unless it was `made` already, and tell of it. Returns its outcome, or None for a run that
         has passed in another process."""
         report = self.report
@@ -227,14 +217,15 @@ class Campaign:
             made = self._jobs.run(plan, report.numbered)
         elif made is None:
             choices = Choices(plan.seed, plan.decide, numbered=report.numbered)
-            made = self._execute(choices, plan.observer)
+            made = self._make(choices, None if self._forks is not None else plan.observer)
         outcome = self._went_on(made)
         if report.runs == 1 and not _is_endless(outcome):
             # The first schedule runs twice: it must go the same way.
             outcome = self._again(self._schedule_of(outcome), outcome)
         self._add(outcome.choices, outcome.fingerprint, failed=outcome.exception is not None)
         if self._observe is not None:
-            self._observe(outcome)
+            assert self._forks is None
+            self._observe(cast("Outcome", outcome))
         return outcome
 
     def _add(self, choices: Choices, fingerprint: int, *, failed: bool) -> None:
@@ -245,40 +236,76 @@ class Campaign:
         if not report.has_choices:
             report.has_choices = any(n > 1 for _, _, _, n, _ in choices.recorded)
 
-    def _schedule_of(self, outcome: Outcome) -> Schedule:
+    def _make(
+        self,
+        choices: Choices,
+        observer: Observer | None = None,
+        *,
+        profile: str | None = None,
+        final: bool = False,
+    ) -> AnyOutcome:
+        """Make a run: in a fork if there are any, unless it is to be seen."""
+        forked = None
+        if self._forks is not None and observer is None and not final:
+            forked = self._forks.run(choices, profile)
+        return forked or self._execute(choices, observer, profile=profile, final=final)
+
+    def _schedule_of(self, outcome: AnyOutcome) -> Schedule:
         choices = outcome.choices
         return Schedule(self.profile, choices.seed, choices.deviations(), choices.numbered)
 
-    def _again(self, schedule: Schedule, expected: Outcome) -> Outcome:
+    def _again(self, schedule: Schedule, expected: AnyOutcome) -> AnyOutcome:
         """Run a schedule once more and check that the run goes the same way as `expected`, the outcome of the earlier
         one. Return the later outcome.
 
         A run that does something for the first time in this process (fills a cache, makes the first client) may differ
-        from all later ones. So if the two differ, a third is compared with the second. If these differ too, objects
-        that hash by address get numbers, from now on, and the same is tried with that. It is an error if that does not
-        help, or if the failure itself occurred in some of these runs only.
+        from all later ones. So if the two differ, a third is compared with the second. If these differ too, the same is
+        tried with more that is alike in all runs (`_liken`). It is an error if that does not help, or if the failure
+        itself occurred in some of these runs only.
         """
         again = self._traced(schedule, None)
-        if _went_alike(again, expected):
+        if self._went_alike(again, expected):
             return again
         settled = self._traced(schedule, None)
-        alike = _went_alike(settled, again)
+        alike = self._went_alike(settled, again)
         if alike and _failure_in(settled) == _failure_in(expected):
             return settled
         runs = [expected, again, settled]
-        if not self.report.numbered and not alike:
-            self.report.numbered = True
-            numbered = self._again(schedule, self._traced(schedule, None))
-            runs.append(numbered)
-            if all(_failure_in(run) == _failure_in(numbered) for run in runs):
-                return numbered
+        if not alike and self._liken():
+            likened = self._again(schedule, self._traced(schedule, None))
+            runs.append(likened)
+            if all(_failure_in(run) == _failure_in(likened) for run in runs):
+                return likened
         error = next((run.exception for run in runs if run.exception is not None), None)
         raise self._parted(schedule, expected if alike else again, settled) from error
 
-    def _parted(self, schedule: Schedule, one: Outcome, other: Outcome) -> NondeterminismError:
+    def _liken(self) -> bool:
+        """Have all further runs begin with more that is alike, if there is a way left: first, objects that hash by
+        address get numbers; then, each run is made by a fork of one process. Return False if there is none."""
+        report = self.report
+        if not report.numbered:
+            report.numbered = True
+        elif not report.forked and self._observe is None:  # what plugins see of runs they see in this process
+            from simloop.explore.forks import Forks
+
+            report.forked = True
+            self._forks, self._jobs = Forks(self._execute), None
+        else:
+            return False
+        return True
+
+    def _went_alike(self, one: AnyOutcome, other: AnyOutcome) -> bool:
+        """Return True for two runs that took the same steps and ended in the same way. Of a run that this process has
+        made although others are forked, only the end counts."""
+        if _failure_in(one) != _failure_in(other):
+            return False
+        made_here = self._forks is not None and (one.is_here or other.is_here)
+        return made_here or one.choices.digest == other.choices.digest
+
+    def _parted(self, schedule: Schedule, one: AnyOutcome, other: AnyOutcome) -> NondeterminismError:
         """Return the error for two runs of a schedule that differ. Two more are watched to see where they part."""
         where = ""
-        if max(one.world.steps, other.world.steps) <= _STEPS_EXPLAINED:
+        if max(one.steps, other.steps) <= _STEPS_EXPLAINED:
             from simloop.report.parting import WatchedRun, parting
 
             schedule = replace(schedule, numbered=self.report.numbered)
@@ -291,21 +318,21 @@ class Campaign:
 
     def _traced(
         self, schedule: Schedule, observer: Trace | None, *, profile: str | None = None, final: bool = False
-    ) -> Outcome:
+    ) -> AnyOutcome:
         choices = replace(schedule, numbered=self.report.numbered).choices()
         with observer.touches.watch() if observer is not None else contextlib.nullcontext():
-            return self._went_on(self._execute(choices, observer, profile=profile, final=final))
+            return self._went_on(self._make(choices, observer, profile=profile, final=final))
 
-    def _went_on(self, outcome: Outcome) -> Outcome:
+    def _went_on(self, outcome: AnyOutcome) -> AnyOutcome:
         """Return the outcome of a run. Raises `HangError` if it was ended by that: it would take as long each time."""
-        hang = outcome.world.escape
+        hang = outcome.escape
         if isinstance(hang, HangError):
             token = encode(self._schedule_of(outcome), self.name)
             hang.add_note(f"simloop: in run {self._number()} of {self.name}, {token}")
             raise hang
         return outcome
 
-    def _examine(self, found: Outcome, strategy: str) -> Failure:
+    def _examine(self, found: AnyOutcome, strategy: str) -> Failure:
         """Turn a failing run into a `Failure`: check that it fails again, shrink its schedule, and explain it."""
         schedule = self._found = self._schedule_of(found)
         if _is_endless(found):
@@ -329,10 +356,10 @@ class Campaign:
         shrinker = Shrinker(schedule, still_fails, self._shrink_runs, self.seed)
         small = self._found = shrinker.shrink()
         for _ in range(_CHECKS):
-            if not _went_alike(checked := self._traced(small, None), last):
+            if not self._went_alike(checked := self._traced(small, None), last):
                 last = self._again(small, checked)
         explanation, outcome = self._explained(small)
-        if not _went_alike(outcome, last):
+        if not self._went_alike(outcome, last):
             # Candidates and the neighbour that passes may have done something for the first time, too.
             last = self._again(small, outcome)
         for ended in (last, outcome):
@@ -340,7 +367,7 @@ class Campaign:
                 raise first_difference(last.choices, ended.choices, self.name) from found.exception
         return self._failure(found, strategy, small, explanation)
 
-    def _failure(self, found: Outcome, strategy: str, schedule: Schedule, explanation: Explanation) -> Failure:
+    def _failure(self, found: AnyOutcome, strategy: str, schedule: Schedule, explanation: Explanation) -> Failure:
         exception = explanation.exception or found.exception
         assert exception is not None
         schedule = replace(schedule, numbered=self.report.numbered)
@@ -355,7 +382,7 @@ class Campaign:
             _execute=self._execute,
         )
 
-    def _unexplained(self, outcome: Outcome) -> Explanation:
+    def _unexplained(self, outcome: AnyOutcome) -> Explanation:
         """Return what is said of a run without another look at it."""
         from simloop.report.explanation import Explanation
         from simloop.report.trace import Trace
@@ -384,9 +411,9 @@ class Campaign:
             passing = None
         verdict = self._verdict(schedule)
         failing = Trace()
-        outcome = self._traced(schedule, failing, final=True)
+        outcome = cast("Outcome", self._traced(schedule, failing, final=True))
         # Of what the simulation itself cannot do, nothing can be said about stock asyncio.
-        limit = limit_met(outcome.world.escape) or limit_met(outcome.exception) or outcome.limit
+        limit = limit_met(outcome.escape) or limit_met(outcome.exception) or outcome.limit
         verdict = limit or verdict or failing.beyond_stock(self.profile)
         return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
 
@@ -448,21 +475,16 @@ def _is_over(ends: float | None, report: Report) -> bool:
     return ends is not None and report.runs > 0 and time.monotonic() >= ends
 
 
-def _is_endless(outcome: Outcome) -> bool:
+def _is_endless(outcome: AnyOutcome) -> bool:
     """Return True for a run that was cut off at ``max_steps`` or ``max_time``, and of which no more is said than its
     error does: nothing unusual happened in it, or it is so long that to run it once more would take too long. (To trace
     it takes a hundred times as long.)"""
     if not isinstance(outcome.exception, (StepLimitError, TimeLimitError)):
         return False
-    return outcome.world.steps > _STEPS_EXPLAINED or not outcome.choices.deviations()
+    return outcome.steps > _STEPS_EXPLAINED or not outcome.choices.deviations()
 
 
-def _went_alike(one: Outcome, other: Outcome) -> bool:
-    """Return True for two runs that took the same steps and ended in the same way."""
-    return one.choices.digest == other.choices.digest and _failure_in(one) == _failure_in(other)
-
-
-def _failure_in(outcome: Outcome) -> object:
+def _failure_in(outcome: AnyOutcome) -> object:
     return None if outcome.exception is None else signature_of(outcome.exception)
 
 

@@ -100,7 +100,7 @@ class Jobs:
 
 def _is_last(outcome: Outcome) -> bool:
     """Return True for an outcome after which a campaign makes no further run."""
-    return outcome.exception is not None or outcome.world.escape is not None
+    return outcome.exception is not None or outcome.escape is not None
 
 
 class _Fork:
@@ -125,9 +125,7 @@ class _Fork:
             for at, outcome in share:
                 if _is_last(outcome):
                     break
-                choices = outcome.choices
-                entry = at, outcome.fingerprint, choices.recorded, choices.step_digest, choices.folded
-                data = marshal.dumps((*entry, choices.drew_entropy))
+                data = marshal.dumps((at, outcome.fingerprint, outcome.choices.state()))
                 os.write(self._file, len(data).to_bytes(8, "little") + data)
         except KeyboardInterrupt:
             status = _INTERRUPTED
@@ -166,13 +164,9 @@ class _Fork:
         return found
 
     def _decoded(self, data: bytes) -> tuple[int, Passed]:
-        at, fingerprint, recorded, step_digest, folded, drew = marshal.loads(data)
+        at, fingerprint, state = marshal.loads(data)
         choices = Choices(self._plans[at].seed, numbered=self._numbered)
-        choices.recorded = recorded
-        choices.step_digest = step_digest
-        choices.folded = folded
-        if drew:
-            choices.entropy.random()
+        choices.restore(state)
         return at, (choices, fingerprint)
 
     def end(self) -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from simloop.choices.choices import check_seed
 from simloop.choices.tokens import decode
 from simloop.errors import ConfigurationError
-from simloop.explore.campaign import DEFAULT_RUNS, Campaign, Execute
+from simloop.explore.campaign import DEFAULT_RUNS, Campaign
 from simloop.explore.plugins import Hooks, installed_plugins
 from simloop.shims.set_order import number_objects
 from simloop.simulation.limits import Limits, make_limits
-from simloop.simulation.run import Outcome, T, execute
+from simloop.simulation.run import Execute, Outcome, T, execute
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices

@@ -101,6 +101,8 @@ class Report:
     has_choices: bool = False
     #: True if objects that hash by address had to get numbers as hashes, since runs of one schedule differed without.
     numbered: bool = False
+    #: True if runs of one schedule differed even so, and each run was therefore made in a process of its own.
+    forked: bool = False
     #: How many of the runs were new, and how likely a further one is.
     coverage: Coverage = field(default_factory=Coverage, compare=False)
 
@@ -112,3 +114,12 @@ class Report:
 
     def __bool__(self) -> bool:
         return self.failure is None
+
+
+#: Words for runs that are made in a process of their own each.
+FORKED = "runs forked"
+
+
+def alike_by(*, numbered: bool, forked: bool = False) -> list[str]:
+    """Return what had to be done for the runs of one schedule to be alike, in words."""
+    return ["objects numbered"] * numbered + [FORKED] * forked

@@ -28,9 +28,20 @@ class Signature(NamedTuple):
         return "|".join([self.exception, where, *map(str, self.parts)])
 
 
+class FailedElsewhere(Exception):
+    """Stand-in for the exception of a run that another process has made, of which it has the signature and the
+    message."""
+
+    def __init__(self, signature: Signature, message: str) -> None:
+        super().__init__(message)
+        self.signature = signature
+
+
 def signature_of(error: BaseException) -> Signature:
     """Return the signature of an exception. Its frame is the innermost of the user's own code, if there is one: a
     library may raise the same exception for several callers."""
+    if isinstance(error, FailedElsewhere):
+        return error.signature
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     parts: tuple[object, ...] = ()
     if isinstance(error, BaseExceptionGroup):

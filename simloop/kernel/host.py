@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from simloop.kernel.clock import WALL_NS, WallClock
+
 if TYPE_CHECKING:
-    from simloop.kernel.clock import WallClock
     from simloop.kernel.files.filesystem import FileSystem
     from simloop.kernel.net.ports import Ports, UdpPorts
     from simloop.kernel.net.unix import UnixSpace
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 class Host:
     """Simulated machine: a name, two addresses, its TCP ports, its wall clock and its files."""
 
-    def __init__(self, name: str, number: int, scheduler: Scheduler, wall: WallClock) -> None:
+    def __init__(self, name: str, number: int, scheduler: Scheduler, start_ns: int = WALL_NS) -> None:
         self.name = name
         self.number = number
         self._scheduler = scheduler
-        self.wall = wall
+        self._start_ns = start_ns
         #: How many pipes were made on it so far.
         self.pipes = 0
         #: Its file system; None until it is first used.
@@ -33,6 +34,11 @@ class Host:
         self.slowness: float = 1
         #: Its processes that go on with it.
         self.standing: list[Any] = []
+
+    @cached_property
+    def wall(self) -> WallClock:
+        """Its wall clock. Few programs look at it."""
+        return WallClock(self._scheduler.clock, self._start_ns)
 
     @cached_property
     def ports(self) -> Ports[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket as _socket  # constants only
 from typing import TYPE_CHECKING
 
-from simloop.kernel.clock import WALL_NS, WallClock
+from simloop.kernel.clock import WALL_NS
 from simloop.kernel.host import Host
 from simloop.kernel.net.addresses import is_any, is_loopback
 from simloop.kernel.net.options import SOL_SOCKET
@@ -31,10 +31,10 @@ class Network:
         "_connections",
         "_links",
         "_loopback",
+        "_names",
         "_start_ns",
         "directions",
         "hosts",
-        "names",
         "scheduler",
     )
 
@@ -44,19 +44,24 @@ class Network:
         self.hosts: dict[str, Host] = {}
         #: Directions of all TCP connections so far.
         self.directions: list[Direction] = []
-        self.names = Names(scheduler.clock)
+        self._names: Names | None = None
         self._connections: dict[str, int] = {}
         # Links between two hosts, by the names of both, in order of their first use; and that of each host to itself.
         self._links: dict[tuple[str, str], Link] = {}
-        self._loopback = Link(0, JITTER_NS)
+        self._loopback: Link | None = None
         # Hosts by their addresses, which many never need.
         self._addresses: dict[str, Host] = {}
 
     def add_host(self, name: str) -> Host:
-        self.hosts[name] = host = Host(
-            name, len(self.hosts) + 1, self.scheduler, WallClock(self.scheduler.clock, self._start_ns)
-        )
+        self.hosts[name] = host = Host(name, len(self.hosts) + 1, self.scheduler, self._start_ns)
         return host
+
+    @property
+    def names(self) -> Names:
+        """Its records of names beside those of its hosts. Most networks have none."""
+        if self._names is None:
+            self._names = Names(self.scheduler.clock)
+        return self._names
 
     def close(self) -> None:
         """Drop the hosts and connections, which refer back to the network, so that a finished world is freed at once,
@@ -83,6 +88,8 @@ class Network:
     def link(self, a: Machine, b: Machine) -> Link:
         """Return the link from `a` to `b`, which is the same one in the whole run."""
         if a is b:
+            if self._loopback is None:
+                self._loopback = Link(0, JITTER_NS)
             return self._loopback
         key = a.name, b.name
         found = self._links.get(key)

@@ -9,6 +9,7 @@ import _io
 import _pyio  # type: ignore[import-not-found]
 import builtins
 import errno
+import functools
 import io
 import os
 import stat as _stat
@@ -117,20 +118,8 @@ class SimFileIO(real_FileIO):
     def _parse(self, mode: str) -> int:
         if not isinstance(mode, str):
             raise TypeError(f"FileIO() argument 'mode' must be str, not {type(mode).__name__}")
-        if set(mode) - set("xrwab+"):
-            raise ValueError(f"invalid mode: {mode}")
-        if sum(mode.count(kind) for kind in "rwax") != 1 or mode.count("+") > 1:
-            raise ValueError("Must have exactly one of create/read/write/append mode and at most one plus")
-        self._created, self._appending = "x" in mode, "a" in mode
-        self._reads = "r" in mode or "+" in mode
-        self._writes = "r" not in mode or "+" in mode
-        flags = os.O_RDWR if self._reads and self._writes else os.O_RDONLY if self._reads else os.O_WRONLY
-        for kind, more in (
-            ("x", os.O_EXCL | os.O_CREAT), ("w", os.O_CREAT | os.O_TRUNC), ("a", os.O_APPEND | os.O_CREAT),
-        ):  # fmt: skip
-            if kind in mode:
-                flags |= more
-        return flags | os.O_CLOEXEC
+        flags, self._created, self._appending, self._reads, self._writes = _raw_mode(mode)
+        return flags
 
     def _call(self, call: Callable[..., Any], *args: Any) -> Any:
         # As `syscall`, for the hot path: nothing here has a name to put into an error.
@@ -402,6 +391,25 @@ def _checked(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any
             raise TypeError(f"open() argument {name!r} must be {kinds}, not {type(value).__name__}")
     if not isinstance(buffering, int):
         raise TypeError(f"{type(buffering).__name__!r} object cannot be interpreted as an integer")
+    kind, binary = _mode(mode)
+    if binary:
+        for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
+            if value is not None:
+                article = "an" if name in ("encoding", "errors") else "a"
+                raise ValueError(f"binary mode doesn't take {article} {name} argument")
+        if buffering == 1:
+            warnings.warn(
+                "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used",
+                RuntimeWarning,
+                stacklevel=level_of_caller(),
+            )
+    return kind, binary
+
+
+# A program has few modes, and opens many files.
+@functools.lru_cache(maxsize=64)
+def _mode(mode: str) -> tuple[str, bool]:
+    """Return the raw file's mode, and True for binary, for a mode of `open`."""
     if set(mode) - set("xrwabt+") or len(set(mode)) < len(mode):
         raise ValueError(f"invalid mode: {mode!r}")
     binary = "b" in mode
@@ -409,17 +417,24 @@ def _checked(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any
         raise ValueError("can't have text and binary mode at once")
     if len(set(mode) & set("xrwa")) > 1:  # none at all is the raw file's affair
         raise ValueError("must have exactly one of create/read/write/append mode")
-    for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
-        if binary and value is not None:
-            article = "an" if name in ("encoding", "errors") else "a"
-            raise ValueError(f"binary mode doesn't take {article} {name} argument")
-    if binary and buffering == 1:
-        warnings.warn(
-            "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used",
-            RuntimeWarning,
-            stacklevel=level_of_caller(),
-        )
     return "".join(letter for letter in mode if letter in "xrwa+"), binary
+
+
+@functools.lru_cache(maxsize=64)
+def _raw_mode(mode: str) -> tuple[int, bool, bool, bool, bool]:
+    """Return the flags of open(2) for a mode of `io.FileIO`, and whether it creates, appends, reads and writes."""
+    if set(mode) - set("xrwab+"):
+        raise ValueError(f"invalid mode: {mode}")
+    if sum(mode.count(kind) for kind in "rwax") != 1 or mode.count("+") > 1:
+        raise ValueError("Must have exactly one of create/read/write/append mode and at most one plus")
+    reads, writes = "r" in mode or "+" in mode, "r" not in mode or "+" in mode
+    flags = os.O_RDWR if reads and writes else os.O_RDONLY if reads else os.O_WRONLY
+    for kind, more in (
+        ("x", os.O_EXCL | os.O_CREAT), ("w", os.O_CREAT | os.O_TRUNC), ("a", os.O_APPEND | os.O_CREAT),
+    ):  # fmt: skip
+        if kind in mode:
+            flags |= more
+    return flags | os.O_CLOEXEC, "x" in mode, "a" in mode, reads, writes
 
 
 def _wrapped(raw: SimFileIO, mode: str, binary: bool, buffering: int, encoding: Any, errors: Any, newline: Any) -> Any:
@@ -442,7 +457,8 @@ def _wrapped(raw: SimFileIO, mode: str, binary: bool, buffering: int, encoding: 
         buffer = io.BufferedWriter(raw, buffering)
     if binary:
         return buffer
-    text = io.TextIOWrapper(buffer, io.text_encoding(encoding, level_of_caller()), errors, newline, lines)
+    level = level_of_caller() if sys.flags.warn_default_encoding else 2
+    text = io.TextIOWrapper(buffer, io.text_encoding(encoding, level), errors, newline, lines)
     text.mode = mode  # type: ignore[misc]
     return text
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from simloop.choices.choices import Choices, check_seed
 from simloop.choices.draws import seeded
@@ -56,15 +56,42 @@ class Outcome:
     exception: BaseException | None = None
     #: Sentence that stands in a report for the verdict on the program, where there is none.
     limit: str = ""
+    #: True, since this process has made the run.
+    is_here: bool = True
 
     @property
     def choices(self) -> Choices:
         return self.world.choices
 
     @property
+    def steps(self) -> int:
+        """Number of callbacks that the run's loops have run."""
+        return self.world.steps
+
+    @property
+    def escape(self) -> BaseException | None:
+        """Error that has ended the run at once, whatever the program made of it."""
+        return self.world.escape
+
+    @property
     def fingerprint(self) -> int:
         """Number that is equal for runs in which the same things happened, at whatever times."""
         return self.world.fingerprint()
+
+
+class Execute(Protocol):
+    """Function that runs the test once under the given choices and returns the outcome, with the exception of a failure
+    in it. Exceptions that are no failure, such as a skip, are raised. `profile` overrides the test's own. `final` marks
+    the one run whose output, traceback and breakpoints a person gets to see."""
+
+    def __call__(
+        self,
+        choices: Choices,
+        observer: Observer | None = None,
+        *,
+        profile: str | None = None,
+        final: bool = False,
+    ) -> Outcome: ...
 
 
 def execute(main: Main[Any], choices: Choices, limits: Limits, observer: Observer | None = None) -> Outcome:

@@ -116,7 +116,7 @@ def test_a_process_that_is_ended_loses_nothing() -> None:
 
 def test_what_a_run_raises_comes_from_it(worth_it: list[int]) -> None:
     def skips(choices: Choices, *_: Any, **__: Any) -> Outcome:
-        if len(choices.deviations()) or choices._decide is not None:
+        if len(choices.deviations()) or choices.decide is not None:
             pytest.skip("not today")
         return execute(passing, choices, Limits())
 

@@ -95,11 +95,11 @@ def test_a_failure_says_so_and_is_the_same_in_another_process(pytester: pytest.P
 def test_what_differs_even_so_names_its_line(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_it="""
-        import asyncio
-        kept = []
-        async def test_by_id():
-            kept.append(object())
-            await asyncio.sleep(1 + id(kept[-1]) // 16 % 9999)
+        import asyncio, mmap
+        count = mmap.mmap(-1, 1)  # forks share it
+        async def test_counts():
+            count[0] += 1
+            await asyncio.sleep(count[0])
             await asyncio.to_thread(int)
         """
     )
@@ -107,8 +107,8 @@ def test_what_differs_even_so_names_its_line(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "NondeterminismError: two runs of *::test_by_id with the same * differ: * They part at test_it.py:5, "
-            "where task test_by_id() goes on after * s in one run and after * s in the other: look there for *id()*"
+            "NondeterminismError: two runs of *::test_counts with the same * differ: * They part at test_it.py:5, "
+            "where task test_counts() goes on after * s in one run and after * s in the other: look there for *id()*"
         ]
     )
 
@@ -139,3 +139,32 @@ def test_all_examples_of_a_test_have_numbers_once_one_needs_them(pytester: pytes
     result = pytester.runpytest_subprocess("--sim", "-v")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*::test_members PASSED (* examples, * runs; objects numbered)*"])
+
+
+def test_runs_that_differ_even_so_are_forked_and_said_to_be(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import asyncio, itertools
+        count = itertools.count()
+        async def test_counts():
+            number = next(count)
+            await asyncio.sleep(number)
+            await asyncio.gather(*(asyncio.create_task(asyncio.sleep(1), name=f"{number}") for _ in range(2)))
+            await asyncio.gather(asyncio.to_thread(int), asyncio.to_thread(str))
+        async def test_fails(sim):
+            await asyncio.sleep(next(count))
+            task = asyncio.create_task(asyncio.sleep(1))
+            sim.may_cancel(task)
+            await task
+        """
+    )
+    result = pytester.runpytest("--sim", "-v", "--sim-runs=20")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_counts PASSED (20 runs, * distinct; objects numbered; runs forked)*",
+            "failed in run 2 of 20 (cancel sweep; 2 distinct so far; profile cpython; objects numbered; runs*",
+            "forked)",
+            "simloop: runs forked (several times as slow) for test_it.py::test_counts, since they differ otherwise",
+        ]
+    )

@@ -8,7 +8,6 @@ import pytest
 from fakes import answering
 
 from simloop.choices.choices import Choices
-from simloop.kernel.clock import WallClock
 from simloop.kernel.host import Host
 from simloop.kernel.process.pids import PidTable
 from simloop.kernel.process.process import Process, ProcessGone, State
@@ -24,7 +23,7 @@ LEGAL = {
 
 def host() -> Host:
     scheduler = Scheduler(Choices())
-    return Host("h", 1, scheduler, WallClock(scheduler.clock))
+    return Host("h", 1, scheduler)
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(State, State)))
