@@ -150,7 +150,7 @@ def coincidences(
     construction of covering arrays does, Cohen, Dalal, Fredman and Patton, IEEE TSE 1997); `seen` has these then, too.
 
     With `alike` the run is a plain one: nine in ten sources are late once, at points with about as many left if it is
-    true, at any if it is false, and there is nothing else but ends.
+    true, at any if it is false, and of the rest only orders and ends stay.
     """
     draw = _random.Random(mixed_seed(seed, 5)).random
     part = (0.5, 0.8, 1.0, 1.0)[int(draw() * 4)]
