@@ -217,7 +217,8 @@ class SimulatedItem(pytest.Function):
         elif report is not None and report.schedules_in_all:
             parts.append(f"complete: {report.schedules_in_all} schedule{'s' * (report.schedules_in_all != 1)}")
         elif report is not None:
-            parts.append(f"{report.runs} runs, {report.distinct} distinct")
+            new = f", {report.coverage.new} of them new" if self._settings.corpus else ""
+            parts.append(f"{report.runs} runs, {report.distinct} distinct{new}")
             if report.runs >= _RUNS_TO_JUDGE:
                 coverage = report.coverage
                 parts.append(f"{coverage.new_in_last} of the last {coverage.last} new, {coverage.unseen:.0%} unseen")

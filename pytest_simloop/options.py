@@ -162,6 +162,12 @@ SETTINGS = (
         of_schedule=False,
     ),
     Setting(
+        "corpus",
+        bool,
+        "keep what was reached of each test, and go on from there the next time, by other runs",
+        of_schedule=False,
+    ),
+    Setting(
         "seed",
         int,
         "the seed that exploring starts from, or random to draw one (default: derived from the test's name)",
@@ -392,6 +398,7 @@ def _refuse_contradictions(config: pytest.Config) -> None:
             "--sim-time",
             "--sim-jobs",
             "--sim-strategy",
+            "--sim-corpus",
             "--sim-seed",
             "--sim-shrink-runs",
             "--sim-no-shrink",

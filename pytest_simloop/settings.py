@@ -35,6 +35,8 @@ class Settings:
     seconds: float | None = None
     #: Names of the strategies that take turns; all if there are none.
     strategies: tuple[str, ...] = ()
+    #: True if the campaign goes on from where the one before ended, as the next one will from this.
+    corpus: bool = False
     #: Number of processes that make runs; None for this one alone, which learns from each run before it plans the next.
     jobs: int | None = None
     #: True if failures are replayed on stock asyncio's own loop.
@@ -70,13 +72,23 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
     # Who types a number of runs means that, whatever the file says of time; and the other way round.
     given = given_settings(config)
     seconds = seconds_of(found["time"]) if "time" in found and not ("runs" in given and "time" not in given) else None
+    corpus = bool(found.get("corpus"))
     strategies: tuple[str, ...] = ()
     if "strategy" in found:
         from simloop.explore.portfolio import check_strategies
 
-        strategies = tuple(check_strategies(str(found["strategy"]).split(",")))
+        strategies = tuple(check_strategies(str(found["strategy"]).split(","), corpus))
     return Settings(
-        runs, seed, limits, replay, shrink_runs, seconds, strategies, _jobs(found.get("jobs")), bool(found.get("prove"))
+        runs,
+        seed,
+        limits,
+        replay,
+        shrink_runs,
+        seconds=seconds,
+        strategies=strategies,
+        corpus=corpus,
+        jobs=_jobs(found.get("jobs")),
+        prove=bool(found.get("prove")),
     )
 
 

@@ -23,6 +23,7 @@ from simloop.explore.campaign import Campaign
 if TYPE_CHECKING:
     from pytest_simloop.confirm import Confirmation
     from pytest_simloop.simulated import Simulated
+    from simloop.explore.corpus import Corpora, Corpus
     from simloop.explore.plugins import Hooks, PluginManager
     from simloop.explore.progress import Progress
     from simloop.explore.result import Failure, Report
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # Most sessions have no saved failure, and no plugin that takes part in exploring: what is for these is imported late.
 _DIRECTORY = ".simloop"
 _STORE: pytest.StashKey[Store] = pytest.StashKey()
+_CORPORA: pytest.StashKey[Corpora] = pytest.StashKey()
 _PLUGINS: pytest.StashKey[PluginManager] = pytest.StashKey()
 #: Plugins that implement no hook of simloop, and whether an installed package does.
 _WITHOUT = pytest.StashKey[set[object]]()
@@ -70,18 +72,24 @@ class Trial:
         ]
 
     def campaign(
-        self, saved: Sequence[Schedule], *, numbered: bool = False, progress: Progress | None = None
+        self,
+        saved: Sequence[Schedule],
+        *,
+        numbered: bool = False,
+        progress: Progress | None = None,
+        corpus: Corpus | None = None,
     ) -> Campaign:
         settings = self.settings
         profile = settings.limits.profile
+        seed = settings.seed if corpus is None else corpus.seed(settings.seed)
         return Campaign(
             self.item.execute,
             self.name,
             runs=settings.runs,
-            seed=settings.seed,
+            seed=seed,
             profile=profile,
             saved=saved,
-            strategies=[] if self.hooks is None else self.hooks.strategies(settings.seed, profile),
+            strategies=[] if self.hooks is None else self.hooks.strategies(seed, profile),
             chosen=settings.strategies,
             seconds=settings.seconds,
             jobs=settings.jobs,
@@ -89,7 +97,16 @@ class Trial:
             observe=None if self.hooks is None else self.hooks.observer(),
             numbered=numbered,
             progress=progress,
+            corpus=corpus,
         )
+
+    def _corpus(self) -> Corpus:
+        """Returns what campaigns of this test have reached in sessions before."""
+        from simloop.explore.corpus import CORPUS, Corpora
+
+        config = self.item.config
+        corpora = config.stash.setdefault(_CORPORA, Corpora(config.rootpath / _DIRECTORY / CORPUS))
+        return corpora.load(self.item.nodeid, self.name, self.settings.limits)
 
     def scheduled(self, token: str) -> tuple[Schedule, Choices]:
         """Returns the schedule for a token or a plain seed, and the choices that a run of it makes."""
@@ -106,7 +123,8 @@ class Trial:
     def explore(self) -> Report:
         """Runs the whole campaign of the test. Raises what the test raises."""
         with shown(self.item) as progress:
-            campaign = self.campaign([saved.schedule for saved in self.saved], progress=progress)
+            corpus = self._corpus() if self.settings.corpus else None
+            campaign = self.campaign([saved.schedule for saved in self.saved], progress=progress, corpus=corpus)
             with timeouts.ending(self.item, campaign):
                 report = campaign.explore()
         if report.failure is None:

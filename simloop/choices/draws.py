@@ -123,7 +123,9 @@ def dense_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
     return decide
 
 
-def coincidences(seed: int, sources: Sequence[Sequence[Arrival]], seen: set[tuple[Arrival, Arrival]]) -> Decide:
+def coincidences(
+    seed: int, sources: Sequence[Sequence[Arrival]], seen: set[tuple[Arrival, Arrival]], alike: bool | None = None
+) -> Decide:
     """Return a function that lets arrivals of different sources meet. All sources, four in five or half of them are
     late once, or two or three times, at points of theirs that are drawn; and all of them by the same time. So they go
     on from there together. In half of the runs all of them have about as many points left. The orders of what has
@@ -133,17 +135,22 @@ def coincidences(seed: int, sources: Sequence[Sequence[Arrival]], seen: set[tupl
     `sources` are the points of each source at which it may be late, in order. `seen` are pairs of points that have been
     late together in other runs. Of several draws that one is taken which has most other pairs (as the greedy
     construction of covering arrays does, Cohen, Dalal, Fredman and Patton, IEEE TSE 1997); `seen` has these then, too.
+
+    With `alike` the run is a plain one: nine in ten sources are late once, at points with about as many left if it is
+    true, at any if it is false, and of the rest only orders and ends stay.
     """
     draw = _random.Random(mixed_seed(seed, 5)).random
     part = (0.5, 0.8, 1.0, 1.0)[int(draw() * 4)]
     times = (1, 1, 1, 2, 3)[int(draw() * 5)]
     noise = 0.01 * 10 ** draw() if draw() < 0.25 else 0.0
     rare = 0.01 * 10 ** draw()
+    if alike is not None:
+        part, times, noise = 0.9, 1, 0.0
     size = (len(sources) * times) ** 2 // 2 + 1
     if any(points[0][1] == "order.lag" for points in sources):
         size = _PAIRS_MAX  # steps of tasks: there is no end to which they come together, and a few suffice
     left = None
-    if draw() < 0.5 and size < _PAIRS_MAX:
+    if (draw() < 0.5 if alike is None else alike) and size < _PAIRS_MAX:
         left = 0
         while draw() < 0.6:
             left += 1

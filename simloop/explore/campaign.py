@@ -20,14 +20,17 @@ from simloop.errors import (
     OtherTestError,
     ReplayDriftWarning,
     StepLimitError,
+    StoreWarning,
     TimeLimitError,
     limit_met,
 )
+from simloop.explore.coverage import Coverage
 from simloop.explore.result import Failure, Report
 from simloop.explore.strategies.base import Canonical
 from simloop.explore.wakeups import WakeUps
 
 if TYPE_CHECKING:
+    from simloop.explore.corpus import Corpus
     from simloop.explore.forks import AnyOutcome, Forks
     from simloop.explore.jobs import Jobs, Passed
     from simloop.explore.portfolio import Portfolio
@@ -46,6 +49,8 @@ DEFAULT_SHRINK_RUNS = 500
 # Number of runs that a campaign with a budget of time seems to have: what sweeps sample depends on that, and on no
 # clock.
 _RUNS_IN_TIME = 10_000
+# Real seconds after which a corpus is written: who ends a long campaign does not always let it end by itself.
+_KEEPS_EVERY = 30.0
 # Number of runs that a shrunk schedule has to fail once more, in the same way.
 _CHECKS = 2
 
@@ -69,8 +74,8 @@ class Campaign:
     that take turns at all. With `seconds`, the campaign lasts for so many real seconds, whatever its number of runs.
     Shrinking takes up to `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that
     explores. `numbered` says that objects are to have numbers from the start. `jobs` is the number of processes that
-    make runs (`simloop.explore.jobs`). `progress` is told how far it is. Raises `ConfigurationError` for a bad
-    argument.
+    make runs (`simloop.explore.jobs`). `progress` is told how far it is. `corpus` is what it goes on with, and what it
+    adds to. Raises `ConfigurationError` for a bad argument.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Campaign:
         numbered: bool = False,
         jobs: int | Literal["auto"] | None = None,
         progress: Progress | None = None,
+        corpus: Corpus | None = None,
     ) -> None:
         self._jobs: Jobs | None = None
         #: The processes that make the runs, where runs of one schedule differ if this one makes them.
@@ -108,14 +114,20 @@ class Campaign:
         self._shrink_runs = check_shrink_runs(shrink_runs)
         self._observe = observe
         self._progress = progress
+        self._corpus = corpus
+        self._keeps_next = time.monotonic() + _KEEPS_EVERY
+        kept = None if corpus is None else corpus.schedules
         # A test that has needed numbers will need them again.
-        self.report = Report(numbered=numbered or any(schedule.numbered for schedule in saved))
+        numbered = numbered or any(schedule.numbered for schedule in (*saved, *(kept or ())))
+        self.report = Report(numbered=numbered)
+        if corpus is not None:
+            self.report.coverage = Coverage(corpus.fingerprints)
         #: The schedule of the first failing run.
         self._found: Schedule | None = None
         self._canonical = Canonical(seed, WakeUps)
-        self._saved, self._strategies, self._chosen = saved, strategies, chosen
+        self._saved, self._strategies, self._chosen, self._kept = saved, strategies, chosen, kept
         #: True as long as nothing but the canonical run is known to be worth a run.
-        self._is_canonical = not (saved or strategies or chosen)
+        self._is_canonical = not (saved or strategies or chosen or corpus)
         if chosen:
             _ = self.portfolio  # raises an error for an unknown name
 
@@ -126,7 +138,8 @@ class Campaign:
         from simloop.explore.portfolio import Portfolio
 
         self._is_canonical = False
-        return Portfolio(self.seed, self._left, self._saved, self._strategies, self._chosen, canonical=self._canonical)
+        given = self._saved, self._strategies, self._chosen, self._kept
+        return Portfolio(self.seed, self._left, *given, canonical=self._canonical)
 
     def _left(self) -> int:
         """Return the number of runs that are left of the budget."""
@@ -135,48 +148,70 @@ class Campaign:
     def explore(self) -> Report:
         """Run until the first failure, until the budget is used up, or until every schedule was run. Raises
         `NondeterminismError` when two runs of one schedule differ."""
+        ended_by: BaseException | None = None
         try:
-            return self._explore()
+            self._explore(None if self._seconds is None else time.monotonic() + self._seconds)
+        except BaseException as error:
+            ended_by = error
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note(self.known())
+            raise
         finally:
             if self._forks is not None:
                 self._forks.close()
+            failure = self.report.failure
+            self._keep_corpus(ended_by if failure is None else failure.exception)
+        return self.report
 
-    def _explore(self) -> Report:
+    def _explore(self, ends: float | None) -> None:
         report = self.report
-        ends = None if self._seconds is None else time.monotonic() + self._seconds
+        while self._left() > 0 and not _is_over(ends, report):
+            batch = self._batch()
+            if not batch:
+                break
+            made: Mapping[int, Outcome | Passed] = _NOTHING
+            if self._jobs is not None:
+                made = self._jobs.make([plan for _, plan in batch], report.numbered, ends)
+            for at, (strategy, plan) in enumerate(batch):
+                if at and at not in made and _is_over(ends, report):
+                    return
+                outcome = self._run(plan, made.get(at))
+                if self._progress is not None:
+                    self._progress.note(functools.partial(self._told, strategy.name))
+                if outcome is not None and outcome.exception is not None:
+                    report.failure = self._examine(outcome, strategy.name)
+                    return
+            if self._corpus is not None and time.monotonic() >= self._keeps_next:
+                self._keep_corpus()
+        report.schedules_in_all = 1 if self._is_canonical else self.portfolio.enumeration.covered
+
+    def _keep_corpus(self, ended_by: BaseException | None = None) -> None:
+        """Write what there is now for the next campaign to go on with. Nothing where all schedules were run, and will
+        be again. What is wrong with the corpus must not hide what has ended this campaign."""
+        if self._corpus is None:
+            return
+        mutation = self.portfolio.mutation
+        if mutation is None or not mutation.kept or self.report.schedules_in_all:
+            return
+        self._keeps_next = time.monotonic() + _KEEPS_EVERY
+        kept = (replace(one, profile=self.profile, numbered=self.report.numbered) for one in mutation.corpus())
         try:
-            while self._left() > 0 and not _is_over(ends, report):
-                batch = self._batch()
-                if not batch:
-                    break
-                made: Mapping[int, Outcome | Passed] = _NOTHING
-                if self._jobs is not None:
-                    made = self._jobs.make([plan for _, plan in batch], report.numbered, ends)
-                for at, (strategy, plan) in enumerate(batch):
-                    if at and at not in made and _is_over(ends, report):
-                        return report
-                    outcome = self._run(plan, made.get(at))
-                    if self._progress is not None:
-                        self._progress.note(functools.partial(self._told, strategy.name))
-                    if outcome is not None and outcome.exception is not None:
-                        report.failure = self._examine(outcome, strategy.name)
-                        return report
-            report.schedules_in_all = 1 if self._is_canonical else self.portfolio.enumeration.covered
-        except KeyboardInterrupt as interrupt:
-            interrupt.add_note(self.known())
-            raise
-        return report
+            self._corpus.keep(kept, self.report.coverage.fingerprints)
+        except StoreWarning as warning:  # under -W error
+            if ended_by is None:
+                raise
+            ended_by.add_note(str(warning))
 
     def _batch(self) -> list[tuple[Strategy, Plan]]:
         """Return the runs that are planned together: one, but for campaigns with jobs. The canonical run is alone."""
+        if self._is_canonical:
+            plan = self._canonical.plan()
+            return [] if plan is None else [(self._canonical, plan)]
         if self._jobs is None:
             alone = self.portfolio.plan()
             return [alone] if alone is not None else []
         size = min(self._jobs.size(self.report.runs), self._left())
         batch: list[tuple[Strategy, Plan]] = []
-        if self._is_canonical:
-            plan = self._canonical.plan()
-            return [] if plan is None else [(self._canonical, plan)]
         while len(batch) < size and (proposed := self.portfolio.plan([strategy for strategy, _ in batch])) is not None:
             batch.append(proposed)
         return batch

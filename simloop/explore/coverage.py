@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from simloop.choices.choices import Point
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 class Coverage:
     """Record of the runs of a campaign, by their happens-before fingerprints: how many were new, and how likely it is
-    that the next one is new.
+    that the next one is new. `before` are the fingerprints of campaigns before, which are not new.
 
     >>> import asyncio, simloop
     >>> async def main():
@@ -23,9 +24,10 @@ class Coverage:
     (50, True, True)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: Collection[int] = ()) -> None:
         #: Number of runs.
         self.runs = 0
+        self._before = before
         self._times: Counter[int] = Counter()
         #: The number of each run that was new.
         self._new: list[int] = []
@@ -36,7 +38,7 @@ class Coverage:
         """Add a run."""
         self.runs += 1
         self._times[fingerprint] += 1
-        if self._times[fingerprint] == 1:
+        if self._times[fingerprint] == 1 and fingerprint not in self._before:
             self._new.append(self.runs)
         if self._untouched is None:
             self._untouched = {(who, kind, number) for who, kind, number, n, _ in choices.recorded if n > 1}
@@ -51,6 +53,16 @@ class Coverage:
     def distinct(self) -> int:
         """Number of distinct runs."""
         return len(self._times)
+
+    @property
+    def fingerprints(self) -> Iterable[int]:
+        """The fingerprints of all runs."""
+        return self._times.keys()
+
+    @property
+    def new(self) -> int:
+        """Number of distinct runs that no campaign before had."""
+        return len(self._new)
 
     @property
     def last(self) -> int:
@@ -68,7 +80,8 @@ class Coverage:
         """Estimate of the probability that one more run would be a new one, from 0 to 1: the part of the runs that were
         seen once (Good, Biometrika 1953, after Turing; STADS, Böhme, TOSEM 2018, for testing). It supposes that runs
         are drawn independently, which walks are, and sweeps are not."""
-        return sum(times == 1 for times in self._times.values()) / self.runs if self.runs else 1.0
+        once = sum(times == 1 and number not in self._before for number, times in self._times.items())
+        return once / self.runs if self.runs else 1.0
 
     @property
     def never_deviated(self) -> list[Point]:

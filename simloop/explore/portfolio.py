@@ -18,6 +18,7 @@ from simloop.explore.strategies.crash import CrashSweep
 from simloop.explore.strategies.delay import DelaySweep
 from simloop.explore.strategies.enumeration import Enumeration
 from simloop.explore.strategies.fault import FaultSweep
+from simloop.explore.strategies.mutation import Mutation
 from simloop.explore.strategies.pct import PCT
 from simloop.explore.strategies.pos import POS
 from simloop.explore.strategies.preemption import LineSweep, PreemptionSweep
@@ -55,7 +56,6 @@ _COINCIDENCES = 0.9
 _DENSE = 0.15
 _SPARSE = 0.05
 
-
 # Strategies that have turns only where they are chosen: they find nothing that the others do not find sooner
 # (docs/explanation/exploring.md).
 _OPTIONAL = (SURW, PCT, POS)
@@ -76,12 +76,14 @@ STRATEGIES = (
     Walk.name,
     Enumeration.name,
     *(kind.name for kind in _OPTIONAL),
+    Mutation.name,
 )
 
 
-def check_strategies(chosen: Sequence[str]) -> list[str]:
+def check_strategies(chosen: Sequence[str], corpus: bool = False) -> list[str]:
     """Return the names of strategies, which may be written with hyphens; ``plugins`` are all those of third parties.
-    Raises `ConfigurationError` for an unknown name."""
+    `corpus` is True if there is one. Raises `ConfigurationError` for an unknown name, and for names without the
+    strategy that a corpus is for."""
     found = []
     for wanted in chosen:
         name = str(wanted).strip().replace("-", " ")
@@ -89,6 +91,8 @@ def check_strategies(chosen: Sequence[str]) -> list[str]:
             known = ", ".join(name.replace(" ", "-") for name in (*STRATEGIES, PLUGINS))
             raise ConfigurationError(f"unknown strategy {wanted!r}: use some of {known}")
         found.append(name)
+    if corpus and found and Mutation.name not in found:
+        raise ConfigurationError(f"a corpus is for the strategy {Mutation.name}: choose that, too, or no corpus")
     return found
 
 
@@ -123,7 +127,8 @@ class Entry:
 
 class Portfolio:
     """Strategies of one campaign, which take turns. `saved` schedules and the canonical run come before all others.
-    `left` returns the number of runs that the campaign still has. The `canonical` run may have been planned already."""
+    `left` returns the number of runs that the campaign still has. The `canonical` run may have been planned already.
+    With a `corpus` of schedules, which may be empty, mutation has turns unless others are chosen."""
 
     def __init__(
         self,
@@ -132,12 +137,13 @@ class Portfolio:
         saved: Sequence[Schedule] = (),
         strategies: Sequence[Strategy] = (),
         chosen: Sequence[str] = (),
+        corpus: Sequence[Schedule] | None = None,
         *,
         canonical: Canonical[WakeUps],
     ) -> None:
         self._left = left
         self.enumeration = Enumeration(seed, left)
-        names = check_strategies(chosen)
+        names = check_strategies(chosen, corpus is not None)
         optional = [kind(seed) for kind in _OPTIONAL if kind.name in names]
         wakeups = WakeUpSweep(seed, canonical)
         self._first = [Entry(Saved(saved), 1), Entry(canonical, 1, made=int(canonical.observer is not None))]
@@ -153,6 +159,10 @@ class Portfolio:
             Entry(Walk(seed), _SPARSE),
         ]
         self._walks += [Entry(strategy, _COINCIDENCES) for strategy in optional]
+        self.mutation: Mutation | None = None
+        if corpus is not None or Mutation.name in names:
+            self.mutation = Mutation(seed, corpus or ())
+            self._walks.append(Entry(self.mutation, _COINCIDENCES))
         self._last = Entry(self.enumeration, _ENUMERATION)
         self.entries = [*self._first, *self._turns, self._last, *self._walks]
         # The strategies that learn of runs.

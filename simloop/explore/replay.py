@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from simloop.choices.choices import check_seed
 from simloop.choices.tokens import decode
 from simloop.errors import ConfigurationError
 from simloop.explore.campaign import DEFAULT_RUNS, Campaign
@@ -105,6 +108,7 @@ def explore(
     seconds: float | None = None,
     jobs: int | Literal["auto"] | None = None,
     strategies: str | Sequence[str] = (),
+    corpus: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Report:
     """Run ``main()`` under up to `runs` schedules, beginning with the canonical one, until one fails.
@@ -112,10 +116,11 @@ def explore(
     `runs` is at least 1; `seed`, from 0 to 2**64 - 1, is where exploring starts. With `seconds`, more than 0, it goes
     on for so many real seconds instead of a number of runs. With `jobs`, a number of processes or ``"auto"``, that many
     make the runs; what is found is the same for any number of them. `strategies` are the names of those that take
-    turns, such as ``["dense walk"]``; without any, all of them do. The failure is shrunk before it is reported: its
-    token replays it with `replay`, always. Options: those of `simloop.run`. Raises `ConfigurationError` for a bad
-    option, `NondeterminismError` when two runs of one schedule differ, and `PluginError` when a plugin fails; what
-    ``main()`` raises is in the report.
+    turns, such as ``["dense walk"]``; without any, all of them do. `corpus` is a directory in which it is kept what was
+    reached, so that the next call goes on from there, by other runs, instead of beginning again. The failure is shrunk
+    before it is reported: its token replays it with `replay`, always. Options: those of `simloop.run`. Raises
+    `ConfigurationError` for a bad option, `NondeterminismError` when two runs of one schedule differ, and `PluginError`
+    when a plugin fails; what ``main()`` raises is in the report.
 
     >>> import asyncio, simloop
     >>> async def main():
@@ -129,6 +134,12 @@ def explore(
     limits = make_limits(options)
     name = _name_of(main)
 
+    found = None
+    if corpus is not None:
+        from simloop.explore.corpus import Corpora
+
+        found = Corpora(Path(corpus)).load(f"{getattr(main, '__module__', '')}.{name}", name, limits)
+        seed = found.seed(check_seed(seed))
     hooks = Hooks(installed_plugins(), name)
     campaign = Campaign(
         _executor(main, limits),
@@ -141,6 +152,7 @@ def explore(
         seconds=seconds,
         jobs=jobs,
         observe=hooks.observer(),
+        corpus=found,
     )
     try:
         return campaign.explore()

@@ -117,6 +117,19 @@ def test_coincidences_are_mostly_of_arrivals_with_contents() -> None:
     assert 0.05 < late[5] / (late[5] + late[8]) < 0.15
 
 
+def test_the_first_coincidences_are_plain_and_take_turns() -> None:
+    points = [(f"{name}:1#1{way}", "net.deliver", n) for name in "abcdef" for way in "<>" for n in [5] * 5 + [8] * 5]
+    alone = 0
+    for at, late in enumerate(late_ones(points)[:8], 1):
+        assert {n for _, _, n in late} == {8}
+        sources = Counter(who.rstrip("<>") for who, _, _ in late)
+        assert len(sources) > 3
+        # Both ways of a connection are late once together, or each by itself.
+        alone += at // 2 % 2 == 0
+        assert (max(sources.values()) == 1) == (at // 2 % 2 == 1)
+    assert alone == 4
+
+
 def test_coincidences_reach_what_comes_only_as_others_are_late() -> None:
     walk = CoincidenceWalk(1)
     for length in (2, 9, 4):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from simloop.choices.choices import Choices, Decide
     from simloop.choices.lateness import Arrival
 
+# Number of the first runs of a walk that are plain ones.
+_PLAIN = 8
 # Of how many sources the longest run is known.
 _SOURCES_MAX = 1000
 
@@ -36,6 +38,9 @@ class CoincidenceWalk(SourceWalk):
     Drawn for each run: connections are sources, or each of their two directions; arrivals are those with contents, in
     four of five runs, or all; and they are those of the canonical run, or of the run so far in which the source had
     most, since the canonical run may end before things come that come as long as others are late.
+
+    The first runs are plain ones, which find most: each source is late once, at an arrival with contents. They take
+    turns in what is drawn otherwise, both ways of a connection together or each by itself, alike or any.
     """
 
     name = "coincidence walk"
@@ -49,11 +54,12 @@ class CoincidenceWalk(SourceWalk):
 
     def walk(self, seed: int) -> Decide:
         below = drawer(seed)
-        sources = (self.one_way or {}, self.both_ways) if below(2) else self._longest
-        drawn = list(sources[below(2)].values())
-        if below(5):
+        plain = self._made <= _PLAIN
+        sources = (self.one_way or {}, self.both_ways) if plain or below(2) else self._longest
+        drawn = list(sources[self._made // 2 % 2 if plain else below(2)].values())
+        if plain or below(5):
             drawn = [full for points in drawn if (full := [point for point in points if point in self._full])]
-        return coincidences(seed, drawn, self._seen)
+        return coincidences(seed, drawn, self._seen, self._made % 2 == 1 if plain else None)
 
     def observe(self, choices: Choices, failed: bool) -> None:
         super().observe(choices, failed)

@@ -1,0 +1,146 @@
+"""Corpus of a test: what its campaigns have reached, kept on disk so that the next one goes on from there.
+
+It holds schedules whose runs reached something new (`simloop.explore.strategies.mutation`), the fingerprints of runs,
+and the number of campaigns, by which the next one draws other runs. There is one file for each test, under one profile
+and the other options on which its choice points depend, and each version of Python, with others of its bounds.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simloop.choices.draws import mixed_seed
+from simloop.choices.tokens import decode, encode
+from simloop.explore.kept_files import KeptFiles, NewerError
+from simloop.explore.store import is_newer
+from simloop.explore.strategies.mutation import KEPT_MAX
+
+if TYPE_CHECKING:
+    from simloop.choices.schedule import Schedule
+    from simloop.simulation.limits import Limits
+
+#: Name of the directory of corpora, in that of the failures.
+CORPUS = "corpus"
+#: Most characters that the tokens of one corpus have, and most fingerprints of it: the latest ones.
+TOKENS_SIZE_MAX = 200_000
+FINGERPRINTS_MAX = 40_000
+_VERSION = 1
+_README = (
+    "Schedules from which simloop's campaigns go on (--sim-corpus), one file per test. They pass.\n"
+    "Do not commit this directory; to delete it loses nothing but that.\n"
+)
+
+
+@dataclass
+class Contents:
+    """Contents of the file of a corpus. Schedules are tokens; those to try first are first."""
+
+    campaigns: int = 0
+    tokens: list[str] = field(default_factory=list)
+    fingerprints: list[int] = field(default_factory=list)
+
+
+class Corpus:
+    """Corpus of one test, as it was when the campaign began that goes on with it. `key` is its name among others, and
+    `test` the name that its tokens are made for."""
+
+    def __init__(self, files: KeptFiles, key: str, test: str) -> None:
+        self._files = files
+        self._key = key
+        self._test = test
+        self._found = self._read()
+        found = self._found or Contents()
+        self._campaigns = found.campaigns
+        self._tokens = frozenset(found.tokens)
+        #: Schedules that campaigns before have kept, those first that were not tried for longest.
+        self.schedules = [decode(token) for token in found.tokens]
+        #: Fingerprints of runs of campaigns before.
+        self.fingerprints = frozenset(found.fingerprints)
+
+    def seed(self, seed: int) -> int:
+        """Return the seed of this campaign: `seed` is that of the first one, and each draws other runs. Sixteen bits,
+        which tokens have to hold."""
+        return mixed_seed(seed, self._campaigns) & 0xFFFF if self._campaigns else seed
+
+    def keep(self, schedules: Iterable[Schedule], fingerprints: Iterable[int]) -> None:
+        """Write what this campaign has left of the corpus, and what it has added: `schedules`, those first that are to
+        be tried first, and the fingerprints of its runs. What another campaign has added in the meantime stays. May be
+        called more than once."""
+        now = self._read() if self._found is not None else None
+        if now is None:
+            return
+        tokens = [encode(schedule, self._test) for schedule in schedules]
+        tokens += [token for token in now.tokens if token not in self._tokens]
+        numbers = dict.fromkeys(now.fingerprints)
+        for number in fingerprints:
+            numbers.pop(number, None)
+            numbers[number] = None  # the latest
+        campaigns = max(now.campaigns, self._campaigns + 1)
+        left = Contents(campaigns, _bounded(tokens), list(numbers)[-FINGERPRINTS_MAX:])
+        self._files.write(self._files.path(self._key), _text(left, self._key))
+
+    def _read(self) -> Contents | None:
+        return self._files.read(self._files.path(self._key), lambda text: _parse(text, self._key), Contents())
+
+
+class Corpora:
+    """Directory of corpora, which is created when the first one is written. Problems with its files are warnings
+    (`simloop.explore.kept_files`)."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._files = KeptFiles(directory, "schedules", _README)
+
+    def load(self, key: str, test: str, limits: Limits) -> Corpus:
+        """Return the corpus of a test under these options. `key` is its name among others, and `test` the name that its
+        tokens are made for."""
+        options = [f"python{sys.version_info[0]}.{sys.version_info[1]}", limits.profile]
+        options += ["cancel"] * limits.cancel + ["lines"] * (limits.preempt == "lines")
+        return Corpus(self._files, " ".join([key, *options]), test)
+
+
+def _bounded(tokens: Iterable[str]) -> list[str]:
+    """Return the first ones of several tokens, as many as a corpus may have."""
+    left = TOKENS_SIZE_MAX
+    kept: list[str] = []
+    for token in dict.fromkeys(tokens):
+        if len(token) <= left and len(kept) < KEPT_MAX:
+            left -= len(token)
+            kept.append(token)
+    return kept
+
+
+def _parse(text: bytes, key: str) -> Contents:
+    """Return the contents of the file of a corpus. Raises `NewerError`, or `ValueError`, `TypeError`, `KeyError` or
+    `TokenError` for anything else."""
+    content = json.loads(text)
+    version = content["version"]
+    if type(version) is int and version > _VERSION:
+        raise NewerError
+    if version != _VERSION or content["test"] != key:
+        raise ValueError(f"it is not version {_VERSION} of a file for {key}")
+    tokens, campaigns = content["schedules"], content["campaigns"]
+    if not isinstance(tokens, list) or type(campaigns) is not int or campaigns < 0:
+        raise TypeError("its schedules must be a list, and its campaigns a number")
+    for token in tokens:
+        if not isinstance(token, str):
+            raise TypeError("a schedule must be a token")
+        if is_newer(token):
+            raise NewerError
+        decode(token)
+    numbers = array("q", base64.b64decode(content["fingerprints"], validate=True))
+    return Contents(campaigns, _bounded(tokens), list(numbers)[-FINGERPRINTS_MAX:])
+
+
+def _text(content: Contents, key: str) -> str:
+    numbers = base64.b64encode(array("q", content.fingerprints).tobytes()).decode()
+    data: dict[str, Any] = {"version": _VERSION, "test": key, "campaigns": content.campaigns}
+    data |= {"schedules": content.tokens, "fingerprints": numbers}
+    return json.dumps(data, indent=1) + "\n"

@@ -1,0 +1,140 @@
+"""Files that are kept from one session to the next, in a directory of their own, one file per test.
+
+The directory may be deleted at any time. Several processes may use it at once: files are replaced whole, and the last
+writer wins. Problems with the files are warnings, never errors: `CorruptStoreWarning` for a file that cannot be read,
+which is renamed and left, and one `StoreWarning` in all for a directory that cannot be used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from simloop.errors import CorruptStoreWarning, StoreWarning, TokenError
+
+T = TypeVar("T")
+
+DIRECTORY = ".simloop"
+# Tokens of very long schedules have some 10,000 bytes.
+_SIZE_MAX = 1_000_000
+_SLUG_MAX = 64
+_SUPPORT = {
+    ".gitignore": "# Created by simloop.\n*\n",
+    "CACHEDIR.TAG": (
+        "Signature: 8a477f597d28d172789f06886806bc55\n"
+        "# This file is a cache directory tag created by simloop.\n"
+        "# For information about cache directory tags, see https://bford.info/cachedir/\n"
+    ),
+}
+
+
+class NewerError(Exception):
+    """Error for a file whose layout only a newer simloop knows."""
+
+
+class KeptFiles:
+    """Directory of files, which is made when the first one is written. `what` is kept in it, in the plural, of which
+    `readme` tells those who find it."""
+
+    def __init__(self, directory: Path, what: str, readme: str) -> None:
+        self.directory = directory
+        self._what = what
+        self._readme = readme
+        self._complained = False
+
+    def path(self, name: str) -> Path:
+        """Return the path of the file for what has this name, such as a test. It need not exist."""
+        slug = re.sub(r"[^\w.]+", "-", name, flags=re.ASCII).strip("-.")[-_SLUG_MAX:].lstrip("-._")
+        return self.directory / f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:10]}.json"
+
+    def read(self, path: Path, parse: Callable[[bytes], T], empty: T) -> T | None:
+        """Return what `parse` makes of the contents of a file, `empty` if there is none; None if the file must not be
+        overwritten. `parse` raises `NewerError`, or one of the usual errors for contents of any other form."""
+        try:
+            return parse(contents(path))
+        except FileNotFoundError:
+            return empty
+        except OSError as error:
+            self._complain(f"cannot read {path}: {error.strerror}; {self._what} are not kept")
+        except NewerError:
+            self._complain(f"leaves {path} alone, which a newer simloop wrote: {self._what} of that test are not kept")
+        except DAMAGE as error:
+            _set_aside(path, error)
+            return empty
+        return None
+
+    def write(self, path: Path, text: str) -> bool:
+        """Replace a file. Returns False if it could not be written."""
+        with self._complaining("write"):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for name, content in {**_SUPPORT, "README.md": self._readme}.items():
+                if not (self.directory / name).exists():
+                    _replace(self.directory / name, content)
+            _replace(path, text)
+            return True
+        return False
+
+    def delete(self, path: Path) -> None:
+        with self._complaining("delete"):
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _complaining(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._complain(f"cannot {verb} in {self.directory}: {error.strerror}; {self._what} are not kept")
+
+    def _complain(self, problem: str) -> None:
+        if not self._complained:
+            self._complained = True
+            warnings.warn(f"simloop {problem}", StoreWarning, stacklevel=2)
+
+
+#: What a function that parses a file raises for contents that are damaged.
+DAMAGE = (ValueError, TypeError, KeyError, TokenError, RecursionError)
+
+
+def contents(path: Path) -> bytes:
+    """Return the contents of a file. Raises `ValueError` for what is no file of ours: to read it might not end."""
+    # A fifo has no reader, or no writer, to wait for.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError("it is no regular file")
+        if facts.st_size > _SIZE_MAX:
+            raise ValueError(f"it has more than {_SIZE_MAX} bytes")
+        return file.read(_SIZE_MAX)
+
+
+def _set_aside(path: Path, error: Exception) -> None:
+    aside = path.with_name(path.name + ".corrupt")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.corrupt{number}")
+    what = f"it was renamed to {aside.name}"
+    try:
+        path.rename(aside)
+    except OSError as problem:
+        what = f"it is not used, and cannot be renamed: {problem.strerror}"
+    warnings.warn(f"simloop cannot read {path} ({error}): {what}", CorruptStoreWarning, stacklevel=5)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file in one step: a reader sees the old contents or the new ones, never a part."""
+    new = path.with_name(f".new-{uuid.uuid4().hex}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink()

@@ -1,0 +1,134 @@
+"""The mutation strategy: changes a little in schedules whose runs reached something new.
+
+A race that needs five things one after the other is not found by drawing all five at once. Where each of them leads
+somewhere new, a schedule with the first is kept, and one that has the second too comes of it. As in Fest (Li, Desai and
+Padhye, "Feedback-guided Adaptive Testing of Distributed Systems Designs", NSDI 2026; Fray has it for Java), which took
+this from fuzzers to schedules, a run is judged by its timeline: which events come right after which others. A schedule
+is kept if its run has pairs of events that no run before had, and the more of them, the oftener it is changed. The
+number of changes is drawn from a geometric distribution, as there.
+
+It departs from Fest in what is changed: no list of all random numbers of a run, but the few answers that deviate, each
+at a point with a name of its own. So a change stays where it was made, whatever else changes. The events are the choice
+points, since whoever sends, connects or ends is asked there; and how often a pair of them came counts, as in AFL
+(Zalewski, 2013): a second round is something new where the first was seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simloop.choices.choices import Point
+from simloop.choices.draws import drawer, shuffler
+from simloop.choices.lateness import LATE
+from simloop.choices.schedule import Schedule
+from simloop.explore.strategies.base import Plan
+
+if TYPE_CHECKING:
+    from simloop.choices.choices import Choices
+
+Pair = tuple[tuple[str, str], tuple[str, str], int]
+"""Two events, each by who and kind, and how often the one came right after the other."""
+
+#: Maximum number of schedules that are kept.
+KEPT_MAX = 100
+# So many changes are made at most, and one more with a probability of 2 in 3.
+_CHANGES_MAX = 30
+# Of so many points at most it is remembered that they can be changed; of longer runs a sample is.
+_POINTS_MAX = 1000
+# Exact up to this number: more occurrences of a pair are alike if they have as many binary digits.
+_OFTEN = 16
+# So many pairs are remembered. From then on nothing is new.
+_PAIRS_MAX = 500_000
+
+
+@dataclass
+class Kept:
+    """A schedule that is kept: the points of its run, each with its number of answers, and the number of pairs that its
+    run was the first to have."""
+
+    schedule: Schedule
+    points: list[tuple[Point, int]]
+    new: int
+    #: How often it was changed.
+    used: int = 0
+
+
+class Mutation:
+    """Strategy that changes schedules whose runs have reached something new, whichever strategy proposed them, without
+    end. `corpus` are schedules that earlier campaigns have kept: they are run once more each, every other turn, and
+    kept on if they still lead anywhere that nothing else does."""
+
+    name = "mutation"
+    number = 7
+
+    def __init__(self, seed: int, corpus: Iterable[Schedule] = ()) -> None:
+        self._seed = seed
+        self._made = 0
+        self._seen: set[Pair] = set()
+        #: What was kept in this campaign.
+        self.kept: list[Kept] = []
+        #: Schedules of earlier campaigns that were not run in this one so far.
+        self.waiting: deque[Schedule] = deque(corpus)
+
+    def plan(self) -> Plan | None:
+        self._made += 1
+        if self.waiting and (self._made % 2 or not self.kept):
+            schedule = self.waiting.popleft()
+        elif self.kept:
+            schedule = self._changed(drawer(self._seed, self._made, self.number))
+        else:
+            return None
+        return Plan(schedule.seed, schedule.decider())
+
+    def _changed(self, below: Callable[[int], int]) -> Schedule:
+        """Return the schedule whose turn it is, with a change or more: a deviation is left out, moved, or added."""
+        kept = min(self.kept, key=lambda kept: kept.used / kept.new)
+        kept.used += 1
+        deviations = dict(kept.schedule.deviations)
+        for _ in range(_CHANGES_MAX):
+            leaves_out = deviations and below(5) < 2
+            if leaves_out:
+                del deviations[list(deviations)[below(len(deviations))]]
+            if not leaves_out or below(2):
+                point, n = kept.points[below(len(kept.points))]
+                meets = n > LATE.get(point.kind, n) and below(10) < 7
+                deviations[point] = LATE[point.kind] if meets else 1 + below(n - 1)
+            if not below(3):
+                break
+        return Schedule(seed=kept.schedule.seed, deviations=deviations)
+
+    def corpus(self) -> list[Schedule]:
+        """Return the schedules for a later campaign to go on with: those that were not tried in this one, and those
+        that led somewhere, the furthest first. All of them deviate."""
+        kept = sorted(self.kept, key=lambda kept: -kept.new)
+        return [*self.waiting, *(kept.schedule for kept in kept if kept.schedule.deviations)]
+
+    def observe(self, choices: Choices, failed: bool) -> None:
+        if failed or len(self._seen) > _PAIRS_MAX:
+            return
+        points = [(Point(who, kind, number), n) for who, kind, number, n, _ in choices.recorded if n > 1]
+        new = timeline(choices) - self._seen
+        if not points or not new:
+            return
+        self._seen |= new
+        if len(points) > _POINTS_MAX:
+            points = shuffler(self._seed)(points)[:_POINTS_MAX]
+        self.kept.append(Kept(Schedule(seed=choices.seed, deviations=choices.deviations()), points, len(new)))
+        if len(self.kept) > KEPT_MAX:
+            self.kept.remove(min(self.kept, key=lambda kept: kept.new))
+
+
+def timeline(choices: Choices) -> set[Pair]:
+    """Return the pairs of events of which one comes right after the other in a run, and how often it does."""
+    often: Counter[tuple[tuple[str, str], tuple[str, str]]] = Counter()
+    before = ("", "")
+    for who, kind, _, _, _ in choices.recorded:
+        event = (who, kind)
+        often[before, event] += 1
+        before = event
+    return {
+        (one, other, times if times < _OFTEN else _OFTEN * times.bit_length()) for (one, other), times in often.items()
+    }
