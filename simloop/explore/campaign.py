@@ -31,7 +31,7 @@ from simloop.explore.wakeups import WakeUps
 
 if TYPE_CHECKING:
     from simloop.explore.corpus import Corpus
-    from simloop.explore.forks import AnyOutcome, Forks
+    from simloop.explore.forks import ForkedOutcome, Forks
     from simloop.explore.jobs import Jobs, Passed
     from simloop.explore.portfolio import Portfolio
     from simloop.explore.progress import Progress
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from simloop.report.trace import Trace
     from simloop.simulation.run import Execute, Outcome
     from simloop.world.observer import Observer
+
+    #: Outcome of a run that this process has made, or a fork.
+    AnyOutcome = Outcome | ForkedOutcome
 
 DEFAULT_RUNS = 100
 #: Default number of runs that shrinking a failure may take.

@@ -29,7 +29,7 @@ from simloop.explore.signature import FailedElsewhere, signature_of
 from simloop.shims.patch import original
 
 if TYPE_CHECKING:
-    from simloop.simulation.run import Execute, Outcome
+    from simloop.simulation.run import Execute
 
 # A run asks its choice points from inside of its world.
 _read, _write = original(os, "read"), original(os, "write")
@@ -48,11 +48,6 @@ class ForkedOutcome:
     #: No run that escapes is handed over.
     escape: None = None
     is_here: bool = False
-
-
-if TYPE_CHECKING:
-    AnyOutcome = Outcome | ForkedOutcome
-    """Outcome of a run that this process has made, or a fork."""
 
 
 class Forks:

@@ -84,8 +84,9 @@ def _warn(library: str | None) -> None:
 _databases = False
 
 
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event not in _WATCHED:
+# A hook outlives its module at the interpreter's end, when that has no names any more: hence the default.
+def _audit(event: str, args: tuple[Any, ...], watched: frozenset[str] = _WATCHED) -> None:
+    if event not in watched:
         return
     if event == "sqlite3.connect":
         _opening(args[0])
