@@ -322,17 +322,18 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Hook that says which tests have taken several times as long as they would, and why."""
-    told = {report.nodeid: dict(report.user_properties) for report in terminalreporter.stats.get("passed", ())}
-    runs = {test: properties["simloop_runs"] for test, properties in told.items() if "simloop_runs" in properties}
-    if runs:
-        from simloop.explore.result import FORKED
+    passed = terminalreporter.stats.get("passed", ())
+    told = [(report.nodeid, dict(report.user_properties).get("simloop_runs", "")) for report in passed]
+    if not any(summary for _, summary in told):
+        return
+    from simloop.explore.result import FORKED
 
-        tests = [test for test, summary in runs.items() if FORKED in summary]
-        if tests:
-            others = f" and {len(tests) - 1} more" * (len(tests) > 1)
-            terminalreporter.write_line(
-                f"simloop: {FORKED} (several times as slow) for {tests[0]}{others}, since they differ otherwise"
-            )
+    tests = [test for test, summary in told if FORKED in summary]
+    if tests:
+        others = f" and {len(tests) - 1} more" * (len(tests) > 1)
+        terminalreporter.write_line(
+            f"simloop: {FORKED} (several times as slow) for {tests[0]}{others}, since they differ otherwise"
+        )
 
 
 @pytest.hookimpl(wrapper=True)

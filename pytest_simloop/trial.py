@@ -18,6 +18,7 @@ from pytest_simloop.settings import Settings, test_name
 from simloop.choices.choices import Choices
 from simloop.choices.schedule import Schedule
 from simloop.errors import StoreWarning, limit_met
+from simloop.explore import DIRECTORY
 from simloop.explore.campaign import Campaign
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from simloop.world.observer import Observer
 
 # Most sessions have no saved failure, and no plugin that takes part in exploring: what is for these is imported late.
-_DIRECTORY = ".simloop"
 _STORE: pytest.StashKey[Store] = pytest.StashKey()
 _CORPORA: pytest.StashKey[Corpora] = pytest.StashKey()
 _PLUGINS: pytest.StashKey[PluginManager] = pytest.StashKey()
@@ -54,12 +54,12 @@ class Trial:
     def _store(self) -> Store:
         from simloop.explore.store import Store
 
-        return self.item.config.stash.setdefault(_STORE, Store(self.item.config.rootpath / _DIRECTORY))
+        return self.item.config.stash.setdefault(_STORE, Store(self.item.config.rootpath / DIRECTORY))
 
     @functools.cached_property
     def saved(self) -> list[Saved]:
         """List of the saved failures of this test, with which its campaigns begin."""
-        if not os.path.lexists(self.item.config.rootpath / _DIRECTORY):
+        if not os.path.lexists(self.item.config.rootpath / DIRECTORY):
             return []
         limits = self.settings.limits
         return [
@@ -105,7 +105,7 @@ class Trial:
         from simloop.explore.corpus import CORPUS, Corpora
 
         config = self.item.config
-        corpora = config.stash.setdefault(_CORPORA, Corpora(config.rootpath / _DIRECTORY / CORPUS))
+        corpora = config.stash.setdefault(_CORPORA, Corpora(config.rootpath / DIRECTORY / CORPUS))
         return corpora.load(self.item.nodeid, self.name, self.settings.limits)
 
     def scheduled(self, token: str) -> tuple[Schedule, Choices]:

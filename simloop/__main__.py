@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from simloop.choices.tokens import decode
 from simloop.errors import OtherTestError, TokenError
-from simloop.explore.kept_files import DIRECTORY
+from simloop.explore import DIRECTORY
 from simloop.explore.store import Saved, read_file
 from simloop.report.sentences import tell_point
 

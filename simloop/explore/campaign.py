@@ -128,7 +128,7 @@ class Campaign:
         #: The schedule of the first failing run.
         self._found: Schedule | None = None
         self._canonical = Canonical(seed, WakeUps)
-        self._saved, self._strategies, self._chosen, self._kept = saved, strategies, chosen, kept
+        self._given = saved, strategies, chosen, kept
         #: True as long as nothing but the canonical run is known to be worth a run.
         self._is_canonical = not (saved or strategies or chosen or corpus)
         if chosen:
@@ -141,8 +141,7 @@ class Campaign:
         from simloop.explore.portfolio import Portfolio
 
         self._is_canonical = False
-        given = self._saved, self._strategies, self._chosen, self._kept
-        return Portfolio(self.seed, self._left, *given, canonical=self._canonical)
+        return Portfolio(self.seed, self._left, *self._given, canonical=self._canonical)
 
     def _left(self) -> int:
         """Return the number of runs that are left of the budget."""
@@ -248,7 +247,7 @@ class Campaign:
             made = self._jobs.run(plan, report.numbered)
         elif made is None:
             choices = Choices(plan.seed, plan.decide, numbered=report.numbered)
-            made = self._make(choices) if self._forks is not None else self._execute(choices, plan.observer)
+            made = self._make(choices, plan.observer if self._forks is None else None)
         outcome = self._went_on(made)
         if report.runs == 1 and not _is_endless(outcome):
             # The first schedule runs twice: it must go the same way.
@@ -264,7 +263,7 @@ class Campaign:
         report.coverage.add(fingerprint, choices)
         report.distinct = report.coverage.distinct
         if not report.has_choices:
-            report.has_choices = any(n > 1 for _, _, _, n, _ in choices.recorded)
+            report.has_choices = bool(choices.kinds)
         if report.has_choices or choices.drew_entropy or not self._is_canonical:
             self.portfolio.observe(choices, failed)
 

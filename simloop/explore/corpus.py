@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.choices.draws import mixed_seed
 from simloop.choices.tokens import decode, encode
-from simloop.explore.kept_files import KeptFiles, NewerError
+from simloop.explore.kept_files import KeptFiles, NewerError, content_of
 from simloop.explore.store import is_newer
 from simloop.explore.strategies.mutation import KEPT_MAX
 
@@ -120,12 +120,7 @@ def _bounded(tokens: Iterable[str]) -> list[str]:
 def _parse(text: bytes, key: str) -> Contents:
     """Return the contents of the file of a corpus. Raises `NewerError`, or `ValueError`, `TypeError`, `KeyError` or
     `TokenError` for anything else."""
-    content = json.loads(text)
-    version = content["version"]
-    if type(version) is int and version > _VERSION:
-        raise NewerError
-    if version != _VERSION or content["test"] != key:
-        raise ValueError(f"it is not version {_VERSION} of a file for {key}")
+    content = content_of(text, _VERSION, key)
     tokens, campaigns = content["schedules"], content["campaigns"]
     if not isinstance(tokens, list) or type(campaigns) is not int or campaigns < 0:
         raise TypeError("its schedules must be a list, and its campaigns a number")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import stat
@@ -16,13 +17,12 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from simloop.errors import CorruptStoreWarning, StoreWarning, TokenError
 
 T = TypeVar("T")
 
-DIRECTORY = ".simloop"
 # Tokens of very long schedules have some 10,000 bytes.
 _SIZE_MAX = 1_000_000
 _SLUG_MAX = 64
@@ -97,6 +97,18 @@ class KeptFiles:
         if not self._complained:
             self._complained = True
             warnings.warn(f"simloop {problem}", StoreWarning, stacklevel=2)
+
+
+def content_of(text: bytes, version: int, test: str) -> Any:
+    """Return the content of a file of this version for this test. Raises `NewerError`, or `ValueError`, `TypeError` or
+    `KeyError` for anything else."""
+    content = json.loads(text)
+    found = content["version"]
+    if type(found) is int and found > version:
+        raise NewerError
+    if found != version or content["test"] != test:
+        raise ValueError(f"it is not version {version} of a file for {test}")
+    return content
 
 
 #: What a function that parses a file raises for contents that are damaged.

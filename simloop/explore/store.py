@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simloop.choices.tokens import decode
-from simloop.explore.kept_files import DAMAGE, KeptFiles, NewerError, contents
+from simloop.explore.kept_files import DAMAGE, KeptFiles, NewerError, content_of, contents
 
 if TYPE_CHECKING:
     from simloop.choices.schedule import Schedule
@@ -121,12 +121,7 @@ def read_file(path: Path) -> tuple[str, list[Saved]]:
 def _parse(text: bytes, test: str) -> list[Saved]:
     """Return the failures in the contents of a store file for `test`. Raises `ValueError`, `TypeError`, `KeyError` or
     `TokenError` for anything else."""
-    content = json.loads(text)
-    version = content["version"]
-    if type(version) is int and version > _VERSION:
-        raise NewerError
-    if version != _VERSION or content["test"] != test:
-        raise ValueError(f"it is not version {_VERSION} of a file for {test}")
+    content = content_of(text, _VERSION, test)
     failures = []
     for entry in content["failures"]:
         saved = Saved(entry["token"], entry["error"], entry["found"], entry.get("cancel", False))

@@ -104,10 +104,7 @@ class ResourceRegistry:
     def release(self) -> None:
         """Close unfinished tasks and drop all resources, so that neither the garbage collector nor asyncio complains of
         any."""
-        for reference in self.tasks.copy():
-            task = reference()
-            if task is None:
-                continue
+        for task in self.live_tasks():
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 close_coroutine(task.get_coro())

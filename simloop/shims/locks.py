@@ -147,6 +147,7 @@ def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None 
     return _real_get(self, False)
 
 
+# Here, since a late shim of a method would call what stood there, which takes no `self`, with one.
 def executor_number(self: ThreadPoolExecutor) -> int:
     """Return the number for the names of a new executor's threads. Each process of a run counts from zero."""
     world = active.here()

@@ -127,9 +127,8 @@ def select(
 ) -> tuple[list[Any], list[Any], list[Any]]:
     world = active.world()
     if world is None:
-        return _real["select"](  # type: ignore[no-any-return]
-            rlist, wlist, xlist, timeout
-        )
+        found: tuple[list[Any], list[Any], list[Any]] = _real["select"](rlist, wlist, xlist, timeout)
+        return found
     if timeout is not None and timeout < 0:
         raise ValueError("timeout must be non-negative")
     readers = [(item, _descriptor(item)) for item in rlist]

@@ -31,6 +31,13 @@ async def _two_jobs() -> None:
     await asyncio.gather(asyncio.to_thread(int), asyncio.to_thread(str))
 
 
+async def _jobs_that_may_be_cancelled() -> asyncio.Task[None]:
+    task = asyncio.create_task(_two_jobs())
+    simloop.current().may_cancel(task)
+    await asyncio.wait([task])
+    return task
+
+
 def by_address() -> Program:
     kept: list[object] = []
 
@@ -126,9 +133,7 @@ def test_a_failure_that_only_forks_have_is_an_error() -> None:
 
     async def main() -> None:
         await asyncio.sleep(next(count))
-        task = asyncio.create_task(_two_jobs())
-        simloop.current().may_cancel(task)
-        await asyncio.wait([task])
+        task = await _jobs_that_may_be_cancelled()
         assert not task.cancelled() or _getpid() == pid
 
     with pytest.raises(simloop.NondeterminismError) as caught:
@@ -141,9 +146,7 @@ def test_a_limit_in_a_fork_is_told_as_ever() -> None:
 
     async def main() -> None:
         await asyncio.sleep(next(count))
-        task = asyncio.create_task(_two_jobs())
-        simloop.current().may_cancel(task)
-        await asyncio.wait([task])
+        task = await _jobs_that_may_be_cancelled()
         while task.cancelled():
             await asyncio.sleep(0)
 
@@ -158,9 +161,7 @@ def test_a_run_that_ends_its_process_is_made_by_the_campaign_itself() -> None:
 
     async def main() -> None:
         await asyncio.sleep(next(count))
-        task = asyncio.create_task(_two_jobs())
-        simloop.current().may_cancel(task)
-        await asyncio.wait([task])
+        task = await _jobs_that_may_be_cancelled()
         if task.cancelled():
             if _getpid() != pid:
                 _exit(7)
