@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_other_profiles_have_a_corpus_of_their_own(pytester: pytest.Pytester) ->
 def test_the_commands_for_failures_do_not_mind_it(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(PASSES)
     session(pytester, "--sim-corpus")
-    result = pytester.run("python", "-m", "simloop", "list")
+    result = pytester.run(sys.executable, "-m", "simloop", "list")
     assert result.ret == 0
     assert "corpus" not in result.stdout.str()
 
