@@ -16,6 +16,7 @@ import contextlib
 import marshal
 import os
 import pickle
+import select
 import signal
 import socket
 import warnings
@@ -27,12 +28,16 @@ from simloop.choices.choices import Choices
 from simloop.errors import limit_met
 from simloop.explore.signature import FailedElsewhere, signature_of
 from simloop.shims.patch import original
+from simloop.simulation import watchdog
 
 if TYPE_CHECKING:
     from simloop.simulation.run import Execute
 
 # A run asks its choice points from inside of its world.
 _read, _write = original(os, "read"), original(os, "write")
+# Real seconds that a fork may take from one choice point to the next. Then this process makes the run itself, and ends
+# it if it hangs: forks have no watchdog.
+_PATIENCE = 30.0
 # Kinds of messages from a fork.
 _ASKED, _ENDED = b"?", b"="
 
@@ -60,21 +65,27 @@ class Forks:
 
     def run(self, choices: Choices, profile: str | None) -> ForkedOutcome | None:
         """Make a run in a fork, which records its answers in `choices`. Return None for a run that this process has to
-        make: one that met a limit of the simulation, that was no failure but a skip, say, or that ended its process."""
+        make: one that met a limit of the simulation, hangs, was no failure but a skip, say, or ended its process."""
         if not self._zygote:
             self._start()
         asks = choices.decide is not None
         try:
             _send(self._link, pickle.dumps((choices.seed, asks, choices.lines, choices.numbered, profile)))
-            while (message := _receive(self._link))[:1] == _ASKED:
+            while (message := self._heard())[:1] == _ASKED:
                 assert choices.decide is not None
                 _send(self._link, marshal.dumps(choices.decide(*marshal.loads(message[1:]))))
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
             self.close()
             return None
         state, fingerprint, steps, failure = pickle.loads(message[1:])
         choices.restore(state)
         return ForkedOutcome(choices, fingerprint, steps, FailedElsewhere(*failure) if failure else None)
+
+    def _heard(self) -> bytes:
+        """Return the next message of the fork. Raises `TimeoutError` if there is none for a while."""
+        if not select.select([self._link], [], [], _PATIENCE)[0]:
+            raise TimeoutError
+        return _receive(self._link)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -109,6 +120,7 @@ class Forks:
                 value: int = marshal.loads(_receive(link))
                 return value
 
+            watchdog.leave_out()
             choices = Choices(seed, decide if asks else None, lines=lines, numbered=numbered)
             outcome = self._execute(choices, None, profile=profile)
             error = outcome.exception

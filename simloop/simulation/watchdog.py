@@ -40,7 +40,7 @@ _pthread_kill = signal.pthread_kill
 #: World that is watched, the thread that has entered it, its limit, and the number of worlds by then.
 _watched: tuple[World, int, float, int] | None = None
 _numbers = itertools.count()
-#: True in a process in which the watchdog runs: a fork has none.
+#: True in a process in which the watchdog runs, or is to be left out: a fork has none.
 _started = False
 _pending: tuple[World, tuple[int, ...], HangError] | None = None
 
@@ -59,6 +59,12 @@ def _start() -> None:
     real_start(_main, ())
     if get_ident() == _main_thread():
         _signal(_SIGNAL, _raise)
+
+
+def leave_out() -> None:
+    """Have no watchdog in this process: its thread allocates memory at times that no seed covers."""
+    global _started
+    _started = True
 
 
 def _forked() -> None:

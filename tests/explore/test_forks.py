@@ -8,6 +8,7 @@ import ctypes
 import itertools
 import os
 import random
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 import simloop
 from simloop.choices.choices import Choices
+from simloop.explore import forks
 from simloop.explore.campaign import Campaign
 from simloop.explore.forks import Forks
 from simloop.simulation.limits import Limits
@@ -153,6 +155,30 @@ def test_a_limit_in_a_fork_is_told_as_ever() -> None:
     failure = simloop.explore(main, max_steps=1000).failure
     assert failure is not None
     assert isinstance(failure.exception, simloop.StepLimitError)
+
+
+def test_threads_of_the_process_change_no_address() -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(5):
+            assert simloop.explore(by_address(), runs=5).forked
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_a_run_that_hangs_in_a_fork_is_ended_by_the_campaign_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "_PATIENCE", 0.2)
+    count = itertools.count()
+
+    async def main() -> None:
+        await asyncio.sleep(next(count))
+        task = await _jobs_that_may_be_cancelled()
+        while task.cancelled():
+            pass
+
+    with pytest.raises(simloop.HangError):
+        simloop.explore(main, max_hang=0.5)
 
 
 def test_a_run_that_ends_its_process_is_made_by_the_campaign_itself() -> None:
