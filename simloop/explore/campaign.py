@@ -268,12 +268,7 @@ class Campaign:
             self.portfolio.observe(choices, failed)
 
     def _make(
-        self,
-        choices: Choices,
-        observer: Observer | None = None,
-        *,
-        profile: str | None = None,
-        final: bool = False,
+        self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> AnyOutcome:
         """Make a run: in a fork if there are any, unless it is to be seen."""
         forked = None

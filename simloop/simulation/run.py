@@ -87,12 +87,7 @@ class Execute(Protocol):
     the one run whose output, traceback and breakpoints a person gets to see."""
 
     def __call__(
-        self,
-        choices: Choices,
-        observer: Observer | None = None,
-        *,
-        profile: str | None = None,
-        final: bool = False,
+        self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome: ...
 
 
