@@ -9,7 +9,7 @@ import sys
 
 
 def leave_as_written(*packages: str) -> None:
-    """Stops pytest from rewriting the `assert` statements of some packages when they are imported.
+    """Stop pytest from rewriting the `assert` statements of some packages when they are imported.
 
     Pytest rewrites all packages of a distribution that has an entry point for pytest. That helps with users'
     assertions; for our packages it only makes imports slow, and keeps the bytecode compiled at installation from being

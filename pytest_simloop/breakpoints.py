@@ -45,12 +45,12 @@ class Breakpoints:
         self.restore()
 
     def mute(self) -> None:
-        """Makes the program pass over breakpoints from now on."""
+        """Make the program pass over breakpoints from now on."""
         for owner, name, _ in self._real:
             setattr(owner, name, self._pass_over)
 
     def restore(self) -> None:
-        """Puts the real entry points of debuggers back, so that breakpoints stop the program again."""
+        """Put the real entry points of debuggers back, so that breakpoints stop the program again."""
         for owner, name, real in self._real:
             setattr(owner, name, real)
 
@@ -68,7 +68,7 @@ class _StillClock(Clock):
 
 
 def note_time(error: BaseException, world: World) -> None:
-    """Stores on `error` the virtual time at which the test raised it, for a debugger to be opened at that time."""
+    """Store on `error` the virtual time at which the test raised it, for a debugger to be opened at that time."""
     if getattr(error, "_simloop_raised", (None,))[0] is world:
         return  # its way out of the test was noted before
     with contextlib.suppress(AttributeError, TypeError):  # of an exception that takes no attributes
@@ -113,7 +113,7 @@ def examining(error: BaseException) -> Iterator[None]:
 
 
 def stop_clocks_for(debugger: Any) -> None:
-    """Installs a hook in a debugger, so that the virtual clock stands still whenever the debugger is open."""
+    """Install a hook in a debugger, so that the virtual clock stands still whenever the debugger is open."""
     interaction: Callable[..., Any] = debugger.interaction
     error = _examined
 

@@ -45,7 +45,7 @@ UNKNOWN = Confirmation("unknown")
 
 
 def note_signature(error: BaseException) -> None:
-    """Writes the signature of a replay's failure to the file that the environment names. Does nothing in a process that
+    """Write the signature of a replay's failure to the file that the environment names. Does nothing in a process that
     confirms no failure."""
     path = os.environ.get(SIGNATURE_FILE)
     if path:
@@ -53,7 +53,7 @@ def note_signature(error: BaseException) -> None:
 
 
 def confirm(item: Simulated, failure: Failure) -> Confirmation:
-    """Replays `failure` in a fresh process and returns the verdict. Where it does not fail there, it is replayed under
+    """Replay `failure` in a fresh process and return the verdict. Where it does not fail there, it is replayed under
     a few fixed PYTHONHASHSEEDs too."""
     if confirming() or _HANGS in item.config.stash:
         return UNKNOWN
@@ -70,7 +70,7 @@ def confirm(item: Simulated, failure: Failure) -> Confirmation:
 
 
 def _replay(item: Simulated, token: str, hash_seed: str | None) -> str | None:
-    """Replays a token in a fresh process and returns the signature of its failure: empty when the test passes, None
+    """Replay a token in a fresh process and return the signature of its failure: empty when the test passes, None
     when that cannot be told."""
     config = item.config
     node = str(item.path) + "::" + item.nodeid.partition("::")[2]
@@ -88,7 +88,7 @@ def _replay(item: Simulated, token: str, hash_seed: str | None) -> str | None:
 
 
 def _arguments(config: pytest.Config) -> list[str]:
-    """Returns the arguments with which another pytest process runs tests as this session does."""
+    """Return the arguments with which another pytest process runs tests as this session does."""
     option = config.option
     arguments = [*config.args, "-q", "-p", "no:cacheprovider"]
     arguments += [f"--rootdir={config.rootpath}", f"--import-mode={option.importmode}"]
@@ -106,7 +106,7 @@ def _arguments(config: pytest.Config) -> list[str]:
 
 
 def _replayer(config: pytest.Config, hash_seed: str | None) -> Replayer:
-    """Returns the session's replaying process for a PYTHONHASHSEED, started on first use. It ends when pytest ends,
+    """Return the session's replaying process for a PYTHONHASHSEED, started on first use. It ends when pytest ends,
     however that happens."""
     replayers = config.stash.setdefault(_REPLAYERS, {})
     if hash_seed not in replayers:

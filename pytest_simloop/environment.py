@@ -12,10 +12,10 @@ REPLAYER_SOCKET = "SIMLOOP_REPLAYER_SOCKET"
 
 
 def is_replayer() -> bool:
-    """Returns True in a process that is to replay failures for a session and has not yet begun to serve requests."""
+    """Return True in a process that is to replay failures for a session and has not yet begun to serve requests."""
     return REPLAYER_SOCKET in os.environ
 
 
 def confirming() -> bool:
-    """Returns True in a process that only replays a failure of another process: no user is in front of it."""
+    """Return True in a process that only replays a failure of another process: no user is in front of it."""
     return SIGNATURE_FILE in os.environ

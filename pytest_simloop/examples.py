@@ -119,7 +119,7 @@ class SimHypothesis(SimFunction):
     def execute(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        """Makes one run of the current example. It is the final run, whose output and breakpoints count, only when
+        """Make one run of the current example. It is the final run, whose output and breakpoints count, only when
         Hypothesis reports this example."""
         final = final and (self.looking or internals.is_final_example())
         with contextlib.nullcontext() if final else internals.silent_hypothesis():
@@ -131,7 +131,7 @@ class SimHypothesis(SimFunction):
         return self._test(*instance, **fixtures, **self.given())
 
     def judge(self, error: BaseException, choices: Choices) -> BaseException | None:
-        """Returns the failure of a run for the error that it raised, or None where an assumption failed under
+        """Return the failure of a run for the error that it raised, or None where an assumption failed under
         deviations, which rejects this run only. In the canonical run a failed assumption rejects the whole example, and
         is raised."""
         leaves = list(_leaves(error))
@@ -154,7 +154,7 @@ class Found:
     given: dict[str, Any]
 
     def pinning(self) -> list[str]:
-        """Returns lines for the report that say how to keep the example together with its token."""
+        """Return lines for the report that say how to keep the example together with its token."""
         if any(isinstance(value, DataObject) for value in self.given.values()):
             return ["with the example above, draws included: Hypothesis keeps it in its database, and tries it first"]
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
@@ -185,7 +185,7 @@ class Examples:
         self._applied: dict[str, bool] = {}
 
     def one_example(self, test: Callable[..., Any]) -> Callable[..., None]:
-        """Returns the function that Hypothesis calls in place of the test. It keeps the test's name and source, which
+        """Return the function that Hypothesis calls in place of the test. It keeps the test's name and source, which
         Hypothesis looks at."""
         own = {*internals.argument_names(self._item), *(["self"] if self._item.cls else [])}
 
@@ -215,7 +215,7 @@ class Examples:
             self._explore(values, bool(draws))
 
     def _replay(self, token: str) -> None:
-        """Runs the current example under one schedule. Raises what the test raises."""
+        """Run the current example under one schedule. Raises what the test raises."""
         schedule, choices = self._trial.scheduled(token)
         outcome = self._item.execute(choices, profile=schedule.profile)
         applied = schedule.applied(choices) == len(schedule.deviations)
@@ -229,7 +229,7 @@ class Examples:
         raise outcome.exception
 
     def _explore(self, values: dict[str, Any], drawing: bool) -> None:
-        """Runs the campaign of the current example, unless its result is known. Raises what the test raises."""
+        """Run the campaign of the current example, unless its result is known. Raises what the test raises."""
         key = None if drawing else internals.example_key()
         known = key is not None and key in self._verdicts
         schedule = self._verdicts.get(key)
@@ -263,7 +263,7 @@ class Examples:
         return report
 
     def passed(self) -> str:
-        """Records that the test has passed. Returns the summary that pytest shows with -v."""
+        """Record that the test has passed. Returns the summary that pytest shows with -v."""
         if self._exploring:
             self._trial.passed()
         for token, applied in self._applied.items():
@@ -279,7 +279,7 @@ class Examples:
         return "; ".join([*self._item.pins_told(), f"{self._count} examples{runs}", *alike])
 
     def report(self, error: BaseException) -> None:
-        """Describes the failures that Hypothesis reports, each with the schedule under which it fails."""
+        """Describe the failures that Hypothesis reports, each with the schedule under which it fails."""
         parts: list[str] = []
         for exception, found in _settled(error):
             failure = dataclasses.replace(found.failure, exception=exception)
@@ -305,7 +305,7 @@ class Draws(DataObject):
         self._counts: Counter[tuple[str, Any]] = Counter()
 
     def rewind(self) -> None:
-        """Begins a new run, in which the same values are drawn again."""
+        """Begin a new run, in which the same values are drawn again."""
         self.count = 0
         self._counts.clear()
 
@@ -327,7 +327,7 @@ class Draws(DataObject):
 
 
 def _copied(value: Any) -> Any:
-    """Returns a copy of a drawn value for one run. Containers are copied, since the test may change them; other objects
+    """Return a copy of a drawn value for one run. Containers are copied, since the test may change them; other objects
     are returned as they are, since the test may know them by identity."""
     if type(value) in (list, set, bytearray, deque):
         return type(value)(map(_copied, value))

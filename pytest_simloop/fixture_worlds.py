@@ -52,7 +52,7 @@ def _go(to_users_code: bool) -> None:
 
 
 def _wrapper(*, users_code: bool, specname: str | None = None) -> Callable[[], Generator[None, Any, Any]]:
-    """Returns a pytest hook wrapper: the innermost one around the user's code, or the outermost one around pytest's."""
+    """Return a pytest hook wrapper: the innermost one around the user's code, or the outermost one around pytest's."""
 
     @pytest.hookimpl(wrapper=True, trylast=users_code, tryfirst=not users_code, specname=specname)
     def wrapper() -> Generator[None, Any, Any]:

@@ -59,7 +59,7 @@ class ForeignItem(SimulatedItem):
             super(SimulatedItem, self).runtest()
 
     def _untimed(self) -> contextlib.AbstractContextManager[None]:
-        """Returns a context manager that switches off the deadline and the database of Hypothesis, if the test uses it.
+        """Return a context manager that switches off the deadline and the database of Hypothesis, if the test uses it.
         A deadline would look at virtual time, in which a sleep takes none, and a run must not depend on saved
         examples."""
         if not hasattr(self.function, "hypothesis"):
@@ -73,7 +73,7 @@ def _class_for(base: type[pytest.Function]) -> type[ForeignItem]:
 
 
 def simulate_as_is(function: pytest.Function, *, once: bool = False) -> pytest.Function:
-    """Turns a pytest item that another plugin runs into a simulated item, in place: its class becomes a subclass of its
+    """Turn a pytest item that another plugin runs into a simulated item, in place: its class becomes a subclass of its
     own. Returns it."""
     function.__class__ = _class_for(type(function))
     function.once = once  # type: ignore[attr-defined]

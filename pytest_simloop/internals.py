@@ -18,7 +18,7 @@ from _pytest.logging import caplog_handler_key, caplog_records_key
 
 
 def ini_value(config: pytest.Config, name: str) -> Any:
-    """Returns the raw value of a key of the ini file, or of ``-o``: text, or a TOML value; None where it is not set.
+    """Return the raw value of a key of the ini file, or of ``-o``: text, or a TOML value; None where it is not set.
     Unlike `getini` it does not refuse values that are not of the registered type."""
     known = getattr(config, "_inicfg", None)  # from pytest 9 on
     if known is not None:
@@ -29,19 +29,19 @@ def ini_value(config: pytest.Config, name: str) -> Any:
 
 
 def fill_fixtures(item: pytest.Function) -> None:
-    """Gives the item a fresh fixture request and sets up every fixture that has no value yet."""
+    """Give the item a fresh fixture request and set up every fixture that has no value yet."""
     item._initrequest()
     item._request._fillfixtures()
 
 
 def wide_fixtures(item: pytest.Function) -> list[str]:
-    """Returns the names of the item's fixtures that outlive one test, widest scope first."""
+    """Return the names of the item's fixtures that outlive one test, widest scope first."""
     closure = item._fixtureinfo.name2fixturedefs
     return [name for name in item.fixturenames if name in closure and closure[name][-1].scope != "function"]
 
 
 def fixture_value(item: pytest.Function, name: str) -> Any:
-    """Returns the value of a fixture of the item; None if it has none at the moment."""
+    """Return the value of a fixture of the item; None if it has none at the moment."""
     cached = getattr(fixture_definition(item, name), "cached_result", None)
     return None if cached is None else cached[0]
 
@@ -51,31 +51,31 @@ def argument_names(item: pytest.Function) -> tuple[str, ...]:
 
 
 def finalizers(item: pytest.Item) -> list[Callable[[], object]]:
-    """Returns pytest's own list of the finalizers that are registered for the item so far. They run from the last to
+    """Return pytest's own list of the finalizers that are registered for the item so far. They run from the last to
     the first."""
     return item.session._setupstate.stack[item][0]
 
 
 def tear_down_fixtures(session: pytest.Session) -> None:
-    """Runs the finalizers of all fixtures of the session that are set up, of whatever scope."""
+    """Run the finalizers of all fixtures of the session that are set up, of whatever scope."""
     session._setupstate.teardown_exact(None)
 
 
 def directory_numbers(factory: pytest.TempPathFactory) -> dict[str, int]:
-    """Returns the counters by which pytest's factory of temporary directories numbers directories of each name. Empty
+    """Return the counters by which pytest's factory of temporary directories numbers directories of each name. Empty
     in older versions of pytest, which look at the existing directories instead."""
     numbers: dict[str, int] = getattr(factory, "_next_number", {})
     return numbers
 
 
 def renew_request(item: pytest.Function) -> None:
-    """Gives the item a fresh fixture request, without any fixture value."""
+    """Give the item a fresh fixture request, without any fixture value."""
     item._initrequest()
 
 
 def fixture_definition(item: pytest.Function, name: str, below: Any = None) -> Any:
-    """Returns the definition of a fixture that the item uses. With `below`, a definition that overrides another of the
-    same name, returns the overridden one. None for ``request``, and for names that nobody defines."""
+    """Return the definition of a fixture that the item uses. With `below`, a definition that overrides another of the
+    same name, return the overridden one. None for ``request``, and for names that nobody defines."""
     definitions = item._fixtureinfo.name2fixturedefs.get(name) or ()
     if below is not None and below in definitions:
         at = definitions.index(below)
@@ -87,14 +87,14 @@ Finalizers = list[Callable[[], object]]
 
 
 def all_finalizers(item: pytest.Item) -> dict[Any, int]:
-    """Returns the number of finalizers that are registered so far, for the item and for each of its parents."""
+    """Return the number of finalizers that are registered so far, for the item and for each of its parents."""
     return {node: len(finalizers) for node, (finalizers, _) in item.session._setupstate.stack.items()}
 
 
 def take_finalizers(
     item: pytest.Item, before: dict[Any, int], wanted: Callable[[Callable[[], object]], bool]
 ) -> Iterator[Callable[[], object]]:
-    """Removes and yields the finalizers that were registered since `before` (a result of `all_finalizers`) and that are
+    """Remove and yield the finalizers that were registered since `before` (a result of `all_finalizers`) and that are
     `wanted`: the last one first, those of the item before those of its parents."""
     for node, (finalizers, _) in reversed(list(item.session._setupstate.stack.items())):
         count = before.get(node, 0)
@@ -111,13 +111,13 @@ def take_finalizers(
 
 
 def forget_instance(item: pytest.Function) -> None:
-    """Makes the item create a new instance of its test class on next use."""
+    """Make the item create a new instance of its test class on next use."""
     for name in ("_instance", "_obj"):
         item.__dict__.pop(name, None)
 
 
 def bound_fixture(fixturedef: Any, request: Any) -> Callable[..., Any]:
-    """Returns the function that makes a fixture; if it is a method, it is bound to the test's own instance."""
+    """Return the function that makes a fixture; if it is a method, it is bound to the test's own instance."""
     function: Callable[..., Any] = fixturedef.func
     instance = request.instance
     owner = getattr(function, "__self__", None)
@@ -127,7 +127,7 @@ def bound_fixture(fixturedef: Any, request: Any) -> Callable[..., Any]:
 
 
 def forget_output(item: pytest.Item) -> None:
-    """Discards what earlier runs of the item printed and logged, since the report is about one run."""
+    """Discard what earlier runs of the item printed and logged, since the report is about one run."""
     plugins = item.config.pluginmanager
     capture = plugins.getplugin("capturemanager")
     if capture is not None and capture.is_globally_capturing():
@@ -142,7 +142,7 @@ def forget_output(item: pytest.Item) -> None:
 
 
 def rewrite_line(config: pytest.Config, line: str, *, new: bool = False) -> None:
-    """Writes a line on the terminal in the place of the one before, also while output is captured; with `new`, in a
+    """Write a line on the terminal in the place of the one before, also while output is captured; with `new`, in a
     line of its own. An empty one leaves nothing there."""
     reporter: Any = config.pluginmanager.getplugin("terminalreporter")
     capture = config.pluginmanager.getplugin("capturemanager")
@@ -156,7 +156,7 @@ def rewrite_line(config: pytest.Config, line: str, *, new: bool = False) -> None
 
 
 def captured_streams(config: pytest.Config) -> list[int]:
-    """Returns the descriptors at which pytest keeps the standard streams that it captures."""
+    """Return the descriptors at which pytest keeps the standard streams that it captures."""
     manager = config.pluginmanager.getplugin("capturemanager")
     capturing = getattr(manager, "_global_capturing", None)
     streams = [getattr(capturing, name, None) for name in ("in_", "out", "err")]
@@ -171,7 +171,7 @@ _SETTINGS = "_hypothesis_internal_use_settings"
 
 
 def hypothesis_settings(test: Any) -> Any:
-    """Returns the `hypothesis.settings` of a test under `@given`."""
+    """Return the `hypothesis.settings` of a test under `@given`."""
     return getattr(test, _SETTINGS)
 
 
@@ -189,14 +189,14 @@ def changed_settings(test: Any, **changes: Any) -> Iterator[None]:
 
 
 def is_final_example() -> bool:
-    """Returns True while Hypothesis runs the example whose result it reports."""
+    """Return True while Hypothesis runs the example whose result it reports."""
     from hypothesis.control import current_build_context
 
     return bool(current_build_context().is_final)
 
 
 def example_key() -> Hashable:
-    """Returns a key that identifies the running Hypothesis example among those of its test, or None for an explicit
+    """Return a key that identifies the running Hypothesis example among those of its test, or None for an explicit
     example, for which nothing was drawn."""
     from hypothesis.control import current_build_context
     from hypothesis.internal.conjecture.choice import choices_key
@@ -206,7 +206,7 @@ def example_key() -> Hashable:
 
 
 def forget_targets() -> None:
-    """Lets the test call `hypothesis.target` again in the current example, which Hypothesis allows once for each
+    """Let the test call `hypothesis.target` again in the current example, which Hypothesis allows once for each
     label."""
     from hypothesis.control import current_build_context
 

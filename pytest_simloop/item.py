@@ -86,7 +86,7 @@ class SimulatedItem(pytest.Function):
 
     @classmethod
     def of(cls, function: pytest.Function) -> SimulatedItem:
-        """Returns a simulated item for the same test as the pytest item `function`."""
+        """Return a simulated item for the same test as the pytest item `function`."""
         item: SimulatedItem = cls.from_parent(
             function.parent,
             name=function.name,
@@ -97,7 +97,7 @@ class SimulatedItem(pytest.Function):
         return item
 
     def prepare(self) -> None:
-        """Reads the settings of the test, and makes the test fail where they are invalid."""
+        """Read the settings of the test, and make the test fail where they are invalid."""
         exempt_streams(self.config)
         wrong = self.refusal
         if wrong is None:
@@ -109,7 +109,7 @@ class SimulatedItem(pytest.Function):
             pytest.fail(wrong, pytrace=False)
 
     def make_wide_fixtures(self) -> None:
-        """Sets up the fixtures that outlive the test and are not tied to a loop: once, in the real world, as pytest
+        """Set up the fixtures that outlive the test and are not tied to a loop: once, in the real world, as pytest
         promises. The other fixtures are set up in every run."""
         install()  # for loops that fixtures make to be noticed
         for name in internals.wide_fixtures(self):
@@ -133,7 +133,7 @@ class SimulatedItem(pytest.Function):
         return self._sim
 
     def finalized(self, world: World, run: Callable[[], object], last: Callable[[], object] = lambda: None) -> None:
-        """Calls ``run()``, then runs the finalizers of everything set up in it, and then calls ``last()``. Raises the
+        """Call ``run()``, then run the finalizers of everything set up in it, and then call ``last()``. Raises the
         first error of all."""
         errors: list[BaseException] = []
         before = internals.all_finalizers(self)
@@ -160,7 +160,7 @@ class SimulatedItem(pytest.Function):
             raise errors[0]
 
     def _ends_with_run(self, finalizer: Callable[[], object]) -> bool:
-        """Returns True for a finalizer that belongs to the run, False for one of a fixture that outlives the run."""
+        """Return True for a finalizer that belongs to the run, False for one of a fixture that outlives the run."""
         definition = getattr(getattr(finalizer, "func", finalizer), "__self__", None)
         scope = getattr(definition, "scope", None)
         return scope is None or scope == "function" or is_tied(definition, self)
@@ -178,13 +178,13 @@ class SimulatedItem(pytest.Function):
         self._numbers = numbers, numbers.copy()
 
     def scratch(self) -> Path:
-        """Returns this run's `tmp_path`: the same path in every run, so that runs are alike, and always empty, since
+        """Return this run's `tmp_path`: the same path in every run, so that runs are alike, and always empty, since
         files written there exist in the run's world only."""
         assert self._scratch is not None
         return self._scratch
 
     def run_once(self, world: World) -> None:
-        """Sets up, runs and tears down the test in `world`. Raises what the test raises."""
+        """Set up, run and tear down the test in `world`. Raises what the test raises."""
         raise AssertionError(f"{type(self).__name__} does not say how it is run")
 
     def runtest(self) -> None:
@@ -197,7 +197,7 @@ class SimulatedItem(pytest.Function):
             number_objects(False)  # of which one test may have had need
 
     def run_trial(self, trial: Trial) -> None:
-        """Runs the pinned schedules and the campaign that the test's settings ask for. Raises what the test raises."""
+        """Run the pinned schedules and the campaign that the test's settings ask for. Raises what the test raises."""
         replay = self._settings.replay
         if replay is not None:
             trial.replay(replay)
@@ -253,7 +253,7 @@ class SimulatedItem(pytest.Function):
     def execute(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        """Makes one run in a fresh world. Breakpoints are live in a `final` run only."""
+        """Make one run in a fresh world. Breakpoints are live in a `final` run only."""
         limits = self._settings.limits
         if profile is not None and profile != limits.profile:
             limits = dataclasses.replace(limits, profile=profile)
@@ -290,7 +290,7 @@ class SimulatedItem(pytest.Function):
         return outcome
 
     def judge(self, error: BaseException, choices: Choices) -> BaseException | None:
-        """Returns the failure of a run for the error that it raised. Raises an error that is no failure, such as a
+        """Return the failure of a run for the error that it raised. Raises an error that is no failure, such as a
         skip."""
         return error
 
@@ -323,17 +323,17 @@ class SimFunction(SimulatedItem):
         self._loop.run_until_complete(self._loop.create_main(self.start(arguments), self._context))
 
     def start(self, fixtures: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        """Calls the test function and returns its coroutine."""
+        """Call the test function and return its coroutine."""
         coro: Coroutine[Any, Any, Any] = self.obj(**fixtures)
         return coro
 
     def run_async(self, coro: Coroutine[Any, Any, Any]) -> Any:
-        """Runs a coroutine of a fixture in this run's loop."""
+        """Run a coroutine of a fixture in this run's loop."""
         return self._loop.run_until_complete(self._loop.create_task(coro, context=self._context))
 
 
 def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
-    """Returns a replacement for a fixture function that pytest cannot set up for a simulated test: an async one, or
+    """Return a replacement for a fixture function that pytest cannot set up for a simulated test: an async one, or
     `tmp_path`. None for a fixture that pytest can set up itself."""
     item = request._pyfuncitem
     if not isinstance(item, SimulatedItem) or item.world is None:
@@ -364,7 +364,7 @@ _OF_THIS_PROCESS = {"CaptureFixture", "FDCapture", "dup2", "openpty", "setitimer
 
 
 def _touches_this_process(function: Any, item: pytest.Function) -> bool:
-    """Returns True for a fixture by which pytest or a plugin, not the suite itself, changes descriptors, signals or the
+    """Return True for a fixture by which pytest or a plugin, not the suite itself, changes descriptors, signals or the
     terminal of this process, as `capfd` does."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None or _OF_THIS_PROCESS.isdisjoint(code.co_names):
@@ -375,7 +375,7 @@ def _touches_this_process(function: Any, item: pytest.Function) -> bool:
 
 
 def _made_outside(function: Callable[..., Any], item: SimulatedItem) -> Callable[..., Any]:
-    """Returns the function of a fixture whose set-up and teardown take place in the real world."""
+    """Return the function of a fixture whose set-up and teardown take place in the real world."""
 
     @functools.wraps(function)
     def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -401,13 +401,13 @@ async def _ends(generator: Any) -> bool:
 
 
 def _is_foreign(entry: Any) -> bool:
-    """Returns True for a traceback entry of code outside of simloop, asyncio and pytest."""
+    """Return True for a traceback entry of code outside of simloop, asyncio and pytest."""
     module = entry.frame.f_globals.get("__name__", "")
     return module.partition(".")[0] not in _MACHINERY
 
 
 def _missed(coverage: Coverage) -> list[str]:
-    """Returns what to say of points at which no run has deviated, and of those for whom none has."""
+    """Return what to say of points at which no run has deviated, and of those for whom none has."""
     points, never = len(coverage.never_deviated), coverage.never_raced
     told = [f"{points} point{'s' * (points != 1)} never deviated at"] if points else []
     if never:

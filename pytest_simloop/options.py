@@ -18,7 +18,7 @@ from pytest_simloop import internals
 
 
 def _limit(name: str) -> Callable[[Any], Any]:
-    """Returns a function that checks values of one field of `simloop.simulation.Limits`."""
+    """Return a function that checks values of one field of `simloop.simulation.Limits`."""
 
     def check(value: Any) -> Any:
         from simloop.simulation.limits import Limits
@@ -41,7 +41,7 @@ def _shrink_runs(value: Any) -> Any:
 
 
 def _strategies(value: Any) -> Any:
-    """Returns a text of names of strategies, separated by commas. Raises `ConfigurationError` for an unknown one."""
+    """Return a text of names of strategies, separated by commas. Raises `ConfigurationError` for an unknown one."""
     from simloop.explore.portfolio import check_strategies
 
     check_strategies(str(value).split(","))
@@ -53,7 +53,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def seconds_of(value: Any) -> float:
-    """Returns the seconds in a text such as ``60s``, ``1.5m`` or ``2h``. Raises `ConfigurationError` for any other."""
+    """Return the seconds in a text such as ``60s``, ``1.5m`` or ``2h``. Raises `ConfigurationError` for any other."""
     from simloop.errors import ConfigurationError
 
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)", value.strip()) if isinstance(value, str) else None
@@ -122,7 +122,7 @@ class Setting:
         return {int: "a whole number", float: "a number", bool: "true or false", str: "one word"}[self.kind]
 
     def parsed(self, text: str) -> Any:
-        """Parses the setting's value from text and checks it. Raises `ValueError`, or what `check` raises."""
+        """Parse the setting's value from text and check it. Raises `ValueError`, or what `check` raises."""
         if self.name == "seed" and text == RANDOM:
             return RANDOM  # drawn once the whole configuration is known
         return self.checked(self.kind(text))
@@ -293,7 +293,7 @@ def _option_of(setting: Setting) -> str:
 
 
 def check_options(config: pytest.Config) -> None:
-    """Raises `pytest.UsageError` for options that contradict each other, and for invalid values in the ini file."""
+    """Raise `pytest.UsageError` for options that contradict each other, and for invalid values in the ini file."""
     _refuse_contradictions(config)
     config.stash[_INI] = {
         setting.name: _from_ini(setting, value, config)
@@ -304,7 +304,7 @@ def check_options(config: pytest.Config) -> None:
 
 
 def _draw_seed(config: pytest.Config) -> None:
-    """Replaces the seed by one that is drawn, where the command line or the ini file asks for that."""
+    """Replace the seed by one that is drawn, where the command line or the ini file asks for that."""
     ini, typed = config.stash[_INI], config.option.sim_seed
     if typed is None:
         typed = ini.get("seed")
@@ -320,12 +320,12 @@ def _draw_seed(config: pytest.Config) -> None:
 
 
 def drawn_seed(config: pytest.Config) -> int | None:
-    """Returns the seed that was drawn for this session, if one was."""
+    """Return the seed that was drawn for this session, if one was."""
     return config.stash.get(_DRAWN, None)
 
 
 def hand_on_drawn_seed(config: pytest.Config, workerinput: dict[str, Any]) -> None:
-    """Adds the seed that was drawn to what a worker of pytest-xdist is given."""
+    """Add the seed that was drawn to what a worker of pytest-xdist is given."""
     if (seed := drawn_seed(config)) is not None:
         workerinput[_DRAWN_SEED] = seed
 
@@ -355,24 +355,24 @@ _TRUTH = {
 
 
 def ini_settings(config: pytest.Config) -> dict[str, Any]:
-    """Returns the settings of the plugin that the ini file gives, by name."""
+    """Return the settings of the plugin that the ini file gives, by name."""
     return config.stash[_INI]
 
 
 def given_settings(config: pytest.Config) -> dict[str, Any]:
-    """Returns the settings of the plugin that the command line gives, by name."""
+    """Return the settings of the plugin that the command line gives, by name."""
     given = {setting.name: getattr(config.option, setting.key) for setting in SETTINGS}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def for_session(config: pytest.Config, name: str) -> bool:
-    """Returns the value of a setting of the whole session: from the command line, or else from the ini file."""
+    """Return the value of a setting of the whole session: from the command line, or else from the ini file."""
     given = getattr(config.option, _BY_NAME[name].key)
     return bool(ini_settings(config).get(name, name in _ON) if given is None else given)
 
 
 def repeated_options(config: pytest.Config) -> list[str]:
-    """Returns the options of this command line on which schedules depend, and which a replay must therefore be given
+    """Return the options of this command line on which schedules depend, and which a replay must therefore be given
     too."""
     given = {_BY_NAME[name]: value for name, value in given_settings(config).items()}
     return [
@@ -383,7 +383,7 @@ def repeated_options(config: pytest.Config) -> list[str]:
 
 
 def _refuse_contradictions(config: pytest.Config) -> None:
-    """Raises `pytest.UsageError` if two options of one command line contradict each other, so that one would be
+    """Raise `pytest.UsageError` if two options of one command line contradict each other, so that one would be
     ignored. `addopts` holds defaults, which any option that was typed may override."""
     typed = [str(argument).partition("=")[0] for argument in config.invocation_params.args]
     if "--sim-no-shrink" in typed and "--sim-shrink-runs" in typed:
@@ -411,7 +411,7 @@ def _refuse_contradictions(config: pytest.Config) -> None:
 
 
 def _checked(name: str, parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Returns a function that parses the setting's value for argparse, and puts what is wrong with it into one line."""
+    """Return a function that parses the setting's value for argparse, and puts what is wrong with it into one line."""
 
     def convert(text: str) -> Any:
         from simloop.errors import SimulationError

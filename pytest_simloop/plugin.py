@@ -76,7 +76,7 @@ def _wants_simulation(function: pytest.Function) -> bool:
 
 
 def _pinned(function: pytest.Function) -> tuple[str, ...]:
-    """Returns the tokens that `@simloop.replay` pins to the test, above the function or below its `@given`."""
+    """Return the tokens that `@simloop.replay` pins to the test, above the function or below its `@given`."""
     pin = sys.modules.get("simloop.explore.replay")
     if pin is None:
         return ()
@@ -143,7 +143,7 @@ def _as_it_is(function: pytest.Function, *, once: bool = False) -> pytest.Functi
 
 
 def _is_left_alone(function: pytest.Function) -> bool:
-    """Returns True for a test with ``@pytest.mark.simloop(False)``, and for a test that is known not to run on
+    """Return True for a test with ``@pytest.mark.simloop(False)``, and for a test that is known not to run on
     asyncio."""
     mark = function.get_closest_marker("simloop")
     if mark is not None and mark.args == (False,):
@@ -155,7 +155,7 @@ def _is_left_alone(function: pytest.Function) -> bool:
 
 
 def _simulated_case(function: pytest.Function) -> pytest.Function:
-    """Returns a simulated item for a method of a unittest case that uses an event loop: one that its class brings, or
+    """Return a simulated item for a method of a unittest case that uses an event loop: one that its class brings, or
     one that the method starts. Returns the item of any other method as it is."""
     if not (_wants_simulation(function) or _pinned(function)) or _is_left_alone(function):
         return function
@@ -172,7 +172,7 @@ def _simulated_case(function: pytest.Function) -> pytest.Function:
 
 
 def _assign_pins(items: list[Any]) -> None:
-    """Gives each item of one parametrized test function the schedules that were pinned for its parameters."""
+    """Give each item of one parametrized test function the schedules that were pinned for its parameters."""
     simulated = [item for item in items if getattr(item, "simulated", False) and _pinned(item)]
     if not simulated:
         return
@@ -197,13 +197,13 @@ def _assign_pins(items: list[Any]) -> None:
 
 
 def _claims(function: pytest.Function, plugin: str) -> bool:
-    """Returns True if a plugin of this name is installed that claims async tests by a marker, and this test has the
+    """Return True if a plugin of this name is installed that claims async tests by a marker, and this test has the
     marker."""
     return function.get_closest_marker(plugin) is not None and function.config.pluginmanager.hasplugin(plugin)
 
 
 def _is_claimed(function: pytest.Function) -> bool:
-    """Returns True for an async test that another plugin runs: by its own class of items, by a marker, by a fixture, or
+    """Return True for an async test that another plugin runs: by its own class of items, by a marker, by a fixture, or
     by the hook that calls test functions."""
     if type(function) is not pytest.Function or "anyio_backend" in function.fixturenames:
         return True
@@ -248,7 +248,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 def _reason(item: pytest.Item) -> str:
-    """Returns the reason why a test is not simulated, in a word or two."""
+    """Return the reason why a test is not simulated, in a word or two."""
     if not isinstance(item, pytest.Function):
         return "of another kind"
     mark = item.get_closest_marker("simloop")

@@ -30,7 +30,7 @@ _LISTENING = "0A"
 
 
 def asked_for_real_server(item: pytest.Function, world: World, error: BaseException) -> EscapedSimulationError | None:
-    """Returns the error for a run that failed because a server of the real machine cannot be reached from it; None if
+    """Return the error for a run that failed because a server of the real machine cannot be reached from it; None if
     that is not why it failed."""
     refused = world.root.host.ports.refused
     if not refused:
@@ -55,7 +55,7 @@ def asked_for_real_server(item: pytest.Function, world: World, error: BaseExcept
 
 
 def _may_come_of_refusal(error: BaseException) -> bool:
-    """Returns True for a refused connection, for several in one (`asyncio.create_connection`), and for a wait that was
+    """Return True for a refused connection, for several in one (`asyncio.create_connection`), and for a wait that was
     in vain."""
     if isinstance(error, (TimeoutError, SimulationError)):
         return True
@@ -63,7 +63,7 @@ def _may_come_of_refusal(error: BaseException) -> bool:
 
 
 def _listening() -> set[int]:
-    """Returns the TCP ports on which this machine listens for connections from itself."""
+    """Return the TCP ports on which this machine listens for connections from itself."""
     ports = set()
     for table in _TABLES:
         try:
@@ -78,7 +78,7 @@ def _listening() -> set[int]:
 
 
 def _fixture_with(item: pytest.Function, port: int) -> str | None:
-    """Returns the name of the fixture of wider scope whose value names the port."""
+    """Return the name of the fixture of wider scope whose value names the port."""
     for name in internals.wide_fixtures(item):
         value = internals.fixture_value(item, name)
         if any(re.search(rf"\b{port}\b", text) for text in _texts(value)):

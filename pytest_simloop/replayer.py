@@ -59,7 +59,7 @@ class Replayer:
             theirs.close()
 
     def replay(self, node: str, token: str, signature_file: Path) -> int | None:
-        """Runs one test under one schedule in a fork. Returns pytest's exit status: negative if the fork was killed,
+        """Run one test under one schedule in a fork. Returns pytest's exit status: negative if the fork was killed,
         None if the status is not known."""
         try:
             self._socket.sendall(json.dumps([node, token, str(signature_file)]).encode() + b"\n")
@@ -69,7 +69,7 @@ class Replayer:
         return int(answer) if answer else None
 
     def close(self) -> None:
-        """Ends the replaying process and waits for it."""
+        """End the replaying process and wait for it."""
         self._socket.close()
         try:
             self._process.wait(5)
@@ -105,8 +105,8 @@ class _Fork:
 
 
 def _status(pid: int, requests: socket.socket) -> int:
-    """Waits for a fork and returns its exit status, negative if it took too long and was killed. When the session has
-    closed the socket, kills the fork and ends this process."""
+    """Wait for a fork and return its exit status, negative if it took too long and was killed. When the session has
+    closed the socket, kill the fork and end this process."""
     child = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(child, select.POLLIN)

@@ -44,7 +44,7 @@ class Settings:
 
 
 def settings_of(item: pytest.Item, name: str) -> Settings:
-    """Returns the settings of a test. Raises `SimulationError` for an invalid marker."""
+    """Return the settings of a test. Raises `SimulationError` for an invalid marker."""
     config = item.config
     found = ini_settings(config)
     for mark in reversed(list(item.iter_markers(MARKER))):
@@ -93,7 +93,7 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
 
 
 def _jobs(value: int | str | None) -> int | None:
-    """Returns the number of processes for a test. The workers of pytest-xdist, of which this process may be one, share
+    """Return the number of processes for a test. The workers of pytest-xdist, of which this process may be one, share
     the processors."""
     if value is None:
         return None
@@ -105,7 +105,7 @@ def _jobs(value: int | str | None) -> int | None:
 
 
 def test_name(item: pytest.Item | Simulated) -> str:
-    """Returns the name by which tokens identify a test: its node id without directories, so that tokens still fit when
+    """Return the name by which tokens identify a test: its node id without directories, so that tokens still fit when
     its file is moved."""
     path, colons, rest = item.nodeid.partition("::")
     return path.rpartition("/")[2] + colons + rest

@@ -31,4 +31,4 @@ class Simulated(Protocol):
 
     @property
     def execute(self) -> Execute:
-        """Makes one run of the test in a fresh world."""
+        """Make one run of the test in a fresh world."""

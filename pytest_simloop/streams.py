@@ -14,12 +14,12 @@ _STREAMS = pytest.StashKey[Sequence[tuple[int, int]]]()
 
 
 def note_streams(config: pytest.Config) -> None:
-    """Notes which files the standard streams are, or were before pytest began to capture."""
+    """Note which files the standard streams are, or were before pytest began to capture."""
     config.stash[_STREAMS] = tuple(_identities([0, 1, 2, *internals.captured_streams(config)]))
 
 
 def exempt_streams(config: pytest.Config) -> None:
-    """Lets simulated tests write to the files that were noted, through whatever copy of their descriptors."""
+    """Let simulated tests write to the files that were noted, through whatever copy of their descriptors."""
     from simloop.shims.opened import exempt
 
     streams = config.stash[_STREAMS]

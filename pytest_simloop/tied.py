@@ -18,12 +18,12 @@ _KNOWN = pytest.StashKey[dict[Any, bool]]()
 
 
 def is_asyncio(backend: Any) -> bool:
-    """Returns True for a value of anyio's fixture `anyio_backend` that means asyncio: a name, alone or with options."""
+    """Return True for a value of anyio's fixture `anyio_backend` that means asyncio: a name, alone or with options."""
     return bool((backend if isinstance(backend, str) else backend[0]) == "asyncio")
 
 
 def is_tied(definition: Any, item: pytest.Function) -> bool:
-    """Returns True for a fixture that is tied to an event loop: an async one, one that makes a loop, or one that
+    """Return True for a fixture that is tied to an event loop: an async one, one that makes a loop, or one that
     depends on such a fixture."""
     known = item.session.stash.setdefault(_KNOWN, {})
     found = known.get(definition)
@@ -46,12 +46,12 @@ def is_tied(definition: Any, item: pytest.Function) -> bool:
 
 
 def tie(definition: Any, item: pytest.Function) -> None:
-    """Marks a fixture as tied to a loop. Used where that shows only when the fixture is set up."""
+    """Mark a fixture as tied to a loop. Used where that shows only when the fixture is set up."""
     item.session.stash.setdefault(_KNOWN, {})[definition] = True
 
 
 def is_on_loop(item: pytest.Function) -> bool:
-    """Returns True for a sync test that uses a loop: by a fixture, or by code that starts one."""
+    """Return True for a sync test that uses a loop: by a fixture, or by code that starts one."""
     definitions = (internals.fixture_definition(item, name) for name in item.fixturenames)
     if any(definition is not None and is_tied(definition, item) for definition in definitions):
         return True
@@ -59,7 +59,7 @@ def is_on_loop(item: pytest.Function) -> bool:
 
 
 def starts_loop(function: Any, depth: int = 3) -> bool:
-    """Returns True if the code of a function, or of one that it wraps, runs coroutines by itself, as `asyncio.run`
+    """Return True if the code of a function, or of one that it wraps, runs coroutines by itself, as `asyncio.run`
     does, or if the function is a sync wrapper of an async one."""
     code = getattr(function, "__code__", None)
     if code is None or not depth:

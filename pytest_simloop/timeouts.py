@@ -26,7 +26,7 @@ class TimedOut(KeyboardInterrupt):
 
 
 def watch() -> None:
-    """Wraps the two functions that pytest-timeout calls when the time is over, if it is there."""
+    """Wrap the two functions that pytest-timeout calls when the time is over, if it is there."""
     plugin: Any = sys.modules.get("pytest_timeout")
     by_signal, by_thread = (getattr(plugin, name, None) for name in ("timeout_sigalrm", "timeout_timer"))
     if by_signal is None or by_thread is None or hasattr(by_signal, "__wrapped__"):

@@ -101,7 +101,7 @@ class Trial:
         )
 
     def _corpus(self) -> Corpus:
-        """Returns what campaigns of this test have reached in sessions before."""
+        """Return what campaigns of this test have reached in sessions before."""
         from simloop.explore.corpus import CORPUS, Corpora
 
         config = self.item.config
@@ -109,7 +109,7 @@ class Trial:
         return corpora.load(self.item.nodeid, self.name, self.settings.limits)
 
     def scheduled(self, token: str) -> tuple[Schedule, Choices]:
-        """Returns the schedule for a token or a plain seed, and the choices that a run of it makes."""
+        """Return the schedule for a token or a plain seed, and the choices that a run of it makes."""
         if token.isdigit():
             from simloop.choices.draws import seeded
 
@@ -121,7 +121,7 @@ class Trial:
         return schedule, schedule.choices()
 
     def explore(self) -> Report:
-        """Runs the whole campaign of the test. Raises what the test raises."""
+        """Run the whole campaign of the test. Raises what the test raises."""
         with shown(self.item) as progress:
             corpus = self._corpus() if self.settings.corpus else None
             campaign = self.campaign([saved.schedule for saved in self.saved], progress=progress, corpus=corpus)
@@ -137,7 +137,7 @@ class Trial:
         raise failure.exception
 
     def replay(self, token: str, title: str = "") -> None:
-        """Runs the test under one schedule, given by a token or a plain seed. Raises what the test raises."""
+        """Run the test under one schedule, given by a token or a plain seed. Raises what the test raises."""
         own = self.scheduled(token)[0].profile
 
         def execute(
@@ -165,7 +165,7 @@ class Trial:
             raise outcome.exception
 
     def _exported(self, execute: Execute, schedule: Schedule, error: BaseException, token: str) -> str:
-        """Writes the script that the command line asks for. Returns the sentence that says so, or why there is none."""
+        """Write the script that the command line asks for. Returns the sentence that says so, or why there is none."""
         from simloop.explore.export import ExportError, export
 
         file = Path(self.item.config.option.sim_export)
@@ -176,7 +176,7 @@ class Trial:
         return f"exported: python {file} fails in the same way, without simloop"
 
     def look(self, *, numbered: bool = False) -> None:
-        """Runs a test that has passed once more, with live breakpoints: the schedule of the given token, or else the
+        """Run a test that has passed once more, with live breakpoints: the schedule of the given token, or else the
         canonical run."""
         settings = self.settings
         profile, choices = settings.limits.profile, Choices(settings.seed, numbered=numbered)
@@ -188,16 +188,16 @@ class Trial:
             raise exception
 
     def extra_sections(self, failure: Failure) -> list[tuple[str, str]]:
-        """Returns the titles and texts that plugins add to the report of a failure."""
+        """Return the titles and texts that plugins add to the report of a failure."""
         return [] if self.hooks is None else self.hooks.sections(failure)
 
     def passed(self) -> None:
-        """Drops the saved failures of a test that has passed in full: they are considered fixed."""
+        """Drop the saved failures of a test that has passed in full: they are considered fixed."""
         if self.saved:
             self._store.drop(self.item.nodeid, [saved.token for saved in self.saved])
 
     def keep(self, failure: Failure) -> str | None:
-        """Saves a failure in the store. Returns the path of its file for the report, or None if it could not be
+        """Save a failure in the store. Returns the path of its file for the report, or None if it could not be
         written."""
         from simloop.explore.store import Saved
 
@@ -211,7 +211,7 @@ class Trial:
         return None if path is None else _printable(path, self.item.config)
 
     def confirmation(self, failure: Failure) -> Confirmation:
-        """Returns the verdict of a fresh process on a failure. None is started with ``--pdb``, nor where confirming is
+        """Return the verdict of a fresh process on a failure. None is started with ``--pdb``, nor where confirming is
         switched off, nor for a limit of the simulation, which is no failure of the program."""
         from pytest_simloop.confirm import UNKNOWN, confirm
 
@@ -233,7 +233,7 @@ def _printable(path: Path, config: pytest.Config) -> str:
 
 
 def _hooks(item: Simulated, name: str) -> Hooks | None:
-    """Returns simloop's hooks as implemented by installed plugins, by pytest's plugins, and by each `conftest.py` above
+    """Return simloop's hooks as implemented by installed plugins, by pytest's plugins, and by each `conftest.py` above
     the test. None if nobody implements any."""
     plugins, stash = item.config.pluginmanager, item.config.stash
     found = plugins.get_plugins()
@@ -261,7 +261,7 @@ def _hooks(item: Simulated, name: str) -> Hooks | None:
 
 
 def _is_installed(stash: pytest.Stash) -> bool:
-    """Returns True if an installed package has an entry point of the group ``simloop``."""
+    """Return True if an installed package has an entry point of the group ``simloop``."""
     if _INSTALLED not in stash:
         stash[_INSTALLED] = bool(entry_points(group="simloop"))
     return stash[_INSTALLED]
