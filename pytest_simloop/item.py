@@ -199,6 +199,11 @@ class SimulatedItem(pytest.Function):
     def run_trial(self, trial: Trial) -> None:
         """Run the pinned schedules and the campaign that the test's settings ask for. Raises what the test raises."""
         replay = self._settings.replay
+        if confirming():
+            from pytest_simloop.replayer import served
+
+            if served(self.config, self.execute):
+                return
         if replay is not None:
             trial.replay(replay)
             return

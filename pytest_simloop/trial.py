@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_simloop import timeouts
+from pytest_simloop.environment import confirming
 from pytest_simloop.options import for_session
 from pytest_simloop.progress import shown
 from pytest_simloop.settings import Settings, test_name
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_simloop.confirm import Confirmation
     from pytest_simloop.simulated import Simulated
     from simloop.explore.corpus import Corpora, Corpus
+    from simloop.explore.forks import Zygote
     from simloop.explore.plugins import Hooks, PluginManager
     from simloop.explore.progress import Progress
     from simloop.explore.result import Failure, Report
@@ -78,6 +80,7 @@ class Trial:
         numbered: bool = False,
         progress: Progress | None = None,
         corpus: Corpus | None = None,
+        fresh: Callable[[], Zygote] | None = None,
     ) -> Campaign:
         settings = self.settings
         profile = settings.limits.profile
@@ -98,6 +101,7 @@ class Trial:
             numbered=numbered,
             progress=progress,
             corpus=corpus,
+            fresh=fresh,
         )
 
     def _corpus(self) -> Corpus:
@@ -124,7 +128,9 @@ class Trial:
         """Run the whole campaign of the test. Raises what the test raises."""
         with shown(self.item) as progress:
             corpus = self._corpus() if self.settings.corpus else None
-            campaign = self.campaign([saved.schedule for saved in self.saved], progress=progress, corpus=corpus)
+            fresh = self._fresh_zygote if self._confirms() else None
+            saved = [saved.schedule for saved in self.saved]
+            campaign = self.campaign(saved, progress=progress, corpus=corpus, fresh=fresh)
             with timeouts.ending(self.item, campaign):
                 report = campaign.explore()
         if report.failure is None:
@@ -215,9 +221,17 @@ class Trial:
         switched off, nor for a limit of the simulation, which is no failure of the program."""
         from pytest_simloop.confirm import UNKNOWN, confirm
 
-        config = self.item.config
-        asked = for_session(config, "confirm") and not config.option.usepdb and not limit_met(failure.exception)
+        asked = self._confirms() and not limit_met(failure.exception)
         return confirm(self.item, failure) if asked else UNKNOWN
+
+    def _confirms(self) -> bool:
+        config = self.item.config
+        return bool(for_session(config, "confirm")) and not config.option.usepdb and not confirming()
+
+    def _fresh_zygote(self) -> Zygote:
+        from pytest_simloop.confirm import node_of, replayer_of
+
+        return replayer_of(self.item.config).zygote(node_of(self.item))
 
     def described(self, report: Report, failure: Failure, confirmation: Confirmation, saved_at: str | None) -> str:
         from pytest_simloop.sections import describe_failure

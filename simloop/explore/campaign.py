@@ -32,7 +32,7 @@ from simloop.explore.wakeups import WakeUps
 
 if TYPE_CHECKING:
     from simloop.explore.corpus import Corpus
-    from simloop.explore.forks import ForkedOutcome, Forks
+    from simloop.explore.forks import ForkedOutcome, Forks, Zygote
     from simloop.explore.jobs import Jobs, Passed
     from simloop.explore.portfolio import Portfolio
     from simloop.explore.progress import Progress
@@ -65,6 +65,7 @@ _STEPS_EXPLAINED = 20_000
 _NOTHING: Mapping[int, Outcome | Passed] = {}
 
 _POSSIBLE = "can happen on stock asyncio"
+_HIDDEN = "what earlier runs have left behind hides it in this process: replay it to see how it comes about"
 # Where CPython looks whether another thread waits for the GIL: `CHECK_EVAL_BREAKER` in its bytecodes.
 _BETWEEN_LINES = (
     " where threads switch between any two lines, as they do without the GIL: with it, only at calls and loops"
@@ -100,10 +101,16 @@ class Campaign:
         jobs: int | Literal["auto"] | None = None,
         progress: Progress | None = None,
         corpus: Corpus | None = None,
+        fresh: Callable[[], Zygote] | None = None,
     ) -> None:
         self._jobs: Jobs | None = None
         #: The processes that make the runs, where runs of one schedule differ if this one makes them.
         self._forks: Forks | None = None
+        #: Starts a fresh process that forks for each run, where there is a way to have one that was not used yet.
+        self._fresh = fresh
+        self._begins_afresh = False
+        #: What the first run of this process has raised.
+        self._first_error: BaseException | None = None
         if jobs is not None:
             from simloop.explore.jobs import Jobs, check_jobs
 
@@ -251,6 +258,7 @@ class Campaign:
             made = self._make(choices, plan.observer if self._forks is None else None)
         outcome = self._went_on(made)
         if report.runs == 1 and not _is_endless(outcome):
+            self._first_error = outcome.exception
             # The first schedule runs twice: it must go the same way.
             outcome = self._again(self._schedule_of(outcome), outcome)
         self._add(outcome.choices, outcome.fingerprint, failed=outcome.exception is not None)
@@ -298,27 +306,41 @@ class Campaign:
         if alike and _failure_in(settled) == _failure_in(expected):
             return settled
         runs = [expected, again, settled]
-        if not alike and self._liken():
+        while self._liken(alike):
             likened = self._again(schedule, self._traced(schedule, None))
-            runs.append(likened)
+            # Fresh runs know nothing of what others have left behind, as the first one did not.
+            runs = [expected] if self._begins_afresh else [*runs, likened]
             if all(_failure_in(run) == _failure_in(likened) for run in runs):
                 return likened
         error = next((run.exception for run in runs if run.exception is not None), None)
         raise self._parted(schedule, expected if alike else again, settled) from error
 
-    def _liken(self) -> bool:
+    def _liken(self, alike: bool) -> bool:
         """Have all further runs begin with more that is alike, if there is a way left: first, objects that hash by
-        address get numbers; then, each run is made by a fork of one process. Return False if there is none."""
+        address get numbers; then, each run is made by a fork of this process, and then of a fresh one. Only the last
+        helps if runs are `alike`, but for the first one. Return False if there is none."""
         report = self.report
-        if not report.numbered:
+        if not report.numbered and not alike:
             report.numbered = True
-        elif not report.forked and self._observe is None:  # what plugins see of runs they see in this process
-            from simloop.explore.forks import Forks
+            return True
+        if self._observe is not None:  # what plugins see of runs they see in this process
+            return False
+        from simloop.explore.forks import Forks, OwnZygote
 
-            report.forked = True
-            self._forks, self._jobs = Forks(self._execute), None
+        if not report.forked and not alike:
+            begin: Callable[[], Zygote] = functools.partial(OwnZygote, self._execute)
+        elif self._fresh is not None:
+            begin, self._fresh, self._begins_afresh = self._fresh, None, True
         else:
             return False
+        try:
+            forks = Forks(begin)
+        except OSError:
+            return False
+        if self._forks is not None:
+            self._forks.close()
+        report.forked = True
+        self._forks, self._jobs = forks, None
         return True
 
     def _went_alike(self, one: AnyOutcome, other: AnyOutcome) -> bool:
@@ -367,7 +389,7 @@ class Campaign:
 
         schedule = self._found = self._schedule_of(found)
         if _is_endless(found):
-            return self._failure(found, strategy, schedule, self._unexplained(found))
+            return self._failure(found, strategy, schedule, self._unexplained(found.exception))
         last = self._again(schedule, found)
         assert found.exception is not None
         wanted = signature_of(found.exception)
@@ -390,6 +412,11 @@ class Campaign:
             if not self._went_alike(checked := self._traced(small, None), last):
                 last = self._again(small, checked)
         explanation, outcome = self._explained(small)
+        if self._begins_afresh and _failure_in(outcome) != _failure_in(last):
+            # What earlier runs have left behind in this process keeps it from this failure, unless it was the first.
+            first = self._first_error
+            seen = first if first is not None and signature_of(first) == wanted else last.exception
+            return self._failure(found, strategy, small, self._unexplained(seen, _HIDDEN))
         if not self._went_alike(outcome, last):
             # Candidates and the neighbour that passes may have done something for the first time, too.
             last = self._again(small, outcome)
@@ -415,12 +442,12 @@ class Campaign:
             _execute=self._execute,
         )
 
-    def _unexplained(self, outcome: AnyOutcome) -> Explanation:
-        """Return what is said of a run without another look at it."""
+    def _unexplained(self, error: BaseException | None, verdict: str = "") -> Explanation:
+        """Return what is said of the failure of a run without another look at it."""
         from simloop.report.explanation import Explanation
         from simloop.report.trace import Trace
 
-        return Explanation(outcome.exception, Trace(), None, None, limit_met(outcome.exception))
+        return Explanation(error, Trace(), None, None, limit_met(error) or verdict)
 
     def _explained(self, schedule: Schedule) -> tuple[Explanation, Outcome]:
         """Explain a schedule: run it with a `Trace`, beside the nearest run that passes (without the last deviation, if
@@ -484,6 +511,9 @@ class Campaign:
     def replay(self, token: str | int) -> tuple[Outcome, Explanation, Schedule]:
         """Run the schedule of a token or a plain seed. Warns when some of its deviations no longer occur, and raises
         `OtherTestError` when the token was made for another test."""
+        from simloop.report.explanation import Explanation
+        from simloop.report.trace import Trace
+
         if isinstance(token, int) or token.strip().isdigit():
             from simloop.choices.draws import seeded
 
@@ -500,7 +530,12 @@ class Campaign:
                     f"the token was made under profile {schedule.profile!r}, not {self.profile!r}: "
                     f"ask for profile {schedule.profile!r}"
                 )
+        # First in this process, before other schedules can leave anything behind.
+        first = self._traced(schedule, failing := Trace())
         explanation, outcome = self._explained(schedule)
+        if first.exception is not None and _failure_in(outcome) != _failure_in(first):
+            outcome = cast("Outcome", first)
+            explanation = Explanation(first.exception, failing, None, None, limit_met(first.exception))
         applied, wanted = schedule.applied(outcome.choices), len(schedule.deviations)
         if applied < wanted:
             warnings.warn(

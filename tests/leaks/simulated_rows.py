@@ -35,6 +35,8 @@ import simloop
 
 WORLD_START = 2_000_000_000
 
+_ASYNC_LOCK = asyncio.Lock()
+
 
 @simulated("event loops")
 async def the_loop_is_ours() -> str:
@@ -242,6 +244,16 @@ async def handlers_at_exit_are_the_programs() -> list[str]:
 
     await simloop.current().host("other").run(main)
     return seen
+
+
+@simulated("locks of asyncio")
+async def a_lock_of_a_module_is_bound_to_the_loop_of_the_run() -> list[Any]:
+    async def locks() -> None:
+        async with _ASYNC_LOCK:
+            await asyncio.sleep(1)
+
+    await asyncio.gather(locks(), locks())
+    return [asyncio.get_running_loop().time()]
 
 
 @simulated("locks and queues")

@@ -13,13 +13,8 @@ from simloop.kernel.clock import SECOND
 from simloop.kernel.scheduler import CONTENDERS_MAX
 from simloop.loop.timers import deadlines_between
 
-
-class NoLoop(asyncio.AbstractEventLoop):
-    def get_debug(self) -> bool:
-        return False
-
-
-LOOP = NoLoop()
+LOOP = asyncio.new_event_loop()
+LOOP.close()
 
 
 few = st.lists(st.integers(0, 200), max_size=32)
