@@ -43,7 +43,7 @@ class _Interest:
 
 
 class _Keys(dict[int, SelectorKey]):
-    """Map of what is registered. As in `selectors`, a file object stands for its descriptor, too."""
+    """Mapping of registered descriptors to selector keys. As in `selectors`, a file object is a key, too."""
 
     def get(self, fileobj: Any, default: Any = None) -> Any:
         if type(fileobj) is not int:

@@ -37,26 +37,26 @@ class Host:
 
     @cached_property
     def wall(self) -> WallClock:
-        """Its wall clock. Few programs look at it."""
+        """Wall clock of the host, made at the first use."""
         return WallClock(self._scheduler.clock, self._start_ns)
 
     @cached_property
     def ports(self) -> Ports[Any]:
-        """Its TCP ports. Most hosts have no socket."""
+        """TCP ports of the host, made at the first use."""
         from simloop.kernel.net.ports import Ports
 
         return Ports(self._scheduler)
 
     @cached_property
     def udp(self) -> UdpPorts[Any]:
-        """Its UDP ports."""
+        """UDP ports of the host, made at the first use."""
         from simloop.kernel.net.ports import UdpPorts
 
         return UdpPorts(self._scheduler)
 
     @cached_property
     def unix(self) -> UnixSpace:
-        """Names of its unix sockets."""
+        """Names of the host's unix sockets, made at the first use."""
         from simloop.kernel.net.unix import UnixSpace
 
         return UnixSpace(self.name)

@@ -1,4 +1,4 @@
-"""Inodes, which names stand for: regular files, directories, symbolic links, devices.
+"""Inodes: regular files, directories, symbolic links, devices.
 
 An inode of the real disk is filled in when a program first looks at it. What was found then, also that there is no such
 file, holds for the rest of the run.
@@ -93,7 +93,7 @@ class Inode:
 
     @property
     def path(self) -> str:
-        """Path by which choice points and faults name the inode: where it is, or was last."""
+        """Path of the inode for choice points and faults: where it is, or was last."""
         parts: list[str] = []
         inode: Inode = self
         while inode.home is not None:
@@ -167,7 +167,7 @@ class Regular(Inode):
         return self.real_path if real is not None and real.startswith("/proc/") else None
 
     def say(self, data: bytes) -> None:
-        """Give a file that no directory has its contents, which no disk keeps."""
+        """Set the contents of a file that is in no directory and on no disk, such as one of /proc."""
         self._contents = Contents(data)
 
     @property
@@ -238,7 +238,7 @@ class Directory(Inode):
         return _SECTORS
 
     def get(self, name: str) -> Inode | None:
-        """Return the inode that `name` stands for, or None."""
+        """Return the inode of a name, or None."""
         try:
             found = self._entries[name]
         except KeyError:
@@ -278,7 +278,7 @@ class Directory(Inode):
         return not self.names()
 
     def set(self, name: str, inode: Inode | None) -> None:
-        """Make `name` stand for `inode`, or remove it if that is None. Updates link counts and the parents of
+        """Set the inode of a name, or remove the name if that is None. Updates link counts and the parents of
         directories."""
         before = self.get(name)
         if before is not None:

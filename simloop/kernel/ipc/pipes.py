@@ -107,7 +107,7 @@ class Pipe:
         return b"".join(pieces)
 
     def put(self, data: memoryview, *, packets: bool = False) -> int:
-        """Append as many bytes as there is room for, as pipe_write() does, but without waiting. Returns how many."""
+        """Append as many bytes as fit, as pipe_write() does, but without waiting. Returns how many."""
         total = len(data)
         if not total:
             return 0

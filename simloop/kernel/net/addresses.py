@@ -1,4 +1,4 @@
-"""Literal IP addresses, as far as a kernel looks into them: any-addresses, and IPv4 mapped to IPv6."""
+"""Helpers for literal IP addresses: any-addresses, loopback, groups, and IPv4 mapped to IPv6."""
 
 from __future__ import annotations
 

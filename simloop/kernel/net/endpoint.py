@@ -33,7 +33,7 @@ _TCP_SYNCNT = int(_socket.TCP_SYNCNT)
 
 
 class _Opening:
-    """Packet of a connection that is being established: a SYN, or what refuses it."""
+    """Packet of the TCP handshake: a SYN, or the answer that refuses it."""
 
     __slots__ = ("arrive", "link", "lost", "tx", "who")
 
@@ -114,7 +114,7 @@ class Endpoint(Socket):
         return self.read_shut and self.state != "LISTEN"
 
     def connected(self) -> bool:
-        """True while it has a peer."""
+        """True while the connection has a peer."""
         return self.peer is not None and self.state not in ("CLOSED", "SYN_SENT")
 
     def claim(self) -> Claim:
@@ -271,7 +271,7 @@ class Endpoint(Socket):
 
     @property
     def reachable(self) -> bool:
-        """True while its machine has power and does not stand still, so that packets for it are answered."""
+        """True while the host has power and is not paused, so that packets for it are answered."""
         return self.host.up and not self.host.paused
 
     def lose_power(self) -> None:
@@ -296,7 +296,7 @@ class Endpoint(Socket):
             self._abort(errno.ETIMEDOUT)
 
     def refuse(self, direction: Direction) -> None:
-        """Reset the connection at both ends: bytes came, and nobody is left to read them."""
+        """Reset the connection at both ends: bytes arrived that nobody is left to read."""
         assert direction.reverse is not None
         direction.reverse.reset()
         if self.rx is direction and self.state != "CLOSED":

@@ -1,4 +1,4 @@
-"""Ports of one host, of TCP or UDP: who holds which, who listens, and which are in TIME_WAIT."""
+"""Port tables of one host, TCP and UDP: holders, listeners, ports in TIME_WAIT."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Bound(Protocol):
 
 
 class Hearing(Bound, Protocol):
-    """Protocol of a bound UDP socket."""
+    """Protocol of a bound UDP socket, as the table of ports sees it."""
 
     v6: bool
 

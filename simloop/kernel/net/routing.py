@@ -1,4 +1,4 @@
-"""Source addresses of what a machine sends: the routes of a host with a loopback and one interface."""
+"""Routing of one host, which has a loopback and one other interface: source addresses of packets."""
 
 from __future__ import annotations
 
