@@ -1,5 +1,5 @@
-"""`asyncio.run` for the process of the test itself. For the others, which run turn by turn in its waits, there is
-`simloop.loop.process_runner`."""
+"""Runner of the test's own process: `asyncio.run` in a simulated loop. For the other processes, which run turn by turn
+in its waits, there is `simloop.loop.process_runner`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run_main(loop: SimLoop, main: Main[T]) -> T:
 
 
 def shut_down(loop: SimLoop) -> bool:
-    """Take an idle loop through `shutdown_stages`. Returns True if nothing was left to be done."""
+    """Run the `shutdown_stages` of an idle loop. Returns True if there was nothing to do."""
     if loop.is_quiet():
         return True
     for stage in shutdown_stages(loop):

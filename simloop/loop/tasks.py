@@ -1,4 +1,4 @@
-"""Tasks, futures and handles of a simulated loop: asyncio's own, but numbered by the run and not by memory."""
+"""Tasks, futures and handles of a simulated loop: asyncio's own, but hashed by number instead of address."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class SimFuture(asyncio.Future):  # type: ignore[type-arg]
 
 
 class Siblings(list[str]):
-    """List of the functions of all tasks that one task has created, in order."""
+    """List of the functions of all child tasks of one task, in order of creation."""
 
     __slots__ = ("_counts", "_numbers")
 
     def number(self, index: int) -> int:
-        """Return which task of its function one is, given by its index: counted from 1, by the first `LABEL` characters
-        of the name."""
+        """Return the number of a child task, given by its index, among those of the same function: counted from 1, by
+        the first `LABEL` characters of the name."""
         try:
             numbers, counts = self._numbers, self._counts
         except AttributeError:
@@ -173,7 +173,7 @@ def innermost(task: asyncio.Task[Any]) -> str:
 
 
 def close_coroutine(coro: Any) -> None:
-    """Close a coroutine that will never be resumed now, and not when the garbage collector finds it."""
+    """Close a coroutine that will never be resumed, at once rather than when the garbage collector finds it."""
     for _ in range(_CLOSE_ATTEMPTS):
         try:
             coro.close()

@@ -24,7 +24,7 @@ class SimTimerHandle(events.TimerHandle):
 
 
 class TimerNames:
-    """Namer of one loop's timers for choice points: by the task that waits, and a number among timers of that name."""
+    """Names of one loop's timers for choice points: the task that waits, and a number among timers of that name."""
 
     __slots__ = ("_counts", "_prefix")
 
@@ -89,7 +89,7 @@ def due_until(heap: list[Any], limit_ns: int) -> list[int]:
 
 
 def contenders(heap: list[Any], now_ns: int, slack_ns: int) -> list[int]:
-    """Return the next few deadlines of a heap of timers within `slack_ns`: those that a late arrival may race."""
+    """Return the next few deadlines of a heap of timers within `slack_ns`: timers that a late arrival may race."""
     return sorted({due for due in due_until(heap, now_ns + slack_ns) if due > now_ns})[:CONTENDERS_MAX]
 
 

@@ -1,4 +1,4 @@
-"""Signals that the environment may send to a process, once, as an operator or a supervisor does at any time."""
+"""Outside signals: those that the environment may send to a process, once, as an operator or a supervisor does."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class OutsideSignal:
         return self._which in (process.pid, name, name.partition(":")[2])
 
     def at_polls_of(self, process: Process) -> PendingSignal:
-        """Return the signal for the loop of `process` to ask for at its polls."""
+        """Return the pending form of the signal, for which the loop of `process` asks at its polls."""
         return PendingSignal(self, process)
 
     def ask(self, process: Process, choices: Choices) -> bool:
@@ -49,7 +49,7 @@ class OutsideSignal:
         return self._sent
 
     def ask_in_call(self, process: Process, choices: Choices) -> None:
-        """Ask the same at the beginning of a call that blocks, and send the signal if it comes."""
+        """Ask the environment at the beginning of a call that blocks, and send the signal if it chooses so."""
         if self.matches(process) and not self.is_over(process) and self.ask(process, choices):
             self.send(process)
 
@@ -58,7 +58,7 @@ class OutsideSignal:
         return self._sent or not process.alive
 
     def send(self, process: Process) -> None:
-        """Let the signal arrive at the poll or call that goes on."""
+        """Send the signal as an arrival of the current poll or call."""
 
         def arrive() -> None:
             if process.alive:

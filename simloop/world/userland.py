@@ -31,13 +31,13 @@ class Userland(Protocol):
         """Do what Python does at the end of the current process: wait for its threads, and call handlers."""
 
     def blocked(self, world: Any, took_ns: int) -> None:
-        """Take note that a call has blocked the loop of the current process for `took_ns` nanoseconds."""
+        """Handle a call that has blocked the loop of the current process for `took_ns` nanoseconds."""
 
     def deadlock(self, scheduler: Scheduler) -> DeadlockError:
         """Return the error for a world in which nothing can ever happen again."""
 
     def activity(self, scheduler: Scheduler) -> str:
-        """Return words for what goes on in a world that does not come to an end."""
+        """Return a phrase on what a world that does not end is doing."""
 
 
 class NoUserland:
