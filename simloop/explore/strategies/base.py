@@ -1,4 +1,4 @@
-"""The protocol of strategies, and the simplest one.
+"""Protocol of strategies, and the simplest of them: the canonical run.
 
 A strategy has one method that proposes the next run and one that receives what a run recorded; the campaign knows
 nothing else of it. Each strategy is a file of its own, whose docstring names the published idea and the differences
