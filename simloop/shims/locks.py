@@ -38,7 +38,7 @@ _real_join_handle: Any = getattr(_Handle, "join", None)
 
 
 def acquire(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
-    """Acquire a lock: while somebody else holds it, the world goes on."""
+    """Acquire a lock, waiting in virtual time while somebody else holds it."""
     return _acquire(real_acquire, self, blocking, timeout)
 
 
@@ -133,7 +133,7 @@ def acquire_restore(self: Any, state: Any) -> None:
 
 
 def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None = None) -> Any:
-    """Get the next item of a simple queue: while there is none, the world goes on."""
+    """Get the next item of a simple queue, waiting in virtual time while there is none."""
     pool = sys._getframe(1).f_code is _worker.__code__
     world = active.here() if pool else active.world()
     if world is None or not block or (timeout is not None and timeout < 0):
@@ -171,7 +171,7 @@ def join_handle(self: Any, timeout: float | None = None) -> None:
 
 
 def rebind_conditions() -> None:
-    """Let the conditions that were made before the shims were in place wait for their locks as later ones do: each
+    """Make conditions that were created before the shims were in place wait for their locks as later ones do: each
     holds methods of its lock."""
     for condition in gc.get_referrers(threading.Condition):
         if type(condition) is threading.Condition:

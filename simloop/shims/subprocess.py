@@ -65,7 +65,7 @@ def find_program(world: World, executables: Iterable[str], argv: Sequence[str], 
 
 
 def _exec_error(world: World, path: str) -> int:
-    """Return the errno of execve(2) for a file that no registered program plays."""
+    """Return the errno of execve(2) for a file for which there is no registered program."""
     calls = world.files()
     try:
         mode = syscall(world, calls.stat, path).mode
@@ -99,8 +99,8 @@ def environment(process: Process) -> dict[str, str]:
 
 
 def _inherited(process: Process) -> dict[Any, Any]:
-    """Return the environment for a child that inherits its parent's. It is not decoded, since the child may never read
-    it."""
+    """Return a copy of the environment of a process, for a child that inherits it. It is not decoded, since the child
+    may never read it."""
     own: Any = os.environ
     environ: dict[Any, Any] = own._data if process.environ is None else process.environ
     return environ.copy()

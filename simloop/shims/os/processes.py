@@ -122,7 +122,7 @@ def waitid(idtype: int, ident: int, options: int, /) -> os.waitid_result | None:
 
 
 def _waited_for(world: World, idtype: int, ident: int) -> int:
-    """Return the children to wait for in the form of waitpid(2), as kernel_waitid_prepare() in kernel/exit.c does."""
+    """Return the argument of waitpid(2) that selects the children of waitid(2), as kernel_waitid_prepare() does."""
     if idtype == os.P_ALL:
         return -1
     if idtype == os.P_PIDFD:
