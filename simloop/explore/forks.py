@@ -56,7 +56,8 @@ class ForkedOutcome:
 
 
 class Forks:
-    """Runs in processes of their own. ``execute`` makes a run. Close it when the campaign is over."""
+    """Runner of single runs, each in a forked process of its own. ``execute`` makes a run. Close it after the
+    campaign."""
 
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
@@ -110,7 +111,7 @@ class Forks:
             os._exit(0)
 
     def _work(self, link: int) -> NoReturn:
-        """Make one run, of which the first message tells, and hand its outcome over."""
+        """Make the run that the first message describes, send its outcome, and exit."""
         status = 1
         with contextlib.suppress(BaseException):
             seed, asks, lines, numbered, profile = pickle.loads(_receive(link))
@@ -132,7 +133,7 @@ class Forks:
         os._exit(status)
 
     def close(self) -> None:
-        """End the processes."""
+        """Kill the zygote and its children."""
         if self._zygote:
             os.close(self._link)
             with contextlib.suppress(ProcessLookupError):
@@ -148,7 +149,8 @@ def _fork() -> int:
 
 
 def _lead_a_group(pid: int) -> None:
-    """Make a process the first of its group, by which its children end with it. Whichever of the two comes first."""
+    """Make a process the leader of a process group, by which its children are killed with it. Both the process and its
+    parent call this: either may come first."""
     with contextlib.suppress(OSError):
         os.setpgid(pid, 0)
 
@@ -160,7 +162,7 @@ def _send(link: int, message: bytes) -> None:
 
 
 def _receive(link: int) -> bytes:
-    """Return the next message. Raises `ConnectionError` if the other side is gone."""
+    """Return the next message from a socket. Raises `ConnectionError` if the other side is gone."""
     return _exactly(link, int.from_bytes(_exactly(link, 4), "little"))
 
 

@@ -51,12 +51,12 @@ class KeptFiles:
         self._complained = False
 
     def path(self, name: str) -> Path:
-        """Return the path of the file for what has this name, such as a test. It need not exist."""
+        """Return the path of the file for a test or other key of that name. It need not exist."""
         slug = re.sub(r"[^\w.]+", "-", name, flags=re.ASCII).strip("-.")[-_SLUG_MAX:].lstrip("-._")
         return self.directory / f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:10]}.json"
 
     def read(self, path: Path, parse: Callable[[bytes], T], empty: T) -> T | None:
-        """Return what `parse` makes of the contents of a file, `empty` if there is none; None if the file must not be
+        """Return the contents of a file as `parse` returns them, `empty` if there is none; None if the file must not be
         overwritten. `parse` raises `NewerError`, or one of the usual errors for contents of any other form."""
         try:
             return parse(contents(path))
@@ -116,7 +116,8 @@ DAMAGE = (ValueError, TypeError, KeyError, TokenError, RecursionError)
 
 
 def contents(path: Path) -> bytes:
-    """Return the contents of a file. Raises `ValueError` for what is no file of ours: to read it might not end."""
+    """Return the contents of a regular file of limited size. Raises `ValueError` for any other: to read it might not
+    end."""
     # A fifo has no reader, or no writer, to wait for.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         facts = os.fstat(file.fileno())

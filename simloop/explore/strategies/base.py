@@ -41,13 +41,11 @@ class Strategy(Protocol):
         """Return the next run to make, or None when this strategy has nothing more to try."""
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        """Receive the choices that a run of the campaign recorded, whichever strategy proposed it; `failed` is True if
-        it failed."""
+        """Receive the choices recorded in a run, whichever strategy proposed it; `failed` is True if it failed."""
 
 
 class Canonical(Generic[T]):
-    """Strategy of one run, the canonical one. Every campaign begins with it. It is watched by what ``watch()``
-    returns."""
+    """Strategy of one run, the canonical one, with which every campaign begins. ``watch()`` returns its observer."""
 
     name = "canonical run"
 

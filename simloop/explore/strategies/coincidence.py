@@ -1,4 +1,4 @@
-"""The coincidence walk: lets arrivals of different connections, threads and processes meet in one poll.
+"""Coincidence walk: lets arrivals of different connections, threads and processes meet in one poll.
 
 Two requests that meet while a lock is between its owners, two failures in one turn: such races need arrivals that are
 far from one another to come together, to a turn. Independent delays get there by luck. Here each source of arrivals is

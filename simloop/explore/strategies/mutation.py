@@ -1,4 +1,4 @@
-"""The mutation strategy: changes a little in schedules whose runs reached something new.
+"""Mutation strategy: changes a little in schedules whose runs reached something new.
 
 A race that needs five things one after the other is not found by drawing all five at once. Where each of them leads
 somewhere new, a schedule with the first is kept, and one that has the second too comes of it. As in Fest (Li, Desai and
@@ -46,8 +46,8 @@ _PAIRS_MAX = 500_000
 
 @dataclass
 class Kept:
-    """A schedule that is kept: the points of its run, each with its number of answers, and the number of pairs that its
-    run was the first to have."""
+    """Schedule that mutation keeps: the points of its run, each with its number of answers, and the number of pairs
+    that its run was the first to have."""
 
     schedule: Schedule
     points: list[tuple[Point, int]]

@@ -1,4 +1,4 @@
-"""The timeout sweep: makes timers due just around the arrivals that they race."""
+"""Timeout sweep: makes timers due just around the arrivals that they race."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wake-up sweep: lets an arrival by which one task wakes another meet one that brings a newcomer.
+"""Wake-up sweep: lets an arrival by which one task wakes another meet one that brings a newcomer.
 
 A lock is released, and its next owner woken: in the turn between, it looks free. Whoever comes then overtakes the
 owner, or owns the lock with it; and so with semaphores, queues and pools. That needs two arrivals in one poll. Which
