@@ -72,12 +72,12 @@ class Outcome:
 
     @property
     def escape(self) -> BaseException | None:
-        """Error that has ended the run at once, whatever the program made of it."""
+        """Error of an escape, which has ended the run at once, whatever the program made of it."""
         return self.world.escape
 
     @property
     def fingerprint(self) -> int:
-        """Number that is equal for runs in which the same things happened, at whatever times."""
+        """Hash that is equal for runs in which the same things happened, at whatever times."""
         return self.world.fingerprint()
 
 
