@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 
 class Breakpoints:
-    """Context manager around all runs of one test, which replaces the entry points of debuggers (such as
-    `breakpoint`)."""
+    """Context manager around all runs of a test, which replaces the entry points of debuggers, such as `breakpoint`."""
 
     def __init__(self) -> None:
         #: True once a run has reached a breakpoint and passed over it.
@@ -59,7 +58,7 @@ class Breakpoints:
 
 
 class _StillClock(Clock):
-    """Virtual clock that stands still: reading it takes no virtual time."""
+    """Virtual clock that is stopped: reading it takes no virtual time."""
 
     __slots__ = ()
 

@@ -91,8 +91,7 @@ _DRAWN_BITS = 32
 
 @dataclass(frozen=True)
 class Setting:
-    """Setting of the plugin, which is given as ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` or, in an ini file,
-    ``sim_NAME``."""
+    """Setting of the plugin: ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` or, in an ini file, ``sim_NAME``."""
 
     name: str
     #: Type of the setting's values.
@@ -325,7 +324,7 @@ def drawn_seed(config: pytest.Config) -> int | None:
 
 
 def hand_on_drawn_seed(config: pytest.Config, workerinput: dict[str, Any]) -> None:
-    """Add the seed that was drawn to what a worker of pytest-xdist is given."""
+    """Add the drawn seed to the input of a worker of pytest-xdist."""
     if (seed := drawn_seed(config)) is not None:
         workerinput[_DRAWN_SEED] = seed
 
@@ -372,8 +371,7 @@ def for_session(config: pytest.Config, name: str) -> bool:
 
 
 def repeated_options(config: pytest.Config) -> list[str]:
-    """Return the options of this command line on which schedules depend, and which a replay must therefore be given
-    too."""
+    """Return the options of this command line on which schedules depend, for a replay to be given them, too."""
     given = {_BY_NAME[name]: value for name, value in given_settings(config).items()}
     return [
         setting.option if setting.kind is bool else f"{setting.option}={value}"
