@@ -198,7 +198,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Class of the module `simloop`, which keeps its functions `explore` and `world` when packages of these names are
+    """Class of the module `simloop`, whose functions `explore` and `world` stay when packages of these names are
     imported."""
 
     def __setattr__(self, name: str, value: object) -> None:

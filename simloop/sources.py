@@ -41,7 +41,7 @@ def source_of(place: Place) -> str:
 
 
 def shown_path(file: str) -> str:
-    """Return a path as reports show it: relative to ``site-packages``, the standard library or the working
+    """Return a path as reports show it: relative to ``site-packages``, the standard library or the current
     directory."""
     if is_library(file):
         return file.rpartition(_SITE_PACKAGES)[2]

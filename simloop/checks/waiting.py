@@ -152,7 +152,7 @@ def _waited_by_wait(task: asyncio.Task[Any]) -> Any:
 
 
 def wakes(task: asyncio.Task[Any], places: list[Place]) -> str:
-    """Return words for the event that would wake a blocked task, as far as it is known."""
+    """Return a phrase for the event that would wake a blocked task, as far as it is known."""
     waiter: Any = getattr(task, "_fut_waiter", None)
     if isinstance(waiter, asyncio.Task):
         return f"the end of task {waiter.get_name()!r}"

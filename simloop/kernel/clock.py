@@ -22,8 +22,7 @@ STEP_CPU_NS = 20 * MICROSECOND
 
 
 class Clock:
-    """Virtual clock of a world. ``now`` is nanoseconds since boot; apart from readings, only the scheduler moves it
-    ahead."""
+    """Virtual clock of a world: ``now`` is nanoseconds since boot. Only readings and the scheduler move it ahead."""
 
     __slots__ = ("now",)
 

@@ -58,8 +58,7 @@ class _Keys(dict[int, SelectorKey]):
 
 
 class SimSelector(selectors.BaseSelector):
-    """Selector of one simulated process, with the interface of `selectors.EpollSelector`. The process's event loop
-    polls it."""
+    """Selector of one simulated process, polled by its loop, with the interface of `selectors.EpollSelector`."""
 
     def __init__(self, scheduler: Scheduler, process: Process) -> None:
         self._scheduler = scheduler

@@ -43,8 +43,7 @@ def abandon(loop: SimLoop) -> None:
 
 
 def discard_crashed(loop: SimLoop) -> None:
-    """Discard the loop of a crashed or killed process at the end of its world, without running any ``finally`` of its
-    tasks."""
+    """Discard the loop of a crashed or killed process at the end of its world, without any ``finally`` of its tasks."""
     if loop.is_closed():
         return  # its process had ended before
     keep(loop.resources.silence())

@@ -55,7 +55,7 @@ _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_fa
 
 
 class SimLoop(SteppedLoop):
-    """Event loop of one simulated process: asyncio's selector loop, with another implementation of a turn, and its own
+    """Event loop of one simulated process: asyncio's selector loop, with its own implementation of a turn, and of
     tasks."""
 
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.

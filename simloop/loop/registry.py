@@ -102,8 +102,7 @@ class ResourceRegistry:
         return True
 
     def release(self) -> None:
-        """Close unfinished tasks and drop all resources, so that neither the garbage collector nor asyncio complains of
-        any."""
+        """Close unfinished tasks and drop all resources, without complaints of the garbage collector or asyncio."""
         for task in self.live_tasks():
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]

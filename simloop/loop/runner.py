@@ -33,8 +33,8 @@ def coroutine_for(main: Main[T]) -> Coroutine[Any, Any, T]:
 
 
 def run_main(loop: SimLoop, main: Main[T]) -> T:
-    """Run ``main()`` as `asyncio.run` does, from the main task to the closing of the loop, for the process of the test
-    itself."""
+    """Run ``main()`` in the test's own process, as `asyncio.run` does, from the main task to the closing of the
+    loop."""
     task = loop.create_main(coroutine_for(main), contextvars.copy_context())
     try:
         value: T = loop.run_to_end(task)

@@ -31,8 +31,8 @@ _swap_task: Any = tasks._swap_current_task if sys.version_info >= (3, 14) else N
 
 # Not `asyncio.SelectorEventLoop`, in whose place a shim may be.
 class SteppedLoop(unix_events._UnixSelectorEventLoop):
-    """Selector loop that the scheduler can step: one turn at a time, nested in the test's waits. It handles Ctrl-C as
-    `asyncio.run` does."""
+    """Selector loop that the scheduler can step, nested in the test's waits. It handles Ctrl-C as `asyncio.run`
+    does."""
 
     world: World
     process: Process
@@ -136,8 +136,7 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
         return self._polls_until_ns
 
     def _is_late(self) -> bool:
-        """Let the environment delay the return of a poll that has timed out, until another timer is due. True if it
-        does."""
+        """Let the environment delay the return of a poll that has timed out until another timer is due. True if so."""
         self._may_be_late = False
         scheduled = self._scheduled
         scheduler = self._scheduler

@@ -114,8 +114,7 @@ class World:
         return self._programs
 
     def add_process(self, host: Host, program: str | None = None) -> Process:
-        """Return a new process on `host` that runs `program`, or one of the test's own functions if `program` is
-        None."""
+        """Return a new process on `host` that runs `program`, or if that is None, a function of the test's own."""
         return self.processes.add(host, program)
 
     def spawn(

@@ -161,8 +161,7 @@ class Process(DescriptorTable):
             on_kill()
 
     def lose_power(self) -> None:
-        """End the process with its machine or world, without an exit: its descriptors are gone, no parent is
-        notified."""
+        """End the process with its machine or world, without an exit: no descriptor is left, no parent is notified."""
         self.enter(State.POWERED_OFF)
         self.files.clear()
         self.killed()
