@@ -15,6 +15,7 @@ from simloop.choices.choices import Choices, Point, check_seed
 from simloop.choices.schedule import Schedule, first_difference
 from simloop.errors import (
     ConfigurationError,
+    EscapedSimulationError,
     HangError,
     NondeterminismError,
     OtherTestError,
@@ -428,6 +429,7 @@ class Campaign:
         # Most campaigns find nothing to explain, and need not wait for these.
         from simloop.report.explanation import Explanation
         from simloop.report.trace import Trace
+        from simloop.shims.subprocess import lacks_real_program
 
         passing: Trace | None = None
         left_out: Point | None = None
@@ -447,6 +449,8 @@ class Campaign:
         outcome = cast("Outcome", self._traced(schedule, failing, final=True))
         # Of what the simulation itself cannot do, nothing can be said about stock asyncio.
         limit = limit_met(outcome.escape) or limit_met(outcome.exception) or outcome.limit
+        if not limit and lacks_real_program(outcome.exception):
+            limit = EscapedSimulationError.limit
         verdict = limit or verdict or failing.beyond_stock(self.profile)
         return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
 

@@ -80,8 +80,8 @@ class Runnable(Protocol):
     def deadline_ns(self) -> int | None:
         """Return the time at which the loop's poll times out, for its next timer; None without one."""
 
-    def deadlines_until(self, limit_ns: int) -> list[int]:
-        """Return deadlines of the loop's timers up to `limit_ns`, unsorted; where they are many, not all of them."""
+    def deadlines_between(self, start_ns: int, end_ns: int) -> list[int]:
+        """Return the next few deadlines of the loop's timers after `start_ns` and up to `end_ns`, the soonest first."""
 
     def run_turn(self) -> None:
         """Run one turn, nested in another process's wait."""

@@ -209,7 +209,7 @@ class Scheduler:
         if self.run_queue.indexed:
             # A poll times out some time after its first timer is due.
             loops = [*self.polling, *self.run_queue.polling_until(end_ns + 2 * LATE_MAX_NS)]
-        times = {due for loop in loops if loop.takes_turns() for due in loop.deadlines_until(end_ns) if due > start_ns}
+        times = {due for loop in loops if loop.takes_turns() for due in loop.deadlines_between(start_ns, end_ns)}
         return sorted(times)[:CONTENDERS_MAX] if times else []
 
     def timer_race(self, who: str, which: int, kind: str, due_ns: int, slack_ns: int, subject: object) -> int | None:

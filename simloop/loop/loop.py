@@ -30,7 +30,7 @@ from simloop.loop.registry import ResourceRegistry
 from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
 from simloop.loop.tasks import OrderedWeakSet, Siblings, SimFuture, SimHandle, SimTask, task_of
-from simloop.loop.timers import SimTimerHandle, TimerNames, contenders
+from simloop.loop.timers import SimTimerHandle, TimerNames, deadlines_between
 from simloop.loop.turns import SteppedLoop
 from simloop.world import active
 
@@ -560,7 +560,8 @@ class SimLoop(SteppedLoop):
         timer = self._scheduled[0]
         gap = int(timer._when * SECOND) + 1 - self._clock.now
         if 0 < gap <= scheduler.max_stall_ns:
-            contenders_ns = contenders(self._scheduled, self._clock.now, scheduler.max_stall_ns)
+            now = self._clock.now
+            contenders_ns = deadlines_between(self._scheduled, now, now + scheduler.max_stall_ns)
             answer = self.world.choices.choose(self._timer_names(timer), "cpu.stall", 1 + len(contenders_ns), self)
             if answer:
                 self._clock.now = contenders_ns[answer - 1] + 1

@@ -14,7 +14,7 @@ from simloop.errors import SimulationError
 from simloop.kernel.clock import SECOND, STEP_CPU_NS, Clock
 from simloop.kernel.process.process import ProcessGone
 from simloop.kernel.scheduler import CONTENDERS_MAX, LATE_MAX_NS, TimerRace
-from simloop.loop.timers import contenders, due_until, timer_due
+from simloop.loop.timers import deadlines_between, timer_due
 
 if TYPE_CHECKING:
     from simloop.kernel.epoll import SimSelector
@@ -142,9 +142,9 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
         scheduler = self._scheduler
         if len(scheduled) == 1 and len(scheduler.loops) == 1:
             return False
-        slack_ns = min(LATE_MAX_NS, scheduler.max_stall_ns)
-        times = contenders(scheduled, self._clock.now, slack_ns) if self._has_second(slack_ns) else []
-        if len(scheduler.loops) > 1 and (others := scheduler.others_done(self, self._clock.now + slack_ns)):
+        now, slack_ns = self._clock.now, min(LATE_MAX_NS, scheduler.max_stall_ns)
+        times = deadlines_between(scheduled, now, now + slack_ns) if self._has_second(slack_ns) else []
+        if len(scheduler.loops) > 1 and (others := scheduler.others_done(self, now + slack_ns)):
             times = sorted({*times, *others})[:CONTENDERS_MAX]
         if not times:
             return False
@@ -154,8 +154,8 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
             self._polls_until_ns = times[answer - 1] + 1
         return answer != 0
 
-    def deadlines_until(self, limit_ns: int) -> list[int]:
-        return due_until(self._scheduled, limit_ns) if self._scheduled else []
+    def deadlines_between(self, start_ns: int, end_ns: int) -> list[int]:
+        return deadlines_between(self._scheduled, start_ns, end_ns) if self._scheduled else []
 
     def _has_second(self, slack_ns: int) -> bool:
         """True if a second timer of this loop is due within `slack_ns`: as a rule there is none, which is soon seen."""

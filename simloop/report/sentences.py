@@ -19,7 +19,7 @@ from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import TIME_SLICES
 from simloop.loop.run_order import LAGS
 from simloop.loop.tasks import SimTask, task_of
-from simloop.loop.timers import contenders, is_timeout, waiting_for
+from simloop.loop.timers import deadlines_between, is_timeout, waiting_for
 from simloop.network.faults import DURATIONS_S, Departure, partition_told
 from simloop.network.links import DELIVERIES
 from simloop.network.names import SLOW_S, failed_told
@@ -114,8 +114,9 @@ def _connected(answer: Answer, subject: Any, name: Name) -> str:
 
 def _stalled(answer: Answer, subject: Any, name: Name) -> str:
     scheduler = subject.world.scheduler
-    due = contenders(subject._scheduled, scheduler.clock.now, scheduler.max_stall_ns)[answer.value - 1]
-    took, allowed = (due - scheduler.clock.now) / 1e6, scheduler.max_stall_ns / 1e6
+    now = scheduler.clock.now
+    due = deadlines_between(subject._scheduled, now, now + scheduler.max_stall_ns)[answer.value - 1]
+    took, allowed = (due - now) / 1e6, scheduler.max_stall_ns / 1e6
     timer = _timer(subject.timer_due(due), name)
     slow = f"the loop was busy for {took:.3g} ms (a slow step; {allowed:g} ms are allowed)"
     return f"{slow}, so {timer} came before what was next"
