@@ -112,7 +112,7 @@ def examining(error: BaseException) -> Iterator[None]:
 
 
 def stop_clocks_for(debugger: Any) -> None:
-    """Install a hook in a debugger, so that the virtual clock stands still whenever the debugger is open."""
+    """Install a hook in a debugger, so that the virtual clock is stopped whenever the debugger is open."""
     interaction: Callable[..., Any] = debugger.interaction
     error = _examined
 

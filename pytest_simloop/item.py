@@ -125,7 +125,7 @@ class SimulatedItem(pytest.Function):
 
     @property
     def sim(self) -> Sim | None:
-        """The handle on the world of the run that is going on."""
+        """Handle on the world of the current run."""
         if self._sim is None and self.world is not None:
             from simloop.simulation.handle import Sim
 

@@ -409,7 +409,7 @@ def _refuse_contradictions(config: pytest.Config) -> None:
 
 
 def _checked(name: str, parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a function that parses the setting's value for argparse, and puts what is wrong with it into one line."""
+    """Return a function that parses the setting's value for argparse, and reports an error in one line."""
 
     def convert(text: str) -> Any:
         from simloop.errors import SimulationError

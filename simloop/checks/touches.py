@@ -44,7 +44,7 @@ class Touch:
 
     @property
     def task(self) -> asyncio.Task[Any] | None:
-        """The task that made the call, or None if it is no longer alive."""
+        """Task that made the call, or None if it is no longer alive."""
         return self.by() if self.by is not None else None
 
     @property

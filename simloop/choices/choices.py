@@ -140,7 +140,7 @@ class Choices:
 
     @property
     def entropy(self) -> random.Random:
-        """Random generator for what the program itself draws: `random`, `os.urandom`, `uuid`, `secrets`."""
+        """Random generator behind the program's own entropy: `random`, `os.urandom`, `uuid`, `secrets`."""
         if self._entropy is None:
             self._entropy = random.Random(self.seed)
         return self._entropy

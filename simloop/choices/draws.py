@@ -62,7 +62,7 @@ def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
 
 
 def _late_generator(seed: int) -> _random.Random:
-    """Return a random generator, made at the first choice point of a run: a run without points needs none, and to seed
+    """Return a random generator, created at a run's first choice point: a run without points needs none, and to seed
     one costs as much as several turns. It is made inside of the run, where the class of the module `random` is the
     program's own."""
     return _random.Random(seed)

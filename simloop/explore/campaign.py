@@ -137,7 +137,7 @@ class Campaign:
 
     @functools.cached_property
     def portfolio(self) -> Portfolio:
-        """The strategies of the campaign."""
+        """Strategies of the campaign."""
         # Not for the many tests in which there is nothing to choose.
         from simloop.explore.portfolio import Portfolio
 

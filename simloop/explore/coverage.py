@@ -56,7 +56,7 @@ class Coverage:
 
     @property
     def fingerprints(self) -> Iterable[int]:
-        """The fingerprints of all runs."""
+        """Fingerprints of all runs."""
         return self._times.keys()
 
     @property

@@ -1,5 +1,5 @@
-"""Forked runs: each run of a campaign in a process of its own, for tests whose runs go another way with each state of
-the process (addresses of objects, module globals).
+"""Forked runs: each run of a campaign in a process of its own, for tests whose runs depend on the state of the process
+(addresses of objects, module globals).
 
 A *zygote* is forked once, and does nothing but fork: so each run begins with the same heap, byte for byte, and its
 objects get the same addresses as in every other run of the same schedule. Strategies stay in the process that has begun
@@ -44,7 +44,7 @@ _ASKED, _ENDED = b"?", b"="
 
 @dataclass(frozen=True)
 class ForkedOutcome:
-    """Outcome of a run that a fork has made: what a campaign must know of it, without its world."""
+    """Outcome of a forked run, as plain data for the campaign, without the world."""
 
     choices: Choices
     fingerprint: int

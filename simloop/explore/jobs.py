@@ -47,9 +47,9 @@ class Jobs:
         self._runs = 0
 
     def size(self, runs: int) -> int:
-        """Return the number of runs in the next batch, after so many: few batches are needed as it grows, strategies
-        still learn of two thirds of all runs in time, and two processes have as many each. The canonical run, from
-        which most strategies begin, is alone."""
+        """Return the number of runs in the next batch, after `runs` so far: few batches are needed as it grows,
+        strategies still learn of two thirds of all runs in time, and two processes have as many each. The canonical
+        run, from which most strategies begin, is alone."""
         return max(2, runs // 4 * 2) if runs else 1
 
     def note(self, seconds: float) -> None:

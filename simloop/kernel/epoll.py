@@ -133,7 +133,7 @@ class SimSelector(selectors.BaseSelector):
         return self._scheduler.choices.choose(str(file), "poll.order", len(later) + 1, file)
 
     def has_ready(self) -> bool:
-        """True if a registered descriptor is ready."""
+        """Return True if a registered descriptor is ready."""
         for interest in self.candidates:  # noqa: SIM110  asked before each wait: any() would cost twice as much
             if _EVENTS[interest.file.mask()] & interest.wanted:
                 return True

@@ -62,7 +62,7 @@ class Host:
         return UnixSpace(self.name)
 
     def has_connections(self) -> bool:
-        """True if any of its sockets holds a port."""
+        """Return True if any of its sockets holds a port."""
         return self.ports.in_use() or ("udp" in self.__dict__ and self.udp.in_use())
 
     def lose_power(self) -> None:

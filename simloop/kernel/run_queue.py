@@ -58,21 +58,21 @@ class Runnable(Protocol):
         """Armed timers of the loop, as a sized collection: the scheduler only looks if there are any."""
 
     def tell(self, notice: Callable[[], None] | None) -> bool:
-        """Call ``notice()`` from now on when a callback is queued or the state of a descriptor changes, where there was
-        none before; with None stop that. Returns False for a loop that cannot, since it is not a new one: its `queues`
-        are asked instead."""
+        """Set the function to call when the loop's queue, or its set of descriptors whose state has changed, is no
+        longer empty; None for no call. Returns False for a loop that cannot call it, since it is not a new one: its
+        `queues` are asked instead."""
 
     def queues(self) -> tuple[Sized, Sized]:
         """Return the containers of its queued callbacks and of the descriptors whose state has changed, which are the
         same ones as long as it lives."""
 
     def takes_turns(self) -> bool:
-        """True while the scheduler may run turns of the loop: it is neither idle between two runs, nor run by a thread
-        of its own."""
+        """Return True while the scheduler may run turns of the loop: it is neither idle between two runs, nor run by a
+        thread of its own."""
 
     def has_work(self) -> bool:
-        """True if the poll in which the loop waits would return now. The environment may let it return later than its
-        timeout."""
+        """Return True if the poll in which the loop waits would return now. The environment may let it return later
+        than its timeout."""
 
     def poll_until(self, deadline_ns: int | None) -> None:
         """Record that the loop polls from now on, with a timeout that ends then."""
@@ -93,7 +93,7 @@ class Runnable(Protocol):
         """Resume the turn that `suspend` has suspended."""
 
     def is_kept(self) -> bool:
-        """True if a call that blocks now may hold up other work of the loop."""
+        """Return True if a call that blocks now may hold up other work of the loop."""
 
     def lose_power(self) -> None:
         """Stop the loop for good: its machine has lost power."""
@@ -259,7 +259,7 @@ class RunQueue:
         return self._working
 
     def _place(self, loop: Runnable) -> None:
-        """Insert a loop among those that have work, which is asked no more until its next turn."""
+        """Insert a loop among those that have work: it is not asked again before its next turn."""
         place = self._places[loop] = loop.last_turn, self._numbers[loop]
         position = bisect_left(self._waiting, place)
         self._waiting.insert(position, place)

@@ -197,7 +197,7 @@ class Scheduler:
         self.parked.append((ready, action))
 
     def any_timers(self) -> bool:
-        """True if any loop has an armed timer. Without one, an arrival needs no `timer_race`."""
+        """Return True if any loop has an armed timer. Without one, an arrival needs no `timer_race`."""
         for loop in self.loops:  # noqa: SIM110  any() would cost as much again
             if loop.timers:
                 return True
@@ -372,11 +372,11 @@ class Scheduler:
         return ready
 
     def _may_run(self, process: Task) -> bool:
-        """True if the loops of the process may be given turns."""
+        """Return True if the loops of the process may be given turns."""
         return not process.stopped and not self.is_waiting(process)
 
     def is_waiting(self, process: Task) -> bool:
-        """True if the process waits, in a blocking call or a poll of its own."""
+        """Return True if the process waits, in a blocking call or a poll of its own."""
         for waiter in self._waiters:  # noqa: SIM110  any() would cost as much again
             if waiter.process is process:
                 return True

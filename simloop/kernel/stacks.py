@@ -124,7 +124,8 @@ def _greenlet() -> Any:
 
 
 def make_stacks(known: dict[int, Any]) -> Stacks:
-    """Return the stacks for a world whose threads, by real thread identifier, are `known`."""
+    """Return call stacks for a world: greenlets, or threads where those cannot be. `known` are the world's threads by
+    real identifier."""
     greenlet = _greenlet() if sys.gettrace() is None else None
     if greenlet is not None:
         return Greenlets(greenlet)
@@ -132,5 +133,5 @@ def make_stacks(known: dict[int, Any]) -> Stacks:
 
 
 def is_suspended(frame: FrameType) -> bool:
-    """Return True if a thread, by its innermost frame, waits for another stack."""
+    """Return True if the stack that a thread runs is suspended, by its innermost frame."""
     return frame.f_code.co_filename == __file__

@@ -41,7 +41,7 @@ class Cancellable:
         self._counts: dict[str, int] = {}
 
     def done(self) -> bool:
-        """True once there is nothing left to cancel: the task has ended, or was withdrawn."""
+        """Return True once there is nothing left to cancel: the task has ended, or was withdrawn."""
         return self._withdrawn or self.task.done()
 
     def withdraw(self) -> None:

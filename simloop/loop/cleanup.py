@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def report_leftovers(loop: SimLoop) -> None:
-    """Report what asyncio reports when the garbage collector finds it: exceptions that were never retrieved, tasks that
-    never ended, open transports. Afterwards the loop holds none of them."""
+    """Report leaked objects as asyncio does when the garbage collector finds them: exceptions that were never
+    retrieved, tasks that never ended, open transports. Afterwards the loop holds none of them."""
     resources = loop.resources
     for task in resources.live_tasks():
         if not task.done():

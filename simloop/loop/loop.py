@@ -261,7 +261,7 @@ class SimLoop(SteppedLoop):
         return task
 
     def create_main(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
-        """Create the main task, whose path is ``0``."""
+        """Create the main task, which has the path ``0`` in the tree of tasks."""
         task = self.create_task(coro, context=context)
         assert isinstance(task, SimTask)
         self._orphans.pop()

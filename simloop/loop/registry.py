@@ -1,4 +1,4 @@
-"""Registry of one loop's resources: the tasks, transports and asynchronous generators that somebody has to end.
+"""Registry of one loop's resources: tasks, transports and asynchronous generators that have to be ended.
 
 asyncio reports leaked objects when the last reference to them goes, or when the garbage collector finds them. The
 registry keeps none alive, so the former happens in a run as well; but the collector, which runs at no particular time,
@@ -79,7 +79,7 @@ class ResourceRegistry:
         return transports
 
     def has_asyncgens(self) -> bool:
-        """True while an asynchronous generator was begun and has not ended."""
+        """Return True while an asynchronous generator was begun and has not ended."""
         if self.asyncgens is None:
             return False
         # Finished ones are forgotten first: how long they stay alive is a matter of references, which
@@ -90,7 +90,7 @@ class ResourceRegistry:
         return len(self.asyncgens) > 0
 
     def is_empty(self) -> bool:
-        """True when no resource is left that has to be ended or reported."""
+        """Return True when no resource is left that has to be ended or reported."""
         if (self.transports or self._others) and self.open_transports():
             return False
         if self.asyncgens is not None and self.has_asyncgens():

@@ -158,7 +158,8 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
         return deadlines_between(self._scheduled, start_ns, end_ns) if self._scheduled else []
 
     def _has_second(self, slack_ns: int) -> bool:
-        """True if a second timer of this loop is due within `slack_ns`: as a rule there is none, which is soon seen."""
+        """Return True if a second timer of this loop is due within `slack_ns`: mostly there is none, which is soon
+        seen."""
         scheduled = self._scheduled
         size = len(scheduled)
         limit = (self._clock.now + slack_ns) / SECOND
@@ -190,7 +191,8 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
         raise NotImplementedError
 
     def is_quiet(self) -> bool:
-        """True when the loop is idle, without resources that a few more turns could end, and has nothing to report."""
+        """Return True when the loop is idle, without resources that a few more turns could end, and has nothing to
+        report."""
         if self._ready or self._default_executor is not None or self._selector.get_map():
             return False
         return self.resources.is_empty()
@@ -276,7 +278,7 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
             self._suspended = None
 
     def _is_its_own(self, error: BaseException) -> bool:
-        """True if `error` ends this process alone, and neither the whole run nor, by Ctrl-C, the session."""
+        """Return True if `error` ends this process alone, and neither the whole run nor, by Ctrl-C, the session."""
         if isinstance(error, KeyboardInterrupt):
             return error is self.process.broken_by
         return not isinstance(error, SimulationError)
@@ -302,5 +304,5 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
         task.cancel()
 
     def was_interrupted(self, task: asyncio.Task[Any]) -> bool:
-        """True if the main task was cancelled by Ctrl-C, and by nothing else."""
+        """Return True if the main task was cancelled by Ctrl-C, and by nothing else."""
         return self.interrupts > 0 and task.cancelled() and task.uncancel() == 0

@@ -58,7 +58,7 @@ class Names:
         self.may_be_slow: list[Permission] = []
 
     def set(self, name: str, addresses: tuple[str, ...], ttl_ns: int) -> None:
-        """Set the addresses of a name, in the order in which look-ups tell them."""
+        """Set the addresses of a name, in the order in which look-ups return them."""
         self._records[canonical(name)] = _Record(addresses, ttl_ns)
 
     def remove(self, name: str) -> bool:
@@ -111,7 +111,7 @@ class Names:
 
 
 def canonical(name: str) -> str:
-    """Return a name as it is kept: case and the last dot make no difference."""
+    """Return a name in lower case and without its last dot, which make no difference."""
     return name.lower().rstrip(".")
 
 

@@ -88,7 +88,7 @@ class Network:
         return self._addresses.get(address)
 
     def owner(self, address: str, asking: Machine) -> Machine | None:
-        """Return the host that `address` (a literal) leads to, as seen from `asking`."""
+        """Return the host that has `address` (a literal), as seen from `asking`."""
         return asking if is_loopback(address) or is_any(address) else self._at(address)
 
     def link(self, a: Machine, b: Machine) -> Link:

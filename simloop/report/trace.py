@@ -1,4 +1,4 @@
-"""Recording of one run: every step of every task, from where to where it went, when, and what woke it.
+"""Trace of one run, for reports: every step of every task, with its lines and time, and the event that woke the task.
 
 Runs that explore are not recorded, and pay nothing for this: a failing schedule is run again with a `Trace`.
 """

@@ -158,7 +158,7 @@ def real(module: str, owner: Any = os) -> dict[str, Any]:
 
 
 def stand_ins() -> list[Replacement]:
-    """Return the replacements of all functions with late shims by stand-ins."""
+    """Return stand-ins for all functions that have a late shim, as replacements."""
     return [
         (owner, name, _stand_in(module, owner, name, function))
         for module, replaced in LATE.items()

@@ -1,4 +1,4 @@
-"""Shims of what threads wait for: locks, simple queues and the ends of threads. They wait in virtual time.
+"""Shims of locks, simple queues and joins of threads, for which threads wait in virtual time.
 
 The methods are those of types written in C, and each acquired lock calls one: there are no late shims in their place.
 What only a program with threads needs is in `simloop.shims.threading`.

@@ -218,7 +218,7 @@ def _patch(cls: type, function: Callable[[Any], int]) -> None:
 
 
 def _keep_addresses() -> None:
-    """Remember the hashes of all objects that exist: any of them may be in a set, under its address."""
+    """Keep the hashes of all existing objects as they are, by address: any of them may be in a set."""
     here: dict[type, bool] = {}
     ours: object = _hash
     gc.unfreeze()  # what is frozen is not in the list of objects

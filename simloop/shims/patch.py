@@ -55,7 +55,7 @@ def _declare(owner: object, real: Any, shim: Any) -> None:
 
 
 class Patch:
-    """Set of replacements: for attributes of modules and classes, what stands there while the shims are installed.
+    """Set of replacements of attributes of modules and classes, which can be put in place and undone.
 
     References to an original are replaced too: modules that imported it by name (``from time import monotonic``) hold
     it under a name of their own, classes as an attribute, and decorated functions in a closure (``stat =

@@ -324,8 +324,8 @@ def _explain(error: OSError, name: Any) -> None:
 
 
 def lacks_real_program(error: BaseException | None) -> bool:
-    """Return True for a failure for want of a program that the real machine has, but that nobody plays in the simulated
-    one. Another machine may lack it, but the machine at hand does not fail for that."""
+    """Return True for the failure to start a program that the real machine has, but for which the simulated one has
+    none. Another machine may lack it, but the machine at hand does not fail for that."""
     return any(
         isinstance(cause, OSError)
         and any(note.startswith(_UNPLAYED) for note in getattr(cause, "__notes__", ()))

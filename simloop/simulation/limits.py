@@ -66,7 +66,7 @@ class Limits:
 
     @property
     def start_ns(self) -> int:
-        """The wall clock's time when a run begins, in nanoseconds since 1970."""
+        """Wall clock's time when a run begins, in nanoseconds since 1970."""
         from simloop.simulation.clock import start_of
 
         return start_of(self.start)

@@ -33,14 +33,14 @@ class OutsideSignal:
         self._sent = False
 
     def matches(self, process: Process) -> bool:
-        """True if the signal may come to this process."""
+        """Return True if the signal may come to this process."""
         if process.host is not self._host:
             return False
         name = process.name.partition("#")[0]
         return self._which in (process.pid, name, name.partition(":")[2])
 
     def at_polls_of(self, process: Process) -> PendingSignal:
-        """Return the pending form of the signal, for which the loop of `process` asks at its polls."""
+        """Return a view of the signal, for the loop of `process`, which asks for it at each poll."""
         return PendingSignal(self, process)
 
     def ask(self, process: Process, choices: Choices) -> bool:
@@ -54,7 +54,7 @@ class OutsideSignal:
             self.send(process)
 
     def is_over(self, process: Process) -> bool:
-        """True once the signal cannot come to `process` any more."""
+        """Return True once the signal cannot come to `process` any more."""
         return self._sent or not process.alive
 
     def send(self, process: Process) -> None:

@@ -58,8 +58,8 @@ class WakeUpSweep:
 
 
 def _meeting(pair: tuple[Arrival, Arrival], reverse: bool) -> Decide:
-    """Return a function that lets two arrivals be late by the same time; with `reverse`, polls show what has arrived in
-    the reverse order."""
+    """Return a function that answers choice points so that two arrivals are late by the same time; with `reverse`,
+    polls show what has arrived in the reverse order."""
 
     def decide(who: str, kind: str, number: int, n: int) -> int:
         if (who, kind, number) in pair:

@@ -118,8 +118,7 @@ class FileSystem:
         return self._lower.names(path)
 
     def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
-        """Return the inode for a real file at which no program of this world has looked before; None if there is no
-        such file."""
+        """Return the inode of a real file, at the first look-up of its name; None if there is no such file."""
         assert self._lower is not None
         found = self._lower.stat(path)
         if found is None:

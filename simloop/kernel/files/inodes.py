@@ -45,8 +45,7 @@ class Volume(Protocol):
         """Return the names in a real directory."""
 
     def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
-        """Return the inode for a real file at which no program of this world has looked before; None if there is no
-        such file."""
+        """Return the inode of a real file, at the first look-up of its name; None if there is no such file."""
 
 
 class Inode:
@@ -274,7 +273,7 @@ class Directory(Inode):
         return sorted(name for name, inode in self._entries.items() if inode is not None)
 
     def is_empty(self) -> bool:
-        """True if the directory holds no name but ``.`` and ``..``."""
+        """Return True if the directory holds no name but ``.`` and ``..``."""
         return not self.names()
 
     def set(self, name: str, inode: Inode | None) -> None:
@@ -306,7 +305,7 @@ class Directory(Inode):
         return known
 
     def contains(self, other: Directory) -> bool:
-        """True if `other` is this directory or somewhere below it."""
+        """Return True if `other` is this directory or somewhere below it."""
         while other is not self:
             if other.parent is other:
                 return False

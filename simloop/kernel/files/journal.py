@@ -185,7 +185,7 @@ class Journal:
                 return
 
     def concerns(self, inode: Inode) -> bool:
-        """True if the journal holds a change of `inode` itself, or of a name for it."""
+        """Return True if the journal holds a change of `inode` itself, or of a name for it."""
         return any(
             change.inode is inode or (isinstance(change, EntryChange) and change.after is inode)
             for change in self.changes()

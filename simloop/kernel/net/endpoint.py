@@ -114,7 +114,7 @@ class Endpoint(Socket):
         return self.read_shut and self.state != "LISTEN"
 
     def connected(self) -> bool:
-        """True while the connection has a peer."""
+        """Return True while the connection has a peer."""
         return self.peer is not None and self.state not in ("CLOSED", "SYN_SENT")
 
     def claim(self) -> Claim:
@@ -371,7 +371,7 @@ class Endpoint(Socket):
         self._end(number)
 
     def _disconnect(self) -> None:
-        """Return to a socket that can be used again, as tcp_disconnect(); a peer is told by a reset."""
+        """Disconnect the socket, which can be used again, as tcp_disconnect(); the peer gets a reset."""
         before = self.state
         if before == "LISTEN":
             self._stop_listening()

@@ -89,11 +89,11 @@ class Socket(Unseekable):
         return number
 
     def listening(self) -> bool:
-        """True if it accepts connections (SO_ACCEPTCONN)."""
+        """Return True if it accepts connections (SO_ACCEPTCONN)."""
         return False
 
     def waits(self, flags: int = 0) -> bool:
-        """True for a blocking call, which waits where a non-blocking one fails with EAGAIN."""
+        """Return True for a blocking call, which waits where a non-blocking one fails with EAGAIN."""
         return not self.flags & os.O_NONBLOCK and not flags & _MSG_DONTWAIT
 
     def recv(self, limit: int, flags: int = 0) -> bytes:

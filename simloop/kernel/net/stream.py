@@ -136,7 +136,7 @@ class Direction:
         self.transmit()
 
     def transmit(self) -> None:
-        """Send what the receiver's window takes."""
+        """Send as many bytes as the receiver's window takes."""
         unsent = self.unsent
         receiver = self.receiver
         assert receiver is not None
@@ -272,7 +272,7 @@ class Direction:
         return attempts == len(RETRIES_NS) or 0 < limit_ns <= self.scheduler.clock.now - since_ns
 
     def _leave_unacknowledged(self, size: int) -> None:
-        """Keep bytes that have arrived in the sender's queue, since the way back is cut."""
+        """Keep bytes that have arrived in the sender's queue as unacknowledged, since the way back is cut."""
         waits = self.unacknowledged
         self.unacknowledged += size
         if not waits:
@@ -296,7 +296,7 @@ class Direction:
         self.scheduler.at(self.scheduler.clock.now + self._patience_ns(attempts, since_ns), again)
 
     def first_is_data(self) -> bool:
-        """True if the first packet in flight has bytes."""
+        """Return True if the first packet in flight has bytes."""
         return bool(self.flight) and not isinstance(self.flight[0].item, str)
 
     def break_off(self) -> None:
@@ -344,7 +344,7 @@ class Direction:
         self.size = 0
 
     def reset(self) -> None:
-        """End the direction at once by a reset, which arrives after what is in flight. Bytes still queued are never
+        """End the direction at once by a reset, which arrives after the packets in flight. Bytes still queued are never
         sent."""
         if not self.dropped:
             self.unsent.clear()

@@ -227,7 +227,7 @@ class UdpSocket(Socket):
         )
 
     def hears(self, source: Address) -> bool:
-        """True if it takes datagrams of this sender: a connected socket takes its peer's only."""
+        """Return True if it takes datagrams of this sender: a connected socket takes its peer's only."""
         peer = self.peer
         return peer is None or (unmapped(peer[0]) == source[0] and peer[1] in (0, source[1]))
 

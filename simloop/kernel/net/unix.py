@@ -279,7 +279,8 @@ class UnixSocket(Socket):
         return mask
 
     def _peer_is_full(self) -> bool:
-        """True if the peer takes no more datagrams of others than the one that it is itself connected to."""
+        """Return True if the peer's queue is full, so that a datagram cannot be sent; False where the two are
+        connected."""
         peer = self.peer
         return self.kind != SOCK_STREAM and peer is not None and peer.peer is not self and peer._is_full()
 

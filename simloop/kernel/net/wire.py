@@ -87,7 +87,7 @@ class Net(Protocol):
     directions: list[Any]
 
     def owner(self, address: str, asking: Machine) -> Machine | None:
-        """Return the machine that `address` (a literal) leads to, as seen from `asking`."""
+        """Return the machine that has `address` (a literal), as seen from `asking`."""
 
     def link(self, a: Machine, b: Machine) -> Link:
         """Return the link from `a` to `b`."""

@@ -258,5 +258,5 @@ class SimThread:
 
 
 def is_parked(frame: FrameType) -> bool:
-    """Return True if a thread, by its innermost frame, waits for others of its world."""
+    """Return True if a simulated thread is parked, by its innermost frame."""
     return frame.f_code.co_filename == __file__

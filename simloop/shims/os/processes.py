@@ -238,7 +238,7 @@ def internal_poll(self: Any, _deadstate: Any = None) -> Any:
 
 
 class PopenReference(weakref.ref[Any]):
-    """Weak reference to a `subprocess.Popen`, through which it is told that the world of its child is over."""
+    """Weak reference to a `subprocess.Popen`, by which its return code is set at the end of its child's world."""
 
     __slots__ = ()
 

@@ -151,7 +151,7 @@ class SimSocket(real_socket):
             self._wait(mask, deadline_ns)
 
     def _waits(self) -> bool:
-        """True if a call blocks. A blocking socket object may share its file with a non-blocking one."""
+        """Return True if a call blocks. A blocking socket object may share its file with a non-blocking one."""
         return self._timeout != 0.0 and not (self._timeout is None and self._file.flags & os.O_NONBLOCK)
 
     def _deadline_ns(self) -> int | None:

@@ -153,7 +153,7 @@ class DatabaseFile:
         self.level = level
 
     def is_reserved(self) -> bool:
-        """Return True if anybody holds a lock that is more than shared, to write."""
+        """Return True if any process holds a lock that is more than shared: it is about to write."""
         file = self._file()
         if self.level > SHARED_LOCK:
             return True
