@@ -41,7 +41,7 @@ def _shrink_runs(value: Any) -> Any:
 
 
 def _strategies(value: Any) -> Any:
-    """Return a text of names of strategies, separated by commas. Raises `ConfigurationError` for an unknown one."""
+    """Check the names of strategies in a text, separated by commas, and return it. Raises `ConfigurationError`."""
     from simloop.explore.portfolio import check_strategies
 
     check_strategies(str(value).split(","))

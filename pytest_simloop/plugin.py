@@ -48,7 +48,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Hook of pytest-xdist, before a worker is started."""
+    """Hook of pytest-xdist that gives a worker the drawn seed, before it is started."""
     hand_on_drawn_seed(node.config, node.workerinput)
 
 

@@ -41,8 +41,8 @@ class NewerError(Exception):
 
 
 class KeptFiles:
-    """Directory of files, which is made when the first one is written. `what` is kept in it, in the plural, of which
-    `readme` tells those who find it."""
+    """Directory of kept files, which is created when the first one is written. `what` is kept in it, in the plural, of
+    which `readme` tells those who find it."""
 
     def __init__(self, directory: Path, what: str, readme: str) -> None:
         self.directory = directory
@@ -100,8 +100,8 @@ class KeptFiles:
 
 
 def content_of(text: bytes, version: int, test: str) -> Any:
-    """Return the content of a file of this version for this test. Raises `NewerError`, or `ValueError`, `TypeError` or
-    `KeyError` for anything else."""
+    """Parse a kept file, check its version and test, and return its content. Raises `NewerError`, or `ValueError`,
+    `TypeError` or `KeyError` for anything else."""
     content = json.loads(text)
     found = content["version"]
     if type(found) is int and found > version:

@@ -43,7 +43,7 @@ _ORDERS = 3
 
 
 class Shrinker:
-    """Shrinks one failing schedule, within a budget of runs. `best` is the simplest failing schedule so far.
+    """Shrinker of one failing schedule, with a budget of runs. `best` is the simplest failing schedule so far.
 
     `usual_seed` is the seed that the program's own entropy has in most runs of the campaign: it is preferred if the
     failure does not depend on the seed.

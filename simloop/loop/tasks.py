@@ -79,8 +79,8 @@ SimTask.__name__ = SimTask.__qualname__ = "Task"
 
 
 class SimHandle(events.Handle):
-    """Handle of a callback outside of debug mode. `SimLoop.call_soon` sets all attributes that the stock ``__init__``
-    would (Lib/asyncio/events.py), because calling that would cost as much as all the rest."""
+    """Handle of a queued callback, for loops without debug mode. `SimLoop.call_soon` sets all attributes that the stock
+    ``__init__`` would (Lib/asyncio/events.py), because calling that would cost as much as all the rest."""
 
     __slots__ = ()
     # Calling the class makes an empty one: this is half the price of calling `__new__`.

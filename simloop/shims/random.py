@@ -139,8 +139,8 @@ def nice(increment: int, /) -> int:
 
 
 def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
-    """Seed a generator. Without an argument, `Random()` would take its seed from the operating system, in C; here it
-    takes it from the world's entropy."""
+    """Seed a generator, as `random.Random.seed`. Without an argument, `Random()` would take its seed from the operating
+    system, in C; here it takes it from the world's entropy."""
     world = active.world()
     if a is None and world is not None:
         a = world.choices.entropy.getrandbits(256)

@@ -82,9 +82,9 @@ class Outcome:
 
 
 class Execute(Protocol):
-    """Function that runs the test once under the given choices and returns the outcome, with the exception of a failure
-    in it. Exceptions that are no failure, such as a skip, are raised. `profile` overrides the test's own. `final` marks
-    the one run whose output, traceback and breakpoints a person gets to see."""
+    """Protocol of the function that runs the test once under the given choices and returns the outcome, with the
+    exception of a failure in it. Exceptions that are no failure, such as a skip, are raised. `profile` overrides the
+    test's own. `final` marks the one run whose output, traceback and breakpoints a person gets to see."""
 
     def __call__(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False

@@ -40,7 +40,7 @@ class OutsideSignal:
         return self._which in (process.pid, name, name.partition(":")[2])
 
     def at_polls_of(self, process: Process) -> PendingSignal:
-        """Return a view of the signal, for the loop of `process`, which asks for it at each poll."""
+        """Return the `PendingSignal` for the loop of `process`, which asks for it at each poll."""
         return PendingSignal(self, process)
 
     def ask(self, process: Process, choices: Choices) -> bool:
@@ -68,7 +68,7 @@ class OutsideSignal:
 
 
 class PendingSignal:
-    """Arrival of an outside signal at one process's polls, in the form that its loop asks for."""
+    """View of an outside signal for one process's loop, with the interface of an injected cancellation."""
 
     def __init__(self, signal: OutsideSignal, process: Process) -> None:
         self._signal = signal

@@ -20,7 +20,7 @@ T = TypeVar("T", bound="Observer")
 
 @dataclass(frozen=True)
 class Plan:
-    """Proposal of a run to make."""
+    """Plan of one run, as a strategy proposes it: its seed, and the answers to its choice points."""
 
     #: Seed of the program's own entropy.
     seed: int

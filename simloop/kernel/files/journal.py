@@ -58,7 +58,7 @@ class EntryChange(Change):
 
     @property
     def path(self) -> str:
-        """Path of the name."""
+        """Path of the directory entry."""
         return f"{self.inode.path.rstrip('/')}/{self.name}"
 
     def revert(self) -> None:

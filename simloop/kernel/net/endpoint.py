@@ -64,7 +64,7 @@ class _Opening:
 
 
 class Endpoint(Socket):
-    """One end of a TCP connection, or a listener: the state that packets and calls change together."""
+    """Endpoint of a TCP connection, or a listener: the state that both packets and system calls change."""
 
     kind = int(_socket.SOCK_STREAM)
     protocol = int(_socket.IPPROTO_TCP)

@@ -67,8 +67,8 @@ def release(files: tuple[File, ...]) -> None:
 
 
 class Socket(Unseekable):
-    """Socket of any family and type. Every call is non-blocking and raises the OSError that Linux gives; read(2) and
-    write(2) are recv(2) and send(2) without flags."""
+    """Base class of sockets of every family and type. Every call is non-blocking and raises the OSError that Linux
+    gives; read(2) and write(2) are recv(2) and send(2) without flags."""
 
     family: int
     options: Options
