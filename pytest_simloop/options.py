@@ -303,7 +303,7 @@ def check_options(config: pytest.Config) -> None:
 
 
 def _draw_seed(config: pytest.Config) -> None:
-    """Replace the seed by one that is drawn, where the command line or the ini file asks for that."""
+    """Replace the seed by one drawn at random, where the command line or the ini file asks for that."""
     ini, typed = config.stash[_INI], config.option.sim_seed
     if typed is None:
         typed = ini.get("seed")

@@ -233,7 +233,7 @@ class Campaign:
         return f"{self.report.runs} of {self.runs}" if self._seconds is None else f"{self.report.runs}"
 
     def _told(self, strategy: str) -> str:
-        """Return the line on the campaign's progress; `strategy` has made the last run."""
+        """Return the progress line of the campaign; `strategy` has made the last run."""
         return f"run {self._number()}, {self.report.distinct} distinct, no failure; {strategy}"
 
     def _run(self, plan: Plan, made: AnyOutcome | Passed | None = None) -> AnyOutcome | None:

@@ -259,7 +259,7 @@ class RunQueue:
         return self._working
 
     def _place(self, loop: Runnable) -> None:
-        """Insert a loop among those that have work: it is not asked again before its next turn."""
+        """Insert a loop into the list of those that have work, in order; it is not asked again before its next turn."""
         place = self._places[loop] = loop.last_turn, self._numbers[loop]
         position = bisect_left(self._waiting, place)
         self._waiting.insert(position, place)

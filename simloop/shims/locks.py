@@ -117,8 +117,8 @@ _THREADING = vars(threading)
 
 
 def _is_programs() -> bool:
-    """Return True if the program itself asks for a lock, or a library on its behalf: neither a thread that begins or
-    ends, nor an executor, whose jobs have choice points of their own."""
+    """Return True for a lock operation of the program itself, or of a library on its behalf: neither of a thread that
+    begins or ends, nor of an executor, whose jobs have choice points of their own."""
     frame: FrameType | None = sys._getframe(3)
     while frame is not None and frame.f_globals is _THREADING:
         frame = frame.f_back

@@ -115,7 +115,7 @@ class Holders:
         return known, belongings
 
     def replace(self, owners: set[str]) -> None:
-        """Replace the references of all holders but modules. Left out are functions and classes of the modules
+        """Replace real functions by shims in all holders but modules. Left out are functions and classes of the modules
         `owners`, which define the replaced functions, and everything that belongs to the packages `kept`."""
         shims, held = self._shims, {id(holder) for holder in self._holders}
 
@@ -191,7 +191,7 @@ def _cells(shims: Shims) -> dict[int, int]:
 
 
 def in_class(owner: type, shims: Shims) -> None:
-    """Replace the attributes of a class for which there are shims."""
+    """Replace real functions by shims in the attributes of a class."""
     for key, value in list(vars(owner).items()):
         held = value.__func__ if is_a(value, staticmethod) else value
         found = shims.get(id(held))
@@ -241,7 +241,8 @@ def _in_partial(holder: functools.partial[Any], shims: Shims) -> None:
 
 
 def _in_instance(holder: object, shims: Shims) -> None:
-    """Replace the attributes of an instance, without calling its class's own methods for assignment."""
+    """Replace real functions by shims in the attributes of an instance, without calling its class's methods for
+    assignment."""
     with contextlib.suppress(AttributeError):
         namespace = object.__getattribute__(holder, "__dict__")
         if type(namespace) is dict:

@@ -135,7 +135,7 @@ def killpg(pgid: int, sig: int, /) -> None:
 
 
 def send(world: World, process: Process, number: int) -> None:
-    """Deliver a signal to `process` now."""
+    """Deliver a signal to `process` at once."""
     generate(process, number, world.scheduler, _effects(world))
 
 

@@ -256,7 +256,8 @@ class World:
             process.preempted = False
 
     def count_steps(self, number: int, who: str) -> None:
-        """Count so many steps of `who`, a thread or process. Raises `StepLimitError` beyond the limit."""
+        """Add to the run's number of steps: those of `who`, a thread or process. Raises `StepLimitError` beyond the
+        limit."""
         self.steps += number
         if self.steps > self.last_step:
             raise self.escaped(self.error_at_end(f"; last was {who}"))

@@ -39,7 +39,7 @@ class Owner(Protocol):
     threads: dict[int, SimThread | None]
 
     def count_steps(self, number: int, who: str) -> None:
-        """Count so many steps. Raises `StepLimitError` beyond the limit."""
+        """Add to the run's number of steps. Raises `StepLimitError` beyond the limit."""
 
     #: True while the simulation itself uses the real world, which is no escape.
     reaching_out: bool
