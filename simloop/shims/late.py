@@ -136,10 +136,10 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
         # threading.Thread.start() goes through the first up to 3.12, through the second since 3.13.
         (
             threading,
-            ("_counter", "_start_new_thread", "_start_joinable_thread", "active_count", "enumerate"),
+            ("_counter", "_start_new_thread", "_start_joinable_thread", "active_count", "enumerate", "get_native_id"),
         ),
         (threading.Thread, ("is_alive", "join")),
-        (_thread, ("_count", "start_joinable_thread", "start_new_thread")),
+        (_thread, ("_count", "get_native_id", "start_joinable_thread", "start_new_thread")),
     ),
     "simloop.shims.subprocess": (
         (_posixsubprocess, ("fork_exec",)),

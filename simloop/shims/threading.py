@@ -39,6 +39,7 @@ _real_count: Callable[[], int] = _real_start_ones["_count"]
 _real_thread_number: Callable[[], int] = _real["_counter"]
 _real_enumerate = _real["enumerate"]
 _real_active_count = _real["active_count"]
+_real_native_id: Callable[[], int] = _real["get_native_id"]
 _real_join = _real_thread["join"]
 _real_is_alive = _real_thread["is_alive"]
 
@@ -175,6 +176,15 @@ def thread_number() -> int:
     return process.threads_named
 
 
+def get_native_id() -> int:
+    """Return the id of the calling thread; that of the main thread of a process is its pid, as gettid(2) says."""
+    world = active.here()
+    if world is None:
+        return _real_native_id()
+    thread = world.threads.get(_thread.get_ident())
+    return world.current.pid if thread is None else thread.native_id
+
+
 def join(self: threading.Thread, timeout: float | None = None) -> None:
     world = active.world()
     thread: SimThread | None = getattr(self, "_sim_thread", None)
@@ -280,8 +290,10 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     (threading.Thread, "is_alive", is_alive),
     (threading, "enumerate", enumerate_threads),
     (threading, "active_count", active_count),
+    (threading, "get_native_id", get_native_id),
     (_thread, "start_new_thread", start_new_thread),
     (_thread, "_count", count_threads),
+    (_thread, "get_native_id", get_native_id),
 ]
 # threading.Thread.start() goes through the first up to 3.12, through the second since 3.13.
 if "_start_new_thread" in _real:

@@ -196,7 +196,13 @@ def entropy_is_the_seeds() -> list[Any]:
 def the_process_is_simulated() -> list[Any]:
     os.nice(3)
     os.sched_setaffinity(0, {0})
-    return [os.getpid(), os.getppid(), os.cpu_count(), os.getpriority(os.PRIO_PROCESS, 0), len(os.sched_getaffinity(0))]
+    seen = [threading.get_native_id()]
+    thread = threading.Thread(target=lambda: seen.append(threading.get_native_id()))
+    thread.start()
+    thread.join()
+    assert seen[0] == os.getpid() != seen[1]
+    counts = [os.cpu_count(), os.getpriority(os.PRIO_PROCESS, 0), len(os.sched_getaffinity(0))]
+    return [*seen, os.getpid(), os.getppid(), *counts]
 
 
 @simulated("processes")

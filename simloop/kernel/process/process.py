@@ -80,8 +80,8 @@ class Process(DescriptorTable):
     log_files: Any = None
     #: Its interval timer; None until it sets one.
     timer: Any = None
-    #: Counters of threads and executors, for their numbered names.
-    threads_named = executors_named = 0
+    #: Counters of threads and executors, for their ids and their numbered names.
+    threads_made = threads_named = executors_named = 0
     #: Functions that are called when its Python ends, as `atexit` has them.
     exit_handlers: tuple[Callable[[], object], ...] = ()
 

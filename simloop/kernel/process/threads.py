@@ -61,6 +61,9 @@ class SimThread:
         #: Nanoseconds of processor time that it has spent on looking at clocks.
         self.looked_ns = 0
         self.ident = 0
+        process.threads_made += 1
+        #: Id as gettid(2) gives it, of no other thread or process.
+        self.native_id = process.pid + (process.threads_made << 23)
         #: Number of calls since it was last resumed.
         self._calls = 0
         self._lines = 0
