@@ -1,6 +1,6 @@
 """Breakpoints in simulated tests: passed over in the many runs that explore, live in the one run that is reported.
 
-While a debugger is open, the virtual clock stands still at the time of the run that is debugged.
+While a debugger is open, the virtual clock is stopped at the time of the run that is debugged.
 """
 
 from __future__ import annotations

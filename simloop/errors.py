@@ -165,7 +165,7 @@ class JobWarning(UserWarning):
 
 class StoreWarning(UserWarning):
     """Warning of a directory `.simloop/`, in which failures are kept, that cannot be used. Nothing is lost but the head
-    start: exploring goes on without saved failures. Make the directory writable, or delete it."""
+    start: exploring continues without saved failures. Make the directory writable, or delete it."""
 
 
 class CorruptStoreWarning(StoreWarning):

@@ -1,6 +1,6 @@
 """Jobs: processes that make runs of one campaign beside the process that has begun it.
 
-Runs are planned in batches, and what they record is told to the strategies in the order of the plans. So a campaign
+Runs are planned in batches, and what they record is passed to the strategies in the order of the plans. So a campaign
 finds the same whatever the number of processes, and however fast they are. A batch that is worth it is divided among
 forks, which share everything that was made before; a fork hands over what its runs have recorded, and is gone. A run
 that fails, or that a fork did not come to, is made once more by the process itself.

@@ -1,8 +1,8 @@
 """Discrete-event scheduler: it delivers arrivals, gives processes their turns, and moves the clock.
 
-Whoever waits (the test's loop in its poll, any process in a blocking call) calls in here, and the world goes on until
+Whoever waits (the test's loop in its poll, any process in a blocking call) calls in here, and the world runs until
 its wait is over and it is its turn. Loops of other processes are run by single turns, on a stack that waits for nothing
-itself; a process that blocks in the middle of a turn keeps that stack, and the others go on on another one.
+itself; a process that blocks in the middle of a turn keeps that stack, and the others are resumed on another one.
 """
 
 from __future__ import annotations

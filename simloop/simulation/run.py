@@ -124,7 +124,7 @@ def run(main: Main[T], *, seed: int = 0, **options: Any) -> T:
     - `max_steps`: callbacks after which the run is given up (1,000,000);
     - `max_time`: virtual seconds after which it is given up (86,400);
     - `max_stall`: virtual seconds for which one slow step may keep a loop from its timers (0.05);
-    - `max_hang`: real seconds after which it ends if nothing goes on (30);
+    - `max_hang`: real seconds without progress after which it ends (30);
     - `start`: the wall clock's time when the run begins: a date, which begins at 00:00 UTC, or a datetime with a time
       zone; either may be text, such as ``"2026-10-25T00:30+02:00"`` (2026-01-01);
     - `threads`: deprecated, and makes no difference: threads are simulated always;

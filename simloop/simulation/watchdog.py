@@ -1,6 +1,6 @@
 """Watchdog: ends a run that makes no progress in real time, because a step never yields, or waits outside of the world.
 
-One thread for the whole process looks at the entered world now and then. It decides nothing in a run that goes on: what
+One thread for the whole process looks at the entered world now and then. It decides nothing while a run proceeds: what
 it raises ends the run.
 """
 
