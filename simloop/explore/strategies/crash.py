@@ -66,7 +66,7 @@ class CrashSweep:
 
     @property
     def is_empty(self) -> bool:
-        """True once it is known that no power cut can happen."""
+        """True once it is known that no power cut can happen, so that this strategy has nothing to try."""
         return self._places is not None and not self._places
 
     def observe(self, choices: Choices, failed: bool) -> None:

@@ -144,7 +144,7 @@ class Operation(NamedTuple):
         return f"changing {what} of {change.inode.path}"
 
     def force(self) -> None:
-        """Mark the data that go to disk with the operation (see `Forced`) as on disk."""
+        """Mark data that reach the disk together with the operation (see `Forced`) as on disk."""
         if self.forced is not None:
             self.forced.file.writeback.mark_flushed(self.forced.pages, self.forced.size)
 

@@ -1,5 +1,6 @@
 """Files of /proc (proc(5)): the contents of those that describe the simulated machine. Those that hold nothing but
-settings of the real one are read there; all others, about the moment or real processes, are refused."""
+settings of the real one are read there; all others, which change at any time or describe real processes, are
+refused."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def _name(path: str) -> str:
 
 
 def check(path: str) -> None:
-    """Raise `UnsimulatedFileError` for a real path of /proc that is about the moment or about real processes."""
+    """Raise `UnsimulatedFileError` for a real path of /proc, unless it holds settings of the machine only."""
     name = _name(path) if path.startswith(ROOT) else ""
     if not name.startswith(_SETTINGS) or name.startswith(_OF_THE_MOMENT):
         raise UnsimulatedFileError("what the real kernel says of the moment in")
