@@ -26,6 +26,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from asyncio import mixins
 from typing import Any
 
 from simloop.shims.patch import Replacement, builtin, original
@@ -131,6 +132,7 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
     "simloop.shims.ssl.contexts": (
         (ssl.SSLContext, ("__new__", "_wrap_bio", "_wrap_socket")),
     ),
+    "simloop.shims.loop_bound": ((mixins._LoopBoundMixin, ("_get_loop",)),),
     "simloop.shims.threading": (
         (concurrent.futures.thread._WorkItem, ("run",)),
         # threading.Thread.start() goes through the first up to 3.12, through the second since 3.13.
