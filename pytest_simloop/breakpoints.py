@@ -1,6 +1,6 @@
 """Breakpoints in simulated tests: passed over in the many runs that explore, live in the one run that is reported.
 
-While a debugger is open, the virtual clock stands still at the time of the run that is debugged.
+While a debugger is open, the virtual clock is stopped at the time of the run that is debugged.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 
 class Breakpoints:
-    """Context manager around all runs of one test, which replaces the entry points of debuggers (such as
-    `breakpoint`)."""
+    """Context manager around all runs of a test, which replaces the entry points of debuggers, such as `breakpoint`."""
 
     def __init__(self) -> None:
         #: True once a run has reached a breakpoint and passed over it.
@@ -59,7 +58,7 @@ class Breakpoints:
 
 
 class _StillClock(Clock):
-    """Virtual clock that stands still: reading it takes no virtual time."""
+    """Virtual clock that is stopped: reading it takes no virtual time."""
 
     __slots__ = ()
 
@@ -113,7 +112,7 @@ def examining(error: BaseException) -> Iterator[None]:
 
 
 def stop_clocks_for(debugger: Any) -> None:
-    """Install a hook in a debugger, so that the virtual clock stands still whenever the debugger is open."""
+    """Install a hook in a debugger, so that the virtual clock is stopped whenever the debugger is open."""
     interaction: Callable[..., Any] = debugger.interaction
     error = _examined
 

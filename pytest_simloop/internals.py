@@ -51,8 +51,8 @@ def argument_names(item: pytest.Function) -> tuple[str, ...]:
 
 
 def finalizers(item: pytest.Item) -> list[Callable[[], object]]:
-    """Return pytest's own list of the finalizers that are registered for the item so far. They run from the last to
-    the first."""
+    """Return pytest's own list of the finalizers registered for the item so far, which run from the last to the
+    first."""
     return item.session._setupstate.stack[item][0]
 
 
@@ -206,8 +206,7 @@ def example_key() -> Hashable:
 
 
 def forget_targets() -> None:
-    """Let the test call `hypothesis.target` again in the current example, which Hypothesis allows once for each
-    label."""
+    """Let the test call `hypothesis.target` again in the current example, which Hypothesis allows once per label."""
     from hypothesis.control import current_build_context
 
     current_build_context().data.target_observations.clear()

@@ -1,9 +1,9 @@
 """Process that replays failures for a pytest session, each in a fresh fork of itself.
 
 The process is pytest, run with the session's own options, which stops where a session would begin: plugins and the
-first `conftest.py` are imported, but no test is. For each request it forks, and the fork goes on as a session with one
+first `conftest.py` are imported, but no test is. For each request it forks, and the fork runs on as a session with one
 test and one schedule. So a replay is as fresh as in a new process, and starts in a fraction of the time. The process
-ends, together with a replay that is still going on, when the other end of its socket is closed.
+ends, together with a replay that is still running, when the other end of its socket is closed.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ _INSTALLED = pytest.StashKey[bool]()
 
 
 class Trial:
-    """Everything that pytest does with one simulated test: replays, the campaign, and the handling of a failure."""
+    """Trial of one simulated test: replays, the campaign, and the handling of a failure."""
 
     def __init__(self, item: Simulated, settings: Settings) -> None:
         self.item = item
@@ -105,7 +105,7 @@ class Trial:
         )
 
     def _corpus(self) -> Corpus:
-        """Return what campaigns of this test have reached in sessions before."""
+        """Return the corpus that campaigns of this test have left in earlier sessions."""
         from simloop.explore.corpus import CORPUS, Corpora
 
         config = self.item.config
@@ -203,8 +203,7 @@ class Trial:
             self._store.drop(self.item.nodeid, [saved.token for saved in self.saved])
 
     def keep(self, failure: Failure) -> str | None:
-        """Save a failure in the store. Returns the path of its file for the report, or None if it could not be
-        written."""
+        """Save a failure in the store. Returns the path of its file, or None if it could not be written."""
         from simloop.explore.store import Saved
 
         error = type(failure.exception).__name__

@@ -144,7 +144,7 @@ class Campaign:
 
     @functools.cached_property
     def portfolio(self) -> Portfolio:
-        """The strategies of the campaign."""
+        """Strategies of the campaign."""
         # Not for the many tests in which there is nothing to choose.
         from simloop.explore.portfolio import Portfolio
 
@@ -196,8 +196,8 @@ class Campaign:
         report.schedules_in_all = 1 if self._is_canonical else self.portfolio.enumeration.covered
 
     def _keep_corpus(self, ended_by: BaseException | None = None) -> None:
-        """Write what there is now for the next campaign to go on with. Nothing where all schedules were run, and will
-        be again. What is wrong with the corpus must not hide what has ended this campaign."""
+        """Save the corpus, for the next campaign to continue from: not where all schedules were run, and will be again.
+        A problem with the corpus must not hide what has ended this campaign."""
         if self._corpus is None:
             return
         mutation = self.portfolio.mutation
@@ -213,7 +213,7 @@ class Campaign:
             ended_by.add_note(str(warning))
 
     def _batch(self) -> list[tuple[Strategy, Plan]]:
-        """Return the runs that are planned together: one, but for campaigns with jobs. The canonical run is alone."""
+        """Return the next batch of planned runs: one, but for campaigns with jobs. The canonical run is alone."""
         if self._is_canonical:
             plan = self._canonical.plan()
             return [] if plan is None else [(self._canonical, plan)]
@@ -227,7 +227,7 @@ class Campaign:
         return batch
 
     def known(self) -> str:
-        """Return what is known of a campaign that is interrupted now."""
+        """Return the message for a campaign that is interrupted now: in which run, and its failure, if it has one."""
         known = "no failure until then"
         if self._found is not None:
             from simloop.choices.tokens import encode
@@ -236,16 +236,16 @@ class Campaign:
         return f"simloop: interrupted in run {self._number()} of {self.name}; {known}"
 
     def _number(self) -> str:
-        """Return the number of the run that goes on, of how many."""
+        """Return the number of the current run as text, and of how many."""
         return f"{self.report.runs} of {self.runs}" if self._seconds is None else f"{self.report.runs}"
 
     def _told(self, strategy: str) -> str:
-        """Return how far the campaign is; `strategy` has made the last run."""
+        """Return the progress line of the campaign; `strategy` has made the last run."""
         return f"run {self._number()}, {self.report.distinct} distinct, no failure; {strategy}"
 
     def _run(self, plan: Plan, made: AnyOutcome | Passed | None = None) -> AnyOutcome | None:
-        """Make a planned run, unless it was `made` already, and tell of it. Returns its outcome, or None for a run that
-        has passed in another process."""
+        """Make a planned run, unless it was `made` already, and report it to strategies and plugins. Returns its
+        outcome, or None for a run that has passed in another process."""
         report = self.report
         report.runs += 1
         if isinstance(made, tuple):
@@ -279,7 +279,7 @@ class Campaign:
     def _make(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> AnyOutcome:
-        """Make a run: in a fork if there are any, unless it is to be seen."""
+        """Make a run: in a fork if runs are forked, unless it is observed or the final one."""
         forked = None
         if self._forks is not None and observer is None and not final:
             forked = self._forks.run(choices, profile)
@@ -316,9 +316,9 @@ class Campaign:
         raise self._parted(schedule, expected if alike else again, settled) from error
 
     def _liken(self, alike: bool) -> bool:
-        """Have all further runs begin with more that is alike, if there is a way left: first, objects that hash by
-        address get numbers; then, each run is made by a fork of this process, and then of a fresh one. Only the last
-        helps if runs are `alike`, but for the first one. Return False if there is none."""
+        """Switch on the next way to make later runs of one schedule alike: first, objects that hash by address get
+        numbers; then, each run is made by a fork of this process, and then of a fresh one. Only the last helps if
+        runs are `alike`, but for the first one. Return False if there is none."""
         report = self.report
         if not report.numbered and not alike:
             report.numbered = True
@@ -352,7 +352,7 @@ class Campaign:
         return made_here or one.choices.digest == other.choices.digest
 
     def _parted(self, schedule: Schedule, one: AnyOutcome, other: AnyOutcome) -> NondeterminismError:
-        """Return the error for two runs of a schedule that differ. Two more are watched to see where they part."""
+        """Return the error for two runs of a schedule that differ. Two more are traced to see where they diverge."""
         where = ""
         if max(one.steps, other.steps) <= _STEPS_EXPLAINED:
             from simloop.report.parting import WatchedRun, parting
@@ -373,7 +373,8 @@ class Campaign:
             return self._went_on(self._make(choices, observer, profile=profile, final=final))
 
     def _went_on(self, outcome: AnyOutcome) -> AnyOutcome:
-        """Return the outcome of a run. Raises `HangError` if it was ended by that: it would take as long each time."""
+        """Return the outcome of a run, or raise the `HangError` that has ended it: all further runs would take as
+        long."""
         hang = outcome.escape
         if isinstance(hang, HangError):
             from simloop.choices.tokens import encode
@@ -443,7 +444,7 @@ class Campaign:
         )
 
     def _unexplained(self, error: BaseException | None, verdict: str = "") -> Explanation:
-        """Return what is said of the failure of a run without another look at it."""
+        """Return an explanation of a failure without a traced run of it."""
         from simloop.report.explanation import Explanation
         from simloop.report.trace import Trace
 
@@ -553,9 +554,9 @@ def _is_over(ends: float | None, report: Report) -> bool:
 
 
 def _is_endless(outcome: AnyOutcome) -> bool:
-    """Return True for a run that was cut off at ``max_steps`` or ``max_time``, and of which no more is said than its
-    error does: nothing unusual happened in it, or it is so long that to run it once more would take too long. (To trace
-    it takes a hundred times as long.)"""
+    """Return True for a run that was cut off at ``max_steps`` or ``max_time``, and is not explained beyond its error:
+    nothing unusual happened in it, or it is so long that to run it once more would take too long. (To trace it takes a
+    hundred times as long.)"""
     if not isinstance(outcome.exception, (StepLimitError, TimeLimitError)):
         return False
     return outcome.steps > _STEPS_EXPLAINED or not outcome.choices.deviations()

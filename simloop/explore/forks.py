@@ -1,5 +1,5 @@
-"""Forked runs: each run of a campaign in a process of its own, for tests whose runs go another way with each state of
-the process (addresses of objects, module globals).
+"""Forked runs: each run of a campaign in a process of its own, for tests whose runs depend on the state of the process
+(addresses of objects, module globals).
 
 A *zygote* is forked once, and does nothing but fork: so each run begins with the same heap, byte for byte, and its
 objects get the same addresses as in every other run of the same schedule. Strategies stay in the process that has begun
@@ -45,7 +45,7 @@ _ASKED, _ENDED, _REFUSED = b"?", b"=", b"!"
 
 @dataclass(frozen=True)
 class ForkedOutcome:
-    """Outcome of a run that a fork has made: what a campaign must know of it, without its world."""
+    """Outcome of a forked run, as plain data for the campaign, without the world."""
 
     choices: Choices
     fingerprint: int
@@ -67,8 +67,8 @@ class Zygote(Protocol):
 
 
 class Forks:
-    """Runs in processes of their own. ``begin()`` starts a zygote; it raises `OSError` if that cannot be done. Close it
-    when the campaign is over."""
+    """Runner of single runs, each in a forked process of its own. ``begin()`` starts a zygote; it raises `OSError` if
+    that cannot be done. Close it after the campaign."""
 
     def __init__(self, begin: Callable[[], Zygote]) -> None:
         self._begin = begin
@@ -171,7 +171,8 @@ def _fork() -> int:
 
 
 def _lead_a_group(pid: int) -> None:
-    """Make a process the first of its group, by which its children end with it. Whichever of the two comes first."""
+    """Make a process the leader of a process group, by which its children are killed with it. Both the process and its
+    parent call this: either may come first."""
     with contextlib.suppress(OSError):
         os.setpgid(pid, 0)
 
@@ -190,7 +191,7 @@ def _send(link: int, message: bytes) -> None:
 
 
 def _receive(link: int) -> bytes:
-    """Return the next message. Raises `ConnectionError` if the other side is gone."""
+    """Return the next message from a socket. Raises `ConnectionError` if the other side is gone."""
     return _exactly(link, int.from_bytes(_exactly(link, 4), "little"))
 
 

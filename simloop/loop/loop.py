@@ -55,7 +55,7 @@ _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_fa
 
 
 class SimLoop(SteppedLoop):
-    """Event loop of one simulated process: asyncio's selector loop, with another implementation of a turn, and its own
+    """Event loop of one simulated process: asyncio's selector loop, with its own implementation of a turn, and of
     tasks."""
 
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
@@ -261,7 +261,7 @@ class SimLoop(SteppedLoop):
         return task
 
     def create_main(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
-        """Create the main task, whose path is ``0``."""
+        """Create the main task, which has the path ``0`` in the tree of tasks."""
         task = self.create_task(coro, context=context)
         assert isinstance(task, SimTask)
         self._orphans.pop()
@@ -303,7 +303,7 @@ class SimLoop(SteppedLoop):
 
     @cached_property
     def _guests(self) -> dict[int, SimLoop]:
-        """Loops of async generators that were begun in another process's turn, by the address of the generator."""
+        """Loops that own async generators begun in their turns under this loop's hooks, by the generator's address."""
         return {}
 
     # The interpreter has one pair of these hooks. A generator keeps the one for its end from when it was begun.
@@ -488,14 +488,14 @@ class SimLoop(SteppedLoop):
         handle = args = None
 
     def _callback_failed(self, handle: Any, error: BaseException) -> None:
-        """Report an exception that came out of a callback, as Handle._run() does (Lib/asyncio/events.py)."""
+        """Report an exception of a callback to the exception handler, as Handle._run() does (Lib/asyncio/events.py)."""
         callback = format_helpers._format_callback_source(handle._callback, handle._args)
         message = f"Exception in callback {callback}"
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     def run_to_end(self, task: asyncio.Future[Any]) -> Any:
-        """``run_until_complete(task)`` for a task or future of this loop, in fewer steps: turns until it is done,
-        and the one in which the stock loop would be told to stop."""
+        """Run the loop until a task or future of its own is done, as ``run_until_complete`` in fewer steps: turns until
+        it is done, and the one in which the stock loop would be told to stop."""
         hooks = sys.get_asyncgen_hooks()
         self._thread_id = get_ident()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
@@ -612,7 +612,7 @@ class SimLoop(SteppedLoop):
             base_events.logger.warning("Executing %s took %.3f seconds", what, took)  # type: ignore[attr-defined]
 
     def ready_handles(self) -> Iterable[events.Handle]:
-        """Return the callbacks that run next."""
+        """Return the queued callbacks, in the order in which they run."""
         ready: Iterable[events.Handle] = self._ready
         return ready
 

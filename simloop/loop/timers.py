@@ -17,7 +17,7 @@ _TIMERS_LOOKED_AT = 32
 
 
 class SimTimerHandle(events.TimerHandle):
-    """Timer handle that keeps its name for choice points, which `TimerNames` gives it."""
+    """Timer handle with a name for choice points, which `TimerNames` gives it."""
 
     __slots__ = ("sim_who",)
 
@@ -25,7 +25,7 @@ class SimTimerHandle(events.TimerHandle):
 
 
 class TimerNames:
-    """Namer of one loop's timers for choice points: by the task that waits, and a number among timers of that name."""
+    """Names of one loop's timers for choice points: the task that waits, and a number among timers of that name."""
 
     __slots__ = ("_counts", "_prefix")
 
@@ -67,7 +67,7 @@ def waiting_for(handle: Any) -> asyncio.Task[Any] | None:
 
 
 def is_timeout(handle: Any) -> bool:
-    """True for the timer of an `asyncio.timeout` block, or of an anyio scope, which cancels its task."""
+    """Return True for the timer of an `asyncio.timeout` block, or of an anyio scope, which cancels its task."""
     owner = getattr(handle._callback, "__self__", None)
     return isinstance(owner, asyncio.Timeout) or hasattr(owner, "_host_task")
 

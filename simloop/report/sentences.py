@@ -1,4 +1,4 @@
-"""Sentences for deviations, made while their run goes on and its tasks can still be looked at."""
+"""Sentences for deviations, made while the run is in progress and its tasks can still be inspected."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _ordered(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _connection(label: str) -> str:
-    """Return words for a connection, by its number in the label that `ports` gives it."""
+    """Return a phrase for a connection, by its number in the label that `ports` gives it."""
     address, number_sign, number = label.partition("#")
     return f"connection {number} to {address}" if number_sign else f"socket {label}"
 
@@ -242,7 +242,7 @@ def _stepped(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _job(function: Any) -> str:
-    """Return words for the function that a thread runs, named as in the source."""
+    """Return a phrase for the function that a thread runs, named as in the source."""
     if isinstance(function, SimThread):
         return f"thread {function.name!r}"
     function = wrapped_by(function)
@@ -258,7 +258,7 @@ def _of_process(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _event(process: Process, who: str) -> str:
-    """Return words for an event of a process: its end, or the signal that `who` names."""
+    """Return a phrase for an event of a process: its end, or the signal that `who` names."""
     what = who.removeprefix(process.name).split()
     if what and what[0].startswith("SIG"):
         return f"{what[0]} to {_process(process.name)}"
@@ -266,7 +266,7 @@ def _event(process: Process, who: str) -> str:
 
 
 def _process(name: str) -> str:
-    """Return words for a process, by the program that it runs."""
+    """Return a phrase for a process, by the program that it runs."""
     return "the test itself" if name == "localhost" else f"process {name.removeprefix('localhost:')}"
 
 

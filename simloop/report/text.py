@@ -27,7 +27,7 @@ _STEPS = 10
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the report, and its role, by which it may be coloured: ``title``, ``cause``, ``code``, ``verdict``, or
+    """Line of the report, with its role, by which it may be coloured: ``title``, ``cause``, ``code``, ``verdict``, or
     none."""
 
     text: str

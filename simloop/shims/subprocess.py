@@ -67,7 +67,7 @@ def find_program(world: World, executables: Iterable[str], argv: Sequence[str], 
 
 
 def _exec_error(world: World, path: str) -> int:
-    """Return the errno of execve(2) for a file that no registered program plays."""
+    """Return the errno of execve(2) for a file for which there is no registered program."""
     calls = world.files()
     try:
         mode = syscall(world, calls.stat, path).mode
@@ -101,8 +101,8 @@ def environment(process: Process) -> dict[str, str]:
 
 
 def _inherited(process: Process) -> dict[Any, Any]:
-    """Return the environment for a child that inherits its parent's. It is not decoded, since the child may never read
-    it."""
+    """Return a copy of the environment of a process, for a child that inherits it. It is not decoded, since the child
+    may never read it."""
     own: Any = os.environ
     environ: dict[Any, Any] = own._data if process.environ is None else process.environ
     return environ.copy()
@@ -324,8 +324,8 @@ def _explain(error: OSError, name: Any) -> None:
 
 
 def lacks_real_program(error: BaseException | None) -> bool:
-    """Return True for a failure for want of a program that the real machine has, but that nobody plays in the simulated
-    one. Another machine may lack it, but the machine at hand does not fail for that."""
+    """Return True for the failure to start a program that the real machine has, but for which the simulated one has
+    none. Another machine may lack it, but the machine at hand does not fail for that."""
     return any(
         isinstance(cause, OSError)
         and any(note.startswith(_UNPLAYED) for note in getattr(cause, "__notes__", ()))
