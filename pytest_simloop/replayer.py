@@ -117,7 +117,8 @@ class FreshZygote:
         if not select.select([self._requests], [], [], PATIENCE)[0]:
             with contextlib.suppress(OSError):
                 os.killpg(self._pid, signal.SIGKILL)
-        self._requests.recv(16)
+        with contextlib.suppress(OSError):
+            self._requests.recv(16)
 
 
 def serve(config: pytest.Config) -> None:
