@@ -92,7 +92,7 @@ class SimHypothesis(SimFunction):
     def run_trial(self, trial: Trial) -> None:
         settings = trial.settings
         seconds = None if settings.seconds is None else settings.seconds / SHARE
-        trial.settings = dataclasses.replace(settings, runs=max(1, settings.runs // SHARE), seconds=seconds)
+        trial.settings = settings._replace(runs=max(1, settings.runs // SHARE), seconds=seconds)
         handle = self.function.hypothesis
         self._test = handle.inner_test
         examples = Examples(self, trial)

@@ -9,8 +9,7 @@ import argparse
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -89,8 +88,7 @@ RANDOM = "random"
 _DRAWN_BITS = 32
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """Setting of the plugin, which is given as ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` or, in an ini file,
     ``sim_NAME``."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -263,5 +263,7 @@ def _hooks(item: Simulated, name: str) -> Hooks | None:
 def _is_installed(stash: pytest.Stash) -> bool:
     """Return True if an installed package has an entry point of the group ``simloop``."""
     if _INSTALLED not in stash:
-        stash[_INSTALLED] = bool(entry_points(group="simloop"))
+        # `entry_points` would take apart the entry points of all groups.
+        declared = (package.read_text("entry_points.txt") for package in distributions())
+        stash[_INSTALLED] = any(groups is not None and "[simloop]" in groups for groups in declared)
     return stash[_INSTALLED]
