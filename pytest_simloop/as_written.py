@@ -27,4 +27,4 @@ class AsWritten:
 
 def leave_as_written(*packages: str) -> None:
     """Have some packages imported past pytest's finder from now on."""
-    sys.meta_path.insert(0, AsWritten(*packages))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, AsWritten(*packages))

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from pytest_simloop.trial import Trial
     from simloop.choices.choices import Choices
     from simloop.choices.schedule import Schedule
-    from simloop.explore.result import Failure, Report
+    from simloop.explore.failure import Failure
+    from simloop.explore.result import Report
     from simloop.simulation.run import Outcome
     from simloop.world.observer import Observer
 

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from pytest_simloop.confirm import Confirmation
     from pytest_simloop.simulated import Simulated
     from simloop.explore.corpus import Corpora, Corpus
+    from simloop.explore.failure import Failure
     from simloop.explore.plugins import Hooks, PluginManager
     from simloop.explore.progress import Progress
-    from simloop.explore.result import Failure, Report
+    from simloop.explore.result import Report
     from simloop.explore.store import Saved, Store
     from simloop.simulation.run import Execute, Outcome
     from simloop.world.observer import Observer
