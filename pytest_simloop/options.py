@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -308,6 +307,8 @@ def _draw_seed(config: pytest.Config) -> None:
         typed = ini.get("seed")
     if typed != RANDOM:
         return
+    import secrets
+
     # The workers of pytest-xdist explore from the seed that the main process has drawn.
     seed = getattr(config, "workerinput", {}).get(_DRAWN_SEED, secrets.randbits(_DRAWN_BITS))
     config.stash[_DRAWN] = seed
