@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 
 class Breakpoints:
-    """Context manager around all runs of one test, which replaces the entry points of debuggers (such as
-    `breakpoint`)."""
+    """Context manager around all runs of a test, which replaces the entry points of debuggers, such as `breakpoint`."""
 
     def __init__(self) -> None:
         #: True once a run has reached a breakpoint and passed over it.

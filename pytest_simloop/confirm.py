@@ -73,11 +73,10 @@ def _replay(item: Simulated, token: str, hash_seed: str | None) -> str | None:
     """Replay a token in a fresh process and return the signature of its failure: empty when the test passes, None
     when that cannot be told."""
     config = item.config
-    node = str(item.path) + "::" + item.nodeid.partition("::")[2]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "signature")
         try:
-            status = _replayer(config, hash_seed).replay(node, token, file)
+            status = replayer_of(config, hash_seed).replay(node_of(item), token, file)
         except OSError:  # no process can be started
             return None
         if status is not None and status < 0:
@@ -105,7 +104,12 @@ def _arguments(config: pytest.Config) -> list[str]:
     return arguments
 
 
-def _replayer(config: pytest.Config, hash_seed: str | None) -> Replayer:
+def node_of(item: Simulated) -> str:
+    """Return the name of a test for the command line."""
+    return str(item.path) + "::" + item.nodeid.partition("::")[2]
+
+
+def replayer_of(config: pytest.Config, hash_seed: str | None = None) -> Replayer:
     """Return the session's replaying process for a PYTHONHASHSEED, started on first use. It ends when pytest ends,
     however that happens."""
     replayers = config.stash.setdefault(_REPLAYERS, {})

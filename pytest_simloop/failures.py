@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from pytest_simloop.confirm import UNKNOWN, confirm
-from pytest_simloop.options import for_session
 from pytest_simloop.sections import describe_failure
 from simloop.errors import StoreWarning, limit_met
 from simloop.explore.store import Saved
@@ -29,8 +28,7 @@ def fail(trial: Trial, report: Report, failure: Failure) -> NoReturn:
 
 
 def keep(trial: Trial, failure: Failure) -> str | None:
-    """Save a failure in the store. Returns the path of its file for the report, or None if it could not be
-    written."""
+    """Save a failure in the store. Returns the path of its file, or None if it could not be written."""
     error = type(failure.exception).__name__
     entry = Saved(failure.token, error, failure.strategy, trial.settings.limits.cancel)
     try:
@@ -51,8 +49,7 @@ def _printable(path: Path, config: pytest.Config) -> str:
 def confirmation(trial: Trial, failure: Failure) -> Confirmation:
     """Return the verdict of a fresh process on a failure. None is started with ``--pdb``, nor where confirming is
     switched off, nor for a limit of the simulation, which is no failure of the program."""
-    config = trial.item.config
-    asked = for_session(config, "confirm") and not config.option.usepdb and not limit_met(failure.exception)
+    asked = trial.confirms and not limit_met(failure.exception)
     return confirm(trial.item, failure) if asked else UNKNOWN
 
 

@@ -1,6 +1,6 @@
 """Worlds that a fixture has entered, set aside while pytest and its plugins run.
 
-A fixture that yields inside ``with simloop.world()`` leaves its world entered while pytest goes on: pytest would
+A fixture that yields inside ``with simloop.world()`` leaves its world entered while pytest runs on: pytest would
 measure durations, write reports and talk to other processes inside of the world. Tests, fixtures and their finalizers
 are the user's code and run in the world. Hook wrappers, with which plugins measure time, and everything between those
 calls are pytest's code and run outside. Nothing depends on the names of modules, so this holds for any plugin.

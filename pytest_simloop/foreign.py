@@ -1,7 +1,7 @@
 """Pytest items that another plugin runs (pytest-asyncio, anyio, aiohttp, tornado, a runner of the suite's own),
 simulated.
 
-That plugin goes on running them, in a world for each run: every event loop that it makes there is a simulated one. The
+That plugin still runs them, in a world for each run: every event loop that it makes there is a simulated one. The
 class of an item becomes a subclass of its own class and of `ForeignItem`, so that the other plugin works as ever, both
 through its class and through its hooks around the test function and fixtures.
 

@@ -53,8 +53,7 @@ def example_key() -> Hashable:
 
 
 def forget_targets() -> None:
-    """Let the test call `hypothesis.target` again in the current example, which Hypothesis allows once for each
-    label."""
+    """Let the test call `hypothesis.target` again in the current example, which Hypothesis allows once per label."""
     from hypothesis.control import current_build_context
 
     current_build_context().data.target_observations.clear()

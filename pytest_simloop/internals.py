@@ -49,8 +49,8 @@ def argument_names(item: pytest.Function) -> tuple[str, ...]:
 
 
 def finalizers(item: pytest.Item) -> list[Callable[[], object]]:
-    """Return pytest's own list of the finalizers that are registered for the item so far. They run from the last to
-    the first."""
+    """Return pytest's own list of the finalizers registered for the item so far, which run from the last to the
+    first."""
     return item.session._setupstate.stack[item][0]
 
 

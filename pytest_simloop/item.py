@@ -121,7 +121,7 @@ class SimulatedItem(pytest.Function):
 
     @property
     def sim(self) -> Sim | None:
-        """The handle on the world of the run that is going on."""
+        """Handle on the world of the current run."""
         if self._sim is None and self.world is not None:
             from simloop.simulation.handle import Sim
 
@@ -195,6 +195,11 @@ class SimulatedItem(pytest.Function):
     def run_trial(self, trial: Trial) -> None:
         """Run the pinned schedules and the campaign that the test's settings ask for. Raises what the test raises."""
         token = self._settings.replay
+        if confirming():
+            from pytest_simloop.replayer import served
+
+            if served(self.config, self.execute):
+                return
         if token is not None or self.pins:
             from pytest_simloop.replays import replay
 
@@ -344,7 +349,7 @@ def _is_foreign(entry: Any) -> bool:
 
 
 def _missed(coverage: Coverage) -> list[str]:
-    """Return what to say of points at which no run has deviated, and of those for whom none has."""
+    """Return phrases on the choice points at which no run has deviated, and on sources that no run has disturbed."""
     points, never = len(coverage.never_deviated), coverage.never_raced
     told = [f"{points} point{'s' * (points != 1)} never deviated at"] if points else []
     if never:

@@ -39,7 +39,7 @@ def _shrink_runs(value: Any) -> Any:
 
 
 def _strategies(value: Any) -> Any:
-    """Return a text of names of strategies, separated by commas. Raises `ConfigurationError` for an unknown one."""
+    """Check the names of strategies in a text, separated by commas, and return it. Raises `ConfigurationError`."""
     from simloop.explore.portfolio import check_strategies
 
     check_strategies(str(value).split(","))
@@ -88,8 +88,7 @@ _DRAWN_BITS = 32
 
 
 class Setting(NamedTuple):
-    """Setting of the plugin, which is given as ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` or, in an ini file,
-    ``sim_NAME``."""
+    """Setting of the plugin: ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` or, in an ini file, ``sim_NAME``."""
 
     name: str
     #: Type of the setting's values.
@@ -301,7 +300,7 @@ def check_options(config: pytest.Config) -> None:
 
 
 def _draw_seed(config: pytest.Config) -> None:
-    """Replace the seed by one that is drawn, where the command line or the ini file asks for that."""
+    """Replace the seed by one drawn at random, where the command line or the ini file asks for that."""
     ini, typed = config.stash[_INI], config.option.sim_seed
     if typed is None:
         typed = ini.get("seed")
@@ -324,7 +323,7 @@ def drawn_seed(config: pytest.Config) -> int | None:
 
 
 def hand_on_drawn_seed(config: pytest.Config, workerinput: dict[str, Any]) -> None:
-    """Add the seed that was drawn to what a worker of pytest-xdist is given."""
+    """Add the drawn seed to the input of a worker of pytest-xdist."""
     if (seed := drawn_seed(config)) is not None:
         workerinput[_DRAWN_SEED] = seed
 
@@ -371,8 +370,7 @@ def for_session(config: pytest.Config, name: str) -> bool:
 
 
 def repeated_options(config: pytest.Config) -> list[str]:
-    """Return the options of this command line on which schedules depend, and which a replay must therefore be given
-    too."""
+    """Return the options of this command line on which schedules depend, for a replay to be given them, too."""
     given = {_BY_NAME[name]: value for name, value in given_settings(config).items()}
     return [
         setting.option if setting.kind is bool else f"{setting.option}={value}"
@@ -410,7 +408,7 @@ def _refuse_contradictions(config: pytest.Config) -> None:
 
 
 def _checked(name: str, parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a function that parses the setting's value for argparse, and puts what is wrong with it into one line."""
+    """Return a function that parses the setting's value for argparse, and reports an error in one line."""
 
     def convert(text: str) -> Any:
         from simloop.errors import SimulationError

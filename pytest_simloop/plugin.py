@@ -49,7 +49,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Hook of pytest-xdist, before a worker is started."""
+    """Hook of pytest-xdist that gives a worker the drawn seed, before it is started."""
     hand_on_drawn_seed(node.config, node.workerinput)
 
 
@@ -63,8 +63,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Hook that removes the shims together with the plugin: a later session in this interpreter may import simloop
-    anew."""
+    """Hook that removes the shims with the plugin: a later session in this interpreter may import simloop anew."""
     installation = sys.modules.get("simloop.simulation.install")
     if installation is not None:
         installation.uninstall()
@@ -146,8 +145,7 @@ def _as_it_is(function: pytest.Function, *, once: bool = False) -> pytest.Functi
 
 
 def _is_left_alone(function: pytest.Function) -> bool:
-    """Return True for a test with ``@pytest.mark.simloop(False)``, and for a test that is known not to run on
-    asyncio."""
+    """Return True for a test with ``@pytest.mark.simloop(False)``, and for one that does not run on asyncio."""
     mark = function.get_closest_marker("simloop")
     if mark is not None and mark.args == (False,):
         return True
@@ -187,8 +185,7 @@ def _assign_pins(items: list[Any]) -> None:
 
 
 def _claims(function: pytest.Function, plugin: str) -> bool:
-    """Return True if a plugin of this name is installed that claims async tests by a marker, and this test has the
-    marker."""
+    """Return True if a plugin of this name is installed that claims async tests by a marker that this test has."""
     return function.get_closest_marker(plugin) is not None and function.config.pluginmanager.hasplugin(plugin)
 
 

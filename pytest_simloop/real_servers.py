@@ -1,4 +1,4 @@
-"""Real servers that a simulated test has asked for in vain: sockets of a run only reach sockets of the same run.
+"""Diagnosis of failures for want of a real server: sockets of a run only reach sockets of the same run.
 
 A fixture of wider scope is made once, in the real world, and so is a server that it starts, or a container. That a
 connection to it is refused is a limit of the simulation. Only a test that fails is looked at: one that expects nobody
@@ -55,8 +55,8 @@ def asked_for_real_server(item: pytest.Function, world: World, error: BaseExcept
 
 
 def _may_come_of_refusal(error: BaseException) -> bool:
-    """Return True for a refused connection, for several in one (`asyncio.create_connection`), and for a wait that was
-    in vain."""
+    """Return True for an error that a refused connection may cause: the refusal, several in one
+    (`asyncio.create_connection`), or a timeout."""
     if isinstance(error, (TimeoutError, SimulationError)):
         return True
     return isinstance(error, OSError) and (error.errno == errno.ECONNREFUSED or "Connect call failed" in str(error))

@@ -1,9 +1,9 @@
 """Process that replays failures for a pytest session, each in a fresh fork of itself.
 
 The process is pytest, run with the session's own options, which stops where a session would begin: plugins and the
-first `conftest.py` are imported, but no test is. For each request it forks, and the fork goes on as a session with one
+first `conftest.py` are imported, but no test is. For each request it forks, and the fork runs on as a session with one
 test and one schedule. So a replay is as fresh as in a new process, and starts in a fraction of the time. The process
-ends, together with a replay that is still going on, when the other end of its socket is closed.
+ends, together with a replay that is still running, when the other end of its socket is closed.
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_simloop.environment import REPLAYER_SOCKET, SIGNATURE_FILE
 
+if TYPE_CHECKING:
+    from simloop.simulation.run import Execute
+
+#: Path of the socket by which a fork is asked for runs, if it is to be a zygote and not to replay a schedule.
+ZYGOTE = pytest.StashKey[str]()
 #: Seconds that a replay may take, its imports included.
 PATIENCE = 30.0
 # And more than that the process needs when it starts, or something is wrong with it.
@@ -68,6 +76,21 @@ class Replayer:
             return None
         return int(answer) if answer else None
 
+    def zygote(self, node: str) -> FreshZygote:
+        """Return a fork in which a test is set up, and that forks for each run of it. There is no replay until that is
+        closed. Raises `OSError` if there is none: the suite needs something that only one process may have, say."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+            path = str(Path(folder, "zygote"))
+            listener.bind(path)
+            listener.listen(1)
+            self._socket.sendall(json.dumps([node, "", path]).encode() + b"\n")
+            ready = select.select([listener, self._socket], [], [], PATIENCE + _START)[0]
+            if listener not in ready:
+                # It has ended, or will be ended with the process that serves it.
+                self.close() if not ready else self._socket.recv(16)
+                raise OSError("no fresh process has come to the test")
+            return FreshZygote(listener.accept()[0], self._socket)
+
     def close(self) -> None:
         """End the replaying process and wait for it."""
         self._socket.close()
@@ -78,22 +101,59 @@ class Replayer:
             self._process.wait()
 
 
+class FreshZygote:
+    """Handle on a zygote (`simloop.explore.forks`) in a process that has run no test yet. `requests` is the socket by
+    which the end of the zygote is told."""
+
+    def __init__(self, link: socket.socket, requests: socket.socket) -> None:
+        peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        self._pid = struct.unpack("3i", peer)[0]
+        self._requests = requests
+        self.link = link.detach()
+
+    def close(self) -> None:
+        os.close(self.link)
+        # It tears down its fixtures.
+        if not select.select([self._requests], [], [], PATIENCE)[0]:
+            with contextlib.suppress(OSError):
+                os.killpg(self._pid, signal.SIGKILL)
+        self._requests.recv(16)
+
+
 def serve(config: pytest.Config) -> None:
     """Main loop of the replaying process. It returns in a fork for each request, and never in the process itself."""
     descriptor = os.environ.pop(REPLAYER_SOCKET)
     with socket.socket(fileno=int(descriptor)) as requests, requests.makefile() as lines:
         for request in lines:
-            node, token, signature_file = json.loads(request)
+            node, token, file = json.loads(request)
             pid = os.fork()
             if pid == 0:
                 os.setsid()  # what it starts ends with it
-                os.environ[SIGNATURE_FILE] = signature_file
                 config.args[:] = [node]
-                config.option.sim_replay = token
+                if token:
+                    os.environ[SIGNATURE_FILE] = file
+                    config.option.sim_replay = token
+                else:
+                    os.environ[SIGNATURE_FILE] = os.devnull
+                    config.option.sim = True
+                    config.stash[ZYGOTE] = file
                 config.pluginmanager.register(_Fork(), "simloop-fork")
                 return
-            requests.sendall(str(_status(pid, requests)).encode())
+            requests.sendall(str(_status(pid, requests, PATIENCE if token else None)).encode())
     os._exit(0)
+
+
+def served(config: pytest.Config, execute: Execute) -> bool:
+    """Make all runs of the test for which this process is a zygote, by ``execute``. Return False if it is none."""
+    path = config.stash.get(ZYGOTE, "")
+    if not path:
+        return False
+    from simloop.explore.forks import fork_for_runs
+
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(path)
+        fork_for_runs(execute, link.fileno())
+    return True
 
 
 class _Fork:
@@ -104,14 +164,14 @@ class _Fork:
         os._exit(exitstatus)
 
 
-def _status(pid: int, requests: socket.socket) -> int:
+def _status(pid: int, requests: socket.socket, patience: float | None) -> int:
     """Wait for a fork and return its exit status, negative if it took too long and was killed. When the session has
     closed the socket, kill the fork and end this process."""
     child = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(child, select.POLLIN)
     poll.register(requests, select.POLLIN)  # a request at a time: now there can only be the end
-    ready = [found for found, _ in poll.poll(PATIENCE * 1000)]
+    ready = [found for found, _ in poll.poll(None if patience is None else patience * 1000)]
     os.close(child)
     if child not in ready:
         for kill in (os.killpg, os.kill):

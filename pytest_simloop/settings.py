@@ -91,8 +91,7 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
 
 
 def _jobs(value: int | str | None) -> int | None:
-    """Return the number of processes for a test. The workers of pytest-xdist, of which this process may be one, share
-    the processors."""
+    """Return the number of processes for a test: processors are shared with the workers of pytest-xdist."""
     if value is None:
         return None
     from simloop.explore.jobs import check_jobs

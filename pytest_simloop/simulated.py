@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 class Simulated(Protocol):
-    """Protocol: the part of `pytest_simloop.item.SimulatedItem` that does not depend on how the test is run."""
+    """Protocol of a simulated test: the part of `pytest_simloop.item.SimulatedItem` that does not depend on how the
+    test is run."""
 
     #: Text of the report of a failure.
     section: str | None

@@ -1,4 +1,4 @@
-"""The virtual clock while a debugger is open: it stands still at the time of the run that is debugged."""
+"""The virtual clock while a debugger is open: it is stopped at the time of the run that is debugged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simloop.world import active
 
 
 class _StillClock(Clock):
-    """Virtual clock that stands still: reading it takes no virtual time."""
+    """Virtual clock that is stopped: reading it takes no virtual time."""
 
     __slots__ = ()
 
@@ -59,7 +59,7 @@ def examining(error: BaseException) -> Iterator[None]:
 
 
 def stop_clocks_for(debugger: Any) -> None:
-    """Install a hook in a debugger, so that the virtual clock stands still whenever the debugger is open."""
+    """Install a hook in a debugger, so that the virtual clock is stopped whenever the debugger is open."""
     interaction: Callable[..., Any] = debugger.interaction
     error = _examined
 

@@ -23,8 +23,7 @@ def is_asyncio(backend: Any) -> bool:
 
 
 def is_tied(definition: Any, item: pytest.Function) -> bool:
-    """Return True for a fixture that is tied to an event loop: an async one, one that makes a loop, or one that
-    depends on such a fixture."""
+    """Return True for a fixture that is tied to an event loop: it is async, makes a loop, or depends on such a one."""
     known = item.session.stash.setdefault(_KNOWN, {})
     found = known.get(definition)
     if found is None:

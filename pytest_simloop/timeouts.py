@@ -1,4 +1,4 @@
-"""pytest-timeout around a campaign: what it ends is the campaign, as Ctrl-C does, with what is known by then."""
+"""Integration of pytest-timeout: a timeout ends the campaign of a test, as Ctrl-C does, with its progress by then."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _campaigns: list[Campaign] = []
 
 
 class TimedOut(KeyboardInterrupt):
-    """Exception that takes the place of pytest-timeout's own, which asyncio would give to the task that happens to
-    run: this one leaves the loop."""
+    """Exception in place of pytest-timeout's own, which asyncio would give to the running task: this one leaves the
+    loop."""
 
     def __init__(self, failure: BaseException) -> None:
         self.failure = failure
 
 
 def watch() -> None:
-    """Wrap the two functions that pytest-timeout calls when the time is over, if it is there."""
+    """Wrap the two functions that pytest-timeout, if it is imported, calls at a timeout."""
     plugin: Any = sys.modules.get("pytest_timeout")
     by_signal, by_thread = (getattr(plugin, name, None) for name in ("timeout_sigalrm", "timeout_timer"))
     if by_signal is None or by_thread is None or hasattr(by_signal, "__wrapped__"):
@@ -52,7 +52,7 @@ def watch() -> None:
 
 @contextlib.contextmanager
 def ending(item: Simulated, campaign: Campaign) -> Iterator[None]:
-    """Context manager around a campaign, which fails its test if the time is over."""
+    """Context manager around a campaign, which fails the test at a timeout."""
     _campaigns.append(campaign)
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_simloop import timeouts
+from pytest_simloop.environment import confirming
+from pytest_simloop.options import for_session
 from pytest_simloop.progress import shown
 from pytest_simloop.settings import Settings, test_name
 from simloop.choices.choices import Choices
@@ -22,6 +24,7 @@ from simloop.explore.campaign import Campaign
 if TYPE_CHECKING:
     from pytest_simloop.simulated import Simulated
     from simloop.explore.corpus import Corpora, Corpus
+    from simloop.explore.forks import Zygote
     from simloop.explore.plugins import Hooks, PluginManager
     from simloop.explore.progress import Progress
     from simloop.explore.result import Report
@@ -74,6 +77,7 @@ class Trial:
         numbered: bool = False,
         progress: Progress | None = None,
         corpus: Corpus | None = None,
+        fresh: Callable[[], Zygote] | None = None,
     ) -> Campaign:
         settings = self.settings
         profile = settings.limits.profile
@@ -94,10 +98,11 @@ class Trial:
             numbered=numbered,
             progress=progress,
             corpus=corpus,
+            fresh=fresh,
         )
 
     def _corpus(self) -> Corpus:
-        """Return what campaigns of this test have reached in sessions before."""
+        """Return the corpus that campaigns of this test have left in earlier sessions."""
         from simloop.explore.corpus import CORPUS, Corpora
 
         config = self.item.config
@@ -120,12 +125,25 @@ class Trial:
         """Run the whole campaign of the test."""
         with shown(self.item) as progress:
             corpus = self._corpus() if self.settings.corpus else None
-            campaign = self.campaign([saved.schedule for saved in self.saved], progress=progress, corpus=corpus)
+            fresh = self._fresh_zygote if self.confirms else None
+            saved = [saved.schedule for saved in self.saved]
+            campaign = self.campaign(saved, progress=progress, corpus=corpus, fresh=fresh)
             with timeouts.ending(self.item, campaign):
                 report = campaign.explore()
         if report.failure is None:
             self.passed()
         return report
+
+    @property
+    def confirms(self) -> bool:
+        """True if a fresh process may be started, in which failures are confirmed."""
+        config = self.item.config
+        return bool(for_session(config, "confirm")) and not config.option.usepdb and not confirming()
+
+    def _fresh_zygote(self) -> Zygote:
+        from pytest_simloop.confirm import node_of, replayer_of
+
+        return replayer_of(self.item.config).zygote(node_of(self.item))
 
     def passed(self) -> None:
         """Drop the saved failures of a test that has passed in full: they are considered fixed."""

@@ -1,5 +1,5 @@
-"""Runs unmodified asyncio programs in a simulated world, in which a seed chooses every order that the
-real environment could choose.
+"""Deterministic simulator for asyncio: runs unmodified programs in a simulated world, where a seed decides the order of
+events.
 
 PYTEST_DONT_REWRITE
 """
@@ -197,7 +197,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Module in which the functions `explore` and `world` stay where they are when packages of these names are
+    """Class of the module `simloop`, whose functions `explore` and `world` stay when packages of these names are
     imported."""
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -45,8 +45,8 @@ class EscapedSimulationError(SimulationError, RuntimeError):
 
 
 class BlockingCallWarning(UserWarning):
-    """Warning of a call in a coroutine that blocks, such as ``time.sleep``: its loop stood still meanwhile. The message
-    names the line and the virtual time. Await something instead, or run the call in an executor; the option
+    """Warning of a call in a coroutine that blocks, such as ``time.sleep``: it stops its event loop meanwhile. The
+    message names the line and the virtual time. Await something instead, or run the call in an executor; the option
     ``blocking`` says what becomes of such calls."""
 
 
@@ -85,7 +85,7 @@ class DeadlockError(SimulationError):
 
 class HostCrashedError(SimulationError):
     """Raised when a host loses its power while ``host.run`` waits for a process on it. In a test of crashes this is
-    what should happen: catch it, and go on with ``host.restart()``."""
+    what should happen: catch it, and continue with ``host.restart()``."""
 
 
 class ProcessEndedError(SimulationError):
@@ -123,8 +123,8 @@ class TimeLimitError(SimulationError):
 
 
 class HangError(SimulationError):
-    """Raised after ``max_hang`` real seconds in which a run did not go on: a step never yields, or somebody waits for
-    something outside of the simulation, such as a lock of multiprocessing. The message names the line."""
+    """Raised after ``max_hang`` real seconds in which a run made no progress: a step never yields, or somebody waits
+    for something outside of the simulation, such as a lock of multiprocessing. The message names the line."""
 
     limit = (
         "this is a limit of the simulation, at which the run was cut off: set max_hang higher if a single step needs "
@@ -159,13 +159,13 @@ class RealLibraryWarning(UserWarning):
 
 
 class JobWarning(UserWarning):
-    """Warning of a process of ``--sim-jobs`` that was ended before it had made its runs, as one is for want of memory.
+    """Warning of a process of ``--sim-jobs`` that was ended before it had made its runs, as when memory runs out.
     Others make its runs: nothing is lost. With fewer jobs each has more memory."""
 
 
 class StoreWarning(UserWarning):
     """Warning of a directory `.simloop/`, in which failures are kept, that cannot be used. Nothing is lost but the head
-    start: exploring goes on without saved failures. Make the directory writable, or delete it."""
+    start: exploring continues without saved failures. Make the directory writable, or delete it."""
 
 
 class CorruptStoreWarning(StoreWarning):
@@ -174,8 +174,8 @@ class CorruptStoreWarning(StoreWarning):
 
 
 def limit_met(error: BaseException | None) -> str:
-    """Return the `SimulationError.limit` of an error, or of one behind it: in an exception group, or in what the
-    program raised on account of it. Empty if there is none.
+    """Return the sentence on the limit of the simulation that an error has met (`SimulationError.limit`), it or one
+    behind it: in an exception group, or in what the program raised on account of it. Empty if there is none.
 
     >>> limit_met(ValueError())
     ''
@@ -187,7 +187,7 @@ def limit_met(error: BaseException | None) -> str:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, those behind it (its cause and context), and those in it (of an exception group).
+    """Yield an error, those behind it (its causes and contexts), and the members of exception groups.
 
     >>> [type(cause).__name__ for cause in causes(ExceptionGroup("one", [ValueError()]))]
     ['ExceptionGroup', 'ValueError']

@@ -1,4 +1,4 @@
-"""Ownership of source files: the user's own, an installed library's, the standard library's, or simloop's.
+"""Classification of source files: the user's own, an installed library's, the standard library's, or simloop's.
 
 All code asks here that names a line to the user (in warnings, escapes, reports and names of choice points) or skips
 frames that mean nothing to the user. The module imports nothing of the project.
@@ -39,7 +39,7 @@ def source_of(place: Place) -> str:
 
 
 def shown_path(file: str) -> str:
-    """Return a path as it is shown to people: relative to ``site-packages``, the standard library or the working
+    """Return a path as reports show it: relative to ``site-packages``, the standard library or the current
     directory."""
     if is_library(file):
         return file.rpartition(_SITE_PACKAGES)[2]

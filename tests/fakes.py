@@ -57,8 +57,8 @@ class FakeLoop:
     def deadline_ns(self) -> int | None:
         return min(self.timers, default=self.polls_until_ns)
 
-    def deadlines_until(self, limit_ns: int) -> list[int]:
-        return [due for due in self.timers if due <= limit_ns]
+    def deadlines_between(self, start_ns: int, end_ns: int) -> list[int]:
+        return sorted(due for due in self.timers if start_ns < due <= end_ns)
 
     def run_turn(self) -> None:
         self.work -= 1

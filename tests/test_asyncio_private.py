@@ -18,6 +18,7 @@ import pytest
 
 import simloop
 from simloop.loop import stock_state as stock
+from simloop.shims import loop_bound
 from simloop.shims import subprocess as spawning
 from simloop.shims import threading as threads
 
@@ -72,6 +73,8 @@ READ: list[tuple[Callable[..., Any], set[str]]] = [
     (unix_events._UnixSelectorEventLoop._process_self_data, {"75a98622aa63"}),
     (base_subprocess.BaseSubprocessTransport.close, {"927a12875e31", "9d37b8aeadd7", "6df104ffdd51"}),
 ]
+# What simloop/shims/loop_bound.py calls.
+READ.append((loop_bound._real_get_loop, {"2648bdcf24fc"}))
 # What simloop/shims/threading.py calls, and looks into.
 READ += [
     (threads._real_join, {"e2e4013edfe5", "27385742ef48", "b4736363208c"}),

@@ -1,1 +1,1 @@
-"""Analysis of waiting tasks: who waits for what, and why nothing can go on in a deadlock."""
+"""Analysis of waiting tasks, for errors and reports: what each task waits for, and which task holds that."""

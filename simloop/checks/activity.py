@@ -1,4 +1,4 @@
-"""Description of a run that does not end: the lines that run next, or else those that wait."""
+"""Description of a run that does not end, for its error: the lines that run next, or else those at which tasks wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LINES_MAX = 4
 
 
 def describe_activity(scheduler: Scheduler) -> str:
-    """Return words for what goes on in a world that does not come to an end; empty if nothing does."""
+    """Return a phrase on what a world that does not end is doing: the lines that run next, or else those that wait."""
     loops = [loop for loop in scheduler.loops if isinstance(loop, SimLoop)]
     lines = [line for loop in loops for line in _next(loop)]
     if not lines:

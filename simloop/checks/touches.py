@@ -1,6 +1,6 @@
 """Record of which task holds, and which last used, each of asyncio's locks, queues and events, in a run that is traced.
 
-asyncio's own objects do not know this. While a traced run goes on their methods are wrapped; the wrappers add no turn
+asyncio's own objects do not know this. During a traced run their methods are wrapped; the wrappers add no turn
 and no suspension, so the run goes the same way.
 """
 
@@ -44,7 +44,7 @@ class Touch:
 
     @property
     def task(self) -> asyncio.Task[Any] | None:
-        """The task that made the call, or None if it is no longer alive."""
+        """Task that made the call, or None if it is no longer alive."""
         return self.by() if self.by is not None else None
 
     @property

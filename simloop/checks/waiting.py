@@ -45,8 +45,7 @@ def _parts(awaitable: Any) -> tuple[CodeType | None, FrameType | None, Any]:
 
 
 def users_place(places: list[Place]) -> Place | None:
-    """Return the innermost place in the user's own code; if there is none, in a library's; else the innermost of
-    all."""
+    """Return the innermost of a stack's places in the user's own code; without any, in a library's; else of all."""
     for wanted in (is_users, is_library):
         for place in reversed(places):
             if wanted(place.file):
@@ -55,7 +54,7 @@ def users_place(places: list[Place]) -> Place | None:
 
 
 def inner_library(places: list[Place]) -> Place | None:
-    """Return the innermost place in an installed package, if it lies below the user's own code."""
+    """Return the innermost of a stack's places in an installed package, if it lies below the user's own code."""
     libraries = [place for place in places if is_library(place.file)]
     return libraries[-1] if libraries and users_place(places) != libraries[-1] else None
 
@@ -152,7 +151,7 @@ def _waited_by_wait(task: asyncio.Task[Any]) -> Any:
 
 
 def wakes(task: asyncio.Task[Any], places: list[Place]) -> str:
-    """Return words for the event that would wake a blocked task, as far as it is known."""
+    """Return a phrase for the event that would wake a blocked task, as far as it is known."""
     waiter: Any = getattr(task, "_fut_waiter", None)
     if isinstance(waiter, asyncio.Task):
         return f"the end of task {waiter.get_name()!r}"

@@ -67,9 +67,9 @@ KINDS = (
 
 
 class Point(NamedTuple):
-    """A choice point. Its identity survives edits elsewhere in the program, because `number` counts only the points of
-    the same `who` and `kind`, never the steps of the run. `who` is plain text, which `simloop.choices.who.Who` takes
-    apart."""
+    """Choice point: who asks, the kind of the decision, and its number. Its identity survives edits elsewhere in the
+    program, because `number` counts only the points of the same `who` and `kind`, never the steps of the run. `who` is
+    plain text, which `simloop.choices.who.Who` takes apart."""
 
     who: str
     kind: str
@@ -92,7 +92,7 @@ Decide = Callable[[str, str, int, int], int]
 
 
 class DeviationObserver(Protocol):
-    """Protocol of the part of a run's observer that is told of deviations."""
+    """Protocol of the part of a run's observer that is notified of deviations."""
 
     def deviated(self, answer: Answer, subject: object) -> None: ...
 
@@ -140,7 +140,7 @@ class Choices:
 
     @property
     def entropy(self) -> random.Random:
-        """Random generator for what the program itself draws: `random`, `os.urandom`, `uuid`, `secrets`."""
+        """Random generator behind the program's own entropy: `random`, `os.urandom`, `uuid`, `secrets`."""
         if self._entropy is None:
             self._entropy = random.Random(self.seed)
         return self._entropy
@@ -168,8 +168,7 @@ class Choices:
         return value
 
     def order(self, who: str, kind: str, n: int, subject: object = None) -> int:
-        """Choose as `choose` does, and fold the answer into the fingerprint: for orders that show in no loop's
-        arrivals."""
+        """Choose as `choose` does, and fold the answer into the fingerprint: no loop's arrivals show such an order."""
         value = self.choose(who, kind, n, subject)
         if value:
             self.fold(f"{who} {kind}", value)
@@ -197,11 +196,11 @@ class Choices:
         return self._kinds
 
     def state(self) -> tuple[Any, ...]:
-        """Return what the run has recorded, for `restore` in another process."""
+        """Return the record of the run as plain data, for `restore` in another process."""
         return self.recorded, self.step_digest, self.folded, self.drew_entropy
 
     def restore(self, state: tuple[Any, ...]) -> None:
-        """Take over what a run has recorded in another process."""
+        """Load the record of a run that another process has made (`state`)."""
         self.recorded, self.step_digest, self.folded, drew_entropy = state
         if drew_entropy:
             self.entropy.random()
@@ -229,8 +228,8 @@ def check_seed(seed: int) -> int:
 
 
 def permute(items: list[T], answer: Callable[[T, deque[T]], int]) -> list[T]:
-    """Return `items` in an order in which later ones may overtake each: ``answer(item, later)`` says how many do, the
-    first ones of `later`. All zeros keep the order (a Lehmer code, read from the back)."""
+    """Return a permutation of `items`: ``answer(item, later)`` is the number of `later` items, the first ones, that
+    overtake an item. All zeros keep the order (a Lehmer code, read from the back)."""
     ordered: deque[T] = deque()  # most go to the front, which in a list takes all others along
     for item in reversed(items):
         ordered.insert(answer(item, ordered) if ordered else 0, item)

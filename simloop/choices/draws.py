@@ -62,8 +62,8 @@ def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
 
 
 def _late_generator(seed: int) -> _random.Random:
-    """Return a generator for a run that has come to its first point. A run without points needs none, and to seed one
-    costs as much as several turns. It is made inside of the run, where the class of the module `random` is the
+    """Return a random generator, created at a run's first choice point: a run without points needs none, and to seed
+    one costs as much as several turns. It is made inside of the run, where the class of the module `random` is the
     program's own."""
     return _random.Random(seed)
 
@@ -126,11 +126,11 @@ def dense_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
 def coincidences(
     seed: int, sources: Sequence[Sequence[Arrival]], seen: set[tuple[Arrival, Arrival]], alike: bool | None = None
 ) -> Decide:
-    """Return a function that lets arrivals of different sources meet. All sources, four in five or half of them are
-    late once, or two or three times, at points of theirs that are drawn; and all of them by the same time. So they go
-    on from there together. In half of the runs all of them have about as many points left. The orders of what has
-    met change. Ends are rare, .01 to .1 per point, and in a quarter of the runs so is everything else; in the others
-    there is nothing else.
+    """Return a function that answers choice points so that arrivals of different sources meet. All sources, four in
+    five or half of them are late once, or two or three times, at points of theirs that are drawn; and all of them by
+    the same time, from which they continue together. In half of the runs all of them have about as many points left.
+    The orders of what has met change. Ends are rare, .01 to .1 per point, and in a quarter of the runs so is everything
+    else; in the others there is nothing else.
 
     `sources` are the points of each source at which it may be late, in order. `seen` are pairs of points that have been
     late together in other runs. Of several draws that one is taken which has most other pairs (as the greedy
@@ -178,9 +178,9 @@ def coincidences(
 def _drawn(
     draw: Callable[[], float], sources: Sequence[Sequence[Arrival]], part: float, times: int, left: int | None
 ) -> set[Arrival]:
-    """Return points that are drawn from a part of the sources, so many times of each: any of them, or those with about
-    so many points `left` after them, since what sources do at their end is often alike, however long they take to get
-    there."""
+    """Return a random sample of the arrivals of some sources (a `part` of them), `times` of each: any of them, or those
+    with about so many points `left` after them, since what sources do at their end is often alike, however long they
+    take to get there."""
     found = set()
     for points in sources:
         if draw() >= part:

@@ -1,4 +1,4 @@
-"""What is late at which choice points, and which of them end something."""
+"""Tables of kinds of choice points: those at which an arrival may be late, and those that end something."""
 
 from __future__ import annotations
 

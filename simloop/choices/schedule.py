@@ -1,4 +1,4 @@
-"""Schedules: the deviations of a run, from which it can be run again."""
+"""Schedules: the seed, profile and deviations of a run, by which it is replayed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Schedule:
 
     @property
     def preempts_lines(self) -> bool:
-        """True if a thread is preempted before a line, which a run must ask about."""
+        """True if a deviation preempts a thread before a line: a run must have the points of lines for that."""
         return any(point.kind == "thread.line" for point in self.deviations)
 
     def choices(self) -> Choices:
-        """Return the choices of a run of this schedule."""
+        """Return new `Choices` for one run of this schedule."""
         return Choices(self.seed, self.decider(), lines=self.preempts_lines, numbered=self.numbered)
 
     def decider(self) -> Decide:
@@ -49,8 +49,8 @@ class Schedule:
 
 
 def first_difference(expected: Choices, actual: Choices, what: str, where: str = "") -> NondeterminismError:
-    """Return the error for two runs of one schedule that went two ways, naming the first point at which they differ,
-    and `where` they part, if that is known."""
+    """Return the error for two runs of one schedule that diverge, naming the first point at which they differ, and
+    `where` they part, if that is known."""
     for left, right in zip(expected.answers(), actual.answers(), strict=False):
         if left != right:
             detail = (

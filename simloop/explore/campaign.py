@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from simloop.choices.schedule import Schedule
     from simloop.explore.corpus import Corpus
     from simloop.explore.examination import Examination
+    from simloop.explore.forks import Zygote
     from simloop.explore.jobs import Passed
     from simloop.explore.portfolio import Portfolio
     from simloop.explore.progress import Progress
@@ -72,6 +73,7 @@ class Campaign:
         jobs: int | Literal["auto"] | None = None,
         progress: Progress | None = None,
         corpus: Corpus | None = None,
+        fresh: Callable[[], Zygote] | None = None,
     ) -> None:
         self.name = name
         self.runs = check_runs(runs) if seconds is None else _RUNS_IN_TIME
@@ -90,7 +92,7 @@ class Campaign:
             self.report.coverage = Coverage(corpus.fingerprints)
         # What plugins see of runs they see in this process, in order.
         here = observe is not None
-        self._maker = RunMaker(execute, name, profile, self.report, may_fork=not here, number=self._number)
+        self._maker = RunMaker(execute, name, profile, self.report, may_fork=not here, fresh=fresh, number=self._number)
         if jobs is not None:
             from simloop.explore.jobs import Jobs, check_jobs
 
@@ -106,7 +108,7 @@ class Campaign:
 
     @functools.cached_property
     def portfolio(self) -> Portfolio:
-        """The strategies of the campaign."""
+        """Strategies of the campaign."""
         # Not for the many tests in which there is nothing to choose.
         from simloop.explore.portfolio import Portfolio
 
@@ -159,8 +161,8 @@ class Campaign:
         report.schedules_in_all = 1 if self._is_canonical else self.portfolio.enumeration.covered
 
     def _keep_corpus(self, ended_by: BaseException | None = None) -> None:
-        """Write what there is now for the next campaign to go on with. Nothing where all schedules were run, and will
-        be again. What is wrong with the corpus must not hide what has ended this campaign."""
+        """Save the corpus, for the next campaign to continue from: not where all schedules were run, and will be again.
+        A problem with the corpus must not hide what has ended this campaign."""
         if self._corpus is None:
             return
         mutation = self.portfolio.mutation
@@ -176,7 +178,7 @@ class Campaign:
             ended_by.add_note(str(warning))
 
     def _batch(self) -> list[tuple[Strategy, Plan]]:
-        """Return the runs that are planned together: one, but for campaigns with jobs. The canonical run is alone."""
+        """Return the next batch of planned runs: one, but for campaigns with jobs. The canonical run is alone."""
         if self._is_canonical:
             plan = self._canonical.plan()
             return [] if plan is None else [(self._canonical, plan)]
@@ -191,7 +193,7 @@ class Campaign:
         return batch
 
     def known(self) -> str:
-        """Return what is known of a campaign that is interrupted now."""
+        """Return the message for a campaign that is interrupted now: in which run, and its failure, if it has one."""
         known = "no failure until then"
         failing = None if self._examination is None else self._examination.schedule
         if failing is not None:
@@ -201,16 +203,16 @@ class Campaign:
         return f"simloop: interrupted in run {self._number()} of {self.name}; {known}"
 
     def _number(self) -> str:
-        """Return the number of the run that goes on, of how many."""
+        """Return the number of the current run as text, and of how many."""
         return f"{self.report.runs} of {self.runs}" if self._seconds is None else f"{self.report.runs}"
 
     def _told(self, strategy: str) -> str:
-        """Return how far the campaign is; `strategy` has made the last run."""
+        """Return the progress line of the campaign; `strategy` has made the last run."""
         return f"run {self._number()}, {self.report.distinct} distinct, no failure; {strategy}"
 
     def _run(self, plan: Plan, made: AnyOutcome | Passed | None = None) -> AnyOutcome | None:
-        """Make a planned run, unless it was `made` already, and tell of it. Returns its outcome, or None for a run that
-        has passed in another process."""
+        """Make a planned run, unless it was `made` already, and report it to strategies and plugins. Returns its
+        outcome, or None for a run that has passed in another process."""
         report, maker = self.report, self._maker
         report.runs += 1
         if isinstance(made, tuple):
@@ -223,6 +225,7 @@ class Campaign:
             made = maker.make(choices, plan.observer if maker.forks is None else None)
         outcome = maker.went_on(made)
         if report.runs == 1 and not is_endless(outcome):
+            maker.first_error = outcome.exception
             # The first schedule runs twice: it must go the same way.
             outcome = maker.again(maker.schedule_of(outcome), outcome)
         self._add(outcome.choices, outcome.fingerprint, failed=outcome.exception is not None)

@@ -1,4 +1,4 @@
-"""Corpus of a test: what its campaigns have reached, kept on disk so that the next one goes on from there.
+"""Corpora of schedules, one for each test: kept on disk, so that the next campaign continues where others have ended.
 
 It holds schedules whose runs reached something new (`simloop.explore.strategies.mutation`), the fingerprints of runs,
 and the number of campaigns, by which the next one draws other runs. There is one file for each test, under one profile
@@ -40,7 +40,7 @@ _README = (
 
 @dataclass
 class Contents:
-    """Contents of the file of a corpus. Schedules are tokens; those to try first are first."""
+    """Parsed contents of a corpus file. Schedules are tokens; those to try first are first."""
 
     campaigns: int = 0
     tokens: list[str] = field(default_factory=list)
@@ -48,8 +48,8 @@ class Contents:
 
 
 class Corpus:
-    """Corpus of one test, as it was when the campaign began that goes on with it. `key` is its name among others, and
-    `test` the name that its tokens are made for."""
+    """Corpus of one test: its schedules and fingerprints as the current campaign has found them. `key` is its name
+    among others, and `test` the name that its tokens are made for."""
 
     def __init__(self, files: KeptFiles, key: str, test: str) -> None:
         self._files = files
@@ -70,9 +70,8 @@ class Corpus:
         return mixed_seed(seed, self._campaigns) & 0xFFFF if self._campaigns else seed
 
     def keep(self, schedules: Iterable[Schedule], fingerprints: Iterable[int]) -> None:
-        """Write what this campaign has left of the corpus, and what it has added: `schedules`, those first that are to
-        be tried first, and the fingerprints of its runs. What another campaign has added in the meantime stays. May be
-        called more than once."""
+        """Save the corpus after a campaign: `schedules`, those first that are to be tried first, and the fingerprints
+        of its runs. What another campaign has added in the meantime stays. May be called more than once."""
         now = self._read() if self._found is not None else None
         if now is None:
             return
@@ -107,7 +106,7 @@ class Corpora:
 
 
 def _bounded(tokens: Iterable[str]) -> list[str]:
-    """Return the first ones of several tokens, as many as a corpus may have."""
+    """Return the first of several tokens, as many as fit into a corpus."""
     left = TOKENS_SIZE_MAX
     kept: list[str] = []
     for token in dict.fromkeys(tokens):

@@ -1,4 +1,4 @@
-"""Coverage: how many different runs a campaign has seen, and how many it probably has not."""
+"""Coverage of a campaign: how many different runs it has seen, and how many it probably has not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Coverage:
         self._unraced: set[str] = set()
 
     def add(self, fingerprint: int, choices: Choices) -> None:
-        """Add a run."""
+        """Add a run, by its fingerprint and choices."""
         self.runs += 1
         self._times[fingerprint] += 1
         if self._times[fingerprint] == 1 and fingerprint not in self._before:
@@ -56,7 +56,7 @@ class Coverage:
 
     @property
     def fingerprints(self) -> Iterable[int]:
-        """The fingerprints of all runs."""
+        """Fingerprints of all runs."""
         return self._times.keys()
 
     @property
@@ -90,8 +90,8 @@ class Coverage:
 
     @property
     def never_raced(self) -> list[str]:
-        """Names of those at none of whose choice points any run has deviated: connections, threads, timers, tasks of
-        the first run that nothing was ever made late, early or lost for."""
+        """Names of the sources that no run has disturbed: connections, threads, timers and tasks of the first run at
+        none of whose choice points any run has deviated."""
         return sorted(self._unraced)
 
     def __repr__(self) -> str:

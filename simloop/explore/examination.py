@@ -11,13 +11,14 @@ from simloop.choices.choices import Choices, Point, check_seed
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule, first_difference
 from simloop.choices.tokens import decode, encode
-from simloop.errors import OtherTestError, ReplayDriftWarning, limit_met
+from simloop.errors import EscapedSimulationError, OtherTestError, ReplayDriftWarning, limit_met
 from simloop.explore.failure import Failure
-from simloop.explore.run_maker import is_endless
+from simloop.explore.run_maker import failure_in, is_endless
 from simloop.explore.shrink import Shrinker
 from simloop.explore.signature import signature_of
 from simloop.report.explanation import Explanation
 from simloop.report.trace import Trace
+from simloop.shims.subprocess import lacks_real_program
 
 if TYPE_CHECKING:
     from simloop.explore.result import Report
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _CHECKS = 2
 
 _POSSIBLE = "can happen on stock asyncio"
+_HIDDEN = "what earlier runs have left behind hides it in this process: replay it to see how it comes about"
 # Where CPython looks whether another thread waits for the GIL: `CHECK_EVAL_BREAKER` in its bytecodes.
 _BETWEEN_LINES = (
     " where threads switch between any two lines, as they do without the GIL: with it, only at calls and loops"
@@ -62,7 +64,7 @@ class Examination:
         """Turn a failing run into a `Failure`: check that it fails again, shrink its schedule, and explain it."""
         schedule = self.schedule = self._maker.schedule_of(found)
         if is_endless(found):
-            return self._failure(found, strategy, schedule, self._unexplained(found))
+            return self._failure(found, strategy, schedule, self._unexplained(found.exception))
         last = self._maker.again(schedule, found)
         assert found.exception is not None
         wanted = signature_of(found.exception)
@@ -82,6 +84,11 @@ class Examination:
             if not self._maker.went_alike(checked := self._maker.traced(small, None), last):
                 last = self._maker.again(small, checked)
         explanation, outcome = self.explained(small)
+        if self._maker.begins_afresh and failure_in(outcome) != failure_in(last):
+            # What earlier runs have left behind in this process keeps it from this failure, unless it was the first.
+            first = self._maker.first_error
+            seen = first if first is not None and signature_of(first) == wanted else last.exception
+            return self._failure(found, strategy, small, self._unexplained(seen, _HIDDEN))
         if not self._maker.went_alike(outcome, last):
             # Candidates and the neighbour that passes may have done something for the first time, too.
             last = self._maker.again(small, outcome)
@@ -105,9 +112,9 @@ class Examination:
             _execute=self._maker.execute,
         )
 
-    def _unexplained(self, outcome: AnyOutcome) -> Explanation:
-        """Return what is said of a run without another look at it."""
-        return Explanation(outcome.exception, Trace(), None, None, limit_met(outcome.exception))
+    def _unexplained(self, error: BaseException | None, verdict: str = "") -> Explanation:
+        """Return an explanation of a failure without a traced run of it."""
+        return Explanation(error, Trace(), None, None, limit_met(error) or verdict)
 
     def explained(self, schedule: Schedule) -> tuple[Explanation, Outcome]:
         """Explain a schedule: run it with a `Trace`, beside the nearest run that passes (without the last deviation, if
@@ -130,6 +137,8 @@ class Examination:
         outcome = cast("Outcome", self._maker.traced(schedule, failing, final=True))
         # Of what the simulation itself cannot do, nothing can be said about stock asyncio.
         limit = limit_met(outcome.escape) or limit_met(outcome.exception) or outcome.limit
+        if not limit and lacks_real_program(outcome.exception):
+            limit = EscapedSimulationError.limit
         verdict = limit or verdict or failing.beyond_stock(self._maker.profile)
         return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
 
@@ -174,7 +183,12 @@ class Examination:
                     f"the token was made under profile {schedule.profile!r}, not {self._maker.profile!r}: "
                     f"ask for profile {schedule.profile!r}"
                 )
+        # First in this process, before other schedules can leave anything behind.
+        first = self._maker.traced(schedule, failing := Trace())
         explanation, outcome = self.explained(schedule)
+        if first.exception is not None and failure_in(outcome) != failure_in(first):
+            outcome = cast("Outcome", first)
+            explanation = Explanation(first.exception, failing, None, None, limit_met(first.exception))
         applied, wanted = schedule.applied(outcome.choices), len(schedule.deviations)
         if applied < wanted:
             warnings.warn(

@@ -42,8 +42,8 @@ def export(
     function: Callable[..., Any] | None,
     token: str,
 ) -> str:
-    """Return a script that fails on stock asyncio as the test `function` does under a schedule, where `error` is its
-    failure: it was seen to. Raises `ExportError` where that cannot be."""
+    """Return a script that fails on stock asyncio with the same error as the test `function` under a schedule; it was
+    run once to check that. Raises `ExportError` where there is no such script."""
     if limit_met(error):
         raise ExportError(limit_met(error))
     choices = schedule.choices()
@@ -175,7 +175,7 @@ def _imports_simloop(statement: ast.stmt) -> bool:
 
 
 def _roots(statements: set[ast.stmt], module: Any) -> list[str]:
-    """Return the folders from which modules are imported that belong to no library."""
+    """Return the folders from which the user's own modules are imported, for the script's path."""
     roots = []
     for statement in statements:
         names = []
@@ -206,7 +206,7 @@ except BaseException as error:
 
 
 def _check(script: str, error: str) -> None:
-    """Run a script. Raises `ExportError` if it does not end with the error of that name."""
+    """Run a script, and raise `ExportError` unless it ends with the error of that name."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "script.py")
         file.write_text(script)

@@ -1,5 +1,5 @@
-"""Forked runs: each run of a campaign in a process of its own, for tests whose runs go another way with each state of
-the process (addresses of objects, module globals).
+"""Forked runs: each run of a campaign in a process of its own, for tests whose runs depend on the state of the process
+(addresses of objects, module globals).
 
 A *zygote* is forked once, and does nothing but fork: so each run begins with the same heap, byte for byte, and its
 objects get the same addresses as in every other run of the same schedule. Strategies stay in the process that has begun
@@ -20,9 +20,10 @@ import select
 import signal
 import socket
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from traceback import format_exception_only
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from simloop.choices.choices import Choices
 from simloop.errors import limit_met
@@ -39,12 +40,12 @@ _read, _write = original(os, "read"), original(os, "write")
 # it if it hangs: forks have no watchdog.
 _PATIENCE = 30.0
 # Kinds of messages from a fork.
-_ASKED, _ENDED = b"?", b"="
+_ASKED, _ENDED, _REFUSED = b"?", b"=", b"!"
 
 
 @dataclass(frozen=True)
 class ForkedOutcome:
-    """Outcome of a run that a fork has made: what a campaign must know of it, without its world."""
+    """Outcome of a forked run, as plain data for the campaign, without the world."""
 
     choices: Choices
     fingerprint: int
@@ -55,90 +56,112 @@ class ForkedOutcome:
     is_here: bool = False
 
 
-class Forks:
-    """Runs in processes of their own. ``execute`` makes a run. Close it when the campaign is over."""
+class Zygote(Protocol):
+    """Protocol of a process that forks for each run."""
 
-    def __init__(self, execute: Execute) -> None:
-        self._execute = execute
-        self._zygote = 0
-        self._link = -1
+    #: Descriptor of the socket at whose other end the fork is that makes the next run.
+    link: int
+
+    def close(self) -> None:
+        """End the process, with all that it has forked."""
+
+
+class Forks:
+    """Runner of single runs, each in a forked process of its own. ``begin()`` starts a zygote; it raises `OSError` if
+    that cannot be done. Close it after the campaign."""
+
+    def __init__(self, begin: Callable[[], Zygote]) -> None:
+        self._begin = begin
+        self._zygote: Zygote | None = begin()
 
     def run(self, choices: Choices, profile: str | None) -> ForkedOutcome | None:
         """Make a run in a fork, which records its answers in `choices`. Return None for a run that this process has to
         make: one that met a limit of the simulation, hangs, was no failure but a skip, say, or ended its process."""
-        if not self._zygote:
-            self._start()
+        if self._zygote is None:
+            try:
+                self._zygote = self._begin()
+            except OSError:
+                return None
+        link = self._zygote.link
         asks = choices.decide is not None
         try:
-            _send(self._link, pickle.dumps((choices.seed, asks, choices.lines, choices.numbered, profile)))
-            while (message := self._heard())[:1] == _ASKED:
+            _send(link, pickle.dumps((choices.seed, asks, choices.lines, choices.numbered, profile)))
+            while (message := _heard(link))[:1] == _ASKED:
                 assert choices.decide is not None
-                _send(self._link, marshal.dumps(choices.decide(*marshal.loads(message[1:]))))
+                _send(link, marshal.dumps(choices.decide(*marshal.loads(message[1:]))))
         except (ConnectionError, TimeoutError):
             self.close()
+            return None
+        if message[:1] == _REFUSED:
             return None
         state, fingerprint, steps, failure = pickle.loads(message[1:])
         choices.restore(state)
         return ForkedOutcome(choices, fingerprint, steps, FailedElsewhere(*failure) if failure else None)
 
-    def _heard(self) -> bytes:
-        """Return the next message of the fork. Raises `TimeoutError` if there is none for a while."""
-        if not select.select([self._link], [], [], _PATIENCE)[0]:
-            raise TimeoutError
-        return _receive(self._link)
+    def close(self) -> None:
+        """End the processes."""
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
 
-    def _start(self) -> None:
+
+class OwnZygote:
+    """Zygote that is a fork of this process. ``execute`` makes a run."""
+
+    def __init__(self, execute: Execute) -> None:
         ours, theirs = socket.socketpair()
-        self._zygote = _fork()
-        if self._zygote == 0:
-            ours.close()
-            self._fork_for_ever(theirs.detach())
+        self._pid = _fork()
+        if self._pid == 0:
+            try:
+                ours.close()
+                _lead_a_group(0)
+                fork_for_runs(execute, theirs.detach())
+            finally:
+                os._exit(0)
         theirs.close()
-        self._link = ours.detach()
-        _lead_a_group(self._zygote)
+        self.link = ours.detach()
+        _lead_a_group(self._pid)
 
-    def _fork_for_ever(self, link: int) -> NoReturn:
-        try:
-            _lead_a_group(0)
-            while True:
-                child = _fork()
-                if child == 0:
-                    self._work(link)
-                if os.waitpid(child, 0)[1]:
-                    break
-        finally:
-            os._exit(0)
+    def close(self) -> None:
+        os.close(self.link)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
 
-    def _work(self, link: int) -> NoReturn:
-        """Make one run, of which the first message tells, and hand its outcome over."""
-        status = 1
+
+def fork_for_runs(execute: Execute, link: int) -> None:
+    """Main loop of a zygote: fork for each run that is asked for, until nobody asks any more."""
+    while True:
+        child = _fork()
+        if child == 0:
+            _make_run(execute, link)
+        if os.waitpid(child, 0)[1]:
+            return
+
+
+def _make_run(execute: Execute, link: int) -> NoReturn:
+    """Make one run, of which the first message tells, hand its outcome over, and end the process."""
+    status = 1
+    with contextlib.suppress(BaseException):
+        seed, asks, lines, numbered, profile = pickle.loads(_receive(link))
+
+        def decide(*point: Any) -> int:
+            _send(link, _ASKED + marshal.dumps(point))
+            value: int = marshal.loads(_receive(link))
+            return value
+
+        watchdog.leave_out()
+        choices = Choices(seed, decide if asks else None, lines=lines, numbered=numbered)
+        result = _REFUSED
         with contextlib.suppress(BaseException):
-            seed, asks, lines, numbered, profile = pickle.loads(_receive(link))
-
-            def decide(*point: Any) -> int:
-                _send(link, _ASKED + marshal.dumps(point))
-                value: int = marshal.loads(_receive(link))
-                return value
-
-            watchdog.leave_out()
-            choices = Choices(seed, decide if asks else None, lines=lines, numbered=numbered)
-            outcome = self._execute(choices, None, profile=profile)
+            outcome = execute(choices, None, profile=profile)
             error = outcome.exception
             if not (outcome.escape or outcome.limit or limit_met(error)):
                 failure = (signature_of(error), "".join(format_exception_only(error)).rstrip()) if error else None
-                result = choices.state(), outcome.fingerprint, outcome.steps, failure
-                _send(link, _ENDED + pickle.dumps(result))
-                status = 0
-        os._exit(status)
-
-    def close(self) -> None:
-        """End the processes."""
-        if self._zygote:
-            os.close(self._link)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._zygote, signal.SIGKILL)
-            os.waitpid(self._zygote, 0)
-            self._zygote = 0
+                result = _ENDED + pickle.dumps((choices.state(), outcome.fingerprint, outcome.steps, failure))
+        _send(link, result)
+        status = 0
+    os._exit(status)
 
 
 def _fork() -> int:
@@ -148,9 +171,17 @@ def _fork() -> int:
 
 
 def _lead_a_group(pid: int) -> None:
-    """Make a process the first of its group, by which its children end with it. Whichever of the two comes first."""
+    """Make a process the leader of a process group, by which its children are killed with it. Both the process and its
+    parent call this: either may come first."""
     with contextlib.suppress(OSError):
         os.setpgid(pid, 0)
+
+
+def _heard(link: int) -> bytes:
+    """Return the next message of a fork. Raises `TimeoutError` if there is none for a while."""
+    if not select.select([link], [], [], _PATIENCE)[0]:
+        raise TimeoutError
+    return _receive(link)
 
 
 def _send(link: int, message: bytes) -> None:
@@ -160,7 +191,7 @@ def _send(link: int, message: bytes) -> None:
 
 
 def _receive(link: int) -> bytes:
-    """Return the next message. Raises `ConnectionError` if the other side is gone."""
+    """Return the next message from a socket. Raises `ConnectionError` if the other side is gone."""
     return _exactly(link, int.from_bytes(_exactly(link, 4), "little"))
 
 

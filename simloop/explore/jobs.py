@@ -1,6 +1,6 @@
 """Jobs: processes that make runs of one campaign beside the process that has begun it.
 
-Runs are planned in batches, and what they record is told to the strategies in the order of the plans. So a campaign
+Runs are planned in batches, and what they record is passed to the strategies in the order of the plans. So a campaign
 finds the same whatever the number of processes, and however fast they are. A batch that is worth it is divided among
 forks, which share everything that was made before; a fork hands over what its runs have recorded, and is gone. A run
 that fails, or that a fork did not come to, is made once more by the process itself.
@@ -37,8 +37,8 @@ Passed = tuple[Choices, int]
 
 
 class Jobs:
-    """Divider of batches of runs among so many processes, this one included. ``execute(choices, observer)``
-    makes a run."""
+    """Pool of so many processes, this one included, among which batches of runs are divided. ``execute(choices,
+    observer)`` makes a run."""
 
     def __init__(self, number: int, execute: Callable[[Choices, Observer | None], Outcome]) -> None:
         self._number = number
@@ -47,19 +47,19 @@ class Jobs:
         self._runs = 0
 
     def size(self, runs: int) -> int:
-        """Return the number of runs in the next batch, after so many: few batches are needed as it grows, strategies
-        still learn of two thirds of all runs in time, and two processes have as many each. The canonical run, from
-        which most strategies begin, is alone."""
+        """Return the number of runs in the next batch, after `runs` so far: few batches are needed as it grows,
+        strategies still learn of two thirds of all runs in time, and two processes have as many each. The canonical
+        run, from which most strategies begin, is alone."""
         return max(2, runs // 4 * 2) if runs else 1
 
     def note(self, seconds: float) -> None:
-        """Note the real time that a run took in this process."""
+        """Record the real time that a run took in this process."""
         self._seconds += seconds
         self._runs += 1
 
     def make(self, plans: Sequence[Plan], numbered: bool, ends: float | None) -> dict[int, Outcome | Passed]:
-        """Make runs, until a point of real time if there is one, and return what came of them by their index. Those
-        that are missing, the caller has to make."""
+        """Make the runs of a batch, until `ends` (real time) if that is given, and return their outcomes by index. The
+        caller has to make those that are missing."""
         if self._number < 2 or not self._runs or self._seconds / self._runs * len(plans) < _WORTH_IT:
             return {}
         shares = [range(first, len(plans), self._number) for first in range(min(self._number, len(plans)))]
@@ -179,7 +179,7 @@ class _Fork:
 
 
 def check_jobs(value: Any) -> int:
-    """Return a number of processes: ``auto`` is one for each processor that this process may use. Raises
+    """Check the number of jobs and return it: ``auto`` is one for each processor that this process may use. Raises
     `ConfigurationError` for less than one."""
     if value == "auto":
         return len(os.sched_getaffinity(0))

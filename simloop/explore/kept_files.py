@@ -41,8 +41,8 @@ class NewerError(Exception):
 
 
 class KeptFiles:
-    """Directory of files, which is made when the first one is written. `what` is kept in it, in the plural, of which
-    `readme` tells those who find it."""
+    """Directory of kept files, which is created when the first one is written. `what` is kept in it, in the plural, of
+    which `readme` tells those who find it."""
 
     def __init__(self, directory: Path, what: str, readme: str) -> None:
         self.directory = directory
@@ -51,12 +51,12 @@ class KeptFiles:
         self._complained = False
 
     def path(self, name: str) -> Path:
-        """Return the path of the file for what has this name, such as a test. It need not exist."""
+        """Return the path of the file for a test or other key of that name. It need not exist."""
         slug = re.sub(r"[^\w.]+", "-", name, flags=re.ASCII).strip("-.")[-_SLUG_MAX:].lstrip("-._")
         return self.directory / f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:10]}.json"
 
     def read(self, path: Path, parse: Callable[[bytes], T], empty: T) -> T | None:
-        """Return what `parse` makes of the contents of a file, `empty` if there is none; None if the file must not be
+        """Return the contents of a file as `parse` returns them, `empty` if there is none; None if the file must not be
         overwritten. `parse` raises `NewerError`, or one of the usual errors for contents of any other form."""
         try:
             return parse(contents(path))
@@ -100,8 +100,8 @@ class KeptFiles:
 
 
 def content_of(text: bytes, version: int, test: str) -> Any:
-    """Return the content of a file of this version for this test. Raises `NewerError`, or `ValueError`, `TypeError` or
-    `KeyError` for anything else."""
+    """Parse a kept file, check its version and test, and return its content. Raises `NewerError`, or `ValueError`,
+    `TypeError` or `KeyError` for anything else."""
     content = json.loads(text)
     found = content["version"]
     if type(found) is int and found > version:
@@ -116,7 +116,8 @@ DAMAGE = (ValueError, TypeError, KeyError, TokenError, RecursionError)
 
 
 def contents(path: Path) -> bytes:
-    """Return the contents of a file. Raises `ValueError` for what is no file of ours: to read it might not end."""
+    """Return the contents of a regular file of limited size. Raises `ValueError` for any other: to read it might not
+    end."""
     # A fifo has no reader, or no writer, to wait for.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         facts = os.fstat(file.fileno())

@@ -1,4 +1,5 @@
-"""Third-party plugins of campaigns: finds those that implement `simloop.explore.hookspecs`, and calls their hooks."""
+"""Third-party plugins of campaigns: a manager that finds them, and the calls of their hooks
+(`simloop.explore.hookspecs`)."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ def installed_plugins() -> PluginManager:
 
 
 class Hooks:
-    """Calls the hooks of all plugins for one test, except those of the plugins in `absent`."""
+    """Caller of the hooks of all plugins for one test, except those of the plugins in `absent`."""
 
     def __init__(self, manager: PluginManager, test: str, absent: Collection[object] = ()) -> None:
         self._manager = manager

@@ -1,4 +1,4 @@
-"""The portfolio: which of a campaign's strategies makes the next run.
+"""Portfolio of a campaign: its strategies, and the rule by which one of them makes the next run.
 
 Strategies take turns, by weights. Sweeps find in a few runs what needs one deviation in the right place, and walks what
 needs several; so a campaign that would do one after the other finds half of all races late.
@@ -81,9 +81,9 @@ STRATEGIES = (
 
 
 def check_strategies(chosen: Sequence[str], corpus: bool = False) -> list[str]:
-    """Return the names of strategies, which may be written with hyphens; ``plugins`` are all those of third parties.
-    `corpus` is True if there is one. Raises `ConfigurationError` for an unknown name, and for names without the
-    strategy that a corpus is for."""
+    """Check names of strategies, which may be written with hyphens, and return them; ``plugins`` are all those of third
+    parties. `corpus` is True if there is one. Raises `ConfigurationError` for an unknown name, and for names without
+    the strategy that a corpus is for."""
     found = []
     for wanted in chosen:
         name = str(wanted).strip().replace("-", " ")
@@ -98,7 +98,7 @@ def check_strategies(chosen: Sequence[str], corpus: bool = False) -> list[str]:
 
 @dataclass
 class Entry:
-    """A strategy, its weight, and the number of runs that it has made."""
+    """Strategy in a portfolio, with its weight and the number of runs that it has made."""
 
     strategy: Strategy
     weight: float
@@ -115,11 +115,11 @@ class Entry:
 
     @property
     def cost(self) -> float:
-        """By how much its next run counts."""
+        """Amount by which its next run is counted: the lower, the sooner the strategy has its turn again."""
         return (1 / _EARLY if self.made < self.early else 1) / self.weight
 
     def has_more(self) -> bool:
-        """Return False if the strategy is known to have nothing to try."""
+        """Return True unless the strategy is known to have nothing left to try."""
         if not self.over and getattr(self.strategy, "is_empty", False):
             self.over = True
         return not self.over
@@ -171,7 +171,7 @@ class Portfolio:
             self._choose(names, strategies)
 
     def _choose(self, chosen: Sequence[str], third_parties: Sequence[Strategy]) -> None:
-        """Leave out all strategies but those with these names."""
+        """Switch off all strategies but those with these names."""
         for entry in (*self._turns, self._last, *self._walks):
             name = PLUGINS if entry.strategy in third_parties else entry.strategy.name
             entry.over = name not in chosen
@@ -201,7 +201,7 @@ class Portfolio:
                 return None
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        """Tell all strategies what a run has recorded."""
+        """Pass the choices of a run to all strategies."""
         for strategy in self._learning:
             strategy.observe(choices, failed)
 
@@ -225,6 +225,6 @@ class Portfolio:
         return min(taking, key=lambda entry: entry.counted, default=None)
 
     def _share_of(self, weight: float) -> int:
-        """Return how many of the runs that are left a sweep of this weight will make, about."""
+        """Return the approximate number of the runs left that a sweep of this weight will make."""
         taking = [entry for entry in (*self._turns, *self._walks) if entry.has_more()]
         return max(1, round(self._left() * (weight / sum(entry.weight for entry in taking))))

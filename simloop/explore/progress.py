@@ -1,4 +1,4 @@
-"""Progress of a campaign, told to whoever waits for it: how far it is, once it has lasted for a while."""
+"""Progress reports of a campaign: lines on how far it is, once it has lasted for a while."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BETWEEN = 0.5
 
 
 class Progress:
-    """Teller of how far a campaign is. ``tell(line)`` is called two real seconds after the beginning, and twice a
+    """Reporter of a campaign's progress. ``tell(line)`` is called two real seconds after the beginning, and twice a
     second from then on, with a line that replaces the one before; `clock` counts these seconds."""
 
     def __init__(self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -20,7 +20,7 @@ class Progress:
         self._next = clock() + _AFTER
 
     def note(self, line: Callable[[], str]) -> None:
-        """Take note that something was done, of which ``line()`` tells."""
+        """Report ``line()``, if the next report is due."""
         if (now := self._clock()) >= self._next:
             self._next = now + _BETWEEN
             self._tell(line())

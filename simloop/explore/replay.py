@@ -117,7 +117,7 @@ def explore(
     on for so many real seconds instead of a number of runs. With `jobs`, a number of processes or ``"auto"``, that many
     make the runs; what is found is the same for any number of them. `strategies` are the names of those that take
     turns, such as ``["dense walk"]``; without any, all of them do. `corpus` is a directory in which it is kept what was
-    reached, so that the next call goes on from there, by other runs, instead of beginning again. The failure is shrunk
+    reached, so that the next call starts from there, by other runs, instead of beginning again. The failure is shrunk
     before it is reported: its token replays it with `replay`, always. Options: those of `simloop.run`. Raises
     `ConfigurationError` for a bad option, `NondeterminismError` when two runs of one schedule differ, and `PluginError`
     when a plugin fails; what ``main()`` raises is in the report.

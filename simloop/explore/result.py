@@ -57,5 +57,5 @@ FORKED = "runs forked"
 
 
 def alike_by(*, numbered: bool, forked: bool = False) -> list[str]:
-    """Return what had to be done for the runs of one schedule to be alike, in words."""
+    """Return phrases for the measures by which the runs of one schedule became alike."""
     return ["objects numbered"] * numbered + [FORKED] * forked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from simloop.choices.schedule import Schedule, first_difference
@@ -12,7 +13,7 @@ from simloop.errors import HangError, NondeterminismError, StepLimitError, TimeL
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
-    from simloop.explore.forks import ForkedOutcome, Forks
+    from simloop.explore.forks import ForkedOutcome, Forks, Zygote
     from simloop.explore.jobs import Jobs
     from simloop.explore.result import Report
     from simloop.report.trace import Trace
@@ -30,7 +31,8 @@ class RunMaker:
     """Maker of the runs of one campaign, by `execute`. All begin with what its `report` says that they have needed so
     far: numbers for objects, or a process of their own.
 
-    `may_fork` is False if all have to be made in this process. `number` returns the number of the run that goes on.
+    `may_fork` is False if all have to be made in this process. `fresh` starts a process that was not used yet and forks
+    for each run, where there is a way to have one. `number` returns the number of the current run.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class RunMaker:
         report: Report,
         *,
         may_fork: bool,
+        fresh: Callable[[], Zygote] | None,
         number: Callable[[], str],
     ) -> None:
         self.execute = execute
@@ -52,12 +55,17 @@ class RunMaker:
         #: The processes that make the runs, where runs of one schedule differ if this one makes them.
         self.forks: Forks | None = None
         self._may_fork = may_fork
+        self._fresh = fresh
+        #: True once the runs are made by forks of a fresh process.
+        self.begins_afresh = False
+        #: What the first run of this process has raised.
+        self.first_error: BaseException | None = None
         self._number = number
 
     def make(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> AnyOutcome:
-        """Make a run: in a fork if there are any, unless it is to be seen."""
+        """Make a run: in a fork if runs are forked, unless it is observed or the final one."""
         forked = None
         if self.forks is not None and observer is None and not final:
             forked = self.forks.run(choices, profile)
@@ -85,27 +93,41 @@ class RunMaker:
         if alike and failure_in(settled) == failure_in(expected):
             return settled
         runs = [expected, again, settled]
-        if not alike and self._liken():
+        while self._liken(alike):
             likened = self.again(schedule, self.traced(schedule, None))
-            runs.append(likened)
+            # Fresh runs know nothing of what others have left behind, as the first one did not.
+            runs = [expected] if self.begins_afresh else [*runs, likened]
             if all(failure_in(run) == failure_in(likened) for run in runs):
                 return likened
         error = next((run.exception for run in runs if run.exception is not None), None)
         raise self._parted(schedule, expected if alike else again, settled) from error
 
-    def _liken(self) -> bool:
-        """Have all further runs begin with more that is alike, if there is a way left: first, objects that hash by
-        address get numbers; then, each run is made by a fork of one process. Return False if there is none."""
+    def _liken(self, alike: bool) -> bool:
+        """Switch on the next way to make later runs of one schedule alike: first, objects that hash by address get
+        numbers; then, each run is made by a fork of this process, and then of a fresh one. Only the last helps if
+        runs are `alike`, but for the first one. Return False if there is none."""
         report = self.report
-        if not report.numbered:
+        if not report.numbered and not alike:
             report.numbered = True
-        elif not report.forked and self._may_fork:
-            from simloop.explore.forks import Forks
+            return True
+        if not self._may_fork:
+            return False
+        from simloop.explore.forks import Forks, OwnZygote
 
-            report.forked = True
-            self.forks, self.jobs = Forks(self.execute), None
+        if not report.forked and not alike:
+            begin: Callable[[], Zygote] = partial(OwnZygote, self.execute)
+        elif self._fresh is not None:
+            begin, self._fresh, self.begins_afresh = self._fresh, None, True
         else:
             return False
+        try:
+            forks = Forks(begin)
+        except OSError:
+            return False
+        if self.forks is not None:
+            self.forks.close()
+        report.forked = True
+        self.forks, self.jobs = forks, None
         return True
 
     def went_alike(self, one: AnyOutcome, other: AnyOutcome) -> bool:
@@ -117,7 +139,7 @@ class RunMaker:
         return made_here or one.choices.digest == other.choices.digest
 
     def _parted(self, schedule: Schedule, one: AnyOutcome, other: AnyOutcome) -> NondeterminismError:
-        """Return the error for two runs of a schedule that differ. Two more are watched to see where they part."""
+        """Return the error for two runs of a schedule that differ. Two more are traced to see where they diverge."""
         where = ""
         if max(one.steps, other.steps) <= _STEPS_EXPLAINED:
             from simloop.report.parting import WatchedRun, parting
@@ -139,7 +161,8 @@ class RunMaker:
             return self.went_on(self.make(choices, observer, profile=profile, final=final))
 
     def went_on(self, outcome: AnyOutcome) -> AnyOutcome:
-        """Return the outcome of a run. Raises `HangError` if it was ended by that: it would take as long each time."""
+        """Return the outcome of a run, or raise the `HangError` that has ended it: all further runs would take as
+        long."""
         hang = outcome.escape
         if isinstance(hang, HangError):
             from simloop.choices.tokens import encode
@@ -160,9 +183,9 @@ def failure_in(outcome: AnyOutcome) -> object:
 
 
 def is_endless(outcome: AnyOutcome) -> bool:
-    """Return True for a run that was cut off at ``max_steps`` or ``max_time``, and of which no more is said than its
-    error does: nothing unusual happened in it, or it is so long that to run it once more would take too long. (To trace
-    it takes a hundred times as long.)"""
+    """Return True for a run that was cut off at ``max_steps`` or ``max_time``, and is not explained beyond its error:
+    nothing unusual happened in it, or it is so long that to run it once more would take too long. (To trace it takes a
+    hundred times as long.)"""
     if not isinstance(outcome.exception, (StepLimitError, TimeLimitError)):
         return False
     return outcome.steps > _STEPS_EXPLAINED or not outcome.choices.deviations()

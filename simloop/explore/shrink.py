@@ -43,7 +43,7 @@ _ORDERS = 3
 
 
 class Shrinker:
-    """Shrinks one failing schedule, within a budget of runs. `best` is the simplest failing schedule so far.
+    """Shrinker of one failing schedule, with a budget of runs. `best` is the simplest failing schedule so far.
 
     `usual_seed` is the seed that the program's own entropy has in most runs of the campaign: it is preferred if the
     failure does not depend on the seed.
@@ -207,16 +207,16 @@ class Shrinker:
                 return
 
     def _try_in_place(self, size: int, kept: Kept, single: tuple[Point, int]) -> bool:
-        """Try a single deviation in the place of others. What that takes is counted for `size`."""
+        """Try a single deviation in the place of others. The runs that takes are counted for `size`."""
         before = self.runs
         found = self._try({**dict(kept), single[0]: single[1]})
         self._spent[size] += self.runs - before
         return found
 
     def _seconds(self, kept: list[Kept]) -> Iterator[tuple[Kept, tuple[Point, int]]]:
-        """Return deviations that may do beside some of those that are `kept`: that something else is late, too, which
-        comes while the kept ones are. Of each connection that is the first that comes after them, or one of the last,
-        since after it nothing more comes without them. First as late as it may be, then by a turn or two."""
+        """Yield pairs of kept deviations and one more to try beside them: another arrival that is late while the kept
+        ones are. Of each connection that is the first that comes after them, or one of the last, since after it nothing
+        more comes without them. First as late as it may be, then by a turn or two."""
         shown: list[tuple[Kept, list[Answer]]] = []
         for others in kept:
             if self._try(dict(others)):
@@ -240,9 +240,9 @@ class Shrinker:
                     yield others, (answer.point, turns or LATE[answer.point.kind])
 
     def _singles(self) -> Iterator[tuple[Point, int]]:
-        """Return single deviations of the canonical run: first those of the tasks and connections that the best
-        schedule is about, and of kinds with few choice points in a run, since they say more about the cause; the one
-        that changes most at each point before the others."""
+        """Yield single deviations of the canonical run: first those of the tasks and connections that the best schedule
+        is about, and of kinds with few choice points in a run, since they say more about the cause; the one that
+        changes most at each point before the others."""
         if self._canonical is None:
             return
         # A cancellation is another cause than a delay.
@@ -291,5 +291,5 @@ def _may_be_late(answer: Answer) -> bool:
 
 
 def _source(point: Point) -> str:
-    """Return the connection, job or process that an arrival is of."""
+    """Return the source of an arrival: its connection, job or process."""
     return point.who.rstrip("<>")

@@ -29,8 +29,7 @@ class Signature(NamedTuple):
 
 
 class FailedElsewhere(Exception):
-    """Stand-in for the exception of a run that another process has made, of which it has the signature and the
-    message."""
+    """Stand-in for the exception of a run in another process, with the signature and the message."""
 
     def __init__(self, signature: Signature, message: str) -> None:
         super().__init__(message)

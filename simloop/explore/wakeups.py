@@ -1,4 +1,4 @@
-"""Observer of wake-ups: after which arrivals does one task wake another, and what else comes to where that one waited?
+"""Observer of wake-ups: the arrivals after which one task wakes another, and those that bring others to the same place.
 
 A lock is released and its next owner woken, an item is put and its getter woken: between two tasks of which one wakes
 the other there is a turn in which something else may come. Which arrivals have that, no choice point tells.
@@ -23,7 +23,7 @@ _COROUTINES = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_fram
 
 
 class WakeUps:
-    """Record of which arrivals over connections let which tasks run in one run, and where these wait
+    """Observer that records which arrivals over connections let which tasks run in one run, and where these wait
     (`simloop.world.observer.Observer`)."""
 
     def __init__(self) -> None:
@@ -43,8 +43,9 @@ class WakeUps:
         self._looked_at = 0
 
     def meetings(self) -> list[list[tuple[Arrival, Arrival]]]:
-        """Return pairs of an arrival by which a task is woken and one by which another comes to the same place, of
-        other connections, by the former. Places to which few come are first, and so are those that come nearest."""
+        """Return pairs of arrivals of different connections that could meet, by the former: one by which a task was
+        woken, and one by which another came to the same place. Places to which few come are first, and so are those
+        that come nearest."""
         found: dict[Arrival, list[tuple[Arrival, Arrival]]] = {}
         order = {arrival: at for at, arrival in enumerate(self._tasks)}
         places = [code for code in self._woken if code not in self._reading]
@@ -81,7 +82,7 @@ class WakeUps:
             self._came.setdefault(code, {}).setdefault((cause, path_of(task)))
 
     def _read(self, loop: Any, handle: Any) -> Arrival | None:
-        """Return the arrival that a transport is called for."""
+        """Return the arrival for which a callback of a transport runs."""
         descriptor = getattr(getattr(handle._callback, "__self__", None), "_sock_fd", None)
         end = None if descriptor is None else loop.process.files.get(descriptor)
         direction = getattr(end, "rx", None)
@@ -115,13 +116,12 @@ class WakeUps:
 
 
 def source_of(arrival: Arrival) -> str:
-    """Return the connection that an arrival is of."""
+    """Return the source of an arrival over a connection: that connection."""
     return arrival[0].rstrip("<>")
 
 
 def _place_of(task: Any) -> CodeType | None:
-    """Return the code in which a task waits: that of its innermost coroutine. None for one that has not begun, or has
-    ended."""
+    """Return the code object in which a task waits, that of its innermost coroutine; None if there is none."""
     code = None
     waiting = task.get_coro()
     while (kind := next((kind for kind in _COROUTINES if hasattr(waiting, kind[0])), None)) is not None:

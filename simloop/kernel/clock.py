@@ -1,4 +1,4 @@
-"""Virtual clock: a count of nanoseconds that moves when a program reads it, or when nothing else can happen."""
+"""Clocks: the virtual one of a world, moved by readings and by the scheduler; wall clocks of hosts, which may drift."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ STEP_CPU_NS = 20 * MICROSECOND
 
 
 class Clock:
-    """Virtual clock of a world. ``now`` is nanoseconds since boot; apart from readings, only the scheduler moves it
-    ahead."""
+    """Virtual clock of a world: ``now`` is nanoseconds since boot. Only readings and the scheduler move it ahead."""
 
     __slots__ = ("now",)
 
@@ -43,7 +42,7 @@ class Clock:
 
 class WallClock:
     """Wall clock of a host (CLOCK_REALTIME), which may be set, as settimeofday(2) does, and may run fast or slow. Times
-    are nanoseconds since 1970, UTC. What counts from boot (CLOCK_MONOTONIC) never notices."""
+    are nanoseconds since 1970, UTC. Monotonic time (CLOCK_MONOTONIC) is not affected."""
 
     __slots__ = ("_clock", "_parts", "_set_at", "_set_to", "on_read")
 
@@ -57,27 +56,27 @@ class WallClock:
 
     @property
     def now(self) -> int:
-        """The time. Looking takes no virtual time."""
+        """Current time. Reading it here takes no virtual time."""
         passed = self._clock.now - self._set_at
         return self._set_to + passed + passed * self._parts // SECOND
 
     @property
     def uptime(self) -> int:
-        """Nanoseconds since boot. Looking takes no virtual time."""
+        """Nanoseconds since boot. Reading it here takes no virtual time."""
         return self._clock.now
 
     def read(self) -> int:
-        """Return the time as a program reads it, which takes as long as any look at the clock."""
+        """Return the time as a program reads it, which takes as long as any reading of the clock (`READ_NS`)."""
         if self.on_read is not None:
             self.on_read()
         self._clock.read()
         return self.now
 
     def set(self, time_ns: int) -> None:
-        """Set the clock."""
+        """Set the wall clock to a time in nanoseconds since 1970."""
         self._set_at, self._set_to = self._clock.now, time_ns
 
     def drift(self, parts_per_million: float) -> None:
-        """Let the clock run fast, or slow below 0, from now on."""
+        """Let the wall clock run fast from now on, or slow if the value is below 0."""
         self.set(self.now)
         self._parts = round(parts_per_million * 1000)

@@ -16,16 +16,16 @@ IN, OUT, ERR, HUP = 0x1, 0x4, 0x8, 0x10  # POLLIN and so on, as in poll(2)
 
 
 class Watcher(Protocol):
-    """Observer that is told when a file's poll mask may have changed."""
+    """Protocol of an observer that is notified when a file's poll mask may have changed."""
 
     def changed(self) -> None: ...
 
 
 class Holder(Protocol):
-    """Object of the program that owns a descriptor, such as a socket object."""
+    """Protocol of an object of the program that owns a descriptor, such as a socket object."""
 
     def forget(self) -> None:
-        """Give up the descriptor at the end of the world, so that the finalizer of this object closes nothing."""
+        """Give up the descriptor at the end of the world, so that the object's finalizer closes nothing."""
 
 
 class File:
@@ -51,7 +51,7 @@ class File:
         raise NotImplementedError
 
     def descriptor_closed(self, table: DescriptorTable) -> None:
-        """Take note that a descriptor of this file in `table` was closed; others may still be open."""
+        """Handle the close of one descriptor of this file in `table`; others may still be open."""
 
     def changed(self) -> None:
         """Notify the watchers that the poll mask may have changed."""
@@ -60,8 +60,7 @@ class File:
 
 
 class DescriptorTable:
-    """Descriptor table of one process (files_struct in include/linux/fdtable.h). It is also what owns the process's
-    record locks."""
+    """Descriptor table of one process (files_struct in include/linux/fdtable.h), and the owner of its record locks."""
 
     __slots__ = ("_free", "_next_fd", "files", "holders", "inheritable", "kept")
 

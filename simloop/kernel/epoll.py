@@ -43,7 +43,7 @@ class _Interest:
 
 
 class _Keys(dict[int, SelectorKey]):
-    """Map of what is registered. As in `selectors`, a file object stands for its descriptor, too."""
+    """Mapping of registered descriptors to selector keys. As in `selectors`, a file object is a key, too."""
 
     def get(self, fileobj: Any, default: Any = None) -> Any:
         if type(fileobj) is not int:
@@ -58,8 +58,7 @@ class _Keys(dict[int, SelectorKey]):
 
 
 class SimSelector(selectors.BaseSelector):
-    """Selector of one simulated process, with the interface of `selectors.EpollSelector`. The process's event loop
-    polls it."""
+    """Selector of one simulated process, polled by its loop, with the interface of `selectors.EpollSelector`."""
 
     def __init__(self, scheduler: Scheduler, process: Process) -> None:
         self._scheduler = scheduler
@@ -134,7 +133,7 @@ class SimSelector(selectors.BaseSelector):
         return self._scheduler.choices.choose(str(file), "poll.order", len(later) + 1, file)
 
     def has_ready(self) -> bool:
-        """True if a registered descriptor is ready."""
+        """Return True if a registered descriptor is ready."""
         for interest in self.candidates:  # noqa: SIM110  asked before each wait: any() would cost twice as much
             if _EVENTS[interest.file.mask()] & interest.wanted:
                 return True

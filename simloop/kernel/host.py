@@ -37,32 +37,32 @@ class Host:
 
     @cached_property
     def wall(self) -> WallClock:
-        """Its wall clock. Few programs look at it."""
+        """Wall clock of the host, made at the first use."""
         return WallClock(self._scheduler.clock, self._start_ns)
 
     @cached_property
     def ports(self) -> Ports[Any]:
-        """Its TCP ports. Most hosts have no socket."""
+        """TCP ports of the host, made at the first use."""
         from simloop.kernel.net.ports import Ports
 
         return Ports(self._scheduler)
 
     @cached_property
     def udp(self) -> UdpPorts[Any]:
-        """Its UDP ports."""
+        """UDP ports of the host, made at the first use."""
         from simloop.kernel.net.ports import UdpPorts
 
         return UdpPorts(self._scheduler)
 
     @cached_property
     def unix(self) -> UnixSpace:
-        """Names of its unix sockets."""
+        """Names of the host's unix sockets, made at the first use."""
         from simloop.kernel.net.unix import UnixSpace
 
         return UnixSpace(self.name)
 
     def has_connections(self) -> bool:
-        """True if any of its sockets holds a port."""
+        """Return True if any of its sockets holds a port."""
         return self.ports.in_use() or ("udp" in self.__dict__ and self.udp.in_use())
 
     def lose_power(self) -> None:

@@ -1,4 +1,4 @@
-"""Run queue of the loops that are run by single turns: which of them have work, and when the next timer is due.
+"""Run queue of event loops that are run by single turns: which of them have work, and when their polls time out.
 
 A world may have hundreds of processes, of which a few do something at any time. So a loop is looked at only when there
 is a reason: after its own turns and waits, when a signal has come, when a timer is due, or when something comes into
@@ -58,52 +58,52 @@ class Runnable(Protocol):
         """Armed timers of the loop, as a sized collection: the scheduler only looks if there are any."""
 
     def tell(self, notice: Callable[[], None] | None) -> bool:
-        """Call ``notice()`` from now on when a callback is queued or the state of a descriptor changes, where there was
-        none before; with None no more. Returns False for a loop that cannot, since it is not a new one: its `queues`
-        are asked instead."""
+        """Set the function to call when the loop's queue, or its set of descriptors whose state has changed, is no
+        longer empty; None for no call. Returns False for a loop that cannot call it, since it is not a new one: its
+        `queues` are asked instead."""
 
     def queues(self) -> tuple[Sized, Sized]:
         """Return the containers of its queued callbacks and of the descriptors whose state has changed, which are the
         same ones as long as it lives."""
 
     def takes_turns(self) -> bool:
-        """True while the scheduler may run turns of the loop: it is neither idle between two runs, nor run by a thread
-        of its own."""
+        """Return True while the scheduler may run turns of the loop: it is neither idle between two runs, nor run by a
+        thread of its own."""
 
     def has_work(self) -> bool:
-        """True if the poll in which the loop waits would return now. The environment may let it return later than its
-        timeout."""
+        """Return True if the poll in which the loop waits would return now. The environment may let it return later
+        than its timeout."""
 
     def poll_until(self, deadline_ns: int | None) -> None:
-        """Note that the loop polls from now on, with a timeout that ends then."""
+        """Record that the loop polls from now on, with a timeout that ends then."""
 
     def deadline_ns(self) -> int | None:
-        """Return the time at which the poll in which the loop waits returns for its next timer; None without one."""
+        """Return the time at which the loop's poll times out, for its next timer; None without one."""
 
-    def deadlines_until(self, limit_ns: int) -> list[int]:
-        """Return deadlines of the loop's timers up to `limit_ns`, unsorted; where they are many, not all of them."""
+    def deadlines_between(self, start_ns: int, end_ns: int) -> list[int]:
+        """Return the next few deadlines of the loop's timers after `start_ns` and up to `end_ns`, the soonest first."""
 
     def run_turn(self) -> None:
         """Run one turn, nested in another process's wait."""
 
     def suspend(self) -> None:
-        """Leave the turn that goes on, in the middle of a blocking call."""
+        """Suspend the current turn, in the middle of a blocking call."""
 
     def resume(self) -> None:
-        """Go on with the turn that `suspend` left."""
+        """Resume the turn that `suspend` has suspended."""
 
     def is_kept(self) -> bool:
-        """True if a call that blocks now keeps the loop from something."""
+        """Return True if a call that blocks now may hold up other work of the loop."""
 
     def lose_power(self) -> None:
-        """Stop for good: the machine of the loop has lost power."""
+        """Stop the loop for good: its machine has lost power."""
 
     def idle_arrival(self) -> bool:
-        """Let an outside event arrive before time moves on, if the environment chooses so. True if that made work."""
+        """Let an outside event arrive before time moves on, if the environment chooses so. True if one has."""
 
 
 class NoticedQueue(deque[Any]):
-    """Queue of callbacks that gives notice of the first one."""
+    """Queue of callbacks that calls ``notice()`` when it is no longer empty."""
 
     __slots__ = ("notice",)
     notice: Callable[[], None] | None
@@ -119,7 +119,7 @@ class NoticedQueue(deque[Any]):
 
 
 class NoticedDict(dict[Any, None]):
-    """Descriptors whose state has changed, with notice of the first one."""
+    """Set of descriptors whose state has changed, which calls ``notice()`` when it is no longer empty."""
 
     __slots__ = ("notice",)
     notice: Callable[[], None] | None
@@ -131,7 +131,7 @@ class NoticedDict(dict[Any, None]):
 
 
 class RunQueue:
-    """Run queue of one world's scheduler, which says so (`look_at`) when it begins or ends to hold back a loop.
+    """Run queue of one world's loops. The scheduler calls `look_at` when it begins or ends to hold back a loop.
 
     As long as the loops are few, each is asked: to know more about them would cost as much.
     """
@@ -148,7 +148,7 @@ class RunQueue:
         self.indexed = False
 
     def _index(self) -> None:
-        """Begin to know about loops, which are many."""
+        """Begin to keep tables of the loops, which are many now: those with work, and when other polls time out."""
         self.indexed = True
         self._numbers: dict[Runnable, int] = {}
         # Loops that give no notice, since they were there before, and beside them: their numbers, the callbacks that
@@ -200,7 +200,7 @@ class RunQueue:
         self.indexed = self.indexed and bool(self.loops)
 
     def look_at(self, loop: Runnable) -> None:
-        """Note that a loop may have work now, another deadline than before, or a process that must not go on."""
+        """Mark a loop to be asked again: its work, deadline, or whether its process may run, may have changed."""
         if self.indexed and loop in self._numbers:
             self._unsettled[loop] = None
             self._deadlines.pop(loop, None)
@@ -218,13 +218,13 @@ class RunQueue:
             self.look_at(loop)
 
     def _index_of(self, loop: Runnable) -> int | None:
-        """Return the place of a loop that gives no notice."""
+        """Return the index, in the lists of loops that give no notice, of a loop; None if it is not in them."""
         number = self._numbers[loop]
         index = bisect_left(self._order, number)
         return index if index < len(self._order) and self._order[index] == number else None
 
     def with_work(self, now_ns: int, may_run: Callable[[Task], bool]) -> list[Runnable]:
-        """Return the loops that have work, the one that waits longest first, in a list that is not to be changed.
+        """Return the loops that have work, the one that waits longest first, in a list that callers must not change.
         ``may_run(process)`` says if loops of a process may be given turns."""
         if not self.indexed:
             working = [loop for loop in self.loops if may_run(loop.process) and loop.has_work()]
@@ -259,7 +259,7 @@ class RunQueue:
         return self._working
 
     def _place(self, loop: Runnable) -> None:
-        """Note that a loop has work, and look for no more of it."""
+        """Insert a loop into the list of those that have work, in order; it is not asked again before its next turn."""
         place = self._places[loop] = loop.last_turn, self._numbers[loop]
         position = bisect_left(self._waiting, place)
         self._waiting.insert(position, place)
@@ -269,7 +269,7 @@ class RunQueue:
             self._queues[index] = self._candidates[index] = ()
 
     def next_deadline(self, may_run: Callable[[Task], bool]) -> int | None:
-        """Return the time at which the first poll of a loop times out. None of them has work."""
+        """Return the earliest time at which a loop's poll times out, when no loop has work; None without a timer."""
         if not self.indexed:
             first_ns: int | None = None
             for loop in self.loops:
@@ -287,18 +287,18 @@ class RunQueue:
         return None
 
     def polling_until(self, limit_ns: int) -> Iterator[Runnable]:
-        """Yield, of many loops, those of which it is not known when their polls time out, and the first few of those
-        whose polls time out by a time, the soonest first."""
+        """Yield, in an indexed queue, the loops that are not looked at yet, and the first few of those whose polls time
+        out by `limit_ns`, the soonest first."""
         yield from self._unsettled
         yield from self.soonest(limit_ns)
 
     @property
     def unsettled(self) -> Iterable[Runnable]:
-        """Loops, of many, of which it is not known when their polls time out."""
+        """Loops, in an indexed queue, that are not looked at yet: when their polls time out is not known."""
         return self._unsettled
 
     def soonest(self, limit_ns: int) -> Iterator[Runnable]:
-        """Yield the first few of many loops whose polls time out by a time, the soonest first."""
+        """Yield, in an indexed queue, the first few loops whose polls time out by `limit_ns`, the soonest first."""
         heap = self._heap
         todo = [(heap[0][0], 0)] if heap else []
         count = 0

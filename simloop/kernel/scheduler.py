@@ -1,8 +1,8 @@
 """Discrete-event scheduler: it delivers arrivals, gives processes their turns, and moves the clock.
 
-Whoever waits (the test's loop in its poll, any process in a blocking call) calls in here, and the world goes on until
+Whoever waits (the test's loop in its poll, any process in a blocking call) calls in here, and the world runs until
 its wait is over and it is its turn. Loops of other processes are run by single turns, on a stack that waits for nothing
-itself; a process that blocks in the middle of a turn keeps that stack, and the others go on on another one.
+itself; a process that blocks in the middle of a turn keeps that stack, and the others are resumed on another one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _JUST_AFTER_NS = 2 * MILLISECOND + 100 * MICROSECOND
 
 
 class _NoLoops:
-    """Run queue of the many worlds that have one process: `simloop.kernel.run_queue` is for more."""
+    """Empty run queue, for the many worlds that have one process: there `simloop.kernel.run_queue` is not imported."""
 
     __slots__ = ("loops",)
     indexed = False
@@ -74,7 +74,7 @@ class TimerRace(NamedTuple):
 
 
 class Waiter:
-    """A process that waits in a call while others go on: until ``done()``, or the deadline."""
+    """Record of a process that waits, in a blocking call or its loop's poll, until ``done()`` or the deadline."""
 
     __slots__ = ("deadline_ns", "done", "error", "last_turn", "loop", "process", "stack")
 
@@ -150,7 +150,7 @@ class Scheduler:
 
     @property
     def on_threads(self) -> bool:
-        """True if the stacks of processes are threads, of which a process has now one, now another."""
+        """True if the stacks of processes are threads: then one process runs now in this thread, now in that."""
         if self._stacks is None:
             return False
         from simloop.kernel.stacks import Threads
@@ -158,17 +158,17 @@ class Scheduler:
         return isinstance(self._stacks, Threads)
 
     def activity(self) -> str:
-        """Return words for what goes on, to be put behind an error."""
+        """Return a phrase on what the world is doing, to be appended to an error."""
         found = self._describe_activity(self)
         return f"; {found}" if found else ""
 
     def remove(self, loop: Runnable) -> None:
-        """Take a loop out, which is closed or has lost power."""
+        """Remove a loop that is closed or has lost power."""
         self.loops.remove(loop)
         (self.run_queue if loop.stepped else self.polling).remove(loop)
 
     def add(self, loop: Runnable) -> None:
-        """Put in a loop, which polls for itself."""
+        """Add a loop, which polls for itself until `step` is called for it."""
         self.loops.append(loop)
         self.polling.append(loop)
 
@@ -197,7 +197,7 @@ class Scheduler:
         self.parked.append((ready, action))
 
     def any_timers(self) -> bool:
-        """True if any loop has an armed timer. Without one, an arrival needs no `timer_race`."""
+        """Return True if any loop has an armed timer. Without one, an arrival needs no `timer_race`."""
         for loop in self.loops:  # noqa: SIM110  any() would cost as much again
             if loop.timers:
                 return True
@@ -209,7 +209,7 @@ class Scheduler:
         if self.run_queue.indexed:
             # A poll times out some time after its first timer is due.
             loops = [*self.polling, *self.run_queue.polling_until(end_ns + 2 * LATE_MAX_NS)]
-        times = {due for loop in loops if loop.takes_turns() for due in loop.deadlines_until(end_ns) if due > start_ns}
+        times = {due for loop in loops if loop.takes_turns() for due in loop.deadlines_between(start_ns, end_ns)}
         return sorted(times)[:CONTENDERS_MAX] if times else []
 
     def timer_race(self, who: str, which: int, kind: str, due_ns: int, slack_ns: int, subject: object) -> int | None:
@@ -259,7 +259,7 @@ class Scheduler:
     # --- waiting --------------------------------------------------------------------------------------
 
     def poll(self, loop: Runnable, timeout: float | None) -> None:
-        """Wait in the middle of a loop's turn: return once `loop` has work or `timeout` (seconds) is over. Like
+        """Block in the poll of a loop's turn: return once `loop` has work or `timeout` (seconds) is over. Like
         epoll_wait(2), which counts in milliseconds, it never wakes early, and a little late."""
         self.turn = turn = self.turn + 1
         if (self.arrivals and self.arrivals[0][0] <= self.clock.now) or self.held or self.parked:
@@ -316,7 +316,7 @@ class Scheduler:
         return found
 
     def block(self, process: Task, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
-        """Block `process` in a call until ``done()`` or the deadline, while all others go on. Returns ``done()``."""
+        """Block `process` in a call until ``done()`` or the deadline, while all others run. Returns ``done()``."""
         if done():
             return True
         if not self._wait_alone(done, deadline_ns, None):
@@ -359,7 +359,7 @@ class Scheduler:
             raise waiter.error
 
     def _ready(self) -> list[Waiter | Runnable]:
-        """Return processes that would go on now: those whose wait is over, and the loops of others that have work. The
+        """Return the processes that can run now: those whose wait is over, and the loops of others that have work. The
         one that waits longest comes first."""
         now = self.clock.now
         found: list[Waiter] = []
@@ -372,18 +372,18 @@ class Scheduler:
         return ready
 
     def _may_run(self, process: Task) -> bool:
-        """True if the loops of the process may be given turns."""
+        """Return True if the loops of the process may be given turns."""
         return not process.stopped and not self.is_waiting(process)
 
     def is_waiting(self, process: Task) -> bool:
-        """True if the process waits in a call while others go on."""
+        """Return True if the process waits, in a blocking call or a poll of its own."""
         for waiter in self._waiters:  # noqa: SIM110  any() would cost as much again
             if waiter.process is process:
                 return True
         return False
 
     def _next(self) -> Waiter | Runnable:
-        """Let time pass until a process goes on, and return it."""
+        """Pass time until a process can run, and return it."""
         while True:
             if len(self._waiters) > 1:
                 for waiter in self._waiters:
@@ -400,8 +400,8 @@ class Scheduler:
             self._pass_time(due_ns, None if self._main is None else self._main.loop)
 
     def _pass_time(self, due_ns: int | None, poller: Runnable | None) -> None:
-        """Let the next thing happen, and pass time until then, at most until `due_ns`. `poller` is the loop in whose
-        poll that is, None in a blocking call of the test: no task is cancelled from outside then."""
+        """Deliver the next event, and move the clock to it, at most to `due_ns`. `poller` is the loop in whose poll
+        that is, None in a blocking call of the test: no task is cancelled from outside then."""
         if self.idle_arrivals and poller is not None:
             for loop in self.loops:
                 if (loop is poller or (loop.stepped and self._may_run(loop.process))) and loop.idle_arrival():
@@ -449,7 +449,7 @@ class Scheduler:
             self._slice_owner, self._slice_left = loop.process, turns
 
     def _give_turns(self) -> None:
-        """Give turns to loops until a waiter goes on: the main function of a stack that waits for nothing itself."""
+        """Give turns to loops until a waiter is resumed: the main function of a stack that waits for nothing itself."""
         assert self._stacks is not None
         stack = self._stacks.current()
         while not self._closed:
@@ -471,7 +471,7 @@ class Scheduler:
                 self._fail(None, error)
 
     def _switch(self, waiter: Waiter, chosen: Waiter | Runnable) -> None:
-        """Let `chosen` go on in place of `waiter`. Returns once that goes on."""
+        """Suspend `waiter` and run `chosen`. Returns once `waiter` is resumed."""
         if self._stacks is None:
             from simloop.kernel.stacks import make_stacks
 
@@ -488,7 +488,7 @@ class Scheduler:
         waiter.stack.switch()
 
     def _fail(self, waiter: Waiter | None, error: BaseException) -> None:
-        """End the wait of the test itself with an error, which ends the run. It is not the calling stack's."""
+        """Resume the test itself with an error, which ends the run. It is not the calling stack's."""
         main = self._main
         if self._closed or main is None:
             raise error
@@ -499,7 +499,7 @@ class Scheduler:
         self._go_on(main)
 
     def close(self) -> None:
-        """Unwind the processes that still block: they must not be alive any more. From now on nobody goes first."""
+        """Unwind the processes that still block: they must not be alive any more. From now on nothing is preempted."""
         self.stepped = _NO_LOOPS.loops
         self._slice_owner = None
         if self._stacks is None:

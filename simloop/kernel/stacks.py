@@ -25,7 +25,7 @@ class Stack(Protocol):
     """Protocol of a call stack."""
 
     def switch(self) -> object:
-        """Suspend the calling stack, and go on with this one. Returns when another stack switches back."""
+        """Suspend the calling stack, and resume this one. Returns when another stack switches back."""
 
 
 class Stacks(Protocol):
@@ -35,11 +35,12 @@ class Stacks(Protocol):
         """Return the calling stack."""
 
     def new(self, function: Callable[[], None]) -> Stack:
-        """Return a stack that calls `function` from its first switch on. When that returns, the main one goes on."""
+        """Return a stack that calls `function` from its first switch on. When that returns, it switches to the main
+        one."""
 
 
 class Greenlets:
-    """Stacks that are greenlets of the calling thread."""
+    """Implementation of `Stacks` by greenlets of the calling thread."""
 
     def __init__(self, greenlet: Any) -> None:
         self._greenlet = greenlet
@@ -55,7 +56,7 @@ class Greenlets:
 
 
 class Threads:
-    """Stacks that are threads. Each is entered in `known`, and is Python's main thread to those that ask."""
+    """Implementation of `Stacks` by threads. Each is in `known`, and is Python's main thread to those that ask."""
 
     def __init__(self, known: dict[int, Any]) -> None:
         self._known = known
@@ -68,7 +69,7 @@ class Threads:
         return _ThreadStack(self, function)
 
     def go_on(self, stack: _ThreadStack) -> None:
-        """Let `stack` go on, in place of the calling one."""
+        """Resume `stack`, in place of the calling one."""
         self._current = stack
         if stack.function is None:
             stack.ready.release()
@@ -123,7 +124,8 @@ def _greenlet() -> Any:
 
 
 def make_stacks(known: dict[int, Any]) -> Stacks:
-    """Return the stacks for a world whose threads, by real thread identifier, are `known`."""
+    """Return call stacks for a world: greenlets, or threads where those cannot be. `known` are the world's threads by
+    real identifier."""
     greenlet = _greenlet() if sys.gettrace() is None else None
     if greenlet is not None:
         return Greenlets(greenlet)
@@ -131,5 +133,5 @@ def make_stacks(known: dict[int, Any]) -> Stacks:
 
 
 def is_suspended(frame: FrameType) -> bool:
-    """Return True if a thread, by its innermost frame, waits for another stack."""
+    """Return True if the stack that a thread runs is suspended, by its innermost frame."""
     return frame.f_code.co_filename == __file__

@@ -1,4 +1,4 @@
-"""Injected cancellations: tasks that the environment may cancel from outside, as a client that hangs up does."""
+"""Injected cancellations: the environment cancels tasks from outside, as a client that hangs up does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 class Cancellable:
-    """Record of a task that the environment may cancel, once: if it did so, and the task's name at choice points."""
+    """Record of a task that the environment may cancel, once, with the task's name at choice points."""
 
     __slots__ = ("_counts", "_waiter", "_who", "_withdrawn", "handle", "path", "sent", "task")
 
@@ -41,7 +41,7 @@ class Cancellable:
         self._counts: dict[str, int] = {}
 
     def done(self) -> bool:
-        """True once there is nothing left to cancel: the task has ended, or was withdrawn."""
+        """Return True once there is nothing left to cancel: the task has ended, or was withdrawn."""
         return self._withdrawn or self.task.done()
 
     def withdraw(self) -> None:
@@ -70,7 +70,7 @@ class Cancellable:
         return True
 
     def arrive(self, loop: Any) -> None:
-        """Queue the cancellation at the poll that goes on."""
+        """Queue the cancellation as an arrival of the current poll."""
         loop._ready.append(self.handle)
         loop.world.cancellations += 1
 

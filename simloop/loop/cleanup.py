@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def report_leftovers(loop: SimLoop) -> None:
-    """Report what asyncio reports when the garbage collector finds it: exceptions that were never retrieved, tasks that
-    never ended, open transports. Afterwards the loop has let go of them."""
+    """Report leaked objects as asyncio does when the garbage collector finds them: exceptions that were never
+    retrieved, tasks that never ended, open transports. Afterwards the loop holds none of them."""
     resources = loop.resources
     for task in resources.live_tasks():
         if not task.done():
@@ -35,15 +35,14 @@ def report_leftovers(loop: SimLoop) -> None:
 
 
 def abandon(loop: SimLoop) -> None:
-    """Close a loop at the end of its world, in the middle of whatever it does."""
+    """Close a loop at the end of its world, even in the middle of a turn."""
     loop.resources.release()
     loop.stop_running()
     loop.close()
 
 
 def discard_crashed(loop: SimLoop) -> None:
-    """Discard the loop of a crashed or killed process at the end of its world, without running any ``finally`` of its
-    tasks."""
+    """Discard the loop of a crashed or killed process at the end of its world, without any ``finally`` of its tasks."""
     if loop.is_closed():
         return  # its process had ended before
     from simloop.loop.crashed_tasks import keep  # in most worlds, nothing crashes
@@ -53,7 +52,7 @@ def discard_crashed(loop: SimLoop) -> None:
 
 
 def report_children(world: World) -> None:
-    """Warn of children of the test, and of what ``host.run`` has started, that nobody has waited for."""
+    """Warn of child processes that nobody has waited for: of the test, and of what ``host.run`` has started."""
     for process in world.processes:
         parent = process.parent
         if parent is None or parent.environ is not None or process.state is State.POWERED_OFF:

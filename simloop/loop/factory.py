@@ -1,5 +1,4 @@
-"""Event loop factories: replacements for those of asyncio, which make every new loop inside a world a loop of that
-world."""
+"""Event loop factories in place of asyncio's, which make every new loop inside a world a loop of that world."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from simloop.kernel.epoll import SimSelector
 from simloop.loop.registry import ResourceRegistry
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
 from simloop.loop.tasks import OrderedWeakSet, Siblings, SimFuture, SimHandle, SimTask, task_of
-from simloop.loop.timers import SimTimerHandle, TimerNames, contenders, order_timers
+from simloop.loop.timers import SimTimerHandle, TimerNames, deadlines_between, order_timers
 from simloop.loop.turns import SteppedLoop
 from simloop.world import active
 
@@ -54,7 +54,7 @@ _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_fa
 
 
 class SimLoop(SteppedLoop):
-    """Event loop of one simulated process: asyncio's selector loop, with another implementation of a turn, and its own
+    """Event loop of one simulated process: asyncio's selector loop, with its own implementation of a turn, and of
     tasks."""
 
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
@@ -261,7 +261,7 @@ class SimLoop(SteppedLoop):
         return task
 
     def create_main(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
-        """Create the main task, whose path is ``0``."""
+        """Create the main task, which has the path ``0`` in the tree of tasks."""
         task = self.create_task(coro, context=context)
         assert isinstance(task, SimTask)
         self._orphans.pop()
@@ -303,7 +303,7 @@ class SimLoop(SteppedLoop):
 
     @cached_property
     def _guests(self) -> dict[int, SimLoop]:
-        """Loops of async generators that were begun in another process's turn, by the address of the generator."""
+        """Loops that own async generators begun in their turns under this loop's hooks, by the generator's address."""
         return {}
 
     # The interpreter has one pair of these hooks. A generator keeps the one for its end from when it was begun.
@@ -489,14 +489,14 @@ class SimLoop(SteppedLoop):
         handle = args = None
 
     def _callback_failed(self, handle: Any, error: BaseException) -> None:
-        """Report an exception that came out of a callback, as Handle._run() does (Lib/asyncio/events.py)."""
+        """Report an exception of a callback to the exception handler, as Handle._run() does (Lib/asyncio/events.py)."""
         callback = format_helpers._format_callback_source(handle._callback, handle._args)
         message = f"Exception in callback {callback}"
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     def run_to_end(self, task: asyncio.Future[Any]) -> Any:
-        """``run_until_complete(task)`` for a task or future of this loop, in fewer steps: turns until it is done,
-        and the one in which the stock loop would be told to stop."""
+        """Run the loop until a task or future of its own is done, as ``run_until_complete`` in fewer steps: turns until
+        it is done, and the one in which the stock loop would be told to stop."""
         hooks = sys.get_asyncgen_hooks()
         self._thread_id = get_ident()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
@@ -561,7 +561,8 @@ class SimLoop(SteppedLoop):
         timer = self._scheduled[0]
         gap = int(timer._when * SECOND) + 1 - self._clock.now
         if 0 < gap <= scheduler.max_stall_ns:
-            contenders_ns = contenders(self._scheduled, self._clock.now, scheduler.max_stall_ns)
+            now = self._clock.now
+            contenders_ns = deadlines_between(self._scheduled, now, now + scheduler.max_stall_ns)
             answer = self.world.choices.choose(self._timer_names(timer), "cpu.stall", 1 + len(contenders_ns), self)
             if answer:
                 self._clock.now = contenders_ns[answer - 1] + 1
@@ -612,7 +613,7 @@ class SimLoop(SteppedLoop):
             base_events.logger.warning("Executing %s took %.3f seconds", what, took)  # type: ignore[attr-defined]
 
     def ready_handles(self) -> Iterable[events.Handle]:
-        """Return the callbacks that run next."""
+        """Return the queued callbacks, in the order in which they run."""
         ready: Iterable[events.Handle] = self._ready
         return ready
 

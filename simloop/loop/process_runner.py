@@ -79,7 +79,7 @@ class ProcessRunner(Generic[T]):
         self._ended(self._status())
 
     def _broken(self, error: BaseException) -> None:
-        """Handle an exception that came out of the loop: remember it, and close everything, as `asyncio.run` does."""
+        """Handle an exception that broke out of the loop: keep it, and close everything, as `asyncio.run` does."""
         if self._error is not None:
             self._stages = iter(())  # out of the closing, too
         self._error = error

@@ -1,4 +1,4 @@
-"""Registry of what one loop has made and somebody has to end: tasks, transports, asynchronous generators.
+"""Registry of one loop's resources: tasks, transports and asynchronous generators that have to be ended.
 
 asyncio reports leaked objects when the last reference to them goes, or when the garbage collector finds them. The
 registry keeps none alive, so the former happens in a run as well; but the collector, which runs at no particular time,
@@ -20,7 +20,7 @@ REGISTRY_START = 256
 
 
 class ResourceRegistry:
-    """Registry of what one loop has made and what may outlive the main task."""
+    """Registry of one loop's resources that may outlive the main task."""
 
     __slots__ = ("_others", "_others_limit", "asyncgens", "limit", "reported", "tasks", "transports")
 
@@ -65,8 +65,8 @@ class ResourceRegistry:
         return [task for reference in self.tasks if (task := reference()) is not None]
 
     def stop(self) -> None:
-        """Keep the tasks alive from now on, because their process was cut off. A suspended task that is dropped gets
-        closed, which runs its ``finally``, and no power cut does that."""
+        """Hold the tasks from now on, because their process was cut off. A suspended task that is dropped gets closed,
+        which runs its ``finally``, and no power cut does that."""
         self.tasks[:] = [functools.partial(_same, task) for task in self.live_tasks()]
 
     def open_transports(self) -> list[Any]:
@@ -79,7 +79,7 @@ class ResourceRegistry:
         return transports
 
     def has_asyncgens(self) -> bool:
-        """True while an asynchronous generator was begun and has not ended."""
+        """Return True while an asynchronous generator was begun and has not ended."""
         if self.asyncgens is None:
             return False
         # Finished ones are forgotten first: how long they stay alive is a matter of references, which
@@ -90,7 +90,7 @@ class ResourceRegistry:
         return len(self.asyncgens) > 0
 
     def is_empty(self) -> bool:
-        """True when nothing is left that has to be ended or reported."""
+        """Return True when no resource is left that has to be ended or reported."""
         if (self.transports or self._others) and self.open_transports():
             return False
         if self.asyncgens is not None and self.has_asyncgens():
@@ -102,8 +102,7 @@ class ResourceRegistry:
         return True
 
     def release(self) -> None:
-        """Close unfinished tasks and drop all resources, so that neither the garbage collector nor asyncio complains of
-        any."""
+        """Close unfinished tasks and drop all resources, without complaints of the garbage collector or asyncio."""
         for task in self.live_tasks():
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -114,7 +113,7 @@ class ResourceRegistry:
         self.forget_transports()
 
     def forget_transports(self) -> None:
-        """Make open transports look closed: their files are gone, and nobody is told."""
+        """Mark open transports as closed, silently: their files are gone."""
         for transport in self.open_transports():
             transport._sock = transport._pipe = None
             transport._closing = transport._closed = True

@@ -1,4 +1,4 @@
-"""Run orders that a profile adds to those which stock asyncio can have.
+"""Run orders of ready callbacks and due timers that a profile adds to those which stock asyncio can have.
 
 ``portable``: what asyncio's documentation leaves open. ``hostile``: any ready task step may run next, and may be late
 by any number of turns, which no loop does today, for tests whose I/O is mocked away. ``cpython`` adds nothing.
@@ -76,7 +76,7 @@ def _leave_behind(ready: deque[Any], ask: Ask, lagging: dict[Any, int]) -> tuple
 
 
 def _ask(handle: Any, later: deque[Any], ask: Ask) -> int:
-    """Return by how many of the `later` callbacks this one is overtaken, as the environment chooses."""
+    """Return the number of `later` callbacks that overtake this one, as the environment chooses."""
     task = task_of(handle)
     if task is not None:
         return ask(path_of(task), "order.task", len(later) + 1, (handle, later))

@@ -1,5 +1,5 @@
-"""`asyncio.run` for the process of the test itself. For the others, which run turn by turn in its waits, there is
-`simloop.loop.process_runner`."""
+"""Runner of the test's own process: `asyncio.run` in a simulated loop. For the other processes, which run turn by turn
+in its waits, there is `simloop.loop.process_runner`."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def coroutine_for(main: Main[T]) -> Coroutine[Any, Any, T]:
 
 
 def run_main(loop: SimLoop, main: Main[T]) -> T:
-    """Run ``main()`` as `asyncio.run` does, from the main task to the closing of the loop, for the process of the test
-    itself."""
+    """Run ``main()`` in the test's own process, as `asyncio.run` does, from the main task to the closing of the
+    loop."""
     task = loop.create_main(coroutine_for(main), contextvars.copy_context())
     try:
         value: T = loop.run_to_end(task)
@@ -51,7 +51,7 @@ def run_main(loop: SimLoop, main: Main[T]) -> T:
 
 
 def shut_down(loop: SimLoop) -> bool:
-    """Take an idle loop through `shutdown_stages`. Returns True if nothing was left to be done."""
+    """Run the `shutdown_stages` of an idle loop. Returns True if there was nothing to do."""
     if loop.is_quiet():
         return True
     for stage in shutdown_stages(loop):

@@ -1,4 +1,4 @@
-"""Event loop for proofs: asyncio's own turn, queue and handles over the simulated kernel.
+"""Event loop for proofs on stock asyncio: asyncio's own turn, queue and handles over the simulated kernel.
 
 `SimLoop` has a turn of its own, for speed. A failure that is replayed on this loop owes nothing to it: `_run_once`,
 `call_soon`, `call_at` and `run_until_complete` are those of Lib/asyncio/base_events.py. What comes from outside comes
@@ -35,7 +35,7 @@ _TURN = _Stock._run_once.__code__
 
 
 class Arrivals:
-    """Record of what came to the stock loop of a run."""
+    """Record of all arrivals at the stock loop of a run, poll by poll, from which a script is made."""
 
     def __init__(self) -> None:
         #: For each poll: nanoseconds since boot; what it saw, as the number of a socket (in the order in which they
@@ -124,8 +124,7 @@ class StockLoop(SimLoop):
         self._order_ties()
 
     def _order_ties(self) -> None:
-        """Let timers with one deadline that are due go in the order that the environment chooses: asyncio takes them as
-        its heap has them."""
+        """Order due timers with one deadline as the environment chooses: asyncio takes them as its heap has them."""
         scheduled: list[Any] = self._scheduled
         end_time = self._clock.now / SECOND + CLOCK_RESOLUTION
         due: list[Any] = []
@@ -151,7 +150,7 @@ class StockLoop(SimLoop):
         return marks
 
     def _size(self, fd: int) -> int:
-        """Return the number of bytes that a stream has to read, or of connections that a listener has to accept."""
+        """Return the number of bytes that a stream can read now, or of connections that a listener can accept."""
         file = self.process.files[fd]
         if not isinstance(file, TcpSocket):
             self._arrivals.foreign.append(type(file).__name__)

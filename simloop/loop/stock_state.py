@@ -1,5 +1,5 @@
-"""Cached template of the state that the stock loop's ``__init__`` sets up, because running that for every world costs
-too much."""
+"""Cached template of the state that the stock loop's ``__init__`` sets up, which for every world would cost too
+much."""
 
 from __future__ import annotations
 

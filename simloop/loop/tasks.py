@@ -1,4 +1,4 @@
-"""Tasks, futures and handles of a simulated loop: asyncio's own, but numbered by the run and not by memory."""
+"""Tasks, futures and handles of a simulated loop: asyncio's own, but hashed by number instead of address."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class SimFuture(asyncio.Future):  # type: ignore[type-arg]
 
 
 class Siblings(list[str]):
-    """List of the functions of all tasks that one task has created, in order."""
+    """List of the functions of all child tasks of one task, in order of creation."""
 
     __slots__ = ("_counts", "_numbers")
 
     def number(self, index: int) -> int:
-        """Return which task of its function one is, given by its index: counted from 1, by the first `LABEL` characters
-        of the name."""
+        """Return the number of a child task, given by its index, among those of the same function: counted from 1, by
+        the first `LABEL` characters of the name."""
         try:
             numbers, counts = self._numbers, self._counts
         except AttributeError:
@@ -79,8 +79,8 @@ SimTask.__name__ = SimTask.__qualname__ = "Task"
 
 
 class SimHandle(events.Handle):
-    """Handle of a callback outside of debug mode. `SimLoop.call_soon` sets all attributes that the stock ``__init__``
-    would (Lib/asyncio/events.py), because calling that would cost as much as all the rest."""
+    """Handle of a queued callback, for loops without debug mode. `SimLoop.call_soon` sets all attributes that the stock
+    ``__init__`` would (Lib/asyncio/events.py), because calling that would cost as much as all the rest."""
 
     __slots__ = ()
     # Calling the class makes an empty one: this is half the price of calling `__new__`.
@@ -173,7 +173,7 @@ def innermost(task: asyncio.Task[Any]) -> str:
 
 
 def close_coroutine(coro: Any) -> None:
-    """Close a coroutine that will never be resumed now, and not when the garbage collector finds it."""
+    """Close a coroutine that will never be resumed, at once rather than when the garbage collector finds it."""
     for _ in range(_CLOSE_ATTEMPTS):
         try:
             coro.close()

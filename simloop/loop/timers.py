@@ -4,6 +4,7 @@ are due."""
 from __future__ import annotations
 
 import asyncio
+import heapq
 from asyncio import events
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +26,7 @@ _COARSE_CLOCK = 1e-3
 
 
 class SimTimerHandle(events.TimerHandle):
-    """Timer handle that keeps its name for choice points, which `TimerNames` gives it."""
+    """Timer handle with a name for choice points, which `TimerNames` gives it."""
 
     __slots__ = ("sim_who",)
 
@@ -33,7 +34,7 @@ class SimTimerHandle(events.TimerHandle):
 
 
 class TimerNames:
-    """Namer of one loop's timers for choice points: by the task that waits, and a number among timers of that name."""
+    """Names of one loop's timers for choice points: the task that waits, and a number among timers of that name."""
 
     __slots__ = ("_counts", "_prefix")
 
@@ -75,31 +76,32 @@ def waiting_for(handle: Any) -> asyncio.Task[Any] | None:
 
 
 def is_timeout(handle: Any) -> bool:
-    """True for the timer of an `asyncio.timeout` block, or of an anyio scope, which cancels its task."""
+    """Return True for the timer of an `asyncio.timeout` block, or of an anyio scope, which cancels its task."""
     owner = getattr(handle._callback, "__self__", None)
     return isinstance(owner, asyncio.Timeout) or hasattr(owner, "_host_task")
 
 
-def due_until(heap: list[Any], limit_ns: int) -> list[int]:
-    """Return deadlines of a heap of timers up to a limit, in nanoseconds; where they are many, not all of them."""
-    limit = limit_ns / SECOND
+def deadlines_between(heap: list[Any], start_ns: int, end_ns: int) -> list[int]:
+    """Return the next few deadlines of a heap of timers after `start_ns` and up to `end_ns`, the soonest first: those
+    that a late arrival may race. Cancelled timers, and those that are due by `start_ns`, may hide others."""
+    end = end_ns / SECOND
     if len(heap) <= _TIMERS_LOOKED_AT:
-        return [-int(-timer._when * SECOND // 1) for timer in heap if timer._when <= limit and not timer._cancelled]
+        dues = {-int(-timer._when * SECOND // 1) for timer in heap if timer._when <= end and not timer._cancelled}
+        return sorted(due for due in dues if due > start_ns)[:CONTENDERS_MAX]
     found: list[int] = []
-    todo = [0]
-    while todo and len(found) < _TIMERS_LOOKED_AT:
-        index = todo.pop(0)
-        if index < len(heap) and heap[index]._when <= limit:
-            if not heap[index]._cancelled:
-                found.append(-int(-heap[index]._when * SECOND // 1))
-            # What lies below a late timer is later still.
-            todo += (2 * index + 1, 2 * index + 2)
+    looked_at = 0
+    # What lies below a timer of the heap is later still.
+    todo = [(heap[0]._when, 0)]
+    while todo and todo[0][0] <= end and len(found) < CONTENDERS_MAX and looked_at < _TIMERS_LOOKED_AT:
+        when, index = heapq.heappop(todo)
+        looked_at += 1
+        due = -int(-when * SECOND // 1)
+        if due > start_ns and not heap[index]._cancelled and (not found or found[-1] != due):
+            found.append(due)
+        for below in (2 * index + 1, 2 * index + 2):
+            if below < len(heap):
+                heapq.heappush(todo, (heap[below]._when, below))
     return found
-
-
-def contenders(heap: list[Any], now_ns: int, slack_ns: int) -> list[int]:
-    """Return the next few deadlines of a heap of timers within `slack_ns`: those that a late arrival may race."""
-    return sorted({due for due in due_until(heap, now_ns + slack_ns) if due > now_ns})[:CONTENDERS_MAX]
 
 
 def timer_due(heap: list[Any], due_ns: int) -> Any:

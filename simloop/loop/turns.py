@@ -1,4 +1,4 @@
-"""Event loops that the scheduler can run by single turns, in the middle of the test's waits."""
+"""Base class of event loops that the scheduler runs by single turns, nested in other processes' waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simloop.errors import SimulationError
 from simloop.kernel.clock import SECOND, STEP_CPU_NS, Clock
 from simloop.kernel.process.process import ProcessGone
 from simloop.kernel.scheduler import CONTENDERS_MAX, LATE_MAX_NS, TimerRace
-from simloop.loop.timers import contenders, due_until, timer_due
+from simloop.loop.timers import deadlines_between, timer_due
 
 if TYPE_CHECKING:
     from simloop.kernel.epoll import SimSelector
@@ -31,8 +31,8 @@ _swap_task: Any = tasks._swap_current_task if sys.version_info >= (3, 14) else N
 
 # Not `asyncio.SelectorEventLoop`, in whose place a shim may be.
 class SteppedLoop(unix_events._UnixSelectorEventLoop):
-    """Selector loop that the scheduler can step: one turn at a time, in the middle of the test's waits. It handles
-    Ctrl-C as `asyncio.run` does."""
+    """Selector loop that the scheduler can step, nested in the test's waits. It handles Ctrl-C as `asyncio.run`
+    does."""
 
     world: World
     process: Process
@@ -84,7 +84,7 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
             self.thread = None
 
     def _poll_in_thread(self, thread: SimThread, timeout: float | None) -> None:
-        """Poll in a loop that a simulated thread runs: that thread is parked, and all others go on meanwhile."""
+        """Poll in a loop that a simulated thread runs: the thread is parked, and all others run meanwhile."""
         self.poll_until(self._scheduler.poll_deadline(timeout))
         thread.pause()
         while not thread.park(self.has_work, self.deadline_ns()):
@@ -136,16 +136,15 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
         return self._polls_until_ns
 
     def _is_late(self) -> bool:
-        """Let the environment delay the return of a poll that has timed out, until another timer is due. True if it
-        does."""
+        """Let the environment delay the return of a poll that has timed out until another timer is due. True if so."""
         self._may_be_late = False
         scheduled = self._scheduled
         scheduler = self._scheduler
         if len(scheduled) == 1 and len(scheduler.loops) == 1:
             return False
-        slack_ns = min(LATE_MAX_NS, scheduler.max_stall_ns)
-        times = contenders(scheduled, self._clock.now, slack_ns) if self._has_second(slack_ns) else []
-        if len(scheduler.loops) > 1 and (others := scheduler.others_done(self, self._clock.now + slack_ns)):
+        now, slack_ns = self._clock.now, min(LATE_MAX_NS, scheduler.max_stall_ns)
+        times = deadlines_between(scheduled, now, now + slack_ns) if self._has_second(slack_ns) else []
+        if len(scheduler.loops) > 1 and (others := scheduler.others_done(self, now + slack_ns)):
             times = sorted({*times, *others})[:CONTENDERS_MAX]
         if not times:
             return False
@@ -155,11 +154,12 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
             self._polls_until_ns = times[answer - 1] + 1
         return answer != 0
 
-    def deadlines_until(self, limit_ns: int) -> list[int]:
-        return due_until(self._scheduled, limit_ns) if self._scheduled else []
+    def deadlines_between(self, start_ns: int, end_ns: int) -> list[int]:
+        return deadlines_between(self._scheduled, start_ns, end_ns) if self._scheduled else []
 
     def _has_second(self, slack_ns: int) -> bool:
-        """True if a second timer of this loop is due within `slack_ns`: as a rule there is none, which is soon seen."""
+        """Return True if a second timer of this loop is due within `slack_ns`: mostly there is none, which is soon
+        seen."""
         scheduled = self._scheduled
         size = len(scheduled)
         limit = (self._clock.now + slack_ns) / SECOND
@@ -191,7 +191,8 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
         raise NotImplementedError
 
     def is_quiet(self) -> bool:
-        """True when the loop has nothing left that a few more turns could change, and nothing to report."""
+        """Return True when the loop is idle, without resources that a few more turns could end, and has nothing to
+        report."""
         if self._ready or self._default_executor is not None or self._selector.get_map():
             return False
         return self.resources.is_empty()
@@ -207,7 +208,7 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
         self.world.scheduler.remove(self)
 
     def run_turn(self) -> None:
-        """Run one turn in the middle of the test's wait."""
+        """Run one turn of the loop, nested in another process's wait."""
         self._begin_turn()
         try:
             process = self.process
@@ -243,7 +244,7 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
             self._polls_until_ns = None
 
     def _begin_turn(self) -> None:
-        """Make the loop, and its process, the ones that run."""
+        """Make the loop the running one, and its process the current one."""
         world = self.world
         running = events._get_running_loop()
         task = _swap_task(running, None) if _swap_task is not None and running is not None else None
@@ -277,13 +278,13 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
             self._suspended = None
 
     def _is_its_own(self, error: BaseException) -> bool:
-        """True if `error` concerns this process alone, and neither the whole run nor the person at the keyboard."""
+        """Return True if `error` ends this process alone, and neither the whole run nor, by Ctrl-C, the session."""
         if isinstance(error, KeyboardInterrupt):
             return error is self.process.broken_by
         return not isinstance(error, SimulationError)
 
     def run_by_turns(self, on_stop: Callable[[bool], None], on_break: Callable[[BaseException], None]) -> None:
-        """Mark the loop as running from now on, with turns from `run_turn` alone."""
+        """Mark the loop as running from now on, by calls of `run_turn` alone."""
         self._thread_id = get_ident()
         self.stepped = True
         self._scheduler.step(self)
@@ -303,5 +304,5 @@ class SteppedLoop(unix_events._UnixSelectorEventLoop):
         task.cancel()
 
     def was_interrupted(self, task: asyncio.Task[Any]) -> bool:
-        """True if the main task was cancelled by Ctrl-C, and by nothing else."""
+        """Return True if the main task was cancelled by Ctrl-C, and by nothing else."""
         return self.interrupts > 0 and task.cancelled() and task.uncancel() == 0

@@ -1,1 +1,1 @@
-"""The network between hosts: names, addresses, links, and the delay of packets."""
+"""Network between hosts: names, addresses, links, delays of packets, and faults."""

@@ -1,4 +1,4 @@
-"""Faults of the network: partitions and holds, as the test declares them, and what the environment may choose."""
+"""Faults of the network: partitions, holds, resets and losses, which a test injects or the environment chooses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Cut(NamedTuple):
     back: list[Link]
 
     def told(self, answer: int) -> str:
-        """Return words for a partition that an answer begins."""
+        """Return a phrase on the partition that an answer begins."""
         duration, way = divmod(answer - 1, len(WAYS))
         links = self.back if way == 2 else self.there
         sources, destinations = ({getattr(link, name): 0 for link in links} for name in ("source", "destination"))
@@ -47,7 +47,7 @@ class Standstill(NamedTuple):
 
 
 def partition_told(answer: int) -> str:
-    """Return words for an answer at a `net.partition` point whose links are not known."""
+    """Return a phrase for an answer at a `net.partition` point whose links are not known."""
     duration, way = divmod(answer - 1, len(WAYS))
     return f"{WAYS[way]}, for {DURATIONS_S[duration]} s"
 
@@ -57,12 +57,12 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def cut(links: Iterable[Link]) -> Callable[[], None]:
-    """Cut links, so that nothing arrives by them. Returns a function that ends this, once."""
+    """Cut links, so that no packet arrives by them. Returns a function that ends this, once."""
     return _counted(list(links), "cuts")
 
 
 def hold(links: Iterable[Link]) -> Callable[[], None]:
-    """Hold what would arrive by links. Returns a function that lets it arrive, once."""
+    """Hold packets of links back. Returns a function that lets them arrive, once."""
     return _counted(list(links), "holds")
 
 
@@ -85,7 +85,7 @@ def _counted(links: list[Link], counter: str) -> Callable[[], None]:
 
 
 def heal(links: Iterable[Link]) -> None:
-    """End all faults of links: nothing is cut, held or lost any more. Delays stay."""
+    """End all faults of links: no packet is cut off, held or lost any more. Delays stay."""
     for link in links:
         link.cuts = link.holds = 0
         link.healed += 1
@@ -125,7 +125,7 @@ class MayPartition:
 
 
 class MayPause:
-    """Permission to let a host stand still for a while, once, as data leave it or arrive."""
+    """Permission to pause a host for a while, once, as data leave it or arrive."""
 
     def __init__(self, host: Host, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._host = host

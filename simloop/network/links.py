@@ -1,4 +1,4 @@
-"""Links: the delay of packets between two hosts, what the environment may add to it, and which packets arrive."""
+"""Links between two hosts: the delay of packets, choices of the environment about it, and the fate of each packet."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ _WHOLE = 5
 
 
 class DeparturePermission(Protocol):
-    """Protocol of what the environment may do as a packet leaves."""
+    """Protocol of a fault that the environment may choose as a packet leaves."""
 
     def ask(self, scheduler: Scheduler, who: str, subject: object) -> None: ...
 
 
 class Permission(Protocol):
-    """Protocol of a fault that the environment may choose, within a budget."""
+    """Protocol of a fault that the environment may choose as a packet arrives, within a budget."""
 
     def ask(self, link: Link, scheduler: Scheduler, who: str, subject: object) -> str | int:
-        """Ask about the packet `subject` of the connection `who`, which would arrive by `link` now; return its fate."""
+        """Return the fate of packet `subject` of connection `who`, about to arrive by `link`, as the environment
+        chooses."""
 
 
 #: Function of a link, the connection's name and the packet's size: it returns the packet's fate.
@@ -45,7 +46,7 @@ Rule = Callable[["Link", str, int], str | int]
 
 
 class Link:
-    """Link from one host to another: how long its packets take, and which of them arrive."""
+    """Link from one host to another: the delay and fate of its packets."""
 
     __slots__ = (
         "_free_ns", "_held", "bandwidth", "calm", "cuts", "departures", "destination", "healed", "holds", "jitter_ns",
@@ -83,7 +84,7 @@ class Link:
         self.calm = True
 
     def settle(self) -> None:
-        """Take note that an attribute was changed."""
+        """Apply a change of the link's faults, and deliver packets that are no longer held."""
         self.calm = not (self.cuts or self.holds or self.lossy or self.rules or self.permissions)
         if not self.holds:
             held, self._held = self._held, []
@@ -91,12 +92,12 @@ class Link:
                 deliver()
 
     def hold(self, deliver: Callable[[], None]) -> None:
-        """Call ``deliver()`` once packets on this link are not held any more."""
+        """Call ``deliver()`` once packets on this link are no longer held."""
         if deliver not in self._held:
             self._held.append(deliver)
 
     def fate(self, scheduler: Scheduler, who: str, size: int, subject: object) -> str | int:
-        """Return what becomes of a packet that would arrive now (see `kernel.net.wire`)."""
+        """Return the fate of a packet that would arrive now (see `kernel.net.wire`)."""
         if self.cuts:
             return LOST
         if self.holds:

@@ -1,5 +1,5 @@
-"""Names of a network: the records that a test has set, what hosts remember of them, and look-ups that may fail or be
-slow, as the test declares them."""
+"""Name service of a network (DNS): the records that a test has set, caches of hosts, and look-ups that may fail or be
+slow."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SLOW_S = (1, 5)
 
 
 class _Record(NamedTuple):
-    """Addresses of a name, and how long a host may go on with them, in nanoseconds."""
+    """Record of a name: its addresses, and its time to live in nanoseconds."""
 
     addresses: tuple[str, ...]
     ttl_ns: int
 
 
 class Lookup(NamedTuple):
-    """Subject of the points at which a look-up may fail or be slow: the name, and the host that asks."""
+    """Subject of the points at which a look-up may fail or be slow, for reports: the name, and the host that asks."""
 
     name: str
     host: str
 
 
 class Permission:
-    """Permission to let look-ups fail or be slow, `budget` so many times. No names stand for all."""
+    """Permission to let look-ups of these names (none: of all names) fail or be slow, `budget` so many times."""
 
     def __init__(self, names: frozenset[str], budget: int) -> None:
         self._names = names
@@ -58,7 +58,7 @@ class Names:
         self.may_be_slow: list[Permission] = []
 
     def set(self, name: str, addresses: tuple[str, ...], ttl_ns: int) -> None:
-        """Set the addresses of a name, in the order in which look-ups tell them."""
+        """Set the addresses of a name, in the order in which look-ups return them."""
         self._records[canonical(name)] = _Record(addresses, ttl_ns)
 
     def remove(self, name: str) -> bool:
@@ -66,8 +66,8 @@ class Names:
         return self._records.pop(canonical(name), None) is not None
 
     def find(self, name: str, host: str) -> tuple[str, ...] | None:
-        """Return the addresses of a name as a host sees them: from its own memory, as long as the record's time to live
-        has not passed. None for an unknown name."""
+        """Return the addresses of a name as a host sees them: from its cache, as long as the record's time to live has
+        not passed. None for an unknown name."""
         name, now = canonical(name), self._clock.now
         known = self._known.get((host, name))
         if known is not None and now < known[1]:
@@ -80,7 +80,7 @@ class Names:
         return record.addresses
 
     def known(self, name: str, host: str) -> bool:
-        """Return True if a host need ask nobody for a name."""
+        """Return True if a host has the answer for a name in its cache, so that it asks nobody."""
         known = self._known.get((host, canonical(name)))
         return known is not None and self._clock.now < known[1]
 
@@ -89,7 +89,7 @@ class Names:
         return next((name for name, record in self._records.items() if address in record.addresses), None)
 
     def trouble(self, choices: Choices, name: str, host: str) -> tuple[float, bool]:
-        """Return what the environment chooses for a look-up: seconds that it takes, and whether it fails then."""
+        """Return the environment's choice for a look-up: seconds that it takes, and True if it fails then."""
         lookup = Lookup(canonical(name), host)
         for permission in self.may_fail:
             if answer := permission.ask(choices, "dns.fail", 1 + len(FAILURES), lookup):
@@ -100,22 +100,22 @@ class Names:
         return 0, False
 
     def heal(self) -> None:
-        """End all that the environment may choose."""
+        """End all permissions: look-ups neither fail nor are slow any more."""
         self.may_fail.clear()
         self.may_be_slow.clear()
 
     def forget(self, host: str) -> None:
-        """Let a host forget what it remembers: it has lost its power."""
+        """Clear the cache of a host, which has lost its power."""
         for key in [key for key in self._known if key[0] == host]:
             del self._known[key]
 
 
 def canonical(name: str) -> str:
-    """Return a name as it is kept: case and the last dot make no difference."""
+    """Return a name in lower case and without its last dot, which make no difference."""
     return name.lower().rstrip(".")
 
 
 def failed_told(answer: int) -> str:
-    """Return words for an answer at a `dns.fail` point."""
+    """Return a phrase for an answer at a `dns.fail` point."""
     seconds, why = FAILURES[answer - 1]
     return f"failed after {seconds} s: {why}" if seconds else f"failed: {why}"

@@ -53,7 +53,7 @@ class Network:
 
     @property
     def names(self) -> Names:
-        """Its records of names beside those of its hosts. Most networks have none."""
+        """Records of names beside those of its hosts, made at the first use."""
         if self._names is None:
             from simloop.network.names import Names
 
@@ -61,7 +61,7 @@ class Network:
         return self._names
 
     def forget_names(self, host: str) -> None:
-        """Forget what programs of a host have looked up."""
+        """Clear a host's cache of names."""
         if self._names is not None:
             self._names.forget(host)
 
@@ -88,7 +88,7 @@ class Network:
         return self._addresses.get(address)
 
     def owner(self, address: str, asking: Machine) -> Machine | None:
-        """Return the host that `address` (a literal) leads to, as seen from `asking`."""
+        """Return the host that has `address` (a literal), as seen from `asking`."""
         return asking if is_loopback(address) or is_any(address) else self._at(address)
 
     def link(self, a: Machine, b: Machine) -> Link:
@@ -109,8 +109,7 @@ class Network:
         return found
 
     def cut_off(self) -> None:
-        """Take note that machines have stopped, or links were cut: programs that have asked for it (SO_KEEPALIVE) find
-        out after a while."""
+        """Let connections with SO_KEEPALIVE probe their peers, since machines have stopped or links were cut."""
         for host in self.hosts.values():
             if host.has_connections():
                 for sock in host.ports.sockets():

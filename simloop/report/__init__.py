@@ -1,1 +1,1 @@
-"""Reports: explain a failing run to a person."""
+"""Reports on a failing run for a person: trace, explanation, sentences and tables."""

@@ -59,7 +59,7 @@ class Explanation:
         return points.index(self.left_out) + 1
 
     def parting(self) -> int:
-        """Return the number of steps that the two runs have in common before they differ."""
+        """Return the number of steps that the two runs have in common before they diverge."""
         if self.passing is None:
             return 0
         pairs = zip(self.failing.steps, self.passing.steps, strict=False)

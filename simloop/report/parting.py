@@ -1,4 +1,4 @@
-"""The line at which two runs of one schedule part."""
+"""Divergence of two runs of one schedule: the line at which they part."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class WatchedRun:
 
 
 def parting(one: WatchedRun, other: WatchedRun) -> str:
-    """Return where two runs part, in words; empty if that is not known, as where they do not."""
+    """Return a phrase on the line at which two runs diverge; empty if that is not known, as where they do not."""
     pairs = zip(one.trace.steps, other.trace.steps, strict=False)
     at = next((i for i, (left, right) in enumerate(pairs) if not _alike(left, right)), None)
     for (left, place, begun), (right, other_place, _) in zip(one.asked, other.asked, strict=False):

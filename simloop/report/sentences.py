@@ -1,4 +1,4 @@
-"""Sentences for deviations, made while their run goes on and its tasks can still be looked at."""
+"""Sentences for deviations, made while the run is in progress and its tasks can still be inspected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simloop.kernel.process.threads import SimThread
 from simloop.kernel.scheduler import TIME_SLICES
 from simloop.loop.run_order import LAGS
 from simloop.loop.tasks import SimTask, task_of
-from simloop.loop.timers import contenders, is_timeout, waiting_for
+from simloop.loop.timers import deadlines_between, is_timeout, waiting_for
 from simloop.network.faults import DURATIONS_S, Departure, partition_told
 from simloop.network.links import DELIVERIES
 from simloop.network.names import SLOW_S, failed_told
@@ -114,8 +114,9 @@ def _connected(answer: Answer, subject: Any, name: Name) -> str:
 
 def _stalled(answer: Answer, subject: Any, name: Name) -> str:
     scheduler = subject.world.scheduler
-    due = contenders(subject._scheduled, scheduler.clock.now, scheduler.max_stall_ns)[answer.value - 1]
-    took, allowed = (due - scheduler.clock.now) / 1e6, scheduler.max_stall_ns / 1e6
+    now = scheduler.clock.now
+    due = deadlines_between(subject._scheduled, now, now + scheduler.max_stall_ns)[answer.value - 1]
+    took, allowed = (due - now) / 1e6, scheduler.max_stall_ns / 1e6
     timer = _timer(subject.timer_due(due), name)
     slow = f"the loop was busy for {took:.3g} ms (a slow step; {allowed:g} ms are allowed)"
     return f"{slow}, so {timer} came before what was next"
@@ -167,7 +168,7 @@ def _ordered(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _connection(label: str) -> str:
-    """Return words for a connection, by its number in the label that `ports` gives it."""
+    """Return a phrase for a connection, by its number in the label that `ports` gives it."""
     address, number_sign, number = label.partition("#")
     return f"connection {number} to {address}" if number_sign else f"socket {label}"
 
@@ -241,7 +242,7 @@ def _stepped(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _job(function: Any) -> str:
-    """Return words for the function that a thread runs, named as in the source."""
+    """Return a phrase for the function that a thread runs, named as in the source."""
     if isinstance(function, SimThread):
         return f"thread {function.name!r}"
     function = wrapped_by(function)
@@ -257,7 +258,7 @@ def _of_process(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _event(process: Process, who: str) -> str:
-    """Return words for an event of a process: its end, or the signal that `who` names."""
+    """Return a phrase for an event of a process: its end, or the signal that `who` names."""
     what = who.removeprefix(process.name).split()
     if what and what[0].startswith("SIG"):
         return f"{what[0]} to {_process(process.name)}"
@@ -265,7 +266,7 @@ def _event(process: Process, who: str) -> str:
 
 
 def _process(name: str) -> str:
-    """Return words for a process, by the program that it runs."""
+    """Return a phrase for a process, by the program that it runs."""
     return "the test itself" if name == "localhost" else f"process {name.removeprefix('localhost:')}"
 
 

@@ -27,7 +27,7 @@ _STEPS = 10
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the report, and its role, by which it may be coloured: ``title``, ``cause``, ``code``, ``verdict``, or
+    """Line of the report, with its role, by which it may be coloured: ``title``, ``cause``, ``code``, ``verdict``, or
     none."""
 
     text: str
@@ -51,6 +51,8 @@ def failure_text(head: str, explanation: Explanation, tail: list[Line], *, whole
 def _causes(explanation: Explanation, *, whole: bool) -> list[Line]:
     """Return the lines on why the run failed, in sentences, and the lines of code that race."""
     sentences = explanation.sentences
+    if not explanation.failing.steps:
+        return []  # nobody has watched it
     if not sentences:
         return [Line("it fails when nothing unusual happens: no particular order is needed", "cause")]
     if len(sentences) == 1:

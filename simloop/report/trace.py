@@ -1,4 +1,4 @@
-"""Recording of one run: every step of every task, from where to where it went, when, and what woke it.
+"""Trace of one run, for reports: every step of every task, with its lines and time, and the event that woke the task.
 
 Runs that explore are not recorded, and pay nothing for this: a failing schedule is run again with a `Trace`.
 """
@@ -34,7 +34,7 @@ MAX_STEPS = 100_000
 
 @dataclass(frozen=True)
 class Actor:
-    """A task, by the name that it has in reports."""
+    """Task in a report, by the name that it has there."""
 
     path: str
     name: str
@@ -82,7 +82,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Deviation:
-    """A deviation, its sentence, and after how many steps it was taken."""
+    """Deviation in a trace: its sentence, and the number of steps before it."""
 
     answer: Answer
     sentence: str
@@ -94,7 +94,7 @@ class Deviation:
 
 @dataclass
 class _Cause:
-    """The reason why a callback was queued, in words and, if known, by which step."""
+    """Reason why a callback was queued, in words and, if known, by which step."""
 
     words: str
     #: The step that queued the callback, and the line in which it did.

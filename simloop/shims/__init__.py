@@ -1,5 +1,5 @@
-"""Shims: replacements of functions of the standard library, which translate calls of unmodified Python into calls of
-the kernel.
+"""Shims: replacements of functions of the standard library, which turn calls of unmodified Python into calls of the
+kernel.
 
 Each shim is named after the module that it mirrors, keeps that module's behaviour to the letter, and calls the real
 function outside of a world. What the simulation does not cover escapes with an error. Shims and the loop do not import

@@ -23,8 +23,8 @@ _ONCE = ("weakref", "simloop.loop.crashed_tasks")
 
 
 def _inside() -> World | None:
-    """Return the world that the calling thread is inside of, unless it is in the process of the test, which ends with
-    the real one."""
+    """Return the world that the calling thread is inside of; None in the test's process, which ends with the real
+    one."""
     world = active.here()
     return None if world is None or world.current is world.root else world
 

@@ -1,4 +1,4 @@
-"""Changes of libraries that few programs import.
+"""Patches of third-party libraries that few programs import.
 
 Most have input and output of their own, in C: in a run their first call is refused. To import them is no escape, and so
 is what they do at home. Others keep something for the whole process that a run has anew.
@@ -52,7 +52,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 class _Gate(type):
-    """Metaclass of what stands in the place of a class in C, whose own methods cannot be changed."""
+    """Metaclass of stand-ins for classes in C, whose own methods cannot be replaced: calls of the class go to its
+    `refusing`."""
 
     real: Any
     refusing: Callable[..., Any]
@@ -124,7 +125,7 @@ def _pycares(module: Any) -> None:
 
 
 def _ifaddr(module: Any) -> None:
-    """Change `ifaddr`, which asks getifaddrs(3) through `ctypes`: in a run it tells the interfaces of the host."""
+    """Patch `ifaddr`, which asks getifaddrs(3) through `ctypes`: in a run it returns the interfaces of the host."""
     real = module.get_adapters
 
     @functools.wraps(real)
@@ -146,8 +147,8 @@ def _ifaddr(module: Any) -> None:
 
 
 def _aiohttp(module: Any) -> None:
-    """Change `aiohttp.connector`, which makes its default context when it is imported: in a run it trusts whom default
-    contexts trust there, and looks names up in threads."""
+    """Patch `aiohttp.connector`, which makes its default TLS context when it is imported: in a run that trusts the
+    world's authority, as default contexts there do, and looks names up in threads."""
     default_resolver = module.DefaultResolver
 
     def resolver(*args: Any, **kwargs: Any) -> Any:

@@ -87,8 +87,7 @@ def thawed() -> Iterator[None]:
 
 
 def refresh() -> None:
-    """Make freezegun replace shims too: it searches modules for the originals by their addresses, which it noted when
-    it was imported."""
+    """Make freezegun replace shims too: it searches modules for the originals by addresses, noted at its import."""
     api = sys.modules.get(_FREEZEGUN)
     if api is not None:
         api._real_time_object_ids.update(id(value) for name, value in vars(api).items() if name.startswith("real_"))
@@ -97,7 +96,7 @@ def refresh() -> None:
 
 def rewound() -> Rewound | None:
     """Restart clocks that freezegun or time-machine froze or moved outside of the world, now over virtual time. Return
-    an object that puts them back, or None if neither library is imported."""
+    an object that restores them, or None if neither library is imported."""
     return Rewound() if _FREEZEGUN in sys.modules or _TIME_MACHINE in sys.modules else None
 
 

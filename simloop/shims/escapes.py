@@ -55,8 +55,8 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def _imports() -> bool:
-    """Return True while the interpreter writes the bytecode of an imported module, which is no escape. `py_compile` has
-    the function that writes it called for its own purposes."""
+    """Return True while the import system writes the bytecode of a module, which is no escape, unless `py_compile` has
+    called it for its own purposes."""
     frame = sys._getframe(2)
     above = frame.f_back
     return all(
@@ -72,8 +72,8 @@ _told: set[str] = set()
 
 
 def _warn(library: str | None) -> None:
-    """Warn of the library of that name, once: its functions are real, and no event tells of their calls. None stands
-    for Python's own library."""
+    """Warn, once for each library, that its functions are called through `ctypes` and are real; no audit event reports
+    their calls. None stands for Python's own library."""
     if library is not None and library not in _told:
         _told.add(library)
         message = f"{call_site()}: {library} is called through ctypes in a run: what it does there is real"
@@ -132,7 +132,7 @@ def _is_writable(fd: int) -> bool:
 
 
 def _opening(database: Any) -> None:
-    """Choose the disk on which a database is opened."""
+    """Direct a database that is about to be opened to the simulated disk, or outside of a world to the real one."""
     global _databases
     if _databases or active.is_inside():
         shim = late.load("simloop.shims.sqlite3.opening")

@@ -1,4 +1,4 @@
-"""Shims of `faulthandler`: a dump of tracebacks after a real time. In a run none is due: what stands still in real time
+"""Shims of `faulthandler`: a dump of tracebacks after a real time. In a run none comes: a run that hangs in real time
 ends with `HangError`, which names the line."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shim of `io.FileIO`, as a class: may be called, derived from and asked whose instance something is."""
+"""Shim of `io.FileIO`, as a class that may be called, derived from and used with `isinstance`."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_written(error: ModuleNotFoundError | FileNotFoundError) -> None:
-    """Raise the escape if what an import has not found was written in the run."""
+    """Raise the escape if an import has failed because its module was written in the run."""
     world = active.here()
     calls = None if world is None else world.current.calls
     if calls is None:

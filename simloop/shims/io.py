@@ -130,8 +130,7 @@ class SimFileIO(real_FileIO):
                 charge(self._world, self._fs)
 
     def _checked(self) -> Description | Unseekable:
-        """Return the file that the descriptor refers to now: the program may have closed it, or put another file
-        there."""
+        """Return the file behind the descriptor now: the program may have closed it, or put another file there."""
         if self._fd < 0:
             raise ValueError("I/O operation on closed file")
         found = self._process.files.get(self._fd)
@@ -422,7 +421,7 @@ def _mode(mode: str) -> tuple[str, bool]:
 
 @functools.lru_cache(maxsize=64)
 def _raw_mode(mode: str) -> tuple[int, bool, bool, bool, bool]:
-    """Return the flags of open(2) for a mode of `io.FileIO`, and whether it creates, appends, reads and writes."""
+    """Return the flags of open(2) for a mode of `io.FileIO`, and booleans: it creates, appends, reads, writes."""
     if set(mode) - set("xrwab+"):
         raise ValueError(f"invalid mode: {mode}")
     if sum(mode.count(kind) for kind in "rwax") != 1 or mode.count("+") > 1:

@@ -26,6 +26,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from asyncio import mixins
 from typing import Any
 
 from simloop.shims.patch import Replacement, builtin, original
@@ -142,15 +143,16 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
     "simloop.shims.ssl.contexts": (
         (ssl.SSLContext, ("__new__", "_wrap_bio", "_wrap_socket")),
     ),
+    "simloop.shims.loop_bound": ((mixins._LoopBoundMixin, ("_get_loop",)),),
     "simloop.shims.threading": (
         (concurrent.futures.thread._WorkItem, ("run",)),
         # threading.Thread.start() goes through the first up to 3.12, through the second since 3.13.
         (
             threading,
-            ("_counter", "_start_new_thread", "_start_joinable_thread", "active_count", "enumerate"),
+            ("_counter", "_start_new_thread", "_start_joinable_thread", "active_count", "enumerate", "get_native_id"),
         ),
         (threading.Thread, ("is_alive", "join")),
-        (_thread, ("_count", "start_joinable_thread", "start_new_thread")),
+        (_thread, ("_count", "get_native_id", "start_joinable_thread", "start_new_thread")),
     ),
     "simloop.shims.subprocess": (
         (_posixsubprocess, ("fork_exec",)),
@@ -169,7 +171,7 @@ def real(module: str, owner: Any = os) -> dict[str, Any]:
 
 
 def stand_ins() -> list[Replacement]:
-    """Return the replacements by stand-ins of all late shims."""
+    """Return stand-ins for all functions that have a late shim, as replacements."""
     return [
         (owner, name, _stand_in(module, owner, name, function))
         for module, replaced in LATE.items()
@@ -179,8 +181,8 @@ def stand_ins() -> list[Replacement]:
 
 
 def _stand_in(module: str, owner: Any, name: str, function: Any) -> Any:
-    """Return what stands there for good: a program may compare ``os.lstat`` with what it has seen there before, as
-    `shutil` does."""
+    """Return the stand-in of a function, which imports the shim at the first call in a world, and forwards calls to it.
+    It stays in place for good: programs may compare ``os.lstat`` with one that they have kept, as `shutil` does."""
     if isinstance(owner, type) and name != "__new__":
         return _method(module, owner, name, function)
 
@@ -199,7 +201,7 @@ def _stand_in(module: str, owner: Any, name: str, function: Any) -> Any:
 
 def _method(module: str, owner: Any, name: str, function: Any) -> Any:
     """Return a stand-in that becomes a method, as a partial function does not. The shim takes its place at the first
-    call: nobody compares methods of `subprocess.Popen`. Who has kept the stand-in may go on to call it."""
+    call: nobody compares methods of `subprocess.Popen`. Programs that have kept the stand-in may still call it."""
     shim: Any = None
 
     def method(*args: Any, **kwargs: Any) -> Any:
@@ -218,7 +220,7 @@ def _method(module: str, owner: Any, name: str, function: Any) -> Any:
 
 @functools.cache
 def load(module: str) -> Any:
-    """Return a module of late shims. The first time, imports it."""
+    """Return a module of late shims, imported at the first call."""
     # It is no import of the program's.
     with active.world_entered(None):
         imported = importlib.import_module(module)

@@ -1,5 +1,5 @@
-"""Shims of modules that few programs import: put into each once it is there, whenever that is, and left there, since
-outside of a world they call the real functions. What becomes of most of them is in `simloop.shims.changed_libraries`.
+"""Shims of modules that few programs import: applied once each is imported, and never removed, since outside of a world
+they call the real functions. Most of the patches are in `simloop.shims.changed_libraries`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHANGED = {
 
 
 def _change_platform(module: Any) -> None:
-    """Change `platform`, which keeps its first answers for the whole process."""
+    """Patch `platform`, which caches its first answers for the whole process."""
     real_uname, real_platform = module.uname, module.platform
 
     def uname() -> Any:
@@ -53,8 +53,8 @@ _count = 0
 
 
 def refresh(*, imported: bool = False) -> None:
-    """Change what was imported since the last call: nothing, where there are as many modules as then, unless an import
-    has just ended."""
+    """Patch the modules that were imported since the last call: none if their number is the same, unless an import has
+    just ended."""
     global _count
     if len(sys.modules) == _count and not imported:
         return
@@ -79,7 +79,7 @@ _numpy_seeded = False
 
 
 def begin(seed: int) -> None:
-    """Give the generator behind the functions of `numpy.random` the seed of a run, now or once it is imported."""
+    """Seed the generator behind the functions of `numpy.random` for a run, now or once it is imported."""
     global _seed
     _seed = seed & 0xFFFF_FFFF
     if _NUMPYS in sys.modules:
@@ -87,12 +87,12 @@ def begin(seed: int) -> None:
 
 
 def at_end(put_back: Callable[[], None]) -> None:
-    """Call a function at the end of the run that goes on: what the run has changed in a library is put back."""
+    """Register a function that restores, at the end of the current run, state of a library that the run has changed."""
     _endings.append(put_back)
 
 
 def end() -> None:
-    """Give libraries back the state that they had before the run."""
+    """Restore the state that libraries had before the run."""
     global _numpy_seeded, _seed
     _seed = None
     _numpy_seeded = False

@@ -1,5 +1,4 @@
-"""Shims of `linecache` that work on the real files: source lines in tracebacks are no part of a run, and are kept from
-run to run."""
+"""Shims of `linecache`, which read the real files, and cache source lines for tracebacks from run to run."""
 
 from __future__ import annotations
 

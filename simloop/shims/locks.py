@@ -1,4 +1,4 @@
-"""Shims of what threads wait for: locks, simple queues and the ends of threads. They wait in virtual time.
+"""Shims of locks, simple queues and joins of threads, for which threads wait in virtual time.
 
 The methods are those of types written in C, and each acquired lock calls one: there are no late shims in their place.
 What only a program with threads needs is in `simloop.shims.threading`.
@@ -38,7 +38,7 @@ _real_join_handle: Any = getattr(_Handle, "join", None)
 
 
 def acquire(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
-    """Acquire a lock: while somebody else holds it, the world goes on."""
+    """Acquire a lock, waiting in virtual time while somebody else holds it."""
     return _acquire(real_acquire, self, blocking, timeout)
 
 
@@ -117,8 +117,8 @@ _THREADING = vars(threading)
 
 
 def _is_programs() -> bool:
-    """Return True if the program itself asks for a lock, or a library on its behalf: neither a thread that begins or
-    ends, nor an executor, whose jobs have choice points of their own."""
+    """Return True for a lock operation of the program itself, or of a library on its behalf: neither of a thread that
+    begins or ends, nor of an executor, whose jobs have choice points of their own."""
     frame: FrameType | None = sys._getframe(3)
     while frame is not None and frame.f_globals is _THREADING:
         frame = frame.f_back
@@ -133,7 +133,7 @@ def acquire_restore(self: Any, state: Any) -> None:
 
 
 def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None = None) -> Any:
-    """Get the next item of a simple queue: while there is none, the world goes on."""
+    """Get the next item of a simple queue, waiting in virtual time while there is none."""
     pool = sys._getframe(1).f_code is _worker.__code__
     world = active.here() if pool else active.world()
     if world is None or not block or (timeout is not None and timeout < 0):
@@ -171,7 +171,7 @@ def join_handle(self: Any, timeout: float | None = None) -> None:
 
 
 def rebind_conditions() -> None:
-    """Let the conditions that were made before the shims were in place wait for their locks as later ones do: each
+    """Make conditions that were created before the shims were in place wait for their locks as later ones do: each
     holds methods of its lock."""
     for condition in gc.get_referrers(threading.Condition):
         if type(condition) is threading.Condition:

@@ -1,4 +1,4 @@
-"""Shim of log files: what a handler with a file of its own is told in a run goes to that file on the simulated disk."""
+"""Shim of log files: in a run, what a handler with a file of its own writes goes to that file on the simulated disk."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def handle(self: logging.Handler, record: logging.LogRecord) -> Any:
 
 
 def _begun(handler: Any) -> dict[str, Any]:
-    """Return the attributes that tell of a handler's file, before a process has opened it. One that was opened in the
-    run is that of the process already."""
+    """Return a handler's attributes about its file, as they are before the process has opened it. A file that was
+    opened in the run is the process's already."""
     stream = handler.stream
     if stream is not None and _is_simulated(stream):
         return {}
@@ -65,7 +65,7 @@ def _is_simulated(stream: Any) -> bool:
 
 
 def _handled_by_pytest(handler: Any, record: logging.LogRecord) -> Any:
-    """Write to pytest's own log, such as that of `--log-file`."""
+    """Write a record to pytest's own log file, such as that of `--log-file`."""
     if handler.stream is not None:
         found = os.fstat(handler.stream.fileno())
         opened.exempt.add((found.st_dev, found.st_ino))

@@ -1,5 +1,5 @@
-"""Numbers as hashes for all objects that hash by address, while that is on. It makes each use of a set of such objects
-several times slower, so it is for those tests alone whose runs differ without it.
+"""Hashes by number for objects that would hash by address, so that sets of them iterate alike in each run. Sets of such
+objects are several times slower with it, so it is switched on for those tests alone whose runs differ otherwise.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def _change_all() -> None:
 
 
 def _first_hash(found: Any) -> int:
-    """Return the hash of an object that has none yet, and remember it as long as the object lives."""
+    """Return the hash of an object that has none yet, a number inside of a world, else its address; remember it as long
+    as the object lives."""
     key = _address(found)
     if not _on:
         return key
@@ -130,7 +131,7 @@ _IN_C: tuple[tuple[type, Callable[[Any], int]], ...] = (
 
 
 def _remember(found: Any, cls: type, value: int) -> None:
-    """Keep the hash of an object as long as it lives."""
+    """Store the hash of an object until the object's end."""
     key = _address(found)
     if cls.__weakrefoffset__:
         reference = _references[key] = _Reference(found, _forget_reference)
@@ -150,7 +151,7 @@ def _drop(key: int, tables: tuple[dict[int, Any], ...] = (_hashes, _references, 
 
 
 class _EndOfException:
-    """Attribute of an exception that ends with it. (There are no weak references to exceptions of Python's own.)"""
+    """Attribute of an exception, whose finalizer reports the exception's end: Python's own have no weak references."""
 
     __slots__ = ("key",)
 
@@ -173,7 +174,7 @@ def _forget(self: Any, drop: Callable[[int], None] = _drop, address: Callable[[A
 
 
 def _release() -> None:
-    """Let go of kept objects that nobody else holds any more."""
+    """Drop kept objects to which nobody else has a reference."""
     alone = {0: object()}
     references = sys.getrefcount(alone[0])
     for key in [key for key in _kept if sys.getrefcount(_kept[key]) <= references]:
@@ -217,7 +218,7 @@ def _patch(cls: type, function: Callable[[Any], int]) -> None:
 
 
 def _keep_addresses() -> None:
-    """Remember the hashes of all objects that exist: any of them may be in a set, under its address."""
+    """Keep the hashes of all existing objects as they are, by address: any of them may be in a set."""
     here: dict[type, bool] = {}
     ours: object = _hash
     gc.unfreeze()  # what is frozen is not in the list of objects
@@ -255,14 +256,14 @@ def _keep_address(member: object) -> None:
 
 
 def _let_go() -> None:
-    """Forget the objects that hash by address once more."""
+    """Forget the hashes of objects that were given no number: they hash by address again."""
     for key in [key for key in _hashes if key not in _numbered]:
         _drop(key)
         _kept.pop(key, None)
 
 
 def _put_back() -> None:
-    """Change the classes back that have no instances with a number."""
+    """Restore the classes that have no numbered instances."""
     _release()
     _let_go()
     # By identity: metaclasses may forbid subclass checks, or compare oddly.

@@ -1,6 +1,6 @@
-"""Shims of files, sockets and pipes that were opened before the run: what is written to them in a run escapes, and so
-does what is read from sockets and pipes. The standard streams stay real, and so do files without a name, since test
-runners capture output in those."""
+"""Shims of files, sockets and pipes that were opened before the run: to write to them in a run is an escape, and so is
+to read from sockets and pipes. The standard streams stay real, and files without a name, in which test runners capture
+output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ exempt: set[tuple[int, int]] = set()
 
 
 def refuse(fd: Any, *, reading: bool = False) -> None:
-    """Raise the escape for a real descriptor, if to write to what it refers to, or to read it, changes the world."""
+    """Raise the escape for a real descriptor from before the run, if to write to it, or to read it, changes the
+    world."""
     if not isinstance(fd, int) or 0 <= fd < _STANDARD:
         return
     try:
@@ -59,7 +60,7 @@ def refuse_entering(fd: Any) -> None:
 
 
 def _is_standard(fd: int, identity: tuple[int, int]) -> bool:
-    """Return True for what one of the standard streams writes to, wherever that has been redirected to."""
+    """Return True for the file behind one of the standard streams, wherever that has been redirected to."""
     for stream in range(_STANDARD):
         try:
             found = posix.fstat(stream)
@@ -77,7 +78,7 @@ def _is_standard(fd: int, identity: tuple[int, int]) -> bool:
 
 
 def _guarding(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a replacement of a method of real files that changes them."""
+    """Return a replacement of a method that changes files, which refuses real files in a run."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if active.entered is not None:
@@ -103,8 +104,8 @@ def _check(file: Any) -> None:
 
 
 def _refusing(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a replacement of a method of real sockets. Those that are made in a run are of a class of their own, whose
-    method is called where a class of the program's calls its base by name."""
+    """Return a replacement of a method of real sockets, which is refused in a run. Sockets that are made in a run are
+    of a class of their own, whose method is called where a class of the program's calls its base by name."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         simulated = getattr(type(self), "simulated_class", None)

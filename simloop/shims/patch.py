@@ -1,4 +1,4 @@
-"""Monkey-patching: puts the shims in place, and takes them away again."""
+"""Monkey-patching: puts shims in the places of the originals, and restores those."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def builtin(shim: Any) -> Any:
 
 
 def original(owner: Any, name: str) -> Any:
-    """Return the attribute of a module or class for which there is a shim, in place or not, as it is without."""
+    """Return the original of an attribute of a module or class for which there is a shim, in place or not."""
     key = (id(owner), name)
     return _originals[key] if key in _originals else _standing(owner, name)
 
@@ -46,8 +46,8 @@ def _put(owner: Any, name: str, value: object) -> None:
 
 
 def _declare(owner: object, real: Any, shim: Any) -> None:
-    """Add the shim of a function of `os` to the sets that have the function. It is never taken out again, which makes
-    no difference to anybody."""
+    """Add the shim of a function of `os` to the sets that have the function, such as `os.supports_fd`. It is never
+    removed, which makes no difference."""
     if owner is os:
         for supported in SUPPORTS:
             if real in supported:
@@ -55,7 +55,7 @@ def _declare(owner: object, real: Any, shim: Any) -> None:
 
 
 class Patch:
-    """Set of replacements: for attributes of modules and classes, what stands there while the shims are installed.
+    """Set of replacements of attributes of modules and classes, which can be put in place and undone.
 
     References to an original are replaced too: modules that imported it by name (``from time import monotonic``) hold
     it under a name of their own, classes as an attribute, and decorated functions in a closure (``stat =
@@ -115,8 +115,7 @@ class Patch:
         self._modules = 0
 
     def imported(self, module: ModuleType | None) -> None:
-        """Replace references in modules that were just imported: new ones in `sys.modules`, and `module`, new or
-        not."""
+        """Replace references in modules that were just imported: new ones in `sys.modules`, and `module`."""
         if module is not None:
             self._replace_references_in(module.__name__, module)
         self._replace_references()

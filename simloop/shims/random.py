@@ -1,5 +1,5 @@
-"""Shims of entropy (`random`, `os.urandom`, `uuid`) and of other values that differ between processes: all come from
-the seed."""
+"""Shims of entropy (`random`, `os.urandom`, `uuid`) and of other values that differ between processes: from the
+seed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def getrandom(size: int, flags: int = 0) -> bytes:
 
 
 def ssl_bytes(size: int, /) -> bytes:
-    """Return what `ssl.RAND_bytes` does. OpenSSL's own generator cannot be seeded."""
+    """Return random bytes from the world's entropy, as a shim of `ssl.RAND_bytes`."""
     world = active.world()
     return _real_ssl_bytes(size) if world is None else world.choices.entropy.randbytes(size)
 
@@ -72,8 +72,8 @@ def getnode() -> int:
 
 
 def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
-    """Seed a generator. Without an argument, `Random()` would take its seed from the operating system, in C; here it
-    takes it from the world's entropy."""
+    """Seed a generator, as `random.Random.seed`. Without an argument, `Random()` would take its seed from the operating
+    system, in C; here it takes it from the world's entropy."""
     world = active.world()
     if a is None and world is not None:
         a = world.choices.entropy.getrandbits(256)
@@ -81,8 +81,8 @@ def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
 
 
 def candidate_names() -> Any:
-    """Return tempfile's generator of file names. tempfile keeps one for the whole process; each simulated process has
-    its own."""
+    """Return tempfile's generator of file names: each simulated process has one, instead of one for the real
+    process."""
     world = active.world()
     if world is None:
         return _real_candidate_names()

@@ -30,8 +30,8 @@ SUPPORTS = (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.su
 
 
 def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
-    """Return True as `isinstance` does, but without reading ``__class__`` of the object: a lazy object, such as the
-    settings of Django, would load what it stands for."""
+    """Return `isinstance` of an object without reading its ``__class__``: a lazy object, such as the settings of
+    Django, would load its content."""
     return issubclass(type(value), kinds)
 
 
@@ -40,8 +40,8 @@ def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
 
 
 class Heap:
-    """Objects that the garbage collector knows at one moment. They are all gone through once, since that takes
-    milliseconds."""
+    """Snapshot of the objects that the garbage collector knows: functions and partial functions. They are gone through
+    once, since that takes milliseconds."""
 
     def __init__(self) -> None:
         gc.unfreeze()  # what is frozen, the collector does not tell
@@ -58,7 +58,7 @@ class Heap:
                 self.partials.append(each)
 
     def classes(self) -> Iterator[type]:
-        """Yield all classes that were made by a class statement or in its way; some twice."""
+        """Yield all classes of the interpreter that are not static types in C; some twice."""
         waiting: list[type] = [object]
         while waiting:
             subclasses: list[type] = type.__subclasses__(waiting.pop())
@@ -69,8 +69,8 @@ class Heap:
 
 
 class Holders:
-    """What holds functions that have a shim: the namespaces of modules, and everything else that the garbage collector
-    knows of, but for `shims` and `replacements` themselves."""
+    """Objects with references to functions that have a shim: namespaces of modules, and all others that the garbage
+    collector knows, but for `shims` and `replacements` themselves."""
 
     def __init__(self, heap: Heap, shims: Shims, replacements: list[tuple[Any, ...]], kept: set[str]) -> None:
         self._heap = heap
@@ -91,8 +91,8 @@ class Holders:
         self._holders = [holder for holder in gc.get_referrers(*sought) if id(holder) not in ours] if sought else []
 
     def _known(self, replacements: Iterable[Iterable[Any]]) -> tuple[Counter[int], set[int]]:
-        """Return how often each function is held by `shims`, `replacements` and modules; and the identities of all
-        namespaces of modules, and of the objects in those of the packages `kept`."""
+        """Return the number of references to each function from `shims`, `replacements` and modules; and the identities
+        of all namespaces of modules, and of the objects in those of the packages `kept`."""
         sought = set(self._shims)
         # By identity: a table may be in several modules, and a module under several names.
         namespaces: dict[int, Iterable[Any]] = {}
@@ -115,7 +115,7 @@ class Holders:
         return known, belongings
 
     def replace(self, owners: set[str]) -> None:
-        """Replace the references of all holders but modules. Left out are functions and classes of the modules
+        """Replace real functions by shims in all holders but modules. Left out are functions and classes of the modules
         `owners`, which define the replaced functions, and everything that belongs to the packages `kept`."""
         shims, held = self._shims, {id(holder) for holder in self._holders}
 
@@ -143,8 +143,7 @@ class Holders:
                 _in_partial(partial, shims)
 
     def _classes(self, held: set[int]) -> dict[int, type]:
-        """Return the classes with an attribute that has a shim, by the identity of the dictionary of their
-        attributes."""
+        """Return the classes with an attribute that has a shim, by the identity of the dictionary of attributes."""
         methods = [holder for holder in self._holders if type(holder) is staticmethod]
         if methods:
             held = held | set(map(id, gc.get_referrers(*methods)))
@@ -156,7 +155,7 @@ class Holders:
         return found
 
     def _functions(self, held: set[int]) -> list[FunctionType]:
-        """Return the functions with what has a shim among their default arguments or in their closures."""
+        """Return the functions that have a replaced function among their default arguments or in their closures."""
         cells = {id(holder) for holder in self._holders if type(holder) is CellType}
         found = [
             function
@@ -170,8 +169,8 @@ class Holders:
 
 
 def _held_elsewhere(shims: Shims, known: Counter[int]) -> list[Any]:
-    """Return what has a shim and more references than are known. A search takes longer the more functions it searches
-    for, and most are held by nobody else."""
+    """Return the replaced functions to which there are more references than `known`: a search for holders takes longer
+    the more functions it searches for, and most are held by nobody else."""
     nobody = object()
     counts = [(real, sys.getrefcount(real)) for real in (nobody, *(real for real, _ in shims.values()))]
     # The first is held by this function alone.
@@ -180,7 +179,7 @@ def _held_elsewhere(shims: Shims, known: Counter[int]) -> list[Any]:
 
 
 def _cells(shims: Shims) -> dict[int, int]:
-    """Return the identities of the cells in which shims have the real functions, and of their contents."""
+    """Return the identities of the closure cells in which shims hold the real functions, and of their contents."""
     found: dict[int, int] = {}
     for _, shim in shims.values():
         function = getattr(shim, "__func__", shim)
@@ -192,7 +191,7 @@ def _cells(shims: Shims) -> dict[int, int]:
 
 
 def in_class(owner: type, shims: Shims) -> None:
-    """Replace the attributes of a class that have shims."""
+    """Replace real functions by shims in the attributes of a class."""
     for key, value in list(vars(owner).items()):
         held = value.__func__ if is_a(value, staticmethod) else value
         found = shims.get(id(held))
@@ -203,7 +202,7 @@ def in_class(owner: type, shims: Shims) -> None:
 
 
 def enclosed(function: FunctionType) -> Iterator[tuple[CellType, Any]]:
-    """Return the cells of a function's closure with their contents, but for those that are not assigned yet."""
+    """Yield the cells of a function's closure with their contents, but for those that are not assigned yet."""
     for cell in function.__closure__ or ():
         try:
             yield cell, cell.cell_contents
@@ -242,7 +241,8 @@ def _in_partial(holder: functools.partial[Any], shims: Shims) -> None:
 
 
 def _in_instance(holder: object, shims: Shims) -> None:
-    """Replace the attributes of an instance, without calling its class's own methods for assignment."""
+    """Replace real functions by shims in the attributes of an instance, without calling its class's methods for
+    assignment."""
     with contextlib.suppress(AttributeError):
         namespace = object.__getattribute__(holder, "__dict__")
         if type(namespace) is dict:

@@ -1,5 +1,5 @@
-"""Shims of the limits of `resource`: each simulated process has its own, which begin as the real ones and limit
-nothing."""
+"""Shims of the limits of `resource`: each simulated process has its own, which begin as the real ones and are not
+enforced."""
 
 from __future__ import annotations
 

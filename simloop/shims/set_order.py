@@ -1,5 +1,4 @@
-"""Deterministic hashes for objects of libraries and of programs: sets of objects that hash by address iterate in an
-order that no seed decides.
+"""Deterministic hashes for objects of libraries and programs, whose hash by address would order sets without a seed.
 
 Tasks and futures have numbers as hashes (see `simloop.loop.loop`). Here the same is done for the few classes of
 libraries whose instances are known to be in sets whose order matters in a run; and, while `number_objects` is on, for
@@ -25,7 +24,7 @@ _count = 0
 
 
 def next_number() -> int:
-    """Return the number of an object that is hashed for the first time: in order of first use, per world."""
+    """Return the hash number of an object that is hashed for the first time: in order of first use, per world."""
     global _world, _count
     if active.entered is not _world:
         _world, _count = active.entered, 0
@@ -59,8 +58,7 @@ def refresh() -> None:
 
 
 def number_objects(on: bool) -> None:
-    """Make all objects that would hash by address hash by number, or let them hash by address again. Call this outside
-    of a world."""
+    """Make objects that would hash by address hash by number, or no longer. Call this outside of a world."""
     # Most sessions have no test that needs it.
     numbered = sys.modules.get("simloop.shims.numbered")
     if numbered is None and on:

@@ -135,7 +135,7 @@ def killpg(pgid: int, sig: int, /) -> None:
 
 
 def send(world: World, process: Process, number: int) -> None:
-    """Deliver a signal to `process` now."""
+    """Deliver a signal to `process` at once."""
     generate(process, number, world.scheduler, _effects(world))
 
 
@@ -146,7 +146,7 @@ def send_later(world: World, process: Process, number: int) -> None:
 
 
 def go_on(world: World, process: Process) -> None:
-    """Let a process of a machine that stood still go on, with what was sent to it meanwhile."""
+    """Resume a process of a machine that was paused, and deliver the signals sent to it meanwhile."""
     if process.loop is not None:
         world.scheduler.run_queue.look_at(process.loop)
     deliver_pending(process, world.scheduler, _effects(world))

@@ -1,4 +1,4 @@
-"""Assignment to attributes of a type that is defined in C, so that the type stays the same object for all its users.
+"""Assignment to attributes of types that are defined in C, so that a type stays the same object for all its users.
 
 CPython refuses such assignments (``TypeError: cannot set 'now' attribute of immutable type``), and a subclass in its
 place is another class: for C and Rust code that compares types, for metaclasses, for pickles. But attributes of the
@@ -28,7 +28,7 @@ def is_immutable(owner: object) -> bool:
 
 
 def namespace_of(owner: type) -> dict[str, Any]:
-    """Return the dictionary of a type's attributes itself, behind the view of it."""
+    """Return the dictionary behind the read-only view of a type's attributes."""
     namespace: dict[str, Any] = gc.get_referents(_view_of(owner))[0]
     return namespace
 
@@ -84,9 +84,8 @@ _callbacks: dict[Callable[[Any], int], Any] = {}
 
 
 def put_hash(owner: type, function: Callable[[Any], int]) -> Callable[[], None]:
-    """Make instances of a type that is static data hash by a function, which must not raise; not those of its
-    subclasses, which have slots of their own. Returns a function that undoes this, to be called before the interpreter
-    ends."""
+    """Make instances of a static type hash by a function, which must not raise; not those of its subclasses, which have
+    slots of their own. Returns a function that undoes this, to be called before the interpreter ends."""
     import ctypes
 
     callback = _callbacks.get(function)

@@ -1,4 +1,4 @@
-"""Shims of threads and of executors' jobs: they run on simulated threads, in virtual time. What they wait for is in
+"""Shims of threads and executors: their functions run on simulated threads, in virtual time. Waiting is in
 `simloop.shims.locks`."""
 
 from __future__ import annotations
@@ -39,23 +39,24 @@ _real_count: Callable[[], int] = _real_start_ones["_count"]
 _real_thread_number: Callable[[], int] = _real["_counter"]
 _real_enumerate = _real["enumerate"]
 _real_active_count = _real["active_count"]
+_real_native_id: Callable[[], int] = _real["get_native_id"]
 _real_join = _real_thread["join"]
 _real_is_alive = _real_thread["is_alive"]
 
 
 def _name_of(function: Any) -> str:
-    """Return the name of a job's function, which edits elsewhere do not change."""
+    """Return the name of a job for choice points: that of its function, which edits of other code do not change."""
     function = wrapped_by(function)
     return str(getattr(function, "__qualname__", type(function).__qualname__)).rpartition(".")[2]
 
 
 def _scoped(world: World, name: str) -> str:
-    """Return the name of a thread or job in the world: threads of several processes may have the same names."""
+    """Return a world-wide name for a thread or job: threads of several processes may have the same names."""
     return name if world.current is world.root else f"{world.current.name} {name}"
 
 
 def run_job(self: Any, *context: Any) -> None:
-    """Run a job of an executor: when it begins, and when its result is seen, the environment chooses."""
+    """Run a job of an executor: the environment chooses when it begins, and when its result is seen."""
     world = active.here()
     thread = None if world is None else world.threads[_thread.get_ident()]
     if world is None or thread is None:
@@ -145,7 +146,7 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
 
 
 def _forget(owner: threading.Thread, thread: SimThread) -> None:
-    """Let the interpreter end without waiting for a thread, and the thread end as soon as Python code of it runs."""
+    """Detach a thread: the interpreter ends without waiting for it, and it ends as soon as Python code of it runs."""
     concurrent.futures.thread._threads_queues.pop(owner, None)  # type: ignore[attr-defined]
     if sys.version_info < (3, 13):
         threading._shutdown_locks.discard(owner._tstate_lock)  # type: ignore[attr-defined]
@@ -153,7 +154,8 @@ def _forget(owner: threading.Thread, thread: SimThread) -> None:
 
 
 def _forget_worker(reference: Callable[[], ThreadPoolExecutor | None], worker: threading.Thread) -> None:
-    """Let an executor that outlives the run, such as a library's own, start workers anew in the next one."""
+    """Remove a worker thread, and pending jobs, of an executor that outlives the run, such as a library's own: the next
+    run starts workers anew."""
     executor: Any = reference()
     if executor is None:
         return
@@ -174,6 +176,15 @@ def thread_number() -> int:
     return process.threads_named
 
 
+def get_native_id() -> int:
+    """Return the id of the calling thread; that of the main thread of a process is its pid, as gettid(2) says."""
+    world = active.here()
+    if world is None:
+        return _real_native_id()
+    thread = world.threads.get(_thread.get_ident())
+    return world.current.pid if thread is None else thread.native_id
+
+
 def join(self: threading.Thread, timeout: float | None = None) -> None:
     world = active.world()
     thread: SimThread | None = getattr(self, "_sim_thread", None)
@@ -185,7 +196,7 @@ def join(self: threading.Thread, timeout: float | None = None) -> None:
 
 
 def _await_end(thread: threading.Thread) -> None:
-    """Wait until the interpreter has cleared up after a thread whose work is over, without a trace of it."""
+    """Wait, in real time, until the interpreter has cleared up after a thread whose work is over."""
     if sys.version_info >= (3, 13):
         _join_for_real(thread, _CLEARING_UP)
         return
@@ -232,7 +243,7 @@ def active_count() -> int:
 
 
 def count_threads() -> int:
-    """Return the number of threads of the current process, but for the main one. The interpreter counts a thread until
+    """Return the number of threads of the current process, without the main one. The interpreter counts a thread until
     its real end, which is later by real time."""
     world = active.here()
     if world is None:
@@ -262,7 +273,7 @@ def end_threads(world: World) -> None:
 
 
 class _NotOfKilledThreads(logging.Filter):
-    """Filter for what the threads of executors report when their world takes them down."""
+    """Filter that drops log records on threads of executors that were killed with their world."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info and record.exc_info[0] is ThreadKilled)
@@ -279,8 +290,10 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     (threading.Thread, "is_alive", is_alive),
     (threading, "enumerate", enumerate_threads),
     (threading, "active_count", active_count),
+    (threading, "get_native_id", get_native_id),
     (_thread, "start_new_thread", start_new_thread),
     (_thread, "_count", count_threads),
+    (_thread, "get_native_id", get_native_id),
 ]
 # threading.Thread.start() goes through the first up to 3.12, through the second since 3.13.
 if "_start_new_thread" in _real:

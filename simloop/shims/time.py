@@ -76,8 +76,8 @@ def perf_counter_ns() -> int:
 
 
 def process_cpu_ns(world: World) -> int:
-    """Return the processor time of the current process: it grows with the steps of its loop and with each look, and not
-    while the process waits."""
+    """Return the processor time of the current process, which grows with the steps of its loop and with each
+    reading."""
     process = world.current
     world.scheduler.clock.read()
     process.looked_ns += READ_NS
@@ -85,7 +85,7 @@ def process_cpu_ns(world: World) -> int:
 
 
 def thread_cpu_ns(world: World) -> int:
-    """Return the processor time of the calling thread; of the main one, that of its process."""
+    """Return the processor time of the calling thread; for the main one, that of its process."""
     thread = world.threads[get_ident()]
     if thread is None:
         return process_cpu_ns(world)
@@ -158,7 +158,7 @@ def strftime(format: str, moment: Any = None, /) -> str:
 
 
 def sleep(seconds: float, /) -> None:
-    """Block the calling process or thread in virtual time; all others go on."""
+    """Block the calling process or thread in virtual time; all others run."""
     world = active.world()
     if world is None:
         _real_sleep(seconds)

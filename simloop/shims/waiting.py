@@ -1,5 +1,5 @@
-"""Blocking calls, made of calls of the kernel that fail with EAGAIN: they wait in virtual time, if the file's flags
-allow it."""
+"""Blocking calls in virtual time, made of non-blocking calls of the kernel (EAGAIN), as far as the file's flags allow
+it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _real_sigtimedwait = original(signal, "sigtimedwait")
 
 
 def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int], timeout: float | None = None) -> T:
-    """Make a call, and repeat it in virtual time until it need not wait, for `timeout` seconds at most. If
+    """Make a call, and repeat it in virtual time until it does not fail with EAGAIN, for `timeout` seconds at most. If
     ``nonblocking()`` is true it does not wait, and fails with EAGAIN."""
     results: list[T] = []
     errors: list[OSError] = []

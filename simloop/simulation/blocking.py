@@ -30,8 +30,7 @@ def check_blocking(answer: str) -> str:
 
 
 def refuse_block(world: World, took_ns: int) -> None:
-    """Fail the run because a call has blocked the current process's loop, if that was for 5 virtual milliseconds or
-    more."""
+    """Fail the run because a call has blocked the current process's loop, for 5 virtual milliseconds or more."""
     if took_ns >= LONG_NS:
         raise world.escaped(BlockingCallError(f"{call_site()}: {_told(world, took_ns)}"))
 

@@ -1,4 +1,4 @@
-"""Context manager around one run: makes a world, enters it, leaves it, and takes it apart."""
+"""Context manager around one run: creates a world, enters it, leaves it, and cleans it up."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ class WorldContext:
 
 
 def _discard_processes(world: World) -> None:
-    """Take apart processes that lost power or were killed: their suspended coroutines have no effect any more. The same
-    is done to programs that still run, since the test itself left nothing behind in them."""
+    """Discard the processes that lost power or were killed: their suspended coroutines have no effect any more. The
+    same is done to programs that still run, since the test itself left nothing behind in them."""
     for process in world.processes:
         if process.alive and (process.environ is not None or world.scheduler.is_waiting(process)):
             if isinstance(process.loop, SimLoop) and process.loop in world.scheduler.loops:

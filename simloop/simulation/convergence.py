@@ -1,4 +1,5 @@
-"""Convergence: what must hold some time after all faults have ended (the second phase of TigerBeetle's VOPR)."""
+"""Convergence check: a condition must hold some time after all faults have ended (the second phase of TigerBeetle's
+VOPR)."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ class SimDns:
         which stand for their IPv4 address and then their IPv6 address. None at all is a name without an address
         (``EAI_NODATA``).
 
-        `ttl` is the time to live in virtual seconds: so long a host that has looked the name up goes on with what it
-        was told, whatever is set meanwhile. With 0 every look-up asks again, as the C library does where no resolver
+        `ttl` is the time to live in virtual seconds: so long a host that has looked the name up caches the answer,
+        whatever is set meanwhile. With 0 every look-up asks again, as the C library does where no resolver
         keeps answers.
 
         Raises `ConfigurationError` for what is no name, no address and no host, and for a negative time to live.

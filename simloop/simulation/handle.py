@@ -86,9 +86,9 @@ class Sim:
         return SimTls()
 
     async def converges(self, check: Callable[[], object], *, within: float) -> None:
-        """Return once ``check()``, which may be async, is true, after all faults of the network have ended and hosts
-        that stand still, are slow or have no power go on as ever. Raises `AssertionError` if that takes longer than
-        `within` virtual seconds: what a distributed system has to do once failures stop.
+        """Wait until ``check()``, which may be async, is true, after all faults of the network have ended and paused,
+        slow or powerless hosts run as ever. Raises `AssertionError` if that takes longer than `within` virtual seconds:
+        what a distributed system has to do once failures stop.
 
         >>> import asyncio, simloop
         >>> async def test():

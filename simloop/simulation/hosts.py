@@ -68,7 +68,7 @@ class SimHost:
         Returns what it returns, or raises what it raises. Cancelling the call interrupts the process:
         its main task is cancelled and its end is waited for. Raises `HostCrashedError` when the host loses its
         power meanwhile, `ProcessEndedError` when a signal or `sys.exit` ends the process, and `WorldError` when
-        the host has no power or stands still.
+        the host has no power or is paused.
 
         >>> import simloop, socket
         >>> async def main():
@@ -163,10 +163,10 @@ class SimHost:
         self._host.up = True
 
     def pause(self) -> None:
-        """Let this host stand still from now on, as a virtual machine does that is moved or starved, until `resume`:
-        none of its processes runs, and nobody gets an answer. Clocks go on, so timeouts and leases end meanwhile. Does
-        nothing if it stands still. Raises `WorldError` for the host of the test itself. A program
-        that pauses its own host makes its step to the end.
+        """Pause this host from now on, as a virtual machine is that is moved or starved, until `resume`: none of its
+        processes runs, and nobody gets an answer. Clocks run, so timeouts and leases end meanwhile. Does nothing if it
+        is paused. Raises `WorldError` for the host of the test itself. A program that pauses its own host makes its
+        step to the end.
 
         >>> import asyncio, simloop
         >>> async def test():
@@ -197,7 +197,7 @@ class SimHost:
                     self._world.scheduler.run_queue.look_at(process.loop)
 
     def resume(self) -> None:
-        """Let this host go on. Does nothing if it does not stand still."""
+        """Resume this host. Does nothing if it is not paused."""
         if self._host.paused:
             self._host.paused = False
             standing, self._host.standing = self._host.standing, []
@@ -207,9 +207,9 @@ class SimHost:
                     go_on(self._world, process)
 
     def may_pause(self) -> None:
-        """Declare that the environment may let this host stand still, once, for 1, 10 or 60 virtual seconds, as data to
-        or from another host, of those that exist by now, are about to leave or to arrive. Raises `WorldError` for the
-        host of the test itself."""
+        """Declare that the environment may pause this host, once, for 1, 10 or 60 virtual seconds, as data to or from
+        another host, of those that exist by now, are about to leave or to arrive. Raises `WorldError` for the host of
+        the test itself."""
         self._check_not_ours()
         network = self._world.network
         permission = MayPause(self._host, self.pause, self.resume)
@@ -220,10 +220,10 @@ class SimHost:
                     link.settle()
 
     def slow(self, factor: float) -> Fault:
-        """Let the processors of this host take `factor` times as long as others from now on, as those of a machine that
-        is starved or swaps: after each turn of an event loop there, it does nothing for 20 µs times `factor` less one
-        for each of its callbacks, so that with 5000 one takes a tenth of a second. Only loops are slow: threads and
-        programs without a loop are not.
+        """Slow down the processors of this host from now on, so that they take `factor` times as long as others, as
+        those of a machine that is starved or swaps: after each turn of an event loop there, it does nothing for 20 µs
+        times `factor` less one for each of its callbacks, so that with 5000 one takes a tenth of a second. Only loops
+        are slow: threads and programs without a loop are not.
 
         Ends with the fault that it returns, or the ``with`` block of that. Raises `ConfigurationError` for a factor
         below 1, and `WorldError` for the host of the test itself.

@@ -20,8 +20,8 @@ from simloop.world.world import DEFAULT_MAX_STEPS
 class Limits:
     """Limits and options of a run: what bounds it, and which orders count as legal in it.
 
-    `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may go on, and how
-    long one slow step may keep a loop from its timers. `max_hang` is real seconds: how long a run may stand still.
+    `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may last, and how
+    long one slow step may keep a loop from its timers. `max_hang` is real seconds without progress.
     `start` is the wall clock's time when a run begins. `threads` is deprecated, and makes no difference: threads are
     simulated always. `cancel` lets the environment cancel any task that the main function itself creates; a run that
     ends with that cancellation counts as passed. `blocking` says what becomes of calls that block in a coroutine for 5
@@ -66,7 +66,7 @@ class Limits:
 
     @property
     def start_ns(self) -> int:
-        """The wall clock's time when a run begins, in nanoseconds since 1970."""
+        """Wall clock's time when a run begins, in nanoseconds since 1970."""
         from simloop.simulation.clock import start_of
 
         return start_of(self.start)

@@ -1,4 +1,5 @@
-"""Handle on the network of a world: a test slows it down, cuts it, and lets the environment do so."""
+"""Handle on the network of a world: a test slows it down, cuts it, sets rules for packets, and lets the environment do
+so."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ Hosts = str | Collection[str]
 
 @dataclass(frozen=True)
 class Packet:
-    """Packet that is about to arrive, as a rule sees it: from where to where, of which connection, how many bytes."""
+    """Packet that is about to arrive, as a rule gets it: from where to where, of which connection, how many bytes."""
 
     source: str
     destination: str
@@ -55,7 +56,7 @@ Rule = Callable[[Packet], Pass | Deliver | Drop]
 
 
 class Fault:
-    """Fault of the network that was begun: it lasts for good, or until `end`, or for a ``with`` block."""
+    """Fault of the network that was injected: it lasts for good, or until `end`, or for a ``with`` block."""
 
     def __init__(self, end: Callable[[], None]) -> None:
         self._end = end

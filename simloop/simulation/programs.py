@@ -287,7 +287,7 @@ class SimProgram:
         self.is_silent = not self._stdout and not self._stderr and not takes
 
     def __call__(self, main: ProgramMain) -> ProgramMain:
-        """Let ``main(proc)`` play the program. Used as a decorator; returns `main`."""
+        """Register ``main(proc)`` as the code of the program. Used as a decorator; returns `main`."""
         self._main = main
         self.is_silent = False
         return main

@@ -74,19 +74,19 @@ class Outcome:
 
     @property
     def escape(self) -> BaseException | None:
-        """Error that has ended the run at once, whatever the program made of it."""
+        """Error of an escape, which has ended the run at once, whatever the program made of it."""
         return self.world.escape
 
     @property
     def fingerprint(self) -> int:
-        """Number that is equal for runs in which the same things happened, at whatever times."""
+        """Hash that is equal for runs in which the same things happened, at whatever times."""
         return self.world.fingerprint()
 
 
 class Execute(Protocol):
-    """Function that runs the test once under the given choices and returns the outcome, with the exception of a failure
-    in it. Exceptions that are no failure, such as a skip, are raised. `profile` overrides the test's own. `final` marks
-    the one run whose output, traceback and breakpoints a person gets to see."""
+    """Protocol of the function that runs the test once under the given choices and returns the outcome, with the
+    exception of a failure in it. Exceptions that are no failure, such as a skip, are raised. `profile` overrides the
+    test's own. `final` marks the one run whose output, traceback and breakpoints a person gets to see."""
 
     def __call__(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
@@ -126,7 +126,7 @@ def run(main: Main[T], *, seed: int = 0, **options: Any) -> T:
     - `max_steps`: callbacks after which the run is given up (1,000,000);
     - `max_time`: virtual seconds after which it is given up (86,400);
     - `max_stall`: virtual seconds for which one slow step may keep a loop from its timers (0.05);
-    - `max_hang`: real seconds after which it ends if nothing goes on (30);
+    - `max_hang`: real seconds without progress after which it ends (30);
     - `start`: the wall clock's time when the run begins: a date, which begins at 00:00 UTC, or a datetime with a time
       zone; either may be text, such as ``"2026-10-25T00:30+02:00"`` (2026-01-01);
     - `threads`: deprecated, and makes no difference: threads are simulated always;

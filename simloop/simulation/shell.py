@@ -231,7 +231,7 @@ class _Call:
 
 
 async def _once(fd: int, watch: Callable[..., object], unwatch: Callable[[int], object]) -> None:
-    """Wait until the descriptor `fd` is ready."""
+    """Wait until a descriptor is ready."""
     ready = asyncio.Event()
     watch(fd, ready.set)
     await ready.wait()

@@ -1,5 +1,4 @@
-"""Functions of the upper layers that the kernel of a run calls: signals, programs, and reactions to blocking and
-deadlocks."""
+"""Callbacks of the kernel into upper layers, in a run: signals, programs, reactions to blocking and deadlocks."""
 
 from __future__ import annotations
 

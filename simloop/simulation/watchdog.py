@@ -1,6 +1,6 @@
-"""Watchdog: ends a run that does not go on in real time, because a step never yields, or waits outside of the world.
+"""Watchdog: ends a run that makes no progress in real time, because a step never yields, or waits outside of the world.
 
-One thread for the whole process looks at the entered world now and then. It decides nothing in a run that goes on: what
+One thread for the whole process looks at the entered world now and then. It decides nothing while a run proceeds: what
 it raises ends the run.
 """
 
@@ -46,7 +46,7 @@ _pending: tuple[World, tuple[int, ...], HangError] | None = None
 
 
 def watch(world: World, max_hang: float) -> None:
-    """Watch a world from now on."""
+    """Begin to watch a world, in place of the one before."""
     global _watched
     _watched = world, get_ident(), max_hang, next(_numbers)
     if not _started:
@@ -62,7 +62,7 @@ def _start() -> None:
 
 
 def leave_out() -> None:
-    """Have no watchdog in this process: its thread allocates memory at times that no seed covers."""
+    """Disable the watchdog in this process: its thread allocates memory at times that no seed covers."""
     global _started
     _started = True
 
@@ -76,7 +76,7 @@ os.register_at_fork(after_in_child=_forked)
 
 
 def rest() -> None:
-    """Watch no world."""
+    """Stop watching: no world is entered."""
     global _watched, _pending
     _watched = _pending = None
 
@@ -92,7 +92,7 @@ def _progress(world: World) -> tuple[int, ...]:
 
 
 def _main() -> None:
-    """Look again and again, for as long as the process lives."""
+    """Check the watched world at intervals, for as long as the process lives: the function of the watchdog's thread."""
     outsiders.add(get_ident())
     never = _thread.allocate_lock()
     real_acquire(never)
@@ -109,7 +109,8 @@ def _main() -> None:
 
 
 def _look() -> tuple[int, ...] | None:
-    """Return what changes as long as a world goes on; None if none is watched."""
+    """Return a snapshot of the watched world's progress, which changes while the world runs; None if none is
+    watched."""
     watched = _watched  # once: the main thread may end the world meanwhile
     if watched is None:
         return None
@@ -118,8 +119,7 @@ def _look() -> tuple[int, ...] | None:
 
 
 def _end_if_due(seen: tuple[int, ...], elapsed: float, cpu: float) -> None:
-    """End a run in which nothing has gone on for so many real seconds, and so much processor time, if that is too
-    long."""
+    """End the run if it has made no progress for too long, in real seconds and seconds of processor time."""
     watched = _watched
     if watched is None or watched[3] != seen[0]:
         return
@@ -131,7 +131,7 @@ def _end_if_due(seen: tuple[int, ...], elapsed: float, cpu: float) -> None:
 
 
 def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ...], *, waits: bool) -> None:
-    """End the run, unless it is in a debugger."""
+    """End the run with `HangError`, unless it is in a debugger."""
     global _pending
     frames = sys._current_frames()
     running = {ident: frames[ident] for ident in world.threads if ident in frames and not _is_parked(frames[ident])}
@@ -164,7 +164,7 @@ def _is_parked(frame: FrameType) -> bool:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    """Handle the signal, in the main thread: raise the error, unless the run has gone on in the meantime."""
+    """Handle the watchdog's signal in the main thread: raise the error, unless the run has made progress meanwhile."""
     pending = _pending
     if pending is not None:
         world, progress, error = pending
@@ -181,7 +181,7 @@ def _is_debugged(frame: FrameType | None) -> bool:
 
 
 def _place(frame: FrameType | None) -> str:
-    """Return the innermost line of the user's code, or else of any."""
+    """Return the innermost line of the user's code on a stack, or else of any, for the error."""
     innermost = frame
     while frame is not None and not is_users(frame.f_code.co_filename):
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""Record of the world that is entered, and of the threads that are inside of it."""
+"""Access to the entered world, for shims: threads inside of it get it, and all others the real world."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ entered: World | None = None
 
 def world() -> World | None:
     """Return the world that the calling thread is inside of; None in the real world. Called before each simulated call:
-    in a thread other than the world's main one, and where there is more than one process, others may go first."""
+    a thread other than the world's main one, and a process that is not the only one, may be preempted here."""
     if entered is not None:
         found = entered
         thread = found.threads.get(get_ident(), _STRANGER)
@@ -35,7 +35,7 @@ def world() -> World | None:
 
 
 def here() -> World | None:
-    """Return the same as `world`, where no call is made: nobody else goes first."""
+    """Return the world that the calling thread is inside of, as `world` does, but without a preemption."""
     return entered if entered is not None and get_ident() in entered.threads else None
 
 

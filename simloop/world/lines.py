@@ -1,4 +1,4 @@
-"""Events of the interpreter before each line of the user's own code, at which a simulated thread may be preempted.
+"""Line events of the interpreter in the user's own code, at which a simulated thread may be preempted.
 
 They come from `sys.monitoring`, and from `sys.settrace` before Python 3.12. Only worlds with the option have them.
 """
@@ -34,7 +34,7 @@ _tool: int | None = None
 
 
 def start() -> None:
-    """Switch the events on, for one more world."""
+    """Switch the line events on, for one more world."""
     global _tool, _worlds
     if _monitoring is not None and _tool is None:
         _tool = next((tool for tool in _TOOLS if _monitoring.get_tool(tool) is None), None)
@@ -47,7 +47,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Switch the events off, unless another world needs them."""
+    """Switch the line events off, unless another world needs them."""
     global _tool, _worlds
     _worlds -= 1
     if _tool is not None and not _worlds:
@@ -58,7 +58,7 @@ def stop() -> None:
 
 
 def _reached(code: CodeType, line: int) -> Any:
-    """Handle the event of `sys.monitoring`, in any thread of the process."""
+    """Handle a line event of `sys.monitoring`, in any thread of the process."""
     if not is_users(code.co_filename):
         return _monitoring.DISABLE
     _may_switch(sys._getframe(1), line)
@@ -66,8 +66,8 @@ def _reached(code: CodeType, line: int) -> Any:
 
 
 def traced(work: Callable[[], Any]) -> Callable[[], Any]:
-    """Return what a thread of the entered world runs instead of `work`, to have the events where they are each
-    thread's own."""
+    """Return `work`, the function of a thread of the entered world, with a tracer around it where line events are set
+    up for each thread by itself (before Python 3.12)."""
     if _monitoring is not None or active.entered is None or not active.entered.preempts_lines:
         return work
 

@@ -1,4 +1,4 @@
-"""Signals that the environment may send to a process, once, as an operator or a supervisor does at any time."""
+"""Outside signals: those that the environment may send to a process, once, as an operator or a supervisor does."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class OutsideSignal:
         self._sent = False
 
     def matches(self, process: Process) -> bool:
-        """True if the signal may come to this process."""
+        """Return True if the signal may come to this process."""
         if process.host is not self._host:
             return False
         name = process.name.partition("#")[0]
         return self._which in (process.pid, name, name.partition(":")[2])
 
     def at_polls_of(self, process: Process) -> PendingSignal:
-        """Return the signal for the loop of `process` to ask for at its polls."""
+        """Return the `PendingSignal` for the loop of `process`, which asks for it at each poll."""
         return PendingSignal(self, process)
 
     def ask(self, process: Process, choices: Choices) -> bool:
@@ -49,16 +49,16 @@ class OutsideSignal:
         return self._sent
 
     def ask_in_call(self, process: Process, choices: Choices) -> None:
-        """Ask the same at the beginning of a call that blocks, and send the signal if it comes."""
+        """Ask the environment at the beginning of a call that blocks, and send the signal if it chooses so."""
         if self.matches(process) and not self.is_over(process) and self.ask(process, choices):
             self.send(process)
 
     def is_over(self, process: Process) -> bool:
-        """True once the signal cannot come to `process` any more."""
+        """Return True once the signal cannot come to `process` any more."""
         return self._sent or not process.alive
 
     def send(self, process: Process) -> None:
-        """Let the signal arrive at the poll or call that goes on."""
+        """Send the signal as an arrival of the current poll or call."""
 
         def arrive() -> None:
             if process.alive:
@@ -68,7 +68,7 @@ class OutsideSignal:
 
 
 class PendingSignal:
-    """Arrival of an outside signal at one process's polls, in the form that its loop asks for."""
+    """View of an outside signal for one process's loop, with the interface of an injected cancellation."""
 
     def __init__(self, signal: OutsideSignal, process: Process) -> None:
         self._signal = signal

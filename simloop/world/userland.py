@@ -22,22 +22,22 @@ class Userland(Protocol):
         """Run the handlers of signals that have come to `process`, in its main thread."""
 
     def interrupts(self, world: Any, process: Process) -> bool:
-        """True if a signal has come that interrupts a blocking call of `process`."""
+        """Return True if a signal has come that interrupts a blocking call of `process`."""
 
     def programs(self, world: Any) -> Any:
         """Return the simulated executables of the world. Called once per world, at the first use."""
 
     def end(self, world: Any) -> None:
-        """Do what Python does at the end of the current process: wait for its threads, and call handlers."""
+        """Finalize Python in the current process: wait for its threads, and call exit handlers."""
 
     def blocked(self, world: Any, took_ns: int) -> None:
-        """Take note that a call has blocked the loop of the current process for `took_ns` nanoseconds."""
+        """Handle a call that has blocked the loop of the current process for `took_ns` nanoseconds."""
 
     def deadlock(self, scheduler: Scheduler) -> DeadlockError:
         """Return the error for a world in which nothing can ever happen again."""
 
     def activity(self, scheduler: Scheduler) -> str:
-        """Return words for what goes on in a world that does not come to an end."""
+        """Return a phrase on what a world that does not end is doing."""
 
 
 class NoUserland:

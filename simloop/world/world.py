@@ -1,4 +1,4 @@
-"""Worlds: the hosts, processes and network of one run, the process that runs now, and blocking waits."""
+"""Worlds: the hosts, processes and network of one run, its current process, and blocking waits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _BARE = NoUserland()
 
 
 class World:
-    """World of one run: everything below its event loops."""
+    """Simulated world of one run: everything below its event loops."""
 
     __slots__ = (
         "_calling", "_calls", "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current",
@@ -114,8 +114,7 @@ class World:
         return self._programs
 
     def add_process(self, host: Host, program: str | None = None) -> Process:
-        """Return a new process on `host` that runs `program`, or one of the test's own functions if `program` is
-        None."""
+        """Return a new process on `host` that runs `program`, or if that is None, a function of the test's own."""
         return self.processes.add(host, program)
 
     def spawn(
@@ -191,8 +190,8 @@ class World:
         return self.network.hosts.get(name) or self.network.add_host(name)
 
     def watch(self, observer: Observer) -> None:
-        """Set the observer of the run, which is told of everything that happens from then on. Must be called before the
-        first loop is made."""
+        """Set the observer of the run, which is notified of everything that happens from then on. Must be called before
+        the first loop is made."""
         self.observer = self.choices.observer = observer
 
     def block(self, done: Callable[[], bool], timeout: float | None = None, *, warn: bool = True) -> bool:
@@ -228,8 +227,8 @@ class World:
         return came
 
     def may_switch(self) -> None:
-        """Let others go first if the environment chooses so: processes run in parallel, and what they see of one
-        another is the order of their calls. Called before each call of a process, while there are others."""
+        """Preempt the current process if the environment chooses so: processes run in parallel, and what they see of
+        one another is the order of their calls. Called before each call of a process, while there are others."""
         process, scheduler = self.current, self.scheduler
         if self.reaching_out or not process.alive or scheduler.is_waiting(process):
             return
@@ -257,14 +256,15 @@ class World:
             process.preempted = False
 
     def count_steps(self, number: int, who: str) -> None:
-        """Count so many steps of `who`, a thread or process. Raises `StepLimitError` beyond the limit."""
+        """Add to the run's number of steps: those of `who`, a thread or process. Raises `StepLimitError` beyond the
+        limit."""
         self.steps += number
         if self.steps > self.last_step:
             raise self.escaped(self.error_at_end(f"; last was {who}"))
 
     def error_at_end(self, last: str) -> SimulationError:
-        """Return the error with which a run ends after its last step: its escape, or that it is too long. `last` says
-        what never rests."""
+        """Return the error with which a run ends after its last step: its escape, or `StepLimitError`. `last` says what
+        never rests."""
         if self.escape is not None and self.last_step < self.max_steps:
             self.last_step = self.max_steps  # what ends with it goes on as ever
             return self.escape

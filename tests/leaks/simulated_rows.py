@@ -35,6 +35,8 @@ import simloop
 
 WORLD_START = 2_000_000_000
 
+_ASYNC_LOCK = asyncio.Lock()
+
 
 @simulated("event loops")
 async def the_loop_is_ours() -> str:
@@ -196,7 +198,13 @@ def entropy_is_the_seeds() -> list[Any]:
 def the_process_is_simulated() -> list[Any]:
     os.nice(3)
     os.sched_setaffinity(0, {0})
-    return [os.getpid(), os.getppid(), os.cpu_count(), os.getpriority(os.PRIO_PROCESS, 0), len(os.sched_getaffinity(0))]
+    seen = [threading.get_native_id()]
+    thread = threading.Thread(target=lambda: seen.append(threading.get_native_id()))
+    thread.start()
+    thread.join()
+    assert seen[0] == os.getpid() != seen[1]
+    counts = [os.cpu_count(), os.getpriority(os.PRIO_PROCESS, 0), len(os.sched_getaffinity(0))]
+    return [*seen, os.getpid(), os.getppid(), *counts]
 
 
 @simulated("processes")
@@ -236,6 +244,16 @@ async def handlers_at_exit_are_the_programs() -> list[str]:
 
     await simloop.current().host("other").run(main)
     return seen
+
+
+@simulated("locks of asyncio")
+async def a_lock_of_a_module_is_bound_to_the_loop_of_the_run() -> list[Any]:
+    async def locks() -> None:
+        async with _ASYNC_LOCK:
+            await asyncio.sleep(1)
+
+    await asyncio.gather(locks(), locks())
+    return [asyncio.get_running_loop().time()]
 
 
 @simulated("locks and queues")

@@ -73,7 +73,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
     _cancel_from_outside = SimLoop._cancel_from_outside
     _drop_cancelled_timers = SimLoop._drop_cancelled_timers
     _maybe_stall = SimLoop._maybe_stall
-    deadlines_until = SimLoop.deadlines_until
+    deadlines_between = SimLoop.deadlines_between
     timer_due = SimLoop.timer_due
     _order_ties = StockLoop._order_ties
 

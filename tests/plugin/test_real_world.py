@@ -161,6 +161,39 @@ def test_a_server_of_a_session_fixture_is_named(pytester: pytest.Pytester) -> No
     assert text.count("this is a limit of the simulation") == 3
 
 
+def test_a_program_of_the_machine_that_nobody_plays(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import asyncio, subprocess
+
+        async def test_needs_it():
+            program = await asyncio.create_subprocess_exec("true")
+            assert await program.wait() == 0
+
+        async def test_needs_it_in_a_thread():
+            try:
+                await asyncio.to_thread(subprocess.run, ["true"], check=True)
+            except OSError as error:
+                raise RuntimeError("it cannot be done") from error
+
+        async def test_needs_what_the_machine_lacks():
+            await asyncio.create_subprocess_exec("no-such-program")
+
+        async def test_can_do_without():
+            try:
+                await asyncio.create_subprocess_exec("true")
+            except FileNotFoundError:
+                pass
+    """
+    )
+    result = pytester.runpytest("--sim", "--sim-runs=2")
+    result.assert_outcomes(passed=1, failed=3)
+    text = result.stdout.str()
+    assert text.count("this is a limit of the simulation") == 2
+    assert text.count("can happen on stock asyncio") == 1
+    assert text.count("play it with @sim.program('true')") == 2
+
+
 def test_a_fixture_that_fails_says_nothing_about_the_test(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -1,1 +1,2 @@
-"""Strategies, one file each: how a campaign picks the schedule to try next."""
+"""Strategies, one file each, by which a campaign picks its next schedule; they are registered in
+`explore.portfolio`."""

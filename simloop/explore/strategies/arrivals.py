@@ -63,7 +63,8 @@ class SourceWalk:
 
 
 def sources_of(choices: Choices) -> tuple[Sources, Sources]:
-    """Return the arrivals of each source of a run, in order: with connections one way, and both ways."""
+    """Return the arrivals of each source of a run, in order, twice: each direction of a connection is a source of its
+    own in the first result, and both are one in the second."""
     one_way: Sources = {}
     both_ways: Sources = {}
     jobs: dict[str, dict[str, int]] = {}

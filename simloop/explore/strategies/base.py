@@ -1,4 +1,4 @@
-"""The protocol of strategies, and the simplest one.
+"""Protocol of strategies, and the simplest of them: the canonical run.
 
 A strategy has one method that proposes the next run and one that receives what a run recorded; the campaign knows
 nothing else of it. Each strategy is a file of its own, whose docstring names the published idea and the differences
@@ -18,7 +18,7 @@ T = TypeVar("T", bound="Observer")
 
 
 class Plan(NamedTuple):
-    """Proposal of a run to make."""
+    """Plan of one run, as a strategy proposes it: its seed, and the answers to its choice points."""
 
     #: Seed of the program's own entropy.
     seed: int
@@ -39,13 +39,11 @@ class Strategy(Protocol):
         """Return the next run to make, or None when this strategy has nothing more to try."""
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        """Receive the choices that a run of the campaign recorded, whichever strategy proposed it; `failed` is True if
-        it failed."""
+        """Receive the choices recorded in a run, whichever strategy proposed it; `failed` is True if it failed."""
 
 
 class Canonical(Generic[T]):
-    """Strategy of one run, the canonical one. Every campaign begins with it. It is watched by what ``watch()``
-    returns."""
+    """Strategy of one run, the canonical one, with which every campaign begins. ``watch()`` returns its observer."""
 
     name = "canonical run"
 

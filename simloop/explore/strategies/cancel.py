@@ -1,5 +1,5 @@
-"""The cancel sweep: cancels each task that may be cancelled, and sends each signal that may come, at each poll of an
-event loop in turn."""
+"""Cancel sweep: cancels each task that may be cancelled, and sends each signal that may come, at each poll of an event
+loop in turn."""
 
 from __future__ import annotations
 

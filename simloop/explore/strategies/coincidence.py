@@ -1,8 +1,8 @@
-"""The coincidence walk: lets arrivals of different connections, threads and processes meet in one poll.
+"""Coincidence walk: lets arrivals of different connections, threads and processes meet in one poll.
 
 Two requests that meet while a lock is between its owners, two failures in one turn: such races need arrivals that are
 far from one another to come together, to a turn. Independent delays get there by luck. Here each source of arrivals is
-late at one of its arrivals, and all by the same time, from which they go on together: of two sources any two arrivals
+late at one of its arrivals, and all by the same time, from which all continue: of two sources any two arrivals
 meet with about the same probability, and whatever comes the same number of steps after them does, too.
 
 In half of the runs all sources are late with about as many of their arrivals left, since what they do last is often

@@ -1,4 +1,4 @@
-"""The crash sweep: cuts the power at each possible place, and tries what the cut can lose.
+"""Crash sweep: cuts the power at each possible place, and tries what the cut can lose.
 
 A single deviation finds no crash bug: a power cut that loses nothing does no harm, and without a cut nothing can be
 lost. So each run of this sweep takes a cut and a whole pattern of losses, as FoundationDB's simulation does
@@ -41,7 +41,7 @@ def _names(who: str, kind: str, n: int) -> int:
 
 
 def _pages(who: str, kind: str, n: int) -> int:
-    """Lose data of a file, but keep its length."""
+    """Answer a power cut's choice point so that a file loses data, but keeps its length."""
     return 0 if Who(who).part in ("size", "end") else _data(who, kind, n)
 
 
@@ -66,7 +66,7 @@ class CrashSweep:
 
     @property
     def is_empty(self) -> bool:
-        """True once it is known that no power cut can happen."""
+        """True once it is known that no power cut can happen, so that this strategy has nothing to try."""
         return self._places is not None and not self._places
 
     def observe(self, choices: Choices, failed: bool) -> None:
@@ -106,6 +106,6 @@ def _decider(place: Point | None, lose: Lose) -> Decide:
 
 
 def _at_random(*seeds: int) -> Lose:
-    """Return a function that loses something at half of the choice points, at random."""
+    """Return a function that answers a power cut's choice points: half of them, at random, lose something."""
     below = drawer(*seeds)
     return lambda who, kind, n: 1 + below(n - 1) if below(2) else 0

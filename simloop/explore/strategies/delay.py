@@ -1,4 +1,4 @@
-"""The delay sweep: delays each arrival (a packet, the end of a thread's work) by itself."""
+"""Delay sweep: delays each arrival (a packet, the end of a thread's work) by itself."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Enumeration:
 
     @property
     def _missing(self) -> int:
-        """Number of schedules that wait for a run: others than those of which it is only not their turn."""
+        """Number of schedules that are still to be run: those queued, less those whose runs are known already."""
         return len(self._waiting) - len(self._known)
 
     def plan(self) -> Plan | None:

@@ -1,4 +1,4 @@
-"""The fault sweep: lets one declared fault happen at a time."""
+"""Fault sweep: lets one declared fault happen at a time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ FAULTS = ("net.partition", "net.reset", "host.pause", "net.lose", "clock.step", 
 
 
 class FaultSweep(Sweep):
-    """Sweep that lets one fault happen that the test has declared: a partition, a reset, a host that stands still, a
-    lost packet, a step of a clock, a look-up of a name that fails or is slow. Each kind gets its turns, at packets from
-    all over the run."""
+    """Sweep that lets one fault happen that the test has declared: a partition, a reset, a pause of a host, a lost
+    packet, a step of a clock, a look-up of a name that fails or is slow. Each kind gets its turns, at packets from all
+    over the run."""
 
     name = "fault sweep"
 

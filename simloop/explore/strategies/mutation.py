@@ -1,4 +1,4 @@
-"""The mutation strategy: changes a little in schedules whose runs reached something new.
+"""Mutation strategy: changes a little in schedules whose runs reached something new.
 
 A race that needs five things one after the other is not found by drawing all five at once. Where each of them leads
 somewhere new, a schedule with the first is kept, and one that has the second too comes of it. As in Fest (Li, Desai and
@@ -46,8 +46,8 @@ _PAIRS_MAX = 500_000
 
 @dataclass
 class Kept:
-    """A schedule that is kept: the points of its run, each with its number of answers, and the number of pairs that its
-    run was the first to have."""
+    """Schedule that mutation keeps: the points of its run, each with its number of answers, and the number of pairs
+    that its run was the first to have."""
 
     schedule: Schedule
     points: list[tuple[Point, int]]
@@ -101,7 +101,7 @@ class Mutation:
         return Schedule(seed=kept.schedule.seed, deviations=deviations)
 
     def corpus(self) -> list[Schedule]:
-        """Return the schedules for a later campaign to go on with: those that were not tried in this one, and those
+        """Return the schedules for a later campaign to continue from: those that were not tried in this one, and those
         that led somewhere, the furthest first. All of them deviate."""
         kept = sorted(self.kept, key=lambda kept: -kept.new)
         return [*self.waiting, *(kept.schedule for kept in kept if kept.schedule.deviations)]
@@ -122,7 +122,8 @@ class Mutation:
 
 
 def timeline(choices: Choices) -> set[Pair]:
-    """Return the pairs of events of which one comes right after the other in a run, and how often it does."""
+    """Return the pairs of consecutive events in a run, each with the number of its occurrences, rounded if there are
+    many."""
     often: Counter[tuple[tuple[str, str], tuple[str, str]]] = Counter()
     before = ("", "")
     for who, kind, _, _, _ in choices.recorded:

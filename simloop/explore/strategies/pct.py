@@ -1,4 +1,4 @@
-"""PCT: sources of arrivals with priorities that change at a few places of a run.
+"""PCT (probabilistic concurrency testing): sources of arrivals have priorities, which change at a few places of a run.
 
 "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs" (Burckhardt, Kothari, Musuvathi, Nagarakatte,
 ASPLOS 2010) gives each thread a random priority, always runs the highest one, and at d - 1 steps, drawn from all steps,

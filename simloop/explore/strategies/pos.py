@@ -1,4 +1,4 @@
-"""POS: each arrival has a priority of its own.
+"""POS (partial order sampling): random runs in which each arrival has a priority of its own, by which it is late.
 
 "Partial Order Aware Concurrency Sampling" (Yuan, Yang and Gu, CAV 2018) draws a priority for each event, always takes
 the highest one, and draws those of the events anew that race with it, so that partial orders, rather than
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class POS(SourceWalk):
-    """Strategy of seeded random runs in which each arrival is late by an amount of its own."""
+    """Strategy of seeded random runs in which each arrival is late by an amount drawn for it alone."""
 
     name = "pos"
     number = 7

@@ -1,4 +1,4 @@
-"""The preemption sweeps: let others go first before each call of each thread and process, or before each line."""
+"""Preemption sweeps: preempt each thread and process before each of its calls, or before each line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ _LONG = 3
 
 
 class PreemptionSweep(Sweep):
-    """Sweep that takes the processor away from each thread and process before each of its calls, once: for as long as
-    others need first; then for other times, and twice, before any call that comes after the first one. Few
-    preemptions suffice for most races of threads (Musuvathi and Qadeer, PLDI 2007; Burckhardt, Kothari, Musuvathi and
-    Nagarakatte, ASPLOS 2010)."""
+    """Sweep that preempts each thread and process before each of its calls, once: for as long as others need first;
+    then for other times, and twice, before any call that comes after the first one. Few preemptions suffice for most
+    races of threads (Musuvathi and Qadeer, PLDI 2007; Burckhardt, Kothari, Musuvathi and Nagarakatte, ASPLOS 2010)."""
 
     name = "preemption sweep"
     kinds: tuple[str, ...] = ("thread.switch", "process.switch")
@@ -61,8 +60,8 @@ class PreemptionSweep(Sweep):
 
 
 class LineSweep(PreemptionSweep):
-    """Sweep that does the same before each line of the user's own code, for the tests that ask for that: each line of a
-    function in turn, in the first round of a loop before the later ones."""
+    """Sweep that preempts threads before each line of the user's own code, for tests with ``preempt="lines"``: each
+    line of a function in turn, in the first round of a loop before the later ones."""
 
     name = "line sweep"
     kinds = ("thread.line",)

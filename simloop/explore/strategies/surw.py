@@ -1,4 +1,5 @@
-"""SURW: sources of arrivals are taken by how much they have left.
+"""SURW (selectively uniform random walk): random runs in which an arrival is late the more, the fewer its source has
+left.
 
 "Selectively Uniform Concurrency Testing" (Zhao, Wolff, Mathur and Roychoudhury, ASPLOS 2025) takes the next step from
 each thread with a probability in proportion to the number of steps that it has left, so that all interleavings are
@@ -25,7 +26,7 @@ _FINE = 1 << 30
 
 
 class SURW(SourceWalk):
-    """Strategy of seeded random runs in which arrivals are late the more the less their source has left."""
+    """Strategy of seeded random runs in which an arrival is late the more, the fewer arrivals its source has left."""
 
     name = "surw"
     number = 8

@@ -1,4 +1,4 @@
-"""The timeout sweep: makes timers due just around the arrivals that they race."""
+"""Timeout sweep: makes timers due just around the arrivals that they race."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TimeoutSweep(Sweep):
     """Sweep that makes each armed timer due just before, with and just after each arrival that it races.
 
     Just before the arrival and together with it: the arrival is late, as far as its link or thread allows. After:
-    virtual time goes on while callbacks are ready, as far as `max_stall` allows. Timers meet each other when a poll
+    virtual time passes while callbacks are ready, as far as `max_stall` allows. Timers meet each other when a poll
     returns late.
     """
 

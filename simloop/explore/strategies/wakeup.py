@@ -1,4 +1,4 @@
-"""The wake-up sweep: lets an arrival by which one task wakes another meet one that brings a newcomer.
+"""Wake-up sweep: lets an arrival by which one task wakes another meet one that brings a newcomer.
 
 A lock is released, and its next owner woken: in the turn between, it looks free. Whoever comes then overtakes the
 owner, or owns the lock with it; and so with semaphores, queues and pools. That needs two arrivals in one poll. Which
@@ -58,8 +58,8 @@ class WakeUpSweep:
 
 
 def _meeting(pair: tuple[Arrival, Arrival], reverse: bool) -> Decide:
-    """Return a function that lets two arrivals be late by the same time; with `reverse`, polls show what has arrived in
-    the reverse order."""
+    """Return a function that answers choice points so that two arrivals are late by the same time; with `reverse`,
+    polls show what has arrived in the reverse order."""
 
     def decide(who: str, kind: str, number: int, n: int) -> int:
         if (who, kind, number) in pair:

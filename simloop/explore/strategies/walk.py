@@ -1,4 +1,4 @@
-"""The random walks: strategies that deviate at random at all choice points."""
+"""Random walks: strategies that deviate at random at all choice points."""
 
 from __future__ import annotations
 

@@ -65,8 +65,7 @@ class AttributeCalls:
         return Walk(self.fs.root, self.credentials)
 
     def _base(self, dir_fd: int | None) -> Callable[[], Directory]:
-        """Return a function that finds the directory in which a relative path begins. It is called only for relative
-        paths."""
+        """Return a function that finds the directory in which a relative path begins; absolute ones do not need it."""
 
         def base() -> Directory:
             if dir_fd is None:
@@ -129,8 +128,8 @@ class AttributeCalls:
     # --- what C code would see ------------------------------------------------------------------------
 
     def seen_by_c(self, path: str) -> str | None:
-        """Return the path by which C code, which opens real files, finds what this process finds at `path`; None if it
-        cannot, since the file was written in this world. Nothing of the disk is asked, so no fault is met."""
+        """Return the real path of a file, for C code that opens it by itself; None if there is none, since the file was
+        written in this world. The disk is not asked, so no fault is met."""
         inode = self._walk().inode(path, self._base(None), True)
         return inode.real_path if isinstance(inode, (Directory, Regular)) else None
 

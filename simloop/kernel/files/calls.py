@@ -87,7 +87,7 @@ class FileCalls(XattrCalls):
         return description
 
     def memory(self, name: str) -> Description:
-        """Create a file without a name in any directory, as memfd_create(2) does."""
+        """Create an anonymous file, as memfd_create(2) does, in no directory."""
         if len(os.fsencode(name)) > _MEMORY_NAME_MAX:
             raise fail(errno.EINVAL)
         inode = Regular(self.fs, _stat.S_IFREG | 0o777, self.fs.root.dev)

@@ -23,7 +23,7 @@ def pages(size: int) -> int:
 
 
 class Contents:
-    """Sparse byte array of one file. A missing chunk, and what a short chunk lacks, reads as zeros.
+    """Sparse byte array of one file, in chunks. A missing chunk, and the missing end of a short one, reads as zeros.
 
     Chunks of real files are `bytes`, shared by all hosts that read them, until they are written. The first chunk grows
     as the file does; all later ones have full size.
@@ -169,7 +169,7 @@ class Contents:
         self.allocated.remove(page, page + 1)
 
     def spoil(self, at: int) -> None:
-        """Flip a bit of the byte at `at`, as a failing disk does, silently."""
+        """Corrupt the byte at `at` by flipping a bit, as a failing disk does, silently."""
         if at < self.size:
             (byte,) = self.read(at, 1)
             self.write(at, memoryview(bytes([byte ^ 1])))

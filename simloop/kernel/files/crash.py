@@ -50,7 +50,7 @@ def torn(old: bytes, new: bytes, answer: int) -> bytes:
 
 
 def lose_power(fs: FileSystem, choices: Choices) -> None:
-    """Cut the power: afterwards `fs` is what its disk held, and everything in it is durable.
+    """Simulate a power cut: afterwards `fs` is what its disk held, and everything in it is durable.
 
     Descriptors of its files must not be used any more: their processes are gone.
     """

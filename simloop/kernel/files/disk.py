@@ -129,7 +129,7 @@ class Disk:
         return size
 
     def need(self, size: int, used: int) -> int:
-        """Return for how many of `size` more bytes there is room. Fails with ENOSPC if there is none."""
+        """Return the number of bytes, of `size` more, that the disk has space for. Fails with ENOSPC if it is full."""
         if self.capacity is None or used + size <= self.capacity:
             return size
         if used >= self.capacity:

@@ -28,7 +28,7 @@ _SIZE_MAX = 0xFFFF_FFFF * PAGE
 
 
 class ChangeObserver(Protocol):
-    """Protocol of the part of a run's observer that a file system tells of its changes."""
+    """Protocol of the part of a run's observer that is notified of changes of files."""
 
     def changed(self, what: Inode | Change) -> None: ...
 
@@ -118,8 +118,7 @@ class FileSystem:
         return self._lower.names(path)
 
     def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
-        """Return the inode for a real file at which no program of this world has looked before; None if there is no
-        such file."""
+        """Return the inode of a real file, at the first look-up of its name; None if there is no such file."""
         assert self._lower is not None
         found = self._lower.stat(path)
         if found is None:
@@ -192,12 +191,12 @@ class FileSystem:
     # --- space ----------------------------------------------------------------------------------------
 
     def used(self) -> int:
-        """Return how many bytes the files that were written in this world take."""
+        """Return the number of bytes that the files written in this world take."""
         return PAGE * sum(file.contents.blocks for file in self.written.values() if file.nlink > 0 or file.opens)
 
     def room(self, file: Regular, start: int, count: int) -> int:
-        """Return how many of `count` bytes can be written at `start` before the disk is full: at least one, else
-        ENOSPC."""
+        """Return the number of bytes, of `count`, that can be written at `start` before the disk is full: at least one,
+        else ENOSPC."""
         contents = file.contents
         first, last = start // PAGE, pages(start + count)
         needed = [
@@ -231,7 +230,7 @@ class FileSystem:
     # --- what is on disk ------------------------------------------------------------------------------
 
     def note(self, *changes: Change, forced: Forced | None = None) -> None:
-        """Add an operation that was done in memory to the journal: it is not on disk yet."""
+        """Add an operation that was done in memory, and is not on disk yet, to the journal."""
         if self.on_change is not None:
             self._changing(str(Operation(0, changes, forced)))
         if self.observer is not None:

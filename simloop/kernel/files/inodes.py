@@ -1,4 +1,4 @@
-"""Inodes, which names stand for: regular files, directories, symbolic links, devices.
+"""Inodes: regular files, directories, symbolic links, devices.
 
 An inode of the real disk is filled in when a program first looks at it. What was found then, also that there is no such
 file, holds for the rest of the run.
@@ -45,8 +45,7 @@ class Volume(Protocol):
         """Return the names in a real directory."""
 
     def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
-        """Return the inode for a real file at which no program of this world has looked before; None if there is no
-        such file."""
+        """Return the inode of a real file, at the first look-up of its name; None if there is no such file."""
 
 
 class Inode:
@@ -93,7 +92,7 @@ class Inode:
 
     @property
     def path(self) -> str:
-        """Path by which choice points and faults name the inode: where it is, or was last."""
+        """Path of the inode for choice points and faults: where it is, or was last."""
         parts: list[str] = []
         inode: Inode = self
         while inode.home is not None:
@@ -167,7 +166,7 @@ class Regular(Inode):
         return self.real_path if real is not None and real.startswith("/proc/") else None
 
     def say(self, data: bytes) -> None:
-        """Give a file that no directory has its contents, which no disk keeps."""
+        """Set the contents of a file that is in no directory and on no disk, such as one of /proc."""
         self._contents = Contents(data)
 
     @property
@@ -238,7 +237,7 @@ class Directory(Inode):
         return _SECTORS
 
     def get(self, name: str) -> Inode | None:
-        """Return the inode that `name` stands for, or None."""
+        """Return the inode of a name, or None."""
         try:
             found = self._entries[name]
         except KeyError:
@@ -274,11 +273,11 @@ class Directory(Inode):
         return sorted(name for name, inode in self._entries.items() if inode is not None)
 
     def is_empty(self) -> bool:
-        """True if the directory holds no name but ``.`` and ``..``."""
+        """Return True if the directory holds no name but ``.`` and ``..``."""
         return not self.names()
 
     def set(self, name: str, inode: Inode | None) -> None:
-        """Make `name` stand for `inode`, or remove it if that is None. Updates link counts and the parents of
+        """Set the inode of a name, or remove the name if that is None. Updates link counts and the parents of
         directories."""
         before = self.get(name)
         if before is not None:
@@ -306,7 +305,7 @@ class Directory(Inode):
         return known
 
     def contains(self, other: Directory) -> bool:
-        """True if `other` is this directory or somewhere below it."""
+        """Return True if `other` is this directory or somewhere below it."""
         while other is not self:
             if other.parent is other:
                 return False

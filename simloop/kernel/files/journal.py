@@ -58,7 +58,7 @@ class EntryChange(Change):
 
     @property
     def path(self) -> str:
-        """Path of the name."""
+        """Path of the directory entry."""
         return f"{self.inode.path.rstrip('/')}/{self.name}"
 
     def revert(self) -> None:
@@ -144,7 +144,7 @@ class Operation(NamedTuple):
         return f"changing {what} of {change.inode.path}"
 
     def force(self) -> None:
-        """Mark the data that go to disk with the operation (see `Forced`) as on disk."""
+        """Mark data that reach the disk together with the operation (see `Forced`) as on disk."""
         if self.forced is not None:
             self.forced.file.writeback.mark_flushed(self.forced.pages, self.forced.size)
 
@@ -185,7 +185,7 @@ class Journal:
                 return
 
     def concerns(self, inode: Inode) -> bool:
-        """True if the journal holds a change of `inode` itself, or of a name for it."""
+        """Return True if the journal holds a change of `inode` itself, or of a name for it."""
         return any(
             change.inode is inode or (isinstance(change, EntryChange) and change.after is inode)
             for change in self.changes()

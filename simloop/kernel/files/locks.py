@@ -63,7 +63,7 @@ class Locks:
         self._release(owner, *_range(start, length))
 
     def conflict(self, owner: object, exclusive: bool, start: int, end: int) -> Record | None:
-        """Return a lock of another owner that conflicts with the one that is asked for; None if there is none."""
+        """Return a lock of another owner that conflicts with the requested one; None if there is none."""
         for record in self._records:
             if (
                 record.owner is not owner

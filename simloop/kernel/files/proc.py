@@ -1,5 +1,6 @@
-"""Files of /proc (proc(5)): what those of the simulated machine say, and which of the others tell of nothing but how
-the real machine is set up, and so are the real ones. All else is of the moment, or of real processes."""
+"""Files of /proc (proc(5)): the contents of those that describe the simulated machine. Those that hold nothing but
+settings of the real one are read there; all others, which change at any time or describe real processes, are
+refused."""
 
 from __future__ import annotations
 
@@ -35,20 +36,20 @@ _OF_THE_MOMENT = (
 
 
 def _name(path: str) -> str:
-    """Return a path below /proc without that, and with ``self`` for the process itself."""
+    """Return a path relative to /proc, with ``self`` in place of the process's own pid."""
     first, slash, rest = path.removeprefix(ROOT).partition("/")
     return ("self" if first == str(posix.getpid()) else first) + slash + rest
 
 
 def check(path: str) -> None:
-    """Raise `UnsimulatedFileError` for a real path that tells of the moment or of real processes."""
+    """Raise `UnsimulatedFileError` for a real path of /proc, unless it holds settings of the machine only."""
     name = _name(path) if path.startswith(ROOT) else ""
     if not name.startswith(_SETTINGS) or name.startswith(_OF_THE_MOMENT):
         raise UnsimulatedFileError("what the real kernel says of the moment in")
 
 
 def text(path: str, fs: FileSystem, process: DescriptorTable) -> str | None:
-    """Return what a file says; None if that is what the real one says."""
+    """Return the contents of a simulated file of /proc; None for one that is read from the real machine."""
     name = _name(path)
     seconds = fs.uptime_ns / SECOND
     pid = getattr(process, "pid", 1)

@@ -33,12 +33,13 @@ class Credentials(NamedTuple):
         return Credentials(os.geteuid(), os.getegid(), tuple(os.getgroups()))
 
     def owns(self, inode: Inode) -> bool:
-        """True if the user is the owner of the inode or root, and so may do what only owners may, such as chmod(2)."""
+        """Return True if the user is the owner of the inode or root, and so may do what only owners may, such as
+        chmod(2)."""
         return self.uid in (0, inode.uid)
 
     def allowed(self, inode: Inode, want: int) -> bool:
-        """True if access is permitted, as generic_permission() in fs/namei.c decides: `want` is made of `MAY_READ`,
-        `MAY_WRITE`, `MAY_EXEC`."""
+        """Return True if access is permitted, as generic_permission() in fs/namei.c decides: `want` is made of
+        `MAY_READ`, `MAY_WRITE`, `MAY_EXEC`."""
         mode = inode.mode
         if self.uid == 0:
             # Root may do anything but run what nobody may run (CAP_DAC_OVERRIDE in capabilities(7)).

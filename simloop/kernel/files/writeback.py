@@ -31,7 +31,7 @@ class WriteBack:
         return bool(self.dirty)
 
     def before_write(self, contents: Contents, start: int, end: int, now_ns: int) -> None:
-        """Save what the disk holds of ``[start, end)``, which is about to be overwritten in memory."""
+        """Save the disk's bytes of ``[start, end)``, which is about to be overwritten in memory."""
         first, last = start // PAGE, -(-end // PAGE)
         if not self.dirty.starts:
             self.since_ns = now_ns

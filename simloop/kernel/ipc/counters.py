@@ -112,7 +112,7 @@ class TimerFd(Counter):
         return 0 if due is None else due - now, interval
 
     def _expirations(self, due_ns: int) -> int:
-        """Return how often it has expired."""
+        """Return the number of expirations so far."""
         return 1 + (self._scheduler.clock.now - due_ns) // self._interval_ns if self._interval_ns else 1
 
     def take(self) -> int:

@@ -75,7 +75,7 @@ class Pipe:
         self.inode: Times | None = None
 
     def changed(self) -> None:
-        """Notify whoever polls one of the ends."""
+        """Notify the watchers of both ends that their poll masks may have changed."""
         for end in self.ends:
             end.changed()
 
@@ -107,7 +107,7 @@ class Pipe:
         return b"".join(pieces)
 
     def put(self, data: memoryview, *, packets: bool = False) -> int:
-        """Append as many bytes as there is room for, as pipe_write() does, but without waiting. Returns how many."""
+        """Append as many bytes as fit, as pipe_write() does, but without waiting. Returns how many."""
         total = len(data)
         if not total:
             return 0
@@ -133,7 +133,7 @@ class Pipe:
             raise fail(errno.EPIPE)
 
     def wrote(self) -> None:
-        """Update the times of the inode after a write, and notify whoever polls."""
+        """Update the times of the inode after a write, and notify the watchers."""
         if self.inode is not None:
             self.inode.modified()
         self.changed()
@@ -236,7 +236,7 @@ class End(Unseekable):
             self._alone_since = pipe.ever_read
 
     def has_partner(self) -> bool:
-        """True once the other end has been opened, which open(2) waits for: wait_for_partner()."""
+        """Return True once the other end has been opened, for which open(2) waits: wait_for_partner()."""
         other = self.pipe.ever_written if self.readable else self.pipe.ever_read
         return self._alone_since != other
 

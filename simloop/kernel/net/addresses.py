@@ -1,4 +1,4 @@
-"""Literal IP addresses, as far as a kernel looks into them: any-addresses, and IPv4 mapped to IPv6."""
+"""Helpers for literal IP addresses: any-addresses, loopback, groups, and IPv4 mapped to IPv6."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ def any_ip(v6: bool) -> str:
 
 
 def is_any(ip: str) -> bool:
-    """True if `ip` is an any-address."""
+    """Return True if `ip` is an any-address."""
     return ip in ("0.0.0.0", "::", "", "::ffff:0.0.0.0")
 
 
 def is_mapped(ip: str) -> bool:
-    """True if `ip` is an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2)."""
+    """Return True if `ip` is an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2)."""
     return ip.startswith("::ffff:") and "." in ip
 
 
@@ -33,12 +33,12 @@ def mapped(ip: str, v6: bool) -> str:
 
 
 def is_loopback(ip: str) -> bool:
-    """True if `ip` is a loopback address."""
+    """Return True if `ip` is a loopback address."""
     return ip == "::1" or unmapped(ip).startswith("127.")
 
 
 def is_multicast(ip: str) -> bool:
-    """True if `ip` is the address of a group (RFC 1112, RFC 4291)."""
+    """Return True if `ip` is the address of a group (RFC 1112, RFC 4291)."""
     plain = unmapped(ip)
     if ":" in plain:
         return plain[:2].lower() == "ff"

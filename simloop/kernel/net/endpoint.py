@@ -33,7 +33,7 @@ _TCP_SYNCNT = int(_socket.TCP_SYNCNT)
 
 
 class _Opening:
-    """Packet of a connection that is being established: a SYN, or what refuses it."""
+    """Packet of the TCP handshake: a SYN, or the answer that refuses it."""
 
     __slots__ = ("arrive", "link", "lost", "tx", "who")
 
@@ -64,7 +64,7 @@ class _Opening:
 
 
 class Endpoint(Socket):
-    """One end of a TCP connection, or a listener: the state that packets and calls change together."""
+    """Endpoint of a TCP connection, or a listener: the state that both packets and system calls change."""
 
     kind = int(_socket.SOCK_STREAM)
     protocol = int(_socket.IPPROTO_TCP)
@@ -114,7 +114,7 @@ class Endpoint(Socket):
         return self.read_shut and self.state != "LISTEN"
 
     def connected(self) -> bool:
-        """True while it has a peer."""
+        """Return True while the connection has a peer."""
         return self.peer is not None and self.state not in ("CLOSED", "SYN_SENT")
 
     def claim(self) -> Claim:
@@ -271,7 +271,7 @@ class Endpoint(Socket):
 
     @property
     def reachable(self) -> bool:
-        """True while its machine has power and does not stand still, so that packets for it are answered."""
+        """True while the host has power and is not paused, so that packets for it are answered."""
         return self.host.up and not self.host.paused
 
     def lose_power(self) -> None:
@@ -296,7 +296,7 @@ class Endpoint(Socket):
             self._abort(errno.ETIMEDOUT)
 
     def refuse(self, direction: Direction) -> None:
-        """Reset the connection at both ends: bytes came, and nobody is left to read them."""
+        """Reset the connection at both ends: bytes arrived that nobody is left to read."""
         assert direction.reverse is not None
         direction.reverse.reset()
         if self.rx is direction and self.state != "CLOSED":
@@ -371,7 +371,7 @@ class Endpoint(Socket):
         self._end(number)
 
     def _disconnect(self) -> None:
-        """Return to a socket that can be used again, as tcp_disconnect(); a peer is told by a reset."""
+        """Disconnect the socket, which can be used again, as tcp_disconnect(); the peer gets a reset."""
         before = self.state
         if before == "LISTEN":
             self._stop_listening()

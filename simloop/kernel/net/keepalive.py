@@ -1,5 +1,5 @@
-"""Keep-alive of TCP: a peer that has not answered for too long is given up, although nothing is sent to it (tcp(7),
-SO_KEEPALIVE; tcp_keepalive_timer() in net/ipv4/tcp_timer.c).
+"""Keep-alive of TCP: aborts a connection whose peer has not answered probes for too long (tcp(7), SO_KEEPALIVE;
+tcp_keepalive_timer() in net/ipv4/tcp_timer.c).
 
 Probes that are answered change nothing, and so they are not simulated: a healthy connection has no timer. They begin
 once a machine has stopped, or the network was cut, and end when somebody answers. They are nothing that the environment
@@ -23,7 +23,7 @@ _SO_KEEPALIVE = int(_socket.SO_KEEPALIVE)
 
 
 def watch(end: Endpoint) -> None:
-    """Begin to probe the peer of a connection, if its program has asked for that, and if it does not answer now."""
+    """Begin to probe the peer of a connection, if the program has set SO_KEEPALIVE and the peer does not answer now."""
     if not end.probing and end.options.flag(SOL_SOCKET, _SO_KEEPALIVE) and end.connected() and not _answers(end):
         end.probing = True
         scheduler = end.net.scheduler
@@ -34,8 +34,8 @@ def watch(end: Endpoint) -> None:
 
 
 def _probe(end: Endpoint, unanswered: int, answered_ns: int) -> None:
-    """Probe the peer, or give it up, after so many probes without an answer. The last one that was answered is of the
-    time `answered_ns`."""
+    """Probe the peer, or abort the connection after too many `unanswered` probes. The last answer came at
+    `answered_ns`."""
     tx, rx, scheduler = end.tx, end.rx, end.net.scheduler
     if tx is None or rx is None or not end.connected() or not end.options.flag(SOL_SOCKET, _SO_KEEPALIVE):
         end.probing = False
@@ -81,7 +81,7 @@ def _answers(end: Endpoint) -> bool:
 
 
 def _heard_ns(end: Endpoint) -> int:
-    """Return the time at which data or their acknowledgement last came."""
+    """Return the time at which the peer was last heard: by data, or by an acknowledgement."""
     assert end.tx is not None
     assert end.rx is not None
     return max(end.tx.delivered_ns, end.rx.delivered_ns)

@@ -1,4 +1,4 @@
-"""Options of sockets: their defaults, and the values that may be written to them.
+"""Socket options: their defaults, and the values that may be set.
 
 What depends on the connection (SO_ERROR, SO_ACCEPTCONN) is in `sockets`; here is what a socket merely stores.
 Defaults and ranges are those of Linux 6; the sources are named where they are not in a man page.

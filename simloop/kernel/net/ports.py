@@ -1,4 +1,4 @@
-"""Ports of one host, of TCP or UDP: who holds which, who listens, and which are in TIME_WAIT."""
+"""Port tables of one host, TCP and UDP: holders, listeners, ports in TIME_WAIT."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Claim(NamedTuple):
     listening: bool = False
 
     def covers(self, ip: str) -> bool:
-        """True if packets for `ip`, a literal address, are for the socket of this claim."""
+        """Return True if packets for `ip`, a literal address, are for the socket of this claim."""
         if ":" in ip:
             return self.v6 and self.ip in ("::", ip)
         if self.v6:
@@ -37,7 +37,7 @@ class Claim(NamedTuple):
         return self.ip in ("0.0.0.0", ip)
 
     def conflicts(self, other: Claim) -> bool:
-        """True if this claim and the other one may not share a port, as inet_bind_conflict() in
+        """Return True if this claim and the other one may not share a port, as inet_bind_conflict() in
         net/ipv4/inet_connection_sock.c decides."""
         if self.reuse_port and other.reuse_port:
             return False
@@ -46,7 +46,8 @@ class Claim(NamedTuple):
         return self._overlaps(other)
 
     def _overlaps(self, other: Claim) -> bool:
-        """True if the addresses of the two claims overlap, by inet_rcv_saddr_equal(), which is not quite symmetric."""
+        """Return True if the addresses of the two claims overlap, by inet_rcv_saddr_equal(), which is not quite
+        symmetric."""
         if not self.v6 or (is_mapped(self.ip) and (is_mapped(other.ip) or not other.v6)):
             mine, theirs = self._as_ipv4(), other._as_ipv4()
             return not other.v6only and (mine == theirs or is_any(mine) or is_any(theirs))
@@ -85,7 +86,7 @@ class Bound(Protocol):
 
 
 class Hearing(Bound, Protocol):
-    """Protocol of a bound UDP socket."""
+    """Protocol of a bound UDP socket, as the table of ports sees it."""
 
     v6: bool
 
@@ -161,7 +162,7 @@ class Ports(Generic[S]):
         return best[0] if best else None
 
     def connected(self, ip: str, port: int, peer: tuple[str, int]) -> bool:
-        """True if there is a connection between these two ends already."""
+        """Return True if there is a connection between these two ends already."""
         return any(
             sock.peer == peer and sock.ip == ip and sock.state != "CLOSED" for sock in self._holders.get(port, ())
         )

@@ -1,4 +1,4 @@
-"""Source addresses of what a machine sends: the routes of a host with a loopback and one interface."""
+"""Routing of one host, which has a loopback and one other interface: source addresses of packets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def source_of(host: Machine, own: str, ip: str, target: Machine | None, *, v6: bool, v6only: bool) -> str:
-    """Return the source address of what a socket bound to `own` sends to `ip`, which leads to `target`: as
+    """Return the source address of packets from a socket bound to `own` to `ip`, which leads to `target`: as
     tcp_v6_connect() and __ip4_datagram_connect() find it. Fails if `ip` cannot be reached from there."""
     if not is_any(own) or is_mapped(own):
         if is_mapped(own) and not is_mapped(ip):

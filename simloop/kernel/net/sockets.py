@@ -1,4 +1,4 @@
-"""Base of sockets of every family and type: what socket(7) says of all of them."""
+"""Base class of sockets of every family and type (socket(7)), and the charge of a message to a buffer."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ALLOC_MAX = 4 * _PAGE - _SHARED_INFO
 
 
 def truesize(size: int, head_max: int) -> int:
-    """Return what a message of `size` bytes costs, of which at most `head_max` and what fills no page are outside of
-    pages."""
+    """Return the number of bytes by which a message of `size` bytes is charged to a socket buffer (skb->truesize): up
+    to `head_max` bytes, and the part that fills no page, are in one block of memory, the rest in pages."""
     paged = min(size, -(-(size - head_max) // _PAGE) * _PAGE) if size > head_max else 0
     block = -(-(size - paged) // 64) * 64 + _SHARED_INFO
     return _SK_BUFF + (1 << (block - 1).bit_length()) + -(-paged // _PAGE) * _PAGE
@@ -37,7 +37,7 @@ _MSG_DONTWAIT = int(_socket.MSG_DONTWAIT)
 
 
 class Received(NamedTuple):
-    """Result of recvmsg(2): the data, and what came with them."""
+    """Result of recvmsg(2): the data, their address and flags, and ancillary data."""
 
     data: bytes
     #: Address of the sender; None where the call does not tell it.
@@ -53,7 +53,7 @@ class Received(NamedTuple):
 
 
 def hold(files: tuple[File, ...]) -> None:
-    """Keep files open while they are passed along: a reference counts like a descriptor."""
+    """Count a reference to each file that is passed along in a message, so that it stays open."""
     for file in files:
         file.descriptors += 1
 
@@ -67,8 +67,8 @@ def release(files: tuple[File, ...]) -> None:
 
 
 class Socket(Unseekable):
-    """Socket of any family and type. Every call is non-blocking and raises the OSError that Linux gives; read(2) and
-    write(2) are recv(2) and send(2) without flags."""
+    """Base class of sockets of every family and type. Every call is non-blocking and raises the OSError that Linux
+    gives; read(2) and write(2) are recv(2) and send(2) without flags."""
 
     family: int
     options: Options
@@ -89,11 +89,11 @@ class Socket(Unseekable):
         return number
 
     def listening(self) -> bool:
-        """True if it accepts connections (SO_ACCEPTCONN)."""
+        """Return True if it accepts connections (SO_ACCEPTCONN)."""
         return False
 
     def waits(self, flags: int = 0) -> bool:
-        """True if a call would wait where it fails with EAGAIN now."""
+        """Return True for a blocking call, which waits where a non-blocking one fails with EAGAIN."""
         return not self.flags & os.O_NONBLOCK and not flags & _MSG_DONTWAIT
 
     def recv(self, limit: int, flags: int = 0) -> bytes:
@@ -105,7 +105,7 @@ class Socket(Unseekable):
         raise NotImplementedError
 
     def recvmsg(self, limit: int, flags: int = 0) -> Received:
-        """Receive, with all that comes along, as recvmsg(2)."""
+        """Receive a message with its ancillary data, as recvmsg(2)."""
         return Received(self.recv(limit, flags))
 
     def sendmsg(
@@ -116,7 +116,7 @@ class Socket(Unseekable):
         files: tuple[File, ...] = (),
         ids: Any = None,
     ) -> int:
-        """Send, as sendmsg(2). A connected stream takes no notice of the address, and of what goes along."""
+        """Send a message, as sendmsg(2). A connected stream ignores the address and ancillary data."""
         return self.send(data, flags)
 
     def available(self) -> int:
@@ -124,7 +124,7 @@ class Socket(Unseekable):
         raise NotImplementedError
 
     def peer_name(self) -> Any:
-        """Return the address that accept(2) tells of a connection."""
+        """Return the address of the peer, as accept(2) returns it."""
         raise NotImplementedError
 
     def read(self, count: int) -> bytes:

@@ -43,12 +43,12 @@ class End(Protocol):
         """True if its machine has lost its power since: nobody there knows the connection."""
 
     def timed_out(self) -> None:
-        """Take note that data which this socket has sent was never acknowledged."""
+        """Abort the connection: data that this socket has sent was never acknowledged."""
 
     def changed(self) -> None: ...
 
     def refuse(self, direction: Direction) -> None:
-        """Take note that bytes have arrived in a direction that is `refused`."""
+        """Answer bytes that have arrived in a direction that is `refused`, by a reset."""
 
     def control_arrived(self, what: str, direction: Direction) -> None:
         """Receive a packet without data."""
@@ -136,7 +136,7 @@ class Direction:
         self.transmit()
 
     def transmit(self) -> None:
-        """Send what the receiver's window takes."""
+        """Send as many bytes as the receiver's window takes."""
         unsent = self.unsent
         receiver = self.receiver
         assert receiver is not None
@@ -236,8 +236,8 @@ class Direction:
         return False
 
     def _lost(self, first: Packet) -> None:
-        """Keep all that was sent in flight until the first of it, which was lost or found nobody, is sent again. The
-        sender's patience ends."""
+        """Schedule the retransmission of the first packet in flight, which was lost or found nobody; all behind it
+        waits. After too many attempts the sender gives up."""
         if first.item == RST:
             # Nobody sends it again; whoever goes on sending is answered by another one.
             self.flight.popleft()
@@ -260,7 +260,7 @@ class Direction:
         first.attempts += 1
 
     def _patience_ns(self, attempts: int, since_ns: int) -> int:
-        """Return the time after which data is sent again: not beyond the end of the program's patience
+        """Return the retransmission timeout: not beyond the end of the program's patience
         (tcp_clamp_rto_to_user_timeout())."""
         limit_ns = self.sender.options.number(IPPROTO_TCP, TCP_USER_TIMEOUT) * MILLISECOND
         wait_ns = RETRIES_NS[attempts]
@@ -272,7 +272,7 @@ class Direction:
         return attempts == len(RETRIES_NS) or 0 < limit_ns <= self.scheduler.clock.now - since_ns
 
     def _leave_unacknowledged(self, size: int) -> None:
-        """Keep bytes that have arrived in the sender's queue, since the way back is cut."""
+        """Keep bytes that have arrived in the sender's queue as unacknowledged, since the way back is cut."""
         waits = self.unacknowledged
         self.unacknowledged += size
         if not waits:
@@ -296,11 +296,11 @@ class Direction:
         self.scheduler.at(self.scheduler.clock.now + self._patience_ns(attempts, since_ns), again)
 
     def first_is_data(self) -> bool:
-        """True if the first packet in flight has bytes."""
+        """Return True if the first packet in flight has bytes."""
         return bool(self.flight) and not isinstance(self.flight[0].item, str)
 
     def break_off(self) -> None:
-        """Reset the connection at both ends, as a box between them does that has forgotten it."""
+        """Reset the connection at both ends, as a firewall does that has forgotten it."""
         assert self.receiver is not None
         self.receiver.control_arrived(RST, self)
         if self.reverse is not None:
@@ -320,7 +320,7 @@ class Direction:
             receiver.changed()
 
     def read(self, limit: int) -> bytes:
-        """Return up to `limit` bytes that have arrived, and let the sender go on."""
+        """Return up to `limit` bytes that have arrived, and let the sender fill the window again."""
         chunks = self.chunks
         data = chunks.popleft()
         if chunks and len(data) < limit:
@@ -344,7 +344,7 @@ class Direction:
         self.size = 0
 
     def reset(self) -> None:
-        """End the direction at once by a reset, which arrives after what is in flight. Bytes still queued are never
+        """End the direction at once by a reset, which arrives after the packets in flight. Bytes still queued are never
         sent."""
         if not self.dropped:
             self.unsent.clear()
@@ -361,7 +361,7 @@ class Direction:
         self.dropped = True
 
     def forget(self) -> None:
-        """Drop everything at the end of the world: both ends know the directions, which know the ends."""
+        """Break reference cycles at the end of the world: the ends refer to the directions, which refer to the ends."""
         self.drop()
         self.receiver = self.reverse = None
         del self.sender

@@ -79,7 +79,7 @@ class Datagram(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Error in the queue of those that recvmsg(2) tells for MSG_ERRQUEUE: a datagram that was refused."""
+    """Entry of a socket's error queue, which recvmsg(2) reads with MSG_ERRQUEUE: a datagram that was refused."""
 
     data: bytes
     #: Address that it was sent to.
@@ -98,7 +98,7 @@ class Refusal(NamedTuple):
 
     @property
     def cost(self) -> int:
-        """What it takes of the receive buffer."""
+        """Number of bytes that it takes up in the receive buffer."""
         return truesize(len(self.data) + _HEADERS, HEAD_MAX)
 
 
@@ -227,7 +227,7 @@ class UdpSocket(Socket):
         )
 
     def hears(self, source: Address) -> bool:
-        """True if it takes datagrams of this sender: a connected socket takes its peer's only."""
+        """Return True if it takes datagrams of this sender: a connected socket takes its peer's only."""
         peer = self.peer
         return peer is None or (unmapped(peer[0]) == source[0] and peer[1] in (0, source[1]))
 
@@ -303,8 +303,8 @@ class UdpSocket(Socket):
             raise fail(errno.EACCES)
 
     def _own(self) -> str:
-        """Return the address that it sends from, if it has chosen one: none if it is bound to that of a group, or to
-        all (__inet_bind())."""
+        """Return the socket's source address, if it has chosen one: none if it is bound to a group or to the broadcast
+        address (__inet_bind())."""
         return any_ip(self.v6) if is_multicast(self.ip) or unmapped(self.ip) in _BROADCASTS else self.ip
 
     def _source(self, ip: str) -> str:
@@ -403,7 +403,7 @@ class UdpSocket(Socket):
         return flow
 
     def _arrive(self, flow: Flow, data: bytes, source: Address, ip: str, port: int, interface: str) -> None:
-        """Let a datagram for one address arrive there."""
+        """Deliver a datagram for one address to the socket that is bound there."""
         target = flow.target
         if target is None or not target.up or target.paused:
             return  # nobody answers
@@ -416,8 +416,8 @@ class UdpSocket(Socket):
         link.carry(self.net.scheduler, 0, None, 1, lambda: self._refused(source, (ip, port), data, interface))
 
     def _refused(self, source: Address, address: Address, data: bytes, interface: str) -> None:
-        """Take note that nobody is at an address, as __udp4_lib_err(): the socket that would receive from there is
-        told, if it is connected or asks for all errors."""
+        """Handle a port-unreachable answer (ICMP), as __udp4_lib_err(): the socket that would receive from there gets
+        the error, if it is connected or asks for all errors."""
         sock = self.host.udp.receiver(*source, address)
         if sock is None:
             return
@@ -536,7 +536,7 @@ class UdpSocket(Socket):
         )
 
     def _packet_info(self, found: Datagram) -> tuple[tuple[int, int, bytes], ...]:
-        """Return where a datagram was sent to, for IP_PKTINFO and IPV6_RECVPKTINFO."""
+        """Return the ancillary data on a datagram's destination, for IP_PKTINFO and IPV6_RECVPKTINFO."""
         index = INTERFACES.index(found.interface)
         if self.v6 and self.options.flag(IPPROTO_IPV6, IPV6_RECVPKTINFO):
             packed = _socket.inet_pton(_socket.AF_INET6, mapped(found.ip, v6=True))

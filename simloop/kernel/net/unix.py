@@ -52,7 +52,7 @@ _STREAM_MAX = HEAD_MAX + 32_768
 
 
 class Ids(NamedTuple):
-    """Identity of a process at the other end: struct ucred."""
+    """Credentials of a process at the other end: struct ucred."""
 
     pid: int = 0
     uid: int = -1
@@ -68,7 +68,7 @@ _UNTOLD = Ids(0, 65_534, 65_534)
 
 
 class Caller(Protocol):
-    """Protocol of the process that makes a call (`current` in the kernel)."""
+    """Protocol of the process that makes a system call (`current` in the kernel)."""
 
     def ids(self) -> Ids:
         """Return its pid, user and group."""
@@ -93,7 +93,7 @@ class Message:
         sender.charged += cost
 
     def drop(self) -> None:
-        """Release the message, read or not: its sender has room again."""
+        """Release the message, read or not: its sender's buffer gets the space back."""
         sender = self.sender
         sender.charged -= self.cost
         if self.files:
@@ -104,7 +104,7 @@ class Message:
 
 
 class UnixSpace:
-    """Names of one host's unix sockets: abstract ones, and those that inodes of its file system stand for."""
+    """Namespace of one host's unix sockets: abstract names, and inodes of its file system."""
 
     def __init__(self, host: str, caller: Caller | None = None) -> None:
         self.host = host
@@ -129,7 +129,7 @@ class UnixSpace:
         self.caller = None
 
     def ids(self) -> Ids:
-        """Return the identity of the process that makes the call."""
+        """Return the credentials of the process that makes the call."""
         return NOBODY if self.caller is None else self.caller.ids()
 
     def pair(self, kind: int) -> tuple[UnixSocket, UnixSocket]:
@@ -279,7 +279,8 @@ class UnixSocket(Socket):
         return mask
 
     def _peer_is_full(self) -> bool:
-        """True if the peer takes no more datagrams of others than the one that it is itself connected to."""
+        """Return True if the peer's queue is full, so that a datagram cannot be sent; False where the two are
+        connected."""
         peer = self.peer
         return self.kind != SOCK_STREAM and peer is not None and peer.peer is not self and peer._is_full()
 
@@ -381,7 +382,7 @@ class UnixSocket(Socket):
         return self.peer is None or self.peer is sender
 
     def _lost(self, before: UnixSocket) -> None:
-        """Drop what came over a connection of datagram sockets that is no more, as unix_dgram_disconnected()."""
+        """Drop datagrams of a peer that this socket is no longer connected to, as unix_dgram_disconnected()."""
         if self.queue:
             self._purge()
             if not before.closed and before.peer is self:
@@ -392,7 +393,7 @@ class UnixSocket(Socket):
     # --- sending --------------------------------------------------------------------------------------
 
     def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
-        """Send, as send(2). Of a stream, returns how many bytes there was room for."""
+        """Send bytes or a datagram, as send(2). Of a stream, returns how many bytes there was room for."""
         return self.sendmsg(data, flags)
 
     def sendmsg(
@@ -403,7 +404,7 @@ class UnixSocket(Socket):
         files: tuple[File, ...] = (),
         ids: Ids | None = None,
     ) -> int:
-        """Send, as sendmsg(2): with open files, to the socket of that name, or to the one it is connected to."""
+        """Send a message, as sendmsg(2): with open files, to the socket of that name, or to the connected one."""
         if type(data) is not bytes:
             view = memoryview(data)
             # Only what may be taken is copied: a transport offers all that it holds, again and again.
@@ -490,7 +491,7 @@ class UnixSocket(Socket):
         return len(data)
 
     def _ids_for(self, peer: UnixSocket, given: Ids | None) -> Ids:
-        """Return the identity of the sender, as maybe_add_creds() adds it to a message."""
+        """Return the credentials of the sender, as maybe_add_creds() adds them to a message."""
         if given is not None:
             return given
         return self.space.ids() if self._passes_ids() or peer._passes_ids() else _UNTOLD
@@ -509,8 +510,8 @@ class UnixSocket(Socket):
         return found.data
 
     def recvmsg(self, limit: int, flags: int = 0) -> Received:
-        """Receive, as recvmsg(2). The caller gives descriptors to the files that come along, then releases them unless
-        it has only peeked."""
+        """Receive a message, as recvmsg(2). The caller gives descriptors to the files that come along, then releases
+        them unless it has only peeked."""
         return self._receive_stream(limit, flags) if self.kind == SOCK_STREAM else self._receive_message(limit, flags)
 
     def _receive_stream(self, limit: int, flags: int) -> Received:
@@ -575,7 +576,7 @@ class UnixSocket(Socket):
             message.files = ()
             message.drop()
             if len(self.queue) == self.backlog:
-                self._has_room()
+                self._notify_room()
         return Received(
             message.data[:limit],
             message.sender.name or None,
@@ -585,21 +586,21 @@ class UnixSocket(Socket):
             _told(message.ids) if self._passes_ids() else (),
         )
 
-    def _has_room(self) -> None:
-        """Notify those who may have waited for room in the queue."""
+    def _notify_room(self) -> None:
+        """Notify connected sockets, which may wait for space in the receive queue."""
         for other in self.connected:
             other.changed()
 
     def _purge(self) -> None:
-        """Drop what nobody will read."""
+        """Empty the receive queue, which nobody will read."""
         while self.queue:
             self.queue.popleft().drop()
-        self._has_room()
+        self._notify_room()
 
     # --- ending ---------------------------------------------------------------------------------------
 
     def shutdown(self, how: int) -> None:
-        """Shut down one direction or both, as unix_shutdown(): the other end is told at once."""
+        """Shut down one direction or both, as unix_shutdown(): the other end sees it at once."""
         if how not in (_socket.SHUT_RD, _socket.SHUT_WR, _socket.SHUT_RDWR):
             raise fail(errno.EINVAL)
         now = how + 1

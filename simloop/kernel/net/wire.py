@@ -1,4 +1,4 @@
-"""Protocols (`typing.Protocol`) of what sockets need around them: the network, a link of it, a machine.
+"""Protocols (`typing.Protocol`) by which sockets reach their surroundings: the network, a link of it, a machine.
 
 `simloop.network` implements the first two, `simloop.kernel.host` the last. `tests/parity` and the unit tests of the
 kernel implement them with a few lines.
@@ -59,11 +59,11 @@ class Link(Protocol):
     cuts: int
 
     def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
-        """Ask the environment about a packet of `size` bytes: returns an answer to be handed to `carry`."""
+        """Return the environment's choice for the delivery of a packet of `size` bytes, to be handed to `carry`."""
 
     def timer_race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:
-        """Return the time (nanoseconds) at which a packet arrives that the environment makes meet a timer; None if it
-        does not."""
+        """Return the arrival time (nanoseconds) of a packet that the environment makes late enough to meet a timer;
+        None if it does not."""
 
     def carry(
         self, scheduler: Scheduler, answer: int, raced: int | None, size: int, deliver: Callable[[], None]
@@ -72,11 +72,11 @@ class Link(Protocol):
         in it: the caller sends the rest as another packet."""
 
     def fate(self, scheduler: Scheduler, who: str, size: int, subject: object) -> str | int:
-        """Return what becomes of a packet that would arrive now: `PASSED`, `LOST`, `HELD` or `RESET`; or a number of
-        nanoseconds by which it is late."""
+        """Return the fate of a packet that would arrive now: `PASSED`, `LOST`, `HELD` or `RESET`; or the nanoseconds by
+        which it is late."""
 
     def hold(self, deliver: Callable[[], None]) -> None:
-        """Call ``deliver()`` once packets on this link are not held any more."""
+        """Call ``deliver()`` once packets on this link are no longer held."""
 
 
 class Net(Protocol):
@@ -87,7 +87,7 @@ class Net(Protocol):
     directions: list[Any]
 
     def owner(self, address: str, asking: Machine) -> Machine | None:
-        """Return the machine that `address` (a literal) leads to, as seen from `asking`."""
+        """Return the machine that has `address` (a literal), as seen from `asking`."""
 
     def link(self, a: Machine, b: Machine) -> Link:
         """Return the link from `a` to `b`."""

@@ -64,7 +64,7 @@ def schedule_delayed(
     usual_ns: int | None = _SWITCH_NS,
 ) -> bool:
     """Schedule ``act()``, an action of a thread of `process`, after its usual delay, or as much later as the
-    environment chooses. With None for the usual delay, returns False instead if it is to act at once."""
+    environment chooses. With None for the usual delay, returns False instead if there is to be no delay."""
     action = partial(_act, process, scheduler.choices, f"{kind} {who}", act)
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
     due = scheduler.clock.now + (usual_ns or 0) + _DELAYS_NS[answer]
@@ -83,8 +83,8 @@ def schedule_delayed(
 def schedule_switch(
     process: Process, scheduler: Scheduler, kind: str, who: str, subject: object, act: Callable[[], None]
 ) -> bool:
-    """Schedule ``act()`` for when a thread of `process` goes on that others go before, if the environment chooses
-    so. Returns False if the thread is to go on at once."""
+    """Preempt a thread of `process`, if the environment chooses so: schedule ``act()``, which resumes it, for after
+    others have run. Returns False if the thread is not preempted."""
     answer = scheduler.choices.choose(who, kind, len(SWITCHES), subject)
     if answer:
         action = partial(_act, process, scheduler.choices, f"{kind} {who}", act)

@@ -49,8 +49,8 @@ def end(
     process: Process, status: int, scheduler: Scheduler, tell: Callable[[Process], None], *, at_once: bool = False
 ) -> None:
     """Terminate `process`, as do_exit() in kernel/exit.c does. Its files are closed first, so others may see the end of
-    its pipes before its exit. Its parent is told after a delay that the environment chooses; `at_once` is for processes
-    whose end itself comes when a choice says.
+    its pipes before its exit. Its parent is notified after a delay that the environment chooses; `at_once` is for
+    processes whose end itself comes when a choice says.
 
     ``tell(parent)`` is called when the parent is to get its SIGCHLD.
     """
@@ -93,8 +93,8 @@ def _notify(process: Process, status: int, tell: Callable[[Process], None]) -> N
 
 
 def find_child(parent: Process, pid: int, *, asked: bool = False) -> Process | None:
-    """Return a child that has ended and that `pid` selects, as waitpid(2) does. None if there is none yet; ECHILD if
-    there never will be one.
+    """Return a zombie child that `pid` selects, as waitpid(2) does. None if there is none yet; ECHILD if there never
+    will be one.
 
     With `asked`, for a call in the middle of a turn, this includes children whose end their parent's loop has not been
     told yet: processes run in parallel.

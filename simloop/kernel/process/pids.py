@@ -1,4 +1,4 @@
-"""Process ids of one host: those in use, and those that were freed last."""
+"""Pid tables: the process ids of one host that are in use, and those that were freed last."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ P = TypeVar("P", bound=Numbered)
 
 
 class PidTable(dict[int, P]):
-    """Table of one host's processes by pid. They leave it when they are reaped."""
+    """Table of one host's processes by pid, until they are reaped."""
 
     #: True once a process of the host has changed its process group or session.
     has_groups = False
@@ -33,7 +33,7 @@ class PidTable(dict[int, P]):
         return deque(maxlen=REMEMBERED_MAX)
 
     def free(self) -> list[int] | deque[int]:
-        """Return the remembered pids that may be given out again: no process, group or session has them."""
+        """Return the remembered pids that may be reused: no process, group or session has them."""
         if not self.has_groups:
             return self.reaped
         taken = {number for process in self.values() for number in (process.group, process.session)}

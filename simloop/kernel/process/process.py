@@ -80,8 +80,8 @@ class Process(DescriptorTable):
     log_files: Any = None
     #: Its interval timer; None until it sets one.
     timer: Any = None
-    #: Counters of threads and executors, for their numbered names.
-    threads_named = executors_named = 0
+    #: Counters of threads and executors, for their ids and their numbered names.
+    threads_made = threads_named = executors_named = 0
     #: Functions that are called when its Python ends, as `atexit` has them.
     exit_handlers: tuple[Callable[[], object], ...] = ()
 
@@ -135,7 +135,7 @@ class Process(DescriptorTable):
 
     @property
     def stopped(self) -> bool:
-        """True between a signal that stops the process and SIGCONT, and while its machine stands still."""
+        """True between a signal that stops the process and SIGCONT, and while its machine is paused."""
         return self.state is State.STOPPED
 
     @property
@@ -155,13 +155,13 @@ class Process(DescriptorTable):
         return super().open(file)
 
     def killed(self) -> None:
-        """Tell the runner of the process that it was ended from outside."""
+        """Notify the runner of the process, once, that it was killed."""
         on_kill, self.on_kill = self.on_kill, None
         if on_kill is not None:
             on_kill()
 
     def lose_power(self) -> None:
-        """End the process with its machine or world, without an exit: its descriptors are gone, and nobody is told."""
+        """End the process with its machine or world, without an exit: no descriptor is left, no parent is notified."""
         self.enter(State.POWERED_OFF)
         self.files.clear()
         self.killed()

@@ -1,4 +1,4 @@
-"""The interpreter's own threads and locks, for the simulation itself: this module is imported before any shim is in
+"""Real threads and locks of the interpreter, for the simulation itself: this module is imported before any shim is in
 place, and keeps the real functions."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ outsiders: set[int] = set()
 
 
 class _Seen(BaseException):
-    """Exception that a thread raises in itself, see `raise_in`."""
+    """Exception that a thread raises in itself, to clear a flag of CPython 3.11 (see `raise_in`)."""
 
 
 def raise_in(ident: int, error: type[BaseException]) -> None:

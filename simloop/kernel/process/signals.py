@@ -85,7 +85,8 @@ def _act(process: Process, number: int, scheduler: Scheduler, effects: Effects) 
 
 
 def _merges(process: Process, number: int, scheduler: Scheduler) -> bool:
-    """True if a signal merges with the same signal that came a moment ago, because the process has not run since."""
+    """Return True if the environment lets a signal merge with the same one that came a moment ago and is not handled
+    yet."""
     return (
         number in process.signals
         and scheduler.clock.now - process.caught_ns <= scheduler.max_stall_ns

@@ -1,4 +1,4 @@
-"""Simulated threads, run one at a time.
+"""Simulated threads, of which one runs at a time.
 
 A simulated thread is a real one, because what it runs may look at thread-local state and may block in the middle; but
 it only ever runs while the scheduler waits for it, so there is no real concurrency and no timing but the simulated one.
@@ -39,7 +39,7 @@ class Owner(Protocol):
     threads: dict[int, SimThread | None]
 
     def count_steps(self, number: int, who: str) -> None:
-        """Count so many steps. Raises `StepLimitError` beyond the limit."""
+        """Add to the run's number of steps. Raises `StepLimitError` beyond the limit."""
 
     #: True while the simulation itself uses the real world, which is no escape.
     reaching_out: bool
@@ -61,6 +61,9 @@ class SimThread:
         #: Nanoseconds of processor time that it has spent on looking at clocks.
         self.looked_ns = 0
         self.ident = 0
+        process.threads_made += 1
+        #: Id as gettid(2) gives it, of no other thread or process.
+        self.native_id = process.pid + (process.threads_made << 23)
         #: Number of calls since it was last resumed.
         self._calls = 0
         self._lines = 0
@@ -119,16 +122,16 @@ class SimThread:
         return made
 
     def begin(self) -> None:
-        """Let others go first, for as long as the environment chooses: what starts a thread waits for it, so it mostly
-        runs at once. Called in the thread."""
+        """Delay the start of the thread for as long as the environment chooses: whoever starts a thread waits for it,
+        so it mostly runs at once. Called in the thread."""
         who = f"{self.process.name} thread"
         act = self.resume_when_running
         if schedule_delayed(self.process, self.world.scheduler, "thread.start", who, self, act, None):
             self._switch_back()
 
     def may_switch(self) -> None:
-        """Let others go first if the environment chooses so: it may take the processor away at any time, and what
-        others see of it is the order of calls. Called in the thread, before each of its calls."""
+        """Preempt the thread if the environment chooses so: it may take the processor away at any time, and what others
+        see of it is the order of calls. Called in the thread, before each of its calls."""
         world = self.world
         if self.killed or world.reaching_out:
             return
@@ -139,8 +142,8 @@ class SimThread:
             self._yield()
 
     def may_switch_before(self, function: str, line: int) -> None:
-        """Let others go first if the environment chooses so, before a line of the user's own code, which is given by
-        its number in its function. Called in the thread."""
+        """Preempt the thread if the environment chooses so, before a line of the user's own code, which is given by its
+        number in its function. Called in the thread."""
         if self.killed or self.world.reaching_out:
             return
         self._lines += 1
@@ -156,7 +159,7 @@ class SimThread:
         return schedule_switch(self.process, self.world.scheduler, kind, who, self, self.resume_when_running)
 
     def _end_slice(self) -> None:
-        """Let others go first: the thread would go on for ever if it waits for them without blocking."""
+        """Preempt a thread that has made many calls without blocking: it may spin until others have run."""
         world = self.world
         self._calls = self._lines = 0
         world.count_steps(CALLS_MAX, f"thread {self.name!r}")
@@ -209,7 +212,7 @@ class SimThread:
             self.kill()
 
     def park(self, done: Callable[[], bool], deadline_ns: int | None) -> bool:
-        """Block the calling thread, and let the world go on until ``done()`` or the deadline. Returns ``done()``."""
+        """Block the calling thread until ``done()`` or the deadline, while the world runs on. Returns ``done()``."""
         clock = self.world.scheduler.clock
         while not done():
             if deadline_ns is not None and clock.now >= deadline_ns:
@@ -258,5 +261,5 @@ class SimThread:
 
 
 def is_parked(frame: FrameType) -> bool:
-    """Return True if a thread, by its innermost frame, waits for others of its world."""
+    """Return True if a simulated thread is parked, by its innermost frame."""
     return frame.f_code.co_filename == __file__

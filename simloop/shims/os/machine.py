@@ -1,5 +1,5 @@
-"""Shims of the functions of `os` that tell one machine, or one moment of it, from another: its name, its
-kernel, its size, its load."""
+"""Shims of the functions of `os` that describe the machine: its name, kernel, size and load, which differ between
+machines and moments."""
 
 from __future__ import annotations
 

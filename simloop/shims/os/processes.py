@@ -122,7 +122,7 @@ def waitid(idtype: int, ident: int, options: int, /) -> os.waitid_result | None:
 
 
 def _waited_for(world: World, idtype: int, ident: int) -> int:
-    """Return the children to wait for in the form of waitpid(2), as kernel_waitid_prepare() in kernel/exit.c does."""
+    """Return the argument of waitpid(2) that selects the children of waitid(2), as kernel_waitid_prepare() does."""
     if idtype == os.P_ALL:
         return -1
     if idtype == os.P_PIDFD:
@@ -238,7 +238,7 @@ def internal_poll(self: Any, _deadstate: Any = None) -> Any:
 
 
 class PopenReference(weakref.ref[Any]):
-    """Weak reference to a `subprocess.Popen`, through which it is told that the world of its child is over."""
+    """Weak reference to a `subprocess.Popen`, by which its return code is set at the end of its child's world."""
 
     __slots__ = ()
 

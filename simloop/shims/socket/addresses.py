@@ -17,8 +17,8 @@ _PATH_MAX = 108
 
 
 def resolve(world: World, family: int, address: Any, caller: str) -> Any:
-    """Return the kernel's form of an address that the program gives to the method `caller`, checked as
-    getsockaddrarg() in Modules/socketmodule.c does."""
+    """Return an address that the program gives to the method `caller` in the kernel's form, checked as getsockaddrarg()
+    in Modules/socketmodule.c does."""
     return _unix_name(address) if family == _AF_UNIX else _ip_address(world, family == _AF_INET6, address, caller)
 
 

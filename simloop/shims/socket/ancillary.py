@@ -35,8 +35,8 @@ _FILES_MAX = 253
 def given(
     world: World, process: Process, file: Socket, ancdata: Iterable[Any]
 ) -> tuple[tuple[File, ...], Ids | str | None]:
-    """Return the open files that the program sends along, and the credentials or the source address, as __scm_send()
-    and ip_cmsg_send() read them."""
+    """Parse the ancillary data of sendmsg(2): return the open files, and the credentials or the source address, as
+    __scm_send() and ip_cmsg_send() read them."""
     files: list[File] = []
     more: Ids | str | None = None
     for level, kind, data in ancdata:
@@ -65,7 +65,7 @@ def given(
 
 
 def _source(level: int, kind: int, raw: bytes) -> str | None:
-    """Return the source address that IP_PKTINFO or IPV6_PKTINFO asks for; None if it asks for none."""
+    """Return the source address in IP_PKTINFO or IPV6_PKTINFO data; None if there is none."""
     found = None
     if (level, kind) == (_socket.IPPROTO_IP, IP_PKTINFO) and len(raw) >= 12:
         found = _socket.inet_ntoa(raw[4:8])
@@ -86,8 +86,8 @@ def file_behind(process: Process, fd: int) -> File:
 
 
 def passed(process: Process, found: Received, room: int, peeked: bool) -> tuple[list[tuple[int, int, bytes]], int]:
-    """Hand over what came along with a message, as far as there is room for it: the ancillary data for the program, and
-    MSG_CTRUNC where something was left out. Files that are left out are closed."""
+    """Return the ancillary data of a received message for the program, as far as they fit, and MSG_CTRUNC if some do
+    not. Passed files get descriptors; those that do not fit are closed."""
     ancillary: list[tuple[int, int, bytes]] = []
     flags = 0
     for level, kind, data in found.ancillary:

@@ -47,7 +47,7 @@ def _no_name() -> socket.gaierror:
 
 
 def no_address() -> socket.gaierror:
-    """Return the error for a name that is there, but has no address, or none of the family that is wanted."""
+    """Return the error for a name that exists but has no address, or none of the requested family."""
     return socket.gaierror(socket.EAI_NODATA, "No address associated with hostname")
 
 
@@ -68,8 +68,8 @@ def literal(host: str) -> str | None:
 
 
 def addresses(world: World, host: str) -> list[tuple[socket.AddressFamily, str]]:
-    """Return the IP addresses for a literal or a name, in the order in which they are to be tried. Looking a name up
-    may take its time, in which the caller blocks, and fail."""
+    """Return the IP addresses for a literal or a name, in the order in which they are to be tried. A look-up may block
+    in virtual time, and fail."""
     spelled = literal(host)
     if spelled is not None:
         return [_with_family(spelled)]
@@ -100,8 +100,8 @@ def _wait_for_answer(world: World, name: str) -> None:
 
 
 def _hosts_file(world: World) -> list[list[str]]:
-    """Return the lines of /etc/hosts, as words, where it was written in this run: the real one, which differs between
-    machines, says nothing."""
+    """Return the lines of /etc/hosts, as words, if it was written in this run; none of the real one, which differs
+    between machines."""
     process = world.current
     if process.host.fs is None:
         return []  # nobody on this host has touched a file

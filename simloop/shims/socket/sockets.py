@@ -151,7 +151,7 @@ class SimSocket(real_socket):
             self._wait(mask, deadline_ns)
 
     def _waits(self) -> bool:
-        """True if a call waits. A blocking socket object may share its file with a non-blocking one."""
+        """Return True if a call blocks. A blocking socket object may share its file with a non-blocking one."""
         return self._timeout != 0.0 and not (self._timeout is None and self._file.flags & os.O_NONBLOCK)
 
     def _deadline_ns(self) -> int | None:
@@ -249,7 +249,7 @@ class SimSocket(real_socket):
         return resolve(self._world, self._file.family, address, caller)
 
     def _named(self, call: Callable[[Any], Any], target: Any) -> Any:
-        """Make a call that takes an address. A unix socket's may be a path."""
+        """Make a call of the kernel that takes an address. That of a unix socket may be a path."""
         if self._file.family != _AF_UNIX or target is None:
             return call(target)
         from simloop.shims.socket.unix import call as call_by_name
@@ -396,7 +396,7 @@ class SimSocket(real_socket):
         return found.size if flags & _MSG_TRUNC and found.size else len(found.data), self._sender(found)
 
     def _receive(self, size: int, flags: int) -> Received:
-        """Receive, with all that comes along."""
+        """Receive a message with its ancillary data."""
         if flags & _MSG_WAITALL and self._timeout is None and not flags & _MSG_PEEK and self._file.kind == _STREAM:
             first: Received = self._call(lambda: self._file.recvmsg(size), IN)
             if first.files or not first.data or len(first.data) == size:
@@ -411,7 +411,7 @@ class SimSocket(real_socket):
         return None if found.address is None else self._shown(found.address)
 
     def _drop_files(self, found: Received, flags: int) -> None:
-        """Close the files that came along where nobody asks for them."""
+        """Close the files that were passed along with a message, for calls that return none."""
         if found.files:
             passed(self._process, found, 0, bool(flags & _MSG_PEEK))
 
@@ -523,7 +523,7 @@ def _family_name(family: int) -> str:
 
 
 def _room(buffer: Any, nbytes: int, caller: str) -> memoryview:
-    """Return the part of a buffer that is to be filled."""
+    """Return the part of a buffer that a receiving call fills, of `nbytes` or the whole."""
     view = memoryview(buffer).cast("B")
     if nbytes < 0:
         raise ValueError(f"negative buffersize in {caller}")

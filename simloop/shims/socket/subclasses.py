@@ -34,8 +34,8 @@ def simulated(cls: type, base: type) -> type:
 
 
 def _let_bases_be_named(base: type) -> None:
-    """Let ``socket.socket.connect(self, ...)`` in a derived class do what ``super().connect(...)`` does there: such
-    calls of `socket.socket` itself find the simulated socket. Real ones go on as before."""
+    """Patch the methods of `socket.socket` so that ``socket.socket.connect(self, ...)`` in a derived class does what
+    ``super().connect(...)`` does: such calls find the simulated socket. Real ones are called as before."""
     for name, method in vars(base).items():
         real = getattr(socket, name, None)
         # Others have a shim that looks whose they are (simloop/shims/opened.py).

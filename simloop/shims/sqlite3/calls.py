@@ -1,4 +1,4 @@
-"""Calls of SQLite's library by the program: the methods of connections, cursors and blobs.
+"""Wrappers of SQLite's library calls: the methods of connections, cursors and blobs.
 
 SQLite holds the mutex of a connection for the whole of a call, while the files that it works on wait in virtual time.
 Another simulated thread that entered the same connection meanwhile would wait for that mutex in C, where nobody can
@@ -36,7 +36,7 @@ _FREE = ("__new__", "__enter__", "__getattribute__", "__del__", "interrupt", "cu
 
 
 class Call:
-    """Call of the library that is going on, and what has ended it."""
+    """Record of a library call in progress, with the exception that is to be raised when it returns."""
 
     __slots__ = ("error",)
 
@@ -56,7 +56,7 @@ _finalizes = "__del__" in vars(sqlite3.Connection)
 
 
 def current(world: World) -> Call | None:
-    """Return the call in the middle of which the calling code is. None in a finalizer, which must not wait."""
+    """Return the library call that the calling code is in. None in a finalizer, which must not wait."""
     return _going_on.get((get_ident(), world.current))
 
 
@@ -65,7 +65,8 @@ _CHECK_SAME_THREAD = 4
 
 
 def _moves(world: World) -> bool:
-    """Return True if the calling process may go on in another real thread, where SQLite's own check must not look."""
+    """Return True if the calling process may be resumed in another real thread, which SQLite's own check would
+    refuse."""
     return world.threads.get(get_ident()) is None and world.current is not world.root and world.scheduler.on_threads
 
 

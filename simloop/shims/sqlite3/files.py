@@ -1,4 +1,4 @@
-"""Files of SQLite's on the simulated disk: calls of the simulated kernel, as the unix VFS makes them of the real one.
+"""Files of SQLite on the simulated disk: calls of the simulated kernel, as the unix VFS makes them of the real one.
 
 The comments name the functions of src/os_unix.c of SQLite 3.40 that decide.
 """
@@ -35,14 +35,14 @@ _LINKS_MAX = 200
 
 
 class ErrorCode(Exception):
-    """Result code that the unix VFS has for a failure of its own."""
+    """Exception with a result code of SQLite, which the unix VFS has for a failure of its own."""
 
     def __init__(self, code: int) -> None:
         self.code = code
 
 
 class DatabaseFile:
-    """Open file of SQLite's: a database, a journal or a temporary file, in the simulated process that has opened it."""
+    """Open file of SQLite: a database, a journal or a temporary file, in the simulated process that has opened it."""
 
     def __init__(self, world: World, description: Description, path: str) -> None:
         self.world: World | None = world
@@ -108,7 +108,7 @@ class DatabaseFile:
             self.is_new = False
 
     def has_moved(self) -> bool:
-        """Return True if another file or none has the name of this one now."""
+        """Return True if the file's name is gone, or belongs to another file now."""
         file = self._file()
         assert self.world is not None
         try:
@@ -153,7 +153,7 @@ class DatabaseFile:
         self.level = level
 
     def is_reserved(self) -> bool:
-        """Return True if anybody is about to write: has a lock that is more than shared."""
+        """Return True if any process holds a lock that is more than shared: it is about to write."""
         file = self._file()
         if self.level > SHARED_LOCK:
             return True

@@ -1,4 +1,4 @@
-"""Databases that are opened: on the simulated disk inside of a world, else on the real one."""
+"""Opening of databases: on the simulated disk inside of a world, else on the real one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _world: World | None = None
 
 
 class _End:
-    """Holder of what a run leaves behind in the library."""
+    """Hook at the end of a world, which detaches its files from the library and makes the real VFS the default."""
 
     def forget(self) -> None:
         global _world
@@ -67,7 +67,7 @@ def _check(database: Any) -> None:
 
 
 def opening(database: Any) -> None:
-    """Choose the disk for a database that is about to be opened."""
+    """Make the simulated VFS or the real one the default, for a database that is about to be opened."""
     global _world
     world = active.here()
     simulated = world is not None and not world.reaching_out

@@ -73,8 +73,8 @@ _entropy = b""
 
 
 def _guarded(failure: int) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
-    """Return a decorator for what C calls and expects a result code of: `failure` for an `OSError`. Of an exception
-    that no code stands for, the call of the library is told, which raises it when it returns."""
+    """Return a decorator for callbacks of C that return a result code: `failure` for an `OSError`. Any other exception
+    is stored in the library call in progress, which raises it when it returns."""
 
     def decorate(function: Callable[..., int | None]) -> Callable[..., int]:
         def call(*args: Any) -> int:
@@ -105,7 +105,7 @@ def _guarded(failure: int) -> Callable[[Callable[..., int | None]], Callable[...
 
 
 def _pass_time(world: World) -> None:
-    """Let the time pass that the disk has taken."""
+    """Let the virtual time pass that the disk has taken."""
     fs = world.current.host.fs
     if fs is None or not fs.disk.deferred_ns:
         return
@@ -281,7 +281,7 @@ _kept: list[object] = []
 
 
 def _pointer(function: Callable[..., int], *types: Any) -> int:
-    """Return a function as one of C that returns an int, for arguments of these types."""
+    """Return the address of a C callback that calls a function, with arguments of these types and an int as result."""
     callback = ctypes.CFUNCTYPE(c_int, *types)(function)
     _kept.append(callback)
     address = ctypes.cast(callback, c_void_p).value
@@ -309,7 +309,7 @@ _methods = _Methods(
 
 
 def _library() -> Any:
-    """Return the library to which `_sqlite3` is linked: names are looked up in that module and what it depends on."""
+    """Return the SQLite library that `_sqlite3` is linked to, by names in that module and in what it depends on."""
     library = ctypes.CDLL(getattr(_sqlite3, "__file__", None))
     library.sqlite3_vfs_find.restype = POINTER(_Vfs)
     library.sqlite3_vfs_find.argtypes = (c_char_p,)
@@ -336,13 +336,13 @@ _sqlite.sqlite3_vfs_register(_ours, 0)
 
 
 def make_default(*, simulated: bool) -> None:
-    """Make our VFS, or else the real one, that of connections which are opened from now on."""
+    """Set the default VFS, for connections that are opened from now on: the simulated one, or else the real one."""
     _sqlite.sqlite3_vfs_register(_ours if simulated else _real, 1)
 
 
 def seed(entropy: bytes = b"") -> None:
-    """Seed SQLite's generator of random numbers, one for the whole process, by the default VFS: if that is ours, with
-    `entropy`."""
+    """Seed SQLite's random generator, one for the whole process, by the default VFS: with `entropy` if that is the
+    simulated one."""
     global _entropy
     # The library holds a mutex while it asks for them: they are drawn before, since whoever draws may be preempted.
     _entropy = entropy

@@ -146,7 +146,7 @@ def _general(name: str) -> Any:
 
 
 def spelled(name: object) -> str | None:
-    """Return a name or an address as a certificate spells it, or None for what is neither."""
+    """Return a host name or an address in the form that certificates have, or None for anything else."""
     if not isinstance(name, str):
         return None
     try:

@@ -1,5 +1,5 @@
-"""What stands below an `ssl.SSLSocket` over a simulated socket: a connection in memory, and the socket that carries its
-records. It does what `_ssl._SSLSocket` does with a descriptor (Modules/_ssl.c)."""
+"""TLS connections over simulated sockets, as the lower layer of `ssl.SSLSocket`: in place of `_ssl._SSLSocket`, which
+needs a real descriptor (Modules/_ssl.c)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEADER = 5
 
 
 class Connection:
-    """TLS over a simulated socket, which is asked for its timeout with each call.
+    """TLS connection over a simulated socket, in place of `_ssl._SSLSocket`. Each call asks the socket for its timeout.
 
     Of the socket no more is read than the record that OpenSSL waits for, as it does itself: what comes after it is to
     be seen by `select`.
@@ -92,7 +92,7 @@ class Connection:
         return sock
 
     def _run(self, call: Callable[[], Any], what: str, *, flush: bool = True) -> Any:
-        """Make a call of OpenSSL, and carry records as it asks for them."""
+        """Run an operation of OpenSSL, and move records between it and the socket as it asks for them."""
         sock = self._open_socket()
         deadline_ns = sock._deadline_ns()
         while True:
@@ -111,7 +111,7 @@ class Connection:
             return result
 
     def _send(self, sock: SimSocket, deadline_ns: int | None, what: str) -> None:
-        """Send what OpenSSL has written. Where another thread is at it, that one goes on with this, too."""
+        """Send the records that OpenSSL has written. If another thread is sending, that one sends these, too."""
         if self._outgoing.pending:
             self._unsent += self._outgoing.read()
         if self._sending:
@@ -127,7 +127,7 @@ class Connection:
             self._sending = False
 
     def _receive(self, sock: SimSocket, deadline_ns: int | None, what: str, wanted: ssl.SSLWantReadError) -> None:
-        """Hand to OpenSSL what there is of the record that it waits for."""
+        """Pass the bytes of the current record that have arrived to OpenSSL."""
         try:
             data = _call(sock, partial(sock._file.recv, self._missing), IN, deadline_ns, what)
         except BlockingIOError:

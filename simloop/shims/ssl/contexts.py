@@ -1,4 +1,4 @@
-"""Shims of the methods of `ssl.SSLContext` by which connections begin: over sockets, and in memory."""
+"""Shims of the methods of `ssl.SSLContext` that make connections: over sockets, and in memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def wrap_bio(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
 
 
 def wrap_socket(self: ssl.SSLContext, sock: Any, *args: Any, **kwargs: Any) -> Any:
-    """Return what stands below `ssl.SSLSocket`: over a simulated socket OpenSSL has no descriptor to read from."""
+    """Return the lower layer of an `ssl.SSLSocket`: a `Connection` over a simulated socket, else the real one."""
     if not isinstance(sock, SimSocket):
         return _real["_wrap_socket"](self, sock, *args, **kwargs)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -54,7 +54,7 @@ _USE_CHECK_TIME = 0x2  # X509_V_FLAG_USE_CHECK_TIME of <openssl/x509_vfy.h>
 
 
 def _functions() -> tuple[Any, Any, Any] | None:
-    """Return the functions of OpenSSL that say at which time the certificates of a context are judged."""
+    """Return the functions of OpenSSL that set the time at which a context judges certificates; None without them."""
     # Where they stand in a context's memory is Python's own affair: newer ones have not been looked at.
     if sys.version_info >= (3, 15):
         return None
@@ -74,8 +74,8 @@ _FUNCTIONS = _functions()
 
 @contextlib.contextmanager
 def _dated(world: World, context: ssl.SSLContext) -> Iterator[None]:
-    """Context manager in which a connection of `context` is made, whose certificates are judged at the time of the
-    world's clock: the connection keeps a copy of what is set here."""
+    """Context manager that sets the time at which certificates are judged, for a connection of `context` that is made
+    in it, to the world's: the connection keeps a copy of that setting."""
     if _FUNCTIONS is None:
         yield
         return

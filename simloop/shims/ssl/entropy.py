@@ -1,4 +1,4 @@
-"""OpenSSL's generator: in a run it draws from the seed, for whoever is inside of the world.
+"""Replacement of OpenSSL's random generator: in a run it draws from the seed, for whoever is inside of the world.
 
 `RAND_set_rand_method` replaces it in the library that `_ssl` is linked with; `ctypes` finds that among what `_ssl`
 needs (also where OpenSSL is part of `_ssl`, or of Python). The first TLS context of a run does so, and the end of the
@@ -61,8 +61,8 @@ _method = _Method(bytes=_draws, pseudorand=_draws, status=_Status(lambda: 1))
 
 
 def libraries_of_ssl() -> Iterator[Any]:
-    """Yield what may hold the functions of OpenSSL that `_ssl` calls: its own file with what that is linked with, then
-    the program itself, where `_ssl` is a part of it."""
+    """Yield libraries that may hold the functions of OpenSSL that `_ssl` calls: its own file and what that is linked
+    with, then the program itself, where `_ssl` is a part of it."""
     for name in (getattr(_ssl, "__file__", None), None):
         try:
             yield ctypes.CDLL(name)
@@ -71,7 +71,7 @@ def libraries_of_ssl() -> Iterator[Any]:
 
 
 def _setter() -> tuple[Any, Any]:
-    """Return the functions by which the generator is replaced and looked up, or None for both."""
+    """Return the functions of OpenSSL that replace and return the generator, or None for both."""
     for library in libraries_of_ssl():
         setter, getter = (getattr(library, f"RAND_{verb}_rand_method", None) for verb in ("set", "get"))
         if setter is None or getter is None:
@@ -83,7 +83,8 @@ def _setter() -> tuple[Any, Any]:
 
 
 def _reaches(setter: Any, getter: Any) -> bool:
-    """Return True if `_ssl` draws from what is set: there may be more than one OpenSSL in a process."""
+    """Return True if replacing the generator by these functions takes effect in `_ssl`, which may be linked with
+    another OpenSSL than the one that was found."""
     called = False
 
     def draw(buffer: int, size: int) -> int:
@@ -106,7 +107,7 @@ _told = False
 
 
 def engage(world: World) -> None:
-    """Let OpenSSL draw from the seed, from now to the end of the run."""
+    """Replace OpenSSL's generator by one that draws from the seed, from now to the end of the run."""
     global _stream, _told
     if _stream is not None:
         return
