@@ -81,8 +81,9 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     (os, "cpu_count", builtin(cpu_count)),
     (os, "getpriority", builtin(getpriority)),
     (os, "nice", builtin(nice)),
-    (os, "process_cpu_count", builtin(process_cpu_count)),
     (os, "sched_getaffinity", builtin(sched_getaffinity)),
     (os, "sched_setaffinity", builtin(sched_setaffinity)),
     (os, "setpriority", builtin(setpriority)),
 ]
+if hasattr(os, "process_cpu_count"):  # new in Python 3.13
+    REPLACEMENTS.append((os, "process_cpu_count", builtin(process_cpu_count)))
