@@ -6,15 +6,25 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any
+
+
+class AsWritten:
+    """Finder of modules (an entry of `sys.meta_path`) that has some packages imported as they are written.
+
+    Pytest's finder rewrites all packages of a distribution that has an entry point for pytest. That helps with users'
+    assertions; for our packages it only makes imports slow, and keeps the bytecode compiled at installation from being
+    used. Even to say that it leaves a module alone takes it as long as an import.
+    """
+
+    def __init__(self, *packages: str) -> None:
+        self._packages = packages
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return PathFinder.find_spec(name, path, target) if name.partition(".")[0] in self._packages else None
 
 
 def leave_as_written(*packages: str) -> None:
-    """Stop pytest from rewriting the `assert` statements of some packages when they are imported.
-
-    Pytest rewrites all packages of a distribution that has an entry point for pytest. That helps with users'
-    assertions; for our packages it only makes imports slow, and keeps the bytecode compiled at installation from being
-    used. This is a private part of pytest as those in `pytest_simloop.internals`, which would be rewritten itself.
-    """
-    for finder in sys.meta_path:
-        marked: set[str] = getattr(finder, "_must_rewrite", set())  # pytest's, which is absent under --assert=plain
-        marked.difference_update(packages)
+    """Have some packages imported past pytest's finder from now on."""
+    sys.meta_path.insert(0, AsWritten(*packages))

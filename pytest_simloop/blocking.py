@@ -4,7 +4,6 @@ whichever test ran it."""
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -13,13 +12,13 @@ _OUTPUT = "simloop_blocking"
 ROWS_MAX = 20
 
 
-@dataclass
 class Calls:
     """Count of the blocking calls of one line of code, in all runs of the session."""
 
-    count: int = 0
-    longest_ns: int = 0
-    tests: set[str] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.count = 0
+        self.longest_ns = 0
+        self.tests: set[str] = set()
 
 
 class BlockingCalls:

@@ -21,7 +21,7 @@ from simloop.explore.signature import signature_of
 if TYPE_CHECKING:
     from pytest_simloop.replayer import Replayer
     from pytest_simloop.simulated import Simulated
-    from simloop.explore.result import Failure
+    from simloop.explore.failure import Failure
 
 _HASH_SEEDS = ("0", "1", "2", "3")
 # The processes of the session, by their PYTHONHASHSEED.

@@ -24,7 +24,7 @@ from hypothesis.errors import Flaky, Frozen, StopTest, UnsatisfiedAssumption
 from hypothesis.strategies import DataObject, SearchStrategy
 
 import simloop
-from pytest_simloop import internals
+from pytest_simloop import failures, hypothesis_internals, internals, replays
 from pytest_simloop.confirm import NEVER, UNKNOWN
 from pytest_simloop.item import SimFunction
 from simloop.errors import ReplayDriftWarning, SimulationError
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from pytest_simloop.trial import Trial
     from simloop.choices.choices import Choices
     from simloop.choices.schedule import Schedule
-    from simloop.explore.result import Failure, Report
+    from simloop.explore.failure import Failure
+    from simloop.explore.result import Report
     from simloop.simulation.run import Outcome
     from simloop.world.observer import Observer
 
@@ -82,17 +83,17 @@ class SimHypothesis(SimFunction):
         super().setup()
         # Real time means nothing here, and fixtures are rebuilt for every run.
         unneeded = {HealthCheck.function_scoped_fixture, HealthCheck.differing_executors}
-        suppressed = {*internals.hypothesis_settings(self.function).suppress_health_check, *unneeded}
+        suppressed = {*hypothesis_internals.hypothesis_settings(self.function).suppress_health_check, *unneeded}
         changes = contextlib.ExitStack()
         changes.enter_context(
-            internals.changed_settings(self.function, deadline=None, suppress_health_check=suppressed)
+            hypothesis_internals.changed_settings(self.function, deadline=None, suppress_health_check=suppressed)
         )
         self.addfinalizer(changes.close)
 
     def run_trial(self, trial: Trial) -> None:
         settings = trial.settings
         seconds = None if settings.seconds is None else settings.seconds / SHARE
-        trial.settings = dataclasses.replace(settings, runs=max(1, settings.runs // SHARE), seconds=seconds)
+        trial.settings = settings._replace(runs=max(1, settings.runs // SHARE), seconds=seconds)
         handle = self.function.hypothesis
         self._test = handle.inner_test
         examples = Examples(self, trial)
@@ -102,7 +103,9 @@ class SimHypothesis(SimFunction):
             self.summary = examples.passed()
             if self.breakpoints.hit:
                 self.looking = True
-                with internals.changed_settings(self.function, max_examples=1, phases=[Phase.generate], database=None):
+                with hypothesis_internals.changed_settings(
+                    self.function, max_examples=1, phases=[Phase.generate], database=None
+                ):
                     self._call_hypothesis()
         except _Stop as stop:
             raise stop.error from None
@@ -113,7 +116,7 @@ class SimHypothesis(SimFunction):
             handle.inner_test = self._test
 
     def _call_hypothesis(self) -> None:
-        with internals.unexplained(_MACHINERY):
+        with hypothesis_internals.unexplained(_MACHINERY):
             self.obj(**{name: _FixtureValue() for name in internals.argument_names(self)})
 
     def execute(
@@ -121,12 +124,12 @@ class SimHypothesis(SimFunction):
     ) -> Outcome:
         """Make one run of the current example. It is the final run, whose output and breakpoints count, only when
         Hypothesis reports this example."""
-        final = final and (self.looking or internals.is_final_example())
-        with contextlib.nullcontext() if final else internals.silent_hypothesis():
+        final = final and (self.looking or hypothesis_internals.is_final_example())
+        with contextlib.nullcontext() if final else hypothesis_internals.silent_hypothesis():
             return super().execute(choices, observer, profile=profile, final=final)
 
     def start(self, fixtures: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        internals.forget_targets()
+        hypothesis_internals.forget_targets()
         instance = [self.obj.__self__] if inspect.ismethod(self.obj) else []
         return self._test(*instance, **fixtures, **self.given())
 
@@ -206,7 +209,7 @@ class Examples:
         self._item.given = given
         settings = self._trial.settings
         if self._item.looking:
-            self._trial.look()
+            replays.look(self._trial)
             return
         self._count += 1
         for token in self._item.pins if settings.replay is None else [settings.replay]:
@@ -222,20 +225,20 @@ class Examples:
         self._applied[token] = applied or self._applied.get(token, False)
         if outcome.exception is None:
             return
-        if internals.is_final_example():
+        if hypothesis_internals.is_final_example():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ReplayDriftWarning)
-                self._trial.replay(token)
+                replays.replay(self._trial, token)
         raise outcome.exception
 
     def _explore(self, values: dict[str, Any], drawing: bool) -> None:
         """Run the campaign of the current example, unless its result is known. Raises what the test raises."""
-        key = None if drawing else internals.example_key()
+        key = None if drawing else hypothesis_internals.example_key()
         known = key is not None and key in self._verdicts
         schedule = self._verdicts.get(key)
         if known and schedule is None:
             return
-        if schedule is not None and not internals.is_final_example():
+        if schedule is not None and not hypothesis_internals.is_final_example():
             again = self._item.execute(schedule.choices(), profile=schedule.profile)
             if again.exception is not None:
                 raise again.exception
@@ -283,13 +286,13 @@ class Examples:
         parts: list[str] = []
         for exception, found in _settled(error):
             failure = dataclasses.replace(found.failure, exception=exception)
-            saved_at = self._trial.keep(failure)
-            confirmation = UNKNOWN if parts else self._trial.confirmation(failure)
+            saved_at = failures.keep(self._trial, failure)
+            confirmation = UNKNOWN if parts else failures.confirmation(self._trial, failure)
             if confirmation == NEVER:  # another process may not have come to this example
                 confirmation = UNKNOWN
-            parts.append(self._trial.described(found.report, failure, confirmation, saved_at))
+            parts.append(failures.described(self._trial, found.report, failure, confirmation, saved_at))
             parts += found.pinning()
-            self._item.extra_sections = [*self._item.extra_sections, *self._trial.extra_sections(failure)]
+            self._item.extra_sections = [*self._item.extra_sections, *failures.extra_sections(self._trial, failure)]
         if parts:
             self._item.section = "\n".join(parts)
 

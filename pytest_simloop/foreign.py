@@ -64,7 +64,9 @@ class ForeignItem(SimulatedItem):
         examples."""
         if not hasattr(self.function, "hypothesis"):
             return contextlib.nullcontext()
-        return internals.changed_settings(self.function, deadline=None, database=None)
+        from pytest_simloop.hypothesis_internals import changed_settings
+
+        return changed_settings(self.function, deadline=None, database=None)
 
 
 @functools.cache

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import argparse
 import re
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -89,8 +87,7 @@ RANDOM = "random"
 _DRAWN_BITS = 32
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """Setting of the plugin: ``--sim-NAME``, ``@pytest.mark.simloop(NAME=...)`` or, in an ini file, ``sim_NAME``."""
 
     name: str
@@ -309,6 +306,8 @@ def _draw_seed(config: pytest.Config) -> None:
         typed = ini.get("seed")
     if typed != RANDOM:
         return
+    import secrets
+
     # The workers of pytest-xdist explore from the seed that the main process has drawn.
     seed = getattr(config, "workerinput", {}).get(_DRAWN_SEED, secrets.randbits(_DRAWN_BITS))
     config.stash[_DRAWN] = seed

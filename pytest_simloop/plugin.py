@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_simloop import fixture_worlds, internals, timeouts
+from pytest_simloop import fixture_worlds, timeouts
 from pytest_simloop.blocking import BlockingCalls
 from pytest_simloop.environment import is_replayer
 from pytest_simloop.options import KEYWORDS, add_options, check_options, drawn_seed, for_session, hand_on_drawn_seed
@@ -41,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     if is_replayer():
-        from pytest_simloop import item, replayer, sections  # noqa: F401  # what every replay needs
+        from pytest_simloop import item, replayer, replays  # noqa: F401  # what every replay needs
+        from simloop.explore import examination  # noqa: F401
 
         replayer.serve(config)
 
@@ -124,8 +125,10 @@ def _simulated(function: pytest.Function) -> pytest.Function:
     if _is_claimed(function):
         return _as_it_is(function)
     if handle is not None:
-        if sys.modules["hypothesis"].__version_info__ < internals.HYPOTHESIS_MIN:
-            needed = ".".join(map(str, internals.HYPOTHESIS_MIN))
+        from pytest_simloop.hypothesis_internals import HYPOTHESIS_MIN
+
+        if sys.modules["hypothesis"].__version_info__ < HYPOTHESIS_MIN:
+            needed = ".".join(map(str, HYPOTHESIS_MIN))
             return _refusing(function, f"a simulated test under @given needs Hypothesis {needed} or newer")
         from pytest_simloop.examples import SimHypothesis
 
@@ -174,24 +177,11 @@ def _assign_pins(items: list[Any]) -> None:
     simulated = [item for item in items if getattr(item, "simulated", False) and _pinned(item)]
     if not simulated:
         return
-    from pytest_simloop.settings import test_name
-    from simloop.choices.tokens import decode
-    from simloop.errors import OtherTestError
+    from pytest_simloop.tokens import pin
 
-    def made_for(item: pytest.Item, token: str) -> bool:
-        try:
-            decode(token, test_name(item))
-        except OtherTestError:
-            return False
-        return True
-
-    tokens = _pinned(simulated[0])
-    strays = [token for token in tokens if not any(made_for(item, token) for item in simulated)]
     for item in simulated:
         item.explores = _wants_simulation(item)
-        item.pins = tuple(token for token in tokens if made_for(item, token))
-        if strays:
-            item.refusal = f"@simloop.replay: token {strays[0]} was not made for {test_name(item)}"
+    pin(simulated, _pinned(simulated[0]))
 
 
 def _claims(function: pytest.Function, plugin: str) -> bool:
@@ -258,35 +248,17 @@ def _pick_by_token(config: pytest.Config, items: list[pytest.Item]) -> None:
     token = config.option.sim_replay
     if token is None or token.isdigit():
         return
-    from pytest_simloop.settings import test_name
-    from simloop.choices.tokens import decode
-    from simloop.errors import OtherTestError
+    if items:
+        from pytest_simloop.tokens import pick
 
-    chosen: list[pytest.Item] = []
-    others: list[pytest.Item] = []
-    for item in items:
-        try:
-            decode(token, test_name(item))
-        except OtherTestError:
-            others.append(item)
-        else:
-            (chosen if getattr(item, "simulated", False) else others).append(item)
-    if not items:
-        return
-    if not chosen:
-        raise pytest.UsageError(
-            "--sim-replay: the token was not made for any of the selected tests: name the test that it was printed for"
-        )
-    if others:
-        config.hook.pytest_deselected(items=others)
-        items[:] = chosen
+        pick(config, items, token)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
     if not getattr(getattr(request, "_pyfuncitem", None), "simulated", False):
         return (yield)
-    from pytest_simloop.item import sync_fixture
+    from pytest_simloop.fixtures import sync_fixture
 
     stand_in = sync_fixture(fixturedef, request)
     if stand_in is None:
@@ -345,7 +317,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, p
 def pytest_exception_interact(node: Any, call: Any) -> Generator[None, None, None]:
     if not getattr(node, "simulated", False):
         return (yield)
-    from pytest_simloop.breakpoints import examining
+    from pytest_simloop.still_clock import examining
 
     with examining(call.excinfo.value):
         return (yield)
@@ -353,7 +325,7 @@ def pytest_exception_interact(node: Any, call: Any) -> Generator[None, None, Non
 
 def pytest_enter_pdb(pdb: Any) -> None:
     if "simloop" in sys.modules:
-        from pytest_simloop.breakpoints import stop_clocks_for
+        from pytest_simloop.still_clock import stop_clocks_for
 
         stop_clocks_for(pdb)
 

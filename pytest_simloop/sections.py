@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pytest_simloop.settings import Settings
     from pytest_simloop.simulated import Simulated
     from simloop.choices.schedule import Schedule
-    from simloop.explore.result import Failure, Report
+    from simloop.explore.failure import Failure
+    from simloop.explore.result import Report
     from simloop.report.explanation import Explanation
 
 # How the roles of lines look, as select graphic rendition codes of ECMA-48: pytest's own colours for the same things.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 MARKER = "simloop"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """Validated settings of the plugin for one test."""
 
     runs: int

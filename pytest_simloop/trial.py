@@ -1,11 +1,11 @@
-"""Trial of a simulated test by pytest: its pinned schedules, then its campaign, and the handling of a failure."""
+"""Trial of a simulated test by pytest: its campaign, with what settings, saved failures and plugins add to it."""
 
 from __future__ import annotations
 
 import functools
 import os
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,21 +18,17 @@ from pytest_simloop.progress import shown
 from pytest_simloop.settings import Settings, test_name
 from simloop.choices.choices import Choices
 from simloop.choices.schedule import Schedule
-from simloop.errors import StoreWarning, limit_met
 from simloop.explore import DIRECTORY
 from simloop.explore.campaign import Campaign
 
 if TYPE_CHECKING:
-    from pytest_simloop.confirm import Confirmation
     from pytest_simloop.simulated import Simulated
     from simloop.explore.corpus import Corpora, Corpus
     from simloop.explore.forks import Zygote
     from simloop.explore.plugins import Hooks, PluginManager
     from simloop.explore.progress import Progress
-    from simloop.explore.result import Failure, Report
+    from simloop.explore.result import Report
     from simloop.explore.store import Saved, Store
-    from simloop.simulation.run import Execute, Outcome
-    from simloop.world.observer import Observer
 
 # Most sessions have no saved failure, and no plugin that takes part in exploring: what is for these is imported late.
 _STORE: pytest.StashKey[Store] = pytest.StashKey()
@@ -44,7 +40,7 @@ _INSTALLED = pytest.StashKey[bool]()
 
 
 class Trial:
-    """Trial of one simulated test: replays, the campaign, and the handling of a failure."""
+    """Trial of one simulated test: the campaign over it, and all that the campaign begins with."""
 
     def __init__(self, item: Simulated, settings: Settings) -> None:
         self.item = item
@@ -53,7 +49,8 @@ class Trial:
         self.hooks = _hooks(item, self.name)
 
     @property
-    def _store(self) -> Store:
+    def store(self) -> Store:
+        """The saved failures of the session."""
         from simloop.explore.store import Store
 
         return self.item.config.stash.setdefault(_STORE, Store(self.item.config.rootpath / DIRECTORY))
@@ -66,7 +63,7 @@ class Trial:
         limits = self.settings.limits
         return [
             saved
-            for saved in self._store.load(self.item.nodeid)
+            for saved in self.store.load(self.item.nodeid)
             if not saved.newer
             and saved.cancel == limits.cancel
             and saved.schedule.profile == limits.profile
@@ -125,105 +122,21 @@ class Trial:
         return schedule, schedule.choices()
 
     def explore(self) -> Report:
-        """Run the whole campaign of the test. Raises what the test raises."""
+        """Run the whole campaign of the test."""
         with shown(self.item) as progress:
             corpus = self._corpus() if self.settings.corpus else None
-            fresh = self._fresh_zygote if self._confirms() else None
+            fresh = self._fresh_zygote if self.confirms else None
             saved = [saved.schedule for saved in self.saved]
             campaign = self.campaign(saved, progress=progress, corpus=corpus, fresh=fresh)
             with timeouts.ending(self.item, campaign):
                 report = campaign.explore()
         if report.failure is None:
             self.passed()
-            return report
-        failure = report.failure
-        saved_at = self.keep(failure)
-        self.item.section = self.described(report, failure, self.confirmation(failure), saved_at)
-        self.item.extra_sections = self.extra_sections(failure)
-        raise failure.exception
+        return report
 
-    def replay(self, token: str, title: str = "") -> None:
-        """Run the test under one schedule, given by a token or a plain seed. Raises what the test raises."""
-        own = self.scheduled(token)[0].profile
-
-        def execute(
-            choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
-        ) -> Outcome:
-            return self.item.execute(choices, observer, profile=profile or own, final=final)
-
-        campaign = Campaign(execute, self.name, profile=own)
-        with timeouts.ending(self.item, campaign):
-            outcome, explanation, schedule = campaign.replay(token)
-        if outcome.exception is not None:
-            from pytest_simloop.confirm import note_signature
-            from pytest_simloop.sections import describe_replay
-
-            note_signature(outcome.exception)
-
-            tail = []
-            if self.settings.prove:
-                from simloop.explore.proof import prove
-
-                tail.append(prove(execute, schedule, outcome.exception))
-            if self.item.config.option.sim_export is not None:
-                tail.append(self._exported(execute, schedule, outcome.exception, token))
-            self.item.section = title + describe_replay(self.item, explanation, schedule, tail)
-            raise outcome.exception
-
-    def _exported(self, execute: Execute, schedule: Schedule, error: BaseException, token: str) -> str:
-        """Write the script that the command line asks for. Returns the sentence that says so, or why there is none."""
-        from simloop.explore.export import ExportError, export
-
-        file = Path(self.item.config.option.sim_export)
-        try:
-            file.write_text(export(execute, schedule, error, getattr(self.item, "function", None), token))
-        except (ExportError, OSError) as reason:
-            return f"not exported: {reason}"
-        return f"exported: python {file} fails in the same way, without simloop"
-
-    def look(self, *, numbered: bool = False) -> None:
-        """Run a test that has passed once more, with live breakpoints: the schedule of the given token, or else the
-        canonical run."""
-        settings = self.settings
-        profile, choices = settings.limits.profile, Choices(settings.seed, numbered=numbered)
-        if settings.replay is not None:
-            schedule, choices = self.scheduled(settings.replay)
-            profile = schedule.profile
-        exception = self.item.execute(choices, profile=profile, final=True).exception
-        if exception is not None:
-            raise exception
-
-    def extra_sections(self, failure: Failure) -> list[tuple[str, str]]:
-        """Return the titles and texts that plugins add to the report of a failure."""
-        return [] if self.hooks is None else self.hooks.sections(failure)
-
-    def passed(self) -> None:
-        """Drop the saved failures of a test that has passed in full: they are considered fixed."""
-        if self.saved:
-            self._store.drop(self.item.nodeid, [saved.token for saved in self.saved])
-
-    def keep(self, failure: Failure) -> str | None:
-        """Save a failure in the store. Returns the path of its file, or None if it could not be written."""
-        from simloop.explore.store import Saved
-
-        error = type(failure.exception).__name__
-        entry = Saved(failure.token, error, failure.strategy, self.settings.limits.cancel)
-        try:
-            path = self._store.add(self.item.nodeid, entry)
-        except StoreWarning as warning:  # under -W error, which must not hide the failure
-            failure.exception.add_note(str(warning))
-            return None
-        return None if path is None else _printable(path, self.item.config)
-
-    def confirmation(self, failure: Failure) -> Confirmation:
-        """Return the verdict of a fresh process on a failure. None is started with ``--pdb``, nor where confirming is
-        switched off, nor for a limit of the simulation, which is no failure of the program."""
-        from pytest_simloop.confirm import UNKNOWN, confirm
-
-        asked = self._confirms() and not limit_met(failure.exception)
-        return confirm(self.item, failure) if asked else UNKNOWN
-
-    def _confirms(self) -> bool:
+    @property
+    def confirms(self) -> bool:
+        """True if a fresh process may be started, in which failures are confirmed."""
         config = self.item.config
         return bool(for_session(config, "confirm")) and not config.option.usepdb and not confirming()
 
@@ -232,17 +145,10 @@ class Trial:
 
         return replayer_of(self.item.config).zygote(node_of(self.item))
 
-    def described(self, report: Report, failure: Failure, confirmation: Confirmation, saved_at: str | None) -> str:
-        from pytest_simloop.sections import describe_failure
-
-        return describe_failure(self.item, report, failure, self.settings, confirmation, saved_at=saved_at)
-
-
-def _printable(path: Path, config: pytest.Config) -> str:
-    try:
-        return str(path.relative_to(config.invocation_params.dir))
-    except ValueError:
-        return str(path)
+    def passed(self) -> None:
+        """Drop the saved failures of a test that has passed in full: they are considered fixed."""
+        if self.saved:
+            self.store.drop(self.item.nodeid, [saved.token for saved in self.saved])
 
 
 def _hooks(item: Simulated, name: str) -> Hooks | None:
@@ -276,5 +182,7 @@ def _hooks(item: Simulated, name: str) -> Hooks | None:
 def _is_installed(stash: pytest.Stash) -> bool:
     """Return True if an installed package has an entry point of the group ``simloop``."""
     if _INSTALLED not in stash:
-        stash[_INSTALLED] = bool(entry_points(group="simloop"))
+        # `entry_points` would take apart the entry points of all groups.
+        declared = (package.read_text("entry_points.txt") for package in distributions())
+        stash[_INSTALLED] = any(groups is not None and "[simloop]" in groups for groups in declared)
     return stash[_INSTALLED]

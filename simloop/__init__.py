@@ -34,9 +34,10 @@ if TYPE_CHECKING:
         UncalledProgramError,
         WorldError,
     )
+    from simloop.explore.failure import Failure
     from simloop.explore.hookspecs import hookimpl
     from simloop.explore.replay import explore, replay
-    from simloop.explore.result import Failure, Report
+    from simloop.explore.result import Report
     from simloop.explore.strategies.base import Plan, Strategy
     from simloop.kernel.files.disk import DiskTiming
     from simloop.kernel.files.faults import is_injected
@@ -134,15 +135,13 @@ _MODULES = {
         "UncalledProgramError",
         "WorldError",
     ),
+    "simloop.explore.failure": ("Failure",),
     "simloop.explore.hookspecs": ("hookimpl",),
     "simloop.explore.replay": (
         "explore",
         "replay",
     ),
-    "simloop.explore.result": (
-        "Failure",
-        "Report",
-    ),
+    "simloop.explore.result": ("Report",),
     "simloop.explore.strategies.base": (
         "Plan",
         "Strategy",

@@ -11,9 +11,8 @@ import linecache
 import os
 import posix
 import sys
-from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 PLUGIN = os.path.join(os.path.dirname(PACKAGE.rstrip(os.sep)), "pytest_simloop") + os.sep
@@ -23,8 +22,7 @@ _SITE_PACKAGES = f"{os.sep}site-packages{os.sep}"
 _getcwd = posix.getcwd
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A place in source code: file, line and function."""
 
     file: str

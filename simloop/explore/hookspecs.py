@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from simloop.explore.result import Failure
+    from simloop.explore.failure import Failure
     from simloop.explore.strategies.base import Strategy
     from simloop.simulation.run import Outcome
 

@@ -15,7 +15,7 @@ from simloop.errors import PluginError
 from simloop.explore import hookspecs
 
 if TYPE_CHECKING:
-    from simloop.explore.result import Failure
+    from simloop.explore.failure import Failure
     from simloop.explore.strategies.base import Strategy
     from simloop.simulation.run import Outcome
 

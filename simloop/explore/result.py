@@ -1,4 +1,4 @@
-"""Results of a campaign: the failure that it found, and the report on all its runs."""
+"""Result of a campaign: the report on all its runs."""
 
 from __future__ import annotations
 
@@ -9,71 +9,7 @@ from typing import TYPE_CHECKING
 from simloop.explore.coverage import Coverage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from simloop.choices.choices import Choices
-    from simloop.choices.schedule import Schedule
-    from simloop.report.explanation import Explanation
-    from simloop.simulation.run import Outcome
-
-
-@dataclass
-class Failure:
-    """Failure that a campaign found: its shrunk schedule, its exception, and the explanation for a person."""
-
-    #: Token of the schedule; `simloop.replay` takes it.
-    token: str
-    #: Exception that the test raised, in the last replay of the token.
-    exception: BaseException
-    #: Number of the run of the campaign in which the failure was found; the canonical run is number 1.
-    run_number: int
-    #: Name of the strategy that found the failure.
-    strategy: str
-    #: Profile, seed and deviations that the token encodes.
-    schedule: Schedule
-    #: Steps of the failing run compared with the nearest passing one.
-    explanation: Explanation = field(repr=False)
-    #: Number of deviations of the run in which the failure was found, before it was shrunk.
-    deviations_found: int = 0
-    _execute: Callable[[Choices], Outcome] | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def runs(self) -> int:
-        """Deprecated name of `run_number`."""
-        warnings.warn("Failure.runs is now called run_number", DeprecationWarning, stacklevel=2)
-        return self.run_number
-
-    @property
-    def story(self) -> list[str]:
-        """Sentences, one for each deviation of the schedule, in the order in which they happened."""
-        return self.explanation.sentences
-
-    def prove(self) -> str:
-        """Run the schedule once more, with the turn, queue and handles of stock asyncio's own loop, over the same
-        arrivals. Return the sentence that says what came of it: ``"replayed on stock asyncio: same failure"``, or why
-        it could not be.
-
-        >>> import asyncio, simloop
-        >>> async def main():
-        ...     task = asyncio.create_task(asyncio.sleep(1))
-        ...     simloop.current().may_cancel(task)
-        ...     await task
-        >>> simloop.explore(main).failure.prove()
-        'replayed on stock asyncio: same failure'
-        """
-        from simloop.explore.proof import prove
-
-        assert self._execute is not None
-        return prove(self._execute, self.schedule, self.exception)
-
-    def describe(self) -> str:
-        """Return the report as text, at most 100 columns by 60 lines: what made it fail, the steps of the failing and
-        of a passing run, whether it can happen on stock asyncio, and the token."""
-        from simloop.report.text import Line, command, failure_text
-
-        head = f"failed in run {self.run_number} ({self.strategy})"
-        lines = failure_text(head, self.explanation, [Line(""), *command(["token:", self.token])])
-        return "\n".join(line.text for line in lines)
+    from simloop.explore.failure import Failure
 
 
 @dataclass

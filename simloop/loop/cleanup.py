@@ -6,7 +6,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 from simloop.kernel.process.process import State
-from simloop.loop.crashed_tasks import keep
 from simloop.loop.loop import SimLoop
 
 if TYPE_CHECKING:
@@ -46,6 +45,8 @@ def discard_crashed(loop: SimLoop) -> None:
     """Discard the loop of a crashed or killed process at the end of its world, without any ``finally`` of its tasks."""
     if loop.is_closed():
         return  # its process had ended before
+    from simloop.loop.crashed_tasks import keep  # in most worlds, nothing crashes
+
     keep(loop.resources.silence())
     loop.discard()
 

@@ -27,10 +27,9 @@ from typing import IO, TYPE_CHECKING, Any
 from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
 from simloop.kernel.epoll import SimSelector
 from simloop.loop.registry import ResourceRegistry
-from simloop.loop.run_order import order_timers, shuffle_batch, swap_handlers
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
 from simloop.loop.tasks import OrderedWeakSet, Siblings, SimFuture, SimHandle, SimTask, task_of
-from simloop.loop.timers import SimTimerHandle, TimerNames, deadlines_between
+from simloop.loop.timers import SimTimerHandle, TimerNames, deadlines_between, order_timers
 from simloop.loop.turns import SteppedLoop
 from simloop.world import active
 
@@ -102,8 +101,9 @@ class SimLoop(SteppedLoop):
         self._timer_names = TimerNames(self._prefix)
         #: Decides which new tasks the environment may cancel, beside those given to `may_cancel`.
         self.may_cancel_new = _own_tasks() if world.cancel_own else None
-        self._shuffles = world.profile != "cpython"
-        if self._shuffles:
+        #: What the profile adds to the orders of stock asyncio, `simloop.loop.run_order`, if it adds any.
+        self._shuffles: Any = None if world.profile == "cpython" else _run_orders()
+        if self._shuffles is not None:
             self._lagging: dict[Any, int] = {}
         self._scheduler = world.scheduler
         self._selector = selector = SimSelector(world.scheduler, process)
@@ -438,11 +438,11 @@ class SimLoop(SteppedLoop):
         if process.signals and self.thread is None:
             world.userland.handle(world, process, at_poll=True)
         if self._candidates and (found := self._selector.collect()):
-            if self._shuffles:
+            if self._shuffles is not None:
                 for event in found:
                     before = len(ready)
                     self._process_events([event])  # type: ignore[attr-defined]
-                    swap_handlers(ready, before, self.process.name, choices.order)
+                    self._shuffles.swap_handlers(ready, before, self.process.name, choices.order)
             else:
                 self._process_events(found)  # type: ignore[attr-defined]
             for key, mask in found:
@@ -456,8 +456,9 @@ class SimLoop(SteppedLoop):
             # Between arrivals a loop decides nothing: what arrived after how many steps is its whole order.
             process.order = hash((process.order, process.steps + queued, ntodo - queued, marks))
             choices.step_digest += clock.now
-        if self._shuffles:
-            ntodo -= shuffle_batch(ready, queued, world.profile, process.name, choices.order, self._lagging)
+        if self._shuffles is not None:
+            ask = choices.order
+            ntodo -= self._shuffles.shuffle_batch(ready, queued, world.profile, process.name, ask, self._lagging)
         process.steps += ntodo
         world.steps = steps = world.steps + ntodo
         choices.step_digest += steps
@@ -615,6 +616,13 @@ class SimLoop(SteppedLoop):
         """Return the queued callbacks, in the order in which they run."""
         ready: Iterable[events.Handle] = self._ready
         return ready
+
+
+def _run_orders() -> Any:
+    # Most runs are of the profile `cpython`.
+    from simloop.loop import run_order
+
+    return run_order
 
 
 def _own_tasks() -> OwnTasks:

@@ -1,46 +1,23 @@
 """Run orders of ready callbacks and due timers that a profile adds to those which stock asyncio can have.
 
 ``portable``: what asyncio's documentation leaves open. ``hostile``: any ready task step may run next, and may be late
-by any number of turns, which no loop does today, for tests whose I/O is mocked away. ``cpython`` adds nothing; only the
-order of timers with one deadline, which is undefined there too, is decided here for all three.
+by any number of turns, which no loop does today, for tests whose I/O is mocked away. ``cpython`` adds nothing.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simloop.choices.choices import permute
-from simloop.loop.stock_state import CLOCK_RESOLUTION
 from simloop.loop.tasks import path_of, task_of
 
-Ask = Callable[[str, str, int, object], int]
-"""``ask(who, kind, n, subject)``: `Choices.order`."""
+if TYPE_CHECKING:
+    from simloop.loop.timers import Ask
 
 # What the answers at `order.lag` mean: by how many turns a task step is late in which others run.
 LAGS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 21, 34)
-# A coarser clock than Linux's cannot tell timers apart that are due within this many seconds.
-_COARSE_CLOCK = 1e-3
-
-
-def order_timers(due: list[Any], profile: str, who: Callable[[Any], str], ask: Ask) -> list[Any]:
-    """Return due timers in an order that the environment chooses: those with one deadline in any order. `portable` and
-    `hostile` also permute those within a millisecond."""
-    span, kind = (CLOCK_RESOLUTION, "timer.tie") if profile == "cpython" else (_COARSE_CLOCK, "order.timer")
-    ordered: list[Any] = []
-    start = 0
-    for end in range(1, len(due) + 1):
-        if end == len(due) or due[end]._when - due[start]._when > span:
-            group = due[start:end]
-            ordered += (
-                permute(group, lambda handle, later: ask(who(handle), kind, len(later) + 1, handle))
-                if len(group) > 1
-                else group
-            )
-            start = end
-    return ordered
 
 
 def swap_handlers(ready: deque[Any], before: int, who: str, ask: Ask) -> None:

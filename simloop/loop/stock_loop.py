@@ -22,8 +22,8 @@ from simloop.kernel.net.tcp import TcpSocket
 from simloop.loop import loop as sim_loop
 from simloop.loop.cancellation import Cancellable
 from simloop.loop.loop import SimLoop
-from simloop.loop.run_order import order_timers
 from simloop.loop.stock_state import CLOCK_RESOLUTION
+from simloop.loop.timers import order_timers
 
 if TYPE_CHECKING:
     from simloop.kernel.epoll import SimSelector

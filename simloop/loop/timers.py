@@ -1,19 +1,28 @@
-"""Timers of one loop: their names for choice points, and the deadlines that arrivals may race."""
+"""Timers of one loop: their names for choice points, the deadlines that arrivals may race, and the order in which they
+are due."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 from asyncio import events
+from collections.abc import Callable
 from typing import Any
 
+from simloop.choices.choices import permute
 from simloop.choices.who import nth
 from simloop.kernel.clock import SECOND
 from simloop.kernel.scheduler import CONTENDERS_MAX
+from simloop.loop.stock_state import CLOCK_RESOLUTION
 from simloop.loop.tasks import innermost, path_of, task_of
+
+Ask = Callable[[str, str, int, object], int]
+"""``ask(who, kind, n, subject)``: `Choices.order`."""
 
 #: Number of timers in a heap that are looked at to find the next few.
 _TIMERS_LOOKED_AT = 32
+# A coarser clock than Linux's cannot tell timers apart that are due within this many seconds.
+_COARSE_CLOCK = 1e-3
 
 
 class SimTimerHandle(events.TimerHandle):
@@ -101,3 +110,21 @@ def timer_due(heap: list[Any], due_ns: int) -> Any:
         (timer for timer in heap if not timer._cancelled and -int(-timer._when * SECOND // 1) == due_ns),
         None,
     )
+
+
+def order_timers(due: list[Any], profile: str, who: Callable[[Any], str], ask: Ask) -> list[Any]:
+    """Return due timers in an order that the environment chooses: those with one deadline in any order. `portable` and
+    `hostile` also permute those within a millisecond."""
+    span, kind = (CLOCK_RESOLUTION, "timer.tie") if profile == "cpython" else (_COARSE_CLOCK, "order.timer")
+    ordered: list[Any] = []
+    start = 0
+    for end in range(1, len(due) + 1):
+        if end == len(due) or due[end]._when - due[start]._when > span:
+            group = due[start:end]
+            ordered += (
+                permute(group, lambda handle, later: ask(who(handle), kind, len(later) + 1, handle))
+                if len(group) > 1
+                else group
+            )
+            start = end
+    return ordered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simloop.errors import DeadlockError
@@ -133,7 +133,7 @@ class Explanation:
         if first.cancelled and first.start is not None and first.actor == second.actor:
             for line in range(first.start.line - 1, first.start.line + 2):
                 mark = "<- cancelled here" if line == first.start.line else ""
-                lines.append((replace(first.start, line=line), mark))
+                lines.append((first.start._replace(line=line), mark))
         else:
             lines = [(place, "") for step in pair for place in _gone_through(step)]
         if second.waker is not None:
@@ -208,7 +208,7 @@ def _gone_through(step: Step) -> list[Place]:
         return [start]
     if not 0 < end.line - start.line < _FEW_LINES:
         return [start]
-    return [replace(start, line=line) for line in range(start.line, end.line + 1)]
+    return [start._replace(line=line) for line in range(start.line, end.line + 1)]
 
 
 def _where(step: Step) -> str:

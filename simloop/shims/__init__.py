@@ -12,9 +12,11 @@ there while shims are installed. If that is not enough, it also has a function `
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 from simloop.shims import (
     atexit,
-    child_watcher,
     escapes,
     fileio,
     gc,
@@ -27,10 +29,9 @@ from simloop.shims import (
     time,
 )
 
-SHIMS = (
+SHIMS: tuple[ModuleType, ...] = (
     time,
     random,
-    child_watcher,
     fileio,
     locks,
     escapes,
@@ -41,3 +42,7 @@ SHIMS = (
     opened,
     logging,
 )
+if sys.version_info < (3, 12):
+    from simloop.shims import child_watcher
+
+    SHIMS += (child_watcher,)

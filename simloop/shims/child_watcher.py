@@ -1,13 +1,12 @@
 """Shim of `asyncio.get_child_watcher` of Python 3.11: inside a world it is stock asyncio's `PidfdChildWatcher`.
 
 Python 3.12 chooses that watcher itself wherever pidfds work; up to 3.11 the default is a thread for each child. A
-watcher that the program has chosen by `set_child_watcher` stays. From 3.12 on nothing here is used
-(Lib/asyncio/unix_events.py).
+watcher that the program has chosen by `set_child_watcher` stays (Lib/asyncio/unix_events.py). From 3.12 on this module
+is not used.
 """
 
 from __future__ import annotations
 
-import sys
 from asyncio import events, unix_events
 from typing import Any
 
@@ -40,8 +39,7 @@ def set_child_watcher(self: Any, watcher: Any) -> None:
     setattr(self, _CHOSEN, watcher is not None)
 
 
-REPLACEMENTS: list[tuple[object, str, object]] = (
-    [(_Policy, "get_child_watcher", get_child_watcher), (_Policy, "set_child_watcher", set_child_watcher)]
-    if sys.version_info < (3, 12)
-    else []
-)
+REPLACEMENTS: list[tuple[object, str, object]] = [
+    (_Policy, "get_child_watcher", get_child_watcher),
+    (_Policy, "set_child_watcher", set_child_watcher),
+]

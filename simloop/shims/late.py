@@ -87,6 +87,17 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
         ),
         (subprocess.Popen, ("_internal_poll",)),
     ),
+    "simloop.shims.os.scheduling": (
+        (
+            os,
+            (
+                "cpu_count", "getpriority", "nice",
+                # New in Python 3.13.
+                "process_cpu_count",
+                "sched_getaffinity", "sched_setaffinity", "setpriority",
+            ),
+        ),
+    ),
     "simloop.shims.os.usage": ((os, ("times",)), (resource, ("getrusage",))),
     "simloop.shims.os.xattrs": ((os, ("getxattr", "listxattr", "removexattr", "setxattr")),),
     "simloop.shims.resource": ((resource, ("getrlimit", "prlimit", "setrlimit")),),

@@ -3,7 +3,6 @@ seed."""
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import ssl
@@ -12,7 +11,6 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from simloop.kernel.errors import fail
 from simloop.world import active
 
 if TYPE_CHECKING:
@@ -71,71 +69,6 @@ def getppid() -> int:
 
 def getnode() -> int:
     return _real_getnode() if active.world() is None else _NODE
-
-
-def _processors() -> int:
-    from simloop.world.world import CPU_COUNT
-
-    return CPU_COUNT
-
-
-def cpu_count() -> int | None:
-    return _real_cpu_count() if active.world() is None else _processors()
-
-
-def process_cpu_count() -> int | None:
-    return _real_process_cpu_count() if active.world() is None else len(sched_getaffinity(0))
-
-
-def _is_self(world: World, pid: Any) -> bool:
-    return isinstance(pid, int) and pid in (0, world.current.pid)
-
-
-def sched_getaffinity(pid: int, /) -> set[int]:
-    world = active.world()
-    if world is None or not _is_self(world, pid):
-        return _real_getaffinity(pid)
-    affinity = world.current.affinity
-    return set(range(_processors()) if affinity is None else affinity)
-
-
-def sched_setaffinity(pid: int, mask: Any, /) -> None:
-    world = active.world()
-    if world is None:
-        return _real_setaffinity(pid, mask)
-    if not _is_self(world, pid):
-        raise fail(errno.ESRCH)
-    # sched_setaffinity(2): what is not there does not count, but something must be.
-    affinity = frozenset(mask) & frozenset(range(_processors()))
-    if not affinity:
-        raise fail(errno.EINVAL)
-    world.current.affinity = affinity
-    return None
-
-
-def getpriority(which: int, who: int) -> int:
-    world = active.world()
-    if world is None or which != os.PRIO_PROCESS or not _is_self(world, who):
-        return _real_getpriority(which, who)
-    return world.current.nice
-
-
-def setpriority(which: int, who: int, priority: int) -> None:
-    world = active.world()
-    if world is None:
-        return _real_setpriority(which, who, priority)
-    if which != os.PRIO_PROCESS or not _is_self(world, who):
-        raise fail(errno.ESRCH)
-    world.current.nice = max(-20, min(19, priority))  # setpriority(2)
-    return None
-
-
-def nice(increment: int, /) -> int:
-    world = active.world()
-    if world is None:
-        return _real_nice(increment)
-    setpriority(os.PRIO_PROCESS, 0, world.current.nice + increment)
-    return world.current.nice
 
 
 def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
@@ -197,13 +130,6 @@ def _drawing(name: str) -> Callable[..., Any]:
 # All bound methods of the hidden generator that `random` offers as functions.
 _DRAWING = sorted(name for name, value in vars(random).items() if getattr(value, "__self__", None) is random._inst)
 _real_uuid1 = uuid.uuid1
-_real_getaffinity = os.sched_getaffinity
-_real_setaffinity = os.sched_setaffinity
-_real_getpriority = os.getpriority
-_real_setpriority = os.setpriority
-_real_nice = os.nice
-_real_cpu_count = os.cpu_count
-_real_process_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (os, "urandom", urandom),
@@ -211,12 +137,6 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     (ssl, "RAND_bytes", ssl_bytes),
     (os, "getpid", getpid),
     (os, "getppid", getppid),
-    (os, "cpu_count", cpu_count),
-    (os, "sched_getaffinity", sched_getaffinity),
-    (os, "sched_setaffinity", sched_setaffinity),
-    (os, "getpriority", getpriority),
-    (os, "setpriority", setpriority),
-    (os, "nice", nice),
     (random, "_urandom", urandom),
     (random.Random, "seed", seed),
     (uuid, "getnode", getnode),
@@ -224,7 +144,5 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     *((random, name, _drawing(name)) for name in _DRAWING),
     (tempfile, "_get_candidate_names", candidate_names),
 ]
-if hasattr(os, "process_cpu_count"):
-    REPLACEMENTS.append((os, "process_cpu_count", process_cpu_count))
 if hasattr(ssl, "RAND_pseudo_bytes"):  # until Python 3.11
     REPLACEMENTS.append((ssl, "RAND_pseudo_bytes", ssl_pseudo_bytes))

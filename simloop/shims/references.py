@@ -164,7 +164,11 @@ class Holders:
         ]
         if any(type(holder) is tuple for holder in self._holders):
             # Each look at the default arguments raises an audit event.
-            found += [function for function in self._heap.functions if id(function.__defaults__) in held]
+            found += [
+                function
+                for function in self._heap.functions
+                if (defaults := function.__defaults__) is not None and id(defaults) in held
+            ]
         return found
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from simloop.choices.choices import Choices, check_seed
@@ -49,17 +48,20 @@ def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
         yield Sim(entered)
 
 
-@dataclass(slots=True)
 class Outcome:
     """Result of one run: its value or exception, and its world."""
 
-    world: World
-    value: Any = None
-    exception: BaseException | None = None
-    #: Sentence that stands in a report for the verdict on the program, where there is none.
-    limit: str = ""
+    __slots__ = ("exception", "limit", "value", "world")
+
     #: True, since this process has made the run.
-    is_here: bool = True
+    is_here = True
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.value: Any = None
+        self.exception: BaseException | None = None
+        #: Sentence that stands in a report for the verdict on the program, where there is none.
+        self.limit = ""
 
     @property
     def choices(self) -> Choices:

@@ -242,7 +242,7 @@ def test_an_interrupted_campaign_says_what_it_knows() -> None:
     def until_reducing(choices: object, observer: object = None, **_: object) -> object:
         nonlocal made
         made += 1
-        if campaign._found is not None and made > campaign.report.runs + 4:
+        if campaign._examination is not None and made > campaign.report.runs + 4:
             raise KeyboardInterrupt
         return execute(loses_an_update, choices, Limits())  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from _pytest.logging import caplog_handler_key, caplog_records_key
 
-from pytest_simloop import internals
+from pytest_simloop import hypothesis_internals, internals
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +75,11 @@ def test_settings_of_a_hypothesis_test_can_be_changed_for_a_while() -> None:
         called.append(n)
 
     called: list[int] = []
-    with internals.changed_settings(test, max_examples=3):
-        assert internals.hypothesis_settings(test).max_examples == 3
+    with hypothesis_internals.changed_settings(test, max_examples=3):
+        assert hypothesis_internals.hypothesis_settings(test).max_examples == 3
         test()
         assert len(called) == 3
-    assert internals.hypothesis_settings(test).max_examples == 7
+    assert hypothesis_internals.hypothesis_settings(test).max_examples == 7
 
 
 def test_what_internals_reads_of_a_running_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,17 +92,17 @@ def test_what_internals_reads_of_a_running_example(capsys: pytest.CaptureFixture
     @hypothesis.given(n=hypothesis.strategies.integers(0, 1000))
     def test(n: int) -> None:
         if n == -1:
-            assert internals.example_key() is None
-            assert internals.is_final_example()
+            assert hypothesis_internals.example_key() is None
+            assert hypothesis_internals.is_final_example()
             return
-        keys.setdefault(internals.example_key(), set()).add(n)
+        keys.setdefault(hypothesis_internals.example_key(), set()).add(n)
         hypothesis.target(n)
-        internals.forget_targets()
+        hypothesis_internals.forget_targets()
         hypothesis.target(n)
-        with internals.silent_hypothesis():
+        with hypothesis_internals.silent_hypothesis():
             hypothesis.note("not heard of")
         hypothesis.note("heard of")
-        if internals.is_final_example():
+        if hypothesis_internals.is_final_example():
             final.append(n)
         assert n < 17
 
@@ -123,7 +123,7 @@ def test_lines_of_the_machinery_are_not_explained() -> None:
 
     folder = str(Path(__file__).parent)
     before = scrutineer.should_trace_file
-    with internals.unexplained((folder,)):
+    with hypothesis_internals.unexplained((folder,)):
         assert not scrutineer.should_trace_file(__file__)
         assert scrutineer.should_trace_file(internals.__file__)
         assert not scrutineer.should_trace_file(scrutineer.__file__)

@@ -8,8 +8,7 @@ from it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices, Decide
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="Observer")
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Plan of one run, as a strategy proposes it: its seed, and the answers to its choice points."""
 
     #: Seed of the program's own entropy.

@@ -1,0 +1,84 @@
+"""Replacements of fixtures that pytest itself cannot set up in a run: async ones, and those of the real world."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_simloop import internals
+from pytest_simloop.item import SimFunction, SimulatedItem
+from simloop.world import active
+
+
+def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
+    """Return a replacement for a fixture function that pytest cannot set up for a simulated test: an async one, or
+    `tmp_path`. None for a fixture that pytest can set up itself."""
+    item = request._pyfuncitem
+    if not isinstance(item, SimulatedItem) or item.world is None:
+        return None
+    if fixturedef.argname == "tmp_path" and fixturedef.func.__module__ == "_pytest.tmpdir":
+        return lambda **_: item.scratch()
+    if _touches_this_process(fixturedef.func, item):
+        return _made_outside(fixturedef.func, item)
+    if not isinstance(item, SimFunction):
+        return None  # whose item it is, that plugin knows what to do with async fixtures
+    function = internals.bound_fixture(fixturedef, request)
+    if inspect.isasyncgenfunction(function):
+
+        def generate(**arguments: Any) -> Iterator[Any]:
+            generator = function(**arguments)
+            yield item.run_async(anext(generator))
+            if not item.run_async(_ends(generator)):
+                pytest.fail(f"async fixture {fixturedef.argname!r} yields more than once", pytrace=False)
+
+        return generate
+    if inspect.iscoroutinefunction(function):
+        return lambda **arguments: item.run_async(function(**arguments))
+    return None
+
+
+# Names in the code of fixtures that redirect the output of this process, or handle its signals or terminal.
+_OF_THIS_PROCESS = {"CaptureFixture", "FDCapture", "dup2", "openpty", "setitimer", "signal", "tcgetattr", "tcsetattr"}
+
+
+def _touches_this_process(function: Any, item: pytest.Function) -> bool:
+    """Return True for a fixture by which pytest or a plugin, not the suite itself, changes descriptors, signals or the
+    terminal of this process, as `capfd` does."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or _OF_THIS_PROCESS.isdisjoint(code.co_names):
+        return False
+    module = sys.modules.get(function.__module__)
+    is_plugin = module in item.config.pluginmanager.get_plugins()
+    return is_plugin and Path(getattr(module, "__file__", None) or "").name != "conftest.py"
+
+
+def _made_outside(function: Callable[..., Any], item: SimulatedItem) -> Callable[..., Any]:
+    """Return the function of a fixture whose set-up and teardown take place in the real world."""
+
+    @functools.wraps(function)
+    def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with active.world_entered(None):
+            made = function(*args, **kwargs)
+            generator = made if inspect.isgeneratorfunction(function) else iter([made])
+            value = next(generator)
+        yield value
+        with active.world_entered(None):
+            if isinstance(value, pytest.CaptureFixture) and not item.final:
+                value.readouterr()  # at its end it prints what is left
+            yield from generator
+
+    return generate
+
+
+async def _ends(generator: Any) -> bool:
+    try:
+        await anext(generator)
+    except StopAsyncIteration:
+        return True
+    return False

@@ -1,0 +1,44 @@
+"""Which tests a token was made for: those to which it is pinned, or the one that it picks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_simloop.settings import test_name
+from simloop.choices.tokens import decode
+from simloop.errors import OtherTestError
+
+
+def _made_for(item: pytest.Item, token: str) -> bool:
+    try:
+        decode(token, test_name(item))
+    except OtherTestError:
+        return False
+    return True
+
+
+def pin(items: list[Any], tokens: tuple[str, ...]) -> None:
+    """Give each simulated item of one test function the tokens that were made for it. One that was made for none of
+    them makes all fail."""
+    strays = [token for token in tokens if not any(_made_for(item, token) for item in items)]
+    for item in items:
+        item.pins = tuple(token for token in tokens if _made_for(item, token))
+        if strays:
+            item.refusal = f"@simloop.replay: token {strays[0]} was not made for {test_name(item)}"
+
+
+def pick(config: pytest.Config, items: list[pytest.Item], token: str) -> None:
+    """Deselect all items but those that the token was made for."""
+    chosen: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        (chosen if _made_for(item, token) and getattr(item, "simulated", False) else others).append(item)
+    if not chosen:
+        raise pytest.UsageError(
+            "--sim-replay: the token was not made for any of the selected tests: name the test that it was printed for"
+        )
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = chosen

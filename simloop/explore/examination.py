@@ -1,0 +1,200 @@
+"""Examination of a failing run: does it fail again, which of its deviations does that take, and what is said of it?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from simloop.choices.choices import Choices, Point, check_seed
+from simloop.choices.draws import seeded
+from simloop.choices.schedule import Schedule, first_difference
+from simloop.choices.tokens import decode, encode
+from simloop.errors import EscapedSimulationError, OtherTestError, ReplayDriftWarning, limit_met
+from simloop.explore.failure import Failure
+from simloop.explore.run_maker import failure_in, is_endless
+from simloop.explore.shrink import Shrinker
+from simloop.explore.signature import signature_of
+from simloop.report.explanation import Explanation
+from simloop.report.trace import Trace
+from simloop.shims.subprocess import lacks_real_program
+
+if TYPE_CHECKING:
+    from simloop.explore.result import Report
+    from simloop.explore.run_maker import AnyOutcome, RunMaker
+    from simloop.simulation.run import Execute, Outcome
+    from simloop.world.observer import Observer
+
+# Number of runs that a shrunk schedule has to fail once more, in the same way.
+_CHECKS = 2
+
+_POSSIBLE = "can happen on stock asyncio"
+_HIDDEN = "what earlier runs have left behind hides it in this process: replay it to see how it comes about"
+# Where CPython looks whether another thread waits for the GIL: `CHECK_EVAL_BREAKER` in its bytecodes.
+_BETWEEN_LINES = (
+    " where threads switch between any two lines, as they do without the GIL: with it, only at calls and loops"
+)
+
+
+class Examination:
+    """Examination of a failing run, or of a schedule that is to be replayed, by further runs of a campaign's `maker`.
+
+    Shrinking takes up to `shrink_runs` of them, and draws from `seed`. ``explore(execute)`` returns the report of
+    another campaign over the same test. ``told(strategy)`` is called after each run that shrinking takes.
+    """
+
+    def __init__(
+        self,
+        maker: RunMaker,
+        seed: int,
+        shrink_runs: int,
+        explore: Callable[[Execute], Report],
+        told: Callable[[str], None],
+    ) -> None:
+        self._maker = maker
+        self._seed = seed
+        self._shrink_runs = shrink_runs
+        self._explore = explore
+        self._told = told
+        #: The schedule that fails, as small as it is by now.
+        self.schedule: Schedule | None = None
+
+    def failure(self, found: AnyOutcome, strategy: str) -> Failure:
+        """Turn a failing run into a `Failure`: check that it fails again, shrink its schedule, and explain it."""
+        schedule = self.schedule = self._maker.schedule_of(found)
+        if is_endless(found):
+            return self._failure(found, strategy, schedule, self._unexplained(found.exception))
+        last = self._maker.again(schedule, found)
+        assert found.exception is not None
+        wanted = signature_of(found.exception)
+
+        def still_fails(candidate: Schedule) -> tuple[bool, Choices]:
+            nonlocal last
+            outcome = self._maker.traced(candidate, None)
+            self._told(strategy)
+            fails = outcome.exception is not None and signature_of(outcome.exception) == wanted
+            if fails:
+                last = outcome
+            return fails, outcome.choices
+
+        shrinker = Shrinker(schedule, still_fails, self._shrink_runs, self._seed)
+        small = self.schedule = shrinker.shrink()
+        for _ in range(_CHECKS):
+            if not self._maker.went_alike(checked := self._maker.traced(small, None), last):
+                last = self._maker.again(small, checked)
+        explanation, outcome = self.explained(small)
+        if self._maker.begins_afresh and failure_in(outcome) != failure_in(last):
+            # What earlier runs have left behind in this process keeps it from this failure, unless it was the first.
+            first = self._maker.first_error
+            seen = first if first is not None and signature_of(first) == wanted else last.exception
+            return self._failure(found, strategy, small, self._unexplained(seen, _HIDDEN))
+        if not self._maker.went_alike(outcome, last):
+            # Candidates and the neighbour that passes may have done something for the first time, too.
+            last = self._maker.again(small, outcome)
+        for ended in (last, outcome):
+            if ended.exception is None or signature_of(ended.exception) != wanted:
+                raise first_difference(last.choices, ended.choices, self._maker.name) from found.exception
+        return self._failure(found, strategy, small, explanation)
+
+    def _failure(self, found: AnyOutcome, strategy: str, schedule: Schedule, explanation: Explanation) -> Failure:
+        exception = explanation.exception or found.exception
+        assert exception is not None
+        schedule = replace(schedule, numbered=self._maker.report.numbered)
+        return Failure(
+            token=encode(schedule, self._maker.name),
+            exception=exception,
+            run_number=self._maker.report.runs,
+            strategy=strategy,
+            schedule=schedule,
+            explanation=explanation,
+            deviations_found=len(found.choices.deviations()),
+            _execute=self._maker.execute,
+        )
+
+    def _unexplained(self, error: BaseException | None, verdict: str = "") -> Explanation:
+        """Return an explanation of a failure without a traced run of it."""
+        return Explanation(error, Trace(), None, None, limit_met(error) or verdict)
+
+    def explained(self, schedule: Schedule) -> tuple[Explanation, Outcome]:
+        """Explain a schedule: run it with a `Trace`, beside the nearest run that passes (without the last deviation, if
+        that passes). The failing run comes last, since its output and its traceback are what a person sees."""
+        passing: Trace | None = None
+        left_out: Point | None = None
+        points = list(schedule.deviations)
+        for left_out in [*reversed(points), None] if points else []:
+            kept = {
+                point: value
+                for point, value in schedule.deviations.items()
+                if left_out is not None and point != left_out
+            }
+            passing = Trace()
+            if self._maker.traced(Schedule(schedule.profile, schedule.seed, kept), passing).exception is None:
+                break
+            passing = None
+        verdict = self._verdict(schedule)
+        failing = Trace()
+        outcome = cast("Outcome", self._maker.traced(schedule, failing, final=True))
+        # Of what the simulation itself cannot do, nothing can be said about stock asyncio.
+        limit = limit_met(outcome.escape) or limit_met(outcome.exception) or outcome.limit
+        if not limit and lacks_real_program(outcome.exception):
+            limit = EscapedSimulationError.limit
+        verdict = limit or verdict or failing.beyond_stock(self._maker.profile)
+        return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
+
+    def _verdict(self, schedule: Schedule) -> str:
+        """Return the sentence on whether this failure can happen on stock asyncio; empty where it was not seen there. A
+        failure found under a wider profile is tried under `cpython`: first the same schedule, then a campaign."""
+        possible = _POSSIBLE + _BETWEEN_LINES * schedule.preempts_lines
+        if self._maker.profile == "cpython":
+            always = "" if schedule.deviations else ", and does whenever nothing unusual happens"
+            return f"{possible}{always}"
+        error = self._maker.traced(schedule, None).exception
+        if error is None or limit_met(error):
+            return ""
+        wanted = signature_of(error)
+        stock = self._maker.traced(schedule, None, profile="cpython").exception
+        if stock is not None and signature_of(stock) == wanted:
+            return possible
+
+        def on_stock(
+            choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
+        ) -> Outcome:
+            return self._maker.execute(choices, observer, profile="cpython")
+
+        found = self._explore(on_stock).failure
+        if found is not None and signature_of(found.exception) == wanted:
+            possible = _POSSIBLE + _BETWEEN_LINES * found.schedule.preempts_lines
+            return f"{possible}: profile cpython finds it too, with {found.token}"
+        return ""
+
+    def replay(self, token: str | int) -> tuple[Outcome, Explanation, Schedule]:
+        """Run the schedule of a token or a plain seed. Warns when some of its deviations no longer occur, and raises
+        `OtherTestError` when the token was made for another test."""
+        if isinstance(token, int) or token.strip().isdigit():
+            seed = check_seed(int(token))
+            outcome = self._maker.execute(Choices(seed, seeded(seed)))
+            schedule = Schedule(self._maker.profile, seed, outcome.choices.deviations())
+        else:
+            schedule = decode(token, self._maker.name)
+            self._maker.report.numbered = schedule.numbered
+            if schedule.profile != self._maker.profile:
+                raise OtherTestError(
+                    f"the token was made under profile {schedule.profile!r}, not {self._maker.profile!r}: "
+                    f"ask for profile {schedule.profile!r}"
+                )
+        # First in this process, before other schedules can leave anything behind.
+        first = self._maker.traced(schedule, failing := Trace())
+        explanation, outcome = self.explained(schedule)
+        if first.exception is not None and failure_in(outcome) != failure_in(first):
+            outcome = cast("Outcome", first)
+            explanation = Explanation(first.exception, failing, None, None, limit_met(first.exception))
+        applied, wanted = schedule.applied(outcome.choices), len(schedule.deviations)
+        if applied < wanted:
+            warnings.warn(
+                f"{applied} of {wanted} deviations of the token applied to {self._maker.name}: "
+                "the program has changed since it was made",
+                ReplayDriftWarning,
+                stacklevel=4,
+            )
+        return outcome, explanation, schedule
