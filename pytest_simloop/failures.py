@@ -10,6 +10,7 @@ import pytest
 from pytest_simloop.confirm import UNKNOWN, confirm
 from pytest_simloop.sections import describe_failure
 from simloop.errors import StoreWarning, limit_met
+from simloop.explore.signature import signature_of
 from simloop.explore.store import Saved
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def fail(trial: Trial, report: Report, failure: Failure) -> NoReturn:
 
 def keep(trial: Trial, failure: Failure) -> str | None:
     """Save a failure in the store. Returns the path of its file, or None if it could not be written."""
-    error = type(failure.exception).__name__
+    error = signature_of(failure.exception).exception.rpartition(".")[2]
     entry = Saved(failure.token, error, failure.strategy, trial.settings.limits.cancel)
     try:
         path = trial.store.add(trial.item.nodeid, entry)

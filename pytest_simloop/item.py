@@ -241,9 +241,11 @@ class SimulatedItem(pytest.Function):
         return [f"{len(self.pins)} pinned schedule{'s' * (len(self.pins) != 1)}"] if self.pins else []
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
+        from simloop.explore.signature import FailedElsewhere
+
         error = excinfo.value
-        if isinstance(error, SimulationError) and not self._reaches_test(excinfo):
-            text = f"{type(error).__name__}: {error}"
+        if isinstance(error, (SimulationError, FailedElsewhere)) and not self._reaches_test(excinfo):
+            text = error.told if isinstance(error, FailedElsewhere) else f"{type(error).__name__}: {error}"
             return f"{text}\n{self.section}" if self.section else text
         shown = super().repr_failure(excinfo, *args, **kwargs)
         if self.section and hasattr(shown, "addsection"):

@@ -35,6 +35,12 @@ class FailedElsewhere(Exception):
         super().__init__(message)
         self.signature = signature
 
+    @property
+    def told(self) -> str:
+        """Message, and the place where it was raised."""
+        where = self.signature
+        return f"{where.file}:{where.line}: in {where.function}\n{self}" if where.file else str(self)
+
 
 def signature_of(error: BaseException) -> Signature:
     """Return the signature of an exception. Its frame is the innermost of the user's own code, if there is one: a

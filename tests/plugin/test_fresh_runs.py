@@ -26,6 +26,7 @@ ONCE = """
         writer.write(b"a\\n")
         assert await reader.readline() == b"A\\n"
         writer.close()
+        await asyncio.sleep(1)
 """
 PASSES = (
     ONCE
@@ -110,11 +111,13 @@ def test_failures_of_fresh_runs(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(failed=2)
     text = result.stdout.str()
     assert "NondeterminismError" not in text
+    assert "FailedElsewhere" not in text.partition("short test summary")[0]
     result.stdout.fnmatch_lines(
         [
             "*AssertionError*",
             "failed in run 1 of 20 (canonical run*",
-            "*CancelledError*",
+            "*test_sometimes.py:*: in test_sometimes",
+            "asyncio.exceptions.CancelledError",
             "failed in run * of 20 (*",
             "what earlier runs have left behind hides it in this process: replay it*",
         ]
