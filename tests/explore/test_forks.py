@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import itertools
-import os
 import random
 import sys
 import threading
