@@ -60,8 +60,8 @@ class ForeignItem(SimulatedItem):
 
     def _untimed(self) -> contextlib.AbstractContextManager[None]:
         """Return a context manager that switches off the deadline and the database of Hypothesis, if the test uses it.
-        A deadline would look at virtual time, in which a sleep takes none, and a run must not depend on saved
-        examples."""
+        A deadline would be measured in virtual time, in which a sleep counts in full, and a run must not depend on
+        saved examples."""
         if not hasattr(self.function, "hypothesis"):
             return contextlib.nullcontext()
         from pytest_simloop.hypothesis_internals import changed_settings

@@ -154,7 +154,7 @@ def rewrite_line(config: pytest.Config, line: str, *, new: bool = False) -> None
 
 
 def captured_streams(config: pytest.Config) -> list[int]:
-    """Return the descriptors at which pytest keeps the standard streams that it captures."""
+    """Return the descriptors at which pytest has saved the original standard streams while it captures."""
     manager = config.pluginmanager.getplugin("capturemanager")
     capturing = getattr(manager, "_global_capturing", None)
     streams = [getattr(capturing, name, None) for name in ("in_", "out", "err")]

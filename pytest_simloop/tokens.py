@@ -20,8 +20,8 @@ def _made_for(item: pytest.Item, token: str) -> bool:
 
 
 def pin(items: list[Any], tokens: tuple[str, ...]) -> None:
-    """Give each simulated item of one test function the tokens that were made for it. One that was made for none of
-    them makes all fail."""
+    """Pin tokens to the simulated items (parametrizations) of one test function: to each item those that were made for
+    it. A token that was made for none of the items makes all of them fail."""
     strays = [token for token in tokens if not any(_made_for(item, token) for item in items)]
     for item in items:
         item.pins = tuple(token for token in tokens if _made_for(item, token))

@@ -45,7 +45,8 @@ _NOTHING: Mapping[int, Outcome | Passed] = {}
 
 
 class Campaign:
-    """Campaign over one test: `execute` makes a run, and `name` identifies the test in its tokens.
+    """Search for failing schedules of one test: runs it under the schedules that strategies propose, and shrinks and
+    explains what fails. `execute` makes a run, and `name` identifies the test in its tokens.
 
     `saved` schedules are tried first. `strategies` of third parties take turns with the others; `chosen` names those
     that take turns at all. With `seconds`, the campaign lasts for so many real seconds, whatever its number of runs.

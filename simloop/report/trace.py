@@ -241,7 +241,7 @@ class Trace:
         self._running.append((cause, step))
 
     def _cancellation_landed(self, step: Step, sentence: str) -> None:
-        """Replace the sentence of a cancellation from outside by one with the place where it met its task. The place is
+        """Replace the sentence of a cancellation from outside by one with the place where the task waited. The place is
         known only now, since a step of the task may have been queued before the cancellation."""
         for at, deviation in enumerate(self.deviations):
             if deviation.answer.point.kind == "cancel" and deviation.actor == step.actor:

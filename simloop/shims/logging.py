@@ -65,7 +65,7 @@ def _is_simulated(stream: Any) -> bool:
 
 
 def _handled_by_pytest(handler: Any, record: logging.LogRecord) -> Any:
-    """Write a record to pytest's own log file, such as that of `--log-file`."""
+    """Let pytest's own log handler write to its real file, such as that of `--log-file`."""
     if handler.stream is not None:
         found = os.fstat(handler.stream.fileno())
         opened.exempt.add((found.st_dev, found.st_ino))

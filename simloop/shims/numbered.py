@@ -81,8 +81,8 @@ def _change_all() -> None:
 
 
 def _first_hash(found: Any) -> int:
-    """Return the hash of an object that has none yet, a number inside of a world, else its address; remember it as long
-    as the object lives."""
+    """Return the hash of an object that has none yet, the run's next number inside of a world, else its address;
+    remember it as long as the object lives."""
     key = _address(found)
     if not _on:
         return key

@@ -253,7 +253,7 @@ def count_threads() -> int:
 
 
 def end_threads(world: World) -> None:
-    """Wait for the threads of the current process at its end, as threading._shutdown() does: all that are no daemons.
+    """Wait for the threads of the current process at its end, as threading._shutdown() does: all non-daemon threads.
     Executors do the jobs that they have, and take no more (_python_exit() in Lib/concurrent/futures/thread.py)."""
     process = world.current
 

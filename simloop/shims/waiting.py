@@ -75,7 +75,7 @@ def _leave_eagain() -> None:
 
 
 def read_unless_empty(world: World, file: Unseekable, size: int) -> bytes | None:
-    """Read as a raw file does: None if there are no data yet, and the read may not wait."""
+    """Read from a pipe or the like, as the raw file `io.FileIO` does. Returns None if it is empty and non-blocking."""
     try:
         return read_from(world, file, size)
     except BlockingIOError:

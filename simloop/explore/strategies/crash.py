@@ -49,8 +49,8 @@ _PATTERNS: tuple[Lose, ...] = (_data, _names, _pages, _worst)
 
 
 class CrashSweep:
-    """Strategy that cuts the power at each place of a run. At each it loses only data, only names, only pages (so that
-    files keep their length), everything, and finally a random part.
+    """Strategy that cuts the power at each place of a run, once for each pattern of unsynced writes that are lost: data
+    and lengths of files, directory entries, pages alone (files keep their length), everything, then random parts.
 
     Places are the choice points of the canonical run at which the environment may cut the power of a host, and the
     power cuts of the test itself.

@@ -1,7 +1,7 @@
 """Base of the sweeps: strategies that enumerate one kind of deviation, one at a time, the likeliest to matter first.
 
-Most asyncio bugs that a lucky order shows need one thing only: a cancellation or a timeout in one of the one
-or two turns around a wake-up. A sweep goes there directly (design, section 6).
+Most bugs of asyncio programs that depend on the order of events need one thing only: a cancellation or a timeout in one
+of the one or two turns around a wake-up. A sweep goes there directly (docs/explanation/exploring.md).
 """
 
 from __future__ import annotations

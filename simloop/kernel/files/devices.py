@@ -26,8 +26,8 @@ _TTY = os.makedev(5, 0)
 
 
 class UnsimulatedFileError(OSError):
-    """Error for opening a device, a fifo of the real machine, or a file of its kernel, that is not simulated: ENXIO, as
-    for a device without a driver."""
+    """Error for opening a device, a fifo of the real machine, or a file of /proc, that is not simulated: ENXIO, as for
+    a device without a driver."""
 
     def __init__(self, what: str = "the device or fifo") -> None:
         super().__init__(errno.ENXIO, os.strerror(errno.ENXIO))

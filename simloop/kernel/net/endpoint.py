@@ -365,7 +365,7 @@ class Endpoint(Socket):
         self.changed()
 
     def _abort(self, number: int) -> None:
-        """Close the connection, and drop what was still to be sent."""
+        """Close the connection with errno `number`, and drop what was still to be sent."""
         if self.tx is not None:
             self.tx.drop()
         self._end(number)

@@ -67,9 +67,9 @@ _CLOCKS = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)
 
 
 class _Timer(TimerFd):
-    """Simulated timerfd that knows its clock."""
+    """Simulated timerfd with the clock that it was made for."""
 
-    #: None for one that counts from boot.
+    #: Wall clock of its host (CLOCK_REALTIME); None for a clock that counts from boot.
     wall: WallClock | None = None
 
 
