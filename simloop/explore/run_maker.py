@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from simloop.choices.schedule import Schedule, first_difference
 from simloop.errors import HangError, NondeterminismError, StepLimitError, TimeLimitError
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from simloop.simulation.run import Execute, Outcome
     from simloop.world.observer import Observer
 
-    #: Outcome of a run that this process has made, or a fork.
-    AnyOutcome = Outcome | ForkedOutcome
+#: Outcome of a run that this process has made, or a fork.
+AnyOutcome: TypeAlias = "Outcome | ForkedOutcome"
 
 # Number of steps up to which a run that was cut off is shrunk and explained.
 _STEPS_EXPLAINED = 20_000

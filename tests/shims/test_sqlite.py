@@ -20,6 +20,7 @@ from sizes import examples
 
 import simloop
 from simloop.kernel import stacks
+from simloop.shims import late
 from simloop.shims.sqlite3 import opening
 from simloop.world import active
 
@@ -550,6 +551,7 @@ def test_a_library_that_is_built_in_escapes(tmp_path: Path, monkeypatch: pytest.
         assert sqlite3.connect(":memory:").execute("select 1").fetchone() == (1,)
         sqlite3.connect(tmp_path / "data.db")
 
+    late.load(opening.__name__)  # so that it is not installed by the run, and taken back with the patch
     monkeypatch.setattr(opening, "_vfs", None)
     with pytest.raises(simloop.EscapedSimulationError, match="an sqlite3 database"):
         simloop.run(main)
