@@ -1,7 +1,9 @@
-"""Examination of a failing run: does it fail again, which of its deviations does that take, and what is said of it?"""
+"""Examination of a failing run: it is made again, its schedule is shrunk, and its failure explained and judged."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,14 +13,14 @@ from simloop.choices.choices import Choices, Point, check_seed
 from simloop.choices.draws import seeded
 from simloop.choices.schedule import Schedule, first_difference
 from simloop.choices.tokens import decode, encode
-from simloop.errors import EscapedSimulationError, OtherTestError, ReplayDriftWarning, limit_met
+from simloop.errors import EscapedSimulationError, OtherTestError, ReplayDriftWarning, causes, limit_met
 from simloop.explore.failure import Failure
 from simloop.explore.run_maker import failure_in, is_endless
 from simloop.explore.shrink import Shrinker
 from simloop.explore.signature import signature_of
 from simloop.report.explanation import Explanation
 from simloop.report.trace import Trace
-from simloop.shims.subprocess import lacks_real_program
+from simloop.shims.subprocess import UNPLAYED
 
 if TYPE_CHECKING:
     from simloop.explore.result import Report
@@ -35,6 +37,18 @@ _HIDDEN = "what earlier runs have left behind hides it in this process: replay i
 _BETWEEN_LINES = (
     " where threads switch between any two lines, as they do without the GIL: with it, only at calls and loops"
 )
+
+
+def _lacks_real_program(error: BaseException | None) -> bool:
+    """Return True for a failure for want of a program that the real machine has, but that nobody plays in the simulated
+    one. Another machine may lack it, but the machine at hand does not fail for that."""
+    return any(
+        isinstance(cause, OSError)
+        and any(note.startswith(UNPLAYED) for note in getattr(cause, "__notes__", ()))
+        and isinstance(cause.filename, (str, bytes))
+        and shutil.which(os.fsdecode(cause.filename)) is not None
+        for cause in causes(error)
+    )
 
 
 class Examination:
@@ -137,7 +151,7 @@ class Examination:
         outcome = cast("Outcome", self._maker.traced(schedule, failing, final=True))
         # Of what the simulation itself cannot do, nothing can be said about stock asyncio.
         limit = limit_met(outcome.escape) or limit_met(outcome.exception) or outcome.limit
-        if not limit and lacks_real_program(outcome.exception):
+        if not limit and _lacks_real_program(outcome.exception):
             limit = EscapedSimulationError.limit
         verdict = limit or verdict or failing.beyond_stock(self._maker.profile)
         return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome

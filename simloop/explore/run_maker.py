@@ -114,10 +114,11 @@ class RunMaker:
             return False
         from simloop.explore.forks import Forks, OwnZygote
 
+        afresh = False
         if not report.forked and not alike:
             begin: Callable[[], Zygote] = partial(OwnZygote, self.execute)
         elif self._fresh is not None:
-            begin, self._fresh, self.begins_afresh = self._fresh, None, True
+            begin, self._fresh, afresh = self._fresh, None, True
         else:
             return False
         try:
@@ -127,7 +128,7 @@ class RunMaker:
         if self.forks is not None:
             self.forks.close()
         report.forked = True
-        self.forks, self.jobs = forks, None
+        self.forks, self.jobs, self.begins_afresh = forks, None, afresh
         return True
 
     def went_alike(self, one: AnyOutcome, other: AnyOutcome) -> bool:

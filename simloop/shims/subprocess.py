@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from simloop.errors import causes
 from simloop.kernel.descriptors import FIRST_FD, File
 from simloop.kernel.errors import fail
 from simloop.kernel.files.inodes import Regular
@@ -38,8 +37,9 @@ _real_fork_exec = real(__name__, _posixsubprocess)["fork_exec"]
 _real_execute_child = real(__name__, subprocess.Popen)["_execute_child"]
 _real_which = real(__name__, shutil)["which"]
 _real = real(__name__)
-_UNPLAYED = "simloop: no program of that name is registered"
-_NOTE = _UNPLAYED + "; play it with @sim.program({name!r})"
+#: Beginning of the note on a program that nobody plays.
+UNPLAYED = "simloop: no program of that name is registered"
+_NOTE = UNPLAYED + "; play it with @sim.program({name!r})"
 # Where registered programs are said to be installed, in the PATH of every Linux.
 _BIN = "/usr/bin"
 
@@ -321,18 +321,6 @@ _NO_PIPES = (-1,) * 6
 def _explain(error: OSError, name: Any) -> None:
     if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC) and not hasattr(error, "__notes__"):
         error.add_note(_NOTE.format(name=os.fsdecode(name)))
-
-
-def lacks_real_program(error: BaseException | None) -> bool:
-    """Return True for the failure to start a program that the real machine has, but for which the simulated one has
-    none. Another machine may lack it, but the machine at hand does not fail for that."""
-    return any(
-        isinstance(cause, OSError)
-        and any(note.startswith(_UNPLAYED) for note in getattr(cause, "__notes__", ()))
-        and isinstance(cause.filename, (str, bytes))
-        and _real_which(os.fsdecode(cause.filename)) is not None
-        for cause in causes(error)
-    )
 
 
 # --- os -------------------------------------------------------------------------------------------------

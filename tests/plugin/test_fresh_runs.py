@@ -63,27 +63,24 @@ def test_state_that_only_the_first_run_finds(pytester: pytest.Pytester) -> None:
     assert ups == downs
 
 
-def test_without_a_fresh_process_it_is_an_error_as_ever(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(CONFTEST)
+# A suite that only one process can run.
+ALONE = """
+    import os, pytest
+
+    @pytest.fixture(scope="session")
+    def real_server():
+        if "SIMLOOP_SIGNATURE_FILE" in os.environ:
+            raise OSError("the port is in use")
+"""
+
+
+@pytest.mark.parametrize(("conftest", "options"), [(CONFTEST, ["--sim-no-confirm"]), (ALONE, [])])
+def test_without_a_fresh_process_it_is_an_error_as_ever(
+    pytester: pytest.Pytester, conftest: str, options: list[str]
+) -> None:
+    pytester.makeconftest(conftest)
     pytester.makepyfile(PASSES)
-    result = pytester.runpytest("--sim", "--sim-runs=20", "--sim-no-confirm")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["NondeterminismError: two runs of *"])
-
-
-def test_a_suite_that_only_one_process_can_run(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(
-        """
-        import os, pytest
-
-        @pytest.fixture(scope="session")
-        def real_server():
-            if "SIMLOOP_SIGNATURE_FILE" in os.environ:
-                raise OSError("the port is in use")
-    """
-    )
-    pytester.makepyfile(PASSES)
-    result = pytester.runpytest("--sim", "--sim-runs=20")
+    result = pytester.runpytest("--sim", "--sim-runs=20", *options)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["NondeterminismError: two runs of *"])
 
