@@ -41,10 +41,10 @@ _SWEEPS: tuple[tuple[Callable[[int, Callable[[], int]], Strategy], float, int], 
     (CancelSweep, 0.60, 8),
     (CrashSweep, 0.90, 6),
     (FaultSweep, 0.60, 8),
-    (TimeoutSweep, 0.15, 3),
+    (TimeoutSweep, 0.15, 6),
     (LineSweep, 0.60, 6),
     (DelaySweep, 0.10, 5),
-    (PreemptionSweep, 0.30, 4),
+    (PreemptionSweep, 0.60, 8),
 )
 # How many early runs count as one.
 _EARLY = 8
