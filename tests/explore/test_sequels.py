@@ -53,6 +53,16 @@ def test_a_run_has_sequels_where_it_made_a_connection_more() -> None:
     assert sweep.is_waiting
 
 
+def test_what_a_cancellation_brings_about_is_no_sequel() -> None:
+    sweep = SequelSweep(1)
+    made(sweep, {}, USUAL)
+    choices = Choices(1, lambda who, kind, number, n: int(kind == "cancel"))
+    choices.choose("ask~read", "cancel", 2)
+    choices.choose(AGAIN, "net.deliver", 8)
+    sweep.observe(choices, False)
+    assert sweep.is_waiting
+
+
 def test_a_sequel_goes_on_where_its_last_deviation_has_led() -> None:
     sweep = SequelSweep(1)
     made(sweep, {}, USUAL)

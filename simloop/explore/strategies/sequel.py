@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from simloop.choices.choices import Point
-from simloop.choices.lateness import LATE
+from simloop.choices.lateness import ENDS, LATE
 from simloop.choices.schedule import Schedule
 from simloop.choices.who import Who
 from simloop.explore.strategies.base import Plan
@@ -64,6 +64,9 @@ class SequelSweep:
                 self._usual = {Who(who).source for who, kind, _, _, _ in choices.recorded if kind in LATE}
         elif 0 < len(deviations) <= _MOST and (made := frozenset(deviations.items())) not in self._seen:
             self._seen.add(made)
+            # A cancellation brings new connections, too, and where they lead is hardly ever a matter of time.
+            if any(kind in ENDS for _, kind, _ in deviations):
+                return
             if sequels := self._sequels_of(choices, deviations):
                 # What goes further has its first turn at once.
                 self._sequels.insert(0 if len(deviations) > 1 else len(self._sequels), iter(sequels))
