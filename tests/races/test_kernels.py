@@ -1,5 +1,5 @@
-"""The benchmark's kernels: races of plain asyncio programs, most of them by the timing of the network alone. They are
-found in a campaign of the default size, and their mended versions are clean."""
+"""The benchmark's kernels: races of plain asyncio programs, most of them by the timing of the network alone, or of
+threads. They are found in a campaign of the default size, and their mended versions are clean."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def test_the_race_is_found(kernel: Kernel) -> None:
     assert failure is not None
     assert 1 <= len(failure.schedule.deviations) <= 5
     assert failure.run_number > 1
-    assert failure.prove() == "replayed on stock asyncio: same failure"
+    if kernel.by != "thread":
+        assert failure.prove() == "replayed on stock asyncio: same failure"
     if kernel.by == "cancel":
         assert failure.run_number <= 10
 

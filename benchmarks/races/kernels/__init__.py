@@ -3,7 +3,7 @@
 All of them are in `KERNELS`.
 """
 
-from kernels import channels, network, vendored
+from kernels import channels, network, threads, vendored
 from kernels.registry import KERNELS, Kernel, named
 
-__all__ = ["KERNELS", "Kernel", "channels", "named", "network", "vendored"]
+__all__ = ["KERNELS", "Kernel", "channels", "named", "network", "threads", "vendored"]

@@ -484,3 +484,51 @@ def a_quorum_answers_with_an_old_value(mended: bool) -> Main:
             await asyncio.wait([*writes, *reads])
 
     return main
+
+
+@kernel("network", "retries: the last of three attempts is as late as the others")
+def three_attempts_are_too_late(mended: bool) -> Main:
+    async def main() -> None:
+        async def attempt() -> bool:
+            async with connected(7000) as client:
+                try:
+                    async with asyncio.timeout(0.03):
+                        return await client.ask("a") == "a"
+                except TimeoutError:
+                    return False
+
+        async with serving(7000, echo):
+            for _ in range(3):
+                if await attempt():
+                    return
+                await asyncio.sleep(0.1)
+            # Wrong: it takes for granted that one of the three is in time.
+            assert mended
+
+    return main
+
+
+@kernel("network", "health checks: two that are late make a second leader, of whom the first one never hears")
+def two_missed_beats_make_two_leaders(mended: bool) -> Main:
+    async def main() -> None:
+        leaders = {"one"}
+
+        async with serving(7000, echo):
+            missed = 0
+            for _ in range(5):
+                async with connected(7000) as client:
+                    try:
+                        async with asyncio.timeout(0.03):
+                            await client.ask("beat")
+                            missed = 0
+                    except TimeoutError:
+                        missed += 1
+                if missed == 2:
+                    leaders.add("two")
+                    if mended:
+                        leaders.discard("one")
+                    break
+                await asyncio.sleep(0.1)
+        assert len(leaders) == 1
+
+    return main

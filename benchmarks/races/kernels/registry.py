@@ -14,7 +14,7 @@ class Kernel:
     """A race: `wrong` and `mended` pass when nothing unusual happens, and `wrong` alone may fail."""
 
     name: str
-    #: What the environment must do: ``network``, ``cancel``, or ``timer``.
+    #: What the environment must do: ``network``, ``cancel``, ``thread``, or ``timer``.
     by: str
     source: str
     wrong: Main
