@@ -76,6 +76,7 @@ class SimLoop(SteppedLoop):
     _default_executor: Any
     _task_factory: Any
     _thread_id: int | None
+    _coroutine_origin_tracking_enabled: bool
     _signal_handlers: dict[int, Any]
 
     def __init__(self, world: World, process: Process) -> None:
@@ -498,6 +499,8 @@ class SimLoop(SteppedLoop):
         """Run the loop until a task or future of its own is done, as ``run_until_complete`` in fewer steps: turns until
         it is done, and the one in which the stock loop would be told to stop."""
         hooks = sys.get_asyncgen_hooks()
+        if self._debug:
+            self._set_coroutine_origin_tracking(True)  # type: ignore[attr-defined]
         self._thread_id = get_ident()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         events._set_running_loop(self)
@@ -515,6 +518,8 @@ class SimLoop(SteppedLoop):
             self._stopping = False
             self._thread_id = None
             events._set_running_loop(None)
+            if self._coroutine_origin_tracking_enabled:
+                self._set_coroutine_origin_tracking(False)  # type: ignore[attr-defined]
             sys.set_asyncgen_hooks(*hooks)
         return task.result()
 
