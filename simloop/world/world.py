@@ -54,7 +54,6 @@ class World:
         self,
         choices: Choices,
         userland: Userland = _BARE,
-        *,
         profile: str = "cpython",
         max_steps: int = DEFAULT_MAX_STEPS,
         max_time: float = DEFAULT_MAX_TIME,
@@ -78,9 +77,7 @@ class World:
         self.cancellations = 0
         self.steps = 0
         self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
-        self.scheduler = Scheduler(
-            choices, userland.deadlock, userland.activity, max_time=max_time, max_stall=max_stall, threads=self.threads
-        )
+        self.scheduler = Scheduler(choices, userland.deadlock, userland.activity, max_time, max_stall, self.threads)
         self.network = Network(self.scheduler, start_ns)
         self.userland = userland
         self._programs: Any = None
