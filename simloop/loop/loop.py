@@ -197,6 +197,7 @@ class SimLoop(SteppedLoop):
                 del debugged_timer._source_traceback[-1]  # type: ignore[attr-defined]
             return debugged_timer
         timer = SimTimerHandle(when, callback, args, self, context)
+        timer.sim_who = None
         heapq.heappush(self._scheduled, timer)
         timer._scheduled = True  # type: ignore[attr-defined]
         return timer
@@ -398,11 +399,12 @@ class SimLoop(SteppedLoop):
         if scheduled:
             self._drop_cancelled_timers()
         ready = self._ready
+        queued = len(ready)
         # A turn costs one look at the clock, however often it looks: a loop that spins must see time pass.
         clock = self._clock
         clock.now += READ_NS
         timeout: float | None
-        if ready or self._stopping:
+        if queued or self._stopping:
             timeout = 0
             self.busy_turns = busy = self.busy_turns + 1
             if busy > SPINS:
@@ -416,7 +418,6 @@ class SimLoop(SteppedLoop):
         else:
             self.busy_turns = 0
             timeout = None
-        queued = len(ready)
         world = self.world
         process = self.process
         choices = world.choices
