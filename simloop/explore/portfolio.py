@@ -24,6 +24,7 @@ from simloop.explore.strategies.pct import PCT
 from simloop.explore.strategies.pos import POS
 from simloop.explore.strategies.preemption import LineSweep, PreemptionSweep
 from simloop.explore.strategies.saved import Saved
+from simloop.explore.strategies.sequel import SequelSweep
 from simloop.explore.strategies.surw import SURW
 from simloop.explore.strategies.timeout import TimeoutSweep
 from simloop.explore.strategies.wakeup import WakeUpSweep
@@ -42,15 +43,17 @@ _SWEEPS: tuple[tuple[Callable[[int, Callable[[], int]], Strategy], float, int], 
     (CancelSweep, 0.60, 8),
     (CrashSweep, 0.90, 6),
     (FaultSweep, 0.60, 8),
-    (TimeoutSweep, 0.15, 3),
+    (TimeoutSweep, 0.15, 6),
     (LineSweep, 0.60, 6),
     (DelaySweep, 0.10, 5),
-    (PreemptionSweep, 0.30, 4),
+    (PreemptionSweep, 0.60, 8),
 )
 # How many early runs count as one.
 _EARLY = 8
 # Weight of the wake-up sweep, and the number of its first runs that count less.
 _WAKE_UPS = (0.3, 4)
+# The same of the sequel sweep.
+_SEQUELS = (0.3, 4)
 _THIRD_PARTIES = 0.3
 _ENUMERATION = 0.3
 _COINCIDENCES = 0.9
@@ -73,6 +76,7 @@ STRATEGIES = (
     DelaySweep.name,
     PreemptionSweep.name,
     WakeUpSweep.name,
+    SequelSweep.name,
     CoincidenceWalk.name,
     DenseWalk.name,
     Walk.name,
@@ -121,6 +125,11 @@ class Entry:
         """Amount by which its next run is counted: the lower, the sooner the strategy has its turn again."""
         return (1 / _EARLY if self.made < self.early else 1) / self.weight
 
+    @property
+    def is_waiting(self) -> bool:
+        """True while the strategy has nothing to try, and may have later."""
+        return getattr(self.strategy, "is_waiting", False)
+
 
 def _with_more(entries: list[Entry]) -> list[Entry]:
     """Return the entries whose strategies are not known to have nothing left to try."""
@@ -153,7 +162,7 @@ class Portfolio:
         for sweep, weight, early in _SWEEPS:
             share = functools.partial(self._share_of, weight)
             self._turns.append(Entry(sweep(seed, share), weight, early))
-        self._turns.append(Entry(wakeups, *_WAKE_UPS))
+        self._turns += [Entry(wakeups, *_WAKE_UPS), Entry(SequelSweep(seed), *_SEQUELS)]
         self._turns += [Entry(strategy, _THIRD_PARTIES / len(strategies)) for strategy in strategies]
         self._walks = [
             Entry(CoincidenceWalk(seed), _COINCIDENCES),
@@ -222,15 +231,16 @@ class Portfolio:
         """Return the entry whose turn it is, None if none has more to try. Walks would only repeat what is enumerated:
         where all schedules seem to fit, they have no turns. Elsewhere the enumeration has turns after the sweeps, until
         it is known not to fit."""
-        taking = self._turns = _with_more(self._turns)
+        self._turns = _with_more(self._turns)
+        taking = [entry for entry in self._turns if not entry.is_waiting]
         if not taking:
             taking = _with_more([self._last])
         if self._last.over or not self.enumeration.seems_to_fit:
             self._walks = _with_more(self._walks)
-            taking = taking + self._walks
+            taking += self._walks
         return min(taking, key=_COUNTED, default=None)
 
     def _share_of(self, weight: float) -> int:
         """Return the approximate number of the runs left that a sweep of this weight will make."""
-        taking = _with_more([*self._turns, *self._walks])
+        taking = [entry for entry in _with_more([*self._turns, *self._walks]) if not entry.is_waiting]
         return max(1, round(self._left() * (weight / sum(entry.weight for entry in taking))))
