@@ -92,23 +92,19 @@ def fixture_definition(item: pytest.Function, name: str, below: Any = None) -> A
     return definitions[-1] if definitions else None
 
 
-Finalizers = list[Callable[[], object]]
-
-
-def all_finalizers(item: pytest.Item) -> dict[Any, int]:
-    """Return the number of finalizers that are registered so far, for the item and for each of its parents."""
-    return {node: len(finalizers) for node, (finalizers, _) in item.session._setupstate.stack.items()}
+def finalizer_counts(item: pytest.Item) -> list[int]:
+    """Return the number of finalizers that are registered so far, for each parent of the item, and last for itself."""
+    return [len(finalizers) for finalizers, _ in item.session._setupstate.stack.values()]
 
 
 def take_finalizers(
-    item: pytest.Item, before: dict[Any, int], wanted: Callable[[Callable[[], object]], bool]
+    item: pytest.Item, before: list[int], wanted: Callable[[Callable[[], object]], bool]
 ) -> Iterator[Callable[[], object]]:
-    """Remove and yield the finalizers that were registered since `before` (a result of `all_finalizers`) and that are
+    """Remove and yield the finalizers that were registered since `before` (a result of `finalizer_counts`) and that are
     `wanted`: the last one first, those of the item before those of its parents."""
-    for node, (finalizers, _) in reversed(list(item.session._setupstate.stack.items())):
-        count = before.get(node, 0)
-        if len(finalizers) <= count:
-            continue
+    if finalizer_counts(item) == before:
+        return  # of most runs, since most tests have no fixtures
+    for (finalizers, _), count in reversed(list(zip(item.session._setupstate.stack.values(), before, strict=True))):
         kept = []
         while len(finalizers) > count:
             finalizer = finalizers.pop()

@@ -132,7 +132,7 @@ class SimulatedItem(pytest.Function):
         """Call ``run()``, then run the finalizers of everything set up in it, and then call ``last()``. Raises the
         first error of all."""
         errors: list[BaseException] = []
-        before = internals.all_finalizers(self)
+        before = internals.finalizer_counts(self)
         internals.forget_instance(self)
         try:
             run()
@@ -321,9 +321,16 @@ class SimFunction(SimulatedItem):
     def run_once(self, world: World) -> None:
         loop = self._loop = make_loop(world, world.root)
         self._context = contextvars.copy_context()
+        was_quiet = False
+
+        def end() -> None:
+            nonlocal was_quiet
+            was_quiet = shut_down(loop)
+
         try:
-            self.finalized(world, self._run_main, lambda: shut_down(loop))
-            report_leftovers(loop)
+            self.finalized(world, self._run_main, end)
+            if not was_quiet:
+                report_leftovers(loop)
             loop.close()
         finally:
             del self._loop, self._context  # nothing of a run shall outlive it
@@ -333,7 +340,7 @@ class SimFunction(SimulatedItem):
         internals.fill_fixtures(self)
         self.setting_up = False
         arguments = {name: self.funcargs[name] for name in internals.argument_names(self)}
-        self._loop.run_until_complete(self._loop.create_main(self.start(arguments), self._context))
+        self._loop.run_to_end(self._loop.create_main(self.start(arguments), self._context))
 
     def start(self, fixtures: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """Call the test function and return its coroutine."""

@@ -10,16 +10,18 @@ The package imports nothing of the project but its errors.
 
 from __future__ import annotations
 
-import random
+import _random
 import zlib
 from collections import deque
 from collections.abc import Callable
 from hashlib import blake2b
+from random import Random
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from simloop.errors import ConfigurationError
 
 T = TypeVar("T")
+_seed = _random.Random.seed
 
 PROFILES = ("cpython", "portable", "hostile")
 
@@ -91,6 +93,15 @@ Decide = Callable[[str, str, int, int], int]
 """``decide(who, kind, number, n)`` answers one point with a value in ``range(n)``."""
 
 
+def generator(seed: int) -> Random:
+    """Return ``random.Random(seed)``, without calling `Random.__init__` and `Random.seed`, for which there is a shim: a
+    run that draws numbers needs two of them."""
+    made = Random.__new__(Random)
+    _seed(made, seed)
+    made.gauss_next = None  # type: ignore[attr-defined]
+    return made
+
+
 class DeviationObserver(Protocol):
     """Protocol of the part of a run's observer that is notified of deviations."""
 
@@ -134,15 +145,15 @@ class Choices:
         self.step_digest = 0
         #: Part of the happens-before fingerprint that shows in no loop's arrivals, see `fold`.
         self.folded = 0
-        self._entropy: random.Random | None = None
+        self._entropy: Random | None = None
         self._kinds: dict[str, int] | None = None
         self.observer: DeviationObserver | None = None
 
     @property
-    def entropy(self) -> random.Random:
+    def entropy(self) -> Random:
         """Random generator behind the program's own entropy: `random`, `os.urandom`, `uuid`, `secrets`."""
         if self._entropy is None:
-            self._entropy = random.Random(self.seed)
+            self._entropy = generator(self.seed)
         return self._entropy
 
     @property

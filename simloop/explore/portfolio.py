@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from simloop.errors import ConfigurationError
@@ -58,6 +59,7 @@ _ENUMERATION = 0.3
 _COINCIDENCES = 0.9
 _DENSE = 0.15
 _SPARSE = 0.05
+_COUNTED = attrgetter("counted")
 
 # Strategies that have turns only where they are chosen: they find nothing that the others do not find sooner
 # (docs/explanation/exploring.md).
@@ -111,6 +113,7 @@ class Entry:
     made: int = 0
     #: What its runs count so far: the one whose count is lowest makes the next.
     counted: float = 0.0
+    #: True once it has no more turns.
     over: bool = False
 
     def __post_init__(self) -> None:
@@ -122,16 +125,15 @@ class Entry:
         """Amount by which its next run is counted: the lower, the sooner the strategy has its turn again."""
         return (1 / _EARLY if self.made < self.early else 1) / self.weight
 
-    def has_more(self) -> bool:
-        """Return True unless the strategy is known to have nothing left to try."""
-        if not self.over and getattr(self.strategy, "is_empty", False):
-            self.over = True
-        return not self.over
-
     @property
     def is_waiting(self) -> bool:
         """True while the strategy has nothing to try, and may have later."""
         return getattr(self.strategy, "is_waiting", False)
+
+
+def _with_more(entries: list[Entry]) -> list[Entry]:
+    """Return the entries whose strategies are not known to have nothing left to try."""
+    return [entry for entry in entries if not (entry.over or getattr(entry.strategy, "is_empty", False))]
 
 
 class Portfolio:
@@ -196,7 +198,11 @@ class Portfolio:
             if not ahead:
                 self._first.clear()
                 # By the canonical run, most programs have nothing for most sweeps.
-                self._learning = [found for found in self._learning if not getattr(found, "is_empty", False)]
+                self._learning = [
+                    entry.strategy
+                    for entry in (*self._turns, self._last, *self._walks)
+                    if not getattr(entry.strategy, "is_empty", False)
+                ]
         while True:
             turn = self._next()
             if turn is None or (turn is self._last and self.enumeration in ahead):
@@ -225,15 +231,16 @@ class Portfolio:
         """Return the entry whose turn it is, None if none has more to try. Walks would only repeat what is enumerated:
         where all schedules seem to fit, they have no turns. Elsewhere the enumeration has turns after the sweeps, until
         it is known not to fit."""
-        self._turns = [entry for entry in self._turns if entry.has_more()]
+        self._turns = _with_more(self._turns)
         taking = [entry for entry in self._turns if not entry.is_waiting]
-        if not taking and self._last.has_more():
-            taking.append(self._last)
+        if not taking:
+            taking = _with_more([self._last])
         if self._last.over or not self.enumeration.seems_to_fit:
-            taking += [entry for entry in self._walks if entry.has_more()]
-        return min(taking, key=lambda entry: entry.counted, default=None)
+            self._walks = _with_more(self._walks)
+            taking += self._walks
+        return min(taking, key=_COUNTED, default=None)
 
     def _share_of(self, weight: float) -> int:
         """Return the approximate number of the runs left that a sweep of this weight will make."""
-        taking = [entry for entry in (*self._turns, *self._walks) if entry.has_more() and not entry.is_waiting]
+        taking = [entry for entry in _with_more([*self._turns, *self._walks]) if not entry.is_waiting]
         return max(1, round(self._left() * (weight / sum(entry.weight for entry in taking))))

@@ -108,7 +108,6 @@ class Scheduler:
         choices: Choices,
         explain_deadlock: Callable[[Scheduler], DeadlockError] | None = None,
         describe_activity: Callable[[Scheduler], str] = lambda _: "",
-        *,
         max_time: float = DEFAULT_MAX_TIME,
         max_stall: float = DEFAULT_MAX_STALL,
         threads: dict[int, Any] | None = None,

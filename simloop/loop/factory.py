@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from asyncio import events, unix_events
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,19 @@ made_outside = 0
 
 def make_loop(world: World, process: Process) -> SimLoop:
     """Return a new loop for a process."""
-    # Imported by the first run: a session may have none.
-    if world.choices.stock is None:
-        from simloop.loop.loop import SimLoop
+    return _loop_class(world.choices.stock is not None)(world, process)
 
-        return SimLoop(world, process)
-    from simloop.loop.stock_loop import StockLoop
 
-    return StockLoop(world, process)
+@functools.cache
+def _loop_class(is_stock: bool) -> type[SimLoop]:
+    """Return the class of new loops, imported by the first run: a session may have none."""
+    if is_stock:
+        from simloop.loop.stock_loop import StockLoop
+
+        return StockLoop
+    from simloop.loop.loop import SimLoop
+
+    return SimLoop
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -76,6 +76,7 @@ class SimLoop(SteppedLoop):
     _default_executor: Any
     _task_factory: Any
     _thread_id: int | None
+    _coroutine_origin_tracking_enabled: bool
     _signal_handlers: dict[int, Any]
 
     def __init__(self, world: World, process: Process) -> None:
@@ -196,6 +197,7 @@ class SimLoop(SteppedLoop):
                 del debugged_timer._source_traceback[-1]  # type: ignore[attr-defined]
             return debugged_timer
         timer = SimTimerHandle(when, callback, args, self, context)
+        timer.sim_who = None
         heapq.heappush(self._scheduled, timer)
         timer._scheduled = True  # type: ignore[attr-defined]
         return timer
@@ -397,11 +399,12 @@ class SimLoop(SteppedLoop):
         if scheduled:
             self._drop_cancelled_timers()
         ready = self._ready
+        queued = len(ready)
         # A turn costs one look at the clock, however often it looks: a loop that spins must see time pass.
         clock = self._clock
         clock.now += READ_NS
         timeout: float | None
-        if ready or self._stopping:
+        if queued or self._stopping:
             timeout = 0
             self.busy_turns = busy = self.busy_turns + 1
             if busy > SPINS:
@@ -415,7 +418,6 @@ class SimLoop(SteppedLoop):
         else:
             self.busy_turns = 0
             timeout = None
-        queued = len(ready)
         world = self.world
         process = self.process
         choices = world.choices
@@ -498,6 +500,8 @@ class SimLoop(SteppedLoop):
         """Run the loop until a task or future of its own is done, as ``run_until_complete`` in fewer steps: turns until
         it is done, and the one in which the stock loop would be told to stop."""
         hooks = sys.get_asyncgen_hooks()
+        if self._debug:
+            self._set_coroutine_origin_tracking(True)  # type: ignore[attr-defined]
         self._thread_id = get_ident()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         events._set_running_loop(self)
@@ -515,6 +519,8 @@ class SimLoop(SteppedLoop):
             self._stopping = False
             self._thread_id = None
             events._set_running_loop(None)
+            if self._coroutine_origin_tracking_enabled:
+                self._set_coroutine_origin_tracking(False)  # type: ignore[attr-defined]
             sys.set_asyncgen_hooks(*hooks)
         return task.result()
 

@@ -26,11 +26,11 @@ _COARSE_CLOCK = 1e-3
 
 
 class SimTimerHandle(events.TimerHandle):
-    """Timer handle with a name for choice points, which `TimerNames` gives it."""
+    """Timer handle with a name for choice points, which `TimerNames` gives it, and None until then."""
 
     __slots__ = ("sim_who",)
 
-    sim_who: str
+    sim_who: str | None
 
 
 class TimerNames:
@@ -43,13 +43,13 @@ class TimerNames:
         self._counts: dict[str, int] = {}
 
     def __call__(self, handle: Any) -> str:
-        try:
-            who: str = handle.sim_who
-        except AttributeError:
+        is_ours = isinstance(handle, SimTimerHandle)
+        who: str | None = handle.sim_who if is_ours else None
+        if who is None:
             owner = self._owner(handle)
             self._counts[owner] = number = self._counts.get(owner, 0) + 1
             who = nth(owner, number)
-            if isinstance(handle, SimTimerHandle):
+            if is_ours:
                 handle.sim_who = who
         return who
 
@@ -87,7 +87,7 @@ def deadlines_between(heap: list[Any], start_ns: int, end_ns: int) -> list[int]:
     end = end_ns / SECOND
     if len(heap) <= _TIMERS_LOOKED_AT:
         dues = {-int(-timer._when * SECOND // 1) for timer in heap if timer._when <= end and not timer._cancelled}
-        return sorted(due for due in dues if due > start_ns)[:CONTENDERS_MAX]
+        return sorted([due for due in dues if due > start_ns])[:CONTENDERS_MAX]
     found: list[int] = []
     looked_at = 0
     # What lies below a timer of the heap is later still.

@@ -96,8 +96,12 @@ def refresh() -> None:
 
 def rewound() -> Rewound | None:
     """Restart clocks that freezegun or time-machine froze or moved outside of the world, now over virtual time. Return
-    an object that restores them, or None if neither library is imported."""
-    return Rewound() if _FREEZEGUN in sys.modules or _TIME_MACHINE in sys.modules else None
+    an object that restores them, or None if there are none."""
+    api: Any = sys.modules.get(_FREEZEGUN)
+    machine: Any = sys.modules.get(_TIME_MACHINE)
+    frozen = api is not None and api.freeze_factories
+    moved = machine is not None and machine.traveller_stack
+    return Rewound(api, [*(frozen or ()), *(moved or ())]) if frozen or moved else None
 
 
 class Rewound:
@@ -105,10 +109,7 @@ class Rewound:
 
     __slots__ = ("_before",)
 
-    def __init__(self) -> None:
-        api: Any = sys.modules.get(_FREEZEGUN)
-        machine = sys.modules.get(_TIME_MACHINE)
-        clocks = [*getattr(api, "freeze_factories", ()), *getattr(machine, "traveller_stack", ())]
+    def __init__(self, api: Any, clocks: list[Any]) -> None:
         self._before: list[tuple[Any, dict[str, Any]]] = [(clock, dict(vars(clock))) for clock in clocks]
         for clock in clocks:
             if hasattr(clock, "start"):  # a ticking one of freezegun

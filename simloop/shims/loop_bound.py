@@ -17,9 +17,10 @@ _real_get_loop = real(__name__, mixins._LoopBoundMixin)["_get_loop"]
 
 
 def _get_loop(self: Any) -> Any:
-    bound_to = getattr(self._loop, "world", None)
-    if bound_to is not None and bound_to is not active.here():
-        self._loop = None
+    if self._loop is not None:
+        bound_to = getattr(self._loop, "world", None)
+        if bound_to is not None and bound_to is not active.here():
+            self._loop = None
     return _real_get_loop(self)
 
 

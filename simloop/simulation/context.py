@@ -40,16 +40,17 @@ class WorldContext:
             raise WorldError("a world cannot be entered from a running event loop: enter it from synchronous code")
         install()
         set_order.number_objects(choices.numbered)
+        # By position: a short run would take some per cent longer with as many keywords.
         self._world = World(
             choices,
             USERLANDS[limits.blocking],
-            profile=limits.profile,
-            max_steps=limits.max_steps,
-            max_time=limits.max_time,
-            max_stall=limits.max_stall,
-            cancel_own=limits.cancel,
-            preempts_lines=limits.preempt == "lines" or choices.lines,
-            start_ns=WALL_NS if limits.start is None else limits.start_ns,
+            limits.profile,
+            limits.max_steps,
+            limits.max_time,
+            limits.max_stall,
+            limits.cancel,
+            limits.preempt == "lines" or choices.lines,
+            WALL_NS if limits.start is None else limits.start_ns,
         )
         self._strict = limits.strict_programs
         self._max_hang = limits.max_hang

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from simloop.choices.choices import Choices, check_seed
@@ -17,6 +18,7 @@ from simloop.simulation.install import installed
 from simloop.simulation.limits import Limits, make_limits
 
 if TYPE_CHECKING:
+    from simloop.choices.choices import Decide
     from simloop.simulation.handle import Sim
     from simloop.world.observer import Observer
     from simloop.world.world import World
@@ -39,12 +41,10 @@ def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
     ...     round(sim.elapsed)
     3600
     """
-    from simloop.choices.draws import seeded
     from simloop.simulation.handle import Sim
 
     limits = make_limits(options)
-    choices = Choices(check_seed(seed), seeded(seed))
-    with installed(), WorldContext(choices, limits) as entered:
+    with installed(), WorldContext(_choices(seed), limits) as entered:
         yield Sim(entered)
 
 
@@ -148,12 +148,22 @@ def run(main: Main[T], *, seed: int = 0, **options: Any) -> T:
     >>> simloop.run(main)
     'an hour later, at once'
     """
-    # What campaigns, which call `execute`, need only when they replay a plain seed.
-    from simloop.choices.draws import seeded
-
-    choices = Choices(check_seed(seed), seeded(seed))
-    outcome = execute(main, choices, make_limits(options))
+    outcome = execute(main, _choices(seed), make_limits(options))
     if outcome.exception is not None:
         raise outcome.exception
     value: T = outcome.value
     return value
+
+
+def _choices(seed: int) -> Choices:
+    """Return the choices of a run with a plain seed."""
+    return Choices(seed, _seeded()(seed)) if check_seed(seed) else Choices()
+
+
+@functools.cache
+def _seeded() -> Callable[[int], Decide | None]:
+    """Return `simloop.choices.draws.seeded`: campaigns, which call `execute`, need that only when they replay a plain
+    seed."""
+    from simloop.choices.draws import seeded
+
+    return seeded

@@ -6,9 +6,9 @@ import _thread
 import re
 import signal as _signal  # constants only
 from collections.abc import Callable
-from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from simloop.choices.choices import generator
 from simloop.errors import ConfigurationError, SimulationError, StepLimitError
 from simloop.kernel.clock import MILLISECOND, WALL_NS
 from simloop.kernel.process.delays import CALLS_MAX, schedule_switch
@@ -19,6 +19,8 @@ from simloop.network.network import LOCALHOST, Network
 from simloop.world.userland import NoUserland, Userland
 
 if TYPE_CHECKING:
+    from random import Random
+
     from simloop.choices.choices import Choices
     from simloop.kernel.descriptors import File
     from simloop.kernel.files.calls import FileCalls
@@ -52,7 +54,6 @@ class World:
         self,
         choices: Choices,
         userland: Userland = _BARE,
-        *,
         profile: str = "cpython",
         max_steps: int = DEFAULT_MAX_STEPS,
         max_time: float = DEFAULT_MAX_TIME,
@@ -76,9 +77,7 @@ class World:
         self.cancellations = 0
         self.steps = 0
         self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
-        self.scheduler = Scheduler(
-            choices, userland.deadlock, userland.activity, max_time=max_time, max_stall=max_stall, threads=self.threads
-        )
+        self.scheduler = Scheduler(choices, userland.deadlock, userland.activity, max_time, max_stall, self.threads)
         self.network = Network(self.scheduler, start_ns)
         self.userland = userland
         self._programs: Any = None
@@ -103,7 +102,7 @@ class World:
     def random(self) -> Random:
         """Generator behind the functions of the module `random`."""
         if self._random is None:
-            self._random = Random(self.choices.entropy.getrandbits(64))
+            self._random = generator(self.choices.entropy.getrandbits(64))
         return self._random
 
     @property

@@ -562,3 +562,27 @@ def test_what_the_package_exports_can_be_had_whatever_was_imported() -> None:
         assert [name for name in simloop.__all__ if isinstance(getattr(simloop, name), types.ModuleType)] == []
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60)
+
+
+def test_debug_mode_tracks_where_coroutines_were_created_until_the_end_of_the_run() -> None:
+    async def main() -> int:
+        asyncio.get_running_loop().set_debug(True)
+        await asyncio.sleep(0)
+        return sys.get_coroutine_origin_tracking_depth()
+
+    before = sys.get_coroutine_origin_tracking_depth()
+    assert simloop.run(main) > before
+    assert sys.get_coroutine_origin_tracking_depth() == before
+
+
+def test_debug_mode_of_the_environment_tracks_where_coroutines_were_created() -> None:
+    script = """
+        import sys, simloop
+        async def main():
+            return sys.get_coroutine_origin_tracking_depth()
+        print(simloop.run(main), sys.get_coroutine_origin_tracking_depth())
+    """
+    environ = {**os.environ, "PYTHONASYNCIODEBUG": "1"}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == "10 0\n"
