@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -94,7 +93,7 @@ def _executor(main: Main[Any], limits: Limits) -> Execute:
     def execute_main(
         choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        own = limits if profile is None else dataclasses.replace(limits, profile=profile)
+        own = limits if profile is None else limits._replace(profile=profile)
         return execute(main, choices, own, observer)
 
     return execute_main

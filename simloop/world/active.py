@@ -26,12 +26,21 @@ def world() -> World | None:
         thread = found.threads.get(get_ident(), _STRANGER)
         if thread is None:
             if found.scheduler.stepped:
-                found.may_switch()
+                _may_switch(found)
             return found
         if thread is not _STRANGER:
             thread.may_switch()
             return found
     return None
+
+
+def _may_switch(world: World) -> None:
+    """Preempt the current process, if the environment chooses so."""
+    if world.switches is None:
+        from simloop.world.switches import Switches
+
+        world.switches = Switches(world)
+    world.switches.ask()
 
 
 def here() -> World | None:
