@@ -11,7 +11,6 @@ from simloop.errors import ConfigurationError
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
 from simloop.simulation.blocking import check_blocking
 from simloop.simulation.watchdog import DEFAULT_MAX_HANG
-from simloop.sources import level_of_caller
 from simloop.world.world import DEFAULT_MAX_STEPS
 
 
@@ -82,6 +81,8 @@ def make_limits(options: dict[str, Any]) -> Limits:
     if unknown:
         raise ConfigurationError(f"unknown option {sorted(unknown)[0]!r}: use one of {', '.join(Limits._fields)}")
     if options.get("threads") is not None:
+        from simloop.sources import level_of_caller
+
         warnings.warn(
             "threads= makes no difference any more: threads are simulated always",
             DeprecationWarning,
