@@ -15,7 +15,6 @@ from simloop.kernel.process.process import Process, ProcessGone
 from simloop.kernel.process.table import ProcessTable
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
 from simloop.network.network import LOCALHOST, Network
-from simloop.world.userland import NoUserland, Userland
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
@@ -26,15 +25,15 @@ if TYPE_CHECKING:
     from simloop.kernel.process.threads import SimThread
     from simloop.world.observer import Observer
     from simloop.world.outside import OutsideSignal
+    from simloop.world.userland import Userland
 
 E = TypeVar("E", bound=SimulationError)
 
 # RFC 1123, and underscores, which containers like to have.
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_HOST_NAME = r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?"
 DEFAULT_MAX_STEPS = 1_000_000
 #: Number of processors that `os.cpu_count` returns in every world, so that pool sizes do not depend on the machine.
 CPU_COUNT = 4
-_BARE = NoUserland()
 
 
 class World:
@@ -49,7 +48,7 @@ class World:
     def __init__(
         self,
         choices: Choices,
-        userland: Userland = _BARE,
+        userland: Userland | None = None,
         *,
         profile: str = "cpython",
         max_steps: int = DEFAULT_MAX_STEPS,
@@ -59,6 +58,10 @@ class World:
         preempts_lines: bool = False,
         start_ns: int = WALL_NS,
     ) -> None:
+        if userland is None:
+            from simloop.world.userland import NoUserland
+
+            userland = NoUserland()
         self.choices = choices
         self.profile = profile
         self.max_steps = max_steps
@@ -126,7 +129,7 @@ class World:
 
     def host(self, name: str) -> Host:
         """Return the host of that name. Creates it if there is none yet."""
-        if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(_HOST_NAME, name):
             raise ConfigurationError(f"{name!r} cannot be the name of a host")
         return self.network.hosts.get(name) or self.network.add_host(name)
 
