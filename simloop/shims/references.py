@@ -48,13 +48,14 @@ class Heap:
         self.functions: list[FunctionType] = []
         self.builtins: list[BuiltinMethodType] = []
         self.partials: list[functools.partial[Any]] = []
-        found: dict[type, list[Any]] = {
-            FunctionType: self.functions,
-            BuiltinMethodType: self.builtins,
-            functools.partial: self.partials,
-        }
-        for each in [each for each in gc.get_objects() if type(each) in found]:
-            found[type(each)].append(each)
+        for each in gc.get_objects():
+            kind = type(each)
+            if kind is FunctionType:
+                self.functions.append(each)
+            elif kind is BuiltinMethodType:
+                self.builtins.append(each)
+            elif kind is functools.partial:
+                self.partials.append(each)
 
     def classes(self) -> Iterator[type]:
         """Yield all classes of the interpreter that are not static types in C; some twice."""
