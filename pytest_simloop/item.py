@@ -20,13 +20,12 @@ from pytest_simloop.trial import Trial
 from simloop.errors import SimulationError
 from simloop.explore.result import alike_by
 from simloop.loop import factory
-from simloop.loop.cleanup import report_leftovers
+from simloop.loop.cleanup import report_leftovers, shut_down
 from simloop.loop.factory import make_loop
-from simloop.loop.runner import shut_down
 from simloop.shims.set_order import number_objects
 from simloop.simulation.context import WorldContext
 from simloop.simulation.install import install
-from simloop.simulation.run import Outcome
+from simloop.simulation.outcome import Outcome
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices

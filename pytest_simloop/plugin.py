@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_simloop import fixture_worlds, timeouts
+from pytest_simloop import fixture_worlds
 from pytest_simloop.blocking import BlockingCalls
 from pytest_simloop.environment import is_replayer
 from pytest_simloop.options import KEYWORDS, add_options, check_options, drawn_seed, for_session, hand_on_drawn_seed
@@ -59,7 +59,10 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_sessionstart() -> None:
-    timeouts.watch()
+    if "pytest_timeout" in sys.modules:
+        from pytest_simloop import timeouts
+
+        timeouts.watch()
 
 
 def pytest_unconfigure() -> None:

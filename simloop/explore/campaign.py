@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from simloop.explore.run_maker import AnyOutcome
     from simloop.explore.strategies.base import Plan, Strategy
     from simloop.report.explanation import Explanation
-    from simloop.simulation.run import Execute, Outcome
+    from simloop.simulation.outcome import Outcome
+    from simloop.simulation.run import Execute
 
 DEFAULT_RUNS = 100
 #: Default number of runs that shrinking a failure may take.

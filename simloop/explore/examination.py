@@ -25,7 +25,8 @@ from simloop.shims.subprocess import UNPLAYED
 if TYPE_CHECKING:
     from simloop.explore.result import Report
     from simloop.explore.run_maker import AnyOutcome, RunMaker
-    from simloop.simulation.run import Execute, Outcome
+    from simloop.simulation.outcome import Outcome
+    from simloop.simulation.run import Execute
     from simloop.world.observer import Observer
 
 # Number of runs that a shrunk schedule has to fail once more, in the same way.

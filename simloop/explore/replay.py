@@ -14,12 +14,13 @@ from simloop.explore.campaign import DEFAULT_RUNS, Campaign
 from simloop.explore.plugins import Hooks, installed_plugins
 from simloop.shims.set_order import number_objects
 from simloop.simulation.limits import Limits, make_limits
-from simloop.simulation.run import Execute, Outcome, T, execute
+from simloop.simulation.run import Execute, T, execute
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
     from simloop.explore.result import Report
     from simloop.loop.runner import Main
+    from simloop.simulation.outcome import Outcome
     from simloop.world.observer import Observer
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from simloop.explore.jobs import Jobs
     from simloop.explore.result import Report
     from simloop.report.trace import Trace
-    from simloop.simulation.run import Execute, Outcome
+    from simloop.simulation.outcome import Outcome
+    from simloop.simulation.run import Execute
     from simloop.world.observer import Observer
 
 #: Outcome of a run that this process has made, or a fork.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic
 from simloop.errors import HostCrashedError, ProcessEndedError
 from simloop.kernel.process.exits import exit_status
 from simloop.kernel.process.signals import name_of
-from simloop.loop.cleanup import report_leftovers
-from simloop.loop.runner import T, shutdown_stages
+from simloop.loop.cleanup import report_leftovers, shutdown_stages
+from simloop.loop.runner import T
 from simloop.loop.turns import SteppedLoop
 
 if TYPE_CHECKING:
