@@ -1,6 +1,7 @@
 """Access to the private parts of pytest that the plugin depends on, all in one place.
 
-Read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`, `capture.py`).
+Read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`, `capture.py`,
+`_code/code.py`).
 `tests/plugin/test_internals.py` fails when one of them changes.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from _pytest._code.code import ReprExceptionInfo, ReprFileLocation, ReprTracebackNative
 from _pytest.logging import caplog_handler_key, caplog_records_key
 
 
@@ -52,6 +54,15 @@ def finalizers(item: pytest.Item) -> list[Callable[[], object]]:
     """Return pytest's own list of the finalizers registered for the item so far, which run from the last to the
     first."""
     return item.session._setupstate.stack[item][0]
+
+
+def failure_in_words(item: pytest.Item, text: str, message: str) -> ReprExceptionInfo:
+    """Return a failure as pytest keeps it, with a text in the place of a traceback. The message's first line is for
+    where there is room for one: the short summary, `--tb=line`, JUnit's attribute. Of a bare text pytest shows all of
+    it there, where the variable CI is set."""
+    path, line, _ = item.location
+    crash = ReprFileLocation(path, (line or 0) + 1, message.partition("\n")[0])
+    return ReprExceptionInfo(reprtraceback=ReprTracebackNative([text + "\n"]), reprcrash=crash)
 
 
 def tear_down_fixtures(session: pytest.Session) -> None:

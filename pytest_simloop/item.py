@@ -249,7 +249,8 @@ class SimulatedItem(pytest.Function):
         error = excinfo.value
         if isinstance(error, (SimulationError, FailedElsewhere)) and not self._reaches_test(excinfo):
             text = error.told if isinstance(error, FailedElsewhere) else f"{type(error).__name__}: {error}"
-            return f"{text}\n{self.section}" if self.section else text
+            message = str(error) if isinstance(error, FailedElsewhere) else text
+            return internals.failure_in_words(self, "\n".join(filter(None, [text, self.section])), message)
         shown = super().repr_failure(excinfo, *args, **kwargs)
         if self.section and hasattr(shown, "addsection"):
             shown.addsection("simulation", self.section)

@@ -20,6 +20,8 @@ import re
 
 # The numbers in a name: the nth task, wait, connection or packet of that name.
 _NUMBERS = re.compile(r"(?<=[#<>])\d+")
+# Behind a connection, the direction and the number of a packet; behind a job, 0 for its start and 1 for its end.
+_PACKET = re.compile(r"(?:[<>]\d*| \d+)$")
 
 
 class Who(str):
@@ -79,6 +81,15 @@ class Who(str):
     def numbers(self) -> list[int]:
         """All numbers in the name, which tell it from other names that are the same without numbers."""
         return [int(number) for number in _NUMBERS.findall(self)]
+
+    @property
+    def source(self) -> str:
+        """Connection or job in a name that goes on with a direction or the number of a packet.
+
+        >>> Who("client>db:5432#1>3").source, Who("asyncio save#2 1").source
+        ('client>db:5432#1', 'asyncio save#2')
+        """
+        return _PACKET.sub("", self)
 
     @property
     def name(self) -> str:

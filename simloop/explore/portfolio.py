@@ -23,6 +23,7 @@ from simloop.explore.strategies.pct import PCT
 from simloop.explore.strategies.pos import POS
 from simloop.explore.strategies.preemption import LineSweep, PreemptionSweep
 from simloop.explore.strategies.saved import Saved
+from simloop.explore.strategies.sequel import SequelSweep
 from simloop.explore.strategies.surw import SURW
 from simloop.explore.strategies.timeout import TimeoutSweep
 from simloop.explore.strategies.wakeup import WakeUpSweep
@@ -41,15 +42,17 @@ _SWEEPS: tuple[tuple[Callable[[int, Callable[[], int]], Strategy], float, int], 
     (CancelSweep, 0.60, 8),
     (CrashSweep, 0.90, 6),
     (FaultSweep, 0.60, 8),
-    (TimeoutSweep, 0.15, 3),
+    (TimeoutSweep, 0.15, 6),
     (LineSweep, 0.60, 6),
     (DelaySweep, 0.10, 5),
-    (PreemptionSweep, 0.30, 4),
+    (PreemptionSweep, 0.60, 8),
 )
 # How many early runs count as one.
 _EARLY = 8
 # Weight of the wake-up sweep, and the number of its first runs that count less.
 _WAKE_UPS = (0.3, 4)
+# The same of the sequel sweep.
+_SEQUELS = (0.3, 4)
 _THIRD_PARTIES = 0.3
 _ENUMERATION = 0.3
 _COINCIDENCES = 0.9
@@ -71,6 +74,7 @@ STRATEGIES = (
     DelaySweep.name,
     PreemptionSweep.name,
     WakeUpSweep.name,
+    SequelSweep.name,
     CoincidenceWalk.name,
     DenseWalk.name,
     Walk.name,
@@ -124,6 +128,11 @@ class Entry:
             self.over = True
         return not self.over
 
+    @property
+    def is_waiting(self) -> bool:
+        """True while the strategy has nothing to try, and may have later."""
+        return getattr(self.strategy, "is_waiting", False)
+
 
 class Portfolio:
     """Strategies of one campaign, which take turns. `saved` schedules and the canonical run come before all others.
@@ -151,7 +160,7 @@ class Portfolio:
         for sweep, weight, early in _SWEEPS:
             share = functools.partial(self._share_of, weight)
             self._turns.append(Entry(sweep(seed, share), weight, early))
-        self._turns.append(Entry(wakeups, *_WAKE_UPS))
+        self._turns += [Entry(wakeups, *_WAKE_UPS), Entry(SequelSweep(seed), *_SEQUELS)]
         self._turns += [Entry(strategy, _THIRD_PARTIES / len(strategies)) for strategy in strategies]
         self._walks = [
             Entry(CoincidenceWalk(seed), _COINCIDENCES),
@@ -217,7 +226,7 @@ class Portfolio:
         where all schedules seem to fit, they have no turns. Elsewhere the enumeration has turns after the sweeps, until
         it is known not to fit."""
         self._turns = [entry for entry in self._turns if entry.has_more()]
-        taking = self._turns.copy()
+        taking = [entry for entry in self._turns if not entry.is_waiting]
         if not taking and self._last.has_more():
             taking.append(self._last)
         if self._last.over or not self.enumeration.seems_to_fit:
@@ -226,5 +235,5 @@ class Portfolio:
 
     def _share_of(self, weight: float) -> int:
         """Return the approximate number of the runs left that a sweep of this weight will make."""
-        taking = [entry for entry in (*self._turns, *self._walks) if entry.has_more()]
+        taking = [entry for entry in (*self._turns, *self._walks) if entry.has_more() and not entry.is_waiting]
         return max(1, round(self._left() * (weight / sum(entry.weight for entry in taking))))

@@ -114,7 +114,9 @@ def test_the_first_ten_runs_already_mix_sweeps_and_walks() -> None:
 
 def test_the_likeliest_candidates_of_a_sweep_come_early() -> None:
     _, order = campaign(many_crash_points)
-    assert order[:25].count("cancel sweep") >= 8
+    # Three sweeps have much to try there; each of them comes early.
+    for name in ("cancel sweep", "crash sweep", "preemption sweep"):
+        assert order[:25].count(name) >= 6
     assert 4 < order[25:].count("cancel sweep") < 20
 
 

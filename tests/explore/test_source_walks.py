@@ -113,15 +113,16 @@ def test_coincidences_are_of_connections_or_of_their_directions() -> None:
 def test_coincidences_are_mostly_of_arrivals_with_contents() -> None:
     points = [(f"{name}:1#1>", "net.deliver", n) for name in "abc" for n in [5] * 5 + [8] * 5]
     late = Counter(n for points_late in late_ones(points) for _, _, n in points_late)
-    # Beginnings and ends are so in one of five runs, and then as often as they are there.
-    assert 0.05 < late[5] / (late[5] + late[8]) < 0.15
+    # Beginnings and ends are so in one of three runs, and then as often as they are there.
+    assert 0.1 < late[5] / (late[5] + late[8]) < 0.2
 
 
 def test_the_first_coincidences_are_plain_and_take_turns() -> None:
     points = [(f"{name}:1#1{way}", "net.deliver", n) for name in "abcdef" for way in "<>" for n in [5] * 5 + [8] * 5]
     alone = 0
     for at, late in enumerate(late_ones(points)[:8], 1):
-        assert {n for _, _, n in late} == {8}
+        # Every fourth run has beginnings and ends, too.
+        assert {n for _, _, n in late} == ({5, 8} if at % 4 == 0 else {8})
         sources = Counter(who.rstrip("<>") for who, _, _ in late)
         assert len(sources) > 3
         # Both ways of a connection are late once together, or each by itself.

@@ -39,7 +39,7 @@ async def numbers_to_a_server(count: int = 5) -> list[bytes]:
                 await asyncio.sleep(0.001)
 
     serving = asyncio.ensure_future(sim.host("server").run(serve))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(1)  # the server may be late by less
     await sim.host("client").run(send)
     await asyncio.sleep(1)
     serving.cancel()
@@ -116,7 +116,7 @@ async def two_senders() -> None:
                 sock.sendto(data, ("server", 53))
 
     serving = asyncio.ensure_future(sim.host("server").run(serve))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(1)  # the server may be late by less
     await sim.host("client").run(send)
     await serving
     assert got == [b"first", b"second"]

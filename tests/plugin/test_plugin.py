@@ -371,6 +371,19 @@ def test_a_deadlock_is_told_without_our_traceback(pytester: pytest.Pytester) -> 
     assert "scheduler.py" not in result.stdout.str()
 
 
+def test_a_failure_told_in_words_takes_one_line_of_a_summary(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")  # pytest's short summary shows whole messages there
+    pytester.makepyfile(test_it="import asyncio\n\nasync def test_stuck():\n    await asyncio.Event().wait()")
+    result = pytester.runpytest("--sim")
+    result.stdout.re_match_lines(
+        [r"FAILED test_it.py::test_stuck - DeadlockError: deadlock: .*", "=* 1 failed in .*"], consecutive=True
+    )
+    lines = pytester.runpytest("--sim", "--tb=line").stdout
+    lines.fnmatch_lines(["*test_it.py:3: DeadlockError: deadlock: *"])
+
+
 def test_state_outside_of_the_process_is_found_by_the_self_check(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -53,8 +53,10 @@ def test_records_are_told_by_their_kinds(data: bytes, told: str) -> None:
 
 
 def test_a_reset_of_tls_is_told() -> None:
-    failure = simloop.explore(reset_somewhere, runs=30).failure
-    assert failure is not None
-    told = " ".join(failure.explanation.sentences)
-    assert "of TLS (" in told
-    assert "was reset" in told
+    told = []
+    for seed in range(5):  # which packet is the one, the seed decides
+        failure = simloop.explore(reset_somewhere, runs=30, seed=seed).failure
+        assert failure is not None
+        told.append(" ".join(failure.explanation.sentences))
+    assert all("was reset" in text for text in told)
+    assert any("of TLS (" in text for text in told)

@@ -21,6 +21,8 @@ class CancelSweep(Sweep):
     """
 
     name = "cancel sweep"
+    # Each wait of a task is a race of its own, and what it waits for first is mostly what the others wait for.
+    in_order = True
 
     def rank(self, choices: Choices) -> list[Groups]:
         waits: dict[str, list[Point]] = {}

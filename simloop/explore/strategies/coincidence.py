@@ -57,7 +57,7 @@ class CoincidenceWalk(SourceWalk):
         plain = self._made <= _PLAIN
         sources = (self.one_way or {}, self.both_ways) if plain or below(2) else self._longest
         drawn = list(sources[self._made // 2 % 2 if plain else below(2)].values())
-        if plain or below(5):
+        if self._made % 4 if plain else below(3):
             drawn = [full for points in drawn if (full := [point for point in points if point in self._full])]
         return coincidences(seed, drawn, self._seen, self._made % 2 == 1 if plain else None)
 

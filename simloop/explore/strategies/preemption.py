@@ -9,8 +9,8 @@ from simloop.choices.choices import Choices, Point
 from simloop.explore.strategies.sweep import Candidate, Groups, Sweep
 
 PREEMPTIONS = ("thread.switch", "thread.line", "process.switch")
-# The one of the answers that lets others end what they do, and no timers of a program's own (`delays.SWITCHES`).
-_LONG = 3
+# The longest of the answers, which lets others end what they do, and timers come (`delays.SWITCHES`).
+_LONG = 5
 
 
 class PreemptionSweep(Sweep):

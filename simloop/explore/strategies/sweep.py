@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
 from simloop.choices.choices import Choices, Point
-from simloop.choices.draws import shuffler
+from simloop.choices.draws import drawer, shuffler
 from simloop.choices.schedule import Schedule
 from simloop.explore.strategies.base import Plan
 
@@ -24,6 +24,8 @@ class Sweep:
     ``left()`` is the number of runs that the strategy may still make."""
 
     name = "sweep"
+    #: True to try the candidates of a group from the first to the last.
+    in_order = False
 
     def __init__(self, seed: int, left: Callable[[], int]) -> None:
         self._seed = seed
@@ -58,13 +60,31 @@ class Sweep:
 
     def _ordered(self, classes: list[Groups], left: int) -> Iterator[Candidate]:
         shuffled = shuffler(self._seed)
+        below = drawer(self._seed)
         for groups in classes:
             members = list(groups.values())
             size = sum(map(len, members))
-            if size > left:
-                # In order where there is time for all; else a fair sample of each group, since a long run's
-                # beginning is mostly connecting.
+            # Where there is no time for all, a sample that differs from seed to seed.
+            if self.in_order and size > left:
                 members = [shuffled(group) for group in members]
+            elif not self.in_order:
+                members = [_spread(group, below(len(group)) if size > left else 0) for group in members]
             left -= size
             for round in zip_longest(*members):
                 yield from (candidate for candidate in round if candidate is not None)
+
+
+def _spread(group: list[Candidate], begin: int) -> list[Candidate]:
+    """Return the candidates of a group in another order: the middle one, those in the middle of both halves, and so on.
+    Most races are there for several candidates in a row (any call between a read and the write that relies on it),
+    which are met sooner so than from the beginning, where a run mostly connects and opens. The order is that of van der
+    Corput's sequence (Nachrichten der Akademie der Wissenschaften, Amsterdam 1935)."""
+    group = group[begin:] + group[:begin]
+    ordered = []
+    spans = [(0, len(group))]
+    for begin, end in spans:
+        if begin < end:
+            middle = (begin + end) // 2
+            ordered.append(group[middle])
+            spans += [(begin, middle), (middle + 1, end)]
+    return ordered

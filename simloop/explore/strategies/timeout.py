@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from simloop.choices.choices import Choices, Point
-from simloop.explore.strategies.sweep import Groups, Sweep
+from collections.abc import Iterator
+from itertools import islice, zip_longest
 
-# The kinds of points at which an arrival meets a timer, by the class in which the timeout sweep tries them.
-RACES = {"net.race": 0, "thread.race": 0, "timer.tie": 0, "poll.late": 0, "cpu.stall": 1}
+from simloop.choices.choices import Choices, Point
+from simloop.explore.strategies.sweep import Candidate, Groups, Sweep
+
+#: The kinds of points at which a timer meets an arrival, or another timer.
+RACES = ("net.race", "thread.race", "timer.tie", "poll.late", "cpu.stall")
+_SLOW = "cpu.stall"
+# So many runs come before those with a slow step: that something was late says more of a cause.
+_FIRST = 3
 
 
 class TimeoutSweep(Sweep):
@@ -22,8 +28,15 @@ class TimeoutSweep(Sweep):
     def rank(self, choices: Choices) -> list[Groups]:
         classes: list[Groups] = [{}, {}]
         for who, kind, number, n, _ in choices.recorded:
-            which = RACES.get(kind)
-            if which is not None:
-                group = classes[which].setdefault(who, [])
+            if kind in RACES:
+                group = classes[kind == _SLOW].setdefault(who, [])
                 group += [(Point(who, kind, number), value) for value in range(1, n)]
         return classes
+
+    def runs(self, classes: list[Groups], left: int) -> Iterator[tuple[Candidate, ...]]:
+        if not classes:
+            return
+        late, slow = (super(TimeoutSweep, self).runs([groups], left // 2) for groups in classes)
+        yield from islice(late, _FIRST)
+        for both in zip_longest(slow, late):
+            yield from (deviations for deviations in both if deviations is not None)

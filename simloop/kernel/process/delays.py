@@ -38,9 +38,9 @@ RACE_NS = 20 * MILLISECOND
 CALLS_MAX = 200
 # What the answers at `thread.switch`, `thread.line` and `process.switch` mean: for how long others go first, before a
 # thread or process makes its next call, or goes on with its next line. A time slice of Linux is of a few milliseconds.
-SWITCHES = ("not at all", "for a turn", "for three turns", "for 1 ms", "for 4 ms")
-_SWITCHES_TURNS = (0, 1, 3, 0, 0)
-_SWITCHES_NS = (0, 0, 0, MILLISECOND, 4 * MILLISECOND)
+SWITCHES = ("not at all", "for a turn", "for three turns", "for 1 ms", "for 4 ms", "for 20 ms")
+_SWITCHES_TURNS = (0, 1, 3, 0, 0, 0)
+_SWITCHES_NS = (0, 0, 0, MILLISECOND, 4 * MILLISECOND, 20 * MILLISECOND)
 
 # What the answers at `process.start` mean: when a program begins after it was started. Those after the first run so
 # many turns in a row, as `turn_taking.TIME_SLICES` has them.
