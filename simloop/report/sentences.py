@@ -398,9 +398,17 @@ def _before_line(who: str, value: int) -> str:
 
 
 def _race(who: str, value: int) -> str:
+    return f"what comes on {who} is delayed {_until_timer(value)}"
+
+
+def _job_race(who: str, value: int) -> str:
+    job, _, end = who.rpartition(" ")
+    return f"{'the end of ' * (end == '1')}{job} is delayed {_until_timer(value)}"
+
+
+def _until_timer(value: int) -> str:
     which, after = divmod(value - 1, 2)
-    when = "until just after" if after else "until"
-    return f"what comes on {who} is delayed {when} {_nth_timer(which + 1)} is due"
+    return f"until {'just after ' * after}{_nth_timer(which + 1)} is due"
 
 
 def _nth_timer(number: int) -> str:
@@ -419,7 +427,7 @@ _KINDS: dict[str, Callable[[str, int], str]] = {
     "net.reset": lambda who, value: f"the connection {who.rstrip('<>')} is reset",
     "net.connect": lambda who, value: f"the connection attempt {who} arrives {DELIVERIES[value]}",
     "net.race": _race,
-    "thread.race": _race,
+    "thread.race": _job_race,
     "disk.crash": lambda who, value: f"a power cut loses or tears {who}",
     "disk.journal": lambda who, value: f"a power cut undoes changes of {who}",
     "disk.fault": lambda who, value: f"{who} fails, which is injected",

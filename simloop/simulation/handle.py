@@ -114,9 +114,10 @@ class Sim:
         slash in it, else of a file's name; `arguments` are patterns of the first arguments. Of several programs that
         match, the one that was registered last is run; one with `times` is there for so many calls.
 
-        As a decorator: ``async def main(proc)`` (a `SimProcess`) is run in a process of its own; what it returns is
-        the exit code, None standing for 0. Without one it writes `stdout` and `stderr` after `takes` virtual seconds,
-        and ends with `returncode`. Both are bytes, text, or a list of lines.
+        As a decorator: ``async def main(proc)`` (a `SimProcess`) is run in a process of its own, and so is a plain
+        function, whose calls block; what it returns is the exit code, None standing for 0. Without one the program
+        writes `stdout` and `stderr` after `takes` virtual seconds, and ends with `returncode`. Both are bytes, text,
+        or a list of lines.
 
         Returns the program; its ``calls`` list the arguments of each start. Raises `ConfigurationError` for an empty
         name.

@@ -24,6 +24,7 @@ from simloop.kernel.turn_taking import TIME_SLICES
 from simloop.loop.process_runner import ProcessRunner, exit_code
 from simloop.shims.subprocess import environment
 from simloop.simulation.shell import Shell
+from simloop.sources import is_ours
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
@@ -35,7 +36,7 @@ _START_NS = MILLISECOND
 
 _NO_HANDLER: dict[int, Any] = {signal.SIGINT: signal.SIG_DFL}
 
-ProgramMain = Callable[["SimProcess"], Awaitable[int | None]]
+ProgramMain = Callable[["SimProcess"], Awaitable[int | None] | int | None]
 #: Output of a program: data, text in UTF-8, or lines without their ends.
 Output = bytes | str | Sequence[bytes | str]
 
@@ -135,7 +136,8 @@ class SimProcess:
         code = 0
         try:
             try:
-                code = await main(self) or 0
+                ended = main(self)
+                code = (await ended if isinstance(ended, Awaitable) else ended) or 0
             finally:
                 # What comes from now on ends it where it stands: there is nothing left to cancel.
                 self._running = False
@@ -154,8 +156,11 @@ class SimProcess:
             os.kill(os.getpid(), self._cancelled_by)
         except SimulationError:
             raise
-        except Exception:
-            self.stderr.write(traceback.format_exc().encode())
+        except Exception as error:
+            shown = error.__traceback__
+            while shown is not None and is_ours(shown.tb_frame.f_code.co_filename):
+                shown = shown.tb_next
+            self.stderr.write("".join(traceback.format_exception(error.with_traceback(shown))).encode())
             code = 1
         if self._writers or self._connecting is not None:
             await self.close_streams()
@@ -292,7 +297,7 @@ class SimProgram:
         self.is_silent = False
         return main
 
-    def main(self, process: SimProcess) -> Awaitable[int | None]:
+    def main(self, process: SimProcess) -> Awaitable[int | None] | int | None:
         return self._main(process)
 
     async def _scripted(self, process: SimProcess) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 import warnings
 
 import pytest
@@ -88,3 +89,37 @@ def test_whoever_is_waited_for_is_not_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
         simloop.run(main, blocking="ignore")
+
+
+def test_a_program_may_be_a_plain_function() -> None:
+    async def main() -> list[int]:
+        @simloop.current().program("count")
+        def count(proc: simloop.SimProcess) -> int | None:
+            with open("/count", "a+") as file:
+                file.write(proc.argv[1])
+            time.sleep(1)
+            return len(proc.argv) - 2 or None
+
+        began = time.monotonic()
+        codes = [await (await asyncio.create_subprocess_exec("count", *words)).wait() for words in ("a", "bc")]
+        assert 2 <= time.monotonic() - began < 3
+        with open("/count") as file:
+            assert file.read() == "ab"
+        return codes
+
+    assert simloop.run(main) == [0, 1]
+
+
+def test_a_program_that_fails_prints_its_own_traceback() -> None:
+    async def main() -> bytes:
+        @simloop.current().program("broken")
+        def broken(proc: simloop.SimProcess) -> None:
+            raise ValueError("no")
+
+        child = await asyncio.create_subprocess_exec("broken", stderr=-1)
+        return (await child.communicate())[1]
+
+    lines = simloop.run(main).decode().splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].endswith("in broken")
+    assert lines[-1] == "ValueError: no"
