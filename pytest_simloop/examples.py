@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from simloop.choices.schedule import Schedule
     from simloop.explore.failure import Failure
     from simloop.explore.result import Report
-    from simloop.simulation.run import Outcome
+    from simloop.simulation.outcome import Outcome
     from simloop.world.observer import Observer
 
 #: Divisor: the campaign of each example gets this fraction of the runs that a test without examples gets.

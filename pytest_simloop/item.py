@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import dataclasses
 from collections.abc import Callable, Coroutine, Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,18 +16,16 @@ from pytest_simloop.breakpoints import Breakpoints, note_time
 from pytest_simloop.environment import confirming
 from pytest_simloop.settings import Settings, settings_of, test_name
 from pytest_simloop.streams import exempt_streams
-from pytest_simloop.tied import is_tied, tie
 from pytest_simloop.trial import Trial
 from simloop.errors import SimulationError
 from simloop.explore.result import alike_by
 from simloop.loop import factory
-from simloop.loop.cleanup import report_leftovers
+from simloop.loop.cleanup import report_leftovers, shut_down
 from simloop.loop.factory import make_loop
-from simloop.loop.runner import shut_down
 from simloop.shims.set_order import number_objects
 from simloop.simulation.context import WorldContext
 from simloop.simulation.install import install
-from simloop.simulation.run import Outcome
+from simloop.simulation.outcome import Outcome
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
@@ -109,6 +106,8 @@ class SimulatedItem(pytest.Function):
         promises. The other fixtures are set up in every run."""
         install()  # for loops that fixtures make to be noticed
         for name in internals.wide_fixtures(self):
+            from pytest_simloop.tied import is_tied, tie
+
             definition = internals.fixture_definition(self, name)
             if is_tied(definition, self):
                 continue
@@ -159,7 +158,11 @@ class SimulatedItem(pytest.Function):
         """Return True for a finalizer that belongs to the run, False for one of a fixture that outlives the run."""
         definition = getattr(getattr(finalizer, "func", finalizer), "__self__", None)
         scope = getattr(definition, "scope", None)
-        return scope is None or scope == "function" or is_tied(definition, self)
+        if scope is None or scope == "function":
+            return True
+        from pytest_simloop.tied import is_tied
+
+        return is_tied(definition, self)
 
     def _prepare_directories(self) -> None:
         if "tmp_path_factory" not in self.fixturenames:
@@ -269,7 +272,7 @@ class SimulatedItem(pytest.Function):
         """Make one run in a fresh world. Breakpoints are live in a `final` run only."""
         limits = self._settings.limits
         if profile is not None and profile != limits.profile:
-            limits = dataclasses.replace(limits, profile=profile)
+            limits = limits._replace(profile=profile)
         outcome: Outcome | None = None
         internals.forget_output(self)
         self.final = final

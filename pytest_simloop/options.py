@@ -21,7 +21,7 @@ def _limit(name: str) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         from simloop.simulation.limits import Limits
 
-        return getattr(Limits(**{name: value}), name)
+        return getattr(Limits(**{name: value}).check(), name)
 
     return check
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_simloop import fixture_worlds, timeouts
+from pytest_simloop import fixture_worlds
 from pytest_simloop.blocking import BlockingCalls
 from pytest_simloop.environment import is_replayer
 from pytest_simloop.options import KEYWORDS, add_options, check_options, drawn_seed, for_session, hand_on_drawn_seed
@@ -59,7 +59,10 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_sessionstart() -> None:
-    timeouts.watch()
+    if "pytest_timeout" in sys.modules:
+        from pytest_simloop import timeouts
+
+        timeouts.watch()
 
 
 def pytest_unconfigure() -> None:
@@ -114,11 +117,11 @@ def _simulated(function: pytest.Function) -> pytest.Function:
         return function
     if _is_left_alone(function):
         return function
-    from pytest_simloop.tied import is_on_loop
-
     handle = getattr(function.function, "hypothesis", None)
     test = function.function if handle is None else handle.inner_test
     if not inspect.iscoroutinefunction(test):
+        from pytest_simloop.tied import is_on_loop
+
         if marked or pinned or is_on_loop(function):
             return _as_it_is(function, once=not (marked or pinned))
         return function
@@ -149,10 +152,13 @@ def _is_left_alone(function: pytest.Function) -> bool:
     mark = function.get_closest_marker("simloop")
     if mark is not None and mark.args == (False,):
         return True
-    from pytest_simloop.tied import is_asyncio
+    backend = getattr(getattr(function, "callspec", None), "params", {}).get("anyio_backend")
+    if backend is not None:
+        from pytest_simloop.tied import is_asyncio
 
-    backend = getattr(getattr(function, "callspec", None), "params", {}).get("anyio_backend", "asyncio")
-    return not is_asyncio(backend) or _claims(function, "trio")
+        if not is_asyncio(backend):
+            return True
+    return _claims(function, "trio")
 
 
 def _simulated_case(function: pytest.Function) -> pytest.Function:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pytest_simloop.internals import rewrite_line
-from simloop.explore.progress import Progress
 
 if TYPE_CHECKING:
     from pytest_simloop.simulated import Simulated
+    from simloop.explore.progress import Progress
 
 
 @contextlib.contextmanager
@@ -21,6 +21,8 @@ def shown(item: Simulated) -> Iterator[Progress | None]:
     if reporter is None or not reporter.isatty:
         yield None
         return
+    from simloop.explore.progress import Progress
+
     told = False
 
     def tell(line: str) -> None:

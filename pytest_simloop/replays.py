@@ -15,7 +15,8 @@ from simloop.explore.export import ExportError, export
 if TYPE_CHECKING:
     from pytest_simloop.trial import Trial
     from simloop.choices.schedule import Schedule
-    from simloop.simulation.run import Execute, Outcome
+    from simloop.simulation.outcome import Outcome
+    from simloop.simulation.run import Execute
     from simloop.world.observer import Observer
 
 

@@ -62,7 +62,7 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
         from simloop.choices.tokens import decode
 
         found["profile"] = decode(replay).profile
-    limits = make_limits({name: found[name] for name in Limits.__dataclass_fields__ if name in found})
+    limits = make_limits({name: found[name] for name in Limits._fields if name in found})
     runs = check_runs(found.get("runs", 1 if getattr(item, "once", False) else DEFAULT_RUNS))
     # Sixteen bits: the seed is part of every token, and a test needs no more of them.
     seed = check_seed(found.get("seed", zlib.crc32(name.encode()) & 0xFFFF))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_simloop import timeouts
 from pytest_simloop.environment import confirming
 from pytest_simloop.options import for_session
 from pytest_simloop.progress import shown
@@ -128,7 +129,7 @@ class Trial:
             fresh = self._fresh_zygote if self.confirms else None
             saved = [saved.schedule for saved in self.saved]
             campaign = self.campaign(saved, progress=progress, corpus=corpus, fresh=fresh)
-            with timeouts.ending(self.item, campaign):
+            with _ending(self.item, campaign):
                 report = campaign.explore()
         if report.failure is None:
             self.passed()
@@ -149,6 +150,15 @@ class Trial:
         """Drop the saved failures of a test that has passed in full: they are considered fixed."""
         if self.saved:
             self.store.drop(self.item.nodeid, [saved.token for saved in self.saved])
+
+
+def _ending(item: Simulated, campaign: Campaign) -> AbstractContextManager[None]:
+    """Return a context manager around a campaign, which pytest-timeout may end where it is installed."""
+    if "pytest_timeout" not in sys.modules:
+        return nullcontext()
+    from pytest_simloop import timeouts
+
+    return timeouts.ending(item, campaign)
 
 
 def _hooks(item: Simulated, name: str) -> Hooks | None:

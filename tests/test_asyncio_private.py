@@ -67,9 +67,11 @@ READ: dict[str, list[tuple[Callable[..., Any], set[str]]]] = {
         (base_subprocess.BaseSubprocessTransport.__del__, {"54b681569063"}),
         (base_subprocess.BaseSubprocessTransport.close, {"927a12875e31", "9d37b8aeadd7", "6df104ffdd51"}),
     ],
-    "loop/runner.py": [
+    "loop/cleanup.py": [
         (runners.Runner.close, {"b0ae3ea2868f", "c104431018bc"}),
         (runners._cancel_all_tasks, {"61919b3b2bda"}),
+    ],
+    "loop/runner.py": [
         (runners.Runner.run, {"941e99b00a46", "a07429c852ba"}),
         (runners.Runner._on_sigint, {"aba995f7ee6d"}),
         (base_events._run_until_complete_cb, {"58dbfefd9b87"}),

@@ -245,3 +245,12 @@ def permute(items: list[T], answer: Callable[[T, deque[T]], int]) -> list[T]:
     for item in reversed(items):
         ordered.insert(answer(item, ordered) if ordered else 0, item)
     return list(ordered)
+
+
+def nth(name: str, number: int) -> str:
+    """Return the name for the `number`-th thing called `name`: the first one gets no number.
+
+    >>> nth("read", 1), nth("read", 2)
+    ('read', 'read#2')
+    """
+    return f"{name}#{number}" if number > 1 else name

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from simloop.choices.choices import Choices
-from simloop.errors import NondeterminismError
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Decide, Point
@@ -46,30 +45,3 @@ class Schedule:
         """Return the number of this schedule's deviations that took place in the run that `choices` recorded."""
         taken = choices.deviations()
         return sum(point in taken for point in self.deviations)
-
-
-def first_difference(expected: Choices, actual: Choices, what: str, where: str = "") -> NondeterminismError:
-    """Return the error for two runs of one schedule that diverge, naming the first point at which they differ, and
-    `where` they part, if that is known."""
-    for left, right in zip(expected.answers(), actual.answers(), strict=False):
-        if left != right:
-            detail = (
-                f"first at {left.point}: expected {left.value} of {left.n}, "
-                f"got {right.value} of {right.n} at {right.point}"
-            )
-            break
-    else:
-        a, b = len(expected.recorded), len(actual.recorded)
-        if expected.digest == actual.digest:
-            detail = "every choice and every step was the same, but not what came of them"
-        elif a == b:
-            detail = "every choice was the same, but callbacks ran at other times or in other numbers"
-        else:
-            longer = (expected if a > b else actual).answers()[min(a, b)]
-            detail = f"first at {longer.point}, which only the {'first' if a > b else 'second'} run reached"
-    hint = (
-        f"They part {where}: look there for state of a module, the order of a set, id(), real time or a real file"
-        if where
-        else "Look for module-level state, iteration over sets, or a clock that the simulation does not cover"
-    )
-    return NondeterminismError(f"two runs of {what} with the same schedule differ: {detail}. {hint}")

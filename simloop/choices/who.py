@@ -24,15 +24,6 @@ _NUMBERS = re.compile(r"(?<=[#<>])\d+")
 _PACKET = re.compile(r"(?:[<>]\d*| \d+)$")
 
 
-def nth(name: str, number: int) -> str:
-    """Return the name for the `number`-th thing called `name`: the first one gets no number.
-
-    >>> nth("read", 1), nth("read", 2)
-    ('read', 'read#2')
-    """
-    return f"{name}#{number}" if number > 1 else name
-
-
 class Who(str):
     """Name of whoever asks at a choice point, with access to its parts.
 

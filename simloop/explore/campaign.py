@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from simloop.explore.run_maker import AnyOutcome
     from simloop.explore.strategies.base import Plan, Strategy
     from simloop.report.explanation import Explanation
-    from simloop.simulation.run import Execute, Outcome
+    from simloop.simulation.outcome import Outcome
+    from simloop.simulation.run import Execute
 
 DEFAULT_RUNS = 100
 #: Default number of runs that shrinking a failure may take.
@@ -228,7 +229,14 @@ class Campaign:
         if report.runs == 1 and not is_endless(outcome):
             maker.first_error = outcome.exception
             # The first schedule runs twice: it must go the same way.
-            outcome = maker.again(maker.schedule_of(outcome), outcome)
+            schedule = maker.schedule_of(outcome)
+            again = maker.traced(schedule, None)
+            if maker.went_alike(again, outcome):
+                outcome = again
+            else:
+                from simloop.explore.likening import settled
+
+                outcome = settled(maker, schedule, outcome, again)
         self._add(outcome.choices, outcome.fingerprint, failed=outcome.exception is not None)
         if self._observe is not None:
             assert maker.forks is None

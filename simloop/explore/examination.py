@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 from simloop.choices.choices import Choices, Point, check_seed
 from simloop.choices.draws import seeded
-from simloop.choices.schedule import Schedule, first_difference
+from simloop.choices.schedule import Schedule
 from simloop.choices.tokens import decode, encode
 from simloop.errors import EscapedSimulationError, OtherTestError, ReplayDriftWarning, causes, limit_met
 from simloop.explore.failure import Failure
+from simloop.explore.likening import first_difference, run_again
 from simloop.explore.run_maker import failure_in, is_endless
 from simloop.explore.shrink import Shrinker
 from simloop.explore.signature import signature_of
@@ -25,7 +26,8 @@ from simloop.shims.subprocess import UNPLAYED
 if TYPE_CHECKING:
     from simloop.explore.result import Report
     from simloop.explore.run_maker import AnyOutcome, RunMaker
-    from simloop.simulation.run import Execute, Outcome
+    from simloop.simulation.outcome import Outcome
+    from simloop.simulation.run import Execute
     from simloop.world.observer import Observer
 
 # Number of runs that a shrunk schedule has to fail once more, in the same way.
@@ -79,7 +81,7 @@ class Examination:
         schedule = self.schedule = self._maker.schedule_of(found)
         if is_endless(found):
             return self._failure(found, strategy, schedule, self._unexplained(found.exception))
-        last = self._maker.again(schedule, found)
+        last = run_again(self._maker, schedule, found)
         assert found.exception is not None
         wanted = signature_of(found.exception)
 
@@ -96,7 +98,7 @@ class Examination:
         small = self.schedule = shrinker.shrink()
         for _ in range(_CHECKS):
             if not self._maker.went_alike(checked := self._maker.traced(small, None), last):
-                last = self._maker.again(small, checked)
+                last = run_again(self._maker, small, checked)
         explanation, outcome = self.explained(small)
         if self._maker.begins_afresh and failure_in(outcome) != failure_in(last):
             # What earlier runs have left behind in this process keeps it from this failure, unless it was the first.
@@ -105,7 +107,7 @@ class Examination:
             return self._failure(found, strategy, small, self._unexplained(seen, _HIDDEN))
         if not self._maker.went_alike(outcome, last):
             # Candidates and the neighbour that passes may have done something for the first time, too.
-            last = self._maker.again(small, outcome)
+            last = run_again(self._maker, small, outcome)
         for ended in (last, outcome):
             if ended.exception is None or signature_of(ended.exception) != wanted:
                 raise first_difference(last.choices, ended.choices, self._maker.name) from found.exception

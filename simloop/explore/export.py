@@ -23,7 +23,7 @@ from simloop.sources import is_library, is_stdlib
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
     from simloop.choices.schedule import Schedule
-    from simloop.simulation.run import Outcome
+    from simloop.simulation.outcome import Outcome
 
 
 class ExportError(SimulationError):

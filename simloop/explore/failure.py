@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from simloop.choices.choices import Choices
     from simloop.choices.schedule import Schedule
     from simloop.report.explanation import Explanation
-    from simloop.simulation.run import Outcome
+    from simloop.simulation.outcome import Outcome
 
 
 @dataclass

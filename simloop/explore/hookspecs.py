@@ -14,7 +14,7 @@ import pluggy
 if TYPE_CHECKING:
     from simloop.explore.failure import Failure
     from simloop.explore.strategies.base import Strategy
-    from simloop.simulation.run import Outcome
+    from simloop.simulation.outcome import Outcome
 
 PROJECT = "simloop"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -23,7 +23,7 @@ from simloop.errors import ConfigurationError, JobWarning
 
 if TYPE_CHECKING:
     from simloop.explore.strategies.base import Plan
-    from simloop.simulation.run import Outcome
+    from simloop.simulation.outcome import Outcome
     from simloop.world.observer import Observer
 
 # Real seconds that a batch must take for a fork to be worth it.

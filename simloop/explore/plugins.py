@@ -17,7 +17,7 @@ from simloop.explore import hookspecs
 if TYPE_CHECKING:
     from simloop.explore.failure import Failure
     from simloop.explore.strategies.base import Strategy
-    from simloop.simulation.run import Outcome
+    from simloop.simulation.outcome import Outcome
 
 
 class PluginManager(pluggy.PluginManager):

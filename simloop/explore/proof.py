@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from simloop.choices.choices import Choices
     from simloop.choices.schedule import Schedule
-    from simloop.simulation.run import Outcome
+    from simloop.simulation.outcome import Outcome
 
 _HEAD = "replayed on stock asyncio: "
 

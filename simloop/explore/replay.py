@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,12 +14,13 @@ from simloop.explore.campaign import DEFAULT_RUNS, Campaign
 from simloop.explore.plugins import Hooks, installed_plugins
 from simloop.shims.set_order import number_objects
 from simloop.simulation.limits import Limits, make_limits
-from simloop.simulation.run import Execute, Outcome, T, execute
+from simloop.simulation.run import Execute, T, execute
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
     from simloop.explore.result import Report
     from simloop.loop.runner import Main
+    from simloop.simulation.outcome import Outcome
     from simloop.world.observer import Observer
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -94,7 +94,7 @@ def _executor(main: Main[Any], limits: Limits) -> Execute:
     def execute_main(
         choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        own = limits if profile is None else dataclasses.replace(limits, profile=profile)
+        own = limits if profile is None else limits._replace(profile=profile)
         return execute(main, choices, own, observer)
 
     return execute_main

@@ -28,37 +28,20 @@ class WakeUps:
 
     def __init__(self) -> None:
         self.over = False
-        self._tasks: dict[Arrival, set[str]] = {}
-        # By the code in which tasks have waited: the arrivals after which one of them was woken by another task, and
-        # those after which one came to wait; each with the task.
-        self._woken: dict[CodeType, dict[tuple[Arrival, str], None]] = {}
-        self._came: dict[CodeType, dict[tuple[Arrival, str], None]] = {}
-        # Where tasks wait for what arrives, and not for one another.
-        self._reading: set[CodeType] = set()
+        #: The tasks that each arrival let run.
+        self.tasks: dict[Arrival, set[str]] = {}
+        #: By the code in which tasks have waited: the arrivals after which one of them was woken by another task, and
+        #: those after which one came to wait; each with the task.
+        self.woken: dict[CodeType, dict[tuple[Arrival, str], None]] = {}
+        self.came: dict[CodeType, dict[tuple[Arrival, str], None]] = {}
+        #: Where tasks wait for what arrives, and not for one another.
+        self.reading: set[CodeType] = set()
         # What runs now came of this arrival; and so did what it has queued: by id, with the handle kept alive.
         self._running: Arrival | None = None
         self._causes: dict[int, tuple[Any, Arrival]] = {}
         # The packets of each direction of a connection that were not read yet; true for those without data.
         self._unread: dict[str, list[tuple[Arrival, bool]]] = {}
         self._looked_at = 0
-
-    def meetings(self) -> list[list[tuple[Arrival, Arrival]]]:
-        """Return pairs of arrivals of different connections that could meet, by the former: one by which a task was
-        woken, and one by which another came to the same place. Places to which few come are first, and so are those
-        that come nearest."""
-        found: dict[Arrival, list[tuple[Arrival, Arrival]]] = {}
-        order = {arrival: at for at, arrival in enumerate(self._tasks)}
-        places = [code for code in self._woken if code not in self._reading]
-        for code in sorted(places, key=lambda code: len(self._came.get(code, ()))):
-            for woken, task in self._woken[code]:
-                comers = [
-                    came
-                    for came, other in self._came.get(code, ())
-                    if other != task and source_of(came) != source_of(woken)
-                ]
-                comers.sort(key=lambda came: abs(order[came] - order[woken]))
-                found.setdefault(woken, []).extend((woken, came) for came in comers)
-        return [pairs for pairs in found.values() if pairs]
 
     def queued(self, handle: Any) -> None:
         if self._running is not None:
@@ -68,18 +51,18 @@ class WakeUps:
         known = self._causes.pop(id(handle), None)
         self._running = cause = self._read(loop, handle) if known is None else known[1]
         if cause is not None and (task := task_of(handle)) is not None:
-            tasks = self._tasks.setdefault(cause, set())
+            tasks = self.tasks.setdefault(cause, set())
             tasks.add(path := path_of(task))
             if (code := _place_of(task)) is not None:
                 if len(tasks) == 1:
-                    self._reading.add(code)
+                    self.reading.add(code)
                 else:
-                    self._woken.setdefault(code, {}).setdefault((cause, path))
+                    self.woken.setdefault(code, {}).setdefault((cause, path))
 
     def after(self, loop: Any, handle: Any) -> None:
         cause, self._running = self._running, None
         if cause is not None and (task := task_of(handle)) is not None and (code := _place_of(task)) is not None:
-            self._came.setdefault(code, {}).setdefault((cause, path_of(task)))
+            self.came.setdefault(code, {}).setdefault((cause, path_of(task)))
 
     def _read(self, loop: Any, handle: Any) -> Arrival | None:
         """Return the arrival for which a callback of a transport runs."""
@@ -113,11 +96,6 @@ class WakeUps:
 
     def created(self, task: Any) -> None:
         pass
-
-
-def source_of(arrival: Arrival) -> str:
-    """Return the source of an arrival over a connection: that connection."""
-    return arrival[0].rstrip("<>")
 
 
 def _place_of(task: Any) -> CodeType | None:

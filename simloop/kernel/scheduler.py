@@ -1,26 +1,23 @@
-"""Discrete-event scheduler: it delivers arrivals, gives processes their turns, and moves the clock.
+"""Discrete-event scheduler: it delivers arrivals, and moves the clock.
 
 Whoever waits (the test's loop in its poll, any process in a blocking call) calls in here, and the world runs until
-its wait is over and it is its turn. Loops of other processes are run by single turns, on a stack that waits for nothing
-itself; a process that blocks in the middle of a turn keeps that stack, and the others are resumed on another one.
+its wait is over. Where there are other processes, it also has to be its turn (`simloop.kernel.turn_taking`).
 """
 
 from __future__ import annotations
 
 import heapq
-from bisect import insort_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from itertools import count
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simloop.errors import DeadlockError, TimeLimitError
-from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, STEP_CPU_NS, Clock
+from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND, Clock
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
     from simloop.kernel.run_queue import Runnable, RunQueue, Task
-    from simloop.kernel.stacks import Stack, Stacks
+    from simloop.kernel.turn_taking import TurnTaking
 
 DEFAULT_MAX_TIME = 86_400.0
 DEFAULT_MAX_STALL = 0.05
@@ -32,12 +29,6 @@ _SLACK_NS = 50 * MICROSECOND
 _WAKE_UP_NS = 20 * MICROSECOND
 #: How late a poll returns at most, and how much later than usual the environment may let it return.
 LATE_MAX_NS = 5 * MILLISECOND
-
-# Time slices (quanta), in turns: so many in a row a process may run while others have work, too. Its step is short,
-# theirs are long, or their processor is busy.
-TIME_SLICES = (1, 2, 4, 8, 16)
-
-
 # A loop that waits for a timer wakes up to two milliseconds late, and a little more (see `poll_deadline`).
 _JUST_AFTER_NS = 2 * MILLISECOND + 100 * MICROSECOND
 
@@ -54,15 +45,8 @@ class _NoLoops:
     def look_at(self, loop: Runnable) -> None:
         pass
 
-    def with_work(self, now_ns: int, may_run: Callable[[Task], bool]) -> list[Runnable]:
-        return self.loops
-
-    def next_deadline(self, may_run: Callable[[Task], bool]) -> int | None:
-        return None
-
 
 _NO_LOOPS: Any = _NoLoops()
-_last_turn = attrgetter("last_turn")
 
 
 class TimerRace(NamedTuple):
@@ -73,34 +57,13 @@ class TimerRace(NamedTuple):
     contenders_ns: list[int]
 
 
-class Waiter:
-    """Record of a process that waits, in a blocking call or its loop's poll, until ``done()`` or the deadline."""
-
-    __slots__ = ("deadline_ns", "done", "error", "last_turn", "loop", "process", "stack")
-
-    def __init__(
-        self, process: Task, done: Callable[[], bool], deadline_ns: int | None, loop: Runnable | None = None
-    ) -> None:
-        self.process = process
-        self.done = done
-        self.deadline_ns = deadline_ns
-        #: The loop whose poll it is, which knows its own deadline; None for a blocking call.
-        self.loop = loop
-        self.last_turn = 0 if process.loop is None else process.loop.last_turn
-        #: Stack on which it goes on, once it has switched to another one.
-        self.stack: Stack | None = None
-        #: Error that ends the wait.
-        self.error: BaseException | None = None
-
-
 class Scheduler:
-    """Scheduler of one world: an event queue, the run queue of its processes' loops, and the clock that it moves."""
+    """Scheduler of one world: an event queue, and the clock that it moves."""
 
     __slots__ = (
-        "_chosen", "_closed", "_describe_activity", "_end_ns", "_explain_deadlock", "_idle", "_main",
-        "_sequence", "_slice_left", "_slice_owner", "_stacks", "_threads", "_waiters", "arrivals", "choices",
-        "clock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "polling", "run_queue",
-        "stepped", "turn",
+        "_describe_activity", "_end_ns", "_explain_deadlock", "_sequence", "_threads", "_waiters", "arrivals",
+        "choices", "clock", "held", "idle_arrivals", "loops", "max_stall_ns", "max_time", "parked", "polling",
+        "run_queue", "stepped", "turn", "turn_taking",
     )  # fmt: skip
 
     def __init__(
@@ -130,18 +93,10 @@ class Scheduler:
         self.held: list[tuple[int, Callable[[], None]]] = []
         self.parked: list[tuple[Callable[[], bool], Callable[[], None]]] = []
         self._sequence = count()
-        # The process that has a time slice, and how many turns of it are left.
-        self._slice_owner: Task | None = None
-        self._slice_left = 0
-        # Processes that wait in a call, and the one of them that is the test itself.
-        self._waiters: list[Waiter] = []
-        self._main: Waiter | None = None
-        # Stacks that wait for a loop to give a turn to, and that loop.
-        self._idle: list[Stack] = []
-        self._chosen: Runnable | None = None
         self._threads = threads
-        self._stacks: Stacks | None = None
-        self._closed = False
+        #: How the processes take turns, once there are others than the test itself; and those of them that wait.
+        self.turn_taking: TurnTaking | None = None
+        self._waiters: Sequence[object] = ()
         #: True once any loop has had something that may arrive while nothing else does.
         self.idle_arrivals = False
         self._explain_deadlock = explain_deadlock or plain_deadlock
@@ -150,11 +105,7 @@ class Scheduler:
     @property
     def on_threads(self) -> bool:
         """True if the stacks of processes are threads: then one process runs now in this thread, now in that."""
-        if self._stacks is None:
-            return False
-        from simloop.kernel.stacks import Threads
-
-        return isinstance(self._stacks, Threads)
+        return self.turn_taking is not None and self.turn_taking.on_threads
 
     def activity(self) -> str:
         """Return a phrase on what the world is doing, to be appended to an error."""
@@ -174,10 +125,11 @@ class Scheduler:
     def step(self, loop: Runnable) -> None:
         """Run a loop by single turns from now on."""
         self.polling.remove(loop)
-        if self.run_queue is _NO_LOOPS:
-            from simloop.kernel.run_queue import RunQueue
+        if self.turn_taking is None:
+            from simloop.kernel.turn_taking import TurnTaking
 
-            self.run_queue = RunQueue()
+            self.turn_taking = TurnTaking(self, {} if self._threads is None else self._threads)
+            self.run_queue, self._waiters = self.turn_taking.run_queue, self.turn_taking.waiters
             self.stepped = self.run_queue.loops
         self.run_queue.add(loop)
 
@@ -231,7 +183,7 @@ class Scheduler:
         which_timer, after = divmod(answer - 1, 2)
         return contenders[which_timer] + (_JUST_AFTER_NS if after else MICROSECOND)
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
         now = self.clock.now
         while self.arrivals and self.arrivals[0][0] <= now:
             heapq.heappop(self.arrivals)[2]()
@@ -262,17 +214,17 @@ class Scheduler:
         epoll_wait(2), which counts in milliseconds, it never wakes early, and a little late."""
         self.turn = turn = self.turn + 1
         if (self.arrivals and self.arrivals[0][0] <= self.clock.now) or self.held or self.parked:
-            self._deliver()
+            self.deliver()
         if loop.stepped:
             return  # it gets a turn because there is work
         loop.last_turn = turn
         if timeout is not None and timeout <= 0:
-            if self.stepped and self._ready():
-                self._wait(Waiter(loop.process, _at_once, None, loop))
+            if self.stepped and self.turn_taking is not None:
+                self.turn_taking.let_others_go(loop)
             return
         loop.poll_until(self.poll_deadline(timeout))
-        if not self._wait_alone(loop.has_work, None, loop):
-            self._wait(Waiter(loop.process, loop.has_work, None, loop))
+        if not self._wait_alone(loop.has_work, None, loop) and self.turn_taking is not None:
+            self.turn_taking.wait(loop.process, loop.has_work, None, loop)
 
     def poll_deadline(self, timeout: float | None) -> int | None:
         """Return the time at which a poll that begins now returns if nothing arrives. The timeout is rounded up to
@@ -287,39 +239,12 @@ class Scheduler:
         slack_ns = _SLACK_NS if ms <= 50 else min(ms * MICROSECOND, LATE_MAX_NS)
         return self.clock.now + ms * MILLISECOND + slack_ns + _WAKE_UP_NS
 
-    def others_done(self, loop: Runnable, limit_ns: int) -> list[int]:
-        """Return the times up to `limit_ns` at which loops other than `loop` have made a step or two, after a poll that
-        waits for a timer; of many, at least the first few of these times."""
-        polling = [waiter.loop for waiter in self._waiters if waiter.loop is not None and waiter.done is not _at_once]
-        indexed = self.run_queue.indexed
-        others = self.run_queue.unsettled if indexed else self.stepped
-        polling += [other for other in others if self._may_run(other.process)]
-        found = self._done_by(polling, loop, limit_ns)
-        if indexed:
-            soonest: set[int] = set()
-            for other in self.run_queue.soonest(limit_ns):
-                if self._may_run(other.process):
-                    soonest.update(self._done_by((other,), loop, limit_ns))
-                    if len(soonest) == CONTENDERS_MAX:
-                        break
-            found += soonest
-        return found
-
-    def _done_by(self, polling: Iterable[Runnable], loop: Runnable, limit_ns: int) -> list[int]:
-        found: list[int] = []
-        for other in polling:
-            if other.timers and other is not loop:
-                due = other.deadline_ns()
-                if due is not None and self.clock.now < due <= limit_ns:
-                    found.append(due + STEP_CPU_NS)
-        return found
-
     def block(self, process: Task, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
         """Block `process` in a call until ``done()`` or the deadline, while all others run. Returns ``done()``."""
         if done():
             return True
-        if not self._wait_alone(done, deadline_ns, None):
-            self._wait(Waiter(process, done, deadline_ns))
+        if not self._wait_alone(done, deadline_ns, None) and self.turn_taking is not None:
+            self.turn_taking.wait(process, done, deadline_ns)
         return done()
 
     def _wait_alone(self, done: Callable[[], bool], deadline_ns: int | None, poller: Runnable | None) -> bool:
@@ -329,81 +254,33 @@ class Scheduler:
         while not self.stepped and not self._waiters:
             if done() or (deadline_ns is not None and clock.now >= deadline_ns):
                 return True
-            self._pass_time(deadline_ns if poller is None else poller.deadline_ns(), poller)
+            self.pass_time(deadline_ns if poller is None else poller.deadline_ns(), poller)
         return False
-
-    def _wait(self, waiter: Waiter) -> None:
-        """Wait among other processes, until the wait is over and it is this process's turn."""
-        main = waiter.loop is not None or waiter.process.loop is None or not waiter.process.loop.stepped
-        if main:
-            self._main = waiter
-        self._waiters.append(waiter)
-        loop = waiter.process.loop
-        if loop is not None and self.run_queue.indexed:
-            self.run_queue.look_at(loop)
-        try:
-            chosen = self._next()
-            if chosen is not waiter:
-                self._switch(waiter, chosen)
-        except BaseException as error:
-            if main:
-                raise
-            # It ends the run, whoever happens to wait.
-            self._fail(waiter, error)
-        finally:
-            self._waiters.remove(waiter)
-            if loop is not None and self.run_queue.indexed:
-                self.run_queue.look_at(loop)
-        if waiter.error is not None:
-            raise waiter.error
-
-    def _ready(self) -> list[Waiter | Runnable]:
-        """Return the processes that can run now: those whose wait is over, and the loops of others that have work. The
-        one that waits longest comes first."""
-        now = self.clock.now
-        found: list[Waiter] = []
-        for waiter in self._waiters:
-            if waiter.done() or (waiter.deadline_ns is not None and waiter.deadline_ns <= now):
-                found.append(waiter)
-        ready: list[Waiter | Runnable] = [*self.run_queue.with_work(now, self._may_run)]
-        for waiter in reversed(found):
-            insort_left(ready, waiter, key=_last_turn)
-        return ready
-
-    def _may_run(self, process: Task) -> bool:
-        """Return True if the loops of the process may be given turns."""
-        return not process.stopped and not self.is_waiting(process)
 
     def is_waiting(self, process: Task) -> bool:
-        """Return True if the process waits, in a blocking call or a poll of its own."""
-        for waiter in self._waiters:  # noqa: SIM110  any() would cost as much again
-            if waiter.process is process:
-                return True
-        return False
+        """Return True if the process waits among others, in a blocking call or a poll of its own."""
+        return self.turn_taking is not None and self.turn_taking.is_waiting(process)
 
-    def _next(self) -> Waiter | Runnable:
-        """Pass time until a process can run, and return it."""
-        while True:
-            if len(self._waiters) > 1:
-                for waiter in self._waiters:
-                    if not waiter.process.alive:
-                        return waiter  # to be unwound, which nobody sees
-            ready = self._ready()
-            if ready:
-                return self._choose(ready)
-            due_ns = self.run_queue.next_deadline(self._may_run)
-            for waiter in self._waiters:
-                wait_ns = waiter.deadline_ns if waiter.loop is None else waiter.loop.deadline_ns()
-                if wait_ns is not None and (due_ns is None or wait_ns < due_ns):
-                    due_ns = wait_ns
-            self._pass_time(due_ns, None if self._main is None else self._main.loop)
+    def grant_time_slice(self, loop: Runnable, turns: int) -> None:
+        """Give `loop` the next `turns` turns, as long as it has something to do."""
+        if self.turn_taking is not None:
+            self.turn_taking.grant_time_slice(loop, turns)
 
-    def _pass_time(self, due_ns: int | None, poller: Runnable | None) -> None:
+    def others_done(self, loop: Runnable, limit_ns: int) -> list[int]:
+        """Return the times up to `limit_ns` at which loops other than `loop` have made a step or two, after a poll that
+        waits for a timer; of many, at least the first few of these times."""
+        if self.turn_taking is None:
+            return []
+        return self.turn_taking.others_done(loop, limit_ns, CONTENDERS_MAX)
+
+    def pass_time(self, due_ns: int | None, poller: Runnable | None) -> None:
         """Deliver the next event, and move the clock to it, at most to `due_ns`. `poller` is the loop in whose poll
         that is, None in a blocking call of the test: no task is cancelled from outside then."""
         if self.idle_arrivals and poller is not None:
             for loop in self.loops:
-                if (loop is poller or (loop.stepped and self._may_run(loop.process))) and loop.idle_arrival():
+                process = loop.process
+                takes_turns = loop.stepped and not process.stopped and not self.is_waiting(process)
+                if (loop is poller or takes_turns) and loop.idle_arrival():
                     return
         if self.held:
             first = min(turn for turn, _ in self.held)
@@ -423,99 +300,16 @@ class Scheduler:
                     f"raise max_time, or look for what never finishes while a timer ticks{self.activity()}"
                 )
             clock.now = due_ns
-        self._deliver()
-
-    # --- turns ----------------------------------------------------------------------------------------
-
-    def _choose(self, ready: list[Waiter | Runnable]) -> Waiter | Runnable:
-        if self._slice_left:
-            for candidate in ready:
-                if candidate.process is self._slice_owner:
-                    self._slice_left -= 1
-                    return candidate
-        self._slice_left = 0
-        if len(ready) == 1:
-            return ready[0]
-        answer = self.choices.choose("world", "process.turn", len(ready) * len(TIME_SLICES), ready)
-        which_slice, which = divmod(answer, len(ready))
-        self._slice_left = TIME_SLICES[which_slice] - 1
-        self._slice_owner = ready[which].process
-        return ready[which]
-
-    def grant_time_slice(self, loop: Runnable, turns: int) -> None:
-        """Give `loop` the next `turns` turns, as long as it has something to do."""
-        if turns:
-            self._slice_owner, self._slice_left = loop.process, turns
-
-    def _give_turns(self) -> None:
-        """Give turns to loops until a waiter is resumed: the main function of a stack that waits for nothing itself."""
-        assert self._stacks is not None
-        stack = self._stacks.current()
-        while not self._closed:
-            try:
-                chosen = self._chosen or self._next()
-                self._chosen = None
-                if isinstance(chosen, Waiter):
-                    self._idle.append(stack)
-                    self._go_on(chosen)
-                else:
-                    if self.run_queue.indexed:
-                        self.run_queue.look_at(chosen)
-                    chosen.run_turn()
-                    chosen.last_turn = self.turn
-                    if self.arrivals and self.arrivals[0][0] <= self.clock.now:
-                        self._deliver()
-            except BaseException as error:
-                self._idle.append(stack)
-                self._fail(None, error)
-
-    def _switch(self, waiter: Waiter, chosen: Waiter | Runnable) -> None:
-        """Suspend `waiter` and run `chosen`. Returns once `waiter` is resumed."""
-        if self._stacks is None:
-            from simloop.kernel.stacks import make_stacks
-
-            self._stacks = make_stacks({} if self._threads is None else self._threads)
-        waiter.stack = self._stacks.current()
-        if isinstance(chosen, Waiter):
-            self._go_on(chosen)
-        else:
-            self._chosen = chosen
-            (self._idle.pop() if self._idle else self._stacks.new(self._give_turns)).switch()
-
-    def _go_on(self, waiter: Waiter) -> None:
-        assert waiter.stack is not None
-        waiter.stack.switch()
-
-    def _fail(self, waiter: Waiter | None, error: BaseException) -> None:
-        """Resume the test itself with an error, which ends the run. It is not the calling stack's."""
-        main = self._main
-        if self._closed or main is None:
-            raise error
-        main.error = error
-        if waiter is not None:
-            assert self._stacks is not None
-            waiter.stack = self._stacks.current()
-        self._go_on(main)
+        self.deliver()
 
     def close(self) -> None:
         """Unwind the processes that still block: they must not be alive any more. From now on nothing is preempted."""
         self.stepped = _NO_LOOPS.loops
-        self._slice_owner = None
-        if self._stacks is None:
-            return
-        self._closed = True
-        for waiter in list(self._waiters):
-            self._go_on(waiter)
-        for stack in self._idle:
-            stack.switch()
-        self._idle.clear()
-        self._main = self._stacks = None
+        if self.turn_taking is not None:
+            self.turn_taking.close()
+            self.turn_taking = None
 
 
 def plain_deadlock(scheduler: Scheduler) -> DeadlockError:
     """Return a `DeadlockError` without details, where nothing can explain the deadlock."""
     return DeadlockError("deadlock: nothing can happen any more")
-
-
-def _at_once() -> bool:
-    return True

@@ -10,7 +10,7 @@ from asyncio import events
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
-from simloop.choices.who import nth
+from simloop.choices.choices import nth
 from simloop.loop.tasks import innermost, path_of
 from simloop.loop.timers import SimTimerHandle
 from simloop.sources import is_ours, is_stdlib

@@ -1,15 +1,49 @@
-"""End-of-run cleanup, and leak detection that does not depend on the garbage collector."""
+"""End-of-run cleanup as `asyncio.run` does it, and leak detection that does not depend on the garbage collector."""
 
 from __future__ import annotations
 
+import asyncio
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.process.process import State
 from simloop.loop.loop import SimLoop
 
 if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Iterator
+
     from simloop.world.world import World
+
+
+def shut_down(loop: SimLoop) -> bool:
+    """Run the `shutdown_stages` of an idle loop. Returns True if there was nothing to do."""
+    if loop.is_quiet():
+        return True
+    for stage in shutdown_stages(loop):
+        loop.run_to_end(stage)
+    return False
+
+
+def shutdown_stages(loop: SimLoop, context: contextvars.Context | None = None) -> Iterator[asyncio.Future[Any]]:
+    """Yield the stages of `asyncio.Runner.close` before it closes the loop (Lib/asyncio/runners.py): futures to be run
+    until they are done, one after another."""
+    pending = loop.resources.pending_tasks()
+    if pending:
+        for task in pending:
+            task.cancel()
+        yield asyncio.gather(*pending, return_exceptions=True)
+        for task in pending:
+            if not task.cancelled() and task.exception() is not None:
+                loop.call_exception_handler(
+                    {
+                        "message": "unhandled exception during asyncio.run() shutdown",
+                        "exception": task.exception(),
+                        "task": task,
+                    }
+                )
+    yield loop.create_task(loop.shutdown_asyncgens(), context=context)
+    yield loop.create_task(loop.shutdown_default_executor(300), context=context)
 
 
 def report_leftovers(loop: SimLoop) -> None:

@@ -26,11 +26,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
 from simloop.kernel.epoll import SimSelector
+from simloop.loop.polls import PolledLoop
 from simloop.loop.registry import ResourceRegistry
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
 from simloop.loop.tasks import OrderedWeakSet, Siblings, SimFuture, SimHandle, SimTask, task_of
 from simloop.loop.timers import SimTimerHandle, TimerNames, deadlines_between, order_timers
-from simloop.loop.turns import SteppedLoop
 from simloop.world import active
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ SPINS = 100
 _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
 
 
-class SimLoop(SteppedLoop):
+class SimLoop(PolledLoop):
     """Event loop of one simulated process: asyncio's selector loop, with its own implementation of a turn, and of
     tasks."""
 
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
-        "_cancellable", "_candidates", "_clock", "_lagging", "_may_be_late", "_orphans", "_outside", "_polls_until_ns",
+        "_cancellable", "_candidates", "_clock", "_lagging", "_may_be_late", "_orphans", "_polls_until_ns",
         "_prefix", "_scheduler", "_selector", "_shuffles", "_sim_numbers", "_task_count", "_timer_names", "busy_turns",
         "last_turn", "may_cancel_new", "observer", "process", "resources", "stepped", "thread", "timers", "world",
     )  # fmt: skip

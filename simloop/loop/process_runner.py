@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic
 from simloop.errors import HostCrashedError, ProcessEndedError
 from simloop.kernel.process.exits import exit_status
 from simloop.kernel.process.signals import name_of
-from simloop.loop.cleanup import report_leftovers
-from simloop.loop.factory import make_loop
-from simloop.loop.runner import T, shutdown_stages
+from simloop.loop.cleanup import report_leftovers, shutdown_stages
+from simloop.loop.runner import T
+from simloop.loop.turns import SteppedLoop
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
@@ -45,8 +45,7 @@ class ProcessRunner(Generic[T]):
         self._error: BaseException | None = None
         previous, world.current = world.current, self._process
         try:
-            self.loop = loop = make_loop(world, self._process)
-            loop.run_by_turns(self._next_stage, self._broken)
+            self.loop = loop = SteppedLoop(world, self._process, self._next_stage, self._broken)
             self._task: asyncio.Task[T] = loop.create_main(main, self._context)
             loop.until = self._task
         finally:

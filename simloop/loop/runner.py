@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import signal  # constants only
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from simloop.errors import ConfigurationError, ProcessEndedError
-from simloop.loop.cleanup import report_leftovers
+from simloop.loop.cleanup import report_leftovers, shut_down
 
 if TYPE_CHECKING:
     from simloop.loop.loop import SimLoop
@@ -48,33 +48,3 @@ def run_main(loop: SimLoop, main: Main[T]) -> T:
         report_leftovers(loop)
     loop.close()
     return value
-
-
-def shut_down(loop: SimLoop) -> bool:
-    """Run the `shutdown_stages` of an idle loop. Returns True if there was nothing to do."""
-    if loop.is_quiet():
-        return True
-    for stage in shutdown_stages(loop):
-        loop.run_to_end(stage)
-    return False
-
-
-def shutdown_stages(loop: SimLoop, context: contextvars.Context | None = None) -> Iterator[asyncio.Future[Any]]:
-    """Yield the stages of `asyncio.Runner.close` before it closes the loop (Lib/asyncio/runners.py): futures to be run
-    until they are done, one after another."""
-    pending = loop.resources.pending_tasks()
-    if pending:
-        for task in pending:
-            task.cancel()
-        yield asyncio.gather(*pending, return_exceptions=True)
-        for task in pending:
-            if not task.cancelled() and task.exception() is not None:
-                loop.call_exception_handler(
-                    {
-                        "message": "unhandled exception during asyncio.run() shutdown",
-                        "exception": task.exception(),
-                        "task": task,
-                    }
-                )
-    yield loop.create_task(loop.shutdown_asyncgens(), context=context)
-    yield loop.create_task(loop.shutdown_default_executor(300), context=context)

@@ -59,8 +59,6 @@ class StockLoop(SimLoop):
         # Number of callbacks that the turn runs.
         self._batch = 0
         self._arrivals: Arrivals = world.choices.stock
-        if len(world.processes) > 1:
-            self._arrivals.foreign.append("several processes")
         # By descriptor, the number of each file that is registered.
         self._numbers: dict[int, int] = {}
         self._registered = 0

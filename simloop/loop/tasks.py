@@ -9,7 +9,7 @@ from asyncio import events
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from simloop.choices.who import nth
+from simloop.choices.choices import nth
 
 #: How many times a coroutine that awaits while it is being closed is asked to end.
 _CLOSE_ATTEMPTS = 20

@@ -9,8 +9,7 @@ from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
-from simloop.choices.choices import permute
-from simloop.choices.who import nth
+from simloop.choices.choices import nth, permute
 from simloop.kernel.clock import SECOND
 from simloop.kernel.scheduler import CONTENDERS_MAX
 from simloop.loop.stock_state import CLOCK_RESOLUTION

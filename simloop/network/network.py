@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from simloop.kernel.clock import WALL_NS
 from simloop.kernel.host import Host
-from simloop.kernel.net.addresses import is_any, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,6 +88,8 @@ class Network:
 
     def owner(self, address: str, asking: Machine) -> Machine | None:
         """Return the host that has `address` (a literal), as seen from `asking`."""
+        from simloop.kernel.net.addresses import is_any, is_loopback
+
         return asking if is_loopback(address) or is_any(address) else self._at(address)
 
     def link(self, a: Machine, b: Machine) -> Link:
@@ -151,6 +152,8 @@ class Network:
 
     def name_of(self, address: str) -> str | None:
         """Return the host name behind an address."""
+        from simloop.kernel.net.addresses import is_loopback
+
         if is_loopback(address):
             return LOCALHOST
         host = self._at(address)

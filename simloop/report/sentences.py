@@ -16,7 +16,7 @@ from simloop.kernel.net.udp import FATES, Flow
 from simloop.kernel.process.delays import DELAYS, SEEN, STARTS, SWITCHES
 from simloop.kernel.process.process import Process
 from simloop.kernel.process.threads import SimThread
-from simloop.kernel.scheduler import TIME_SLICES
+from simloop.kernel.turn_taking import TIME_SLICES
 from simloop.loop.run_order import LAGS
 from simloop.loop.tasks import SimTask, task_of
 from simloop.loop.timers import deadlines_between, is_timeout, waiting_for

@@ -26,7 +26,7 @@ from simloop.sources import Place, is_inner, is_users, users_caller
 if TYPE_CHECKING:
     from simloop.choices.choices import Answer
     from simloop.kernel.files.journal import Change
-    from simloop.loop.turns import SteppedLoop
+    from simloop.loop.loop import SimLoop
 
 #: Maximum number of steps that are recorded of a run: nobody reads that far.
 MAX_STEPS = 100_000
@@ -198,7 +198,7 @@ class Trace:
         """Return the name of a task for sentences, always the same for one task."""
         return f"task {self.actor(task).name}"
 
-    def before(self, loop: SteppedLoop, handle: events.Handle) -> None:
+    def before(self, loop: SimLoop, handle: events.Handle) -> None:
         known = self._causes.pop(id(handle), None)
         cause = known[1] if known is not None else _arrival(handle)
         task = task_of(handle)
@@ -247,7 +247,7 @@ class Trace:
             if deviation.answer.point.kind == "cancel" and deviation.actor == step.actor:
                 self.deviations[at] = replace(deviation, sentence=sentence)
 
-    def after(self, loop: SteppedLoop, handle: events.Handle) -> None:
+    def after(self, loop: SimLoop, handle: events.Handle) -> None:
         _, step = self._running.pop()
         task = task_of(handle)
         if step is None or task is None:

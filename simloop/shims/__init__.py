@@ -16,31 +16,25 @@ import sys
 from types import ModuleType
 
 from simloop.shims import (
-    atexit,
     escapes,
     fileio,
     gc,
     importlib,
     linecache,
     locks,
-    logging,
     opened,
-    random,
     time,
 )
 
 SHIMS: tuple[ModuleType, ...] = (
     time,
-    random,
     fileio,
     locks,
     escapes,
     importlib,
     linecache,
     gc,
-    atexit,
     opened,
-    logging,
 )
 if sys.version_info < (3, 12):
     from simloop.shims import child_watcher

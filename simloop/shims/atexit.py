@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from simloop.shims.late import real
 from simloop.world import active
 
 if TYPE_CHECKING:
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_real_register = atexit.register
-_real_unregister = atexit.unregister
+_real = real("simloop.shims.atexit", atexit)
 
 # Modules that register once for all of the interpreter, whichever process is the first to need them.
 _ONCE = ("weakref", "simloop.loop.crashed_tasks")
@@ -32,7 +32,7 @@ def _inside() -> World | None:
 def register(func: F, /, *args: Any, **kwargs: Any) -> F:
     world = _inside()
     if world is None or getattr(func, "__module__", None) in _ONCE or not callable(func):
-        _real_register(func, *args, **kwargs)
+        _real["register"](func, *args, **kwargs)
         return func
     world.current.exit_handlers += (functools.partial(func, *args, **kwargs),)
     return func
@@ -41,7 +41,7 @@ def register(func: F, /, *args: Any, **kwargs: Any) -> F:
 def unregister(func: Callable[..., Any], /) -> None:
     world = _inside()
     if world is None:
-        _real_unregister(func)
+        _real["unregister"](func)
     else:
         process = world.current
         kept = [handler for handler in process.exit_handlers if getattr(handler, "func", None) != func]

@@ -16,7 +16,6 @@ from typing import Any
 
 from simloop.errors import RealLibraryWarning
 from simloop.shims import late, opened
-from simloop.sources import call_site, level_of_caller
 from simloop.world import active
 
 _MOCK = "replace it in the test"
@@ -75,6 +74,8 @@ def _warn(library: str | None) -> None:
     """Warn, once for each library, that its functions are called through `ctypes` and are real; no audit event reports
     their calls. None stands for Python's own library."""
     if library is not None and library not in _told:
+        from simloop.sources import call_site, level_of_caller
+
         _told.add(library)
         message = f"{call_site()}: {library} is called through ctypes in a run: what it does there is real"
         warnings.warn(message, RealLibraryWarning, stacklevel=level_of_caller())

@@ -10,6 +10,7 @@ import _io
 import _posixsubprocess
 import _socket
 import _thread
+import atexit
 import builtins
 import concurrent.futures.thread
 import faulthandler
@@ -17,7 +18,9 @@ import fcntl
 import functools
 import importlib
 import io
+import logging
 import os
+import random
 import resource
 import select
 import shutil
@@ -25,16 +28,24 @@ import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
+import uuid
 from asyncio import mixins
 from typing import Any
 
 from simloop.shims.patch import Replacement, builtin, original
 from simloop.world import active
 
+
+def _is_drawing(value: object) -> bool:
+    return getattr(value, "__self__", None) is random._inst
+
+
 #: Modules of late shims, each with the attributes that it replaces, where this Python has them. A module that is listed
 #: here takes the real functions from `real`, since its own stand-ins may be in place by the time it is imported.
 LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
+    "simloop.shims.atexit": ((atexit, ("register", "unregister")),),
     "simloop.shims.faulthandler": ((faulthandler, ("cancel_dump_traceback_later", "dump_traceback_later")),),
     "simloop.shims.io": (
         (builtins, ("open",)),
@@ -42,6 +53,7 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
         # Not open_code: imports are real.
         (_io, ("open",)),
     ),
+    "simloop.shims.logging": ((logging.Handler, ("handle",)),),
     "simloop.shims.os.counters": (
         (
             os,
@@ -100,6 +112,16 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
     ),
     "simloop.shims.os.usage": ((os, ("times",)), (resource, ("getrusage",))),
     "simloop.shims.os.xattrs": ((os, ("getxattr", "listxattr", "removexattr", "setxattr")),),
+    "simloop.shims.random": (
+        # And the methods of the hidden generator that the module offers as functions.
+        (random, ("_urandom", *(name for name, value in vars(random).items() if _is_drawing(value)))),
+        (random.Random, ("seed",)),
+        (os, ("getpid", "getppid", "getrandom", "urandom")),
+        # The second until Python 3.11.
+        (ssl, ("RAND_bytes", "RAND_pseudo_bytes")),
+        (tempfile, ("_get_candidate_names",)),
+        (uuid, ("getnode", "uuid1")),
+    ),
     "simloop.shims.resource": ((resource, ("getrlimit", "prlimit", "setrlimit")),),
     # What the classes of `selectors` hold, `simloop.shims.patch` replaces.
     "simloop.shims.select": ((select, ("epoll", "poll", "select")),),

@@ -9,9 +9,10 @@ import weakref
 from typing import Any
 
 from simloop.shims import opened
+from simloop.shims.late import real
 from simloop.world import active
 
-_real_handle = logging.Handler.handle
+_real_handle = real("simloop.shims.logging", logging.Handler)["handle"]
 
 
 def handle(self: logging.Handler, record: logging.LogRecord) -> Any:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from stat import S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 from typing import Any
 
-from simloop.sources import calling_frame
 from simloop.world import active
 
 _REMEDY = "open it in the run, or replace it in the test"
@@ -43,6 +42,8 @@ def refuse(fd: Any, *, reading: bool = False) -> None:
         return
     identity = (found.st_dev, found.st_ino)
     if identity not in exempt and not _is_standard(fd, identity):
+        from simloop.sources import calling_frame
+
         caller = calling_frame()
         if caller is not None and caller.f_globals.get("__name__") == "multiprocessing.resource_tracker":
             raise active.escape(*MULTIPROCESSING)  # the pipe to a process that was there before

@@ -11,50 +11,48 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from simloop.shims.late import real
 from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.world.world import World
 
-_real_urandom = os.urandom
-_real_getrandom = os.getrandom
-_real_ssl_bytes = ssl.RAND_bytes
-_real_ssl_pseudo_bytes: Any = getattr(ssl, "RAND_pseudo_bytes", None)
-_real_getpid = os.getpid
-_real_getppid = os.getppid
-_real_getnode = uuid.getnode
-_real_seed = random.Random.seed
-_real_candidate_names = tempfile._get_candidate_names  # type: ignore[attr-defined]
+_real = {
+    name: function
+    for owner in (os, random, ssl, tempfile, uuid)
+    for name, function in real("simloop.shims.random", owner).items()
+}
+_real_seed = real("simloop.shims.random", random.Random)["seed"]
 # A locally administered address, as random ones are (RFC 9562, section 6.10).
 _NODE = 0x020000000001
 
 
 def urandom(size: int, /) -> bytes:
     world = active.world()
-    return _real_urandom(size) if world is None else world.choices.entropy.randbytes(size)
+    return _real["urandom"](size) if world is None else world.choices.entropy.randbytes(size)
 
 
 def getrandom(size: int, flags: int = 0) -> bytes:
     world = active.world()
-    return _real_getrandom(size, flags) if world is None else world.choices.entropy.randbytes(size)
+    return _real["getrandom"](size, flags) if world is None else world.choices.entropy.randbytes(size)
 
 
 def ssl_bytes(size: int, /) -> bytes:
     """Return random bytes from the world's entropy, as a shim of `ssl.RAND_bytes`."""
     world = active.world()
-    return _real_ssl_bytes(size) if world is None else world.choices.entropy.randbytes(size)
+    return _real["RAND_bytes"](size) if world is None else world.choices.entropy.randbytes(size)
 
 
 def ssl_pseudo_bytes(size: int, /) -> tuple[bytes, bool]:
     world = active.world()
     if world is None:
-        return _real_ssl_pseudo_bytes(size)  # type: ignore[no-any-return]
+        return _real["RAND_pseudo_bytes"](size)  # type: ignore[no-any-return]
     return world.choices.entropy.randbytes(size), True
 
 
 def getpid() -> int:
     world = active.world()
-    return _real_getpid() if world is None else world.current.pid
+    return _real["getpid"]() if world is None else world.current.pid
 
 
 def _parent_of(world: World) -> int:
@@ -64,11 +62,11 @@ def _parent_of(world: World) -> int:
 
 def getppid() -> int:
     world = active.world()
-    return _real_getppid() if world is None else _parent_of(world)
+    return _real["getppid"]() if world is None else _parent_of(world)
 
 
 def getnode() -> int:
-    return _real_getnode() if active.world() is None else _NODE
+    return _real["getnode"]() if active.world() is None else _NODE
 
 
 def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
@@ -85,7 +83,7 @@ def candidate_names() -> Any:
     process."""
     world = active.world()
     if world is None:
-        return _real_candidate_names()
+        return _real["_get_candidate_names"]()
     process = world.current
     if process.temporary_names is None:
         process.temporary_names = names = tempfile._RandomNameSequence()  # type: ignore[attr-defined]
@@ -99,7 +97,7 @@ def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
     are real, nor is the last timestamp, which `uuid` keeps from run to run."""
     world = active.world()
     if world is None:
-        return _real_uuid1(node, clock_seq)
+        return _real["uuid1"](node, clock_seq)  # type: ignore[no-any-return]
     # 100 ns since 1582-10-15, see RFC 9562, section 5.1. The virtual clock never reads the same twice.
     timestamp = world.current.host.wall.read() // 100 + 0x01B21DD213814000
     if clock_seq is None:
@@ -117,19 +115,17 @@ def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
 
 def _drawing(name: str) -> Callable[..., Any]:
     """Return a shim of a function of `random` that, inside a world, calls the method of the world's own generator."""
-    real = getattr(random, name)
+    drawn = _real[name]
 
     def draw(*args: Any, **kwargs: Any) -> Any:
         world = active.world()
-        return (real if world is None else getattr(world.random, name))(*args, **kwargs)
+        return (drawn if world is None else getattr(world.random, name))(*args, **kwargs)
 
     draw.__name__ = draw.__qualname__ = name
     return draw
 
 
-# All bound methods of the hidden generator that `random` offers as functions.
-_DRAWING = sorted(name for name, value in vars(random).items() if getattr(value, "__self__", None) is random._inst)
-_real_uuid1 = uuid.uuid1
+_DRAWING = real("simloop.shims.random", random).keys() - {"_urandom"}
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
     (os, "urandom", urandom),
@@ -141,7 +137,7 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     (random.Random, "seed", seed),
     (uuid, "getnode", getnode),
     (uuid, "uuid1", uuid1),
-    *((random, name, _drawing(name)) for name in _DRAWING),
+    *((random, name, _drawing(name)) for name in sorted(_DRAWING)),
     (tempfile, "_get_candidate_names", candidate_names),
 ]
 if hasattr(ssl, "RAND_pseudo_bytes"):  # until Python 3.11

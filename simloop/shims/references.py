@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from types import BuiltinMethodType, CellType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, cast
 
-from simloop.shims.static_types import HEAP_TYPE, namespace_of
+from simloop.shims.static_types import HEAP_TYPE, namespaces_of
 
 Shims = dict[int, tuple[object, object]]
 """Replaced functions and their shims, by the identity of the former: some cannot be hashed, or compare oddly."""
@@ -79,7 +79,7 @@ class Holders:
         #: Identities of the namespaces of modules that hold some.
         self.namespaces: set[int] = set()
         known, belongings = self._known(replacements)
-        cells = _cells(shims)
+        cells = _cells(replacements)
         known.update(cells.values())
         known.update(id(real) for real, _ in shims.values() if type(real) in (FunctionType, BuiltinMethodType))
         sought = _held_elsewhere(shims, known)
@@ -147,12 +147,9 @@ class Holders:
         methods = [holder for holder in self._holders if type(holder) is staticmethod]
         if methods:
             held = held | set(map(id, gc.get_referrers(*methods)))
-        found: dict[int, type] = {}
-        for owner in self._heap.classes():
-            namespace = namespace_of(owner)
-            if id(namespace) in held:
-                found[id(namespace)] = owner
-        return found
+        classes = list(self._heap.classes())
+        namespaces = zip(map(id, namespaces_of(classes)), classes, strict=True)
+        return {key: owner for key, owner in namespaces if key in held}
 
     def _functions(self, held: set[int]) -> list[FunctionType]:
         """Return the functions that have a replaced function among their default arguments or in their closures."""
@@ -160,7 +157,7 @@ class Holders:
         found = [
             function
             for function in (self._heap.functions if cells else ())
-            if function.__closure__ is not None and not cells.isdisjoint(map(id, function.__closure__))
+            if (closure := function.__closure__) is not None and not cells.isdisjoint(map(id, closure))
         ]
         if any(type(holder) is tuple for holder in self._holders):
             # Each look at the default arguments raises an audit event.
@@ -182,10 +179,10 @@ def _held_elsewhere(shims: Shims, known: Counter[int]) -> list[Any]:
     return [real for real, count in counts[1:] if count - known[id(real)] > least]
 
 
-def _cells(shims: Shims) -> dict[int, int]:
+def _cells(replacements: Iterable[tuple[Any, ...]]) -> dict[int, int]:
     """Return the identities of the closure cells in which shims hold the real functions, and of their contents."""
     found: dict[int, int] = {}
-    for _, shim in shims.values():
+    for *_, shim in replacements:
         function = getattr(shim, "__func__", shim)
         if type(function) is functools.partial:  # a stand-in, see simloop/shims/late.py
             function = function.func
@@ -217,11 +214,12 @@ def enclosed(function: FunctionType) -> Iterator[tuple[CellType, Any]]:
 def bound_methods(heap: Heap, replaced: set[tuple[type, str]]) -> Shims:
     """Return the bound methods of C classes that were stored (``default_factory=datetime.now``) before the classes were
     changed, each with what the same expression gives now."""
-    names = {(id(cls), name) for cls, name in replaced}
+    keys = {(id(cls), name) for cls, name in replaced}
+    names = {name for _, name in replaced}
     found: Shims = {}
-    for method in heap.builtins:
+    for method in [method for method in heap.builtins if method.__name__ in names]:
         owner: Any = method.__self__
-        if is_a(owner, type) and any((id(base), method.__name__) in names for base in owner.__mro__):
+        if is_a(owner, type) and any((id(base), method.__name__) in keys for base in owner.__mro__):
             found[id(method)] = (method, getattr(owner, method.__name__))
     return found
 

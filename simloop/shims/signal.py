@@ -26,7 +26,7 @@ from simloop.kernel.process.process import Process, State
 from simloop.kernel.process.signals import Effects, deliver_pending, disposition, generate, name_of, set_mask
 from simloop.shims.late import real
 from simloop.sources import calling_frame
-from simloop.world import active
+from simloop.world import active, lives
 
 if TYPE_CHECKING:
     from simloop.world.world import World
@@ -155,7 +155,7 @@ def go_on(world: World, process: Process) -> None:
 def _effects(world: World) -> Effects:
     def end(process: Process, number: int) -> None:
         _keep_test(world, process, number, "end")
-        world.kill(process, number)
+        lives.kill(world, process, number)
 
     def stop(process: Process, number: int) -> None:
         _keep_test(world, process, number, "stop")

@@ -29,8 +29,12 @@ def is_immutable(owner: object) -> bool:
 
 def namespace_of(owner: type) -> dict[str, Any]:
     """Return the dictionary behind the read-only view of a type's attributes."""
-    namespace: dict[str, Any] = gc.get_referents(_view_of(owner))[0]
-    return namespace
+    return namespaces_of([owner])[0]
+
+
+def namespaces_of(owners: list[type]) -> list[dict[str, Any]]:
+    """Return what `namespace_of` returns for each of many types, in less time."""
+    return gc.get_referents(*map(_view_of, owners))
 
 
 def put(owner: type, name: str, value: Any) -> None:

@@ -26,7 +26,7 @@ from simloop.shims.os.paths import syscall
 from simloop.shims.os.processes import PopenReference, may_join, waitpid
 from simloop.shims.patch import builtin
 from simloop.sources import call_site, calling_frame
-from simloop.world import active
+from simloop.world import active, lives
 
 if TYPE_CHECKING:
     from simloop.kernel.files.resolve import Credentials
@@ -202,7 +202,7 @@ def fork_exec(
         program = find_program(world, paths, argv, where)
     except OSError as error:
         return _failed(world, errpipe_write, error.errno or 0, stage)
-    child = world.spawn(parent, files, argv, program, environ, directory, call_site())
+    child = lives.spawn(world, parent, files, argv, program, environ, directory, call_site())
     if child.calls is not None:
         child.calls.credentials = credentials
         if umask >= 0:
@@ -254,7 +254,7 @@ def _failed(world: World, errpipe: int, number: int, message: bytes) -> int:
     _posixsubprocess.c does. Return its pid."""
     os.write(errpipe, b"OSError:%X:%s" % (number, message))
     # A child that has ended already, so that it can be waited for.
-    return world.spawn_failed(world.current).pid
+    return lives.spawn_failed(world, world.current).pid
 
 
 def execute_child(self: Any, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any,
@@ -308,7 +308,7 @@ def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ..
     environ = {} if program.is_silent else _inherited(parent)
     # The innermost frames are known: to look at each is a tenth of what is done here.
     place = call_site(sys._getframe(2))
-    popen.pid = world.spawn(parent, files, argv, program, environ, None, place).pid
+    popen.pid = lives.spawn(world, parent, files, argv, program, environ, None, place).pid
     popen._child_created = True
     if fds != _NO_PIPES or hasattr(popen, "_devnull"):
         popen._close_pipe_fds(*fds)
@@ -379,7 +379,7 @@ def _spawn(
         error.filename = path
         _explain(error, path)
         raise
-    child = world.spawn(world.current, files, arguments, program, environ, None, call_site())
+    child = lives.spawn(world, world.current, files, arguments, program, environ, None, call_site())
     return _become(child, setsid, group)
 
 

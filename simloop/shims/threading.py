@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from simloop.choices.who import nth
+from simloop.choices.choices import nth
 from simloop.kernel.process.real_threads import raise_in, real_acquire
 from simloop.kernel.process.threads import SimThread, ThreadKilled
 from simloop.shims.late import real

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.errors import BlockingCallError, BlockingCallWarning, ConfigurationError
 from simloop.kernel.clock import MILLISECOND, SECOND
-from simloop.sources import call_site
 
 if TYPE_CHECKING:
     from simloop.world.world import World
@@ -32,6 +31,8 @@ def check_blocking(answer: str) -> str:
 def refuse_block(world: World, took_ns: int) -> None:
     """Fail the run because a call has blocked the current process's loop, for 5 virtual milliseconds or more."""
     if took_ns >= LONG_NS:
+        from simloop.sources import call_site
+
         raise world.escaped(BlockingCallError(f"{call_site()}: {_told(world, took_ns)}"))
 
 
@@ -40,6 +41,8 @@ def warn_of_block(world: World, took_ns: int) -> None:
     milliseconds or more. If there is a `listener`, call that instead."""
     if took_ns < LONG_NS:
         return
+    from simloop.sources import call_site
+
     site, _, digits = call_site().rpartition(":")
     file, line = (site, int(digits)) if site else ("?", 0)
     if listener is not None:

@@ -17,6 +17,7 @@ from simloop.simulation.clock import SimClock
 from simloop.simulation.files import SimFiles
 from simloop.simulation.network import Fault
 from simloop.sources import call_site
+from simloop.world import lives
 
 if TYPE_CHECKING:
     from simloop.kernel.host import Host
@@ -135,7 +136,7 @@ class SimHost:
         """
         self._check_not_ours()
         if self._host.up:
-            self._world.crash(self._host)
+            lives.crash(self._world, self._host)
             if not self._world.current.alive:
                 self._world.stop()
 
@@ -150,9 +151,9 @@ class SimHost:
         """
         self._check_not_ours()
         world, host = self._world, self._host
-        world.let_crash(host)
+        lives.let_crash(world, host)
         files = world.fs(host)
-        permission = MayCrash(host, lambda: files.on_change is not None, lambda: world.crash(host))
+        permission = MayCrash(host, lambda: files.on_change is not None, lambda: lives.crash(world, host))
         for other in list(world.network.hosts.values()):
             if other is not host:
                 world.network.link(host, other).departures.append(permission)

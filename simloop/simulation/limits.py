@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from simloop.choices.choices import check_profile
 from simloop.errors import ConfigurationError
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME
 from simloop.simulation.blocking import check_blocking
 from simloop.simulation.watchdog import DEFAULT_MAX_HANG
-from simloop.sources import level_of_caller
 from simloop.world.world import DEFAULT_MAX_STEPS
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """Limits and options of a run: what bounds it, and which orders count as legal in it.
 
     `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may last, and how
@@ -44,7 +41,8 @@ class Limits:
     preempt: str = "calls"
     strict_programs: bool = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> Limits:
+        """Return these limits. Raises `ConfigurationError` for a value that is none."""
         check_profile(self.profile)
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < 1:
             raise ConfigurationError(f"max_steps must be a whole number of at least 1, not {self.max_steps!r}")
@@ -63,6 +61,7 @@ class Limits:
             raise ConfigurationError(f"max_hang must be a number of real seconds above 0, not {hang!r}")
         if self.start is not None:
             _ = self.start_ns  # raises an error if it is none
+        return self
 
     @property
     def start_ns(self) -> int:
@@ -78,15 +77,15 @@ _DEFAULT_LIMITS = Limits()
 def make_limits(options: dict[str, Any]) -> Limits:
     if not options:
         return _DEFAULT_LIMITS
-    unknown = set(options) - set(Limits.__dataclass_fields__)
+    unknown = set(options) - set(Limits._fields)
     if unknown:
-        raise ConfigurationError(
-            f"unknown option {sorted(unknown)[0]!r}: use one of {', '.join(Limits.__dataclass_fields__)}"
-        )
+        raise ConfigurationError(f"unknown option {sorted(unknown)[0]!r}: use one of {', '.join(Limits._fields)}")
     if options.get("threads") is not None:
+        from simloop.sources import level_of_caller
+
         warnings.warn(
             "threads= makes no difference any more: threads are simulated always",
             DeprecationWarning,
             stacklevel=level_of_caller(),
         )
-    return Limits(**options)
+    return Limits(**options).check()

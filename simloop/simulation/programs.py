@@ -20,7 +20,7 @@ from simloop.kernel.ipc.pipes import End
 from simloop.kernel.net.sockets import Socket
 from simloop.kernel.process.delays import RACE_NS, STARTS, delay
 from simloop.kernel.process.exits import exit_status
-from simloop.kernel.scheduler import TIME_SLICES
+from simloop.kernel.turn_taking import TIME_SLICES
 from simloop.loop.process_runner import ProcessRunner, exit_code
 from simloop.shims.subprocess import environment
 from simloop.simulation.shell import Shell

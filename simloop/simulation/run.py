@@ -16,12 +16,12 @@ from simloop.loop.runner import Main, run_main
 from simloop.simulation.context import WorldContext
 from simloop.simulation.install import installed
 from simloop.simulation.limits import Limits, make_limits
+from simloop.simulation.outcome import Outcome
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Decide
     from simloop.simulation.handle import Sim
     from simloop.world.observer import Observer
-    from simloop.world.world import World
 
 T = TypeVar("T")
 
@@ -46,41 +46,6 @@ def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
     limits = make_limits(options)
     with installed(), WorldContext(_choices(seed), limits) as entered:
         yield Sim(entered)
-
-
-class Outcome:
-    """Result of one run: its value or exception, and its world."""
-
-    __slots__ = ("exception", "limit", "value", "world")
-
-    #: True, since this process has made the run.
-    is_here = True
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.value: Any = None
-        self.exception: BaseException | None = None
-        #: Sentence that stands in a report for the verdict on the program, where there is none.
-        self.limit = ""
-
-    @property
-    def choices(self) -> Choices:
-        return self.world.choices
-
-    @property
-    def steps(self) -> int:
-        """Number of callbacks that the run's loops have run."""
-        return self.world.steps
-
-    @property
-    def escape(self) -> BaseException | None:
-        """Error of an escape, which has ended the run at once, whatever the program made of it."""
-        return self.world.escape
-
-    @property
-    def fingerprint(self) -> int:
-        """Hash that is equal for runs in which the same things happened, at whatever times."""
-        return self.world.fingerprint()
 
 
 class Execute(Protocol):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from simloop.loop.process_runner import ProcessRunner
 from simloop.shims.subprocess import environment, find_program
-from simloop.world import active
+from simloop.world import active, lives
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
@@ -181,8 +181,15 @@ class _Call:
             self._next = argv, program
             return 0
         return await self._wait_for(
-            self._world.spawn(
-                self._process, dict(self._process.files), argv, program, env, None, self._process.started_at
+            lives.spawn(
+                self._world,
+                self._process,
+                dict(self._process.files),
+                argv,
+                program,
+                env,
+                None,
+                self._process.started_at,
             )
         )
 
@@ -226,7 +233,7 @@ class _Call:
                 await _once(fd, loop.add_writer, loop.remove_writer)
             except BrokenPipeError:
                 # Python ignores the signal that goes with it; sh does not.
-                self._world.kill(self._process, signal.SIGPIPE)
+                lives.kill(self._world, self._process, signal.SIGPIPE)
                 await loop.create_future()
 
 

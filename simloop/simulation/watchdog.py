@@ -10,19 +10,17 @@ import _thread
 import itertools
 import os
 import signal
-import sys
 import time
 from _thread import get_ident
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from simloop.errors import HangError
-from simloop.kernel.process.process import ProcessGone
 from simloop.kernel.process.real_threads import outsiders, raise_in, real_acquire, real_start
-from simloop.sources import is_users
 from simloop.world import active
 
 if TYPE_CHECKING:
+    from types import FrameType
+
+    from simloop.errors import HangError
     from simloop.world.world import World
 
 #: Real seconds for which a run may stand still.
@@ -31,7 +29,6 @@ DEFAULT_MAX_HANG = 30.0
 _INTERVAL = 0.5
 # It interrupts calls in C, too. Programs seldom want one of these for themselves, and valgrind has the last one.
 _SIGNAL = signal.SIGRTMAX - 1
-_DEBUGGERS = ("bdb", "pdb", "pydevd", "debugpy")
 
 _signal = signal.signal
 _pthread_kill = signal.pthread_kill
@@ -133,34 +130,18 @@ def _end_if_due(seen: tuple[int, ...], elapsed: float, cpu: float) -> None:
 def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ...], *, waits: bool) -> None:
     """End the run with `HangError`, unless it is in a debugger."""
     global _pending
-    frames = sys._current_frames()
-    running = {ident: frames[ident] for ident in world.threads if ident in frames and not _is_parked(frames[ident])}
-    ident, frame = next(iter(running.items()), (entered_by, frames.get(entered_by)))
-    if _is_debugged(frame):
+    # By this thread, for which imports are as outside of a world.
+    from simloop.simulation.hang import stop
+
+    error = stop(world, entered_by, max_hang, waits=waits)
+    if error is None:
         return
-    thread = world.threads.get(ident)
-    who = "the program" if thread is None else f"thread {thread.name!r}"
-    does = "waits there for something outside of the simulation" if waits else "is in one step that does not yield"
-    error = HangError(
-        f"{_place(frame)}: {who} {does}, and nothing has gone on for {max_hang:g} real seconds (max_hang)"
-    )
-    if thread is not None:
-        thread.lost = True
-    elif ident != entered_by:
-        raise_in(ident, ProcessGone)  # the stack of a process that is a thread
     _pending = world, progress, error
     if entered_by == _main_thread():
         _pthread_kill(entered_by, _SIGNAL)
     else:
         world.escaped(error)
-        raise_in(entered_by, HangError)
-
-
-def _is_parked(frame: FrameType) -> bool:
-    # Not imported here: the main thread may have stopped in an import.
-    threads, stacks = map(sys.modules.get, ("simloop.kernel.process.threads", "simloop.kernel.stacks"))
-    parked = threads is not None and threads.is_parked(frame)
-    return bool(parked or (stacks is not None and stacks.is_suspended(frame)))
+        raise_in(entered_by, type(error))
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
@@ -170,20 +151,3 @@ def _raise(number: int, frame: FrameType | None) -> None:
         world, progress, error = pending
         if active.entered is world and _progress(world) == progress:
             raise world.escaped(error)
-
-
-def _is_debugged(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if str(frame.f_globals.get("__name__")).partition(".")[0] in _DEBUGGERS:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _place(frame: FrameType | None) -> str:
-    """Return the innermost line of the user's code on a stack, or else of any, for the error."""
-    innermost = frame
-    while frame is not None and not is_users(frame.f_code.co_filename):
-        frame = frame.f_back
-    frame = frame or innermost
-    return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

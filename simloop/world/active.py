@@ -6,7 +6,6 @@ from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
 from simloop.errors import EscapedSimulationError
-from simloop.sources import call_site
 
 if TYPE_CHECKING:
     from simloop.world.world import World
@@ -26,12 +25,21 @@ def world() -> World | None:
         thread = found.threads.get(get_ident(), _STRANGER)
         if thread is None:
             if found.scheduler.stepped:
-                found.may_switch()
+                _may_switch(found)
             return found
         if thread is not _STRANGER:
             thread.may_switch()
             return found
     return None
+
+
+def _may_switch(world: World) -> None:
+    """Preempt the current process, if the environment chooses so."""
+    if world.switches is None:
+        from simloop.world.switches import Switches
+
+        world.switches = Switches(world)
+    world.switches.ask()
 
 
 def here() -> World | None:
@@ -64,6 +72,8 @@ class world_entered:
 def escape(what: str, remedy: str) -> EscapedSimulationError:
     """Return the error for code that reaches for the real world. The run is marked, so that it fails even if the error
     is swallowed."""
+    from simloop.sources import call_site
+
     error = EscapedSimulationError(f"{call_site()}: {what} is outside of the simulation: {remedy}")
     if entered is not None:
         entered.escaped(error)

@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from simloop.choices.choices import generator
 from simloop.errors import ConfigurationError, SimulationError, StepLimitError
-from simloop.kernel.clock import MILLISECOND, WALL_NS
-from simloop.kernel.process.delays import CALLS_MAX, schedule_switch
-from simloop.kernel.process.process import Process, ProcessGone, State
+from simloop.kernel.clock import WALL_NS
+from simloop.kernel.process.process import Process, ProcessGone
 from simloop.kernel.process.table import ProcessTable
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
 from simloop.network.network import LOCALHOST, Network
-from simloop.world.userland import NoUserland, Userland
 
 if TYPE_CHECKING:
     from random import Random
 
     from simloop.choices.choices import Choices
-    from simloop.kernel.descriptors import File
     from simloop.kernel.files.calls import FileCalls
     from simloop.kernel.files.filesystem import FileSystem
     from simloop.kernel.files.lower import LowerLayer
@@ -30,30 +27,30 @@ if TYPE_CHECKING:
     from simloop.kernel.process.threads import SimThread
     from simloop.world.observer import Observer
     from simloop.world.outside import OutsideSignal
+    from simloop.world.userland import Userland
 
 E = TypeVar("E", bound=SimulationError)
 
 # RFC 1123, and underscores, which containers like to have.
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_HOST_NAME = r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?"
 DEFAULT_MAX_STEPS = 1_000_000
 #: Number of processors that `os.cpu_count` returns in every world, so that pool sizes do not depend on the machine.
 CPU_COUNT = 4
-_BARE = NoUserland()
 
 
 class World:
     """Simulated world of one run: everything below its event loops."""
 
     __slots__ = (
-        "_calling", "_calls", "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current",
+        "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current",
         "escape", "jobs_numbered", "last_step", "max_steps", "network", "observer", "outside_signals", "preempts_lines",
-        "processes", "profile", "reaching_out", "root", "scheduler", "steps", "threads", "userland",
+        "processes", "profile", "reaching_out", "root", "scheduler", "steps", "switches", "threads", "userland",
     )  # fmt: skip
 
     def __init__(
         self,
         choices: Choices,
-        userland: Userland = _BARE,
+        userland: Userland | None = None,
         profile: str = "cpython",
         max_steps: int = DEFAULT_MAX_STEPS,
         max_time: float = DEFAULT_MAX_TIME,
@@ -62,6 +59,10 @@ class World:
         preempts_lines: bool = False,
         start_ns: int = WALL_NS,
     ) -> None:
+        if userland is None:
+            from simloop.world.userland import NoUserland
+
+            userland = NoUserland()
         self.choices = choices
         self.profile = profile
         self.max_steps = max_steps
@@ -90,9 +91,8 @@ class World:
         self.observer: Observer | None = None
         self._random: Random | None = None
         self._lower: LowerLayer | None = None
-        # Number of calls that a process has made in its turn.
-        self._calls = 0
-        self._calling: tuple[Process, int] | None = None
+        #: Switches between the processes, `simloop.world.switches`, once there are several.
+        self.switches: Any = None
         #: Number of jobs that executors have begun, by the prefix of their threads' names.
         self.jobs_numbered: dict[str, int] = {}
         #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
@@ -116,47 +116,6 @@ class World:
         """Return a new process on `host` that runs `program`, or if that is None, a function of the test's own."""
         return self.processes.add(host, program)
 
-    def spawn(
-        self,
-        parent: Process,
-        files: dict[int, File],
-        argv: list[str],
-        program: Any,
-        environ: dict[str, str],
-        cwd: str | None,
-        place: str,
-    ) -> Process:
-        """Start a child of `parent`, as fork(2) and execve(2) do: it runs `program`, with these open files. `place` is
-        the line of code that starts it."""
-        child = self.processes.add(parent.host, argv[0].rpartition("/")[2][:24])
-        child.parent = parent
-        parent.children[child.pid] = child
-        child.group, child.session, child.masked = parent.group, parent.session, parent.masked
-        child.environ = environ
-        child.started_at = place
-        for fd, file in files.items():
-            child.inherit(fd, file)
-        if parent.signal_handlers:
-            handlers = parent.signal_handlers.items()
-            # "The dispositions of any signals that are being caught are reset to the default" (execve(2)).
-            child.signal_handlers = {number: handler for number, handler in handlers if handler == _signal.SIG_IGN}
-        if not program.is_silent:
-            from simloop.world.files import inherit_calls
-
-            inherit_calls(self.files(parent), child, cwd)
-        self.programs.start(child, argv, program)
-        return child
-
-    def spawn_failed(self, parent: Process) -> Process:
-        """Return a zombie child of `parent` that exited before it ran anything."""
-        child = self.add_process(parent.host, "?")
-        child.parent = parent
-        parent.children[child.pid] = child
-        child.environ = {}
-        child.enter(State.ZOMBIE)
-        child.status = 255 << 8
-        return child
-
     def end(self, process: Process, status: int, *, at_once: bool = False) -> None:
         """End `process` with a wait status, as it does itself by exit(2), or because it is killed."""
         if process is not self.root:
@@ -167,24 +126,9 @@ class World:
     def _child_ended(self, parent: Process) -> None:
         self.userland.send(self, parent, _signal.SIGCHLD)
 
-    def kill(self, process: Process, status: int) -> None:
-        """End `process` at once, whatever it is doing, with a wait status: of a signal, that is its number."""
-        if process.exited:
-            return
-        self._halt(process)
-        self.end(process, int(status))
-        process.forget_holders()
-        process.killed()
-
-    def _halt(self, process: Process) -> None:
-        """Stop the code of `process` for good."""
-        if process.loop is not None and process.loop in self.scheduler.loops:
-            process.loop.lose_power()
-        process.calls = None
-
     def host(self, name: str) -> Host:
         """Return the host of that name. Creates it if there is none yet."""
-        if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(_HOST_NAME, name):
             raise ConfigurationError(f"{name!r} cannot be the name of a host")
         return self.network.hosts.get(name) or self.network.add_host(name)
 
@@ -216,7 +160,7 @@ class World:
             outside.ask_in_call(process, self.choices)
         began = self.scheduler.clock.now
         try:
-            came = self._wait(process, done_here, deadline)
+            came = self.wait(process, done_here, deadline)
         finally:
             self.current = process
         if self.observer is not None:
@@ -224,35 +168,6 @@ class World:
         if warn and process.loop is not None and process.loop.is_kept():
             self.userland.blocked(self, self.scheduler.clock.now - began)
         return came
-
-    def may_switch(self) -> None:
-        """Preempt the current process if the environment chooses so: processes run in parallel, and what they see of
-        one another is the order of their calls. Called before each call of a process, while there are others."""
-        process, scheduler = self.current, self.scheduler
-        if self.reaching_out or not process.alive or scheduler.is_waiting(process):
-            return
-        over = False
-
-        def go_on() -> None:
-            nonlocal over
-            over = True
-
-        turn = process, process.steps
-        self._calls = self._calls + 1 if turn == self._calling else 1
-        self._calling = turn
-        if self._calls > CALLS_MAX:
-            # It would go on for ever if it waits for others without blocking.
-            self._calls = 0
-            self.count_steps(CALLS_MAX, process.name)
-            scheduler.at(scheduler.clock.now + MILLISECOND, go_on)
-        elif not schedule_switch(process, scheduler, "process.switch", process.name, process, go_on):
-            return
-        process.preempted = True
-        try:
-            self._wait(process, lambda: over, None)
-        finally:
-            self.current = process
-            process.preempted = False
 
     def count_steps(self, number: int, who: str) -> None:
         """Add to the run's number of steps: those of `who`, a thread or process. Raises `StepLimitError` beyond the
@@ -272,7 +187,8 @@ class World:
             f"never rests{last}"
         )
 
-    def _wait(self, process: Process, done: Callable[[], bool], deadline_ns: int | None) -> bool:
+    def wait(self, process: Process, done: Callable[[], bool], deadline_ns: int | None) -> bool:
+        """Wait in `process` until ``done()`` or the deadline, and while it is stopped. Returns ``done()``."""
         scheduler, userland = self.scheduler, self.userland
         came = False
 
@@ -310,35 +226,6 @@ class World:
         if thread is not None:
             thread.park(lambda: False, None)
         raise ProcessGone
-
-    def crash(self, host: Host) -> None:
-        """Cut the power of `host`. Its processes stop where they are, and its disk keeps what it has by then."""
-        host.up = False
-        for process in self.processes:
-            if process.host is host and process.alive:
-                self._halt(process)
-                process.lose_power()
-        host.lose_power()
-        self.network.forget_names(host.name)
-        self.network.cut_off()
-        if host.fs is not None:
-            from simloop.kernel.files.crash import lose_power
-
-            lose_power(host.fs, self.choices)
-
-    def let_crash(self, host: Host) -> None:
-        """Let the environment cut the power of `host`, once, right before any change that a process makes to its files.
-        If the host has connections, also right after: what the process sends next may depend on the change."""
-
-        def ask(what: str, after: bool) -> None:
-            if self.current.host is not host or (after and not host.has_connections()):
-                return
-            when = f"{'after' if after else 'before'} {what}"
-            if self.choices.order(f"{host.name}:{when}", "host.crash", 2, when):
-                self.crash(host)
-                self.stop()
-
-        self.fs(host).on_change = ask
 
     def files(self, process: Process | None = None) -> FileCalls:
         """Return the system calls on files of `process`, or of the process that runs now."""
@@ -388,7 +275,7 @@ class World:
             host.close()
         self.network.close()
         self.processes.close()
-        self._programs = self._calling = None
+        self._programs = self.switches = None
         self.outside_signals = ()
         for process in self.processes:
             process.loop = None

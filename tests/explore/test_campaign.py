@@ -18,7 +18,8 @@ from simloop.explore.campaign import Campaign
 from simloop.explore.strategies.base import Canonical
 from simloop.explore.wakeups import WakeUps
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 
 async def loses_an_update() -> None:

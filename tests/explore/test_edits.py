@@ -15,7 +15,8 @@ import simloop
 from simloop.choices.choices import Choices
 from simloop.explore.campaign import Campaign
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 Body = Callable[[], Awaitable[None]]
 

@@ -21,7 +21,8 @@ from simloop.explore import forks
 from simloop.explore.campaign import Campaign
 from simloop.explore.forks import Forks
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 Program = Callable[[], Coroutine[Any, Any, None]]
 # The real ones, since runs are to know in which process they are.

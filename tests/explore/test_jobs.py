@@ -19,7 +19,8 @@ from simloop.explore.campaign import Campaign
 from simloop.explore.jobs import Jobs, check_jobs
 from simloop.explore.strategies.base import Plan
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ from simloop.choices.schedule import Schedule
 from simloop.explore.campaign import Campaign
 from simloop.explore.strategies.mutation import KEPT_MAX, Mutation, timeline
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 from simloop.world.observer import Observer
 
 RUNS = 3000

@@ -25,7 +25,8 @@ from simloop.choices.tokens import decode
 from simloop.explore.campaign import Campaign
 from simloop.shims import numbered as numbering
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 
 class Plain:

@@ -17,7 +17,8 @@ from simloop.choices.schedule import Schedule
 from simloop.explore.campaign import Campaign
 from simloop.loop.run_order import LAGS
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 
 async def mocked_away() -> None:

@@ -8,7 +8,8 @@ from simloop.choices.choices import Choices
 from simloop.explore.campaign import Campaign
 from simloop.explore.progress import Progress
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 from simloop.world.observer import Observer
 
 

@@ -17,7 +17,8 @@ from simloop.explore.campaign import Campaign
 from simloop.explore.strategies.coincidence import CoincidenceWalk
 from simloop.explore.strategies.walk import DenseWalk, Walk
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 CRASH_POINTS = 300
 

@@ -19,7 +19,8 @@ from simloop.choices.tokens import decode, encode
 from simloop.explore.shrink import Shrinker
 from simloop.explore.signature import Signature, signature_of
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 LIMITS = Limits()

@@ -13,7 +13,7 @@ from simloop.choices.choices import Choices
 from simloop.choices.draws import dense_walk
 from simloop.choices.lateness import LATE
 from simloop.explore.strategies.base import Canonical
-from simloop.explore.strategies.wakeup import WakeUpSweep
+from simloop.explore.strategies.wakeup import WakeUpSweep, meetings
 from simloop.explore.wakeups import WakeUps
 from simloop.simulation.limits import Limits
 from simloop.simulation.run import execute
@@ -102,11 +102,11 @@ def test_a_wake_up_meets_who_comes_to_where_it_was_waited() -> None:
     b, c = ("localhost:7000#2>", "net.deliver", 1), ("localhost:7000#3>", "net.deliver", 4)
     # The first two bookings end with an answer, by which the next owner of the lock is woken. Of requests, that of
     # another client meets it: not the one by which the owner itself came to wait.
-    assert watched(bookings).meetings() == [[(first, c)], [(second, b)]]
+    assert meetings(watched(bookings)) == [[(first, c)], [(second, b)]]
 
 
 def test_who_waits_for_the_network_alone_is_woken_by_nobody() -> None:
-    assert watched(two_strangers).meetings() == []
+    assert meetings(watched(two_strangers)) == []
 
 
 def test_watched_runs_go_the_same_way() -> None:

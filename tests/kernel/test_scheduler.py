@@ -17,7 +17,8 @@ from fakes import FakeLoop, answering
 from simloop.choices.choices import Choices
 from simloop.errors import DeadlockError, TimeLimitError
 from simloop.kernel.clock import MICROSECOND, MILLISECOND, SECOND
-from simloop.kernel.scheduler import LATE_MAX_NS, TIME_SLICES, Scheduler
+from simloop.kernel.scheduler import LATE_MAX_NS, Scheduler
+from simloop.kernel.turn_taking import TIME_SLICES
 
 
 def test_arrivals_come_in_order_of_time_and_then_of_their_planning() -> None:

@@ -13,7 +13,8 @@ import simloop
 from simloop.choices.choices import Choices
 from simloop.choices.draws import seeded
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 SEEDS = range(50)

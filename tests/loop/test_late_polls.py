@@ -12,7 +12,8 @@ from fakes import answering
 import simloop
 from simloop.choices.choices import Choices
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 
 def points(outcome: Outcome) -> list[tuple[str, int]]:

@@ -29,7 +29,7 @@ def carried(link: Link, answer: int) -> tuple[int, list[int], int]:
         if scheduler.arrivals and not scheduler.held:
             scheduler.clock.now = scheduler.arrivals[0][0]
         scheduler.turn += 1
-        scheduler._deliver()
+        scheduler.deliver()
     return size, arrived, scheduler.turn - turn
 
 
@@ -59,7 +59,7 @@ def test_what_is_late_in_the_same_25_ms_meets() -> None:
         LOOPBACK.carry(scheduler, 4, None, SIZE, lambda: arrived.append(True))
     assert {due for due, _, _ in scheduler.arrivals} == {1050 * MILLISECOND}
     scheduler.clock.now = 1050 * MILLISECOND
-    scheduler._deliver()
+    scheduler.deliver()
     assert len(arrived) == 3
 
 

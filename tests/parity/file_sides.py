@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from simloop.kernel.clock import Clock, WallClock
+from simloop.kernel.clock import Clock
 from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.description import Description
 from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.lower import LowerLayer
 from simloop.kernel.files.resolve import Credentials
+from simloop.kernel.wall import WallClock
 
 Outcome = tuple[Any, ...]
 

@@ -11,12 +11,13 @@ import termios
 from pathlib import Path
 from typing import Any
 
-from simloop.kernel.clock import Clock, WallClock
+from simloop.kernel.clock import Clock
 from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.resolve import Credentials
 from simloop.kernel.ipc.pipes import End, make_pipe, splice_pipes
+from simloop.kernel.wall import WallClock
 
 MASK_BITS = select.POLLIN | select.POLLOUT | select.POLLERR | select.POLLHUP
 #: F_GETFL says it of files opened by a path on 64 bits (force_o_largefile()); the simulated kernel has one kind.

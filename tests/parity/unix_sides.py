@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from simloop.kernel.clock import Clock, WallClock
+from simloop.kernel.clock import Clock
 from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.filesystem import FileSystem
@@ -17,6 +17,7 @@ from simloop.kernel.files.resolve import Credentials
 from simloop.kernel.ipc.pipes import make_pipe
 from simloop.kernel.net.sockets import Socket
 from simloop.kernel.net.unix import Ids, UnixSocket, UnixSpace
+from simloop.kernel.wall import WallClock
 from simloop.shims.socket.addresses import shown
 from simloop.shims.socket.ancillary import passed
 

@@ -448,7 +448,7 @@ def test_values_of_another_type(pytester: pytest.Pytester, table: str, value: st
 
 
 def test_the_table_has_every_limit() -> None:
-    assert set(Limits.__dataclass_fields__) <= set(KEYWORDS)
+    assert set(Limits._fields) <= set(KEYWORDS)
 
 
 def test_what_a_replay_depends_on_is_repeated(pytester: pytest.Pytester) -> None:

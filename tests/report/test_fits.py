@@ -15,7 +15,8 @@ from simloop.choices.choices import Choices
 from simloop.explore.campaign import Campaign
 from simloop.report.text import HEIGHT, WIDTH, Line, command, failure_text
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 NAMES = st.text("abc xyz_/:.→é", min_size=1, max_size=70)
 

@@ -30,11 +30,12 @@ import pytest
 
 import simloop
 from simloop.choices.choices import Choices
-from simloop.kernel.clock import Clock, WallClock
+from simloop.kernel.clock import Clock
 from simloop.kernel.descriptors import FIRST_FD, DescriptorTable
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.crash import lose_power
 from simloop.kernel.files.filesystem import FileSystem
+from simloop.kernel.wall import WallClock
 from simloop.world import active
 
 

@@ -16,11 +16,12 @@ import pytest
 import simloop
 from simloop.choices.choices import Choices
 from simloop.choices.draws import random_walk
-from simloop.kernel.clock import Clock, WallClock
+from simloop.kernel.clock import Clock
 from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.filesystem import FileSystem
 from simloop.kernel.files.resolve import Credentials
+from simloop.kernel.wall import WallClock
 from simloop.simulation.limits import Limits
 from simloop.simulation.run import execute
 

@@ -14,7 +14,8 @@ import pytest
 import simloop
 from simloop.choices.choices import Choices
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 
 
 def found(name: str, family: int = 0) -> list[str] | str:

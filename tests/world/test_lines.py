@@ -20,7 +20,8 @@ from simloop.choices.choices import Choices, Decide
 from simloop.choices.draws import random_walk, seeded
 from simloop.choices.tokens import decode
 from simloop.simulation.limits import Limits
-from simloop.simulation.run import Outcome, execute
+from simloop.simulation.outcome import Outcome
+from simloop.simulation.run import execute
 from simloop.world import lines
 
 # Known to type checkers from Python 3.12 on.

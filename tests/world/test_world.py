@@ -12,7 +12,7 @@ from simloop.choices.choices import Choices
 from simloop.errors import ConfigurationError, EscapedSimulationError
 from simloop.kernel.clock import SECOND
 from simloop.kernel.process.process import ProcessGone, State
-from simloop.world import active
+from simloop.world import active, lives
 from simloop.world.world import World
 
 
@@ -43,11 +43,11 @@ def test_a_signal_ends_a_program_and_its_parent_sees_the_status() -> None:
     world = World(Choices())
     child = world.add_process(world.root.host, "tool")
     child.parent, world.root.children, child.environ = world.root, {child.pid: child}, {}
-    world.kill(child, signal.SIGTERM)
+    lives.kill(world, child, signal.SIGTERM)
     assert child.state is State.ZOMBIE
     world.block(lambda: child.status is not None, 1)
     assert child.status == signal.SIGTERM
-    world.kill(child, signal.SIGKILL)  # a zombie takes everything
+    lives.kill(world, child, signal.SIGKILL)  # a zombie takes everything
     assert child.status == signal.SIGTERM
 
 
@@ -57,7 +57,7 @@ def test_a_power_cut_stops_a_host_and_nobody_else() -> None:
     process, other = world.add_process(db), world.add_process(world.host("web"))
     ended = world.add_process(db)
     world.end(ended, 0)
-    world.crash(db)
+    lives.crash(world, db)
     assert not db.up
     assert [process.state, other.state, ended.state] == [State.POWERED_OFF, State.RUNNING, State.REAPED]
     world.current = process

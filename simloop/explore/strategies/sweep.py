@@ -75,11 +75,11 @@ class Sweep:
 
 
 def _spread(group: list[Candidate], begin: int) -> list[Candidate]:
-    """Return the candidates of a group, from the one at `begin` on and round, in another order: the middle one, those in
-    the middle of both halves, and so on, of two halves the later one first. Most races are there for several candidates
-    in a row (any call between a read and the write that relies on it), which are met sooner so than from the beginning,
-    where a run mostly connects and opens. Van der Corput's sequence has that order (Proceedings of the Koninklijke
-    Akademie van Wetenschappen te Amsterdam 38, 1935), but for which half is first."""
+    """Return the candidates of a group, from the one at `begin` on and round, in another order: the middle one, those
+    in the middle of both halves, and so on, of two halves the later one first. Most races are there for several
+    candidates in a row (any call between a read and the write that relies on it), which are met sooner so than from the
+    beginning, where a run mostly connects and opens. Van der Corput's sequence has that order (Proceedings of the
+    Koninklijke Akademie van Wetenschappen te Amsterdam 38, 1935), but for which half is first."""
     group = group[begin:] + group[:begin]
     ordered = []
     spans = [(0, len(group))]

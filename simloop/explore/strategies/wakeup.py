@@ -51,10 +51,34 @@ class WakeUpSweep:
             return
         may_be_late = {(who, kind, number) for who, kind, number, n, _ in choices.recorded if n > LATE.get(kind, n)}
         # One of each wake-up, then a second one of each, and so on.
-        rounds = chain.from_iterable(zip_longest(*watching.meetings()))
+        rounds = chain.from_iterable(zip_longest(*meetings(watching)))
         pairs = [pair for pair in rounds if pair is not None and may_be_late.issuperset(pair)]
         self.is_empty = not pairs
         self._runs = (_meeting(pair, reverse) for reverse in (False, True) for pair in pairs)
+
+
+def meetings(watched: WakeUps) -> list[list[tuple[Arrival, Arrival]]]:
+    """Return pairs of arrivals of different connections that could meet in a run that was watched, by the former: one
+    by which a task was woken, and one by which another came to the same place. Places to which few come are first, and
+    so are those that come nearest."""
+    found: dict[Arrival, list[tuple[Arrival, Arrival]]] = {}
+    order = {arrival: at for at, arrival in enumerate(watched.tasks)}
+    places = [code for code in watched.woken if code not in watched.reading]
+    for code in sorted(places, key=lambda code: len(watched.came.get(code, ()))):
+        for woken, task in watched.woken[code]:
+            comers = [
+                came
+                for came, other in watched.came.get(code, ())
+                if other != task and _source_of(came) != _source_of(woken)
+            ]
+            comers.sort(key=lambda came: abs(order[came] - order[woken]))
+            found.setdefault(woken, []).extend((woken, came) for came in comers)
+    return [pairs for pairs in found.values() if pairs]
+
+
+def _source_of(arrival: Arrival) -> str:
+    """Return the source of an arrival over a connection: that connection."""
+    return arrival[0].rstrip("<>")
 
 
 def _meeting(pair: tuple[Arrival, Arrival], reverse: bool) -> Decide:

@@ -4,7 +4,8 @@ A plain script can drive it, with a clock that it moves itself:
 
 >>> import os
 >>> from simloop.choices.choices import Choices
->>> from simloop.kernel.clock import Clock, WallClock
+>>> from simloop.kernel.clock import Clock
+>>> from simloop.kernel.wall import WallClock
 >>> from simloop.kernel.descriptors import DescriptorTable
 >>> from simloop.kernel.files.calls import FileCalls
 >>> from simloop.kernel.files.crash import lose_power

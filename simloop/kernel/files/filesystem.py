@@ -16,9 +16,9 @@ from simloop.kernel.files.inodes import Directory, Inode, Regular, Special, Syml
 from simloop.kernel.files.journal import Change, Forced, Journal, Operation, SizeChange
 
 if TYPE_CHECKING:
-    from simloop.kernel.clock import WallClock
     from simloop.kernel.files.lower import LowerLayer
     from simloop.kernel.ipc.pipes import Pipe
+    from simloop.kernel.wall import WallClock
 
 # The first partition of the first disk, as Linux numbers them (8 is sd in its devices.txt).
 _FIRST_DEVICE = os.makedev(8, 1)

@@ -7,11 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from simloop.kernel.clock import MICROSECOND, MILLISECOND
-from simloop.kernel.scheduler import TIME_SLICES, Scheduler
+from simloop.kernel.turn_taking import TIME_SLICES
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
     from simloop.kernel.process.process import Process
+    from simloop.kernel.scheduler import Scheduler
 
 # What the answers at a thread point mean: how much later than usual it happens.
 DELAYS = (
@@ -42,7 +43,7 @@ _SWITCHES_TURNS = (0, 1, 3, 0, 0, 0)
 _SWITCHES_NS = (0, 0, 0, MILLISECOND, 4 * MILLISECOND, 20 * MILLISECOND)
 
 # What the answers at `process.start` mean: when a program begins after it was started. Those after the first run so
-# many turns in a row, as `scheduler.TIME_SLICES` has them.
+# many turns in a row, as `turn_taking.TIME_SLICES` has them.
 STARTS = (
     "as usual",
     "at once",

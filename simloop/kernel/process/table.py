@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simloop.choices.who import nth
+from simloop.choices.choices import nth
 from simloop.kernel.process.pids import PidTable
 from simloop.kernel.process.process import Process
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from simloop.choices.who import nth
+from simloop.choices.choices import nth
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.process.delays import CALLS_MAX, schedule_delayed, schedule_switch
 from simloop.kernel.process.real_threads import real_acquire

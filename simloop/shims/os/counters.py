@@ -16,7 +16,7 @@ from simloop.shims.waiting import wait_for
 from simloop.world import active
 
 if TYPE_CHECKING:
-    from simloop.kernel.clock import WallClock
+    from simloop.kernel.wall import WallClock
     from simloop.world.world import World
 
 _real = real(__name__)

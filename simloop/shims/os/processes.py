@@ -18,7 +18,7 @@ from simloop.kernel.process.exits import PidFd, exit_status, find_child, reap
 from simloop.kernel.process.table import FIRST_PID
 from simloop.shims.late import real
 from simloop.shims.patch import builtin
-from simloop.world import active
+from simloop.world import active, lives
 
 if TYPE_CHECKING:
     from simloop.kernel.process.process import Process
@@ -35,7 +35,7 @@ def _exit(status: int) -> NoReturn:
     elif world.current is world.root:
         raise active.escape("os._exit, which would end the test", "call sys.exit, or end a process of its own")
     else:
-        world.kill(world.current, exit_status(status))
+        lives.kill(world, world.current, exit_status(status))
         world.stop()
     raise AssertionError("it has ended")
 

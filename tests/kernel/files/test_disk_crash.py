@@ -11,7 +11,7 @@ import pytest
 
 from simloop.choices.choices import KINDS, Answer, Choices
 from simloop.errors import ConfigurationError
-from simloop.kernel.clock import SECOND, Clock, WallClock
+from simloop.kernel.clock import SECOND, Clock
 from simloop.kernel.descriptors import DescriptorTable
 from simloop.kernel.files.calls import FileCalls
 from simloop.kernel.files.contents import PAGE
@@ -20,6 +20,7 @@ from simloop.kernel.files.description import Description
 from simloop.kernel.files.disk import COMMIT_NS, WRITEBACK_NS, Disk
 from simloop.kernel.files.faults import Effect, Fault
 from simloop.kernel.files.filesystem import FileSystem
+from simloop.kernel.wall import WallClock
 from simloop.report.losses import tell
 
 EXT4, POSIX = "ext4-ordered", "posix"

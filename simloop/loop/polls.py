@@ -1,0 +1,183 @@
+"""Base class of event loops whose polls the scheduler waits for: whether they have work, and when they time out."""
+
+from __future__ import annotations
+
+import asyncio
+from _thread import get_ident
+from asyncio import unix_events
+from collections.abc import Callable, Sized
+from typing import TYPE_CHECKING, Any
+
+from simloop.kernel.clock import SECOND, Clock
+from simloop.kernel.scheduler import CONTENDERS_MAX, LATE_MAX_NS, TimerRace
+from simloop.loop.timers import deadlines_between, timer_due
+
+if TYPE_CHECKING:
+    from simloop.kernel.epoll import SimSelector
+    from simloop.kernel.process.process import Process
+    from simloop.kernel.process.threads import SimThread
+    from simloop.kernel.scheduler import Scheduler
+    from simloop.loop.registry import ResourceRegistry
+    from simloop.world.world import World
+
+
+# Not `asyncio.SelectorEventLoop`, in whose place a shim may be.
+class PolledLoop(unix_events._UnixSelectorEventLoop):
+    """Selector loop that waits in the scheduler. It handles Ctrl-C as `asyncio.run` does."""
+
+    world: World
+    process: Process
+    resources: ResourceRegistry
+    #: Task that `asyncio.run` would run in this loop.
+    main_task: asyncio.Task[Any] | None = None
+    _ready: Any
+    _selector: SimSelector
+    _default_executor: Any
+    _scheduled: list[Any]
+    _cancellable: list[Any]
+    _closed: bool
+    _debug: bool
+    _stopping: bool
+    _thread_id: int | None
+    _candidates: Any
+    _clock: Clock
+    _scheduler: Scheduler
+    last_turn: int
+    #: True once it runs by single turns (`simloop.loop.turns`), for which it has what follows.
+    stepped: bool
+    run_turn: Any
+    suspend: Any
+    resume: Any
+    tell: Any
+    queues: Any
+    timers: Sized
+    _timer_names: Callable[[Any], str]
+    #: When the poll in which it waits times out; None if it has no timer, or that was not asked since its last turn.
+    _polls_until_ns: int | None
+    #: False once the environment has been asked how late that poll returns.
+    _may_be_late: bool
+    #: The simulated thread that runs it, if it is not the process's main one.
+    thread: SimThread | None
+    #: Number of times that Ctrl-C has come while there was a main task.
+    interrupts = 0
+
+    def run_forever(self) -> None:
+        self.thread = self.world.threads.get(get_ident())
+        try:
+            super().run_forever()
+        finally:
+            self.thread = None
+
+    def _poll_in_thread(self, thread: SimThread, timeout: float | None) -> None:
+        """Poll in a loop that a simulated thread runs: the thread is parked, and all others run meanwhile."""
+        self.poll_until(self._scheduler.poll_deadline(timeout))
+        thread.pause()
+        while not thread.park(self.has_work, self.deadline_ns()):
+            pass  # it is late
+
+    def takes_turns(self) -> bool:
+        return self._thread_id is not None and self.thread is None
+
+    def has_work(self) -> bool:
+        if self._ready or self._stopping or (self._candidates and self._selector.has_ready()):
+            return True
+        if self.process.signals:
+            return True
+        if not self._scheduled:
+            return False
+        due = self._polls_until_ns or self.deadline_ns()
+        return due is not None and due <= self._clock.now and not (self._may_be_late and self._is_late())
+
+    def poll_until(self, deadline_ns: int | None) -> None:
+        self._polls_until_ns = deadline_ns
+        self._may_be_late = True
+
+    def deadline_ns(self) -> int | None:
+        if self._polls_until_ns is None and self._scheduled:
+            # It has polled since its last turn, which another loop's wait has run.
+            self._drop_cancelled_timers()
+            if self._scheduled:
+                timeout = self._scheduled[0]._when - self._clock.now / SECOND
+                self.poll_until(self._scheduler.poll_deadline(timeout))
+        return self._polls_until_ns
+
+    def _is_late(self) -> bool:
+        """Let the environment delay the return of a poll that has timed out until another timer is due. True if so."""
+        self._may_be_late = False
+        scheduled = self._scheduled
+        scheduler = self._scheduler
+        if len(scheduled) == 1 and len(scheduler.loops) == 1:
+            return False
+        now, slack_ns = self._clock.now, min(LATE_MAX_NS, scheduler.max_stall_ns)
+        times = deadlines_between(scheduled, now, now + slack_ns) if self._has_second(slack_ns) else []
+        if len(scheduler.loops) > 1 and (others := scheduler.others_done(self, now + slack_ns)):
+            times = sorted({*times, *others})[:CONTENDERS_MAX]
+        if not times:
+            return False
+        subject = TimerRace(scheduler, self, times)
+        answer = scheduler.choices.choose(self._timer_names(scheduled[0]), "poll.late", 1 + len(times), subject)
+        if answer:
+            self._polls_until_ns = times[answer - 1] + 1
+        return answer != 0
+
+    def deadlines_between(self, start_ns: int, end_ns: int) -> list[int]:
+        return deadlines_between(self._scheduled, start_ns, end_ns) if self._scheduled else []
+
+    def _has_second(self, slack_ns: int) -> bool:
+        """Return True if a second timer of this loop is due within `slack_ns`: mostly there is none, which is soon
+        seen."""
+        scheduled = self._scheduled
+        size = len(scheduled)
+        limit = (self._clock.now + slack_ns) / SECOND
+        return size > 1 and (scheduled[1]._when <= limit or (size > 2 and scheduled[2]._when <= limit))
+
+    def next_timer(self) -> Any:
+        return self._scheduled[0]
+
+    def timer_due(self, due_ns: int) -> Any:
+        """Return a timer of this loop that is due at exactly `due_ns`, or None."""
+        return timer_due(self._scheduled, due_ns)
+
+    def is_kept(self) -> bool:
+        if not self.takes_turns():
+            return False
+        # A program may be a synchronous one, which has a loop only because the simulation gives it one.
+        return not self.stepped or bool(self._scheduled) or len(self.resources.pending_tasks()) > 1
+
+    def idle_arrival(self) -> bool:
+        return bool(self._cancellable) and self._cancel_from_outside() != 0
+
+    def _cancel_from_outside(self) -> int:
+        raise NotImplementedError
+
+    def _drop_cancelled_timers(self) -> None:
+        raise NotImplementedError
+
+    def is_quiet(self) -> bool:
+        """Return True when the loop is idle, without resources that a few more turns could end, and has nothing to
+        report."""
+        if self._ready or self._default_executor is not None or self._selector.get_map():
+            return False
+        return self.resources.is_empty()
+
+    def lose_power(self) -> None:
+        self.resources.stop()
+        # The turn that may be going on, further down the stack, still takes its batch from the queue.
+        for handle in self._ready:
+            handle._cancelled = True
+        self._scheduled.clear()
+        self._cancellable.clear()
+        self.resources.forget_transports()
+        self.world.scheduler.remove(self)
+
+    def interrupt(self, *_: object) -> None:
+        """Handle SIGINT if the program has no handler for it, as Runner._on_sigint() does (Lib/asyncio/runners.py)."""
+        self.interrupts += 1
+        task = self.main_task
+        if self.interrupts > 1 or task is None or task.done():
+            raise KeyboardInterrupt
+        task.cancel()
+
+    def was_interrupted(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if the main task was cancelled by Ctrl-C, and by nothing else."""
+        return self.interrupts > 0 and task.cancelled() and task.uncancel() == 0
