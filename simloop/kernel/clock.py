@@ -1,4 +1,4 @@
-"""The virtual clock of a world, moved by readings and by the scheduler."""
+"""Virtual clock of a world. Two things advance it: reading it, and the scheduler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEP_CPU_NS = 20 * MICROSECOND
 
 
 class Clock:
-    """Virtual clock of a world: ``now`` is nanoseconds since boot. Only readings and the scheduler move it ahead."""
+    """Virtual clock of a world: ``now`` is nanoseconds since boot. Only `read` and the scheduler advance it."""
 
     __slots__ = ("now",)
 
@@ -28,7 +28,7 @@ class Clock:
         self.now = BOOT_NS
 
     def read(self) -> int:
-        """Return the time since boot in nanoseconds, as a program reads it. Each reading takes `READ_NS`."""
+        """Advance the clock by `READ_NS`, and return the nanoseconds since boot: a program has read the clock."""
         self.now += READ_NS
         return self.now
 

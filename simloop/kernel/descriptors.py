@@ -1,4 +1,4 @@
-"""Open file descriptions, and the descriptor table of a process."""
+"""Base class of open files (open file descriptions), and the table of file descriptors of a process."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ IN, OUT, ERR, HUP = 0x1, 0x4, 0x8, 0x10  # POLLIN and so on, as in poll(2)
 
 
 class Watcher(Protocol):
-    """Protocol of an observer that is notified when a file's poll mask may have changed."""
+    """Protocol of an object that is notified when a file's poll mask may have changed."""
 
     def changed(self) -> None: ...
 
 
 class Holder(Protocol):
-    """Protocol of an object of the program that owns a descriptor, such as a socket object."""
+    """Protocol of a Python object of the program that owns a descriptor, such as a `socket.socket`."""
 
     def forget(self) -> None:
-        """Give up the descriptor at the end of the world, so that the object's finalizer closes nothing."""
+        """Disown the descriptor at the end of the world, so that the object's finalizer closes nothing."""
 
 
 class File:
-    """Open file description (open(2)), which any number of descriptors refer to: base class of sockets, pipes,
-    files."""
+    """Base class of open file descriptions (open(2)): sockets, pipes, regular files and so on. Any number of
+    descriptors may refer to one."""
 
-    #: True if epoll(7) accepts it.
+    #: True if it can be registered with epoll(7); False for regular files and directories.
     pollable = True
-    #: True once a socket receives no more (POLLRDHUP).
+    #: True for a socket once it will receive no more data (POLLRDHUP).
     hung_up = False
 
     def __init__(self) -> None:
         self.watchers: list[Watcher] = []
-        #: Number of descriptors that refer to it.
+        #: Number of descriptors that refer to it, in all processes.
         self.descriptors = 0
 
     def mask(self) -> int:
-        """Return the poll mask: `IN`, `OUT`, `ERR` and `HUP`, as poll(2) reports them."""
+        """Return the poll mask: a bitwise OR of `IN`, `OUT`, `ERR` and `HUP`, as in ``revents`` of poll(2)."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Release the description: its last descriptor was closed."""
+        """Release the description, after its last descriptor was closed."""
         raise NotImplementedError
 
     def descriptor_closed(self, table: DescriptorTable) -> None:
-        """Handle the close of one descriptor of this file in `table`; others may still be open."""
+        """Note that one descriptor of this file in `table` was closed; others may still be open."""
 
     def changed(self) -> None:
         """Notify the watchers that the poll mask may have changed."""
@@ -60,7 +60,8 @@ class File:
 
 
 class DescriptorTable:
-    """Descriptor table of one process (files_struct in include/linux/fdtable.h), and the owner of its record locks."""
+    """Table of the file descriptors of one process (files_struct in include/linux/fdtable.h). It is also the owner of
+    the record locks (fcntl(2)) of the process."""
 
     __slots__ = ("_free", "_next_fd", "files", "holders", "inheritable", "kept")
 
@@ -68,15 +69,15 @@ class DescriptorTable:
         self.files: dict[int, File] = {}
         self._free: list[int] = []
         self._next_fd = FIRST_FD
-        #: Weak references to the program's objects, by the descriptor that each owns.
+        #: Weak references to the Python objects that own a descriptor, by that descriptor.
         self.holders: dict[int, weakref.ref[Holder]] = {}
-        #: Other owners of descriptors, to be told when the world is over.
+        #: Owners of several descriptors: their `forget` is called at the end of the world.
         self.kept: list[Holder] = []
         #: Descriptors without FD_CLOEXEC.
         self.inheritable: set[int] = set()
 
     def open(self, file: File) -> int:
-        """Allocate a descriptor for `file`: the lowest free one, as POSIX wants it."""
+        """Allocate the lowest free descriptor, as POSIX demands, let it refer to `file`, and return it."""
         if self._free:
             fd = heapq.heappop(self._free)
         else:
@@ -87,7 +88,7 @@ class DescriptorTable:
         return fd
 
     def open_as(self, fd: int, file: File) -> None:
-        """Make `fd` refer to `file`, whatever it referred to before, as dup2(2) does."""
+        """Let `fd` refer to `file`, as dup2(2) does. If `fd` is open, it is closed first."""
         if fd in self.files:
             self.close(fd)
         for number in range(self._next_fd, fd + 1):
@@ -99,7 +100,7 @@ class DescriptorTable:
         file.descriptors += 1
 
     def inherit(self, fd: int, file: File) -> None:
-        """Take over a descriptor from the parent process, under the same number."""
+        """Add a descriptor of the parent process, under the same number and without FD_CLOEXEC."""
         if fd >= FIRST_FD:
             self.open_as(fd, file)
         else:
@@ -108,7 +109,7 @@ class DescriptorTable:
         self.inheritable.add(fd)
 
     def close(self, fd: int) -> None:
-        """Close a descriptor, as close(2) does. Raises `OSError` (EBADF) for one that is not open."""
+        """Close a descriptor, as close(2) does. Raises `OSError` (EBADF) if it is not open."""
         file = self.files.pop(fd, None)
         if file is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -120,7 +121,7 @@ class DescriptorTable:
             file.close()
 
     def forget_holders(self) -> None:
-        """Detach the program's objects that own descriptors: their finalizers do nothing from now on."""
+        """Call `forget` of each Python object that owns descriptors: their finalizers close nothing from now on."""
         for reference in self.holders.values():
             held = reference()
             if held is not None:

@@ -1,7 +1,7 @@
-"""Selector of a simulated process: epoll(7) over simulated files, behind the interface of `selectors`.
+"""Selector of a simulated process: epoll(7) on simulated files, with the interface of `selectors.EpollSelector`.
 
-Level-triggered like the one that asyncio uses. Only files whose state changed are looked at, so the
-cost of a poll does not depend on how many are open.
+It is level-triggered, as asyncio's is. Each poll examines only those files whose state has changed or which were ready
+before, so its cost does not depend on the number of registered files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EVENTS = tuple((mask & ~IN and EVENT_WRITE) | (mask & ~OUT and EVENT_READ) for 
 
 
 class _Interest:
-    """Watcher of one registered descriptor: an entry of epoll's interest list (epoll(7))."""
+    """Entry of the interest list of epoll(7): one registered descriptor, notified when its file changes."""
 
     __slots__ = ("candidates", "file", "key", "wanted")
 
@@ -43,7 +43,8 @@ class _Interest:
 
 
 class _Keys(dict[int, SelectorKey]):
-    """Mapping of registered descriptors to selector keys. As in `selectors`, a file object is a key, too."""
+    """Mapping of registered descriptors to selector keys. As in `selectors`, it may also be indexed by a file
+    object."""
 
     def get(self, fileobj: Any, default: Any = None) -> Any:
         if type(fileobj) is not int:
@@ -58,7 +59,8 @@ class _Keys(dict[int, SelectorKey]):
 
 
 class SimSelector(selectors.BaseSelector):
-    """Selector of one simulated process, polled by its loop, with the interface of `selectors.EpollSelector`."""
+    """Selector of one simulated process, with the interface of `selectors.EpollSelector`. The process's event loop
+    polls it."""
 
     def __init__(self, scheduler: Scheduler, process: Process) -> None:
         self._scheduler = scheduler
@@ -112,8 +114,8 @@ class SimSelector(selectors.BaseSelector):
         return self.collect() if self.candidates else []
 
     def collect(self) -> list[tuple[SelectorKey, int]]:
-        """Return the events that are ready now, without waiting, as epoll_wait(2) with a timeout of 0. The environment
-        chooses their order."""
+        """Return the events that are ready now, without waiting, as epoll_wait(2) does with a timeout of 0. Their order
+        is a choice point."""
         found: list[tuple[SelectorKey, int]] = []
         stale: list[_Interest] = []
         for interest in self.candidates:

@@ -1,4 +1,4 @@
-"""Errors of system calls: an errno, as the `OSError` that Python makes of it."""
+"""Errors of system calls: the `OSError` for an errno."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def fail(number: int) -> OSError:
-    """Return the exception that Python raises for an errno (a subclass such as BlockingIOError where it has one)."""
+    """Return, without raising it, the exception for an errno: `OSError`, or its subclass such as `BlockingIOError`."""
     return OSError(number, os.strerror(number))

@@ -1,4 +1,4 @@
-"""A simulated machine: its addresses, ports and files. Its processes are kept by `process.table`."""
+"""Simulated machine: its addresses, ports and files. Its processes are in `process.table`."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 class Host:
-    """Simulated machine: a name, two addresses, its TCP ports, its wall clock and its files."""
+    """Simulated machine: a name, an IPv4 and an IPv6 address, its TCP and UDP ports, its wall clock and its files."""
 
     def __init__(self, name: str, number: int, scheduler: Scheduler, start_ns: int = WALL_NS) -> None:
         self.name = name
         self.number = number
         self._scheduler = scheduler
         self._start_ns = start_ns
-        #: How many pipes were made on it so far.
+        #: Number of pipes made on this host so far.
         self.pipes = 0
         #: Its file system; None until it is first used.
         self.fs: FileSystem | None = None
-        #: True while it has power.
+        #: True while the host has power.
         self.up = True
-        #: True while it stands still, as a virtual machine does that is moved: nothing runs on it.
+        #: True while the host is paused, as a virtual machine is during live migration: nothing runs on it.
         self.paused = False
-        #: How many times as long its processors take as others do.
+        #: Factor by which its processors are slower than those of other hosts; 1 if they are as fast.
         self.slowness: float = 1
-        #: Its processes that go on with it.
+        #: Processes that were paused with the host, and are resumed with it.
         self.standing: list[Any] = []
 
     @cached_property
@@ -65,11 +65,11 @@ class Host:
         return UnixSpace(self.name)
 
     def has_connections(self) -> bool:
-        """Return True if any of its sockets holds a port."""
+        """Return True if any TCP or UDP socket of the host is bound to a port."""
         return self.ports.in_use() or ("udp" in self.__dict__ and self.udp.in_use())
 
     def lose_power(self) -> None:
-        """Drop all sockets without telling their peers."""
+        """Drop all sockets, as at a power failure: their peers are sent nothing."""
         self.paused = False
         self.standing.clear()
         self.ports.lose_power()

@@ -1,8 +1,9 @@
-"""Run queue of event loops that are run by single turns: which of them have work, and when their polls time out.
+"""Run queue: the event loops of all processes but the test's own, to each of which the scheduler gives single turns (a
+turn is one iteration of an event loop). It knows which loops have work, and when the polls of the others time out.
 
-A world may have hundreds of processes, of which a few do something at any time. So a loop is looked at only when there
-is a reason: after its own turns and waits, when a signal has come, when a timer is due, or when something comes into
-its queue, or the state of a descriptor changes.
+A world may have hundreds of processes, of which only a few are active at any time. So a loop is asked for work only
+when its state may have changed: after its own turn or blocking call, after a signal, when a timer is due, when a
+callback is queued, or when the state of a registered descriptor changes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 _FEW = 32
 # Number of loops up to which each is asked for work.
 _FEW_LOOPS = 8
-#: Key that puts the process first that waits longest for a turn.
+#: Sort key by which the process that has waited longest for a turn comes first.
 _last_turn = attrgetter("last_turn")
 
 
@@ -31,11 +32,11 @@ class Task(Protocol):
 
     @property
     def loop(self) -> Runnable | None:
-        """Event loop of the process, if it has one."""
+        """Event loop of the process; None if it has none."""
 
     @property
     def stopped(self) -> bool:
-        """True between a signal that stops the process and SIGCONT."""
+        """True between a signal that stops the process and SIGCONT, and while its machine is paused."""
 
     @property
     def alive(self) -> bool:
@@ -50,60 +51,67 @@ class Runnable(Protocol):
         """Process to which the loop belongs."""
 
     last_turn: int
-    #: True if the loop is run by single turns (`run_turn`), and false if it polls for itself.
+    #: True if the scheduler runs the loop turn by turn (`run_turn`); False if the loop calls the scheduler whenever it
+    #: polls.
     stepped: bool
 
     @property
     def timers(self) -> Sized:
-        """Armed timers of the loop, as a sized collection: the scheduler only looks if there are any."""
+        """Armed timers of the loop, as a container that is empty if there are none. Only its size is used."""
 
     def tell(self, notice: Callable[[], None] | None) -> bool:
-        """Set the function to call when the loop's queue, or its set of descriptors whose state has changed, is no
-        longer empty; None for no call. Returns False for a loop that cannot call it, since it is not a new one: its
-        `queues` are asked instead."""
+        """Set the function to be called when the loop's callback queue, or its set of descriptors whose state has
+        changed, stops being empty; None unsets it.
+
+        Returns False if this loop cannot call it, because it was made before there were many loops: then its `queues`
+        have to be checked instead.
+        """
 
     def queues(self) -> tuple[Sized, Sized]:
-        """Return the containers of its queued callbacks and of the descriptors whose state has changed, which are the
-        same ones as long as it lives."""
+        """Return two containers: the loop's queued callbacks, and its descriptors whose state has changed. They stay
+        the same objects as long as the loop exists."""
 
     def takes_turns(self) -> bool:
-        """Return True while the scheduler may run turns of the loop: it is neither idle between two runs, nor run by a
-        thread of its own."""
+        """Return True while the scheduler may run turns of the loop: False between two calls of
+        ``run_until_complete()``, and for a loop in a thread of its own."""
 
     def has_work(self) -> bool:
-        """Return True if the poll in which the loop waits would return now. The environment may let it return later
-        than its timeout."""
+        """Return True if the poll in which the loop waits would return now: something is ready, or its timeout is over.
+        The environment may choose to end the wait later than at the timeout."""
 
     def poll_until(self, deadline_ns: int | None) -> None:
-        """Record that the loop polls from now on, with a timeout that ends then."""
+        """Record that the loop polls from now on, until `deadline_ns` at the latest; None for no timeout."""
 
     def deadline_ns(self) -> int | None:
-        """Return the time at which the loop's poll times out, for its next timer; None without one."""
+        """Return the time at which the loop's poll times out, since its next timer is due; None without a timer."""
 
     def deadlines_between(self, start_ns: int, end_ns: int) -> list[int]:
-        """Return the next few deadlines of the loop's timers after `start_ns` and up to `end_ns`, the soonest first."""
+        """Return the deadlines of the loop's next few timers after `start_ns` and up to `end_ns`, the earliest
+        first."""
 
     def run_turn(self) -> None:
-        """Run one turn, nested in another process's wait."""
+        """Run one turn (iteration) of the loop, on the call stack of another process that waits."""
 
     def suspend(self) -> None:
-        """Suspend the current turn, in the middle of a blocking call."""
+        """Suspend the current turn, since its code makes a blocking call."""
 
     def resume(self) -> None:
-        """Resume the turn that `suspend` has suspended."""
+        """Resume the turn that was suspended by `suspend`."""
 
     def is_kept(self) -> bool:
-        """Return True if a call that blocks now may hold up other work of the loop."""
+        """Return True if other work of the loop might be due while a blocking call that starts now holds it up."""
 
     def lose_power(self) -> None:
         """Stop the loop for good: its machine has lost power."""
 
     def idle_arrival(self) -> bool:
-        """Let an outside event arrive before time moves on, if the environment chooses so. True if one has."""
+        """Let an outside event, such as a cancellation, happen before time advances, if the environment chooses so.
+        Returns True if one has."""
 
 
 class NoticedQueue(deque[Any]):
-    """Queue of callbacks that calls ``notice()`` when it is no longer empty."""
+    """Queue of callbacks (`collections.deque`) that calls ``notice()`` when an item is added to it while it is
+    empty."""
 
     __slots__ = ("notice",)
     notice: Callable[[], None] | None
@@ -119,7 +127,8 @@ class NoticedQueue(deque[Any]):
 
 
 class NoticedDict(dict[Any, None]):
-    """Set of descriptors whose state has changed, which calls ``notice()`` when it is no longer empty."""
+    """Set of descriptors whose state has changed, which calls ``notice()`` when one is added to it while it is
+    empty."""
 
     __slots__ = ("notice",)
     notice: Callable[[], None] | None
@@ -131,9 +140,10 @@ class NoticedDict(dict[Any, None]):
 
 
 class RunQueue:
-    """Run queue of one world's loops. The scheduler calls `look_at` when it begins or ends to hold back a loop.
+    """Run queue of one world's loops. The scheduler calls `look_at` when a loop may no longer be given turns, or may be
+    again.
 
-    As long as the loops are few, each is asked: to know more about them would cost as much.
+    As long as there are few loops, each is asked for work every time; beyond that, tables are kept (`indexed`).
     """
 
     __slots__ = (
@@ -142,13 +152,14 @@ class RunQueue:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        #: In order of creation.
+        #: All loops, in order of creation.
         self.loops: list[Runnable] = []
-        #: True once they are many.
+        #: True once there are many loops, for which tables are kept.
         self.indexed = False
 
     def _index(self) -> None:
-        """Begin to keep tables of the loops, which are many now: those with work, and when other polls time out."""
+        """Start to keep tables, since there are many loops now: of the loops that have work, and of the deadlines of
+        the others."""
         self.indexed = True
         self._numbers: dict[Runnable, int] = {}
         # Loops that give no notice, since they were there before, and beside them: their numbers, the callbacks that
@@ -200,7 +211,7 @@ class RunQueue:
         self.indexed = self.indexed and bool(self.loops)
 
     def look_at(self, loop: Runnable) -> None:
-        """Mark a loop to be asked again: its work, deadline, or whether its process may run, may have changed."""
+        """Mark a loop to be asked again, since its work, its deadline or the state of its process may have changed."""
         if self.indexed and loop in self._numbers:
             self._unsettled[loop] = None
             self._deadlines.pop(loop, None)
@@ -218,14 +229,15 @@ class RunQueue:
             self.look_at(loop)
 
     def _index_of(self, loop: Runnable) -> int | None:
-        """Return the index, in the lists of loops that give no notice, of a loop; None if it is not in them."""
+        """Return the index of a loop in the lists of loops that cannot notify (``_asked`` and others); None if it is
+        not there."""
         number = self._numbers[loop]
         index = bisect_left(self._order, number)
         return index if index < len(self._order) and self._order[index] == number else None
 
     def with_work(self, now_ns: int, may_run: Callable[[Task], bool]) -> list[Runnable]:
-        """Return the loops that have work, the one that waits longest first, in a list that callers must not change.
-        ``may_run(process)`` says if loops of a process may be given turns."""
+        """Return the loops that have work, the one that has waited longest for a turn first. Callers must not change
+        the list. ``may_run(process)`` returns True if loops of `process` may be given turns."""
         if not self.indexed:
             working = [loop for loop in self.loops if may_run(loop.process) and loop.has_work()]
             return sorted(working, key=_last_turn) if len(working) > 1 else working
@@ -259,7 +271,7 @@ class RunQueue:
         return self._working
 
     def _place(self, loop: Runnable) -> None:
-        """Insert a loop into the list of those that have work, in order; it is not asked again before its next turn."""
+        """Insert a loop into the sorted list of loops that have work, where it stays until its next turn."""
         place = self._places[loop] = loop.last_turn, self._numbers[loop]
         position = bisect_left(self._waiting, place)
         self._waiting.insert(position, place)
@@ -269,7 +281,8 @@ class RunQueue:
             self._queues[index] = self._candidates[index] = ()
 
     def next_deadline(self, may_run: Callable[[Task], bool]) -> int | None:
-        """Return the earliest time at which a loop's poll times out, when no loop has work; None without a timer."""
+        """Return the earliest time at which a loop's poll times out, assuming that no loop has work; None if none has a
+        timer."""
         if not self.indexed:
             first_ns: int | None = None
             for loop in self.loops:
@@ -287,18 +300,19 @@ class RunQueue:
         return None
 
     def polling_until(self, limit_ns: int) -> Iterator[Runnable]:
-        """Yield, in an indexed queue, the loops that are not looked at yet, and the first few of those whose polls time
-        out by `limit_ns`, the soonest first."""
+        """Yield loops whose polls may time out by `limit_ns`: those whose deadline is unknown, and the first few of the
+        others, the earliest deadline first. Only for an indexed queue."""
         yield from self._unsettled
         yield from self.soonest(limit_ns)
 
     @property
     def unsettled(self) -> Iterable[Runnable]:
-        """Loops, in an indexed queue, that are not looked at yet: when their polls time out is not known."""
+        """Loops of an indexed queue that have to be asked again, so that their deadlines are unknown."""
         return self._unsettled
 
     def soonest(self, limit_ns: int) -> Iterator[Runnable]:
-        """Yield, in an indexed queue, the first few loops whose polls time out by `limit_ns`, the soonest first."""
+        """Yield the first few loops whose polls time out by `limit_ns`, the earliest deadline first. Only for an
+        indexed queue."""
         heap = self._heap
         todo = [(heap[0][0], 0)] if heap else []
         count = 0

@@ -1,7 +1,8 @@
-"""Discrete-event scheduler: it delivers arrivals, and moves the clock.
+"""Discrete-event scheduler of a world: delivers arrivals (packets, signals, ends of jobs), and advances the clock.
 
-Whoever waits (the test's loop in its poll, any process in a blocking call) calls in here, and the world runs until
-its wait is over. Where there are other processes, it also has to be its turn (`simloop.kernel.turn_taking`).
+It is called by whatever waits: an event loop in its poll, or a process in a blocking call. It then runs the world until
+the wait is over. If there are several processes, it also has to be the waiting one's turn
+(`simloop.kernel.turn_taking`).
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_TIME = 86_400.0
 DEFAULT_MAX_STALL = 0.05
-#: Number of timers that an arrival may meet in a timer race: the next ones that are due.
+#: Number of timers, the next ones that are due, of which an arrival may be delayed until one fires (`timer_race`).
 CONTENDERS_MAX = 8
 # How late polls return that have timed out. Linux has a slack (select_estimate_accuracy in fs/select.c), and the thread
 # has to be woken (docs/decisions/0011-polls-return-late.md).
 _SLACK_NS = 50 * MICROSECOND
 _WAKE_UP_NS = 20 * MICROSECOND
-#: How late a poll returns at most, and how much later than usual the environment may let it return.
+#: Maximum lateness of a poll that times out, and the most that the environment may add to the usual lateness.
 LATE_MAX_NS = 5 * MILLISECOND
 # A loop that waits for a timer wakes up to two milliseconds late, and a little more (see `poll_deadline`).
 _JUST_AFTER_NS = 2 * MILLISECOND + 100 * MICROSECOND
 
 
 class _NoLoops:
-    """Empty run queue, for the many worlds that have one process: there `simloop.kernel.run_queue` is not imported."""
+    """Empty run queue, for the many worlds with a single process, which need not import `simloop.kernel.run_queue`."""
 
     __slots__ = ("loops",)
     indexed = False
@@ -50,7 +51,8 @@ _NO_LOOPS: Any = _NoLoops()
 
 
 class TimerRace(NamedTuple):
-    """Subject of a timer race's choice point: an arrival, and the deadlines of the timers that it may meet."""
+    """Subject of a choice point of `Scheduler.timer_race`: an arrival, and the deadlines of timers until which it may
+    be late."""
 
     scheduler: Scheduler
     subject: object
@@ -58,7 +60,7 @@ class TimerRace(NamedTuple):
 
 
 class Scheduler:
-    """Scheduler of one world: an event queue, and the clock that it moves."""
+    """Discrete-event scheduler of one world, with its event queue and its virtual clock."""
 
     __slots__ = (
         "_describe_activity", "_end_ns", "_explain_deadlock", "_sequence", "_threads", "_waiters", "arrivals",
@@ -82,48 +84,49 @@ class Scheduler:
         self._end_ns = self.clock.now + int(max_time * SECOND)
         self.turn = 0
         self.loops: list[Runnable] = []
-        #: Those of the loops that poll for themselves, such as the test's own.
+        #: Loops that call `poll` themselves, such as the test's own.
         self.polling: list[Runnable] = []
-        #: The others, which are run by single turns: of other processes than the test itself.
+        #: The other loops, which are run turn by turn: those of processes other than the test itself.
         self.run_queue: RunQueue = _NO_LOOPS
         self.stepped: list[Runnable] = _NO_LOOPS.loops
-        #: Heap of scheduled actions: time due, sequence number, action.
+        #: Heap of scheduled actions, each as (time due, sequence number, action).
         self.arrivals: list[tuple[int, int, Callable[[], None]]] = []
-        #: Actions that wait for a turn (`held`), or for a condition (`parked`).
+        #: Actions that wait for the turn of that number (`held`), or for a condition (`parked`).
         self.held: list[tuple[int, Callable[[], None]]] = []
         self.parked: list[tuple[Callable[[], bool], Callable[[], None]]] = []
         self._sequence = count()
         self._threads = threads
-        #: How the processes take turns, once there are others than the test itself; and those of them that wait.
+        #: Turns of the processes, and those of them that wait; None as long as the test is the only process.
         self.turn_taking: TurnTaking | None = None
         self._waiters: Sequence[object] = ()
-        #: True once any loop has had something that may arrive while nothing else does.
+        #: True once `Runnable.idle_arrival` of a loop has to be asked before time advances.
         self.idle_arrivals = False
         self._explain_deadlock = explain_deadlock or plain_deadlock
         self._describe_activity = describe_activity
 
     @property
     def on_threads(self) -> bool:
-        """True if the stacks of processes are threads: then one process runs now in this thread, now in that."""
+        """True if the call stacks of processes are real threads, so that a process may run in several threads in
+        succession."""
         return self.turn_taking is not None and self.turn_taking.on_threads
 
     def activity(self) -> str:
-        """Return a phrase on what the world is doing, to be appended to an error."""
+        """Return text on the world's current activity, to be appended to an error message; "" if there is none."""
         found = self._describe_activity(self)
         return f"; {found}" if found else ""
 
     def remove(self, loop: Runnable) -> None:
-        """Remove a loop that is closed or has lost power."""
+        """Remove a loop that was closed, or whose machine has lost power."""
         self.loops.remove(loop)
         (self.run_queue if loop.stepped else self.polling).remove(loop)
 
     def add(self, loop: Runnable) -> None:
-        """Add a loop, which polls for itself until `step` is called for it."""
+        """Add a loop, which calls `poll` itself until `step` is called for it."""
         self.loops.append(loop)
         self.polling.append(loop)
 
     def step(self, loop: Runnable) -> None:
-        """Run a loop by single turns from now on."""
+        """Run a loop turn by turn from now on, by its `run_turn`."""
         self.polling.remove(loop)
         if self.turn_taking is None:
             from simloop.kernel.turn_taking import TurnTaking
@@ -136,26 +139,28 @@ class Scheduler:
     # --- arrivals -------------------------------------------------------------------------------------
 
     def at(self, due_ns: int, action: Callable[[], None]) -> None:
-        """Schedule `action` for the first poll at or after `due_ns`."""
+        """Schedule `action` for the first poll at or after the time `due_ns`."""
         heapq.heappush(self.arrivals, (due_ns, next(self._sequence), action))
 
     def after_turns(self, turns: int, action: Callable[[], None]) -> None:
-        """Schedule `action` for `turns` turns from now, or for when nothing else can happen."""
+        """Schedule `action` for `turns` turns (loop iterations) from now; if nothing else can happen before, it runs
+        earlier."""
         self.held.append((self.turn + turns, action))
 
     def when(self, ready: Callable[[], bool], action: Callable[[], None]) -> None:
-        """Schedule `action`, once, for the first poll at which ``ready()`` holds."""
+        """Schedule `action`, once, for the first poll at which ``ready()`` returns True."""
         self.parked.append((ready, action))
 
     def any_timers(self) -> bool:
-        """Return True if any loop has an armed timer. Without one, an arrival needs no `timer_race`."""
+        """Return True if any loop has an armed timer. If not, an arrival needs no call of `timer_race`."""
         for loop in self.loops:  # noqa: SIM110  any() would cost as much again
             if loop.timers:
                 return True
         return False
 
     def timers(self, start_ns: int, end_ns: int) -> list[int]:
-        """Return the next few deadlines of timers of any process, after `start_ns` and up to `end_ns`."""
+        """Return the deadlines, in order, of the next few timers of all processes after `start_ns` and up to
+        `end_ns`."""
         loops = self.loops
         if self.run_queue.indexed:
             # A poll times out some time after its first timer is due.
@@ -164,12 +169,14 @@ class Scheduler:
         return sorted(times)[:CONTENDERS_MAX] if times else []
 
     def timer_race(self, who: str, which: int, kind: str, due_ns: int, slack_ns: int, subject: object) -> int | None:
-        """Ask the environment which armed timer, if any, an arrival meets by being late. The arrival is the `which`-th
-        from `who`, is due at `due_ns`, and may be late by up to `slack_ns`. Returns the time at which it arrives, or
-        None if it meets no timer.
+        """Ask at a choice point if an arrival is delayed until a timer fires, and which one: the arrival and the timer
+        race.
 
-        Odd answers let it arrive with a timer (so that its callbacks run before the timer's in one turn), even ones
-        just after the timer has fired.
+        The arrival is the one numbered `which` of `who` (a connection, thread or process), is due at `due_ns`, and may
+        be late by up to `slack_ns`. Returns the time at which it arrives, or None if it is not delayed.
+
+        Odd answers let it arrive together with a timer, so that its callbacks run before the timer's in the same turn;
+        even ones just after the timer has fired.
         """
         contenders = self.timers(due_ns, due_ns + slack_ns - _JUST_AFTER_NS)
         if not contenders:
@@ -210,8 +217,8 @@ class Scheduler:
     # --- waiting --------------------------------------------------------------------------------------
 
     def poll(self, loop: Runnable, timeout: float | None) -> None:
-        """Block in the poll of a loop's turn: return once `loop` has work or `timeout` (seconds) is over. Like
-        epoll_wait(2), which counts in milliseconds, it never wakes early, and a little late."""
+        """Block in the poll of a loop's turn, until `loop` has work or `timeout` (seconds) is over. As with
+        epoll_wait(2), whose timeout is in milliseconds, the poll never times out early, but a little late."""
         self.turn = turn = self.turn + 1
         if (self.arrivals and self.arrivals[0][0] <= self.clock.now) or self.held or self.parked:
             self.deliver()
@@ -227,9 +234,12 @@ class Scheduler:
             self.turn_taking.wait(loop.process, loop.has_work, None, loop)
 
     def poll_deadline(self, timeout: float | None) -> int | None:
-        """Return the time at which a poll that begins now returns if nothing arrives. The timeout is rounded up to
-        milliseconds twice: by selectors.EpollSelector, "to wait at least timeout seconds", and by select.epoll.poll,
-        for which 9 * 1e-3 is a little more than 9 ms (Modules/selectmodule.c). Then comes the usual lateness."""
+        """Return the time at which a poll that begins now returns if nothing arrives: the timeout, rounded up, plus the
+        usual lateness; None without a timeout.
+
+        The timeout is rounded up to milliseconds twice: by selectors.EpollSelector, "to wait at least timeout seconds",
+        and by select.epoll.poll, for which 9 * 1e-3 is a little more than 9 ms (Modules/selectmodule.c).
+        """
         if timeout is None:
             return None
         if timeout <= 0:
@@ -240,7 +250,8 @@ class Scheduler:
         return self.clock.now + ms * MILLISECOND + slack_ns + _WAKE_UP_NS
 
     def block(self, process: Task, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
-        """Block `process` in a call until ``done()`` or the deadline, while all others run. Returns ``done()``."""
+        """Block `process` in a system call until ``done()`` is True or the deadline is reached, while all others run.
+        Returns the last value of ``done()``."""
         if done():
             return True
         if not self._wait_alone(done, deadline_ns, None) and self.turn_taking is not None:
@@ -248,8 +259,11 @@ class Scheduler:
         return done()
 
     def _wait_alone(self, done: Callable[[], bool], deadline_ns: int | None, poller: Runnable | None) -> bool:
-        """Wait until ``done()`` or the deadline, as long as there is no other process. `poller` is the loop that polls,
-        which knows its own deadline; None if a blocking call waits. Returns False if there is another one."""
+        """Wait until ``done()`` is True or the deadline is reached, as long as there is only one process. Returns False
+        once there is another one, with the wait unfinished.
+
+        `poller` is the loop that polls, which has a deadline of its own; None for a blocking call.
+        """
         clock = self.clock
         while not self.stepped and not self._waiters:
             if done() or (deadline_ns is not None and clock.now >= deadline_ns):
@@ -258,24 +272,28 @@ class Scheduler:
         return False
 
     def is_waiting(self, process: Task) -> bool:
-        """Return True if the process waits among others, in a blocking call or a poll of its own."""
+        """Return True if the process is blocked in a system call or in a poll that it called itself, while there are
+        other processes."""
         return self.turn_taking is not None and self.turn_taking.is_waiting(process)
 
     def grant_time_slice(self, loop: Runnable, turns: int) -> None:
-        """Give `loop` the next `turns` turns, as long as it has something to do."""
+        """Give `loop` the next `turns` turns in a row, as long as it has work."""
         if self.turn_taking is not None:
             self.turn_taking.grant_time_slice(loop, turns)
 
     def others_done(self, loop: Runnable, limit_ns: int) -> list[int]:
-        """Return the times up to `limit_ns` at which loops other than `loop` have made a step or two, after a poll that
-        waits for a timer; of many, at least the first few of these times."""
+        """Return the times up to `limit_ns` at which loops other than `loop`, which now wait for a timer, will have run
+        a callback or two; if there are many, at least the earliest few."""
         if self.turn_taking is None:
             return []
         return self.turn_taking.others_done(loop, limit_ns, CONTENDERS_MAX)
 
     def pass_time(self, due_ns: int | None, poller: Runnable | None) -> None:
-        """Deliver the next event, and move the clock to it, at most to `due_ns`. `poller` is the loop in whose poll
-        that is, None in a blocking call of the test: no task is cancelled from outside then."""
+        """Deliver the next event, and advance the clock to its time, but not beyond `due_ns`.
+
+        `poller` is the loop whose poll waits; None if a blocking call of the test waits, in which no task is cancelled
+        from outside.
+        """
         if self.idle_arrivals and poller is not None:
             for loop in self.loops:
                 process = loop.process
@@ -303,7 +321,8 @@ class Scheduler:
         self.deliver()
 
     def close(self) -> None:
-        """Unwind the processes that still block: they must not be alive any more. From now on nothing is preempted."""
+        """End the calls of processes that still block, which must have been killed before. There is no preemption from
+        now on."""
         self.stepped = _NO_LOOPS.loops
         if self.turn_taking is not None:
             self.turn_taking.close()
@@ -311,5 +330,5 @@ class Scheduler:
 
 
 def plain_deadlock(scheduler: Scheduler) -> DeadlockError:
-    """Return a `DeadlockError` without details, where nothing can explain the deadlock."""
+    """Return a `DeadlockError` without details, for a world that has no function to explain deadlocks."""
     return DeadlockError("deadlock: nothing can happen any more")

@@ -1,7 +1,8 @@
-"""Call stacks that switch to one another in the middle of a call (symmetric coroutines), of which one runs at a time.
+"""Call stacks that can be suspended in the middle of a call and switch to one another (symmetric coroutines). One of
+them runs at a time.
 
-They are greenlets, which switch in less than a microsecond, or threads: where greenlet is missing, and where a tracer,
-such as that of coverage.py or a debugger, keeps a record of calls for each thread.
+They are greenlets, which switch in less than a microsecond, or threads. Threads are used if greenlet is not installed,
+and under a tracer, such as that of coverage.py or a debugger, which keeps records per thread.
 """
 
 from __future__ import annotations
@@ -17,30 +18,30 @@ from typing import Any, Protocol
 
 from simloop.kernel.process.real_threads import real_acquire, real_start
 
-#: Stacks whose thread is being started: it is the simulation's own, and no escape.
+#: Stacks whose thread is being started: such a thread is the simulation's own, so it is not reported as an escape.
 starting: list[Stack] = []
 
 
 class Stack(Protocol):
-    """Protocol of a call stack."""
+    """Protocol of a call stack that can be suspended and resumed."""
 
     def switch(self) -> object:
-        """Suspend the calling stack, and resume this one. Returns when another stack switches back."""
+        """Suspend the calling stack and resume this one. Returns when another stack switches back to the caller."""
 
 
 class Stacks(Protocol):
-    """Protocol of the call stacks of one world. The one that makes them is the main one."""
+    """Protocol of the call stacks of one world. The stack that makes this object is the main one."""
 
     def current(self) -> Stack:
-        """Return the calling stack."""
+        """Return the stack that executes this call."""
 
     def new(self, function: Callable[[], None]) -> Stack:
-        """Return a stack that calls `function` from its first switch on. When that returns, it switches to the main
-        one."""
+        """Return a new stack, which calls `function` when it is first switched to. When `function` returns, the main
+        stack is resumed."""
 
 
 class Greenlets:
-    """Implementation of `Stacks` by greenlets of the calling thread."""
+    """Implementation of `Stacks` by greenlets, all in the thread that made it."""
 
     def __init__(self, greenlet: Any) -> None:
         self._greenlet = greenlet
@@ -56,7 +57,8 @@ class Greenlets:
 
 
 class Threads:
-    """Implementation of `Stacks` by threads. Each is in `known`, and is Python's main thread to those that ask."""
+    """Implementation of `Stacks` by one real thread per stack. Their identifiers are keys of `known`, and `threading`
+    takes each of them for the main thread."""
 
     def __init__(self, known: dict[int, Any]) -> None:
         self._known = known
@@ -69,7 +71,7 @@ class Threads:
         return _ThreadStack(self, function)
 
     def go_on(self, stack: _ThreadStack) -> None:
-        """Resume `stack`, in place of the calling one."""
+        """Resume `stack`, or start it; the calling stack must then suspend itself."""
         self._current = stack
         if stack.function is None:
             stack.ready.release()
@@ -116,7 +118,7 @@ class _ThreadStack:
 
 @functools.cache
 def _greenlet() -> Any:
-    """Return the module `greenlet`; None if it is not installed."""
+    """Return the module `greenlet`, or None if it is not installed."""
     try:
         return importlib.import_module("greenlet")
     except ImportError:
@@ -124,8 +126,8 @@ def _greenlet() -> Any:
 
 
 def make_stacks(known: dict[int, Any]) -> Stacks:
-    """Return call stacks for a world: greenlets, or threads where those cannot be. `known` are the world's threads by
-    real identifier."""
+    """Return the call stacks of a world: greenlets if possible, otherwise threads. `known` has the world's threads by
+    their real identifiers."""
     greenlet = _greenlet() if sys.gettrace() is None else None
     if greenlet is not None:
         return Greenlets(greenlet)
@@ -133,5 +135,5 @@ def make_stacks(known: dict[int, Any]) -> Stacks:
 
 
 def is_suspended(frame: FrameType) -> bool:
-    """Return True if the stack that a thread runs is suspended, by its innermost frame."""
+    """Return True if `frame`, the innermost frame of a thread, is that of a suspended stack."""
     return frame.f_code.co_filename == __file__

@@ -1,8 +1,10 @@
-"""Turns of several processes: which of them goes on next, and on which stack.
+"""Turns of several processes (a turn is one iteration of an event loop): which process continues next, on which call
+stack.
 
-Loops of other processes than the test itself are run by single turns, on a stack that waits for nothing itself; a
-process that blocks in the middle of a turn keeps that stack, and the others are resumed on another one. A process that
-waits goes on once its wait is over and it is its turn. As long as there is only one, none of this is imported.
+Loops of processes other than the test itself are run turn by turn, on a stack that has no wait of its own. If a process
+blocks in the middle of a turn, that stack stays suspended with it, and the other processes continue on another stack. A
+process that waits continues once its wait is over and it is its turn. As long as there is only one process, this module
+is not imported.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _last_turn = attrgetter("last_turn")
 
 
 class Time(Protocol):
-    """Protocol of the scheduler, as far as processes that take turns need it."""
+    """Protocol of the scheduler, with those attributes that taking turns needs."""
 
     choices: Choices
     clock: Clock
@@ -35,14 +37,16 @@ class Time(Protocol):
     arrivals: list[tuple[int, int, Callable[[], None]]]
 
     def pass_time(self, due_ns: int | None, poller: Runnable | None) -> None:
-        """Deliver the next event, and move the clock to it, at most to `due_ns`."""
+        """Deliver the next event, and advance the clock to its time, but not beyond `due_ns`. `poller` is the loop
+        whose poll waits; None if a blocking call waits."""
 
     def deliver(self) -> None:
         """Deliver all events that are due."""
 
 
 class Waiter:
-    """Record of a process that waits, in a blocking call or its loop's poll, until ``done()`` or the deadline."""
+    """Record of a process that waits, in a blocking call or in its loop's poll, until ``done()`` is True or the
+    deadline is reached."""
 
     __slots__ = ("deadline_ns", "done", "error", "last_turn", "loop", "process", "stack")
 
@@ -52,17 +56,18 @@ class Waiter:
         self.process = process
         self.done = done
         self.deadline_ns = deadline_ns
-        #: The loop whose poll it is, which knows its own deadline; None for a blocking call.
+        #: Loop that polls, which has a deadline of its own; None for a blocking call.
         self.loop = loop
         self.last_turn = 0 if process.loop is None else process.loop.last_turn
-        #: Stack on which it goes on, once it has switched to another one.
+        #: Call stack to be resumed when the wait is over; None as long as that stack is the running one.
         self.stack: Stack | None = None
-        #: Error that ends the wait.
+        #: Exception to be raised by the wait; None if it ends normally.
         self.error: BaseException | None = None
 
 
 class TurnTaking:
-    """Turns of the processes of one world: those that wait, the loops that are run by single turns, and the stacks."""
+    """Turns of the processes of one world: those that wait, the loops that are run turn by turn, and the call
+    stacks."""
 
     __slots__ = (
         "_chosen", "_closed", "_idle", "_main", "_slice_left", "_slice_owner", "_stacks", "_threads", "_time",
@@ -71,12 +76,12 @@ class TurnTaking:
 
     def __init__(self, time: Time, threads: dict[int, Any]) -> None:
         self._time = time
-        #: Loops that are run by single turns.
+        #: Loops that are run turn by turn.
         self.run_queue = RunQueue()
         # The process that has a time slice, and how many turns of it are left.
         self._slice_owner: Task | None = None
         self._slice_left = 0
-        #: Processes that wait in a call.
+        #: Processes that wait, in a blocking call or in a poll that they called themselves.
         self.waiters: list[Waiter] = []
         # The one of them that is the test itself.
         self._main: Waiter | None = None
@@ -89,7 +94,7 @@ class TurnTaking:
 
     @property
     def on_threads(self) -> bool:
-        """True if the stacks of processes are threads."""
+        """True if the call stacks of processes are real threads."""
         if self._stacks is None:
             return False
         from simloop.kernel.stacks import Threads
@@ -97,15 +102,16 @@ class TurnTaking:
         return isinstance(self._stacks, Threads)
 
     def let_others_go(self, loop: Runnable) -> None:
-        """Give turns to others in the middle of a loop's own work, if any of them can run, until it is its turn."""
+        """Run other processes that can run now, if there are any, until it is the turn of `loop` again. `loop` has work
+        of its own, and so waits for nothing else."""
         if self._ready():
             self._wait(Waiter(loop.process, _at_once, None, loop))
 
     def wait(
         self, process: Task, done: Callable[[], bool], deadline_ns: int | None, loop: Runnable | None = None
     ) -> None:
-        """Wait among other processes, until ``done()`` or the deadline, and until it is the turn of `process`. `loop`
-        is the loop whose poll it is, if it is one."""
+        """Suspend `process`, and run others, until ``done()`` is True or the deadline is reached and it is the turn of
+        `process`. `loop` is the loop that polls; None for a blocking call."""
         self._wait(Waiter(process, done, deadline_ns, loop))
 
     def _wait(self, waiter: Waiter) -> None:
@@ -133,8 +139,8 @@ class TurnTaking:
             raise waiter.error
 
     def _ready(self) -> list[Waiter | Runnable]:
-        """Return the processes that can run now: those whose wait is over, and the loops of others that have work. The
-        one that waits longest comes first."""
+        """Return the processes that can run now, the one that has waited longest first: as a `Waiter` if its wait is
+        over, or as its loop if that has work."""
         now = self._time.clock.now
         found: list[Waiter] = []
         for waiter in self.waiters:
@@ -146,18 +152,18 @@ class TurnTaking:
         return ready
 
     def _may_run(self, process: Task) -> bool:
-        """Return True if the loops of the process may be given turns."""
+        """Return True if loops of `process` may be given turns: it is neither stopped nor waiting."""
         return not process.stopped and not self.is_waiting(process)
 
     def is_waiting(self, process: Task) -> bool:
-        """Return True if the process waits, in a blocking call or a poll of its own."""
+        """Return True if the process is blocked in a system call or in a poll that it called itself."""
         for waiter in self.waiters:  # noqa: SIM110  any() would cost as much again
             if waiter.process is process:
                 return True
         return False
 
     def _next(self) -> Waiter | Runnable:
-        """Pass time until a process can run, and return it."""
+        """Advance time until a process can run, and return that process: its `Waiter`, or its loop."""
         while True:
             if len(self.waiters) > 1:
                 for waiter in self.waiters:
@@ -193,7 +199,8 @@ class TurnTaking:
             self._slice_owner, self._slice_left = loop.process, turns
 
     def _give_turns(self) -> None:
-        """Give turns to loops until a waiter is resumed: the main function of a stack that waits for nothing itself."""
+        """Run turns of loops, and resume waiters when their waits are over: main function of a stack that has no wait
+        of its own."""
         assert self._stacks is not None
         stack = self._stacks.current()
         while not self._closed:
@@ -215,7 +222,7 @@ class TurnTaking:
                 self._fail(None, error)
 
     def _switch(self, waiter: Waiter, chosen: Waiter | Runnable) -> None:
-        """Suspend `waiter` and run `chosen`. Returns once `waiter` is resumed."""
+        """Suspend the process of `waiter` and run `chosen`. Returns once `waiter` is resumed."""
         if self._stacks is None:
             from simloop.kernel.stacks import make_stacks
 
@@ -232,7 +239,8 @@ class TurnTaking:
         waiter.stack.switch()
 
     def _fail(self, waiter: Waiter | None, error: BaseException) -> None:
-        """Resume the test itself with an error, which ends the run. It is not the calling stack's."""
+        """Resume the test itself, and raise `error` there, which ends the run. The error does not belong to the stack
+        on which it was raised: that of `waiter`, or one without a waiter (None)."""
         main = self._main
         if self._closed or main is None:
             raise error
@@ -243,8 +251,8 @@ class TurnTaking:
         self._go_on(main)
 
     def others_done(self, loop: Runnable, limit_ns: int, few: int) -> list[int]:
-        """Return the times up to `limit_ns` at which loops other than `loop` have made a step or two, after a poll that
-        waits for a timer; of many, at least the first `few` of these times."""
+        """Return the times up to `limit_ns` at which loops other than `loop`, which now wait for a timer, will have run
+        a callback or two; if there are many, at least the earliest `few`."""
         polling = [waiter.loop for waiter in self.waiters if waiter.loop is not None and waiter.done is not _at_once]
         indexed = self.run_queue.indexed
         others = self.run_queue.unsettled if indexed else self.run_queue.loops
@@ -270,7 +278,8 @@ class TurnTaking:
         return found
 
     def close(self) -> None:
-        """Unwind the processes that still block: they must not be alive any more. From now on nothing is preempted."""
+        """End the calls of processes that still block, which must have been killed before. There is no preemption from
+        now on."""
         self._slice_owner = None
         if self._stacks is None:
             return

@@ -1,6 +1,6 @@
 """File system of one simulated host: an overlay over the real files, a disk, and the system calls of its processes.
 
-A plain script can drive it, with a clock that it moves itself:
+It can be used in a script without a simulation:
 
 >>> import os
 >>> from simloop.choices.choices import Choices

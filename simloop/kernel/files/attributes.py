@@ -1,4 +1,4 @@
-"""System calls on attributes of files (stat, mode, owner, times), and a process's place in the file system."""
+"""System calls of one process on attributes of files: stat, mode, owner, times and size."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StatVfs(NamedTuple):
 
 
 class AttributeCalls:
-    """System calls of one process on attributes of files. Holds the process's root, working directory, umask and
+    """System calls of one process on attributes of files. Also keeps the process's working directory, umask and
     credentials."""
 
     def __init__(self, fs: FileSystem, descriptors: DescriptorTable, credentials: Credentials | None = None) -> None:
@@ -65,7 +65,8 @@ class AttributeCalls:
         return Walk(self.fs.root, self.credentials)
 
     def _base(self, dir_fd: int | None) -> Callable[[], Directory]:
-        """Return a function that finds the directory in which a relative path begins; absolute ones do not need it."""
+        """Return a function that returns the directory in which relative paths start: that of `dir_fd`, or the working
+        directory. It is not called for absolute paths."""
 
         def base() -> Directory:
             if dir_fd is None:
@@ -78,14 +79,14 @@ class AttributeCalls:
         return base
 
     def description(self, fd: int) -> Description:
-        """Return the open file description behind a descriptor of this process; EBADF if there is none."""
+        """Return the open file description of a descriptor of this process. Raises `OSError` (EBADF) if it has none."""
         file = self._descriptors.files.get(fd)
         if not isinstance(file, Description):
             raise fail(errno.EBADF)
         return file
 
     def opened(self, fd: int) -> Inode:
-        """Return the inode of an open file, fifo, pipe or socket."""
+        """Return the inode of the file, fifo, pipe or socket that a descriptor of this process refers to."""
         file = self._descriptors.files.get(fd)
         if isinstance(file, Socket):
             if file.inode is None:
@@ -115,7 +116,8 @@ class AttributeCalls:
             disk.check(operation, normpath(path))
 
     def _inode(self, operation: str, path: str | int, dir_fd: int | None, follow: bool) -> Inode:
-        """Return the inode to which a path or a descriptor refers."""
+        """Return the inode to which a path or a descriptor refers. `operation` is the name under which faults of the
+        disk may strike."""
         if isinstance(path, int):
             if isinstance(self._descriptors.files.get(path), (End, Socket)):
                 return self.opened(path)
@@ -128,8 +130,8 @@ class AttributeCalls:
     # --- what C code would see ------------------------------------------------------------------------
 
     def seen_by_c(self, path: str) -> str | None:
-        """Return the real path of a file, for C code that opens it by itself; None if there is none, since the file was
-        written in this world. The disk is not asked, so no fault is met."""
+        """Return the real path of a file, for C code that opens it without the simulation; None if the file was written
+        in this world, so that no real one has its contents. No injected fault strikes this look-up."""
         inode = self._walk().inode(path, self._base(None), True)
         return inode.real_path if isinstance(inode, (Directory, Regular)) else None
 
@@ -140,14 +142,14 @@ class AttributeCalls:
         return stat_of(self._inode("stat", path, dir_fd, follow))
 
     def access(self, path: str, mode: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
-        """Check permissions as faccessat(2) does: fails if access is not permitted. Real and effective ids are the
-        same."""
+        """Check permissions, as faccessat(2) does. Raises `OSError` (EACCES) if access is not permitted. Real and
+        effective ids are the same."""
         if mode & ~7:
             raise fail(errno.EINVAL)
         self.credentials.check(self._inode("stat", path, dir_fd, follow), mode)
 
     def statvfs(self, path: str | int) -> StatVfs:
-        """Return size and free space of the file system, as statvfs(3) does."""
+        """Return the size and the free space of the file system, as statvfs(3) does."""
         self._inode("stat", path, None, True)
         capacity = self.fs.disk.capacity
         blocks = (NOMINAL_CAPACITY if capacity is None else capacity) // PAGE
@@ -163,7 +165,7 @@ class AttributeCalls:
         inode.changed()
 
     def chmod(self, path: str | int, mode: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
-        """Change the mode, as fchmodat(2) and fchmod(2) do."""
+        """Change the file mode bits, as fchmodat(2) and fchmod(2) do."""
         inode = self._inode("chmod", path, dir_fd, follow)
         file = self._descriptors.files.get(path) if isinstance(path, int) else None
         if isinstance(file, Description) and file.flags & os.O_PATH:
@@ -179,7 +181,7 @@ class AttributeCalls:
         inode.mode = inode.kind | (mode & 0o7777)
 
     def chown(self, path: str | int, uid: int, gid: int, *, dir_fd: int | None = None, follow: bool = True) -> None:
-        """Change owner and group, as fchownat(2) and fchown(2) do. -1 leaves an id as it is."""
+        """Change owner and group, as fchownat(2) and fchown(2) do. An id of -1 is left unchanged."""
         inode = self._inode("chmod", path, dir_fd, follow)
         credentials = self.credentials
         own_groups = (-1, inode.gid, credentials.gid, *credentials.groups)
@@ -206,8 +208,8 @@ class AttributeCalls:
         dir_fd: int | None = None,
         follow: bool = True,
     ) -> None:
-        """Set the times of last access and last change, as utimensat(2) and futimens(3) do; to the current time if none
-        are given."""
+        """Set the times of last access and last modification, as utimensat(2) and futimens(3) do; to the current time
+        if `times_ns` is None."""
         inode = self._inode("utime", path, dir_fd, follow)
         credentials = self.credentials
         if not credentials.owns(inode):

@@ -1,7 +1,7 @@
-"""System calls that take paths, as one process makes them: with its working directory, umask and credentials.
+"""System calls of one process that take paths: they create, open, find, rename and remove files.
 
-What they return, and the errno that they fail with, is Linux's; the comments name the function in fs/namei.c or
-fs/open.c of Linux 6 where the order of the checks decides. Errors carry no file name: callers add it.
+Results and errnos are those of Linux; where the order of checks matters, comments name the function in fs/namei.c or
+fs/open.c of Linux 6. The errors carry no file name, which callers add.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATH_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Entry(NamedTuple):
-    """Directory entry: a name, and d_ino and d_type of what it stands for (readdir(3))."""
+    """Directory entry: a name, its inode number (d_ino) and file type (d_type), see readdir(3)."""
 
     name: str
     ino: int
@@ -36,15 +36,15 @@ class Entry(NamedTuple):
 
 
 class FileCalls(XattrCalls):
-    """System calls of one process that create, find and remove files."""
+    """System calls of one process that create, open, find, rename and remove files."""
 
     # --- opening --------------------------------------------------------------------------------------
 
     def open(self, path: str, flags: int, mode: int = 0o777, dir_fd: int | None = None) -> Description | Fifo:
-        """Open a file as openat(2) does, and return its open file description. The caller gives it a descriptor, and
-        waits for the other end of a fifo.
+        """Open a file, as openat(2) does, and return its open file description. The caller allocates a descriptor for
+        it, and for a fifo waits until the other end is opened.
 
-        O_TMPFILE is refused with EOPNOTSUPP, as by file systems that lack it; callers are prepared for that.
+        O_TMPFILE fails with EOPNOTSUPP, as on file systems that do not support it; programs have a fallback for that.
         """
         self._check("open", path, dir_fd)
         if flags & os.O_PATH:
@@ -87,7 +87,7 @@ class FileCalls(XattrCalls):
         return description
 
     def memory(self, name: str) -> Description:
-        """Create an anonymous file, as memfd_create(2) does, in no directory."""
+        """Create an anonymous file in no directory, as memfd_create(2) does, and return its open file description."""
         if len(os.fsencode(name)) > _MEMORY_NAME_MAX:
             raise fail(errno.EINVAL)
         inode = Regular(self.fs, _stat.S_IFREG | 0o777, self.fs.root.dev)
@@ -95,7 +95,7 @@ class FileCalls(XattrCalls):
         return Description(self.fs, inode, os.O_RDWR, f"/memfd:{name} (deleted)", self.credentials)
 
     def _may_open(self, inode: Inode, flags: int, *, must_be_directory: bool) -> None:
-        """Check that the process may open the file, as do_open() and may_open() do."""
+        """Raise `OSError` if the process may not open the file, as do_open() and may_open() do."""
         directory = isinstance(inode, Directory)
         if flags & os.O_CREAT and directory:
             raise fail(errno.EISDIR)
@@ -121,7 +121,8 @@ class FileCalls(XattrCalls):
     # --- making ---------------------------------------------------------------------------------------
 
     def _create(self, path: str, dir_fd: int | None, *, directory: bool = False) -> Last:
-        """Return the directory and name at which something new can be created, as filename_create() does."""
+        """Return the directory and name at which something new can be created, as filename_create() does. Raises
+        `OSError` if something exists there."""
         walk = self._walk()
         last = walk.parent(path, self._base(dir_fd))
         if last.kind is not Kind.NAME or walk.step(last) is not None:
@@ -131,13 +132,13 @@ class FileCalls(XattrCalls):
         return last
 
     def _may_create(self, directory: Directory) -> None:
-        """Check that the process may create a name in `directory`, as may_create() does."""
+        """Raise `OSError` if the process may not create a name in `directory`, as may_create() does."""
         if directory.dead:
             raise fail(errno.ENOENT)
         self.credentials.check(directory, MAY_WRITE | MAY_EXEC)
 
     def _make(self, last: Last, inode: Inode) -> Inode:
-        """Enter a new inode at a name, with the owner that inode_init_owner() gives it."""
+        """Add a directory entry for a new inode, whose owner is set as inode_init_owner() does. Returns the inode."""
         directory = last.directory
         self._may_create(directory)
         inode.uid = self.credentials.uid
@@ -165,7 +166,7 @@ class FileCalls(XattrCalls):
         self._make(last, Directory(self.fs, _stat.S_IFDIR | bits, last.directory.dev, last.directory))
 
     def mknod(self, path: str, mode: int = 0o600, device: int = 0, dir_fd: int | None = None) -> None:
-        """Create a fifo, device or file, as mknodat(2) does."""
+        """Create a fifo, a device file or a regular file, as mknodat(2) does."""
         self._check("open", path, dir_fd)
         kind = _stat.S_IFMT(mode) or _stat.S_IFREG
         if kind not in _NODES:
@@ -184,8 +185,8 @@ class FileCalls(XattrCalls):
         self._make(last, node)
 
     def make_socket(self, path: str, mode: int, *, only_check: bool = False) -> Special | None:
-        """Create the file of a unix socket, as unix_bind_bsd() does. Makes none if `only_check` is true, but fails as
-        if it did."""
+        """Create the file of a unix socket, as unix_bind_bsd() does, and return its inode. If `only_check` is True,
+        only check if that is possible, and return None."""
         self._check("open", path, None)
         try:
             last = self._create(path, None)
@@ -199,7 +200,7 @@ class FileCalls(XattrCalls):
         return node
 
     def find_socket(self, path: str) -> Inode:
-        """Return the inode of a unix socket that may be connected to, as unix_find_bsd()."""
+        """Return the inode of the unix socket at `path`, to connect to it, as unix_find_bsd() does."""
         inode = self._inode("open", path, None, True)
         self.credentials.check(inode, MAY_WRITE)
         if not _stat.S_ISSOCK(inode.mode):
@@ -244,8 +245,9 @@ class FileCalls(XattrCalls):
         inode.changed()
 
     def _may_link(self, inode: Inode) -> bool:
-        """Check may_linkat(), with fs.protected_hardlinks as distributions set it (proc_sys_fs(5)): nobody may link to
-        files of others that they could not write."""
+        """Return True if the process may create a hard link to this inode, as may_linkat() does with
+        fs.protected_hardlinks set (proc_sys_fs(5)), which is usual: nobody may link to others' files that they could
+        not write."""
         mode = inode.mode
         strange = mode & _stat.S_ISUID or mode & (_stat.S_ISGID | _stat.S_IXGRP) == _stat.S_ISGID | _stat.S_IXGRP
         return self.credentials.owns(inode) or (
@@ -255,7 +257,7 @@ class FileCalls(XattrCalls):
     # --- removing -------------------------------------------------------------------------------------
 
     def _may_delete(self, directory: Directory, inode: Inode, as_directory: bool) -> None:
-        """Check that the process may remove a name, as may_delete() does."""
+        """Raise `OSError` if the process may not remove the name of `inode` from `directory`, as may_delete() does."""
         credentials = self.credentials
         credentials.check(directory, MAY_WRITE | MAY_EXEC)
         if directory.mode & _stat.S_ISVTX and not credentials.owns(directory) and not credentials.owns(inode):
@@ -266,7 +268,7 @@ class FileCalls(XattrCalls):
             raise fail(errno.EISDIR)
 
     def unlink(self, path: str, dir_fd: int | None = None) -> None:
-        """Remove a name, as unlinkat(2) without AT_REMOVEDIR."""
+        """Remove a name, as unlinkat(2) does without AT_REMOVEDIR."""
         self._check("unlink", path, dir_fd)
         walk = self._walk()
         last = walk.parent(path, self._base(dir_fd))
@@ -310,7 +312,7 @@ class FileCalls(XattrCalls):
         last.directory.modified()
 
     def rename(self, source: str, path: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
-        """Rename a file from `source` to `path`, as renameat(2) does, replacing what was at `path`."""
+        """Rename a file from `source` to `path`, as renameat(2) does; a file at `path` is replaced."""
         self._check("rename", source, src_dir_fd)
         self._check("rename", path, dst_dir_fd)
         walk = self._walk()
@@ -384,17 +386,17 @@ class FileCalls(XattrCalls):
         return inode.target
 
     def listdir(self, path: str | int, dir_fd: int | None = None) -> list[str]:
-        """Return the names in a directory, given by path or descriptor, sorted, without ``.`` and ``..``."""
+        """Return the names in a directory, given by path or descriptor, sorted and without ``.`` and ``..``."""
         return self.directory(path, dir_fd).names()
 
     def entries(self, path: str | int) -> list[Entry]:
-        """List a directory with the inode number and type of each name, as readdir(3) does."""
+        """Return the entries of a directory, given by path or descriptor, as readdir(3) does."""
         directory = self.directory(path)
         found = ((name, directory.get(name)) for name in directory.names())
         return [Entry(name, inode.ino, inode.kind) for name, inode in found if inode is not None]
 
     def directory(self, path: str | int, dir_fd: int | None = None) -> Directory:
-        """Return a directory, given by path or descriptor, whose names are about to be read."""
+        """Return the inode of a directory, given by path or descriptor, after the checks for reading its entries."""
         if isinstance(path, int):
             if not isinstance(self.opened(path), Directory):
                 raise fail(errno.ENOTDIR)
@@ -424,7 +426,7 @@ class FileCalls(XattrCalls):
         self._enter(self._inode("stat", path, None, True))
 
     def fchdir(self, fd: int) -> None:
-        """Change the working directory to the directory behind a descriptor, as fchdir(2) does."""
+        """Change the working directory to the directory that a descriptor refers to, as fchdir(2) does."""
         self._enter(self.opened(fd))
 
     def _enter(self, inode: Inode) -> None:

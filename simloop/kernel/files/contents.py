@@ -1,4 +1,4 @@
-"""Sparse contents of a regular file, as a program sees them: bytes, holes, size."""
+"""Contents of a regular file in memory: a sparse array of bytes, which may have holes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ _AT_ONCE = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE
 
 
 def pages(size: int) -> int:
-    """Return the number of pages that `size` bytes take."""
+    """Return the number of pages that `size` bytes occupy."""
     return -(-size // PAGE)
 
 
 class Contents:
-    """Sparse byte array of one file, in chunks. A missing chunk, and the missing end of a short one, reads as zeros.
+    """Sparse array of bytes of one file, stored in chunks. A missing chunk, or the missing end of a short one, reads as
+    zeros.
 
-    Chunks of real files are `bytes`, shared by all hosts that read them, until they are written. The first chunk grows
-    as the file does; all later ones have full size.
+    Chunks of real files are `bytes`, shared by all hosts, until they are written. The first chunk grows with the file;
+    all others are allocated at full size.
     """
 
     __slots__ = ("_chunks", "allocated", "reserved", "size")
@@ -34,7 +35,7 @@ class Contents:
     def __init__(self, data: bytes = b"") -> None:
         self._chunks: dict[int, bytes | bytearray | mmap] = {}
         self.size = len(data)
-        #: Pages that hold data; those that fallocate(2) reserved and nobody wrote.
+        #: Pages that hold data, and pages that were reserved by fallocate(2) but not written.
         self.allocated = Intervals()
         self.reserved = Intervals()
         if data:
@@ -50,7 +51,7 @@ class Contents:
 
     @staticmethod
     def _pieces(start: int, count: int) -> Iterator[tuple[int, int, int]]:
-        """Yield the chunk's number, and the range in the chunk, of each part of ``[start, start + count)``."""
+        """Yield, for each chunk in ``[start, start + count)``, its number, and start and end of the range within it."""
         end = start + count
         while start < end:
             number, low = divmod(start, CHUNK)
@@ -59,7 +60,7 @@ class Contents:
             start += high - low
 
     def read(self, start: int, count: int) -> bytes:
-        """Return up to `count` bytes from `start` on."""
+        """Return up to `count` bytes from position `start`."""
         count = min(count, self.size - start)
         if count <= 0:
             return b""
@@ -73,7 +74,7 @@ class Contents:
         return bytes(out)
 
     def read_into(self, start: int, view: memoryview) -> int:
-        """Read from `start` on into a buffer of bytes. Returns the number of bytes read."""
+        """Read from position `start` into a buffer. Returns the number of bytes read."""
         count = len(view)
         if start + count > self.size:
             count = self.size - start
@@ -101,7 +102,7 @@ class Contents:
             at += high - low
 
     def write(self, start: int, data: memoryview) -> None:
-        """Write bytes at `start`, which may be beyond the end."""
+        """Write bytes at position `start`, which may be beyond the end."""
         size = len(data)
         end = start + size
         number, low = divmod(start, CHUNK)
@@ -136,7 +137,7 @@ class Contents:
 
     @staticmethod
     def _writable(number: int, data: bytes) -> bytearray | mmap:
-        """Return a writable chunk that begins with `data`."""
+        """Return a writable copy of `data`, the chunk with this number."""
         if not number:
             return bytearray(data)
         chunk = mmap(-1, CHUNK, flags=_AT_ONCE)
@@ -144,7 +145,7 @@ class Contents:
         return chunk
 
     def resize(self, size: int) -> None:
-        """Set the size: cut off, or grow by a hole."""
+        """Set the size: truncate the contents, or extend them by a hole."""
         if size < self.size:
             number, low = divmod(size, CHUNK)
             for later in [index for index in self._chunks if index > number or (index == number and not low)]:
@@ -158,7 +159,7 @@ class Contents:
         self.size = size
 
     def drop_page(self, page: int) -> None:
-        """Punch a hole: the page reads as zeros."""
+        """Punch a hole: deallocate a page, which reads as zeros from now on."""
         number, low = divmod(page * PAGE, CHUNK)
         chunk = self._chunks.get(number)
         if chunk is not None and len(chunk) > low:
@@ -169,24 +170,26 @@ class Contents:
         self.allocated.remove(page, page + 1)
 
     def spoil(self, at: int) -> None:
-        """Corrupt the byte at `at` by flipping a bit, as a failing disk does, silently."""
+        """Flip a bit of the byte at position `at`, as a failing disk does silently."""
         if at < self.size:
             (byte,) = self.read(at, 1)
             self.write(at, memoryview(bytes([byte ^ 1])))
 
     def reserve(self, start: int, end: int) -> None:
-        """Reserve pages for ``[start, end)``, whether written or not, as fallocate(2) does."""
+        """Reserve the pages of ``[start, end)`` that hold no data, as fallocate(2) does."""
         for low, high in self.allocated.gaps(start // PAGE, pages(end)):
             self.reserved.add(low, high)
 
     def next_data(self, offset: int) -> int | None:
-        """Return the first byte at or after `offset` that is not in a hole (SEEK_DATA), if there is one."""
+        """Return the position of the first byte at or after `offset` that is not in a hole (SEEK_DATA); None if there
+        is none."""
         for low, _ in self.allocated.within(offset // PAGE, pages(self.size)):
             return max(offset, low * PAGE)
         return None
 
     def next_hole(self, offset: int) -> int:
-        """Return the first byte at or after `offset` that is in a hole (SEEK_HOLE); every file ends with one."""
+        """Return the position of the first byte at or after `offset` that is in a hole (SEEK_HOLE). The end of the file
+        counts as one."""
         for low, _ in self.allocated.gaps(offset // PAGE, pages(self.size)):
             return max(offset, low * PAGE)
         return self.size

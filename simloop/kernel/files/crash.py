@@ -1,18 +1,18 @@
-"""Power loss: which of the writes that were never synced are on the disk when the machine comes back.
+"""Power failure: which of the writes that were not synced are on the disk when the machine is up again.
 
-What is lost is asked at choice points; 0 always means that nothing is lost. The disk model says what can be lost:
+The losses are choice points, at which 0 always means that nothing is lost. The disk model says what can be lost:
 
 `ext4-ordered`
-    Operations on names, attributes and sizes are journalled: they survive up to some moment, and none after it. One
-    call is one operation, so that a rename over an existing file never leaves neither. fsync(2) of anything
-    commits all operations so far (ext4_sync_file() in fs/ext4/fsync.c); after `COMMIT_NS` they are committed
-    anyway. Data that make a file longer are allocated late and from front to back, and the size on disk follows them
-    (i_disksize in mpage_map_and_submit_extent()): the file ends early, and never in zeros. Data inside of the old
-    size are overwritten in place, page by page in any order; each page is kept, dropped or torn at a sector. A file
-    that is renamed over another one has its data on disk if the rename is (auto_da_alloc).
+    Operations on names, attributes and sizes are journalled: all up to some moment survive, and none after it. Each
+    call is one operation, so after a rename that replaces a file, the old or the new file is there. fsync(2) of any
+    file commits all operations so far (ext4_sync_file() in fs/ext4/fsync.c); after `COMMIT_NS` they are committed
+    anyway. Blocks for data that extend a file are allocated late and from start to end, and the size on disk follows
+    (i_disksize in mpage_map_and_submit_extent()): the file ends early, but never in zeros. Data within the old
+    size are overwritten in place, page by page in any order; each page is kept, dropped or torn at a sector. If a
+    file that was renamed over another one is on disk, so are its data (auto_da_alloc).
 `posix`
-    Each name, size, set of attributes and page goes its own way, until its file or directory is synced. A renamed file
-    may be found under both names or none. Directories are never in two places: no repair tool leaves them there.
+    Each name, size, set of attributes and page is kept or lost on its own, until its file or directory is synced. A
+    renamed file may be found under both names or none. Directories are never in two places: fsck(8) would repair that.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ PAGES_MAX = 4096
 
 
 def torn(old: bytes, new: bytes, answer: int) -> bytes:
-    """Return a torn page: one of which the disk has written only some sectors. The answer at the choice point says
-    which."""
+    """Return a torn page, of which only some sectors have new data. `answer`, from the choice point, says which
+    ones."""
     old, new = old.ljust(PAGE, b"\0"), new.ljust(PAGE, b"\0")
     if answer <= _SECTORS:
         cut = (answer - 1) * SECTOR
@@ -50,9 +50,9 @@ def torn(old: bytes, new: bytes, answer: int) -> bytes:
 
 
 def lose_power(fs: FileSystem, choices: Choices) -> None:
-    """Simulate a power cut: afterwards `fs` is what its disk held, and everything in it is durable.
+    """Simulate a power failure: afterwards `fs` holds only what was on its disk, and everything in it is durable.
 
-    Descriptors of its files must not be used any more: their processes are gone.
+    Descriptors of its files must not be used any more, since their processes have ended.
     """
     if fs.disk.journals:
         _lose_operations(fs, choices)
@@ -93,7 +93,7 @@ def _lose_changes(fs: FileSystem, choices: Choices) -> None:
 
 
 def _groups(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
-    """Return the changes in groups, each with a name for its choice point. Changes of one group reach the disk in their
+    """Return the changes in groups, each with its name for a choice point. Changes of one group reach the disk in
     order."""
     groups: dict[object, list[Change]] = {}
     names: dict[object, str] = {}
@@ -203,7 +203,7 @@ def _grouped(numbers: list[int]) -> list[list[int]]:
 
 
 def put(contents: Contents, page: int, data: bytes | None) -> None:
-    """Set the page to `data`, padded with zeros, or to a hole; the file keeps its size."""
+    """Set a page to `data`, padded with zeros, or make it a hole if `data` is None. The size of the file stays."""
     if data is None:
         contents.drop_page(page)
         return

@@ -1,4 +1,4 @@
-"""Open file descriptions of regular files and directories, and the calls on them."""
+"""Open file descriptions of regular files and directories, and the system calls on them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DIRECT = os.O_DIRECT
 
 
 class Stat(NamedTuple):
-    """Result of stat(2); times in nanoseconds of the wall clock."""
+    """Result of stat(2). Times are nanoseconds of the wall clock."""
 
     mode: int
     ino: int
@@ -58,15 +58,15 @@ def stat_of(inode: Inode) -> Stat:
 
 
 def kept_flags(flags: int) -> int:
-    """Return the flags that F_GETFL reports: without those that only say how to open."""
+    """Return the flags that F_GETFL reports: all but those that matter only when opening."""
     return flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_TRUNC | os.O_CLOEXEC)
 
 
 class Description(File):
-    """Open file description (open(2)) of a file or directory: its offset, and how it was opened. Its descriptors share
-    it, so that each moves the others' offset."""
+    """Open file description (open(2)) of a file or directory: its offset and flags. Descriptors that refer to it share
+    the offset."""
 
-    #: epoll(7) refuses regular files and directories with EPERM; poll(2) always finds them ready.
+    #: False, since epoll(7) refuses regular files and directories with EPERM; poll(2) always reports them ready.
     pollable = False
 
     def __init__(self, fs: FileSystem, inode: Inode, flags: int, path: str, credentials: Credentials) -> None:
@@ -75,7 +75,7 @@ class Description(File):
         self.inode = inode
         self._credentials = credentials
         self.flags = kept_flags(flags)
-        #: Path by which it was opened; injected faults are matched against it.
+        #: Path of the file when it was opened, against which the patterns of injected faults are matched.
         self.path = path
         self.offset = 0
         access = flags & os.O_ACCMODE
@@ -112,24 +112,26 @@ class Description(File):
     # --- reading --------------------------------------------------------------------------------------
 
     def read(self, count: int) -> bytes:
-        """Return up to `count` bytes from the offset on, as read(2), and advance it."""
+        """Return up to `count` bytes from the offset, as read(2) does, and advance the offset."""
         data = self._read(self.offset, count)
         self.offset += len(data)
         return data
 
     def pread(self, count: int, offset: int) -> bytes:
-        """Return up to `count` bytes at `offset`, as pread(2): the description's own offset stays."""
+        """Return up to `count` bytes from position `offset`, as pread(2) does; the description's own offset stays."""
         self._check_offset(offset)
         return self._read(offset, count)
 
     def read_into(self, view: memoryview) -> int:
-        """Read into a buffer of bytes from the offset on, which saves a copy. Returns the number of bytes read."""
+        """Read into a buffer from the offset, without a copy in between, and advance the offset. Returns the number of
+        bytes read."""
         count = self._read_into(self.offset, view)
         self.offset += count
         return count
 
     def pread_into(self, view: memoryview, offset: int) -> int:
-        """Read into a buffer of bytes at `offset`. Returns the number of bytes read."""
+        """Read into a buffer from position `offset`; the description's own offset stays. Returns the number of bytes
+        read."""
         self._check_offset(offset)
         return self._read_into(offset, view)
 
@@ -171,8 +173,8 @@ class Description(File):
     # --- writing --------------------------------------------------------------------------------------
 
     def write(self, data: memoryview) -> int:
-        """Write a view of bytes at the offset, as write(2). Returns the number of bytes written: not all if the disk is
-        full."""
+        """Write bytes at the offset, as write(2) does, and advance it. Returns the number of bytes written, which is
+        less than all if the disk is full."""
         # generic_write_checks(): to write nothing moves nothing.
         if self.flags & _APPEND and self.writable and len(data):
             self.offset = self._regular().contents.size
@@ -181,8 +183,8 @@ class Description(File):
         return count
 
     def pwrite(self, data: memoryview, offset: int) -> int:
-        """Write a view of bytes at `offset`, as pwrite(2). "On Linux, pwrite() appends data to the end of the file,
-        regardless of the value of offset" where it is opened for appending (pwrite(2), BUGS)."""
+        """Write bytes at position `offset`, as pwrite(2) does. "On Linux, pwrite() appends data to the end of the file,
+        regardless of the value of offset" if it was opened with O_APPEND (pwrite(2), BUGS)."""
         self._check_offset(offset)
         if self.flags & _APPEND and self.writable:
             offset = self._regular().contents.size
@@ -224,8 +226,8 @@ class Description(File):
         self.fs.truncate(self.inode, size, self.path)
 
     def allocate(self, start: int, length: int) -> None:
-        """Reserve disk space for a range of bytes, as posix_fallocate(3): the file reaches at least to its end
-        afterwards."""
+        """Reserve disk space for a range of bytes, as posix_fallocate(3) does. A file that ends before the end of the
+        range is extended."""
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         if start < 0 or length <= 0:
@@ -250,8 +252,8 @@ class Description(File):
         file.modified()
 
     def sync(self, *, data_only: bool = False) -> None:
-        """Flush the file to disk, as fsync(2), or fdatasync(2). A write-back error that another call has met is
-        reported here too, once."""
+        """Flush the file to disk, as fsync(2) does, or fdatasync(2) if `data_only` is True. A write-back error that
+        occurred in another call is reported here too, once."""
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         inode, fs = self.inode, self.fs
@@ -275,7 +277,7 @@ class Description(File):
     # --- where it stands, what is locked --------------------------------------------------------------
 
     def lseek(self, offset: int, whence: int) -> int:
-        """Move the offset, as lseek(2), with SEEK_DATA and SEEK_HOLE. Returns the new offset."""
+        """Set the offset, as lseek(2) does, with SEEK_DATA and SEEK_HOLE. Returns the new offset."""
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         inode = self.inode
@@ -301,7 +303,8 @@ class Description(File):
         return target
 
     def flock(self, operation: int) -> None:
-        """Lock or unlock the file, as flock(2), but never wait: EAGAIN also without LOCK_NB."""
+        """Lock or unlock the file, as flock(2) does, but never block: raises `OSError` (EAGAIN) even without
+        LOCK_NB."""
         if operation & ~LOCK_NB not in (LOCK_SH, LOCK_EX, LOCK_UN):
             raise fail(errno.EINVAL)
         if self.flags & _PATH:
@@ -310,13 +313,13 @@ class Description(File):
 
     @property
     def locks(self) -> Locks:
-        """Advisory locks on the described file."""
+        """Advisory locks on the file."""
         if self.inode.locks is None:
             self.inode.locks = Locks()
         return self.inode.locks
 
     def stat(self) -> Stat:
-        """Return the attributes of the described file, as fstat(2) does."""
+        """Return the attributes of the file, as fstat(2) does."""
         self.fs.disk.check("stat", self.path)
         return stat_of(self.inode)
 

@@ -1,6 +1,6 @@
-"""Special files: the few devices that every program expects, and fifos, which are pipes with a name.
+"""Open files of fifos (named pipes) and of a few character devices.
 
-The devices are /dev/null, /dev/zero, /dev/full and /dev/random (null(4), random(4)).
+The devices are /dev/null, /dev/zero, /dev/full, /dev/random and /dev/urandom (null(4), random(4)).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TTY = os.makedev(5, 0)
 
 
 class UnsimulatedFileError(OSError):
-    """Error for opening a device, a fifo of the real machine, or a file of /proc, that is not simulated: ENXIO, as for
+    """Error when opening a device, a fifo of the real machine, or a file of /proc, that is not simulated: ENXIO, as for
     a device without a driver."""
 
     def __init__(self, what: str = "the device or fifo") -> None:
@@ -77,7 +77,8 @@ class Device(Description):
 
 
 class Fifo(End):
-    """Open end of a fifo: a pipe that is found by a name (fifo(7)). Its contents are gone with the last descriptor."""
+    """Open end of a fifo (named pipe, see fifo(7)). Its data is lost when the last descriptor of either end is
+    closed."""
 
     def __init__(self, fs: FileSystem, inode: Special, flags: int) -> None:
         self.inode = inode
@@ -103,7 +104,7 @@ class Fifo(End):
 
 
 def opened(fs: FileSystem, inode: Inode, flags: int, path: str, credentials: Credentials) -> Description | Fifo:
-    """Return a new open file description for an inode of any kind."""
+    """Return a new open file description for an inode of any type."""
     if isinstance(inode, Special) and not flags & os.O_PATH:
         if _stat.S_ISSOCK(inode.mode) or (_stat.S_ISCHR(inode.mode) and inode.rdev == _TTY):
             raise fail(errno.ENXIO)  # open(2)

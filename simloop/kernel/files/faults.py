@@ -1,4 +1,4 @@
-"""Fault injection for disks: calls that fail, fall short, take longer or read corrupt data."""
+"""Fault injection for disks: calls that fail, transfer fewer bytes, take longer or read corrupt data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from simloop.errors import ConfigurationError
 
-#: The operations that can be made to fail.
+#: Operations to which faults can be injected.
 OPERATIONS = (
     "chmod", "fsync", "link", "listdir", "mkdir", "open", "read", "rename", "rmdir", "stat", "symlink", "truncate",
     "unlink", "utime", "write",
@@ -20,18 +20,18 @@ _NOTE = "simloop: an injected fault"
 
 
 class Effect(NamedTuple):
-    """Effect of a fault on a call that it strikes: an error, a short count, a delay, or corrupt data."""
+    """Effect of a fault on a call that it strikes: an error, a short read or write, a delay, or corrupt data."""
 
     #: Errno with which the call fails; 0 lets it succeed.
     number: int = 0
-    #: Number of bytes that the call moves at most.
+    #: Maximum number of bytes that the call transfers; None for no limit.
     short: int | None = None
     delay_ns: int = 0
-    #: True if the data that the call reads are corrupt.
+    #: True if a bit of the data that the call reads is flipped.
     corrupt: bool = False
 
     def __str__(self) -> str:
-        """Return the effect as a phrase for reports, to follow the name of an operation: "failed with EIO"."""
+        """Return the effect as a phrase that follows the name of an operation in reports: "failed with EIO"."""
         if self.number:
             return f"failed with {errno.errorcode.get(self.number, self.number)}"
         if self.short is not None:
@@ -39,7 +39,7 @@ class Effect(NamedTuple):
         return "found a flipped bit" if self.corrupt else f"took {self.delay_ns / 1e9:g} s longer"
 
     def failure(self) -> OSError:
-        """Return the effect's `OSError`, marked as injected."""
+        """Return the `OSError` of the effect, marked as injected (see `is_injected`)."""
         error = OSError(self.number, os.strerror(self.number))
         error.add_note(_NOTE)
         return error
@@ -78,13 +78,14 @@ _EIO = (Effect(errno.EIO),)
 
 @dataclass
 class Fault:
-    """Injected fault of a disk. Of the calls of `operation` (``*``: of all) on paths that match `pattern`, the first
-    `after` pass, the next `times` are struck (None: all of them), and the rest pass again. With `by_choice` the
-    environment chooses for each call after the first `after` if it is struck, until `times` were.
+    """Injected fault of a disk, which strikes calls of `operation` (``*`` for all) on paths that match `pattern`.
 
-    `pattern` is a shell pattern of file names, or of absolute paths if there is a slash in it. With `by_choice`
-    the environment also chooses one of `effects`, else the first one strikes. No `effects` means the usual ones of the
-    operation.
+    The first `after` such calls pass, the next `times` are struck (None: all of them), and the rest pass again. If
+    `by_choice` is True, the environment chooses for each call after the first `after` if it is struck, until `times`
+    were.
+
+    `pattern` is a shell pattern of file names, or of absolute paths if it contains a slash. The first of `effects`
+    strikes, or with `by_choice` one that the environment chooses; without `effects`, the usual ones of the operation.
     """
 
     pattern: str
@@ -93,7 +94,7 @@ class Fault:
     after: int = 0
     times: int | None = 1
     by_choice: bool = False
-    #: Number of calls that it has struck so far.
+    #: Number of calls struck so far.
     struck: int = field(default=0, init=False)
     _seen: int = field(default=0, init=False)
 
@@ -113,8 +114,11 @@ class Fault:
                 raise ConfigurationError("a fault needs one of error, short, delay and corrupt")
 
     def strikes(self, operation: str, path: str, ask: Callable[[str, tuple[Effect, ...]], int]) -> Effect | None:
-        """Return the fault's effect on this call, or None if it does not strike. ``ask(who, effects)`` returns the
-        environment's answer: 0 for no effect, n for the nth."""
+        """Return the fault's effect on this call, or None if it does not strike.
+
+        ``ask(who, effects)`` returns the answer at the choice point named `who`: 0 for no effect, n for the nth of
+        `effects`.
+        """
         if self.operation not in ("*", operation):
             return None
         if not fnmatchcase(path if "/" in self.pattern else path.rpartition("/")[2], self.pattern):

@@ -1,5 +1,5 @@
-"""Overlay file system of one host: real files below, the changes of this world above, and a journal and a disk for
-these."""
+"""Overlay file system of one host: real files as the lower layer, changes of this world as the upper one, which has a
+journal and a disk."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ _SIZE_MAX = 0xFFFF_FFFF * PAGE
 
 
 class ChangeObserver(Protocol):
-    """Protocol of the part of a run's observer that is notified of changes of files."""
+    """Protocol of an observer that is notified of changes of files."""
 
     def changed(self, what: Inode | Change) -> None: ...
 
 
 class FileSystem:
-    """Overlay file system of one host: the real files, and over them what was changed in this world.
+    """Overlay file system of one host: the real files, with the changes that were made in this world.
 
-    `lower` is the layer of real files, to which nothing is ever written; without it the host begins with an empty root.
-    `name` is the host's name, for choice points. ``entropy(n)`` returns random bytes for ``/dev/urandom``.
+    `lower` is the layer of real files, which are never written; if it is None, the file system starts with an empty
+    root directory. `name` is the host's name, for choice points. ``entropy(n)`` returns n random bytes for
+    ``/dev/urandom``.
     """
 
     def __init__(
@@ -53,11 +54,12 @@ class FileSystem:
         self.disk = disk or Disk()
         self.entropy = entropy
         self.journal = Journal()
-        #: Pipe buffers of the open fifos, by inode number.
+        #: Pipes of the open fifos, by inode number.
         self.pipes: dict[int, Pipe] = {}
         #: Files that were written in this world, by inode number.
         self.written: dict[int, Regular] = {}
-        #: Called as ``on_change(what, after)`` before each change, and again at the end of the call that has made it.
+        #: Function that is called as ``on_change(what, after)`` before each change (`after` is False), and again at the
+        #: end of the system call that made it (`after` is True).
         self.on_change: Callable[[str, bool], None] | None = None
         self._change = ""
         self.observer: ChangeObserver | None = None
@@ -85,23 +87,23 @@ class FileSystem:
     # --- what inodes ask ------------------------------------------------------------------------------
 
     def next_ino(self) -> int:
-        """Return a new inode number. Numbers follow the order in which inodes are made or first looked at."""
+        """Return a new inode number. Inodes are numbered in the order in which they are created or first looked up."""
         self._ino += 1
         return self._ino
 
     def now(self) -> int:
-        """Return the wall clock's time in nanoseconds. Unlike a program's reading of the clock, this takes no virtual
-        time."""
+        """Return the time of the wall clock in nanoseconds. Unlike a program's reading of the clock, this takes no
+        virtual time."""
         return self._wall.now
 
     @property
     def uptime_ns(self) -> int:
-        """Nanoseconds since the machine was started."""
+        """Nanoseconds since the machine was booted."""
         return self._wall.uptime
 
     @staticmethod
     def encode(name: str) -> bytes:
-        """Return a file name as the bytes that the disk holds."""
+        """Return a file name encoded as bytes, as stored on disk."""
         return os.fsencode(name)
 
     def _device(self, real: int) -> int:
@@ -118,7 +120,10 @@ class FileSystem:
         return self._lower.names(path)
 
     def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
-        """Return the inode of a real file, at the first look-up of its name; None if there is no such file."""
+        """Return a new inode for a real file, when its name is first looked up; None if there is no such file.
+
+        `directory` and `name` are its place in this file system, `path` is its real path.
+        """
         assert self._lower is not None
         found = self._lower.stat(path)
         if found is None:
@@ -146,8 +151,8 @@ class FileSystem:
     # --- changing what is in a file -------------------------------------------------------------------
 
     def prepare_change(self, file: Regular) -> None:
-        """Copy `file` up before its first change: from then on this world has its own copy. Before later changes, write
-        dirty pages back that are old enough."""
+        """Prepare a change of `file`. Before the first one, it is copied up: this world then has its own copy. Before
+        later ones, dirty pages that are old enough are written back."""
         writeback = file.writeback
         if file.ino not in self.written:
             self.written[file.ino] = file
@@ -156,7 +161,8 @@ class FileSystem:
             writeback.mark_clean(file.contents)
 
     def write(self, file: Regular, start: int, data: memoryview) -> None:
-        """Write `data` at `start`, dirtying pages. The caller has checked permissions and free space."""
+        """Write `data` at position `start`, which makes pages dirty. The caller has checked permissions and free
+        space."""
         if self.on_change is not None:
             self._changing(f"writing to {file.path}")
         if self.observer is not None:
@@ -172,7 +178,7 @@ class FileSystem:
         self.disk.deferred_ns += timing.call_ns + timing.copy_ns(size)
 
     def truncate(self, file: Regular, size: int, path: str) -> None:
-        """Set the size of `file`: cut it off, or let it grow by a hole."""
+        """Set the size of `file`: truncate it, or extend it by a hole. `path` is matched against injected faults."""
         self.disk.check("truncate", path)
         if size > _SIZE_MAX:
             raise fail(errno.EFBIG)
@@ -191,12 +197,12 @@ class FileSystem:
     # --- space ----------------------------------------------------------------------------------------
 
     def used(self) -> int:
-        """Return the number of bytes that the files written in this world take."""
+        """Return the number of bytes that files written in this world occupy."""
         return PAGE * sum(file.contents.blocks for file in self.written.values() if file.nlink > 0 or file.opens)
 
     def room(self, file: Regular, start: int, count: int) -> int:
-        """Return the number of bytes, of `count`, that can be written at `start` before the disk is full: at least one,
-        else ENOSPC."""
+        """Return how many of `count` bytes can be written at position `start` until the disk is full. Raises `OSError`
+        (ENOSPC) if none."""
         contents = file.contents
         first, last = start // PAGE, pages(start + count)
         needed = [
@@ -215,7 +221,7 @@ class FileSystem:
         raise fail(errno.ENOSPC)
 
     def released(self, file: Regular) -> None:
-        """Free the space of `file`, whose last name and last descriptor are gone, as soon as its removal is on disk."""
+        """Free the space of `file`, which has no name and no descriptor left, once its removal is on disk."""
         if file.ino in self.written:
             self._orphans[file.ino] = file
             self._prune()
@@ -230,7 +236,8 @@ class FileSystem:
     # --- what is on disk ------------------------------------------------------------------------------
 
     def note(self, *changes: Change, forced: Forced | None = None) -> None:
-        """Add an operation that was done in memory, and is not on disk yet, to the journal."""
+        """Add an operation to the journal: changes that are about to be made in memory by one call, and are not on disk
+        yet."""
         if self.on_change is not None:
             self._changing(str(Operation(0, changes, forced)))
         if self.observer is not None:
@@ -245,13 +252,13 @@ class FileSystem:
         self.on_change(what, False)
 
     def report_change(self) -> None:
-        """Report to `on_change`, at the end of a call, the last change that the call has made, if any."""
+        """Report the last change that a system call has made, if any, to `on_change`, at the end of the call."""
         change, self._change = self._change, ""
         if change and self.on_change is not None:
             self.on_change(change, True)
 
     def sync_file(self, file: Regular, *, data_only: bool) -> None:
-        """Flush a regular file to disk, as fsync(2) and fdatasync(2) do."""
+        """Flush a regular file to disk, as fsync(2) does, or fdatasync(2) if `data_only` is True."""
         if self.on_change is not None:
             self._changing(f"syncing {file.path}")
         writeback, journal = file.writeback, self.journal
@@ -265,7 +272,7 @@ class FileSystem:
         self._flush(file, waiting, whole)
 
     def sync_other(self, inode: Inode) -> None:
-        """Flush a directory to disk, as fsync(2) does: its names are durable."""
+        """Flush a directory to disk, as fsync(2) does: its entries are durable then."""
         if self.on_change is not None:
             self._changing(f"syncing {inode.path}")
         self._flush(inode, 0, True)
@@ -294,7 +301,7 @@ class FileSystem:
         self.disk.deferred_ns += timing.call_ns + timing.flush_latency_ns + timing.transfer_ns(waiting)
 
     def close(self) -> None:
-        """Break reference cycles at the end of the world, so that memory is freed at once, without the garbage
+        """Break reference cycles at the end of the world, so that memory is freed at once, not by the garbage
         collector."""
         waiting: list[Inode] = [self.root]
         while waiting:
@@ -305,7 +312,7 @@ class FileSystem:
         vars(self).clear()
 
     def restarted(self) -> None:
-        """Reset what does not outlive a restart of the machine: page cache, pipes and locks."""
+        """Drop everything that does not survive a restart of the machine: page cache, fifo contents and locks."""
         self.disk.deferred_ns = 0
         self._orphans.clear()
         self.pipes.clear()

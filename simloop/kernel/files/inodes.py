@@ -1,7 +1,7 @@
 """Inodes: regular files, directories, symbolic links, devices.
 
-An inode of the real disk is filled in when a program first looks at it. What was found then, also that there is no such
-file, holds for the rest of the run.
+An inode for a real file is created when a program first looks up its name. The result of that look-up, even that there
+is no such file, is kept for the rest of the run.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Volume(Protocol):
     written: dict[int, Regular]
 
     def next_ino(self) -> int:
-        """Return a new inode number. Numbers follow the order in which inodes are made or first looked at."""
+        """Return a new inode number. Inodes are numbered in the order in which they are created or first looked up."""
 
     def now(self) -> int:
-        """Return the wall clock's time in nanoseconds."""
+        """Return the time of the wall clock in nanoseconds."""
 
     def encode(self, name: str) -> bytes:
-        """Return a file name as the bytes that the disk holds."""
+        """Return a file name encoded as bytes, as stored on disk."""
 
     def lower_contents(self, path: str) -> bytes:
         """Return the contents of a real file."""
@@ -45,11 +45,14 @@ class Volume(Protocol):
         """Return the names in a real directory."""
 
     def from_lower(self, directory: Directory, name: str, path: str) -> Inode | None:
-        """Return the inode of a real file, at the first look-up of its name; None if there is no such file."""
+        """Return a new inode for a real file, when its name is first looked up; None if there is no such file.
+
+        `directory` and `name` are its place in this file system, `path` is its real path.
+        """
 
 
 class Inode:
-    """Inode of a file of any kind: its owner, mode, times and links."""
+    """Base class of inodes: owner, mode, times, link count and so on."""
 
     __slots__ = (
         "atime",
@@ -78,7 +81,7 @@ class Inode:
         self.uid = self.gid = 0
         #: Times in nanoseconds of the wall clock.
         self.atime = self.mtime = self.ctime = fs.now()
-        #: Directory and name by which it was last found, for `path`; it may be gone from there.
+        #: Directory and name by which it was last found, from which `path` is made; it may have been removed since.
         self.home: tuple[Directory, str] | None = None
         #: Advisory locks (flock(2), fcntl(2)); None until the first one.
         self.locks: Locks | None = None
@@ -87,12 +90,12 @@ class Inode:
 
     @property
     def kind(self) -> int:
-        """File type bits of its mode."""
+        """File type, such as S_IFREG: a part of the mode."""
         return _stat.S_IFMT(self.mode)
 
     @property
     def path(self) -> str:
-        """Path of the inode for choice points and faults: where it is, or was last."""
+        """Path of the inode, for choice points and faults; after its removal, the last one."""
         parts: list[str] = []
         inode: Inode = self
         while inode.home is not None:
@@ -111,16 +114,16 @@ class Inode:
         return 0
 
     def changed(self) -> None:
-        """Update the inode's ctime: something other than its data was changed."""
+        """Update the ctime, since something other than the data was changed."""
         self.ctime = self.fs.now()
 
     def modified(self) -> None:
-        """Update the inode's mtime and ctime: its data were changed."""
+        """Update the mtime and the ctime, since the data was changed."""
         self.mtime = self.ctime = self.fs.now()
 
     def used(self) -> None:
-        """Update the inode's atime after its data were read, by the rule of the mount option relatime, the default of
-        Linux: once after each change, and once a day (mount(8))."""
+        """Update the atime, since the data was read, by the rule of the mount option relatime, the default of Linux:
+        only if it is not later than the last change, or a day old (mount(8))."""
         now = self.fs.now()
         if self.atime <= self.mtime or self.atime <= self.ctime or now - self.atime >= 86_400 * 10**9:
             self.atime = now
@@ -130,7 +133,7 @@ class Inode:
 
 
 class Regular(Inode):
-    """Inode of a regular file: its contents in memory, and how much of them is on disk."""
+    """Inode of a regular file: its contents in memory, and which part of them is on disk."""
 
     __slots__ = ("_contents", "_real", "_sectors", "_size", "cached", "errors", "opens", "writeback")
 
@@ -140,38 +143,39 @@ class Regular(Inode):
         self._size = size
         self._sectors = 0
         self._contents: Contents | None = Contents() if real is None else None
-        #: State of its data that are not on disk yet.
+        #: State of the data that is not on disk yet.
         self.writeback = WriteBack(size)
-        #: Open file descriptions: as long as there are any, an unlinked file keeps its space.
+        #: Number of open file descriptions. While there are any, an unlinked file keeps its space.
         self.opens = 0
         #: Number of failed write-backs. Each open file description reports each failure once (errseq_t).
         self.errors = 0
-        #: True if it is in the page cache, as written files are until the machine restarts.
+        #: True if it is in the page cache; a restart of the machine sets this to False.
         self.cached = True
 
     @property
     def is_real(self) -> bool:
-        """True if the file comes from the real disk."""
+        """True if the file came from the real disk."""
         return self._real is not None
 
     @property
     def real_path(self) -> str | None:
-        """Path of the real file that has the same contents; None once it was written in this world."""
+        """Path of the real file with the same contents; None if it was written in this world."""
         return None if self.ino in self.fs.written else self._real
 
     @property
     def of_proc(self) -> str | None:
-        """Real path of a file below /proc that this world has not changed, else None."""
+        """Real path, if this is a file under /proc that was not changed in this world; otherwise None."""
         real = self._real
         return self.real_path if real is not None and real.startswith("/proc/") else None
 
     def say(self, data: bytes) -> None:
-        """Set the contents of a file that is in no directory and on no disk, such as one of /proc."""
+        """Set the contents of a file that is in no directory and on no disk, such as one that stands for a file of
+        /proc."""
         self._contents = Contents(data)
 
     @property
     def contents(self) -> Contents:
-        """Contents of the file. Those of a real file are read at the first access."""
+        """Contents of the file. Those of a real file are read when this is first accessed."""
         if self._contents is None:
             assert self._real is not None
             self._contents = Contents(self.fs.lower_contents(self._real))
@@ -202,7 +206,7 @@ class Symlink(Inode):
 
 
 class Special(Inode):
-    """Inode of a device, fifo or socket."""
+    """Inode of a device, fifo or unix socket."""
 
     __slots__ = ("real",)
 
@@ -213,7 +217,7 @@ class Special(Inode):
 
 
 class Directory(Inode):
-    """Inode of a directory: a map from names to inodes."""
+    """Inode of a directory: a mapping of names to inodes."""
 
     __slots__ = ("_complete", "_entries", "_real", "dead", "parent")
 
@@ -221,11 +225,11 @@ class Directory(Inode):
         super().__init__(fs, mode, dev)
         self.parent = self if parent is None else parent
         self._real = real
-        #: Entries known so far. None stands for a name that does not exist, whatever the real disk holds.
+        #: Entries known so far. The value None means that the name does not exist, even if it does on the real disk.
         self._entries: dict[str, Inode | None] = {}
         #: True once all names of the real directory are known.
         self._complete = real is None
-        #: True once it was removed: nothing can be made in it any more (IS_DEADDIR() in the kernel).
+        #: True once it was removed: nothing can be created in it any more (IS_DEADDIR() in the kernel).
         self.dead = False
 
     @property
@@ -237,7 +241,7 @@ class Directory(Inode):
         return _SECTORS
 
     def get(self, name: str) -> Inode | None:
-        """Return the inode of a name, or None."""
+        """Return the inode with this name, or None if there is none."""
         try:
             found = self._entries[name]
         except KeyError:
@@ -255,17 +259,18 @@ class Directory(Inode):
 
     @property
     def real_path(self) -> str | None:
-        """Path of the real directory, whatever was changed in it; None if it was made in this world."""
+        """Path of the real directory, even if entries of it were changed in this world; None if it was created in this
+        world."""
         return self._real
 
     @property
     def of_proc(self) -> str | None:
-        """Real path of a directory below /proc, or of that itself, else None."""
+        """Real path, if this is /proc or a directory under it; otherwise None."""
         real = self._real
         return real if real is not None and f"{real}/".startswith("/proc/") else None
 
     def names(self) -> list[str]:
-        """Return all names but ``.`` and ``..``, sorted: Linux promises no order, but runs must be repeatable."""
+        """Return all names except ``.`` and ``..``. They are sorted for repeatable runs; Linux guarantees no order."""
         if not self._complete and self._real is not None:
             for name in self.fs.lower_names(self._real):
                 self._entries.setdefault(name, _UNSEEN)
@@ -273,12 +278,11 @@ class Directory(Inode):
         return sorted(name for name, inode in self._entries.items() if inode is not None)
 
     def is_empty(self) -> bool:
-        """Return True if the directory holds no name but ``.`` and ``..``."""
+        """Return True if the directory has no entries except ``.`` and ``..``."""
         return not self.names()
 
     def set(self, name: str, inode: Inode | None) -> None:
-        """Set the inode of a name, or remove the name if that is None. Updates link counts and the parents of
-        directories."""
+        """Set the inode for a name; None removes the name. Updates link counts, and ``..`` of a subdirectory."""
         before = self.get(name)
         if before is not None:
             before.nlink -= 1
@@ -297,15 +301,15 @@ class Directory(Inode):
             self.nlink += 1
 
     def forget(self) -> list[Inode]:
-        """Clear the directory at the end of its world, and break reference cycles with that. Returns the inodes
-        that were in it."""
+        """Clear the directory at the end of the world, to break reference cycles. Returns the inodes that were in
+        it."""
         known = [inode for inode in self._entries.values() if inode is not None and inode is not _UNSEEN]
         self._entries.clear()
         del self.parent
         return known
 
     def contains(self, other: Directory) -> bool:
-        """Return True if `other` is this directory or somewhere below it."""
+        """Return True if `other` is this directory, or a direct or indirect subdirectory of it."""
         while other is not self:
             if other.parent is other:
                 return False
@@ -314,7 +318,7 @@ class Directory(Inode):
 
 
 class _Unseen(Inode):
-    """Placeholder for the inode of a name in a real directory that was listed, but not looked up yet."""
+    """Placeholder for the inode of a name that was listed in a real directory, but not looked up yet."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Interval sets of whole numbers, used for page numbers: which pages of a file are dirty, allocated, failed."""
+"""Sets of integers stored as ranges, used for page numbers: the dirty, allocated or failed pages of a file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 
 class Intervals:
-    """Interval set: numbers as sorted, disjoint, non-adjacent half-open ranges.
+    """Set of integers, stored as sorted, disjoint, non-adjacent half-open ranges.
 
-    Files are written from front to back most of the time, so adding behind the last range takes no search.
+    Files are mostly written from start to end, so adding a range at or after the end of the last one needs no search.
     """
 
     __slots__ = ("ends", "starts")
 
     def __init__(self) -> None:
-        #: Starts of the ranges. To test this list costs less than the truth value of the set.
+        #: Starts of the ranges. Testing if this list is empty is faster than ``bool()`` of the set.
         self.starts: list[int] = []
         self.ends: list[int] = []
 
@@ -33,7 +33,7 @@ class Intervals:
         return "{" + ", ".join(f"{start}..{end}" for start, end in self) + "}"
 
     def total(self) -> int:
-        """Return how many numbers are in the set."""
+        """Return the number of integers in the set."""
         return sum(self.ends) - sum(self.starts)
 
     def copy(self) -> Intervals:
@@ -43,12 +43,12 @@ class Intervals:
         return other
 
     def clear(self) -> None:
-        """Remove all numbers."""
+        """Remove everything from the set."""
         self.starts.clear()
         self.ends.clear()
 
     def add(self, start: int, end: int) -> None:
-        """Add ``[start, end)``."""
+        """Add the integers of ``[start, end)``."""
         if start >= end:
             return
         starts, ends = self.starts, self.ends
@@ -69,7 +69,7 @@ class Intervals:
         ends[first:last] = [end]
 
     def remove(self, start: int, end: int) -> None:
-        """Remove ``[start, end)``."""
+        """Remove the integers of ``[start, end)``."""
         if start >= end or not self.starts:
             return
         first = bisect_right(self.ends, start)
@@ -82,7 +82,7 @@ class Intervals:
         self.ends[first:last] = [high for _, high in kept]
 
     def within(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Return the ranges of the set inside of ``[start, end)``, cut to it."""
+        """Return the intersection with ``[start, end)``, as a list of half-open ranges."""
         first = bisect_right(self.ends, start)
         found = []
         for at in range(first, len(self.starts)):
@@ -92,7 +92,7 @@ class Intervals:
         return found
 
     def gaps(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Return the ranges of ``[start, end)`` that are not in the set."""
+        """Return the parts of ``[start, end)`` that are not in the set, as a list of half-open ranges."""
         found = []
         for low, high in self.within(start, end):
             if start < low:

@@ -1,4 +1,4 @@
-"""Metadata journal: changes of names, sizes and attributes that are not on disk yet; each can be reverted."""
+"""Metadata journal: changes of names, sizes and attributes that are not on disk yet. Each can be reverted."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ OPERATIONS_MAX = 20_000
 
 
 class Change:
-    """Part of a journalled operation: one change of a file system, which can be reverted."""
+    """Base class of changes of a file system that are parts of a journalled operation, and can be reverted."""
 
     __slots__ = ("inode",)
 
     def __init__(self, inode: Inode) -> None:
-        #: File or directory whose fsync(2) brings the change to disk, on any file system.
+        #: File or directory for which fsync(2) writes the change to disk, on any file system.
         self.inode = inode
 
     @property
     def fs(self) -> Volume:
-        """File system that the change belongs to."""
+        """File system in which the change was made."""
         return self.inode.fs
 
     @property
     def subject(self) -> int | str:
-        """Key of what was changed: an inode, by its number, or a path."""
+        """Identity of what was changed: the number of an inode, or the path of a directory entry."""
         return self.inode.ino
 
     def revert(self) -> None:
-        """Undo the change. Several changes of one subject are undone from the last to the first."""
+        """Undo the change. Several changes of one subject have to be undone from the last to the first."""
         raise NotImplementedError
 
 
 class EntryChange(Change):
-    """Change of a directory entry: the name stands for another inode now, or for nothing."""
+    """Change of a directory entry: its inode is `after` instead of `before`, either of which may be None for no
+    entry."""
 
     __slots__ = ("after", "before", "name")
 
@@ -66,12 +67,12 @@ class EntryChange(Change):
 
 
 class AttributeChange(Change):
-    """Change of mode, owner or times."""
+    """Change of an inode's mode, owner or times."""
 
     __slots__ = ("_before",)
 
     def __init__(self, inode: Inode) -> None:
-        """Remember the current attributes. Must be called before the change is made."""
+        """Save the current attributes. Must be called before they are changed."""
         super().__init__(inode)
         self._before = inode.mode, inode.uid, inode.gid, inode.atime, inode.mtime
 
@@ -81,18 +82,18 @@ class AttributeChange(Change):
 
 
 class SizeChange(Change):
-    """Change of a file's size by truncation, or by growing with a hole; not growth by written data."""
+    """Change of a file's size by truncating it, or by extending it with a hole (not by writing data)."""
 
     __slots__ = ("_cuts", "_disk_size", "_gone", "_new", "_old")
 
     inode: Regular
 
     def __init__(self, file: Regular, new: int) -> None:
-        """Remember the current size. Must be called before the change is made."""
+        """Save the current size. Must be called before it is changed."""
         super().__init__(file)
         self._old, self._new = file.contents.size, new
         self._disk_size = file.writeback.disk_size
-        #: True if it cuts off data that the disk holds.
+        #: True if data that is on disk is cut off.
         self._cuts = new < self._disk_size
         self._gone = file.writeback.truncate(file.contents, new) if self._cuts else []
         if new > self._disk_size:
@@ -113,7 +114,7 @@ class SizeChange(Change):
 
 
 class Forced(NamedTuple):
-    """Data of a file that reach the disk together with an operation (auto_da_alloc of ext4)."""
+    """Data of a file that reaches the disk together with an operation (auto_da_alloc of ext4)."""
 
     file: Regular
     pages: Intervals
@@ -121,7 +122,7 @@ class Forced(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """Journal entry: the changes of one system call, which a journal keeps whole."""
+    """Journal entry: the changes made by one system call. It reaches the disk as a whole, or not at all."""
 
     time_ns: int
     changes: tuple[Change, ...]
@@ -144,13 +145,13 @@ class Operation(NamedTuple):
         return f"changing {what} of {change.inode.path}"
 
     def force(self) -> None:
-        """Mark data that reach the disk together with the operation (see `Forced`) as on disk."""
+        """Mark the data that reaches the disk together with the operation (`Forced`) as on disk."""
         if self.forced is not None:
             self.forced.file.writeback.mark_flushed(self.forced.pages, self.forced.size)
 
 
 class Journal:
-    """Journal of one file system: the operations that are not on disk, in their order."""
+    """Journal of one file system: the operations that are not on disk yet, in order."""
 
     __slots__ = ("operations",)
 
@@ -164,20 +165,21 @@ class Journal:
             self.commit(OPERATIONS_MAX // 2)
 
     def commit(self, count: int | None = None) -> None:
-        """Commit the first `count` operations, or all: they are on disk now."""
+        """Commit the first `count` operations, or all if that is None: they are on disk then."""
         done = self.operations[:count]
         del self.operations[:count]
         for operation in done:
             operation.force()
 
     def commit_until(self, time_ns: int) -> None:
-        """Commit the operations up to `time_ns`."""
+        """Commit the operations that were made at or before `time_ns`."""
         count = sum(operation.time_ns <= time_ns for operation in self.operations)
         if count:
             self.commit(count)
 
     def commit_forced(self, file: Regular) -> None:
-        """Commit the operations up to the last one that brings data of `file` to disk with it."""
+        """Commit the operations up to the last one by which data of `file` is forced to disk (`Forced`), if there is
+        one."""
         for at in range(len(self.operations) - 1, -1, -1):
             forced = self.operations[at].forced
             if forced is not None and forced.file is file:
@@ -185,19 +187,19 @@ class Journal:
                 return
 
     def concerns(self, inode: Inode) -> bool:
-        """Return True if the journal holds a change of `inode` itself, or of a name for it."""
+        """Return True if the journal has a change of `inode`, or of a directory entry for it."""
         return any(
             change.inode is inode or (isinstance(change, EntryChange) and change.after is inode)
             for change in self.changes()
         )
 
     def changes(self) -> Iterator[Change]:
-        """Yield all changes in their order."""
+        """Yield the changes of all operations, in order."""
         for operation in self.operations:
             yield from operation.changes
 
     def settle(self, inode: Inode) -> None:
-        """Drop the changes of `inode` itself (not of names), since they are on disk."""
+        """Drop the changes of `inode` (of a directory: those of its entries), since they are on disk."""
         rest = []
         for operation in self.operations:
             changes = tuple(change for change in operation.changes if change.inode is not inode)

@@ -1,5 +1,5 @@
-"""Advisory locks on one file: flock(2), which belongs to an open file description, and the record locks of fcntl(2),
-which belong to a process."""
+"""Advisory locks on one file: those of flock(2), which are owned by an open file description, and the record locks of
+fcntl(2), which are owned by a process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _END = (1 << 63) - 1
 
 
 class Record(NamedTuple):
-    """Record lock: bytes from `start`, up to but not including `end`."""
+    """Record lock on the bytes from `start` up to, but not including, `end`."""
 
     owner: object
     exclusive: bool
@@ -24,8 +24,8 @@ class Record(NamedTuple):
 
 
 class Locks:
-    """Table of all advisory locks on one inode. Conflicting locks are refused with EAGAIN; callers wait and ask
-    again."""
+    """Table of all advisory locks on one inode. A request that conflicts with a lock raises `OSError` (EAGAIN); callers
+    that wait try again."""
 
     __slots__ = ("_flocks", "_records")
 
@@ -35,7 +35,7 @@ class Locks:
         self._records: list[Record] = []
 
     def flock(self, owner: object, operation: int) -> None:
-        """Take, convert or release the lock of an open file description, as flock(2) does."""
+        """Acquire, convert or release the lock of an open file description, as flock(2) does."""
         kind = operation & ~LOCK_NB
         if kind == LOCK_UN:
             self._flocks.pop(owner, None)
@@ -50,7 +50,7 @@ class Locks:
         self._flocks[owner] = exclusive
 
     def lock(self, owner: object, exclusive: bool, start: int, length: int) -> None:
-        """Set a record lock, as F_SETLK with F_WRLCK or F_RDLCK. It replaces all locks that `owner` holds in the
+        """Acquire a record lock, as F_SETLK does with F_WRLCK or F_RDLCK. It replaces all locks of `owner` in the
         range."""
         start, end = _range(start, length)
         if self.conflict(owner, exclusive, start, end) is not None:
@@ -59,7 +59,7 @@ class Locks:
         self._records.append(Record(owner, exclusive, start, end))
 
     def unlock(self, owner: object, start: int, length: int) -> None:
-        """Release record locks in the range, as F_SETLK with F_UNLCK."""
+        """Release the record locks of `owner` in a range, as F_SETLK does with F_UNLCK."""
         self._release(owner, *_range(start, length))
 
     def conflict(self, owner: object, exclusive: bool, start: int, end: int) -> Record | None:
@@ -87,14 +87,14 @@ class Locks:
         self._records = kept
 
     def closed(self, description: object) -> None:
-        """Release the locks of an open file description, whose last descriptor is gone: that of flock(2), and those of
-        F_OFD_SETLK (fcntl(2))."""
+        """Release the locks of an open file description whose last descriptor was closed: that of flock(2), and those
+        of F_OFD_SETLK (fcntl(2))."""
         self._flocks.pop(description, None)
         self.descriptor_closed(description)
 
     def descriptor_closed(self, owner: object) -> None:
-        """Release all record locks of a process that has closed a descriptor of this file, no matter which (fcntl(2),
-        "Advisory record locking")."""
+        """Release all record locks of a process that has closed any descriptor of this file (fcntl(2), "Advisory record
+        locking")."""
         self._records = [record for record in self._records if record.owner is not owner]
 
 

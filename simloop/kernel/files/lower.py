@@ -1,6 +1,6 @@
-"""Lower layer of the overlay: the real file system, which is only ever read, and whose contents are cached.
+"""Lower layer of the overlay file system: the real files, which are only read, and whose contents are cached.
 
-The functions of the module `posix` were saved at import, so no shim intercepts these calls.
+The functions of the module `posix` are saved at import, so that no shim intercepts these calls.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _READ_SIZE = 1 << 20
 
 
 class LowerLayer:
-    """Read-only lower layer: the real files, as all hosts of one world see them. Contents are read once for all of
-    them."""
+    """Read-only lower layer of the overlay file system: the real files. All hosts of a world share it, and contents are
+    read once for all of them."""
 
     __slots__ = ("_contents",)
 
@@ -29,7 +29,7 @@ class LowerLayer:
         self._contents: dict[str, bytes] = {}
 
     def stat(self, path: str) -> os.stat_result | None:
-        """Return the real file's attributes, as lstat(2) does; None if there is no such file."""
+        """Return the attributes of a real file, as lstat(2) does; None if there is no such file."""
         try:
             return _lstat(path)
         except OSError as error:
@@ -38,8 +38,7 @@ class LowerLayer:
             raise OSError(error.errno, error.strerror) from None
 
     def names(self, path: str) -> list[str]:
-        """Return the names in a real directory, sorted: the real order is that of a hash, and differs from machine to
-        machine."""
+        """Return the names in a real directory, sorted, since their real order differs from machine to machine."""
         try:
             return sorted(_listdir(path))
         except OSError as error:
@@ -50,7 +49,7 @@ class LowerLayer:
         return _readlink(path)
 
     def contents(self, path: str) -> bytes:
-        """Return the bytes of a real file."""
+        """Return the contents of a real file."""
         data = self._contents.get(path)
         if data is None:
             try:
@@ -73,7 +72,7 @@ def _contents(path: str) -> bytes:
 
 
 def real_cwd() -> str:
-    """Return the working directory of the real process; "/" if that directory is gone."""
+    """Return the working directory of the real process; "/" if it was removed."""
     try:
         return _getcwd()
     except OSError:

@@ -1,6 +1,5 @@
-"""Files of /proc (proc(5)): the contents of those that describe the simulated machine. Those that hold nothing but
-settings of the real one are read there; all others, which change at any time or describe real processes, are
-refused."""
+"""Files of /proc (proc(5)). Those that describe the simulated machine are simulated; those that hold only settings of
+the real machine are read there; all others, which change over time or describe real processes, cannot be opened."""
 
 from __future__ import annotations
 
@@ -36,20 +35,20 @@ _OF_THE_MOMENT = (
 
 
 def _name(path: str) -> str:
-    """Return a path relative to /proc, with ``self`` in place of the process's own pid."""
+    """Return a path relative to /proc, in which the pid of the real process is replaced by ``self``."""
     first, slash, rest = path.removeprefix(ROOT).partition("/")
     return ("self" if first == str(posix.getpid()) else first) + slash + rest
 
 
 def check(path: str) -> None:
-    """Raise `UnsimulatedFileError` for a real path of /proc, unless it holds settings of the machine only."""
+    """Raise `UnsimulatedFileError` for a real path under /proc, unless the file holds only settings of the machine."""
     name = _name(path) if path.startswith(ROOT) else ""
     if not name.startswith(_SETTINGS) or name.startswith(_OF_THE_MOMENT):
         raise UnsimulatedFileError("what the real kernel says of the moment in")
 
 
 def text(path: str, fs: FileSystem, process: DescriptorTable) -> str | None:
-    """Return the contents of a simulated file of /proc; None for one that is read from the real machine."""
+    """Return the contents of a file of /proc that is simulated; None for one that is read from the real machine."""
     name = _name(path)
     seconds = fs.uptime_ns / SECOND
     pid = getattr(process, "pid", 1)

@@ -1,4 +1,4 @@
-"""Path resolution: from a path to an inode, by the rules of path_resolution(7)."""
+"""Path resolution: finds the inode for a path, by the rules of path_resolution(7)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAY_EXEC, MAY_WRITE, MAY_READ = 1, 2, 4
 
 
 class Credentials(NamedTuple):
-    """Credentials of a process: its user and its groups (credentials(7))."""
+    """Credentials of a process: its user id and its group ids (credentials(7))."""
 
     uid: int = 0
     gid: int = 0
@@ -33,13 +33,13 @@ class Credentials(NamedTuple):
         return Credentials(os.geteuid(), os.getegid(), tuple(os.getgroups()))
 
     def owns(self, inode: Inode) -> bool:
-        """Return True if the user is the owner of the inode or root, and so may do what only owners may, such as
-        chmod(2)."""
+        """Return True if the process may do what is reserved to the owner of the inode, such as chmod(2): its user is
+        the owner, or root."""
         return self.uid in (0, inode.uid)
 
     def allowed(self, inode: Inode, want: int) -> bool:
-        """Return True if access is permitted, as generic_permission() in fs/namei.c decides: `want` is made of
-        `MAY_READ`, `MAY_WRITE`, `MAY_EXEC`."""
+        """Return True if access is permitted, as generic_permission() in fs/namei.c decides. `want` is a bitwise OR of
+        `MAY_READ`, `MAY_WRITE` and `MAY_EXEC`."""
         mode = inode.mode
         if self.uid == 0:
             # Root may do anything but run what nobody may run (CAP_DAC_OVERRIDE in capabilities(7)).
@@ -51,7 +51,7 @@ class Credentials(NamedTuple):
         return not want & ~mode & 7
 
     def strip(self, inode: Inode) -> None:
-        """Clear the set-user-ID and set-group-ID bits when anyone but root changes the data
+        """Clear the set-user-ID and set-group-ID bits of a file whose data is changed by anyone but root
         (setattr_should_drop_suidgid() in fs/attr.c)."""
         if inode.mode & (_stat.S_ISUID | _stat.S_ISGID) and self.uid:
             inode.mode &= ~_stat.S_ISUID
@@ -59,13 +59,14 @@ class Credentials(NamedTuple):
                 inode.mode &= ~_stat.S_ISGID
 
     def check(self, inode: Inode, want: int) -> None:
-        """Raise EACCES if access is not permitted."""
+        """Raise `OSError` (EACCES) if access is not permitted. `want` is a bitwise OR of `MAY_READ`, `MAY_WRITE` and
+        `MAY_EXEC`."""
         if not self.allowed(inode, want):
             raise fail(errno.EACCES)
 
 
 class Kind(Enum):
-    """Kind of the last component of a path."""
+    """Kind of the last component of a path: a name, ``.``, ``..``, or none since the path is the root directory."""
 
     NAME = auto()
     DOT = auto()
@@ -77,18 +78,18 @@ _DOTS = {".": Kind.DOT, "..": Kind.DOTDOT}
 
 
 class Last(NamedTuple):
-    """Result of a path walk up to the last component, which is not looked up."""
+    """Last component of a path, which was not looked up yet, and the directory that the path before it leads to."""
 
     directory: Directory
     name: str
     kind: Kind
-    #: True if it ends in a slash, and so can only mean a directory.
+    #: True if the path ends in a slash, and so has to be a directory.
     slash: bool
 
 
 class Walk:
-    """Path walk (name resolution) of one system call, which may take two paths. The limit on symbolic links counts for
-    each."""
+    """Path resolution for one system call, with the credentials of its process. The limit on the number of symbolic
+    links applies to each path of the call."""
 
     __slots__ = ("_credentials", "_links", "_root")
 
@@ -98,8 +99,8 @@ class Walk:
         self._links = 0
 
     def parent(self, path: str, base: Callable[[], Directory]) -> Last:
-        """Resolve all but the last component of a path. `base` returns the directory in which relative paths begin; it
-        is not called for absolute ones."""
+        """Resolve all but the last component of a path. ``base()`` returns the directory in which relative paths start;
+        it is not called for absolute ones."""
         self._links = 0
         if not path:
             raise fail(errno.ENOENT)
@@ -137,7 +138,7 @@ class Walk:
 
     @staticmethod
     def look(directory: Directory, name: str) -> Inode | None:
-        """Look up `name` in `directory`. Returns its inode, or None if there is none."""
+        """Return the inode with this name in `directory`, or None if there is none."""
         if len(name) * 4 > NAME_MAX and len(os.fsencode(name)) > NAME_MAX:
             raise fail(errno.ENAMETOOLONG)
         return directory.get(name)
@@ -150,15 +151,18 @@ class Walk:
         return self._parent(link.target, directory)
 
     def step(self, last: Last) -> Inode | None:
-        """Look up the last component of a path, without following a symbolic link."""
+        """Return the inode of the last component of a path, or None if there is none. A symbolic link is not
+        followed."""
         if last.kind is Kind.NAME:
             return self.look(last.directory, last.name)
         return last.directory.parent if last.kind is Kind.DOTDOT else last.directory
 
     def target(self, last: Last, follow: bool, *, making: bool = False) -> tuple[Last, Inode | None]:
-        """Follow symbolic links at the end of the path, if `follow` is true or a trailing slash asks for it. Returns
-        the last component of the path that remains, and its inode. `making` is true for O_CREAT, which makes no
-        directories."""
+        """Follow symbolic links at the end of a path, if `follow` is True or the path ends in a slash. Returns the last
+        component of the path to which they lead, and its inode; None if it does not exist.
+
+        `making` is True for O_CREAT, by which no directory can be created.
+        """
         slash = False
         while True:
             slash = slash or last.slash
@@ -178,5 +182,6 @@ class Walk:
         return inode
 
     def inode(self, path: str, base: Callable[[], Directory], follow: bool = True) -> Inode:
-        """Resolve a path to its inode."""
+        """Return the inode for a path. Raises `OSError` (ENOENT) if there is none. ``base()`` returns the directory in
+        which relative paths start."""
         return self._finish(self.parent(path, base), follow)

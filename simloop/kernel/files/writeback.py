@@ -1,7 +1,7 @@
-"""Write-back state of a regular file: which of its data are in memory only, and what the disk holds in their place.
+"""Write-back state of a regular file: which of its data is only in memory, and what the disk holds instead.
 
-The contents in memory are the ones that programs see. Beside them stands what a power cut would bring back: the
-size that the disk knows, and of every page that was overwritten since the last sync, its old bytes.
+Programs see the contents in memory. In addition this module keeps what would be left after a power failure: the size on
+disk, and the old bytes of each page that was overwritten since the last sync.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from simloop.kernel.files.intervals import Intervals
 
 
 class WriteBack:
-    """Write-back state of one file: its dirty pages, and what the disk holds in their place."""
+    """Write-back state of one file: its dirty pages (those that were not written to disk yet), and what the disk holds
+    instead."""
 
     __slots__ = ("_old_pages", "dirty", "disk_size", "failed_pages", "since_ns")
 
     def __init__(self, size: int) -> None:
         self.disk_size = size
-        #: When the first of the dirty pages became dirty.
+        #: Time in nanoseconds at which the first of the dirty pages was written.
         self.since_ns = 0
         #: Pages that were written since the last sync.
         self.dirty = Intervals()
-        #: Pages whose writing has failed: Linux marks them clean all the same, so that no later fsync(2) writes
-        #: them (https://lwn.net/Articles/752063/), and a power cut brings back what the disk holds.
+        #: Pages that could not be written to disk. Linux marks them clean nevertheless, so that no later fsync(2)
+        #: writes them (https://lwn.net/Articles/752063/), and after a power failure they have their old contents.
         self.failed_pages = Intervals()
         # (first page, old bytes) of dirty and failed pages inside of the size on disk, each page once.
         self._old_pages: list[tuple[int, bytes]] = []
@@ -31,7 +32,7 @@ class WriteBack:
         return bool(self.dirty)
 
     def before_write(self, contents: Contents, start: int, end: int, now_ns: int) -> None:
-        """Save the disk's bytes of ``[start, end)``, which is about to be overwritten in memory."""
+        """Save the bytes that the disk holds of ``[start, end)``, which is about to be overwritten in memory."""
         first, last = start // PAGE, -(-end // PAGE)
         if not self.dirty.starts:
             self.since_ns = now_ns
@@ -51,8 +52,8 @@ class WriteBack:
                     self._old_pages.append((start, contents.read(start * PAGE, size)))
 
     def disk_pages(self) -> dict[int, bytes]:
-        """Return the disk's bytes of each dirty or failed page, by page number. Holes, and pages beyond the size on
-        disk, are left out."""
+        """Return the bytes that the disk holds of each dirty or failed page, by page number, without holes and pages
+        beyond the size on disk."""
         found: dict[int, bytes] = {}
         for first, data in self._old_pages:
             for at in range(0, len(data), PAGE):
@@ -70,18 +71,18 @@ class WriteBack:
         self._keep_old_pages(self.failed_pages)
 
     def mark_durable(self, contents: Contents) -> None:
-        """Mark all that is in memory as on disk, failed pages included."""
+        """Mark everything in memory as on disk, including failed pages."""
         self.failed_pages.clear()
         self.mark_clean(contents)
 
     def mark_failed(self) -> None:
-        """Mark the dirty pages as clean and failed: they could not be written."""
+        """Mark the dirty pages as failed instead of dirty: they could not be written."""
         for low, high in self.dirty:
             self.failed_pages.add(low, high)
         self.dirty.clear()
 
     def mark_flushed(self, ranges: Intervals, size: int) -> None:
-        """Mark these pages, and the size, as on disk."""
+        """Mark the pages in `ranges`, and the size, as on disk."""
         for low, high in ranges:
             self.dirty.remove(low, high)
         self.disk_size = max(self.disk_size, size)
@@ -97,8 +98,8 @@ class WriteBack:
         self._old_pages = [(page, data) for page, data in disk_pages.items() if page in ranges]
 
     def truncate(self, contents: Contents, size: int) -> list[tuple[int, bytes]]:
-        """Prepare for cutting the file off at `size`, which is less than its size on disk. Returns the pages that the
-        disk holds from there on, for the case that the cut never reaches the disk."""
+        """Prepare for truncating the file to `size`, which is less than its size on disk. Returns the old pages from
+        there on, as (page number, bytes), to be restored if the truncation never reaches the disk."""
         first, on_disk = size // PAGE, pages(self.disk_size)
         self._preserve(contents, first, on_disk)
         disk_pages = self.disk_pages()
@@ -122,7 +123,7 @@ class WriteBack:
         ]
 
     def invalidate(self, first: int, last: int) -> None:
-        """Forget these pages, dirty or failed, and what the disk held of them."""
+        """Drop the state of the pages from `first` up to, but not including, `last`, with their old bytes."""
         self.dirty.remove(first, last)
         self.failed_pages.remove(first, last)
         self._old_pages = [(page, data) for page, data in self.disk_pages().items() if not first <= page < last]

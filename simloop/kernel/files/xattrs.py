@@ -18,12 +18,12 @@ _NAME_MAX, _SIZE_MAX = 255, 65536
 
 
 class XattrChange(Change):
-    """Change of an extended attribute."""
+    """Change of the extended attributes of an inode, as part of a journalled operation."""
 
     __slots__ = ("_before",)
 
     def __init__(self, inode: Inode) -> None:
-        """Remember the current attributes. Must be called before the change is made."""
+        """Save the current extended attributes. Must be called before they are changed."""
         super().__init__(inode)
         self._before = inode.xattrs
 
@@ -32,8 +32,8 @@ class XattrChange(Change):
 
 
 class XattrCalls(AttributeCalls):
-    """System calls of one process on extended attributes. Attributes of real files are hidden: they are for the users
-    and security modules of the real machine."""
+    """System calls of one process on extended attributes. Those of real files are not visible, since they belong to the
+    users and security modules of the real machine."""
 
     def getxattr(self, path: str | int, name: str, *, follow: bool = True) -> bytes:
         """Return the value of an attribute, as getxattr(2), lgetxattr(2) and fgetxattr(2) do."""
@@ -76,7 +76,7 @@ class XattrCalls(AttributeCalls):
         inode.changed()
 
     def listxattr(self, path: str | int, *, follow: bool = True) -> list[str]:
-        """List the names of the attributes, as listxattr(2), llistxattr(2) and flistxattr(2) do."""
+        """Return the names of the attributes, as listxattr(2), llistxattr(2) and flistxattr(2) do."""
         inode = self._xattr_inode(path, follow)
         # Only root is told of trusted attributes (ext4_xattr_trusted_list()).
         return [name for name in inode.xattrs if not name.startswith("trusted.") or not self.credentials.uid]
@@ -89,7 +89,8 @@ class XattrCalls(AttributeCalls):
         return self._inode("stat", path, None, follow)
 
     def _may_xattr(self, inode: Inode, name: str, want: int) -> None:
-        """Check permissions, as xattr_permission() and xattr_resolve_name() in fs/xattr.c do."""
+        """Raise `OSError` if access is not permitted, as xattr_permission() and xattr_resolve_name() in fs/xattr.c do.
+        `want` is `MAY_READ` or `MAY_WRITE`."""
         writing, credentials = want == MAY_WRITE, self.credentials
         space, _, rest = name.partition(".")
         if space == "trusted" and credentials.uid:

@@ -1,1 +1,1 @@
-"""Interprocess channels without a file position: pipes, eventfds and timerfds."""
+"""Interprocess communication without a file position: pipes, eventfds and timerfds."""

@@ -1,4 +1,5 @@
-"""Counter files: eventfds (eventfd(2)), and timerfds (timerfd_create(2)), which count expirations of a timer."""
+"""Files that are read as a counter: eventfds (eventfd(2)), and timerfds (timerfd_create(2)), which count the
+expirations of a timer."""
 
 from __future__ import annotations
 
@@ -21,13 +22,13 @@ _EVENTS_MAX = (1 << 64) - 2
 
 
 class Counter(Unseekable):
-    """Base class of eventfd and timerfd: a non-seekable file that is read as one 8-byte count."""
+    """Base class of eventfds and timerfds: non-seekable files from which an 8-byte count is read."""
 
     def __init__(self, *, nonblocking: bool) -> None:
         super().__init__(os.O_RDWR | (os.O_NONBLOCK if nonblocking else 0))
 
     def take(self) -> int:
-        """Return the count and reset it. EAGAIN where it is 0."""
+        """Return the count and reset it. Raises `OSError` (EAGAIN) if it is 0."""
         raise NotImplementedError
 
     def read(self, count: int) -> bytes:
@@ -43,7 +44,7 @@ class Counter(Unseekable):
 
 
 class EventFd(Counter):
-    """Event counter of eventfd(2)."""
+    """Counter that programs add to and read (eventfd(2))."""
 
     def __init__(self, value: int, *, semaphore: bool, nonblocking: bool) -> None:
         super().__init__(nonblocking=nonblocking)
@@ -62,7 +63,7 @@ class EventFd(Counter):
         return taken
 
     def add(self, value: int) -> None:
-        """Add to the count. EAGAIN where it would exceed its maximum."""
+        """Add to the count. Raises `OSError` (EAGAIN) if it would exceed its maximum."""
         if value > _EVENTS_MAX:
             raise fail(errno.EINVAL)
         if self._value + value > _EVENTS_MAX:
@@ -81,12 +82,12 @@ class EventFd(Counter):
 
 
 class TimerFd(Counter):
-    """Timer of timerfd_create(2). All times are nanoseconds; deadlines are of the world's clock."""
+    """Timer that is read as a file (timerfd_create(2)). Times are nanoseconds of the world's virtual clock."""
 
     def __init__(self, scheduler: Scheduler, *, nonblocking: bool) -> None:
         super().__init__(nonblocking=nonblocking)
         self._scheduler = scheduler
-        #: The next expiration that nobody has read; None if there will be none.
+        #: Time of the first expiration that was not read yet; None if the timer is disarmed.
         self._due_ns: int | None = None
         self._interval_ns = 0
 
@@ -94,7 +95,8 @@ class TimerFd(Counter):
         return IN if self._due_ns is not None and self._due_ns <= self._scheduler.clock.now else 0
 
     def set(self, due_ns: int | None, interval_ns: int) -> None:
-        """Arm the timer, as timerfd_settime(2) does. `due_ns` of None disarms it."""
+        """Arm the timer, as timerfd_settime(2) does, or disarm it if `due_ns` is None. An interval of 0 lets it expire
+        once."""
         self._interval_ns = interval_ns
         self._arm(due_ns)
 
@@ -105,14 +107,15 @@ class TimerFd(Counter):
         self.changed()
 
     def remaining_ns(self) -> tuple[int, int]:
-        """Return the time until it expires next and its interval, as timerfd_gettime(2) does."""
+        """Return the time until the next expiration and the interval, both in nanoseconds, as timerfd_gettime(2)
+        does."""
         now, due, interval = self._scheduler.clock.now, self._due_ns, self._interval_ns
         if due is not None and due <= now:
             due = due + (self._expirations(due) * interval) if interval else None
         return 0 if due is None else due - now, interval
 
     def _expirations(self, due_ns: int) -> int:
-        """Return the number of expirations so far."""
+        """Return the number of expirations from `due_ns`, the time of the first one, until now."""
         return 1 + (self._scheduler.clock.now - due_ns) // self._interval_ns if self._interval_ns else 1
 
     def take(self) -> int:

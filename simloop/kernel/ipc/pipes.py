@@ -1,6 +1,6 @@
 """Pipes and fifos: pipe(7), fifo(7). The comments name the functions of fs/pipe.c in Linux 6 that decide.
 
-Callable from a plain script:
+It can be used in a script without a simulation:
 
 >>> read_end, write_end = make_pipe()
 >>> write_end.write(memoryview(bytes(100_000)))  # as much as there is room for
@@ -35,15 +35,16 @@ _PACKETS = os.O_DIRECT
 
 
 class Slot:
-    """One page of a pipe's buffer: struct pipe_buffer."""
+    """Page of a pipe's buffer: struct pipe_buffer."""
 
     __slots__ = ("data", "mergeable", "packet", "start")
 
     def __init__(self, data: memoryview | bytearray, *, packet: bool = False, mergeable: bool = True) -> None:
-        #: All bytes of the page, also those before `start` that were read: their place is not used again.
+        #: All bytes of the page, including those before `start`, which were read: their space is not reused.
         self.data = bytearray(data)
         self.start = 0
-        #: True if written in packet mode: one read takes it all, and loses the bytes that it did not ask for.
+        #: True if written in packet mode (O_DIRECT): one read takes the whole packet, and discards what exceeds its
+        #: size.
         self.packet = packet
         self.mergeable = mergeable and not packet
 
@@ -52,7 +53,7 @@ class Slot:
 
 
 class Times(Protocol):
-    """Protocol of a pipe's inode, which keeps the times of its last use and change."""
+    """Protocol of a pipe's inode, which keeps the times of the last access and modification."""
 
     def used(self) -> None: ...
 
@@ -60,7 +61,7 @@ class Times(Protocol):
 
 
 class Pipe:
-    """Buffer of a pipe, with its open ends: struct pipe_inode_info."""
+    """Buffer of a pipe, and its open ends: struct pipe_inode_info."""
 
     def __init__(self, name: str = "a pipe") -> None:
         #: Name of its ends in choice points and reports.
@@ -68,10 +69,10 @@ class Pipe:
         self.slots: deque[Slot] = deque()
         self.capacity = _SLOTS
         self.ends: list[End] = []
-        #: Numbers of ends that are open for reading and for writing, and of those that ever were.
+        #: Number of ends open for reading and for writing now (`readers`, `writers`), and opened so far (`ever_...`).
         self.readers = self.writers = 0
         self.ever_read = self.ever_written = 0
-        #: Inode for fstat(2), made at the first such call; a fifo has one from the start.
+        #: Inode for fstat(2); None before the first such call, except for a fifo, which always has one.
         self.inode: Times | None = None
 
     def changed(self) -> None:
@@ -82,7 +83,8 @@ class Pipe:
     # --- data -----------------------------------------------------------------------------------------
 
     def take(self, count: int) -> bytes:
-        """Return up to `count` bytes, as pipe_read() does."""
+        """Remove up to `count` bytes from the pipe and return them, as pipe_read() does. Returns b"" if it is empty and
+        has no writers; raises `OSError` (EAGAIN) if it is empty and has some."""
         if not count:
             return b""
         slots = self.slots
@@ -107,7 +109,8 @@ class Pipe:
         return b"".join(pieces)
 
     def put(self, data: memoryview, *, packets: bool = False) -> int:
-        """Append as many bytes as fit, as pipe_write() does, but without waiting. Returns how many."""
+        """Append as many bytes as fit, as pipe_write() does, but without waiting. Returns their number; raises
+        `OSError` (EAGAIN) if nothing fits."""
         total = len(data)
         if not total:
             return 0
@@ -127,7 +130,7 @@ class Pipe:
         return written
 
     def check_readers(self) -> None:
-        """Raise EPIPE if no end is open for reading."""
+        """Raise `OSError` (EPIPE) if no end is open for reading."""
         # Python ignores SIGPIPE, which goes with it.
         if not self.readers:
             raise fail(errno.EPIPE)
@@ -139,11 +142,12 @@ class Pipe:
         self.changed()
 
     def size(self) -> int:
-        """Return how many bytes are in the pipe: FIONREAD in pipe_ioctl()."""
+        """Return the number of bytes in the pipe: FIONREAD in pipe_ioctl()."""
         return sum(map(len, self.slots))
 
     def resize(self, size: int) -> int:
-        """Set the capacity, as pipe_set_size() does for F_SETPIPE_SZ. Returns the new capacity."""
+        """Set the capacity to at least `size` bytes, as pipe_set_size() does for F_SETPIPE_SZ. Returns the new capacity
+        in bytes."""
         size &= 0xFFFF_FFFF
         if size > 1 << 31:
             raise fail(errno.EINVAL)  # round_pipe_size()
@@ -158,7 +162,7 @@ class Pipe:
 
 
 class End(Unseekable):
-    """Open end of a pipe. One of a fifo may be open for reading and writing."""
+    """Open end of a pipe, or of a fifo, whose end may be open for both reading and writing."""
 
     def __init__(self, pipe: Pipe, flags: int) -> None:
         super().__init__(flags)
@@ -192,7 +196,7 @@ class End(Unseekable):
         return found
 
     def read(self, count: int) -> bytes:
-        """Return up to `count` bytes, as read(2): b"" at the end of the data."""
+        """Return up to `count` bytes, as read(2) does; b"" at end of file."""
         if count < 0:
             raise fail(errno.EINVAL)
         if not self.readable:
@@ -200,7 +204,7 @@ class End(Unseekable):
         return self.pipe.take(count)
 
     def peek(self, count: int) -> bytes:
-        """Return the bytes that `read` would, without taking them."""
+        """Return the bytes that `read` would return, and leave them in the pipe."""
         if not self.readable:
             raise fail(errno.EBADF)
         if not self.pipe.slots and self.pipe.writers:
@@ -208,7 +212,8 @@ class End(Unseekable):
         return b"".join(slot.data[slot.start :] for slot in self.pipe.slots)[:count]
 
     def write(self, data: memoryview) -> int:
-        """Write `data`, a view of bytes, as write(2) with O_NONBLOCK. Returns how many bytes, maybe not all."""
+        """Write `data`, a view of bytes, as write(2) does with O_NONBLOCK. Returns the number of bytes written, which
+        may be less than all."""
         if not self.writable:
             raise fail(errno.EBADF)
         return self.pipe.put(data, packets=bool(self.flags & _PACKETS))
@@ -228,7 +233,7 @@ class End(Unseekable):
     # --- opening a fifo -------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begin to open a fifo, as fifo_open() does: its other end may not be open yet."""
+        """Begin to open a fifo, as fifo_open() does, and note if its other end has yet to be opened."""
         pipe = self.pipe
         if self.readable and not pipe.writers:
             self._alone_since = pipe.ever_written
@@ -236,7 +241,8 @@ class End(Unseekable):
             self._alone_since = pipe.ever_read
 
     def has_partner(self) -> bool:
-        """Return True once the other end has been opened, for which open(2) waits: wait_for_partner()."""
+        """Return True if the other end was open, or has been opened since `begin`; open(2) waits for that
+        (wait_for_partner())."""
         other = self.pipe.ever_written if self.readable else self.pipe.ever_read
         return self._alone_since != other
 
@@ -253,7 +259,7 @@ class WriteEnd(End):
 
 
 def make_pipe(flags: int = 0, name: str = "a pipe") -> tuple[ReadEnd, WriteEnd]:
-    """Return both ends of a new pipe, as pipe2(2) does, but without descriptors."""
+    """Return the read end and the write end of a new pipe, as pipe2(2) does, but without descriptors."""
     if flags & ~(os.O_CLOEXEC | os.O_NONBLOCK | _PACKETS):
         # O_NOTIFICATION_PIPE is O_EXCL, and needs a kernel that was built with it.
         raise fail(errno.ENOPKG if flags & os.O_EXCL else errno.EINVAL)
@@ -263,7 +269,8 @@ def make_pipe(flags: int = 0, name: str = "a pipe") -> tuple[ReadEnd, WriteEnd]:
 
 
 def splice_pipes(source: End, target: End, count: int) -> int:
-    """Move bytes from one pipe to another, as splice(2), but without waiting: splice_pipe_to_pipe() in fs/splice.c."""
+    """Move up to `count` bytes from one pipe to another, as splice(2) does, but without waiting (splice_pipe_to_pipe()
+    in fs/splice.c). Returns their number."""
     if not source.readable or not target.writable:
         raise fail(errno.EBADF)
     taken, given = source.pipe, target.pipe
@@ -293,8 +300,8 @@ def splice_pipes(source: End, target: End, count: int) -> int:
 
 
 def insert(pipe: Pipe, data: memoryview, offset: int) -> int:
-    """Append data of a file that begin at its `offset`, one slot of the pipe per page, as splice(2) and sendfile(2) do.
-    The caller has checked that a slot is free. Returns the number of bytes appended."""
+    """Append data from position `offset` of a file to a pipe, each page of the file in a slot of its own, as splice(2)
+    and sendfile(2) do. The caller has checked that a slot is free. Returns the number of bytes appended."""
     done = 0
     while done < len(data) and len(pipe.slots) < pipe.capacity:
         size = PAGE - (offset + done) % PAGE

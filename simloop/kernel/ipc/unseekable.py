@@ -1,4 +1,4 @@
-"""Non-seekable files: those that are read and written, but have no position, as pipes, eventfds and timerfds."""
+"""Base class of files that have no position, such as pipes, sockets, eventfds and timerfds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from simloop.kernel.errors import fail
 
 
 class Unseekable(File):
-    """Base class of non-seekable files. Where Linux would wait, `read` and `write` fail with EAGAIN; callers do the
-    waiting."""
+    """Base class of non-seekable files. Where Linux would block, `read` and `write` fail with EAGAIN instead; their
+    callers wait."""
 
     def __init__(self, flags: int) -> None:
         super().__init__()
@@ -19,11 +19,11 @@ class Unseekable(File):
         self.flags = flags
 
     def read(self, count: int) -> bytes:
-        """Return up to `count` bytes, as read(2)."""
+        """Return up to `count` bytes, as read(2) does."""
         raise NotImplementedError
 
     def write(self, data: memoryview) -> int:
-        """Write `data`, as write(2). Returns how many bytes."""
+        """Write `data`, as write(2) does. Returns the number of bytes written."""
         raise NotImplementedError
 
     # What files can do and these cannot.

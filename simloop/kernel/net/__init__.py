@@ -1,1 +1,1 @@
-"""Socket layer of one host, as Linux shows it to a program."""
+"""Socket layer of one host: TCP, UDP and unix sockets with the behaviour of Linux."""

@@ -1,4 +1,4 @@
-"""Helpers for literal IP addresses: any-addresses, loopback, groups, and IPv4 mapped to IPv6."""
+"""Functions on literal IP addresses: wildcard, loopback, multicast and IPv4-mapped IPv6 addresses."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ Address = tuple[str, int]
 
 
 def any_ip(v6: bool) -> str:
-    """Return the any-address of the family."""
+    """Return the wildcard address (INADDR_ANY) of IPv6 if `v6` is True, otherwise of IPv4."""
     return "::" if v6 else "0.0.0.0"
 
 
 def is_any(ip: str) -> bool:
-    """Return True if `ip` is an any-address."""
+    """Return True if `ip` is a wildcard address (INADDR_ANY)."""
     return ip in ("0.0.0.0", "::", "", "::ffff:0.0.0.0")
 
 
@@ -21,12 +21,13 @@ def is_mapped(ip: str) -> bool:
 
 
 def unmapped(ip: str) -> str:
-    """Return the IPv4 address in an IPv4-mapped one (::ffff:1.2.3.4), and any other address as it is."""
+    """Return the IPv4 address in an IPv4-mapped one (::ffff:1.2.3.4), and any other address unchanged."""
     return ip[7:] if is_mapped(ip) else ip
 
 
 def mapped(ip: str, v6: bool) -> str:
-    """Return an address in the form that a socket of the family shows."""
+    """Return an address as a socket shows it: IPv4 addresses are mapped to IPv6 if `v6` is True, and unmapped
+    otherwise."""
     if v6:
         return ip if ":" in ip else f"::ffff:{ip}"
     return unmapped(ip)
@@ -38,7 +39,7 @@ def is_loopback(ip: str) -> bool:
 
 
 def is_multicast(ip: str) -> bool:
-    """Return True if `ip` is the address of a group (RFC 1112, RFC 4291)."""
+    """Return True if `ip` is a multicast address (RFC 1112, RFC 4291)."""
     plain = unmapped(ip)
     if ":" in plain:
         return plain[:2].lower() == "ff"
@@ -46,8 +47,8 @@ def is_multicast(ip: str) -> bool:
 
 
 def reached(ip: str, own: str) -> str:
-    """Return the address that a connection to `ip` leads to from a socket bound to `own`: an any-address leads to
-    oneself (ip_route_output_key_hash_rcu(), tcp_v6_connect())."""
+    """Return the destination of a connection to `ip` from a socket bound to `own`: `ip` itself, but for a wildcard
+    address one of the machine's own addresses (ip_route_output_key_hash_rcu(), tcp_v6_connect())."""
     if not is_any(ip):
         return ip
     if ip == "::":

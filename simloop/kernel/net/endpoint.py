@@ -1,7 +1,7 @@
-"""TCP state machine of one end of a connection: how it is established and closed, whatever calls the program makes.
+"""TCP state machine of one end of a connection: how it is established and closed.
 
-States, ports and errors follow net/ipv4/tcp_input.c and tcp.c of Linux 6, whose functions the comments
-name. The calls that a program makes are in `tcp`.
+States, ports and errors follow net/ipv4/tcp_input.c and tcp.c of Linux 6, whose functions the comments name. The system
+calls on TCP sockets are in `tcp`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TCP_SYNCNT = int(_socket.TCP_SYNCNT)
 
 
 class _Opening:
-    """Packet of the TCP handshake: a SYN, or the answer that refuses it."""
+    """Packet of the TCP handshake in flight: a SYN, or the RST that refuses it."""
 
     __slots__ = ("arrive", "link", "lost", "tx", "who")
 
@@ -64,7 +64,8 @@ class _Opening:
 
 
 class Endpoint(Socket):
-    """Endpoint of a TCP connection, or a listener: the state that both packets and system calls change."""
+    """Endpoint of a TCP connection, or a listening socket: the state that is changed by both packets and system
+    calls."""
 
     kind = int(_socket.SOCK_STREAM)
     protocol = int(_socket.IPPROTO_TCP)
@@ -76,23 +77,26 @@ class Endpoint(Socket):
         self.family = family
         self.v6 = family == _socket.AF_INET6
         self.options = Options(self.v6)
-        #: As in RFC 9293, but FIN_WAIT stands for both of its kinds (see `_fin_acked`), and TIME_WAIT is a
-        #: matter of the port alone: the socket is CLOSED then.
+        #: State of RFC 9293, with two differences: FIN_WAIT is both FIN-WAIT-1 and FIN-WAIT-2 (see `_fin_acked`), and
+        #: in TIME-WAIT the socket is CLOSED, while the port remains in use.
         self.state = "CLOSED"
-        #: State of connecting as calls of the program have left it (enum socket_state); the connection may be further.
+        #: Progress of connecting that the program has seen in its calls (enum socket_state); the connection itself may
+        #: be further.
         self.stage = "UNCONNECTED"
         self.error = 0
         self.read_shut = False  # our own shutdown, or the peer's FIN
         self.write_shut = False
-        #: The peer's FIN was seen (SOCK_DONE): reading ends without an error, whatever comes later.
+        #: True once the peer's FIN has arrived (SOCK_DONE): reading then ends without an error, whatever arrives later.
         self.done = False
         self.closed = False
         self.ip = any_ip(self.v6)
-        #: Port that is held, and port that getsockname(2) returns, which outlives the former.
+        #: Port that the socket is bound to, and port that getsockname(2) returns, which remains when the former is
+        #: released.
         self.port = self.shown_port = 0
         # What the program has chosen itself stays when a connection ends.
         self._ip_locked = self._port_locked = False
-        #: Time at which the port of an orphaned connection is free although the connection has not ended.
+        #: Time at which the port of an orphaned connection (closed by the program) becomes free, although its peer has
+        #: not closed it; None for other connections.
         self.held_until_ns: int | None = None
         self.peer: Address | None = None
         self.rx: Direction | None = None
@@ -101,9 +105,9 @@ class Endpoint(Socket):
         self.backlog = 0
         self.queue: deque[Endpoint] = deque()
         self.label = ""
-        #: True while its peer is probed (`keepalive`).
+        #: True while keep-alive probes are sent to the peer (`keepalive`).
         self.probing = False
-        #: True once its machine has lost its power.
+        #: True once its machine has lost power.
         self.forgotten = False
 
     def __str__(self) -> str:
@@ -118,7 +122,7 @@ class Endpoint(Socket):
         return self.peer is not None and self.state not in ("CLOSED", "SYN_SENT")
 
     def claim(self) -> Claim:
-        """Return the endpoint's claim to its port."""
+        """Return the properties of this socket that decide if another one may share its port."""
         flag = self.options.flag
         return Claim(
             ip=self.ip,
@@ -201,7 +205,8 @@ class Endpoint(Socket):
             )  # fmt: skip
 
     def _accept_syn(self, client: Endpoint, rx: Direction) -> None:
-        """Make the server's end of the connection, for a SYN that has come to this listener."""
+        """Create the server's end of a connection, for a SYN that has arrived at this listening socket from
+        `client`."""
         assert client.peer is not None
         child = type(self)(self.net, self.host, self.family)
         child.label = client.label
@@ -230,7 +235,8 @@ class Endpoint(Socket):
             child._note_refusal()
 
     def _retry_connect(self, tx: Direction, target: Machine | None, attempt: int) -> None:
-        """Retransmit a SYN that got no answer, ever later, then give up (tcp(7), tcp_syn_retries and TCP_SYNCNT)."""
+        """Schedule the next retransmission of a SYN that was not answered, with growing intervals; after too many, give
+        up (tcp(7), tcp_syn_retries and TCP_SYNCNT)."""
 
         def again() -> None:
             if self.tx is not tx or self.state != "SYN_SENT":
@@ -251,7 +257,7 @@ class Endpoint(Socket):
     # --- ending ---------------------------------------------------------------------------------------
 
     def control_arrived(self, what: str, direction: Direction) -> None:
-        """Receive a packet without data: SYN-ACK, FIN or RST."""
+        """Handle the arrival of a packet without data: SYN-ACK, FIN or RST."""
         if direction is not self.rx or self.state == "CLOSED":
             # Of a connection that nobody here knows any more.
             assert direction.reverse is not None
@@ -271,12 +277,12 @@ class Endpoint(Socket):
 
     @property
     def reachable(self) -> bool:
-        """True while the host has power and is not paused, so that packets for it are answered."""
+        """True while the host has power and is not paused, so that it answers packets."""
         return self.host.up and not self.host.paused
 
     def lose_power(self) -> None:
-        """Drop all state without sending anything. A packet that arrives for this endpoint when its machine is up again
-        is answered by a reset."""
+        """Drop all state without sending anything. If a packet arrives for this endpoint after its machine is up again,
+        the answer is a reset."""
         for waiting in self.queue:
             waiting.lose_power()
         self.queue.clear()
@@ -291,12 +297,13 @@ class Endpoint(Socket):
         self.port = 0
 
     def timed_out(self) -> None:
-        """Abort the connection with ETIMEDOUT, as tcp_write_err(): its data was not acknowledged for too long."""
+        """Abort the connection with ETIMEDOUT, as tcp_write_err() does: data was not acknowledged for too long."""
         if self.state != "CLOSED":
             self._abort(errno.ETIMEDOUT)
 
     def refuse(self, direction: Direction) -> None:
-        """Reset the connection at both ends: bytes arrived that nobody is left to read."""
+        """Reset the connection at both ends, because data arrived in `direction` after the program closed the
+        socket."""
         assert direction.reverse is not None
         direction.reverse.reset()
         if self.rx is direction and self.state != "CLOSED":
@@ -336,7 +343,7 @@ class Endpoint(Socket):
             self._settle_orphan()
 
     def _time_wait(self) -> None:
-        """Enter TIME_WAIT: both ends have said FIN, this one first."""
+        """Enter TIME-WAIT: both ends have sent a FIN, this one first."""
         self.host.ports.enter_time_wait(self)
         self._enter_closed()
 
@@ -351,27 +358,28 @@ class Endpoint(Socket):
             self.rx.refused = self.state == "CLOSED" or (self.read_shut and self.state == "FIN_WAIT")
 
     def _enter_closed(self) -> None:
-        """Enter CLOSED, as tcp_set_state(TCP_CLOSE): a port that the program did not choose is given back."""
+        """Enter CLOSED, as tcp_set_state(TCP_CLOSE) does: the port is released, unless the program chose it and still
+        has the socket open."""
         self.state = "CLOSED"
         if self.closed or not self._port_locked:
             self._release_port()
         self._note_refusal()
 
     def _end(self, number: int) -> None:
-        """Close the connection, with an error for the program or without one, as tcp_done() does."""
+        """Close the connection, as tcp_done() does. `number` is the errno that the program gets; 0 for none."""
         self.error = number
         self.read_shut = self.write_shut = True
         self._enter_closed()
         self.changed()
 
     def _abort(self, number: int) -> None:
-        """Close the connection with errno `number`, and drop what was still to be sent."""
+        """Close the connection with errno `number`, and drop data that was not sent yet."""
         if self.tx is not None:
             self.tx.drop()
         self._end(number)
 
     def _disconnect(self) -> None:
-        """Disconnect the socket, which can be used again, as tcp_disconnect(); the peer gets a reset."""
+        """Disconnect the socket so that it can be used again, as tcp_disconnect() does; the peer gets a reset."""
         before = self.state
         if before == "LISTEN":
             self._stop_listening()

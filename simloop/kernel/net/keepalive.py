@@ -1,9 +1,9 @@
-"""Keep-alive of TCP: aborts a connection whose peer has not answered probes for too long (tcp(7), SO_KEEPALIVE;
+"""TCP keep-alive: aborts a connection whose peer has not answered probes for too long (tcp(7), SO_KEEPALIVE;
 tcp_keepalive_timer() in net/ipv4/tcp_timer.c).
 
-Probes that are answered change nothing, and so they are not simulated: a healthy connection has no timer. They begin
-once a machine has stopped, or the network was cut, and end when somebody answers. They are nothing that the environment
-could delay or lose, but what goes wrong with the way there and back goes wrong with them.
+Probes that are answered change nothing, so they are not simulated: a healthy connection has no timer. Probing begins
+when the peer's machine is down or the network is cut, and ends when the peer answers. Probes are not packets that the
+environment can delay or lose; a probe is answered if the links of both directions work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SO_KEEPALIVE = int(_socket.SO_KEEPALIVE)
 
 
 def watch(end: Endpoint) -> None:
-    """Begin to probe the peer of a connection, if the program has set SO_KEEPALIVE and the peer does not answer now."""
+    """Start to probe the peer of a connection, if SO_KEEPALIVE is set and the peer would not answer now."""
     if not end.probing and end.options.flag(SOL_SOCKET, _SO_KEEPALIVE) and end.connected() and not _answers(end):
         end.probing = True
         scheduler = end.net.scheduler
@@ -34,8 +34,11 @@ def watch(end: Endpoint) -> None:
 
 
 def _probe(end: Endpoint, unanswered: int, answered_ns: int) -> None:
-    """Probe the peer, or abort the connection after too many `unanswered` probes. The last answer came at
-    `answered_ns`."""
+    """Probe the peer, or abort the connection after too many probes.
+
+    `unanswered` is the number of probes without an answer so far, and `answered_ns` the time of the last sign of life;
+    0 at the first probe.
+    """
     tx, rx, scheduler = end.tx, end.rx, end.net.scheduler
     if tx is None or rx is None or not end.connected() or not end.options.flag(SOL_SOCKET, _SO_KEEPALIVE):
         end.probing = False
@@ -73,7 +76,7 @@ def _given_up(end: Endpoint, unanswered: int, elapsed_ns: int) -> bool:
 
 
 def _answers(end: Endpoint) -> bool:
-    """Return True if a packet would reach the peer's machine now, and its answer come back."""
+    """Return True if a probe would reach the peer's machine now, and its answer would come back."""
     tx, rx = end.tx, end.rx
     if tx is None or rx is None or tx.receiver is None:
         return True
@@ -81,7 +84,7 @@ def _answers(end: Endpoint) -> bool:
 
 
 def _heard_ns(end: Endpoint) -> int:
-    """Return the time at which the peer was last heard: by data, or by an acknowledgement."""
+    """Return the time at which the peer last sent data or an acknowledgement."""
     assert end.tx is not None
     assert end.rx is not None
     return max(end.tx.delivered_ns, end.rx.delivered_ns)

@@ -1,7 +1,7 @@
-"""Socket options: their defaults, and the values that may be set.
+"""Socket options: their defaults, and the values that they accept.
 
-What depends on the connection (SO_ERROR, SO_ACCEPTCONN) is in `sockets`; here is what a socket merely stores.
-Defaults and ranges are those of Linux 6; the sources are named where they are not in a man page.
+Options that depend on the connection (SO_ERROR, SO_ACCEPTCONN) are in `sockets`; those here are merely stored. Defaults
+and ranges are those of Linux 6; their sources are given if they are not in a man page.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _INT_MAX = 2**31 - 1
 
 
 class _Option(NamedTuple):
-    """Definition of a socket option: its default, and the values that it takes."""
+    """Definition of a socket option: its default, and the values that it accepts."""
 
     default: int
     low: int = -(2**31)
     high: int = _INT_MAX
     boolean: bool = False
-    #: True if writing -1 restores the default.
+    #: True if setting it to -1 restores the default.
     resettable: bool = False
 
 
@@ -77,7 +77,7 @@ _TABLE_V6 = {
     (IPPROTO_IPV6, _socket.IPV6_TCLASS): _Option(0, -1, 255, resettable=True),
     (IPPROTO_IPV6, _socket.IPV6_UNICAST_HOPS): _Option(64, -1, 255, resettable=True),
 }
-#: Names that the module `socket` lacks in some Pythons (linux/in.h, linux/in6.h).
+#: Constants that the module `socket` lacks in some Python versions (linux/in.h, linux/in6.h).
 IP_PKTINFO, IPV6_RECVPKTINFO = 8, 49
 IP_RECVERR, IPV6_RECVERR = 11, 25
 _TABLE_UDP = {
@@ -110,7 +110,7 @@ class Options:
     def __init__(self, v6: bool) -> None:
         self._v6 = v6
         self._values: dict[tuple[int, int], int] = {}
-        #: As struct linger: on or off, seconds.
+        #: SO_LINGER, as in struct linger: 1 or 0 for on or off, and seconds.
         self.linger = (0, 0)
         self.sndbuf = SNDBUF_FRESH
         self.rcvbuf = RCVBUF
@@ -126,7 +126,8 @@ class Options:
         return child
 
     def grow(self) -> None:
-        """Raise the send buffer to its usual size: the connection is established."""
+        """Raise the send buffer to the size that it has in an established connection, unless the program has set its
+        size."""
         if not self.sndbuf_fixed:
             self.sndbuf = SNDBUF
 
@@ -134,7 +135,7 @@ class Options:
         return bool(self._values.get((level, name)))
 
     def number(self, level: int, name: int) -> int:
-        """Return the value of an option that the socket has, set or not."""
+        """Return the value of an option, or its default if it is not set."""
         option = self._option(level, name)
         return self._values.get((level, name), 0 if option is None else option.default)
 
@@ -198,13 +199,13 @@ class Options:
         return _TABLE_V6.get((level, name)) if option is None and self._v6 else option
 
     def _unknown(self, level: int) -> int:
-        """Return the errno of reading an option that the socket does not have."""
+        """Return the errno of getsockopt(2) for an option that does not exist for this socket."""
         # ip_getsockopt() does not know the level at all, ipv6_getsockopt() only not the name.
         levels = (SOL_SOCKET, IPPROTO_TCP, IPPROTO_IP)
         return errno.ENOPROTOOPT if self._v6 or level in levels else errno.EOPNOTSUPP
 
     def _unwritable(self, level: int) -> int:
-        """Return the errno of setting an option that the socket does not have."""
+        """Return the errno of setsockopt(2) for an option that does not exist for this socket."""
         return errno.ENOPROTOOPT
 
 

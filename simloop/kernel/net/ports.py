@@ -1,4 +1,5 @@
-"""Port tables of one host, TCP and UDP: holders, listeners, ports in TIME_WAIT."""
+"""Port tables of one host, for TCP and UDP: which sockets are bound to each port or listen on it, and which ports are
+in TIME_WAIT."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ TIME_WAIT_NS = 60 * SECOND
 
 
 class Claim(NamedTuple):
-    """Claim to a port: the properties of a socket that decide if another one may share it (inet_bind_bucket)."""
+    """Properties of a bound socket that decide if another one may share its port (inet_bind_bucket)."""
 
     ip: str
     v6: bool
@@ -29,7 +30,7 @@ class Claim(NamedTuple):
     listening: bool = False
 
     def covers(self, ip: str) -> bool:
-        """Return True if packets for `ip`, a literal address, are for the socket of this claim."""
+        """Return True if a packet with the destination `ip`, a literal address, is for the socket."""
         if ":" in ip:
             return self.v6 and self.ip in ("::", ip)
         if self.v6:
@@ -37,7 +38,7 @@ class Claim(NamedTuple):
         return self.ip in ("0.0.0.0", ip)
 
     def conflicts(self, other: Claim) -> bool:
-        """Return True if this claim and the other one may not share a port, as inet_bind_conflict() in
+        """Return True if the sockets of this claim and the other one may not share a port, as inet_bind_conflict() in
         net/ipv4/inet_connection_sock.c decides."""
         if self.reuse_port and other.reuse_port:
             return False
@@ -46,7 +47,7 @@ class Claim(NamedTuple):
         return self._overlaps(other)
 
     def _overlaps(self, other: Claim) -> bool:
-        """Return True if the addresses of the two claims overlap, by inet_rcv_saddr_equal(), which is not quite
+        """Return True if the addresses of the two claims overlap, as inet_rcv_saddr_equal() decides, which is not quite
         symmetric."""
         if not self.v6 or (is_mapped(self.ip) and (is_mapped(other.ip) or not other.v6)):
             mine, theirs = self._as_ipv4(), other._as_ipv4()
@@ -63,38 +64,39 @@ class Claim(NamedTuple):
 
 
 class Bound(Protocol):
-    """Protocol of a bound socket, as the table of ports sees it."""
+    """Protocol of a socket that is bound to a port, as `Ports` sees it."""
 
     ip: str
-    #: Port that the socket holds, and port that getsockname(2) returns, which outlives the former.
+    #: Port that the socket is bound to, and port that getsockname(2) returns, which remains when the former is
+    #: released.
     port: int
     shown_port: int
     peer: Address | None
     state: str
-    #: Time in nanoseconds at which the port is free although the connection has not ended.
+    #: Time in nanoseconds at which the port becomes free although the connection has not ended; None if it does not.
     held_until_ns: int | None
 
     @property
     def queue(self) -> Sized:
-        """Accept queue: connections that are not accepted yet."""
+        """Accept queue: connections that were not accepted yet."""
 
     def claim(self) -> Claim:
-        """Return the socket's claim to its port."""
+        """Return the properties of the socket that decide if another one may share its port."""
 
     def lose_power(self) -> None:
         """Drop all state without sending anything: the socket's machine has lost power."""
 
 
 class Hearing(Bound, Protocol):
-    """Protocol of a bound UDP socket, as the table of ports sees it."""
+    """Protocol of a UDP socket that is bound to a port, as `UdpPorts` sees it."""
 
     v6: bool
 
     def hears(self, source: Address) -> bool:
-        """Return True if the socket takes datagrams of this sender."""
+        """Return True if the socket accepts datagrams from this address."""
 
     def is_member(self, group: str, interface: str) -> bool:
-        """Return True if the socket itself has joined a group."""
+        """Return True if this socket itself has joined the multicast group on that interface."""
 
 
 S = TypeVar("S", bound=Bound)
@@ -102,20 +104,21 @@ D = TypeVar("D", bound=Hearing)
 
 
 class Ports(Generic[S]):
-    """Table of one host's ports: holders, listeners, and those in TIME_WAIT."""
+    """Table of one host's ports: the sockets that are bound to them, listening sockets, and claims in TIME_WAIT."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._holders: dict[int, list[S]] = {}
         self._listeners: dict[int, list[S]] = {}
-        #: Claims of sockets in TIME_WAIT, and the times at which these claims end.
+        #: Claims of sockets in TIME_WAIT, by port, with the times in nanoseconds at which they expire.
         self._time_wait: dict[int, dict[Claim, int]] = {}
         self._next = EPHEMERAL.start
-        #: Addresses and ports to which connections from this host itself were refused.
+        #: Addresses and ports at which connections from this same host were refused.
         self.refused: list[tuple[str, int]] = []
 
     def claim(self, sock: S, port: int) -> int:
-        """Bind the socket to `port`, or to any free one for 0. Returns the port."""
+        """Bind a socket to `port`, or to any free one if `port` is 0. Returns the port. Raises `OSError` (EADDRINUSE)
+        if it is taken."""
         if port == 0:
             port = self._free_port()
         else:
@@ -142,7 +145,7 @@ class Ports(Generic[S]):
         raise fail(errno.EADDRINUSE)
 
     def listen(self, sock: S) -> None:
-        """Register the socket, which holds its port, as a listener."""
+        """Register a socket, which is bound to its port, as listening."""
         # Looked at again: bound side by side with SO_REUSEADDR, only one may listen.
         self._check(sock, sock.port)
         self._listeners.setdefault(sock.port, []).append(sock)
@@ -154,7 +157,8 @@ class Ports(Generic[S]):
             del self._listeners[sock.port]
 
     def listener(self, ip: str, port: int) -> S | None:
-        """Return the listener for a connection to this literal address: an exact binding before a wildcard."""
+        """Return the listening socket for a connection to this literal address, preferring one bound to the address
+        itself to one bound to the wildcard; None if there is none."""
         fitting = [sock for sock in self._listeners.get(port, ()) if sock.claim().covers(ip)]
         best = [sock for sock in fitting if not is_any(sock.ip)] or fitting
         if len(best) > 1:  # SO_REUSEPORT: the shortest queue stands in for the kernel's hash
@@ -162,20 +166,20 @@ class Ports(Generic[S]):
         return best[0] if best else None
 
     def connected(self, ip: str, port: int, peer: tuple[str, int]) -> bool:
-        """Return True if there is a connection between these two ends already."""
+        """Return True if a connection from `ip` and `port` to `peer` exists already."""
         return any(
             sock.peer == peer and sock.ip == ip and sock.state != "CLOSED" for sock in self._holders.get(port, ())
         )
 
     def adopt(self, child: S) -> None:
-        """Let a new connection hold the port of its listener as well."""
+        """Bind an accepted connection to the port of its listening socket."""
         self._holders.setdefault(child.port, []).append(child)
 
     def in_use(self) -> bool:
         return bool(self._holders)
 
     def sockets(self) -> list[S]:
-        """Return all sockets that hold a port, in the order of the ports' first use."""
+        """Return all sockets that are bound to a port, in the order in which the ports were first used."""
         return [sock for holders in self._holders.values() for sock in holders]
 
     def lose_power(self) -> None:
@@ -193,7 +197,7 @@ class Ports(Generic[S]):
             del self._holders[sock.port]
 
     def enter_time_wait(self, sock: S) -> None:
-        """Keep the port of the end that closed first in TIME_WAIT for a while."""
+        """Keep the port of a connection, at the end that closed it first, in TIME_WAIT for `TIME_WAIT_NS`."""
         claims = self._time_wait.setdefault(sock.shown_port, {})
         claims[sock.claim()] = self._scheduler.clock.now + TIME_WAIT_NS
 
@@ -210,14 +214,17 @@ class Ports(Generic[S]):
 
 
 class UdpPorts(Ports[D]):
-    """Table of one host's UDP ports, and the groups that its sockets have joined."""
+    """Table of one host's UDP ports, and of the multicast groups that its sockets have joined."""
 
-    #: Number of sockets that have joined a group, by group and interface; made when the first one does.
+    #: Number of sockets that have joined each multicast group, by group and interface; None before the first one.
     groups: Counter[tuple[str, str]] | None = None
 
     def receiver(self, ip: str, port: int, source: Address) -> D | None:
-        """Return the socket that a datagram for one address is for, as __udp4_lib_lookup() finds it: one that is bound
-        to the address itself before a wildcard, a connected one before others, the newest first."""
+        """Return the socket that gets a unicast datagram, as __udp4_lib_lookup() does; None if there is none.
+
+        One bound to the address itself is preferred to one bound to the wildcard, then a connected one to others, then
+        the newest.
+        """
         best: list[D] = []
         highest = (False, 0, False)
         for sock in reversed(self._holders.get(port, ())):
@@ -236,7 +243,8 @@ class UdpPorts(Ports[D]):
         return best[0] if best else None
 
     def receivers(self, ip: str, interface: str, port: int, source: Address) -> list[D]:
-        """Return the sockets that a datagram to a group or to all is for, as __udp4_lib_mcast_deliver() does."""
+        """Return the sockets that get a multicast or broadcast datagram which arrives at `interface`, as
+        __udp4_lib_mcast_deliver() does."""
         if is_multicast(ip) and (self.groups is None or not self.groups[ip, interface]):
             return []
         found = [sock for sock in self._holders.get(port, ()) if sock.claim().covers(ip) and sock.hears(source)]

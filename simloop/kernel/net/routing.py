@@ -1,4 +1,4 @@
-"""Routing of one host, which has a loopback and one other interface: source addresses of packets."""
+"""Source addresses of the packets of one host, which has two interfaces: loopback and one to the other hosts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def source_of(host: Machine, own: str, ip: str, target: Machine | None, *, v6: bool, v6only: bool) -> str:
-    """Return the source address of packets from a socket bound to `own` to `ip`, which leads to `target`: as
-    tcp_v6_connect() and __ip4_datagram_connect() find it. Fails if `ip` cannot be reached from there."""
+    """Return the source address of packets from a socket bound to `own` to `ip`, an address of the machine `target`
+    (None if no machine has it), as tcp_v6_connect() and __ip4_datagram_connect() do. Raises `OSError` if `ip` cannot be
+    reached from `own`."""
     if not is_any(own) or is_mapped(own):
         if is_mapped(own) and not is_mapped(ip):
             raise fail(errno.EAFNOSUPPORT)

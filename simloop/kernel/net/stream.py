@@ -1,7 +1,7 @@
-"""Byte stream in one direction of a TCP connection: a first-in first-out queue, with a buffer at either end.
+"""One direction of a TCP connection: a byte stream from the sender's buffer over a link to the receiver's buffer.
 
-There are no sequence numbers, since programs see none through a TCP socket. The order of bytes and of the end of a
-direction is fixed; the link decides when each packet arrives. A lost one is sent again, ever later.
+There are no sequence numbers, since programs cannot see them through a socket. Bytes and the FIN arrive in the order in
+which they were sent; the link decides when each packet arrives. A lost packet is retransmitted at growing intervals.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ _APART = 2
 
 
 class End(Protocol):
-    """Protocol of a socket, as the directions that begin and end at it see it."""
+    """Protocol of a socket, as the `Direction` objects see it of which it is the sender or the receiver."""
 
     options: Options
 
     @property
     def reachable(self) -> bool:
-        """True while its machine has power."""
+        """True while the socket's machine has power and is not paused."""
 
     @property
     def forgotten(self) -> bool:
-        """True if its machine has lost its power since: nobody there knows the connection."""
+        """True if the socket's machine has lost power since the connection was made, and so no longer knows it."""
 
     def timed_out(self) -> None:
-        """Abort the connection: data that this socket has sent was never acknowledged."""
+        """Abort the connection, since data that this socket sent was never acknowledged."""
 
     def changed(self) -> None: ...
 
     def refuse(self, direction: Direction) -> None:
-        """Answer bytes that have arrived in a direction that is `refused`, by a reset."""
+        """Answer data that has arrived in a direction that is `refused`, by a reset."""
 
     def control_arrived(self, what: str, direction: Direction) -> None:
-        """Receive a packet without data."""
+        """Handle the arrival of a packet without data: `what` is FIN, RST or SYN_ACK."""
 
 
 class Packet:
-    """Packet in flight: bytes, or the end of the stream. One that lands before an earlier one waits for it, as in
+    """Packet in flight: data, or a SYN-ACK, FIN or RST. If it lands before an earlier one, it waits for that, as in
     TCP."""
 
     __slots__ = ("attempts", "direction", "item", "landed", "lost_ns", "passed", "waits")
@@ -64,9 +64,9 @@ class Packet:
         self.direction = direction
         self.item = item
         self.landed = False
-        #: True once the link has let it pass, and while it waits to be sent again.
+        #: `passed`: the link has let it pass. `waits`: it was lost, and its retransmission is scheduled.
         self.passed = self.waits = False
-        #: How often it was lost, and when it was sent again for the first time.
+        #: Number of times that it was lost, and time of the first retransmission.
         self.attempts = self.lost_ns = 0
 
     def land(self) -> None:
@@ -77,8 +77,8 @@ class Packet:
 
 
 class Direction:
-    """One direction of a connection: the sender's queue, the packets in flight, the receiver's buffer. Every byte that
-    was pushed is in exactly one of them, until it is read or a reset drops it."""
+    """One direction of a TCP connection: the sender's queue, the packets in flight, and the receiver's buffer. Every
+    byte sent is in exactly one of them until it is read, or dropped by a reset."""
 
     __slots__ = (
         "chunks", "cut", "delivered_ns", "dropped", "flight", "flight_size", "label", "leaving", "link", "packets",
@@ -91,34 +91,35 @@ class Direction:
         self.label = label
         self.sender = sender
         self.receiver: End | None = None
-        #: Piece that is being sent just now, for reports.
+        #: Data, or the name of the control packet, that is being sent now, for reports.
         self.leaving: bytes | str = b""
         #: Number of packets sent.
         self.packets = 0
-        #: True if the link has cut the last packet in two: the next one is the rest of it.
+        #: True if the link has split the last packet, so that the next one is its second part.
         self.cut = False
         #: The other direction of the same connection.
         self.reverse: Direction | None = None
         self.unsent: deque[bytes | str] = deque()
         self.unsent_size = 0
         self.flight: deque[Packet] = deque()
-        #: Bytes in flight, and those that have arrived without the sender being told.
+        #: Number of bytes in flight, and of those that have arrived but could not be acknowledged, since the way back
+        #: is cut.
         self.flight_size = 0
         self.unacknowledged = 0
-        #: Time of the last packet that has arrived.
+        #: Time at which the last packet arrived.
         self.delivered_ns = scheduler.clock.now
         self.chunks: deque[bytes] = deque()
         self.size = 0
-        #: True once a reset ended the direction: nothing more is sent.
+        #: True once a reset was sent or received: nothing more is sent.
         self.dropped = False
-        #: True once the receiver takes no more bytes: they are answered by a reset.
+        #: True once the receiver accepts no more data: the answer to data is a reset.
         self.refused = False
 
     def __str__(self) -> str:
         return self.label
 
     def push(self, item: bytes | str) -> None:
-        """Queue bytes, or the end, behind all that was queued before."""
+        """Append data, or a SYN-ACK or FIN, to the sender's queue, and send as much as possible."""
         if self.dropped:
             return
         if not isinstance(item, str):
@@ -136,7 +137,7 @@ class Direction:
         self.transmit()
 
     def transmit(self) -> None:
-        """Send as many bytes as the receiver's window takes."""
+        """Send queued data, as much as the receiver's window allows."""
         unsent = self.unsent
         receiver = self.receiver
         assert receiver is not None
@@ -159,7 +160,7 @@ class Direction:
                 self.unsent_size += size - travelling
 
     def _send(self, piece: bytes) -> int:
-        """Send a packet. Returns how many bytes of it are in flight."""
+        """Send a packet with `piece`. Returns the number of its bytes that were sent; the link may split it."""
         size = len(piece)
         link, flight = self.link, self.flight
         self.leaving = piece
@@ -194,7 +195,8 @@ class Direction:
         self.link.carry(self.scheduler, answer, raced, 1, packet.land)
 
     def arrived(self) -> None:
-        """Receive the first packet in flight, which has landed, and those behind it that have too."""
+        """Receive the first packet in flight, which has landed, and all directly following ones that have landed
+        too."""
         flight = self.flight
         while flight and flight[0].landed:
             if not self._passes(flight[0]):
@@ -210,7 +212,8 @@ class Direction:
             self._receive(item)
 
     def _passes(self, first: Packet) -> bool:
-        """Return True if the first packet in flight, which has landed, arrives now."""
+        """Return True if the first packet in flight, which has landed, arrives now; otherwise it was lost, delayed or
+        held by the link."""
         receiver, link = self.receiver, self.link
         assert receiver is not None
         if first.waits:
@@ -236,8 +239,8 @@ class Direction:
         return False
 
     def _lost(self, first: Packet) -> None:
-        """Schedule the retransmission of the first packet in flight, which was lost or found nobody; all behind it
-        waits. After too many attempts the sender gives up."""
+        """Schedule the retransmission of the first packet in flight, which was lost or whose receiver is down; all
+        later packets wait for it. After too many attempts the sender gives up."""
         if first.item == RST:
             # Nobody sends it again; whoever goes on sending is answered by another one.
             self.flight.popleft()
@@ -260,19 +263,19 @@ class Direction:
         first.attempts += 1
 
     def _patience_ns(self, attempts: int, since_ns: int) -> int:
-        """Return the retransmission timeout: not beyond the end of the program's patience
+        """Return the retransmission timeout in nanoseconds, which ends with TCP_USER_TIMEOUT at the latest
         (tcp_clamp_rto_to_user_timeout())."""
         limit_ns = self.sender.options.number(IPPROTO_TCP, TCP_USER_TIMEOUT) * MILLISECOND
         wait_ns = RETRIES_NS[attempts]
         return min(wait_ns, max(since_ns + limit_ns - self.scheduler.clock.now, MILLISECOND)) if limit_ns else wait_ns
 
     def _gives_up(self, attempts: int, since_ns: int) -> bool:
-        """Return True for a sender that has waited long enough for an acknowledgement: tcp_write_timeout()."""
+        """Return True if the sender has waited for an acknowledgement for too long, as tcp_write_timeout() decides."""
         limit_ns = self.sender.options.number(IPPROTO_TCP, TCP_USER_TIMEOUT) * MILLISECOND
         return attempts == len(RETRIES_NS) or 0 < limit_ns <= self.scheduler.clock.now - since_ns
 
     def _leave_unacknowledged(self, size: int) -> None:
-        """Keep bytes that have arrived in the sender's queue as unacknowledged, since the way back is cut."""
+        """Count `size` bytes that have arrived as unacknowledged, since the link for the way back is cut."""
         waits = self.unacknowledged
         self.unacknowledged += size
         if not waits:
@@ -296,11 +299,11 @@ class Direction:
         self.scheduler.at(self.scheduler.clock.now + self._patience_ns(attempts, since_ns), again)
 
     def first_is_data(self) -> bool:
-        """Return True if the first packet in flight has bytes."""
+        """Return True if the first packet in flight carries data."""
         return bool(self.flight) and not isinstance(self.flight[0].item, str)
 
     def break_off(self) -> None:
-        """Reset the connection at both ends, as a firewall does that has forgotten it."""
+        """Reset the connection at both ends, as a firewall does that has lost its record of the connection."""
         assert self.receiver is not None
         self.receiver.control_arrived(RST, self)
         if self.reverse is not None:
@@ -320,7 +323,7 @@ class Direction:
             receiver.changed()
 
     def read(self, limit: int) -> bytes:
-        """Return up to `limit` bytes that have arrived, and let the sender fill the window again."""
+        """Return up to `limit` bytes from the receive buffer, and let the sender use the space for more."""
         chunks = self.chunks
         data = chunks.popleft()
         if chunks and len(data) < limit:
@@ -339,13 +342,12 @@ class Direction:
         return b"".join(self.chunks)[:limit]
 
     def discard(self) -> None:
-        """Drop the bytes in the receive buffer, which the program will never read."""
+        """Drop the data in the receive buffer, which the program will never read."""
         self.chunks.clear()
         self.size = 0
 
     def reset(self) -> None:
-        """End the direction at once by a reset, which arrives after the packets in flight. Bytes still queued are never
-        sent."""
+        """Send a reset, which arrives after the packets in flight. Data still queued is never sent."""
         if not self.dropped:
             self.unsent.clear()
             self.unsent_size = 0
@@ -354,14 +356,15 @@ class Direction:
                 self._send_control(RST)
 
     def drop(self) -> None:
-        """Drop whatever is queued or in flight: the receiver is gone."""
+        """Drop all data that is queued or in flight, since nobody will receive it."""
         self.unsent.clear()
         self.flight.clear()
         self.unsent_size = self.flight_size = self.unacknowledged = 0
         self.dropped = True
 
     def forget(self) -> None:
-        """Break reference cycles at the end of the world: the ends refer to the directions, which refer to the ends."""
+        """Break reference cycles at the end of the world: sockets refer to their directions, and directions to their
+        sockets."""
         self.drop()
         self.receiver = self.reverse = None
         del self.sender

@@ -1,7 +1,7 @@
-"""TCP sockets as Linux shows them to a program: the calls of socket(7), their results, errors and readiness.
+"""TCP sockets with the behaviour of Linux: the system calls of socket(7), their results, errors and readiness.
 
-Every call is non-blocking; waiting is the caller's business. Rules follow net/ipv4/tcp.c and af_inet.c of
-Linux 6, whose functions the comments name; `tests/parity` compares call by call.
+Calls never block; callers wait until a socket is ready. Rules follow net/ipv4/tcp.c and af_inet.c of Linux 6, whose
+functions the comments name; `tests/parity` compares each call with real sockets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNUSUAL = _MSG_OOB | MSG_ERRQUEUE
 
 
 class TcpSocket(Endpoint):
-    """TCP socket of one host. Every call is non-blocking and raises the OSError that Linux gives."""
+    """TCP socket of one host. Calls never block, and raise the `OSError` of Linux."""
 
     # --- readiness ------------------------------------------------------------------------------------
 
@@ -123,8 +123,8 @@ class TcpSocket(Endpoint):
         return child
 
     def connect(self, address: Address) -> None:
-        """Start to connect, as __inet_stream_connect(). A new attempt is always unfinished at first (EINPROGRESS), as
-        over real loopback, where the answer waits until the call returns."""
+        """Start to connect, as __inet_stream_connect() does. The first call always raises `OSError` (EINPROGRESS), as
+        over real loopback, where the answer is not processed before the call returns."""
         if self.stage == "CONNECTED":
             raise fail(errno.EISCONN)
         if self.stage == "DISCONNECTING":
@@ -148,7 +148,8 @@ class TcpSocket(Endpoint):
     # --- data -----------------------------------------------------------------------------------------
 
     def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
-        """Queue as much of the data as the send buffer takes, as tcp_sendmsg_locked(). Returns how many bytes."""
+        """Queue as much of `data` as the send buffer has room for, as tcp_sendmsg_locked() does. Returns the number of
+        bytes."""
         state = self.state
         if self.error or self.write_shut or (state != "ESTABLISHED" and state != "CLOSE_WAIT"):
             raise fail(self.take_error() or (errno.EAGAIN if state == "SYN_SENT" else errno.EPIPE))
@@ -172,7 +173,7 @@ class TcpSocket(Endpoint):
         return size
 
     def recv(self, limit: int, flags: int = 0) -> bytes:
-        """Return up to `size` received bytes, as tcp_recvmsg_locked()."""
+        """Return up to `limit` received bytes, as tcp_recvmsg_locked() does."""
         if limit <= 0:
             if limit < 0:
                 raise ValueError("negative buffersize in recv")
@@ -195,7 +196,7 @@ class TcpSocket(Endpoint):
     # --- ending ---------------------------------------------------------------------------------------
 
     def shutdown(self, how: int) -> None:
-        """Shut down one direction or both, as inet_shutdown()."""
+        """Shut down one direction or both, as inet_shutdown() does."""
         if how not in (_socket.SHUT_RD, _socket.SHUT_WR, _socket.SHUT_RDWR):
             raise fail(errno.EINVAL)
         if self.stage == "CONNECTING":
@@ -220,7 +221,7 @@ class TcpSocket(Endpoint):
             raise fail(errno.ENOTCONN)
 
     def close(self) -> None:
-        """Close the socket, as __tcp_close(): the connection may outlive it."""
+        """Close the socket, as __tcp_close() does. The connection may continue after that."""
         if self.closed:
             return
         self.closed = True

@@ -1,8 +1,8 @@
 """UDP sockets: udp(7), over IPv4 and IPv6, with broadcast and multicast (ip(7)).
 
-Datagrams from one socket to one address arrive in the order in which they were sent, each when the link lets it, and
-none is lost but for want of room at its receiver, unless the link is lossy. Rules follow net/ipv4/udp.c and datagram.c
-of Linux 6, whose functions the comments name; `tests/parity` compares call by call.
+Datagrams from one socket to one address arrive in the order in which they were sent, at times that the link decides.
+Unless the link is lossy, none is lost except for lack of space in the receive buffer. Rules follow net/ipv4/udp.c and
+datagram.c of Linux 6, whose functions the comments name; `tests/parity` compares each call with real sockets.
 """
 
 from __future__ import annotations
@@ -66,29 +66,30 @@ _MTU = {"lo": 65_536, "eth0": 1500}
 
 
 class Datagram(NamedTuple):
-    """Datagram in a receive queue."""
+    """Datagram in a socket's receive queue."""
 
     data: bytes
     source: Address
-    #: Address that it was sent to, and interface that it has come in by.
+    #: Destination address, and interface at which it arrived.
     ip: str
     interface: str
-    #: True if the socket asked for IP_PKTINFO by then: later it is not known any more (ipv4_pktinfo_prepare()).
+    #: True if IP_PKTINFO was set when it arrived, so that its interface was recorded (ipv4_pktinfo_prepare()).
     is_prepared: bool
     cost: int
 
 
 class Refusal(NamedTuple):
-    """Entry of a socket's error queue, which recvmsg(2) reads with MSG_ERRQUEUE: a datagram that was refused."""
+    """Entry of a socket's error queue, which recvmsg(2) reads with MSG_ERRQUEUE: a datagram that could not be
+    delivered."""
 
     data: bytes
-    #: Address that it was sent to.
+    #: Destination address of the datagram.
     address: Address
-    #: Errno, and whose it is: `_LOCAL`, or the one that ICMP has brought.
+    #: Errno, and its origin: `_LOCAL` for this machine, otherwise origin, type and code of an ICMP message.
     number: int
     origin: tuple[int, int, int]
     info: int
-    #: Address and interface at which ICMP has arrived.
+    #: Address and interface at which the ICMP message arrived.
     local: str
     interface: str
 
@@ -98,7 +99,7 @@ class Refusal(NamedTuple):
 
     @property
     def cost(self) -> int:
-        """Number of bytes that it takes up in the receive buffer."""
+        """Number of bytes by which it is charged to the receive buffer."""
         return truesize(len(self.data) + _HEADERS, HEAD_MAX)
 
 
@@ -131,7 +132,7 @@ class _Packet:
 
 
 class Flow:
-    """Datagrams from one socket to one address of one machine, in the order in which they were sent."""
+    """Datagrams from one socket to one address of one machine, which arrive in the order in which they were sent."""
 
     __slots__ = ("flight", "label", "leaving", "link", "packets", "scheduler", "target")
 
@@ -140,13 +141,14 @@ class Flow:
         self.link = link
         self.target = target
         self.label = label
-        #: Datagram that is being sent just now, for reports.
+        #: Datagram that is being sent now, for reports.
         self.leaving: bytes = b""
         self.packets = 0
         self.flight: deque[_Packet] = deque()
 
     def send(self, data: bytes, deliver: Callable[[], None]) -> None:
-        """Send a datagram: ``deliver()`` is called when it arrives, which may be now."""
+        """Send a datagram over the link. ``deliver()`` is called when it arrives, possibly before this call returns;
+        twice if the link duplicates it, never if it is lost."""
         scheduler, link = self.scheduler, self.link
         self.leaving = data
         fate = 0
@@ -186,7 +188,7 @@ class UdpSocket(Socket):
         self.family = family
         self.v6 = family == _socket.AF_INET6
         self.options: UdpOptions = UdpOptions(self.v6)
-        #: As sk_state has it: CLOSED or ESTABLISHED, which means connected.
+        #: State, as in sk_state: ESTABLISHED if the socket is connected, else CLOSED.
         self.state = "CLOSED"
         self.error = 0
         self.shut = 0
@@ -195,16 +197,16 @@ class UdpSocket(Socket):
         self.port = self.shown_port = 0
         self.peer: Address | None = None
         self.queue: deque[Datagram] = deque()
-        #: Errors for those who ask for them by MSG_ERRQUEUE.
+        #: Error queue, which is read with MSG_ERRQUEUE; None before the first error.
         self.refusals: deque[Refusal] | None = None
         self.charged = 0
-        #: Number of datagrams that found no room.
+        #: Number of datagrams dropped because the receive buffer was full.
         self.drops = 0
         self._groups: list[tuple[str, str]] = []
-        #: Interface by which datagrams to groups leave, and the address that IP_MULTICAST_IF shows.
+        #: Interface for outgoing multicast datagrams, and its address as IP_MULTICAST_IF returns it.
         self._outgoing, self._outgoing_ip = "eth0", b"\0\0\0\0"
         self._flows: dict[tuple[str, int, str], Flow] = {}
-        #: Labels of the flows that have come in, by their source: what is sent back goes by them.
+        #: Labels of incoming flows, by source address; from these the labels of the flows of replies are made.
         self._heard: dict[Address, str] = {}
         self.label = ""
 
@@ -216,7 +218,7 @@ class UdpSocket(Socket):
         return bool(self.shut & _RCV)
 
     def claim(self) -> Claim:
-        """Return the socket's claim to its port."""
+        """Return the properties of this socket that decide if another one may share its port."""
         flag = self.options.flag
         return Claim(
             ip=self.ip,
@@ -227,7 +229,8 @@ class UdpSocket(Socket):
         )
 
     def hears(self, source: Address) -> bool:
-        """Return True if it takes datagrams of this sender: a connected socket takes its peer's only."""
+        """Return True if the socket accepts datagrams from this address: a connected one accepts only those of its
+        peer."""
         peer = self.peer
         return peer is None or (unmapped(peer[0]) == source[0] and peer[1] in (0, source[1]))
 
@@ -287,7 +290,7 @@ class UdpSocket(Socket):
     # --- sending --------------------------------------------------------------------------------------
 
     def connect(self, address: Address) -> None:
-        """Set the peer, as ip4_datagram_connect(): nothing is sent."""
+        """Set the peer, as ip4_datagram_connect() does. Nothing is sent."""
         if not self.port:
             self._claim_port(0)
         ip = reached(address[0], self._own())
@@ -303,8 +306,8 @@ class UdpSocket(Socket):
             raise fail(errno.EACCES)
 
     def _own(self) -> str:
-        """Return the socket's source address, if it has chosen one: none if it is bound to a group or to the broadcast
-        address (__inet_bind())."""
+        """Return the socket's own address; the wildcard address if it is not bound, or is bound to a multicast or
+        broadcast address (__inet_bind())."""
         return any_ip(self.v6) if is_multicast(self.ip) or unmapped(self.ip) in _BROADCASTS else self.ip
 
     def _source(self, ip: str) -> str:
@@ -331,7 +334,8 @@ class UdpSocket(Socket):
         files: tuple[File, ...] = (),
         ids: str | None = None,
     ) -> int:
-        """Send a datagram, as udp_sendmsg(). `ids` is the source address that IP_PKTINFO asks for."""
+        """Send a datagram, as udp_sendmsg() does. `ids` is the source address from IP_PKTINFO; None for the default
+        one."""
         if not self.port:
             self._claim_port(0)
         data = bytes(data)
@@ -403,7 +407,7 @@ class UdpSocket(Socket):
         return flow
 
     def _arrive(self, flow: Flow, data: bytes, source: Address, ip: str, port: int, interface: str) -> None:
-        """Deliver a datagram for one address to the socket that is bound there."""
+        """Deliver a unicast datagram to the socket that is bound to its destination, or send back an ICMP error."""
         target = flow.target
         if target is None or not target.up or target.paused:
             return  # nobody answers
@@ -416,8 +420,8 @@ class UdpSocket(Socket):
         link.carry(self.net.scheduler, 0, None, 1, lambda: self._refused(source, (ip, port), data, interface))
 
     def _refused(self, source: Address, address: Address, data: bytes, interface: str) -> None:
-        """Handle a port-unreachable answer (ICMP), as __udp4_lib_err(): the socket that would receive from there gets
-        the error, if it is connected or asks for all errors."""
+        """Handle an ICMP "port unreachable" message, as __udp4_lib_err() does: the socket bound to `source` gets the
+        error, if it is connected or has set IP_RECVERR."""
         sock = self.host.udp.receiver(*source, address)
         if sock is None:
             return
@@ -432,8 +436,8 @@ class UdpSocket(Socket):
         sock.changed()
 
     def _too_long(self, ip: str, port: int) -> OSError:
-        """Return the error of a datagram that no packet holds, and queue it, as ip_local_error() and
-        ipv6_local_error()."""
+        """Return the error for a datagram that is too long for a packet, and add it to the error queue, as
+        ip_local_error() and ipv6_local_error() do."""
         v6 = ":" in ip
         if self.options.flag(*(_RECVERR_V6 if v6 else _RECVERR)):
             interface = "lo" if self.net.owner(ip, self.host) is self.host else "eth0"
@@ -445,7 +449,7 @@ class UdpSocket(Socket):
         return fail(errno.EMSGSIZE)
 
     def _queue_error(self, refusal: Refusal) -> None:
-        """Keep an error for MSG_ERRQUEUE if there is room, as sock_queue_err_skb()."""
+        """Append to the error queue, if the receive buffer has space, as sock_queue_err_skb() does."""
         if self.charged + refusal.cost < self.options.rcvbuf:
             self.charged += refusal.cost
             if self.refusals is None:
@@ -453,7 +457,7 @@ class UdpSocket(Socket):
             self.refusals.append(refusal)
 
     def _receive_error(self, limit: int) -> Received:
-        """Receive the first error in the queue, as ip_recv_error() and ipv6_recv_error()."""
+        """Receive the first entry of the error queue, as ip_recv_error() and ipv6_recv_error() do."""
         if not self.refusals:
             raise fail(errno.EAGAIN)
         found = self.refusals.popleft()
@@ -491,7 +495,8 @@ class UdpSocket(Socket):
     # --- receiving ------------------------------------------------------------------------------------
 
     def arrived(self, data: bytes, source: Address, ip: str, interface: str, label: str) -> None:
-        """Receive a datagram, if there is room: as __udp_enqueue_schedule_skb() counts it."""
+        """Append a datagram to the receive queue, or drop it if the receive buffer is full
+        (__udp_enqueue_schedule_skb())."""
         if label.endswith(">"):
             self._heard[source] = label[:-1]
         if self.charged > self.options.rcvbuf:
@@ -511,7 +516,7 @@ class UdpSocket(Socket):
         return self.recvmsg(limit, flags).data
 
     def recvmsg(self, limit: int, flags: int = 0) -> Received:
-        """Receive one datagram, as udp_recvmsg()."""
+        """Receive one datagram, as udp_recvmsg() does."""
         if flags & MSG_ERRQUEUE:
             return self._receive_error(limit)
         if flags & _MSG_OOB:
@@ -536,7 +541,7 @@ class UdpSocket(Socket):
         )
 
     def _packet_info(self, found: Datagram) -> tuple[tuple[int, int, bytes], ...]:
-        """Return the ancillary data on a datagram's destination, for IP_PKTINFO and IPV6_RECVPKTINFO."""
+        """Return the ancillary data on the destination of a datagram, for IP_PKTINFO and IPV6_RECVPKTINFO."""
         index = INTERFACES.index(found.interface)
         if self.v6 and self.options.flag(IPPROTO_IPV6, IPV6_RECVPKTINFO):
             packed = _socket.inet_pton(_socket.AF_INET6, mapped(found.ip, v6=True))
@@ -573,7 +578,7 @@ class UdpSocket(Socket):
         self.queue.clear()
 
     def lose_power(self) -> None:
-        """Drop all state: the socket's machine has lost power."""
+        """Drop all state, since the socket's machine has lost power."""
         self.closed = True
         self._groups.clear()
         self.queue.clear()
@@ -617,7 +622,8 @@ class UdpSocket(Socket):
                 self.refusals.clear()
 
     def _interface(self, ip: bytes, index: int, otherwise: int) -> str:
-        """Return the interface of a number, else of an address, by default the one to the other hosts."""
+        """Return the interface with the number `index`, or with the address `ip` if `index` is 0; the wildcard address
+        selects the one to the other hosts. Raises `OSError` with the errno `otherwise` if there is none."""
         if index:
             if not 0 < index < len(INTERFACES):
                 raise fail(otherwise)
@@ -630,7 +636,7 @@ class UdpSocket(Socket):
         return "lo"
 
     def _group_v4(self, value: int | bytes, name: int) -> tuple[str, str]:
-        """Return group and interface of a struct ip_mreq or ip_mreqn."""
+        """Return the multicast group and the interface of `value`, a packed struct ip_mreq or ip_mreqn."""
         if not isinstance(value, bytes) or len(value) < 8:
             raise fail(errno.EINVAL)
         group = _socket.inet_ntoa(value[:4])

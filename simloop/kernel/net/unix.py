@@ -1,9 +1,9 @@
-"""Unix sockets: unix(7). Streams, datagrams and sequenced packets between the processes of one host.
+"""Unix sockets: unix(7). Stream, datagram and seqpacket sockets between the processes of one host.
 
-What is sent is in the receiver's queue at once, as on Linux: no link, and nothing to wait for. Rules follow
-net/unix/af_unix.c of Linux 6, whose functions the comments name; `tests/parity` compares call by call.
+As on Linux, data is in the receiver's queue as soon as it was sent: no network link is involved. Rules follow
+net/unix/af_unix.c of Linux 6, whose functions the comments name; `tests/parity` compares each call with real sockets.
 
-Callable from a plain script:
+It can be used in a script without a simulation:
 
 >>> space = UnixSpace("localhost")
 >>> one, other = space.pair(SOCK_STREAM)
@@ -52,7 +52,7 @@ _STREAM_MAX = HEAD_MAX + 32_768
 
 
 class Ids(NamedTuple):
-    """Credentials of a process at the other end: struct ucred."""
+    """Credentials of a process: its pid, user id and group id (struct ucred)."""
 
     pid: int = 0
     uid: int = -1
@@ -71,14 +71,14 @@ class Caller(Protocol):
     """Protocol of the process that makes a system call (`current` in the kernel)."""
 
     def ids(self) -> Ids:
-        """Return its pid, user and group."""
+        """Return the pid, user id and group id of the process."""
 
     def files(self) -> FileCalls:
-        """Return its system calls on files, by which paths are found."""
+        """Return the object that makes the file system calls of the process, to resolve paths."""
 
 
 class Message:
-    """Message in a receive queue: struct sk_buff. Of a stream, some bytes that were sent by one call."""
+    """Message in a receive queue: struct sk_buff. For a stream, a part of the bytes that one call has sent."""
 
     __slots__ = ("cost", "data", "files", "ids", "sender", "start")
 
@@ -93,7 +93,7 @@ class Message:
         sender.charged += cost
 
     def drop(self) -> None:
-        """Release the message, read or not: its sender's buffer gets the space back."""
+        """Release the message, read or not: its size is no longer charged to the sender's buffer."""
         sender = self.sender
         sender.charged -= self.cost
         if self.files:
@@ -104,11 +104,11 @@ class Message:
 
 
 class UnixSpace:
-    """Namespace of one host's unix sockets: abstract names, and inodes of its file system."""
+    """Namespace of one host's unix sockets: abstract names, and inodes of the host's file system."""
 
     def __init__(self, host: str, caller: Caller | None = None) -> None:
         self.host = host
-        #: The process that makes the call; None in a script that needs neither paths nor credentials.
+        #: Process that makes the system call; None in a script that needs neither paths nor credentials.
         self.caller = caller
         # By type and name: "unix_find_socket_byname()" compares both.
         self._abstract: dict[tuple[int, bytes], UnixSocket] = {}
@@ -119,7 +119,7 @@ class UnixSpace:
         self._connections: dict[str, int] = {}
 
     def lose_power(self) -> None:
-        """Forget all sockets. Their files stay, as far as they are on disk."""
+        """Drop all sockets. Their files stay, as far as they are on disk."""
         self._abstract.clear()
         self._bound.clear()
 
@@ -129,11 +129,11 @@ class UnixSpace:
         self.caller = None
 
     def ids(self) -> Ids:
-        """Return the credentials of the process that makes the call."""
+        """Return the credentials of the process that makes the system call."""
         return NOBODY if self.caller is None else self.caller.ids()
 
     def pair(self, kind: int) -> tuple[UnixSocket, UnixSocket]:
-        """Return two sockets that are connected to one another, as socketpair(2)."""
+        """Return two sockets that are connected to each other, as socketpair(2) does."""
         self._pairs += 1
         ends = UnixSocket(self, kind), UnixSocket(self, kind)
         ids = self.ids()
@@ -145,13 +145,15 @@ class UnixSpace:
         return ends
 
     def label(self, name: bytes) -> str:
-        """Return a name for a new connection to `name`: with its number among those, as TCP connections have it."""
+        """Return the name of a new connection to `name`, for choice points and reports: with its number among the
+        connections to that name."""
         stem = f"{self.host}:{shown_name(name)}"
         self._connections[stem] = number = self._connections.get(stem, 0) + 1
         return f"{stem}#{number}"
 
     def find(self, name: bytes, kind: int) -> UnixSocket:
-        """Return the socket that is bound to `name`, as unix_find_other()."""
+        """Return the socket of the type `kind` that is bound to `name`, as unix_find_other() does. Raises `OSError`
+        (such as ECONNREFUSED) if there is none."""
         if not name:
             raise fail(errno.EINVAL)
         if not name[0]:
@@ -170,7 +172,8 @@ class UnixSpace:
         return found
 
     def bind(self, sock: UnixSocket, name: bytes) -> None:
-        """Give `sock` a name: that of a new file, or an abstract one, which is chosen if `name` is empty."""
+        """Bind `sock` to `name`: a path, where a file is created; an abstract name; or if `name` is empty, an abstract
+        one that is chosen (autobind)."""
         if not name:
             if not sock.name:
                 sock.name = self._free_name(sock.kind)
@@ -202,7 +205,8 @@ class UnixSpace:
                 return name
 
     def unbind(self, sock: UnixSocket) -> None:
-        """Take a closed socket's name away. Its file stays, and nobody listens behind it."""
+        """Remove the name of a closed socket. If it was a path, the file stays, and connecting to it fails with
+        ECONNREFUSED."""
         if sock.bound_to is not None:
             self._bound.pop(sock.bound_to.ino, None)
             sock.bound_to = None
@@ -215,12 +219,12 @@ def _path(name: bytes) -> str:
 
 
 def shown_name(name: bytes) -> str:
-    """Return a name as text, an abstract one with ``@`` in front, as ss(8) prints it."""
+    """Return a name as text, as ss(8) prints it: an abstract one with ``@`` as the first character."""
     return os.fsdecode(name) if name[:1] != b"\0" else "@" + name[1:].decode(errors="backslashreplace")
 
 
 class UnixSocket(Socket):
-    """Unix socket of one host."""
+    """Unix socket (unix(7)) of one host: a stream, datagram or seqpacket socket."""
 
     family = int(_socket.AF_UNIX)
     protocol = 0
@@ -230,25 +234,25 @@ class UnixSocket(Socket):
         self.space = space
         self.kind = kind
         self.options = UnixOptions()
-        #: As sk_state has it: CLOSED, LISTEN or ESTABLISHED.
+        #: State, as in sk_state: CLOSED, LISTEN or ESTABLISHED.
         self.state = "CLOSED"
         self.error = 0
         self.shut = 0
         self.closed = False
         self.peer: UnixSocket | None = None
-        #: Identity of the process at the other end when the connection was made (SO_PEERCRED).
+        #: Credentials of the process at the other end when the connection was made (SO_PEERCRED).
         self.peer_ids = NOBODY
         #: Name in the form of sockaddr_un: a path, or an abstract name that begins with a null byte.
         self.name = b""
-        #: Inode of the file that stands for it.
+        #: Inode of the file that represents the socket; None if its name is not a path.
         self.bound_to: Inode | None = None
         self.queue: deque[Message] = deque()
-        #: What the messages cost that it has sent and nobody has read (sk_wmem_alloc).
+        #: Number of bytes charged to the send buffer, for messages that were sent and not read yet (sk_wmem_alloc).
         self.charged = 0
         self.backlog = _QUEUE_MAX
-        #: Connections that were not accepted yet.
+        #: Accept queue: connections that were not accepted yet.
         self.pending: deque[UnixSocket] = deque()
-        #: Datagram sockets that are connected to this one, and wait for room in its queue.
+        #: Datagram sockets that are connected to this one, to be notified when its queue has room again.
         self.connected: dict[UnixSocket, None] = {}
         self.label = ""
 
@@ -279,8 +283,9 @@ class UnixSocket(Socket):
         return mask
 
     def _peer_is_full(self) -> bool:
-        """Return True if the peer's queue is full, so that a datagram cannot be sent; False where the two are
-        connected."""
+        """Return True if a datagram cannot be sent because the peer's receive queue is full. False if the peer is
+        connected back to this socket: then Linux has no limit on the number of messages, only that of the send
+        buffer."""
         peer = self.peer
         return self.kind != SOCK_STREAM and peer is not None and peer.peer is not self and peer._is_full()
 
@@ -290,7 +295,7 @@ class UnixSocket(Socket):
     # --- names ----------------------------------------------------------------------------------------
 
     def bind(self, name: bytes) -> None:
-        """Bind to a path, to an abstract name, or for an empty name to an abstract one that is free."""
+        """Bind to a path, to an abstract name, or if `name` is empty to a free abstract name (autobind)."""
         self.space.bind(self, name)
 
     def getsockname(self) -> bytes:
@@ -339,8 +344,8 @@ class UnixSocket(Socket):
         return child
 
     def connect(self, name: bytes) -> None:
-        """Connect to the socket of that name: it is done when the call returns. EAGAIN if a listener's queue is
-        full."""
+        """Connect to the socket that is bound to `name`. The connection is established when the call returns. Raises
+        `OSError` (EAGAIN) if the accept queue is full."""
         if self._passes_ids() and not self.name:
             self.bind(b"")
         other = self.space.find(name, self.kind)
@@ -382,7 +387,8 @@ class UnixSocket(Socket):
         return self.peer is None or self.peer is sender
 
     def _lost(self, before: UnixSocket) -> None:
-        """Drop datagrams of a peer that this socket is no longer connected to, as unix_dgram_disconnected()."""
+        """End the connection to `before`, a datagram socket, and drop the datagrams received from it, as
+        unix_dgram_disconnected() does."""
         if self.queue:
             self._purge()
             if not before.closed and before.peer is self:
@@ -393,7 +399,8 @@ class UnixSocket(Socket):
     # --- sending --------------------------------------------------------------------------------------
 
     def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
-        """Send bytes or a datagram, as send(2). Of a stream, returns how many bytes there was room for."""
+        """Send bytes of a stream, or a datagram, as send(2) does. Returns the number of bytes sent, for a stream maybe
+        not all."""
         return self.sendmsg(data, flags)
 
     def sendmsg(
@@ -404,7 +411,8 @@ class UnixSocket(Socket):
         files: tuple[File, ...] = (),
         ids: Ids | None = None,
     ) -> int:
-        """Send a message, as sendmsg(2): with open files, to the socket of that name, or to the connected one."""
+        """Send a message, as sendmsg(2) does, to the socket with the name `address`, or to the connected one if that is
+        None. `files` and `ids` are sent as ancillary data (SCM_RIGHTS, SCM_CREDENTIALS)."""
         if type(data) is not bytes:
             view = memoryview(data)
             # Only what may be taken is copied: a transport offers all that it holds, again and again.
@@ -415,7 +423,7 @@ class UnixSocket(Socket):
     def _send_stream(
         self, data: bytes, flags: int, name: bytes | None, files: tuple[File, ...], ids: Ids | None
     ) -> int:
-        """Send bytes of a stream, as unix_stream_sendmsg()."""
+        """Send bytes of a stream, as unix_stream_sendmsg() does."""
         if flags & _MSG_OOB:
             raise fail(errno.EOPNOTSUPP)  # urgent data is not simulated
         if name is not None:
@@ -449,7 +457,8 @@ class UnixSocket(Socket):
     def _send_message(
         self, data: bytes, flags: int, name: bytes | None, files: tuple[File, ...], ids: Ids | None
     ) -> int:
-        """Send a datagram or a packet, as unix_dgram_sendmsg() and unix_seqpacket_sendmsg()."""
+        """Send a datagram, or a packet of a seqpacket socket, as unix_dgram_sendmsg() and unix_seqpacket_sendmsg()
+        do."""
         if self.kind == SOCK_SEQPACKET:
             if self.error:
                 raise fail(self.take_error())
@@ -491,7 +500,8 @@ class UnixSocket(Socket):
         return len(data)
 
     def _ids_for(self, peer: UnixSocket, given: Ids | None) -> Ids:
-        """Return the credentials of the sender, as maybe_add_creds() adds them to a message."""
+        """Return the credentials of the sender to be sent with a message to `peer`, as maybe_add_creds() does: `given`,
+        or its own if one of the two sockets has set SO_PASSCRED."""
         if given is not None:
             return given
         return self.space.ids() if self._passes_ids() or peer._passes_ids() else _UNTOLD
@@ -499,7 +509,7 @@ class UnixSocket(Socket):
     # --- receiving ------------------------------------------------------------------------------------
 
     def recv(self, limit: int, flags: int = 0) -> bytes:
-        """Return received bytes, `limit` at most, as recv(2)."""
+        """Return up to `limit` received bytes, as recv(2) does."""
         if limit <= 0:
             if limit < 0:
                 raise ValueError("negative buffersize in recv")
@@ -510,12 +520,12 @@ class UnixSocket(Socket):
         return found.data
 
     def recvmsg(self, limit: int, flags: int = 0) -> Received:
-        """Receive a message, as recvmsg(2). The caller gives descriptors to the files that come along, then releases
-        them unless it has only peeked."""
+        """Receive a message, as recvmsg(2) does. The caller allocates descriptors for the files in it, then calls
+        `release` for them unless it has only peeked."""
         return self._receive_stream(limit, flags) if self.kind == SOCK_STREAM else self._receive_message(limit, flags)
 
     def _receive_stream(self, limit: int, flags: int) -> Received:
-        """Receive bytes of a stream, as unix_stream_read_generic()."""
+        """Receive bytes of a stream, as unix_stream_read_generic() does."""
         if self.state != "ESTABLISHED":
             raise fail(errno.EINVAL)
         if flags & _MSG_OOB:
@@ -558,7 +568,7 @@ class UnixSocket(Socket):
         )
 
     def _receive_message(self, limit: int, flags: int) -> Received:
-        """Receive one datagram or packet, as unix_dgram_recvmsg() and unix_seqpacket_recvmsg()."""
+        """Receive one datagram or packet, as unix_dgram_recvmsg() and unix_seqpacket_recvmsg() do."""
         if self.kind == SOCK_SEQPACKET and self.state != "ESTABLISHED":
             raise fail(errno.ENOTCONN)
         if flags & _MSG_OOB:
@@ -587,12 +597,12 @@ class UnixSocket(Socket):
         )
 
     def _notify_room(self) -> None:
-        """Notify connected sockets, which may wait for space in the receive queue."""
+        """Notify the datagram sockets that are connected to this one that its receive queue has room again."""
         for other in self.connected:
             other.changed()
 
     def _purge(self) -> None:
-        """Empty the receive queue, which nobody will read."""
+        """Drop all messages in the receive queue."""
         while self.queue:
             self.queue.popleft().drop()
         self._notify_room()
@@ -600,7 +610,7 @@ class UnixSocket(Socket):
     # --- ending ---------------------------------------------------------------------------------------
 
     def shutdown(self, how: int) -> None:
-        """Shut down one direction or both, as unix_shutdown(): the other end sees it at once."""
+        """Shut down one direction or both, as unix_shutdown() does. The other end sees it at once."""
         if how not in (_socket.SHUT_RD, _socket.SHUT_WR, _socket.SHUT_RDWR):
             raise fail(errno.EINVAL)
         now = how + 1
@@ -613,7 +623,7 @@ class UnixSocket(Socket):
         self.changed()
 
     def close(self) -> None:
-        """Close the socket, as unix_release_sock()."""
+        """Close the socket, as unix_release_sock() does."""
         self._release(embryo=False)
 
     def _release(self, *, embryo: bool) -> None:

@@ -1,4 +1,4 @@
-"""Choices of delay: how late the environment may let a thread, a signal or a new process act."""
+"""Choice points on delays: how late a thread, a signal or a new process acts, which the environment chooses."""
 
 from __future__ import annotations
 
@@ -64,8 +64,12 @@ def schedule_delayed(
     act: Callable[[], None],
     usual_ns: int | None = _SWITCH_NS,
 ) -> bool:
-    """Schedule ``act()``, an action of a thread of `process`, after its usual delay, or as much later as the
-    environment chooses. With None for the usual delay, returns False instead if there is to be no delay."""
+    """Schedule ``act()``, an action of a thread of `process`, for `usual_ns` from now, or for as much later as the
+    environment chooses.
+
+    The choice point is of the kind `kind`, at the thread or process named `who`, about `subject`. If `usual_ns` is None
+    and the environment chooses no delay, nothing is scheduled, and False is returned: the caller acts at once.
+    """
     action = partial(_act, process, scheduler.choices, f"{kind} {who}", act)
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
     due = scheduler.clock.now + (usual_ns or 0) + _DELAYS_NS[answer]
@@ -85,7 +89,10 @@ def schedule_switch(
     process: Process, scheduler: Scheduler, kind: str, who: str, subject: object, act: Callable[[], None]
 ) -> bool:
     """Preempt a thread of `process`, if the environment chooses so: schedule ``act()``, which resumes it, for after
-    others have run. Returns False if the thread is not preempted."""
+    others have run. Returns False if the thread is not preempted.
+
+    The choice point is of the kind `kind`, at the thread or process named `who`, about `subject`.
+    """
     answer = scheduler.choices.choose(who, kind, len(SWITCHES), subject)
     if answer:
         action = partial(_act, process, scheduler.choices, f"{kind} {who}", act)
@@ -100,7 +107,7 @@ def _act(process: Process, choices: Choices, what: str, act: Callable[[], None])
 
 
 def delay(scheduler: Scheduler, which: int, usual_ns: int, action: Callable[[], None]) -> None:
-    """Schedule `action` after the usual time, and as much later as ``DELAYS[which]`` says."""
+    """Schedule `action` for `usual_ns` from now, plus the delay ``DELAYS[which]``."""
     _later(scheduler, usual_ns + _DELAYS_NS[which], _DELAYS_TURNS[which], action)
 
 

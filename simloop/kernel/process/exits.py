@@ -1,4 +1,4 @@
-"""Exits of processes, and their notification: exit(2), kill(2), wait(2), pidfd_open(2)."""
+"""Exits of processes, and how others learn of them: exit(2), kill(2), wait(2), pidfd_open(2)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simloop.kernel.process.signals import disposition
 if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
 
-#: The process that adopts orphans.
+#: Pid of init, the process that adopts orphans.
 INIT_PID = 1
 
 
@@ -28,7 +28,7 @@ def exit_status(code: int) -> int:
 
 
 class PidFd(File):
-    """Descriptor of a process: readable once it has exited (pidfd_open(2))."""
+    """File that refers to a process (pidfd_open(2)): readable once the process has exited."""
 
     def __init__(self, process: Process) -> None:
         super().__init__()
@@ -48,11 +48,11 @@ class PidFd(File):
 def end(
     process: Process, status: int, scheduler: Scheduler, tell: Callable[[Process], None], *, at_once: bool = False
 ) -> None:
-    """Terminate `process`, as do_exit() in kernel/exit.c does. Its files are closed first, so others may see the end of
-    its pipes before its exit. Its parent is notified after a delay that the environment chooses; `at_once` is for
-    processes whose end itself comes when a choice says.
+    """Terminate `process` with a wait status (wait(2)), as do_exit() in kernel/exit.c does. Its files are closed first,
+    so others may see the end of its pipes before its exit.
 
-    ``tell(parent)`` is called when the parent is to get its SIGCHLD.
+    Its parent is notified after a delay that the environment chooses, or without one if `at_once` is True: for
+    processes whose end is itself a choice. ``tell(parent)`` is called when the parent is to get its SIGCHLD.
     """
     if process.exited:
         return
@@ -93,11 +93,11 @@ def _notify(process: Process, status: int, tell: Callable[[Process], None]) -> N
 
 
 def find_child(parent: Process, pid: int, *, asked: bool = False) -> Process | None:
-    """Return a zombie child that `pid` selects, as waitpid(2) does. None if there is none yet; ECHILD if there never
-    will be one.
+    """Return a zombie child that `pid` selects, as waitpid(2) does; None if all such children still run. Raises
+    `OSError` (ECHILD) if there is no such child.
 
-    With `asked`, for a call in the middle of a turn, this includes children whose end their parent's loop has not been
-    told yet: processes run in parallel.
+    If `asked` is True, children count as zombies from their exit on, even if their parent has not been notified of it
+    yet: for calls in the middle of a turn, during which other processes run in parallel.
     """
     if pid > 0:
         children = [parent.children[pid]] if pid in parent.children else []
@@ -124,7 +124,7 @@ def _means(parent: Process, child: Process, pid: int) -> bool:
 
 
 def reap(child: Process) -> tuple[int, int]:
-    """Reap a zombie, as wait(2) does. Returns its pid and status."""
+    """Reap a zombie, as wait(2) does. Returns its pid and wait status."""
     assert child.parent is not None
     assert child.status is not None
     del child.parent.children[child.pid]
@@ -135,7 +135,8 @@ def reap(child: Process) -> tuple[int, int]:
 
 
 def signal_targets(sender: Process, pid: int) -> list[Process]:
-    """Return the processes of the sender's host that `pid` selects, as kill(2) does. ESRCH if there are none."""
+    """Return the processes of the sender's host that `pid` selects, as kill(2) does. Raises `OSError` (ESRCH) if there
+    are none."""
     here = [process for process in sender.table.values() if process.state is not State.POWERED_OFF]
     if pid > 0:
         found = [process for process in here if process.pid == pid]

@@ -1,4 +1,4 @@
-"""A simulated process, and the states of its life."""
+"""Simulated process, and its states from start to end."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class ProcessGone(BaseException):
-    """Exception that unwinds the code of a process that was killed, or whose machine has lost power. Nobody should
-    catch it, and nobody needs to: whatever the process calls from then on raises it again."""
+    """Exception that unwinds the code of a process that was killed, or whose machine has lost power. It need not be
+    caught, and catching it does not help: every further call of the process raises it again."""
 
 
 class State(IntEnum):
-    """State of a process, in the order in which it goes through them. Up to `STOPPED` it is alive."""
+    """State of a process, in the order of its life. It is alive in `RUNNING` and `STOPPED`."""
 
     RUNNING = 0
-    #: Stopped by SIGSTOP or the like, until SIGCONT.
+    #: Stopped by a signal such as SIGSTOP until SIGCONT, or paused with its machine.
     STOPPED = 1
-    #: It has exited or was killed, and its parent has not waited for it.
+    #: Exited or killed, but not yet waited for by its parent.
     ZOMBIE = 2
-    #: It has ended, and nobody can wait for it any more.
+    #: Ended, and waited for: it has no pid any more.
     REAPED = 3
-    #: Its machine lost power, or its world is over: it left no status.
+    #: Ended without a wait status: its machine lost power, or its world is over.
     POWERED_OFF = 4
 
 
@@ -45,7 +45,7 @@ _NO_SIGNALS: frozenset[int] = frozenset()
 
 
 class Process(DescriptorTable):
-    """Simulated process: a host, a pid, descriptors, signal handlers, and its own loop."""
+    """Simulated process: a host, a pid, descriptors, signal handlers, and an event loop of its own."""
 
     # Slots for what each turn, start or end of a process looks at: a class's default that some instances replace is ten
     # times as slow to find. What few processes ever have stands here.
@@ -56,33 +56,33 @@ class Process(DescriptorTable):
     )  # fmt: skip
 
     wakeup_fd = -1
-    #: Time at which the last signal with a handler has come.
+    #: Time in nanoseconds at which the last signal with a handler was generated.
     caught_ns = 0
-    #: Turn at which its loop will have seen all signals that were sent to it so far.
+    #: Number of the turn by which its loop will have seen all signals sent to it so far.
     signals_until = 0
-    #: Pending signals: they are masked, or the process is stopped.
+    #: Pending signals, which are masked, or were sent while the process was stopped.
     pending: tuple[int, ...] = ()
-    #: Number of signal handlers called, and the last exception that one has raised.
+    #: Number of signal handlers called so far, and the last exception that one of them raised.
     handled = 0
     broken_by: BaseException | None = None
-    #: Processors that it may use (sched_setaffinity(2)); None if it has set none.
+    #: Processors that it may use (sched_setaffinity(2)); None if it has not set them.
     affinity: frozenset[int] | None = None
     nice = 0
-    #: True while others go first before a call of it.
+    #: True while it is preempted: others run before its next call.
     preempted = False
-    #: Limits that it has set, by number, soft and hard (setrlimit(2)); they limit nothing.
+    #: Resource limits that it has set, as (soft, hard) by number (setrlimit(2)); they are not enforced.
     limits: Mapping[int, tuple[int, int]] = {}
-    #: Nanoseconds of processor time that it has spent on looking at clocks.
+    #: Processor time in nanoseconds that it has spent on reading clocks.
     looked_ns = 0
-    #: Name generator of `tempfile`; None until it is first used.
+    #: Its name generator of `tempfile`; None until it is first used.
     temporary_names: Any = None
-    #: Files of log handlers that were made before the run; None until one is used.
+    #: Its files for log handlers that were made before the run; None until one is used.
     log_files: Any = None
-    #: Its interval timer; None until it sets one.
+    #: Its interval timer (setitimer(2)); None until it sets one.
     timer: Any = None
-    #: Counters of threads and executors, for their ids and their numbered names.
+    #: Counters of its threads and executors, from which ids and default names such as "Thread-1" are made.
     threads_made = threads_named = executors_named = 0
-    #: Functions that are called when its Python ends, as `atexit` has them.
+    #: Functions to be called when its interpreter exits (`atexit`).
     exit_handlers: tuple[Callable[[], object], ...] = ()
 
     def __init__(self, host: Host, table: PidTable[Process], pid: int, name: str) -> None:
@@ -91,46 +91,47 @@ class Process(DescriptorTable):
         self.name = name
         self.host = host
         self.pid = pid
-        #: Processes of its host by pid.
+        #: Table of all processes of its host, by pid.
         self.table = table
-        #: Its process group and its session (credentials(7)).
+        #: Ids of its process group and its session (credentials(7)).
         self.group = self.session = pid
         self.loop: Runnable | None = None
-        #: Number of callbacks that its loop has run, and a hash of what has arrived at it after how many of them.
+        #: Number of callbacks that its loop has run, and a hash of its arrivals and of the number of callbacks before
+        #: each.
         self.steps = 0
         self.order = 0
 
-        #: Its system calls on files; None until the first one.
+        #: Object that makes its system calls on files; None until the first one.
         self.calls: FileCalls | None = None
 
-        #: Signals that have come, and whose handlers its main thread has still to run.
+        #: Signals that were delivered, and whose handlers its main thread has yet to call.
         self.signals: tuple[int, ...] = ()
-        #: Handlers by signal number, as `signal.signal` was given them.
+        #: Handlers that were set by `signal.signal`, by signal number.
         self.signal_handlers: dict[int, Callable[..., Any] | int | None] = {}
         self.masked: frozenset[int] = _NO_SIGNALS
 
         #: Process that started it; None if no process waits for it.
         self.parent: Process | None = None
-        #: By pid: those that are not reaped.
+        #: Child processes that are not reaped, by pid.
         self.children: dict[int, Process] = {}
-        #: Environment with which another process has started it, as text, or as bytes like in `os.environ`; else None.
+        #: Environment given by the process that started it, as text or as bytes; None if it was given none.
         self.environ: dict[Any, Any] | None = None
-        #: The line that started it, as ``file:line``.
+        #: Source line that started it, as ``file:line``.
         self.started_at = "?"
 
         self.state = State.RUNNING
-        #: Called when the process is ended from outside, see `killed`.
+        #: Function to be called when the process is ended from outside, see `killed`.
         self.on_kill: Callable[[], None] | None = None
-        #: Wait status (wait(2)), once its end is visible to others.
+        #: Wait status (wait(2)) once its end is visible to others; None before.
         self.status: int | None = None
-        #: Makes its end visible at once; set while it has ended and this is due later.
+        #: Function that makes its end visible at once; None unless it has ended and its end is not visible yet.
         self.notify: Callable[[], None] | None = None
-        #: Watchers to be notified when it has ended.
+        #: Watchers to be notified when its end becomes visible, such as pidfds.
         self.observers: list[Watcher] = []
 
     @property
     def alive(self) -> bool:
-        """True while the process is running or stopped: it may still do something, if only after a SIGCONT."""
+        """True while the process is running or stopped (a stopped one may be continued)."""
         return self.state <= State.STOPPED
 
     @property
@@ -140,34 +141,35 @@ class Process(DescriptorTable):
 
     @property
     def exited(self) -> bool:
-        """True for a zombie or a reaped process, which has a wait status or will have one; false after a power loss."""
+        """True for a zombie or a reaped process, whose wait status is set or will be; False after a power loss."""
         return self.state is State.ZOMBIE or self.state is State.REAPED
 
     def enter(self, state: State) -> None:
-        """Change the state of the process. All changes go through here; the transition must be a legal one."""
+        """Change the state of the process. Every change is made by this method; the transition must be a legal one."""
         assert state in _TRANSITIONS[self.state], f"{self} is {self.state.name}, and cannot become {state.name}"
         self.state = state
 
     def open(self, file: File) -> int:
-        """Allocate a descriptor for `file`: the lowest free one, as POSIX wants it."""
+        """Allocate the lowest free descriptor, as POSIX demands, let it refer to `file`, and return it."""
         if not self.alive:
             raise ProcessGone
         return super().open(file)
 
     def killed(self) -> None:
-        """Notify the runner of the process, once, that it was killed."""
+        """Call `on_kill`, at most once, to notify the runner of the process that it was killed."""
         on_kill, self.on_kill = self.on_kill, None
         if on_kill is not None:
             on_kill()
 
     def lose_power(self) -> None:
-        """End the process with its machine or world, without an exit: no descriptor is left, no parent is notified."""
+        """End the process with its machine or world, without an exit: its descriptors are dropped, its parent is not
+        notified."""
         self.enter(State.POWERED_OFF)
         self.files.clear()
         self.killed()
 
     def release(self) -> None:
-        """Release the pid: nobody can wait for the process any more (release_task() in kernel/exit.c)."""
+        """Release the pid, since the process was waited for, or nobody will (release_task() in kernel/exit.c)."""
         self.enter(State.REAPED)
         self.table.pop(self.pid, None)
 

@@ -1,5 +1,5 @@
-"""Real threads and locks of the interpreter, for the simulation itself: this module is imported before any shim is in
-place, and keeps the real functions."""
+"""Real threads and locks of the interpreter, for the simulation's own use. This module is imported before any shim is
+installed, and so keeps the real functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Seen(BaseException):
 
 
 def raise_in(ident: int, error: type[BaseException]) -> None:
-    """Raise an exception in another thread as soon as Python code of it runs."""
+    """Raise an exception in the real thread `ident`, as soon as it next executes Python code."""
     import ctypes
 
     def send(ident: int, error: type[BaseException]) -> None:

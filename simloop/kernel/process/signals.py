@@ -1,7 +1,8 @@
-"""Generation and delivery of signals (signal(7)): default actions, masks, and which of them find a handler.
+"""Generation and delivery of signals (signal(7)): default actions, masks, and calls of handlers.
 
-A signal is delivered at once, or stays pending while it is masked or its process is stopped. One with a handler is
-*caught*: its handler runs when the main thread of the process next has a turn, or out of its blocking call.
+A signal is delivered at once, or stays pending while it is masked or its process is stopped. A signal that has a
+handler is *caught*: the handler is called when the main thread of the process next has a turn, or within its blocking
+call.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from simloop.kernel.process.process import Process, State
 if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
 
-#: Signals whose default action is to be ignored, or to continue the process.
+#: Signals whose default action is to be ignored or (SIGCONT) to continue the process.
 IGNORED = (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH)
 #: Signals whose default action is to stop the process.
 STOPPING = (_signal.SIGSTOP, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
-#: Dispositions that Python itself sets at its start (init_signals in Python/pylifecycle.c, Modules/signalmodule.c).
+#: Dispositions that Python sets when it starts (init_signals in Python/pylifecycle.c, Modules/signalmodule.c).
 _PYTHONS: dict[int, Any] = {
     _signal.SIGINT: _signal.default_int_handler,
     _signal.SIGPIPE: _signal.SIG_IGN,
@@ -28,7 +29,8 @@ _PYTHONS: dict[int, Any] = {
 
 
 class Effects(NamedTuple):
-    """Callbacks by which signals take effect on a process: the three default actions, and the call of a handler."""
+    """Functions that carry out the action of a signal on a process: `end`, `stop` or `resume` it, or have its handler
+    called (`catch`)."""
 
     end: Callable[[Process, int], None]
     stop: Callable[[Process, int], None]
@@ -37,7 +39,7 @@ class Effects(NamedTuple):
 
 
 def name_of(number: int) -> str:
-    """Return the name of a signal."""
+    """Return the name of a signal, such as "SIGTERM"."""
     try:
         return _signal.Signals(number).name
     except ValueError:  # a real-time one
@@ -85,8 +87,8 @@ def _act(process: Process, number: int, scheduler: Scheduler, effects: Effects) 
 
 
 def _merges(process: Process, number: int, scheduler: Scheduler) -> bool:
-    """Return True if the environment lets a signal merge with the same one that came a moment ago and is not handled
-    yet."""
+    """Return True if a signal is dropped, because the same signal was generated a moment ago and is not handled yet,
+    and the environment chooses to merge the two."""
     return (
         number in process.signals
         and scheduler.clock.now - process.caught_ns <= scheduler.max_stall_ns
@@ -100,7 +102,7 @@ def _is_ignored(process: Process, number: int) -> bool:
 
 
 def deliver_pending(process: Process, scheduler: Scheduler, effects: Effects) -> None:
-    """Deliver pending signals that need not wait any more. The lowest comes first (dequeue_signal() in
+    """Deliver the pending signals that are not masked, the lowest number first (dequeue_signal() in
     kernel/signal.c)."""
     while process.state is State.RUNNING:
         number = next((number for number in sorted(process.pending) if number not in process.masked), None)
@@ -111,6 +113,6 @@ def deliver_pending(process: Process, scheduler: Scheduler, effects: Effects) ->
 
 
 def set_mask(process: Process, masked: frozenset[int], scheduler: Scheduler, effects: Effects) -> None:
-    """Set the signal mask, as sigprocmask(2) does, and deliver the signals that only the old mask held back."""
+    """Set the signal mask, as sigprocmask(2) does, and deliver pending signals that are no longer masked."""
     process.masked = masked - {_signal.SIGKILL, _signal.SIGSTOP}
     deliver_pending(process, scheduler, effects)

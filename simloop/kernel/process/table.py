@@ -1,4 +1,5 @@
-"""Process table of one world: creation, names and pids of processes, and the memory of those that are gone."""
+"""Process table of one world: creates processes, and gives them names and pids. Processes that have ended are dropped
+after a while."""
 
 from __future__ import annotations
 
@@ -15,16 +16,17 @@ if TYPE_CHECKING:
 # Above any number that the real kernel gives (PID_MAX_LIMIT), so that one that reaches a real kill or waitpid, as from
 # an object that outlives its world, hits nobody.
 FIRST_PID = 1 << 22
-#: Number of processes in the table at which reaped ones are forgotten for the first time.
+#: Number of processes in the table at which reaped ones are dropped for the first time.
 PROCESSES_START = 64
-#: Number of pids between which a choice may reuse one: those freed last.
+#: Number of pids, those freed last, of which a choice may reuse one.
 PIDS_REUSED_MAX = 2
 
 
 class ProcessTable(list[Process]):
-    """Table of all processes of a world in order of creation, except those that have ended and were forgotten.
+    """Table of all processes of a world in order of creation, without those that have ended and were dropped.
 
-    Pids are unique in the world, unless a choice reuses one. Choice points and reports call processes by their names.
+    Pids are unique in the world, unless a choice reuses one. In choice points and reports, processes are identified by
+    their names.
     """
 
     __slots__ = ("_by_host", "_choices", "_limit", "_names", "_pids", "forgotten")
@@ -35,7 +37,7 @@ class ProcessTable(list[Process]):
         self._names: dict[str, int] = {}
         self._pids = FIRST_PID
         self._limit = PROCESSES_START
-        #: Hash of what the forgotten processes have seen, for the fingerprint of the run.
+        #: Hash of the pids and arrivals of the dropped processes, for the fingerprint of the run.
         self.forgotten = 0
 
     def add(self, host: Host, program: str | None = None) -> Process:
@@ -57,8 +59,8 @@ class ProcessTable(list[Process]):
         return process
 
     def _reused_pid(self, table: PidTable[Process], name: str) -> int:
-        """Return the pid of a reaped process, if the environment chooses to reuse one, or 0. A kernel reuses pids once
-        all have been used (pid_max in proc(5)), which no program can foresee."""
+        """Return the pid of a reaped process, if the environment chooses to reuse one; otherwise 0. A kernel reuses
+        pids after the highest one (pid_max in proc(5)), at a time that no program can foresee."""
         if table.reaped:
             free = table.free()
             count = len(free)
@@ -71,8 +73,8 @@ class ProcessTable(list[Process]):
         return 0
 
     def _forget_reaped(self) -> None:
-        """Drop processes of programs that have ended and that nobody can wait for, so that a run may start any number
-        of them in little memory."""
+        """Drop processes that have ended and that nobody can wait for, so that a run may start any number of them in
+        bounded memory."""
         kept = []
         for process in self:
             left = process.parent or process.loop or process.children or process.holders or process.kept
@@ -84,7 +86,7 @@ class ProcessTable(list[Process]):
         self._limit = max(PROCESSES_START, 2 * len(kept))
 
     def close(self) -> None:
-        """Clear the tables by pid, which refer to processes, to break reference cycles."""
+        """Clear the tables of processes by pid, to break reference cycles."""
         for table in self._by_host.values():
             table.clear()
         self._by_host.clear()

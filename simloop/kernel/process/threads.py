@@ -1,10 +1,11 @@
 """Simulated threads, of which one runs at a time.
 
-A simulated thread is a real one, because what it runs may look at thread-local state and may block in the middle; but
-it only ever runs while the scheduler waits for it, so there is no real concurrency and no timing but the simulated one.
-When it starts, and when the result of an executor's job is seen, are choices.
+A simulated thread is a real one, since its code may use thread-local state and may block in the middle of a call. It
+runs only while the scheduler waits for it, so there is no real concurrency, and all timing is simulated. Its start, and
+the time at which the result of an executor's job becomes visible, are choice points.
 
-A thread may block on whatever goes through the world: sleeping, sockets, files, locks and all that is made of them.
+A thread may block in whatever goes through the simulated world: sleeping, sockets, files, locks and all that is built
+on them.
 """
 
 from __future__ import annotations
@@ -31,71 +32,71 @@ _VISITS = 100
 
 
 class Owner(Protocol):
-    """Protocol of the world, as its threads see it."""
+    """Protocol of the world, with those attributes that its threads need."""
 
     scheduler: Scheduler
     current: Process
-    #: Threads of the world by real thread identifier; None stands for its main thread.
+    #: Threads of the world by real thread identifier; the value None stands for the main thread.
     threads: dict[int, SimThread | None]
 
     def count_steps(self, number: int, who: str) -> None:
-        """Add to the run's number of steps. Raises `StepLimitError` beyond the limit."""
+        """Add `number` to the run's number of steps, in the name of `who`. Raises `StepLimitError` beyond the limit."""
 
-    #: True while the simulation itself uses the real world, which is no escape.
+    #: True while the simulation itself uses the real system, which is then not reported as an escape.
     reaching_out: bool
 
 
 class ThreadKilled(BaseException):
-    """Exception that unwinds a parked thread whose world is over."""
+    """Exception that unwinds a suspended thread whose process or world is over."""
 
 
 class SimThread:
-    """Simulated thread: a real one that runs only while `resume` waits for it."""
+    """Simulated thread: a real thread that runs only while the caller of `resume` waits for it."""
 
     def __init__(self, world: Owner, process: Process, name: str) -> None:
         self.world = world
         self.process = process
         self.name = name
-        #: What the choice points of its next calls are called by: the thread, or the job that it runs.
+        #: Name in the choice points of its calls: its own, or that of the executor's job that it runs.
         self.who = name
-        #: Nanoseconds of processor time that it has spent on looking at clocks.
+        #: Processor time in nanoseconds that it has spent on reading clocks.
         self.looked_ns = 0
         self.ident = 0
         process.threads_made += 1
-        #: Id as gettid(2) gives it, of no other thread or process.
+        #: Thread id, as gettid(2) returns it, which no other thread or process has.
         self.native_id = process.pid + (process.threads_made << 23)
         #: Number of calls since it was last resumed.
         self._calls = 0
         self._lines = 0
-        #: Number of visits of each line, by its name at choice points.
+        #: Number of times that each source line was reached, by the line's name at choice points.
         self._visits: dict[str, int] = {}
         self._go = _thread.allocate_lock()
         self._back = _thread.allocate_lock()
         real_acquire(self._go)
         real_acquire(self._back)
-        #: True while it runs what it was started for, and not what the module `threading` does before and after.
+        #: True while it runs its own work, and not the code of the module `threading` before and after that.
         self.at_work = False
-        #: True for one that Python does not wait for at the end of its process.
+        #: True for a daemon thread, which is not joined at the end of its process.
         self.daemon = True
-        #: True once its process or its world is over, and it has to end.
+        #: True once it has to end, since its process or its world is over.
         self.killed = False
         #: True once it has ended.
         self.over = False
-        #: True while others go first although it could go on.
+        #: True while it is preempted: it could continue, but others run first.
         self.preempted = False
-        #: True if it waits for something outside of the world, and was given up.
+        #: True if it is blocked on something outside of the simulation, and was abandoned.
         self.lost = False
-        #: Called when the world ends without it.
+        #: Function to be called if the world ends while it is `lost`.
         self.on_lost: Callable[[], None] | None = None
-        #: Called when the thread is killed, before it unwinds, and after that.
+        #: Functions to be called when the thread is killed, before and after it unwinds.
         self.on_kill: Callable[[], None] | None = None
         self.after_kill: Callable[[], None] | None = None
-        #: Waits for the real thread, which clears up after its work: values local to the thread are finalized.
+        #: Function that joins the real thread, whose thread-local values are finalized after its work.
         self.join_real: Callable[[], None] | None = None
 
     def start(self, starter: Callable[[Callable[[], None]], Any], work: Callable[[], None]) -> Any:
-        """Make the real thread, by ``starter(main)``, which runs `work` from the first `resume` on. Returns what
-        `starter` returns."""
+        """Create the real thread by ``starter(main)``, and return the result of that call. The thread runs `work` from
+        the first `resume` on."""
 
         def main() -> None:
             real_acquire(self._go)
@@ -122,16 +123,16 @@ class SimThread:
         return made
 
     def begin(self) -> None:
-        """Delay the start of the thread for as long as the environment chooses: whoever starts a thread waits for it,
-        so it mostly runs at once. Called in the thread."""
+        """Delay the start of the thread for as long as the environment chooses. The default is no delay, since whoever
+        starts a thread waits until it has started. To be called in the thread."""
         who = f"{self.process.name} thread"
         act = self.resume_when_running
         if schedule_delayed(self.process, self.world.scheduler, "thread.start", who, self, act, None):
             self._switch_back()
 
     def may_switch(self) -> None:
-        """Preempt the thread if the environment chooses so: it may take the processor away at any time, and what others
-        see of it is the order of calls. Called in the thread, before each of its calls."""
+        """Preempt the thread if the environment chooses so, before one of its calls: other threads and processes see no
+        more of it than the order of its calls. To be called in the thread."""
         world = self.world
         if self.killed or world.reaching_out:
             return
@@ -142,8 +143,8 @@ class SimThread:
             self._yield()
 
     def may_switch_before(self, function: str, line: int) -> None:
-        """Preempt the thread if the environment chooses so, before a line of the user's own code, which is given by its
-        number in its function. Called in the thread."""
+        """Preempt the thread if the environment chooses so, before a source line of the user's code: the line numbered
+        `line` in the function named `function`. To be called in the thread."""
         if self.killed or self.world.reaching_out:
             return
         self._lines += 1
@@ -159,7 +160,8 @@ class SimThread:
         return schedule_switch(self.process, self.world.scheduler, kind, who, self, self.resume_when_running)
 
     def _end_slice(self) -> None:
-        """Preempt a thread that has made many calls without blocking: it may spin until others have run."""
+        """Preempt a thread that has made many calls without blocking, since it may be spinning until another one has
+        run."""
         world = self.world
         self._calls = self._lines = 0
         world.count_steps(CALLS_MAX, f"thread {self.name!r}")
@@ -174,7 +176,8 @@ class SimThread:
             self.preempted = False
 
     def delay(self, kind: str, who: str, subject: object) -> None:
-        """Park for the usual time, or as much longer as the environment chooses. Called in the thread."""
+        """Suspend the thread for the usual time, or for as much longer as the environment chooses, at a choice point of
+        the kind `kind` named `who`. To be called in the thread."""
         schedule_delayed(self.process, self.world.scheduler, kind, who, subject, self.resume_when_running)
         self._switch_back()
 
@@ -186,7 +189,7 @@ class SimThread:
         self._check_killed()
 
     def resume(self) -> None:
-        """Switch to the thread, and wait until it has ended or parks again."""
+        """Switch to the thread, and wait until it has ended or is suspended again."""
         previous, self.world.current = self.world.current, self.process
         self._go.release()
         try:
@@ -201,8 +204,8 @@ class SimThread:
             self.world.current = previous
 
     def resume_when_running(self) -> None:
-        """Resume the thread, unless its process is stopped: then it stays parked, until SIGCONT. If its process is
-        gone, it is unwound, so that it holds no lock that others share in this interpreter."""
+        """Resume the thread; if its process is stopped, after SIGCONT. If its process is gone, unwind it, so that it
+        holds no lock that is shared with others in this interpreter."""
         process = self.process
         if process.stopped:
             self.world.scheduler.when(lambda: not process.stopped, self.resume_when_running)
@@ -212,7 +215,8 @@ class SimThread:
             self.kill()
 
     def park(self, done: Callable[[], bool], deadline_ns: int | None) -> bool:
-        """Block the calling thread until ``done()`` or the deadline, while the world runs on. Returns ``done()``."""
+        """Block the calling thread until ``done()`` is True or the deadline is reached, while the world continues.
+        Returns True unless the deadline came first."""
         clock = self.world.scheduler.clock
         while not done():
             if deadline_ns is not None and clock.now >= deadline_ns:
@@ -222,12 +226,11 @@ class SimThread:
         return True
 
     def pause(self) -> None:
-        """Yield: let other threads and processes run. Called in the thread."""
+        """Let other threads and processes run, then continue. To be called in the thread."""
         self._sleep(lambda: True, None)
 
     def _sleep(self, done: Callable[[], bool], deadline_ns: int | None) -> None:
-        """Switch back to the thread's resumer, until the world resumes the thread: when ``done()`` holds, or at the
-        deadline."""
+        """Suspend the thread until ``done()`` is True or the deadline is reached."""
         scheduler = self.world.scheduler
         ended = False
 
@@ -261,5 +264,5 @@ class SimThread:
 
 
 def is_parked(frame: FrameType) -> bool:
-    """Return True if a simulated thread is parked, by its innermost frame."""
+    """Return True if `frame`, the innermost frame of a thread, is that of a suspended simulated thread."""
     return frame.f_code.co_filename == __file__
