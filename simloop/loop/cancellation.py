@@ -1,4 +1,4 @@
-"""Injected cancellations: the environment cancels tasks from outside, as a client that hangs up does."""
+"""Injected cancellations: the environment cancels tasks, as happens in production when a client disconnects."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 class Cancellable:
-    """Record of a task that the environment may cancel, once, with the task's name at choice points."""
+    """Task that the environment may cancel, once, with its name in choice points."""
 
     __slots__ = ("_counts", "_waiter", "_who", "_withdrawn", "handle", "path", "sent", "task")
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self.task = task
         self.path = path_of(task)
-        #: Callback that cancels the task, once it is queued.
+        #: Callback that cancels the task; None until the environment chooses to cancel it.
         self.handle: events.Handle | None = None
-        #: True once the cancellation has reached the task.
+        #: True once the task was cancelled by that callback.
         self.sent = False
         self._withdrawn = False
         self._waiter: object = self
@@ -41,18 +41,18 @@ class Cancellable:
         self._counts: dict[str, int] = {}
 
     def done(self) -> bool:
-        """Return True once there is nothing left to cancel: the task has ended, or was withdrawn."""
+        """Return True if the task can no longer be cancelled: it has ended, or was withdrawn."""
         return self._withdrawn or self.task.done()
 
     def withdraw(self) -> None:
-        """Withdraw the task: the environment may not cancel it any more, even if the cancellation is queued already."""
+        """Exclude the task from injected cancellation, even if its cancellation is already queued."""
         self._withdrawn = True
         if self.handle is not None:
             self.handle.cancel()
 
     def key(self) -> str:
-        """Return the name of the task for choice points: its path, the function in which it waits, and which of its
-        waits there it is. Neither turns of other tasks nor waits elsewhere change it."""
+        """Return the name of the task for choice points: its path in the tree of tasks, the function in which it waits,
+        and the number of its waits there so far. It does not depend on other tasks, or on waits in other functions."""
         waiter = self.task._fut_waiter  # type: ignore[attr-defined]
         if waiter is not self._waiter:
             self._waiter = waiter
@@ -62,15 +62,15 @@ class Cancellable:
         return self._who
 
     def ask(self, choices: Choices) -> bool:
-        """Ask the environment if it cancels the task at this poll. If so, sets `handle` to the callback that cancels
-        the task, and returns True."""
+        """Ask at a choice point if the task is cancelled at this poll of its loop. If so, set `handle` to the callback
+        that cancels it, and return True."""
         if not choices.choose(self.key(), "cancel", 2, self.task):
             return False
         self.handle = events.Handle(self._cancel, (), self.task.get_loop(), contextvars.Context())
         return True
 
     def arrive(self, loop: Any) -> None:
-        """Queue the cancellation as an arrival of the current poll."""
+        """Queue the callback that cancels the task, as an arrival of the current poll."""
         loop._ready.append(self.handle)
         loop.world.cancellations += 1
 
@@ -78,19 +78,19 @@ class Cancellable:
         self.sent = self.task.cancel()
 
     def stable_id(self) -> int:
-        """Return a number for the task that is the same in every run, whatever process the run is in."""
+        """Return a hash of the task's path, which is the same in every run and every real process."""
         return zlib.crc32(self.path.encode())
 
 
 class OwnTasks:
-    """Predicate on tasks: true for those that the test function itself creates, also by way of asyncio's own functions;
-    false for those that fixtures and libraries create."""
+    """Predicate on new tasks: True for those that the test function itself creates, also through functions of asyncio;
+    False for those that fixtures and libraries create."""
 
     def __init__(self) -> None:
         self._code: CodeType | None = None
 
     def main_is(self, coro: Any) -> None:
-        """Set the test function: the one whose coroutine is `coro`."""
+        """Set the test function, as the one whose coroutine is `coro`."""
         self._code = getattr(coro, "cr_code", None)
 
     def __call__(self, task: asyncio.Task[Any]) -> bool:
@@ -114,8 +114,8 @@ class OwnTasks:
 
 
 def _is_asyncios(coro: Any) -> bool:
-    """Return True for a coroutine that only asyncio itself can make, such as ``_connect_pipes`` of a subprocess or an
-    attempt of `asyncio.staggered`; False for `asyncio.sleep` and other functions that are called by their names."""
+    """Return True for a coroutine that only asyncio's own code creates, such as ``_connect_pipes`` of a subprocess or
+    an attempt of `asyncio.staggered`; False for public functions such as `asyncio.sleep`."""
     code = getattr(coro, "cr_code", None)
     if code is None or not is_stdlib(code.co_filename):
         return False

@@ -1,4 +1,5 @@
-"""End-of-run cleanup as `asyncio.run` does it, and leak detection that does not depend on the garbage collector."""
+"""Cleanup at the end of a run, as in `asyncio.run`, and leak detection that does not depend on the garbage
+collector."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def shut_down(loop: SimLoop) -> bool:
-    """Run the `shutdown_stages` of an idle loop. Returns True if there was nothing to do."""
+    """Run all `shutdown_stages` of a loop that is not running. Returns True if there was nothing to do."""
     if loop.is_quiet():
         return True
     for stage in shutdown_stages(loop):
@@ -26,8 +27,8 @@ def shut_down(loop: SimLoop) -> bool:
 
 
 def shutdown_stages(loop: SimLoop, context: contextvars.Context | None = None) -> Iterator[asyncio.Future[Any]]:
-    """Yield the stages of `asyncio.Runner.close` before it closes the loop (Lib/asyncio/runners.py): futures to be run
-    until they are done, one after another."""
+    """Yield the stages of `asyncio.Runner.close` before it closes the loop (Lib/asyncio/runners.py): futures that the
+    caller runs until they are done, one after another."""
     pending = loop.resources.pending_tasks()
     if pending:
         for task in pending:
@@ -47,8 +48,8 @@ def shutdown_stages(loop: SimLoop, context: contextvars.Context | None = None) -
 
 
 def report_leftovers(loop: SimLoop) -> None:
-    """Report leaked objects as asyncio does when the garbage collector finds them: exceptions that were never
-    retrieved, tasks that never ended, open transports. Afterwards the loop holds none of them."""
+    """Report leaked objects as asyncio does when the garbage collector finds them: exceptions never retrieved, tasks
+    still pending, open transports. The loop has no reference to them afterwards."""
     resources = loop.resources
     for task in resources.live_tasks():
         if not task.done():
@@ -69,14 +70,15 @@ def report_leftovers(loop: SimLoop) -> None:
 
 
 def abandon(loop: SimLoop) -> None:
-    """Close a loop at the end of its world, even in the middle of a turn."""
+    """Close a loop at the end of its world, even if one of its turns (iterations) was interrupted."""
     loop.resources.release()
     loop.stop_running()
     loop.close()
 
 
 def discard_crashed(loop: SimLoop) -> None:
-    """Discard the loop of a crashed or killed process at the end of its world, without any ``finally`` of its tasks."""
+    """Discard the loop of a process that was killed or lost power, at the end of its world, without running ``finally``
+    blocks of its tasks."""
     if loop.is_closed():
         return  # its process had ended before
     from simloop.loop.crashed_tasks import keep  # in most worlds, nothing crashes
@@ -86,7 +88,8 @@ def discard_crashed(loop: SimLoop) -> None:
 
 
 def report_children(world: World) -> None:
-    """Warn of child processes that nobody has waited for: of the test, and of what ``host.run`` has started."""
+    """Warn of child processes that were not waited for: children of the test itself, and of processes started by
+    ``host.run``."""
     for process in world.processes:
         parent = process.parent
         if parent is None or parent.environ is not None or process.state is State.POWERED_OFF:

@@ -1,8 +1,8 @@
-"""Crashed coroutines: those that a power cut or a kill has stopped where they were.
+"""Coroutines that were suspended when their process was killed or lost power.
 
-A suspended coroutine that is dropped gets closed, which runs its ``finally``, and no power cut does that. So they are
-kept, up to a number. The oldest ones beyond it are closed in a world in which every call fails, so that what runs late
-reaches nothing.
+When the last reference to a suspended coroutine is dropped, it is closed, which runs its ``finally`` blocks; a power
+failure does not. So a limited number of coroutines is kept here. The oldest ones beyond it are closed in a world in
+which every call fails, so that their ``finally`` blocks have no effect.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _kept: deque[Any] = deque()
 
 
 def keep(coroutines: Iterable[Any]) -> None:
-    """Store coroutines that will never be resumed, so that they are not closed. Call it in or after the run that they
-    belong to."""
+    """Keep references to coroutines that will never be resumed, so that they are not closed now. To be called in or
+    after the run that they belong to."""
     if not _kept:
         atexit.register(close, 0)
     _kept.extend(coroutines)
@@ -34,7 +34,7 @@ def keep(coroutines: Iterable[Any]) -> None:
 
 
 def close(left: int) -> None:
-    """Close the oldest of the kept coroutines until `left` of them remain."""
+    """Close the oldest of the kept coroutines until only `left` remain."""
     if len(_kept) <= left:
         return
     nowhere = World(Choices())

@@ -1,4 +1,5 @@
-"""Event loop factories in place of asyncio's, which make every new loop inside a world a loop of that world."""
+"""Replacements for asyncio's functions and classes that create event loops. Inside a world they create loops of that
+world."""
 
 from __future__ import annotations
 
@@ -17,18 +18,18 @@ if TYPE_CHECKING:
 _real_new_event_loop = events.new_event_loop
 _RealLoop = asyncio.SelectorEventLoop
 _real_run_forever = asyncio.BaseEventLoop.run_forever
-#: The number of real loops that were made while shims were installed.
+#: Number of real loops created while shims were installed, but outside of a world.
 made_outside = 0
 
 
 def make_loop(world: World, process: Process) -> SimLoop:
-    """Return a new loop for a process."""
+    """Return a new event loop for a simulated process."""
     return _loop_class(world.choices.stock is not None)(world, process)
 
 
 @functools.cache
 def _loop_class(is_stock: bool) -> type[SimLoop]:
-    """Return the class of new loops, imported by the first run: a session may have none."""
+    """Return the class of new loops. It is imported late, since a test session may have no run."""
     if is_stock:
         from simloop.loop.stock_loop import StockLoop
 
@@ -39,7 +40,8 @@ def _loop_class(is_stock: bool) -> type[SimLoop]:
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return a new event loop: inside a world one of that world, unless the program's own policy makes another."""
+    """Return a new event loop: inside a world one of that world, unless the program has set its own event loop
+    policy."""
     world = active.world()
     return _real_new_event_loop() if world is None or _has_own_policy() else make_loop(world, world.current)
 
@@ -51,7 +53,8 @@ def _has_own_policy() -> bool:
 
 
 class _Chooses(type):
-    """Metaclass by which ``asyncio.SelectorEventLoop()`` makes a loop of the world that is entered."""
+    """Metaclass by which calling ``asyncio.SelectorEventLoop()`` creates a simulated loop inside a world, and a real
+    one outside."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         world = active.world()
@@ -71,12 +74,12 @@ class _Chooses(type):
 
 
 class SelectorEventLoop(_RealLoop, metaclass=_Chooses):
-    """Stand-in for `asyncio.SelectorEventLoop` while a world is entered."""
+    """Replacement for `asyncio.SelectorEventLoop` while shims are installed."""
 
 
 def run_forever(self: asyncio.BaseEventLoop) -> None:
-    """Run a loop, as `asyncio.BaseEventLoop.run_forever` does. Inside a world, a real loop is refused: it would be an
-    escape."""
+    """Run a loop, as `asyncio.BaseEventLoop.run_forever` does. Inside a world, raise `EscapedSimulationError` for a
+    real loop."""
     if isinstance(self, _RealLoop) and type(self).__module__.partition(".")[0] == "asyncio" and active.world():
         raise active.escape(
             "an event loop that was made outside of this run",
@@ -101,5 +104,5 @@ def _replacements() -> list[tuple[object, str, object]]:
     return found
 
 
-#: Replacements for functions and classes of asyncio, in the form that a shim has them (`simloop.shims`).
+#: Replacements for functions and classes of asyncio, as (owner, name, replacement) like those of `simloop.shims`.
 REPLACEMENTS = _replacements()

@@ -1,13 +1,13 @@
-"""The event loop: stock asyncio over the simulated selector.
+"""Event loop of a simulated process: stock asyncio with the simulated selector.
 
-The private parts of asyncio that it uses or copies are those of CPython 3.11.7,
-3.12.1, 3.13.0 and 3.14.5 (Lib/asyncio/base_events.py, selector_events.py, unix_events.py), and
-`tests/test_asyncio_private.py` fails when one of them changes.
+The private parts of asyncio that it uses or copies are those of CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.5
+(Lib/asyncio/base_events.py, selector_events.py, unix_events.py), and `tests/test_asyncio_private.py` fails when one of
+them changes.
 
-The turn is stock asyncio's: poll, append the callbacks of ready I/O, append due timers, run exactly the
-batch that is queued then. Nothing from outside enters at any other place. What the environment may choose
-is which arrivals a poll sees, their order, and how time passes; profile ``portable`` adds orders that the
-documentation of asyncio leaves open, and ``hostile`` lets any ready task step run next.
+A turn (iteration of the loop) is that of stock asyncio: poll, append the callbacks of ready I/O, append due timers, run
+exactly the callbacks that are queued then. Events from outside enter nowhere else. The environment may choose which
+arrivals a poll sees, their order, and how time passes. The profile ``portable`` adds orders that asyncio's
+documentation leaves open, and with ``hostile`` any ready task step may run next.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ _MAXIMUM_SELECT_TIMEOUT = 24 * 3600
 # Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
 _MIN_SCHEDULED_TIMER_HANDLES = 100
 _MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
-#: Number of turns in a row, without a wait, after which a loop is taken to spin: bursts of work are shorter. It waits
-#: for time to pass, as a rule, so each turn takes as much of it as on a real machine from then on.
+#: Number of successive turns (iterations) that do not wait, after which a loop counts as spinning. Such a loop usually
+#: waits for time to pass, so from then on each turn takes as much time as on a real machine.
 SPINS = 100
 _eager_task_factory: Callable[..., Any] | None = getattr(asyncio, "eager_task_factory", None)
 
 
 class SimLoop(PolledLoop):
-    """Event loop of one simulated process: asyncio's selector loop, with its own implementation of a turn, and of
-    tasks."""
+    """Event loop of one simulated process: asyncio's selector loop, but with tasks and an implementation of
+    ``_run_once`` of its own."""
 
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
@@ -100,9 +100,10 @@ class SimLoop(PolledLoop):
         self._cancellable: list[Cancellable | PendingSignal] = []
         self._prefix = "" if process is world.root else f"{process.name}/"
         self._timer_names = TimerNames(self._prefix)
-        #: Decides which new tasks the environment may cancel, beside those given to `may_cancel`.
+        #: Predicate that selects the new tasks which the environment may cancel, in addition to those passed to
+        #: `may_cancel`; None for no others.
         self.may_cancel_new = _own_tasks() if world.cancel_own else None
-        #: What the profile adds to the orders of stock asyncio, `simloop.loop.run_order`, if it adds any.
+        #: The module `simloop.loop.run_order`, if the profile adds orders to those of stock asyncio; otherwise None.
         self._shuffles: Any = None if world.profile == "cpython" else _run_orders()
         if self._shuffles is not None:
             self._lagging: dict[Any, int] = {}
@@ -122,7 +123,7 @@ class SimLoop(PolledLoop):
     # --- below asyncio --------------------------------------------------------------------------------
 
     def time(self) -> float:
-        """Virtual seconds since the simulated machine booted."""
+        """Return the virtual seconds since the simulated machine was booted."""
         return self._clock.read() / SECOND
 
     def _close_self_pipe(self) -> None:
@@ -263,7 +264,7 @@ class SimLoop(PolledLoop):
         return task
 
     def create_main(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
-        """Create the main task, which has the path ``0`` in the tree of tasks."""
+        """Create the main task, whose path in the tree of tasks is ``0``."""
         task = self.create_task(coro, context=context)
         assert isinstance(task, SimTask)
         self._orphans.pop()
@@ -294,7 +295,7 @@ class SimLoop(PolledLoop):
         return self.resources.add_transport(super()._make_write_pipe_transport(*args, **kwargs))  # type: ignore[misc]
 
     def make_write_pipe(self, pipe: IO[bytes], protocol: asyncio.BaseProtocol) -> asyncio.WriteTransport:
-        """Return the transport that `connect_write_pipe` makes, without waiting for it to be connected."""
+        """Return the transport that `connect_write_pipe` creates, without waiting until it is connected."""
         transport: asyncio.WriteTransport = self._make_write_pipe_transport(pipe, protocol)
         return transport
 
@@ -305,7 +306,8 @@ class SimLoop(PolledLoop):
 
     @cached_property
     def _guests(self) -> dict[int, SimLoop]:
-        """Loops that own async generators begun in their turns under this loop's hooks, by the generator's address."""
+        """Loops of async generators that were first iterated in a turn of that loop while this loop's asyncgen hooks
+        were set, by the ``id()`` of the generator."""
         return {}
 
     # The interpreter has one pair of these hooks. A generator keeps the one for its end from when it was begun.
@@ -340,7 +342,8 @@ class SimLoop(PolledLoop):
             super().call_exception_handler(context)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait for the default executor's threads. The stock version does so in one more thread."""
+        """Wait for the threads of the default executor. Unlike the stock version, this needs no additional thread for
+        it."""
         self._executor_shutdown_called = True
         executor = self._default_executor
         if executor is None:
@@ -367,11 +370,11 @@ class SimLoop(PolledLoop):
     # --- the end --------------------------------------------------------------------------------------
 
     def stop_running(self) -> None:
-        """Mark the loop as idle, whatever was running it."""
+        """Mark the loop as not running."""
         self._thread_id = None
 
     def discard(self) -> None:
-        """Close the loop after a power cut, without reporting anything."""
+        """Close the loop of a process that was killed or lost power, without reporting anything."""
         self.main_task = None
         self._ready.clear()
         self._selector.loop = None
@@ -380,7 +383,7 @@ class SimLoop(PolledLoop):
     # --- cancellations from outside -------------------------------------------------------------------
 
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
-        """Declare that the environment may cancel `task`, once, at any poll from now on."""
+        """Declare that the environment may cancel `task`, once, at any poll of the loop from now on."""
         from simloop.loop.cancellation import Cancellable
 
         if not any(isinstance(entry, Cancellable) and entry.task is task for entry in self._cancellable):
@@ -491,14 +494,14 @@ class SimLoop(PolledLoop):
         handle = args = None
 
     def _callback_failed(self, handle: Any, error: BaseException) -> None:
-        """Report an exception of a callback to the exception handler, as Handle._run() does (Lib/asyncio/events.py)."""
+        """Pass an exception of a callback to the exception handler, as Handle._run() does (Lib/asyncio/events.py)."""
         callback = format_helpers._format_callback_source(handle._callback, handle._args)
         message = f"Exception in callback {callback}"
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     def run_to_end(self, task: asyncio.Future[Any]) -> Any:
-        """Run the loop until a task or future of its own is done, as ``run_until_complete`` in fewer steps: turns until
-        it is done, and the one in which the stock loop would be told to stop."""
+        """Run the loop until a task or future is done, and return its result. Takes the same turns (iterations) as
+        ``run_until_complete``, but is faster: turns until it is done, and one more, in which the stock loop stops."""
         hooks = sys.get_asyncgen_hooks()
         if self._debug:
             self._set_coroutine_origin_tracking(True)  # type: ignore[attr-defined]
@@ -561,8 +564,8 @@ class SimLoop(PolledLoop):
                 heapq.heappop(scheduled)._scheduled = False
 
     def _maybe_stall(self) -> None:
-        """Let the environment pass time while callbacks are ready, as a slow step would: until one of the next timers
-        is due."""
+        """Let time pass while callbacks are ready, if the environment chooses so: until one of the next timers is due,
+        as if a step had been slow."""
         scheduler = self.world.scheduler
         timer = self._scheduled[0]
         gap = int(timer._when * SECOND) + 1 - self._clock.now
@@ -574,8 +577,9 @@ class SimLoop(PolledLoop):
                 self._clock.now = contenders_ns[answer - 1] + 1
 
     def _cancel_from_outside(self) -> int:
-        """Let the environment cancel tasks from outside, or send signals. A cancellation is an arrival: it is queued at
-        the poll like a ready callback. Returns a number for what has come, 0 for nothing."""
+        """Ask at choice points if tasks are cancelled or signals are sent from outside. A cancellation is queued at the
+        poll, like the callback of a ready file. Returns 0 if there was none, otherwise a number that identifies them,
+        for the run's fingerprint."""
         marks = 0
         for entry in list(self._cancellable):
             if entry.done():
@@ -587,7 +591,7 @@ class SimLoop(PolledLoop):
         return marks
 
     def _run_batch_watched(self, ntodo: int) -> None:
-        """Run a batch of callbacks with asyncio's debug checks, or with an observer."""
+        """Run the first `ntodo` queued callbacks in debug mode, or with an observer."""
         observer = self.observer
         for _ in range(ntodo):
             handle = self._ready.popleft()
@@ -611,7 +615,7 @@ class SimLoop(PolledLoop):
         handle = None
 
     def _warn_of_slow(self, handle: Any, took: float) -> None:
-        """Log asyncio's warning about a callback that blocks its loop, by virtual time."""
+        """Log asyncio's warning if a callback blocked its loop for too long; `took` is virtual seconds."""
         if took >= self.slow_callback_duration:
             task = task_of(handle)
             what = repr(task) if task is not None else str(handle)
@@ -619,7 +623,7 @@ class SimLoop(PolledLoop):
             base_events.logger.warning("Executing %s took %.3f seconds", what, took)  # type: ignore[attr-defined]
 
     def ready_handles(self) -> Iterable[events.Handle]:
-        """Return the queued callbacks, in the order in which they run."""
+        """Return the handles of the queued callbacks, in the order in which they run."""
         ready: Iterable[events.Handle] = self._ready
         return ready
 

@@ -1,4 +1,4 @@
-"""Base class of event loops whose polls the scheduler waits for: whether they have work, and when they time out."""
+"""Base class of event loops whose polls wait in the simulated scheduler, which asks if they have work."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 # Not `asyncio.SelectorEventLoop`, in whose place a shim may be.
 class PolledLoop(unix_events._UnixSelectorEventLoop):
-    """Selector loop that waits in the scheduler. It handles Ctrl-C as `asyncio.run` does."""
+    """Selector event loop whose polls wait in the scheduler. Ctrl-C cancels its main task, as in `asyncio.run`."""
 
     world: World
     process: Process
     resources: ResourceRegistry
-    #: Task that `asyncio.run` would run in this loop.
+    #: Main task, as that of `asyncio.run`; None as long as the loop has none.
     main_task: asyncio.Task[Any] | None = None
     _ready: Any
     _selector: SimSelector
@@ -43,7 +43,7 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
     _clock: Clock
     _scheduler: Scheduler
     last_turn: int
-    #: True once it runs by single turns (`simloop.loop.turns`), for which it has what follows.
+    #: True once the scheduler runs the loop turn by turn (`simloop.loop.turns`), by the following methods.
     stepped: bool
     run_turn: Any
     suspend: Any
@@ -52,13 +52,14 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
     queues: Any
     timers: Sized
     _timer_names: Callable[[Any], str]
-    #: When the poll in which it waits times out; None if it has no timer, or that was not asked since its last turn.
+    #: Time in nanoseconds at which the current poll times out; None if there is no timer, or if it was not computed
+    #: since the last turn.
     _polls_until_ns: int | None
-    #: False once the environment has been asked how late that poll returns.
+    #: True until the environment was asked how late that poll returns.
     _may_be_late: bool
-    #: The simulated thread that runs it, if it is not the process's main one.
+    #: Simulated thread that runs the loop; None if that is the main thread of its process.
     thread: SimThread | None
-    #: Number of times that Ctrl-C has come while there was a main task.
+    #: Number of times that SIGINT (Ctrl-C) was handled by `interrupt`.
     interrupts = 0
 
     def run_forever(self) -> None:
@@ -69,7 +70,8 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
             self.thread = None
 
     def _poll_in_thread(self, thread: SimThread, timeout: float | None) -> None:
-        """Poll in a loop that a simulated thread runs: the thread is parked, and all others run meanwhile."""
+        """Poll in a loop that runs in the simulated thread `thread`, which is suspended meanwhile, so that others
+        run."""
         self.poll_until(self._scheduler.poll_deadline(timeout))
         thread.pause()
         while not thread.park(self.has_work, self.deadline_ns()):
@@ -102,7 +104,8 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
         return self._polls_until_ns
 
     def _is_late(self) -> bool:
-        """Let the environment delay the return of a poll that has timed out until another timer is due. True if so."""
+        """Delay the return of a poll that has timed out until another timer is due, if the environment chooses so.
+        Returns True if it does."""
         self._may_be_late = False
         scheduled = self._scheduled
         scheduler = self._scheduler
@@ -124,8 +127,8 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
         return deadlines_between(self._scheduled, start_ns, end_ns) if self._scheduled else []
 
     def _has_second(self, slack_ns: int) -> bool:
-        """Return True if a second timer of this loop is due within `slack_ns`: mostly there is none, which is soon
-        seen."""
+        """Return True if a second timer of this loop may be due within `slack_ns`: a cheap check that is mostly
+        False."""
         scheduled = self._scheduled
         size = len(scheduled)
         limit = (self._clock.now + slack_ns) / SECOND
@@ -135,7 +138,7 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
         return self._scheduled[0]
 
     def timer_due(self, due_ns: int) -> Any:
-        """Return a timer of this loop that is due at exactly `due_ns`, or None."""
+        """Return a timer of this loop that is due at exactly `due_ns`; None if there is none."""
         return timer_due(self._scheduled, due_ns)
 
     def is_kept(self) -> bool:
@@ -154,8 +157,8 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
         raise NotImplementedError
 
     def is_quiet(self) -> bool:
-        """Return True when the loop is idle, without resources that a few more turns could end, and has nothing to
-        report."""
+        """Return True if the loop has no queued callbacks, no resources that would take more turns to end, and nothing
+        to report."""
         if self._ready or self._default_executor is not None or self._selector.get_map():
             return False
         return self.resources.is_empty()
@@ -171,7 +174,8 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
         self.world.scheduler.remove(self)
 
     def interrupt(self, *_: object) -> None:
-        """Handle SIGINT if the program has no handler for it, as Runner._on_sigint() does (Lib/asyncio/runners.py)."""
+        """Handle SIGINT by cancelling the main task, as Runner._on_sigint() does (Lib/asyncio/runners.py). Used if the
+        program has not set a handler."""
         self.interrupts += 1
         task = self.main_task
         if self.interrupts > 1 or task is None or task.done():
@@ -179,5 +183,5 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
         task.cancel()
 
     def was_interrupted(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if the main task was cancelled by Ctrl-C, and by nothing else."""
+        """Return True if the main task was cancelled by Ctrl-C only."""
         return self.interrupts > 0 and task.cancelled() and task.uncancel() == 0

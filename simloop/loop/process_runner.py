@@ -1,4 +1,5 @@
-"""`asyncio.run` as a state machine, for simulated processes that run turn by turn in other processes' waits."""
+"""State machine that does what `asyncio.run` does, for simulated processes whose loops are run turn by turn (a turn is
+one iteration) while other processes wait."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 
 class ProcessRunner(Generic[T]):
-    """`asyncio.run` as a state machine: takes the main coroutine of a process through its stages, one turn at a time.
+    """State machine that does what `asyncio.run` does: runs the main coroutine of a process, then the stages of
+    shutting down.
 
     ``on_end(status)`` is called at the end with the wait status of the process (wait(2)), or with None if the process
     was killed or its machine lost power.
@@ -41,7 +43,7 @@ class ProcessRunner(Generic[T]):
         self._stages: Iterator[asyncio.Future[Any]] | None = None
         self.over = False
         self._lost = False
-        #: Exception that ended it from outside of its main task.
+        #: Exception that ended the process, but was not raised by its main task; None if there is none.
         self._error: BaseException | None = None
         previous, world.current = world.current, self._process
         try:
@@ -78,7 +80,7 @@ class ProcessRunner(Generic[T]):
         self._ended(self._status())
 
     def _broken(self, error: BaseException) -> None:
-        """Handle an exception that broke out of the loop: keep it, and close everything, as `asyncio.run` does."""
+        """Handle an exception that left the loop: store it, and shut down, as `asyncio.run` does."""
         if self._error is not None:
             self._stages = iter(())  # out of the closing, too
         self._error = error
@@ -96,13 +98,14 @@ class ProcessRunner(Generic[T]):
         self.loop.on_stop = self.loop.on_break = self.loop.until = None
 
     def interrupt(self) -> None:
-        """Cancel the main task, as Ctrl-C does under `asyncio.run`."""
+        """Cancel the main task, as Ctrl-C does in `asyncio.run`."""
         # Through the queue, so that it wakes the loop and happens in a turn of its own process.
         if self._process.alive:
             self.loop.call_soon_threadsafe(self._task.cancel)
 
     def _status(self) -> int:
-        """Return the wait status (wait(2)) of the process: that of a Python whose main module raises the exception."""
+        """Return the wait status of the process (wait(2)): that of a Python interpreter whose main module ends in the
+        same way."""
         error, task = self._error, self._task
         if error is None and task.done() and not task.cancelled():
             error = task.exception()
@@ -131,7 +134,7 @@ class ProcessRunner(Generic[T]):
 
 
 def exit_code(error: SystemExit) -> int:
-    """Return the exit code that `sys.exit` asks for (handle_system_exit in Python/pythonrun.c)."""
+    """Return the exit code for a `SystemExit` (handle_system_exit in Python/pythonrun.c)."""
     if error.code is None:
         return 0
     return error.code if isinstance(error.code, int) else 1

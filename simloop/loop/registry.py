@@ -1,8 +1,10 @@
-"""Registry of one loop's resources: tasks, transports and asynchronous generators that have to be ended.
+"""Registry of one loop's resources: tasks, transports and asynchronous generators that may have to be ended or
+reported.
 
-asyncio reports leaked objects when the last reference to them goes, or when the garbage collector finds them. The
-registry keeps none alive, so the former happens in a run as well; but the collector, which runs at no particular time,
-is off during a run. Leak detection and cleanup find what is left at its end here, in order of creation.
+asyncio reports leaked objects when the last reference to them is dropped, or when the garbage collector finds them. The
+former works in a run as well, since the registry keeps no object alive. The garbage collector, which runs at
+unpredictable times, is off during a run; instead, leak detection and cleanup use this registry at its end, in order of
+creation.
 """
 
 from __future__ import annotations
@@ -15,31 +17,32 @@ from typing import Any
 
 from simloop.loop.tasks import OrderedWeakSet, SimTask, close_coroutine
 
-#: Finished tasks are dropped from the registry when it has grown to this, and then whenever it has doubled.
+#: Number of tasks at which finished ones are first dropped from the registry; then whenever it has doubled.
 REGISTRY_START = 256
 
 
 class ResourceRegistry:
-    """Registry of one loop's resources that may outlive the main task."""
+    """Registry of one loop's resources that may still exist when the main task is done."""
 
     __slots__ = ("_others", "_others_limit", "asyncgens", "limit", "reported", "tasks", "transports")
 
     def __init__(self) -> None:
-        #: References to tasks in order of creation: to all that are not done, and to some that are done or gone.
+        #: Weak references to tasks in order of creation: to all that are not done, and to some that are done or were
+        #: deleted.
         self.tasks: list[Callable[[], SimTask | None]] = []
         self.limit = REGISTRY_START
         # The rest is made by the loops that need it: a microsecond each.
-        #: What asyncio keeps as ``loop._asyncgens``, and as ``loop._transports``, by descriptor.
+        #: The loop's ``_asyncgens``, and its ``_transports`` by descriptor; None until the loop needs them.
         self.asyncgens: OrderedWeakSet | None = None
         self.transports: weakref.WeakValueDictionary[int, Any] | None = None
         # Transports of pipes and subprocesses, which asyncio does not list.
         self._others: list[weakref.ref[Any]] = []
         self._others_limit = REGISTRY_START
-        #: The pids of children whose transports were left open, and reported.
+        #: Pids of child processes whose transports were reported as not closed.
         self.reported: list[int | None] = []
 
     def forget_finished(self) -> None:
-        """Drop finished tasks of which nothing remains to be reported. Called once the registry holds `limit` tasks."""
+        """Drop finished tasks that have nothing to report. To be called when the registry holds `limit` tasks."""
         self.tasks[:] = [
             reference
             for reference in self.tasks
@@ -61,16 +64,17 @@ class ResourceRegistry:
         return [task for reference in self.tasks if (task := reference()) is not None and not task.done()]
 
     def live_tasks(self) -> list[SimTask]:
-        """Return the tasks that are still alive as objects, done or not, in order of creation."""
+        """Return the tasks whose objects still exist, done or not, in order of creation."""
         return [task for reference in self.tasks if (task := reference()) is not None]
 
     def stop(self) -> None:
-        """Hold the tasks from now on, because their process was cut off. A suspended task that is dropped gets closed,
-        which runs its ``finally``, and no power cut does that."""
+        """Keep the tasks alive from now on, since their process was killed or lost power. Otherwise, dropping a
+        suspended task would close it and run its ``finally`` blocks, which a power failure does not."""
         self.tasks[:] = [functools.partial(_same, task) for task in self.live_tasks()]
 
     def open_transports(self) -> list[Any]:
-        """Return the transports that are not closed, in order of creation by kind."""
+        """Return the transports that are not closed: those of sockets, then those of pipes and subprocesses, each in
+        order of creation."""
         transports = list(self.transports.values()) if self.transports else []
         for reference in self._others:
             transport = reference()
@@ -79,7 +83,7 @@ class ResourceRegistry:
         return transports
 
     def has_asyncgens(self) -> bool:
-        """Return True while an asynchronous generator was begun and has not ended."""
+        """Return True if there is an asynchronous generator that was started and has not finished."""
         if self.asyncgens is None:
             return False
         # Finished ones are forgotten first: how long they stay alive is a matter of references, which
@@ -90,7 +94,7 @@ class ResourceRegistry:
         return len(self.asyncgens) > 0
 
     def is_empty(self) -> bool:
-        """Return True when no resource is left that has to be ended or reported."""
+        """Return True if there is no resource that has to be ended or reported."""
         if (self.transports or self._others) and self.open_transports():
             return False
         if self.asyncgens is not None and self.has_asyncgens():
@@ -102,7 +106,7 @@ class ResourceRegistry:
         return True
 
     def release(self) -> None:
-        """Close unfinished tasks and drop all resources, without complaints of the garbage collector or asyncio."""
+        """Close unfinished tasks and drop all resources, without reports by asyncio or the garbage collector."""
         for task in self.live_tasks():
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -113,7 +117,7 @@ class ResourceRegistry:
         self.forget_transports()
 
     def forget_transports(self) -> None:
-        """Mark open transports as closed, silently: their files are gone."""
+        """Mark open transports as closed without closing anything, since their files no longer exist."""
         for transport in self.open_transports():
             transport._sock = transport._pipe = None
             transport._closing = transport._closed = True
@@ -123,8 +127,8 @@ class ResourceRegistry:
                 protocol._app_transport._closed = True
 
     def silence(self) -> Iterable[Any]:
-        """Drop the tasks of a process that was cut off, without a complaint about any. Returns the coroutines of those
-        that are not done, which the caller keeps."""
+        """Drop the tasks of a process that was killed or lost power, so that none of them is reported. Returns the
+        coroutines of unfinished ones, which the caller has to keep alive."""
         coroutines = []
         for task in self.live_tasks():
             task._log_traceback = False

@@ -1,7 +1,9 @@
-"""Run orders of ready callbacks and due timers that a profile adds to those which stock asyncio can have.
+"""Run orders of ready callbacks and due timers that a profile (``cpython``, ``portable``, ``hostile``) adds to those of
+stock asyncio.
 
-``portable``: what asyncio's documentation leaves open. ``hostile``: any ready task step may run next, and may be late
-by any number of turns, which no loop does today, for tests whose I/O is mocked away. ``cpython`` adds nothing.
+``portable`` adds what asyncio's documentation leaves open. With ``hostile``, any ready task step may run next, and may
+be late by any number of turns, which no existing loop does; it is meant for tests whose I/O is mocked. ``cpython`` adds
+nothing.
 """
 
 from __future__ import annotations
@@ -21,20 +23,23 @@ LAGS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 21, 34)
 
 
 def swap_handlers(ready: deque[Any], before: int, who: str, ask: Ask) -> None:
-    """Let the environment swap the two callbacks of one descriptor that a poll has appended to the `before` others, so
-    that the writer's comes before the reader's. Not for profile `cpython`."""
+    """Swap the two callbacks of one descriptor, if the environment chooses so: the writer's then runs before the
+    reader's. A poll has appended them to `ready` after `before` other callbacks. Not used in the profile
+    ``cpython``."""
     if len(ready) - before == 2 and ask(who, "order.fd", 2, ready[-1]):
         ready[-1], ready[-2] = ready[-2], ready[-1]
 
 
 def shuffle_batch(ready: deque[Any], queued: int, profile: str, who: str, ask: Ask, lagging: dict[Any, int]) -> int:
-    """Let the environment reorder the callbacks of a turn. `portable`: what arrived at the poll may come before what
-    was queued. `hostile`: task steps also in any order, even before the program's own plain callbacks, which keep
-    theirs; and any of them may stay behind, until others have run for some turns. Nothing overtakes asyncio's own
-    callbacks: `sock_connect` clears its writer in one, and would fail where no program is at fault.
+    """Reorder the callbacks of a turn as the environment chooses. Returns how many callbacks at the end of `ready` are
+    not to run in this turn.
 
-    Returns how many of the last callbacks are not to run in this turn. `lagging` holds the number of turns that each of
-    them has still to wait.
+    In the profile ``portable``, those that arrived at the poll may run before the `queued` ones that were there
+    already. In ``hostile``, task steps may also run in any order among themselves and before the program's plain
+    callbacks, which keep their order; and task steps may be late by some turns. asyncio's own callbacks are never
+    overtaken: `sock_connect`, for example, removes its writer in one, and would fail without a fault of the program.
+
+    `lagging` holds the number of turns for which each late callback still has to wait.
     """
     if 0 < queued < len(ready) and ask(who, "order.arrival", 2, None):
         ready.rotate(-queued)
@@ -55,8 +60,8 @@ def shuffle_batch(ready: deque[Any], queued: int, profile: str, who: str, ask: A
 
 
 def _leave_behind(ready: deque[Any], ask: Ask, lagging: dict[Any, int]) -> tuple[list[Any], list[Any]]:
-    """Divide the callbacks of a turn into those that run in it and task steps that the environment makes late. Where
-    nothing else is left to run, nobody is late."""
+    """Divide the callbacks of a turn into those that run in it, and task steps that the environment makes late. If all
+    would be late, none is."""
     going: list[Any] = []
     staying: list[tuple[Any, int]] = []
     for handle in ready:
@@ -76,7 +81,7 @@ def _leave_behind(ready: deque[Any], ask: Ask, lagging: dict[Any, int]) -> tuple
 
 
 def _ask(handle: Any, later: deque[Any], ask: Ask) -> int:
-    """Return the number of `later` callbacks that overtake this one, as the environment chooses."""
+    """Return the number of `later` callbacks that run before this one, as the environment chooses."""
     task = task_of(handle)
     if task is not None:
         return ask(path_of(task), "order.task", len(later) + 1, (handle, later))

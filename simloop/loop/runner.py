@@ -1,5 +1,5 @@
-"""Runner of the test's own process: `asyncio.run` in a simulated loop. For the other processes, which run turn by turn
-in its waits, there is `simloop.loop.process_runner`."""
+"""Runner of the test's own process: `asyncio.run` with a simulated loop. Other processes, which run turn by turn while
+this one waits, are run by `simloop.loop.process_runner`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Main = Callable[[], Coroutine[Any, Any, T]]
 
 
 def coroutine_for(main: Main[T]) -> Coroutine[Any, Any, T]:
-    """Return the coroutine of ``main()``. Raises `ConfigurationError` if it is no async function."""
+    """Return the coroutine of ``main()``. Raises `ConfigurationError` if `main` is not an async function."""
     if not callable(main):
         raise ConfigurationError(f"expected an async function of no arguments, not {main!r}")
     coro = main()
@@ -33,8 +33,8 @@ def coroutine_for(main: Main[T]) -> Coroutine[Any, Any, T]:
 
 
 def run_main(loop: SimLoop, main: Main[T]) -> T:
-    """Run ``main()`` in the test's own process, as `asyncio.run` does, from the main task to the closing of the
-    loop."""
+    """Run ``main()`` in the test's own process, as `asyncio.run` does, then shut down and close the loop. Returns the
+    result."""
     task = loop.create_main(coroutine_for(main), contextvars.copy_context())
     try:
         value: T = loop.run_to_end(task)

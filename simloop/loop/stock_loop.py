@@ -1,8 +1,8 @@
-"""Event loop for proofs on stock asyncio: asyncio's own turn, queue and handles over the simulated kernel.
+"""Event loop for proofs on stock asyncio: asyncio's own turn, callback queue and handles, with the simulated kernel.
 
-`SimLoop` has a turn of its own, for speed. A failure that is replayed on this loop owes nothing to it: `_run_once`,
-`call_soon`, `call_at` and `run_until_complete` are those of Lib/asyncio/base_events.py. What comes from outside comes
-through the selector, and time through the clock; both are the simulated ones.
+`SimLoop` has its own implementation of a turn (loop iteration), for speed. A failure that is replayed on this loop does
+not depend on that: `_run_once`, `call_soon`, `call_at` and `run_until_complete` are those of
+Lib/asyncio/base_events.py. Only the selector, through which all events come, and the clock are simulated.
 """
 
 from __future__ import annotations
@@ -38,16 +38,15 @@ class Arrivals:
     """Record of all arrivals at the stock loop of a run, poll by poll, from which a script is made."""
 
     def __init__(self) -> None:
-        #: For each poll: nanoseconds since boot; what it saw, as the number of a socket (in the order in which they
-        #: were registered), its events, and the bytes or connections that were there; the numbers of the tasks that
-        #: were cancelled from outside.
+        #: For each poll: nanoseconds since boot; the ready sockets, each as its number (in order of registration), its
+        #: events, and how many bytes or connections it had; the numbers of the tasks that were cancelled from outside.
         self.polls: list[tuple[int, list[tuple[int, int, int]], list[int]]] = []
-        #: All that came otherwise, in words.
+        #: Descriptions of arrivals that the script cannot express, such as "signals".
         self.foreign: list[str] = []
 
 
 class StockLoop(SimLoop):
-    """Event loop of one simulated process that runs stock asyncio's turns."""
+    """Event loop of one simulated process whose turns (iterations) are those of stock asyncio."""
 
     __slots__ = ("_arrivals", "_batch", "_cancelled", "_numbers", "_registered")
 
@@ -122,7 +121,8 @@ class StockLoop(SimLoop):
         self._order_ties()
 
     def _order_ties(self) -> None:
-        """Order due timers with one deadline as the environment chooses: asyncio takes them as its heap has them."""
+        """Order due timers that have the same deadline as the environment chooses; stock asyncio takes them in the
+        order of its heap."""
         scheduled: list[Any] = self._scheduled
         end_time = self._clock.now / SECOND + CLOCK_RESOLUTION
         due: list[Any] = []
@@ -148,7 +148,8 @@ class StockLoop(SimLoop):
         return marks
 
     def _size(self, fd: int) -> int:
-        """Return the number of bytes that a stream can read now, or of connections that a listener can accept."""
+        """Return the number of bytes that can be read now from a stream socket, or of connections that a listening one
+        can accept."""
         file = self.process.files[fd]
         if not isinstance(file, TcpSocket):
             self._arrivals.foreign.append(type(file).__name__)

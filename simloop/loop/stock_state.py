@@ -1,5 +1,5 @@
-"""Cached template of the state that the stock loop's ``__init__`` sets up, which for every world would cost too
-much."""
+"""Cached copy of the attributes that the stock loop's ``__init__`` sets, which would be too slow to call for every
+world."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ CLOCK_RESOLUTION = 1e-9
 
 
 class _NoPipe:
-    """Placeholder for asyncio's self-pipe, which a simulated loop does not need: no other thread has to wake it."""
+    """Placeholder for asyncio's self-pipe, which a simulated loop does not need, since no other thread has to wake
+    it."""
 
     def fileno(self) -> int:
         return -1
@@ -28,7 +29,8 @@ _NO_PIPE = _NoPipe()
 
 # Not `asyncio.SelectorEventLoop`, in whose place a shim may be.
 class _StockLoop(unix_events._UnixSelectorEventLoop):
-    """Stock asyncio loop that opens no files; its attributes after ``__init__`` are the template."""
+    """Stock asyncio loop that opens no files, from whose attributes after ``__init__`` those of simulated loops are
+    copied."""
 
     def _make_self_pipe(self) -> None:
         self._ssock = self._csock = _NO_PIPE
@@ -49,8 +51,8 @@ _containers: dict[str, Callable[[], Any]] = {}
 
 
 def set_up_stock(loop: asyncio.SelectorEventLoop) -> None:
-    """Give `loop` the attributes that the stock ``__init__`` sets, without its cost: a third of a short run. They are
-    copied from one stock loop; empty containers are made anew for each loop."""
+    """Set the attributes of `loop` that the stock ``__init__`` would set, without calling it, which would take a third
+    of a short run. They are copied from one stock loop; empty containers are created for each loop."""
     if not _constants:
         stock = _StockLoop(_NoSelector())  # type: ignore[arg-type]
         for name, value in vars(stock).items():

@@ -1,4 +1,5 @@
-"""Tasks, futures and handles of a simulated loop: asyncio's own, but hashed by number instead of address."""
+"""Tasks, futures and handles of a simulated loop: those of asyncio, but with hashes that do not depend on memory
+addresses."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ from typing import Any
 
 from simloop.choices.choices import nth
 
-#: How many times a coroutine that awaits while it is being closed is asked to end.
+#: Maximum number of calls of ``close()`` for a coroutine that awaits again while it is being closed.
 _CLOSE_ATTEMPTS = 20
 
 
 class SimFuture(asyncio.Future):  # type: ignore[type-arg]
-    """Future of a simulated loop. It hashes by order of first use, so that sets iterate alike in every
-    process; the number is drawn late, because most futures are never hashed."""
+    """Future of a simulated loop. Its hash is a number in order of first use, so that sets iterate alike in every real
+    process. The number is assigned late, because most futures are never hashed."""
 
     _sim_number: int
 
@@ -31,13 +32,13 @@ class SimFuture(asyncio.Future):  # type: ignore[type-arg]
 
 
 class Siblings(list[str]):
-    """List of the functions of all child tasks of one task, in order of creation."""
+    """List of the function names of all child tasks of one task, in order of creation."""
 
     __slots__ = ("_counts", "_numbers")
 
     def number(self, index: int) -> int:
-        """Return the number of a child task, given by its index, among those of the same function: counted from 1, by
-        the first `LABEL` characters of the name."""
+        """Return the number, counted from 1, of the child task at `index` among those whose function names have the
+        same first `LABEL` characters."""
         try:
             numbers, counts = self._numbers, self._counts
         except AttributeError:
@@ -53,20 +54,20 @@ class Siblings(list[str]):
 
 
 Origin = tuple["Origin | None", Siblings, int, str]
-"""Where in the tree of tasks one was created: the parent's origin, the functions of all children so far, which of
-them it is, and the process."""
+"""Position of a task in the tree of tasks: the parent's origin (None for no parent), the functions of all the parent's
+children so far, the task's index among these, and the prefix for its process."""
 
 
 class SimTask(asyncio.Task):  # type: ignore[type-arg]
-    """Task of a simulated loop. It hashes by order of creation."""
+    """Task of a simulated loop. Its hash is its number in order of creation."""
 
     __slots__ = ("sim_children", "sim_number", "sim_origin", "sim_path")
 
     sim_number: int
     sim_origin: Origin
-    #: Names of the functions of the tasks that this task created.
+    #: Names of the functions of the tasks that this task created; None if it has created none.
     sim_children: Siblings | None
-    #: Path of the task (`path_of`), set at the first use.
+    #: Path of the task in the tree of tasks, set by the first call of `path_of`.
     sim_path: str
 
     def __hash__(self) -> int:
@@ -80,7 +81,7 @@ SimTask.__name__ = SimTask.__qualname__ = "Task"
 
 class SimHandle(events.Handle):
     """Handle of a queued callback, for loops without debug mode. `SimLoop.call_soon` sets all attributes that the stock
-    ``__init__`` would (Lib/asyncio/events.py), because calling that would cost as much as all the rest."""
+    ``__init__`` would set (Lib/asyncio/events.py), because calling that would double the cost."""
 
     __slots__ = ()
     # Calling the class makes an empty one: this is half the price of calling `__new__`.
@@ -120,15 +121,18 @@ class OrderedWeakSet:
 
 
 def task_of(handle: Any) -> asyncio.Task[Any] | None:
-    """Return the task of which this handle is a step, if it is one."""
+    """Return the task of which this handle runs a step; None if it runs another callback."""
     owner = getattr(handle._callback, "__self__", None)
     return owner if isinstance(owner, asyncio.Task) else None
 
 
 def path_of(task: asyncio.Task[Any] | None) -> str:
-    """Return the path of a task in the tree of tasks: ``serve.read#2`` is the second task of a function
-    `read` that the first task of a function `serve` has created. The main task is ``0``, and its children go
-    without it; what a callback creates begins with ``@``. Other functions' tasks do not change it."""
+    """Return the path of a task in the tree of tasks: ``serve.read#2`` is the second task of a function `read` that was
+    created by the first task of a function `serve`.
+
+    The main task is ``0``, and the paths of its children do not contain it; those of tasks that were created by a
+    callback start with ``@``. A path does not depend on tasks of other functions.
+    """
     if not isinstance(task, SimTask):
         return "?"
     try:
@@ -150,12 +154,14 @@ def _path(origin: Origin) -> str:
     return prefix + (".".join(reversed(labels)) or "0")
 
 
-#: Number of characters of a function's name in names for choice points: enough to tell most apart in short tokens.
+#: Number of characters of a function's name that are used in names for choice points: a compromise between distinct
+#: names and short tokens.
 LABEL = 12
 
 
 def innermost(task: asyncio.Task[Any]) -> str:
-    """Return the name of the function in which a suspended task waits, cut to `LABEL` characters."""
+    """Return the name of the innermost function in which a suspended task waits, cut to `LABEL` characters; "?" if
+    there is none."""
     name = "?"
     awaitable: Any = task.get_coro()
     while awaitable is not None:
@@ -173,7 +179,7 @@ def innermost(task: asyncio.Task[Any]) -> str:
 
 
 def close_coroutine(coro: Any) -> None:
-    """Close a coroutine that will never be resumed, at once rather than when the garbage collector finds it."""
+    """Close a coroutine that will never be resumed now, instead of leaving that to the garbage collector."""
     for _ in range(_CLOSE_ATTEMPTS):
         try:
             coro.close()

@@ -1,5 +1,5 @@
-"""Timers of one loop: their names for choice points, the deadlines that arrivals may race, and the order in which they
-are due."""
+"""Timers of one loop: their names for choice points, the deadlines until which arrivals may be delayed, and the order
+in which due timers run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from simloop.loop.stock_state import CLOCK_RESOLUTION
 from simloop.loop.tasks import innermost, path_of, task_of
 
 Ask = Callable[[str, str, int, object], int]
-"""``ask(who, kind, n, subject)``: `Choices.order`."""
+"""``ask(who, kind, n, subject)`` returns the environment's answer at a choice point, see `Choices.order`."""
 
-#: Number of timers in a heap that are looked at to find the next few.
+#: Maximum number of timers in a heap that are examined to find the next few.
 _TIMERS_LOOKED_AT = 32
 # A coarser clock than Linux's cannot tell timers apart that are due within this many seconds.
 _COARSE_CLOCK = 1e-3
 
 
 class SimTimerHandle(events.TimerHandle):
-    """Timer handle with a name for choice points, which `TimerNames` gives it, and None until then."""
+    """Timer handle with a name for choice points, `sim_who`, which is None until `TimerNames` sets it."""
 
     __slots__ = ("sim_who",)
 
@@ -33,7 +33,8 @@ class SimTimerHandle(events.TimerHandle):
 
 
 class TimerNames:
-    """Names of one loop's timers for choice points: the task that waits, and a number among timers of that name."""
+    """Names of one loop's timers for choice points: the task that waits for the timer, and a number among timers of
+    that task."""
 
     __slots__ = ("_counts", "_prefix")
 
@@ -60,7 +61,7 @@ class TimerNames:
 
 
 def waiting_for(handle: Any) -> asyncio.Task[Any] | None:
-    """Return the task that a timer wakes or cancels, if it is known."""
+    """Return the task that a timer wakes or cancels; None if it is not known."""
     if is_timeout(handle):
         owner = handle._callback.__self__
         task = getattr(owner, "_task", None) or getattr(owner, "_host_task", None)
@@ -75,14 +76,15 @@ def waiting_for(handle: Any) -> asyncio.Task[Any] | None:
 
 
 def is_timeout(handle: Any) -> bool:
-    """Return True for the timer of an `asyncio.timeout` block, or of an anyio scope, which cancels its task."""
+    """Return True for the timer of an `asyncio.timeout` block or an anyio cancel scope, which cancels its task."""
     owner = getattr(handle._callback, "__self__", None)
     return isinstance(owner, asyncio.Timeout) or hasattr(owner, "_host_task")
 
 
 def deadlines_between(heap: list[Any], start_ns: int, end_ns: int) -> list[int]:
-    """Return the next few deadlines of a heap of timers after `start_ns` and up to `end_ns`, the soonest first: those
-    that a late arrival may race. Cancelled timers, and those that are due by `start_ns`, may hide others."""
+    """Return the next few deadlines in nanoseconds of a heap of timers, after `start_ns` and up to `end_ns`, the
+    earliest first: those until which an arrival may be delayed. Some may be missing if the heap has many timers that
+    are cancelled or due by `start_ns`."""
     end = end_ns / SECOND
     if len(heap) <= _TIMERS_LOOKED_AT:
         dues = {-int(-timer._when * SECOND // 1) for timer in heap if timer._when <= end and not timer._cancelled}
@@ -104,7 +106,7 @@ def deadlines_between(heap: list[Any], start_ns: int, end_ns: int) -> list[int]:
 
 
 def timer_due(heap: list[Any], due_ns: int) -> Any:
-    """Return a timer of a heap that is due at exactly `due_ns`, or None."""
+    """Return a timer of a heap that is due at exactly `due_ns`; None if there is none."""
     return next(
         (timer for timer in heap if not timer._cancelled and -int(-timer._when * SECOND // 1) == due_ns),
         None,
@@ -112,8 +114,9 @@ def timer_due(heap: list[Any], due_ns: int) -> Any:
 
 
 def order_timers(due: list[Any], profile: str, who: Callable[[Any], str], ask: Ask) -> list[Any]:
-    """Return due timers in an order that the environment chooses: those with one deadline in any order. `portable` and
-    `hostile` also permute those within a millisecond."""
+    """Return due timers in an order that the environment chooses: those with the same deadline are permuted, and in the
+    profiles ``portable`` and ``hostile`` also those with deadlines within a millisecond. ``who(timer)`` returns the
+    name of a timer for choice points."""
     span, kind = (CLOCK_RESOLUTION, "timer.tie") if profile == "cpython" else (_COARSE_CLOCK, "order.timer")
     ordered: list[Any] = []
     start = 0

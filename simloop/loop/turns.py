@@ -1,4 +1,5 @@
-"""Event loops of processes that are run by single turns, nested in other processes' waits."""
+"""Event loops of processes other than the test itself. Their turns (iterations) are run by the scheduler while other
+processes wait."""
 
 from __future__ import annotations
 
@@ -26,16 +27,18 @@ _swap_task: Any = tasks._swap_current_task if sys.version_info >= (3, 14) else N
 
 
 class SteppedLoop(SimLoop):
-    """Event loop of a simulated process other than the test itself: the scheduler gives it single turns.
+    """Event loop of a simulated process other than the test itself: the scheduler runs it turn by turn (a turn is one
+    iteration).
 
-    ``on_stop(quiet)`` is called after a turn that stopped the loop; `quiet` is True if it is known to be quiet.
-    ``on_break(error)`` is called with what breaks out of a turn: a signal handler's exception, or `SystemExit`.
+    ``on_stop(quiet)`` is called after a turn in which the loop stopped; `quiet` is True if the loop is known to have
+    nothing left to do. ``on_break(error)`` is called with an exception that leaves a turn: that of a signal handler, or
+    `SystemExit`.
     """
 
-    #: None once the process has ended.
+    #: Called when the loop stops, or is left by an exception; both are None once the process has ended.
     on_stop: Callable[[bool], None] | None
     on_break: Callable[[BaseException], None] | None
-    #: Future for which the loop runs: it stops once that is done.
+    #: Future until which the loop runs: it stops when that is done.
     until: asyncio.Future[Any] | None = None
     # What was current when the turn that goes on began: process, running loop, its task, and its hooks.
     _outside: tuple[Process, Any, Any, Any]
@@ -76,7 +79,7 @@ class SteppedLoop(SimLoop):
         return self._ready, self._candidates
 
     def run_turn(self) -> None:
-        """Run one turn of the loop, nested in another process's wait."""
+        """Run one turn of the loop, on the call stack of another process that waits."""
         self._begin_turn()
         try:
             process = self.process
@@ -112,7 +115,7 @@ class SteppedLoop(SimLoop):
             self._polls_until_ns = None
 
     def _begin_turn(self) -> None:
-        """Make the loop the running one, and its process the current one."""
+        """Make this loop asyncio's running one, and its process the current one."""
         world = self.world
         running = events._get_running_loop()
         task = _swap_task(running, None) if _swap_task is not None and running is not None else None
@@ -146,7 +149,7 @@ class SteppedLoop(SimLoop):
             self._suspended = None
 
     def _is_its_own(self, error: BaseException) -> bool:
-        """Return True if `error` ends this process alone, and neither the whole run nor, by Ctrl-C, the session."""
+        """Return True if `error` ends only this process; False if it ends the whole run, or the session (Ctrl-C)."""
         if isinstance(error, KeyboardInterrupt):
             return error is self.process.broken_by
         return not isinstance(error, SimulationError)
