@@ -1,4 +1,5 @@
-"""Faults of the network: partitions, holds, resets and losses, which a test injects or the environment chooses."""
+"""Faults of the network: partitions, held packets, resets and losses, injected by a test or chosen by the
+environment."""
 
 from __future__ import annotations
 
@@ -23,14 +24,15 @@ WAYS = ("there and back", "there", "back")
 
 
 class Cut(NamedTuple):
-    """Subject of a `net.partition` point: the packet that is about to arrive, and the links there and back."""
+    """Subject of a choice point `net.partition`, for reports: the packet that is about to arrive, and the links of both
+    directions."""
 
     packet: object
     there: list[Link]
     back: list[Link]
 
     def told(self, answer: int) -> str:
-        """Return a phrase on the partition that an answer begins."""
+        """Return a phrase for reports on the partition that `answer` begins."""
         duration, way = divmod(answer - 1, len(WAYS))
         links = self.back if way == 2 else self.there
         sources, destinations = ({getattr(link, name): 0 for link in links} for name in ("source", "destination"))
@@ -39,7 +41,8 @@ class Cut(NamedTuple):
 
 
 class Standstill(NamedTuple):
-    """Subject of a `host.pause` point: the packet, the host's name, and whether the packet leaves it or arrives."""
+    """Subject of a choice point `host.pause`, for reports: a packet, the host's name, and True if the packet leaves the
+    host, False if it arrives."""
 
     packet: object
     host: str
@@ -47,7 +50,7 @@ class Standstill(NamedTuple):
 
 
 def partition_told(answer: int) -> str:
-    """Return a phrase for an answer at a `net.partition` point whose links are not known."""
+    """Return a phrase for reports on the answer at a choice point `net.partition` whose links are not known."""
     duration, way = divmod(answer - 1, len(WAYS))
     return f"{WAYS[way]}, for {DURATIONS_S[duration]} s"
 
@@ -57,12 +60,13 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def cut(links: Iterable[Link]) -> Callable[[], None]:
-    """Cut links, so that no packet arrives by them. Returns a function that ends this, once."""
+    """Cut links, so that no packet arrives over them. Returns a function that restores them; calling it again has no
+    effect."""
     return _counted(list(links), "cuts")
 
 
 def hold(links: Iterable[Link]) -> Callable[[], None]:
-    """Hold packets of links back. Returns a function that lets them arrive, once."""
+    """Hold all packets of links. Returns a function that lets them arrive; calling it again has no effect."""
     return _counted(list(links), "holds")
 
 
@@ -85,7 +89,7 @@ def _counted(links: list[Link], counter: str) -> Callable[[], None]:
 
 
 def heal(links: Iterable[Link]) -> None:
-    """End all faults of links: no packet is cut off, held or lost any more. Delays stay."""
+    """End all faults of links: no packet is cut off, held or lost any more. Latencies stay as they are."""
     for link in links:
         link.cuts = link.holds = 0
         link.healed += 1
@@ -97,14 +101,15 @@ def heal(links: Iterable[Link]) -> None:
 
 
 def reset(network: Network, a: Host, b: Host) -> None:
-    """Reset all connections between two hosts, at both ends."""
+    """Reset all TCP connections between two hosts, at both ends."""
     for sock in a.ports.sockets():
         if sock.tx is not None and sock.tx.receiver is not None and unmapped(sock.peer[0]) in (b.ipv4, b.ipv6):
             network.scheduler.at(network.scheduler.clock.now, sock.tx.break_off)
 
 
 class MayPartition:
-    """Permission to cut the network between two groups of hosts, for a while, when a packet is about to arrive."""
+    """Permission for the environment to cut the links between two groups of hosts for some time, when a packet is about
+    to arrive; `budget` times at most."""
 
     def __init__(self, there: list[Link], back: list[Link], budget: int) -> None:
         self._ways = ([*there, *back], there, back)
@@ -125,7 +130,7 @@ class MayPartition:
 
 
 class MayPause:
-    """Permission to pause a host for a while, once, as data leave it or arrive."""
+    """Permission for the environment to pause a host for some time, once, when data leaves it or arrives at it."""
 
     def __init__(self, host: Host, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._host = host
@@ -150,13 +155,14 @@ class MayPause:
 
 
 class Departure(NamedTuple):
-    """Subject of a `host.crash` point: the packet that leaves the host."""
+    """Subject of a choice point `host.crash`, for reports: the packet that leaves the host."""
 
     packet: object
 
 
 class MayCrash:
-    """Permission to cut the power of a host right after data have left it, as long as ``may()``."""
+    """Permission for the environment to cut the power of a host right after data has left it, whenever ``may()``
+    returns True. ``crash()`` cuts it."""
 
     def __init__(self, host: Host, may: Callable[[], bool], crash: Callable[[], None]) -> None:
         self._host = host
@@ -173,7 +179,8 @@ class MayCrash:
 
 
 class MayReset:
-    """Permission to reset TCP connections, each when one of its packets is about to arrive."""
+    """Permission for the environment to reset TCP connections, each when one of its packets is about to arrive;
+    `budget` times at most."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
@@ -188,7 +195,7 @@ class MayReset:
 
 
 class MayLose:
-    """Permission to lose single packets."""
+    """Permission for the environment to lose single packets, `budget` at most."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget

@@ -1,4 +1,5 @@
-"""Links between two hosts: the delay of packets, choices of the environment about it, and the fate of each packet."""
+"""Links between two hosts: the delay of packets, which the environment may choose, and which of them are lost, held or
+reset."""
 
 from __future__ import annotations
 
@@ -28,25 +29,27 @@ _WHOLE = 5
 
 
 class DeparturePermission(Protocol):
-    """Protocol of a fault that the environment may choose as a packet leaves."""
+    """Protocol of a fault that the environment may choose when a packet leaves a host."""
 
     def ask(self, scheduler: Scheduler, who: str, subject: object) -> None: ...
 
 
 class Permission(Protocol):
-    """Protocol of a fault that the environment may choose as a packet arrives, within a budget."""
+    """Protocol of a fault that the environment may choose when a packet arrives, a limited number of times."""
 
     def ask(self, link: Link, scheduler: Scheduler, who: str, subject: object) -> str | int:
-        """Return the fate of packet `subject` of connection `who`, about to arrive by `link`, as the environment
-        chooses."""
+        """Ask at a choice point what happens to the packet `subject` of the connection named `who`, which is about to
+        arrive over `link`. Returns its fate, see `Link.fate`."""
 
 
-#: Function of a link, the connection's name and the packet's size: it returns the packet's fate.
+#: Rule of a test for packets: function of a link, the connection's name and the packet's size that returns the packet's
+#: fate, see `Link.fate`.
 Rule = Callable[["Link", str, int], str | int]
 
 
 class Link:
-    """Link from one host to another: the delay and fate of its packets."""
+    """Link from one host to another (one direction): decides when a packet arrives, if it is split, and if it arrives
+    at all."""
 
     __slots__ = (
         "_free_ns", "_held", "bandwidth", "calm", "cuts", "departures", "destination", "healed", "holds", "jitter_ns",
@@ -54,33 +57,33 @@ class Link:
     )  # fmt: skip
 
     def __init__(self, latency_ns: int, jitter_ns: int, source: str = "", destination: str = "") -> None:
-        #: Time that passes for every packet, in nanoseconds.
+        #: Minimum latency of each packet, in nanoseconds.
         self.latency_ns = latency_ns
-        #: The most that the environment may add: on loopback it stands for a kernel thread that was not scheduled at
-        #: once, elsewhere for a queue on the way.
+        #: Maximum that the environment may add to the latency, in nanoseconds: for a kernel thread that is not
+        #: scheduled at once (on loopback), or queues in routers.
         self.jitter_ns = jitter_ns
-        #: Names of the hosts.
+        #: Names of the two hosts; empty for a loopback link.
         self.source = source
         self.destination = destination
-        #: True if packets may be lost, and datagrams also come twice, or overtake one another.
+        #: True if packets may be lost, and datagrams also duplicated or reordered.
         self.lossy = False
-        #: Bytes per second; None for as many as there are.
+        #: Bandwidth in bytes per second; None for no limit.
         self.bandwidth: float | None = None
         self._free_ns = 0
-        #: Number of partitions that cut it, and of holds on it.
+        #: Number of partitions that cut the link now, and of holds on its packets.
         self.cuts = 0
         self.holds = 0
-        #: Called when a partition has cut it.
+        #: Function to be called when a partition has cut the link; None for none.
         self.on_cut: Callable[[], None] | None = None
-        #: How often all of them were ended at once.
+        #: Number of calls of `heal`, which ends all partitions and holds at once.
         self.healed = 0
         self._held: list[Callable[[], None]] = []
-        #: What else decides on packets, first by the test's own words, then by choice.
+        #: Further faults of packets: first the test's rules, then permissions, which the environment may use.
         self.rules: list[Rule] = []
         self.permissions: list[Permission] = []
-        #: Permissions to cut the power of the source as packets leave it.
+        #: Permissions for the environment to cut the power of the sending host when packets leave it.
         self.departures: list[DeparturePermission] = []
-        #: True while packets are only delayed.
+        #: True while packets are delayed at most, so that `fate` need not be called.
         self.calm = True
 
     def settle(self) -> None:
@@ -97,7 +100,12 @@ class Link:
             self._held.append(deliver)
 
     def fate(self, scheduler: Scheduler, who: str, size: int, subject: object) -> str | int:
-        """Return the fate of a packet that would arrive now (see `kernel.net.wire`)."""
+        """Ask, at choice points if there are permissions, what happens to a packet that would arrive now: `PASSED`,
+        `LOST`, `HELD`, `RESET`, or a delay in nanoseconds.
+
+        `who` is the name of the connection, `size` the packet's number of bytes, and `subject` the object that reports
+        describe.
+        """
         if self.cuts:
             return LOST
         if self.holds:
@@ -113,7 +121,11 @@ class Link:
         return PASSED
 
     def ask(self, scheduler: Scheduler, who: str, kind: str, size: int, subject: object) -> int:
-        """Return the environment's choice for the delivery of a packet of `size` bytes: an index of `DELIVERIES`."""
+        """Ask at a choice point of the kind `kind` how a packet of `size` bytes is delivered. Returns an index of
+        `DELIVERIES`.
+
+        `who` is the name of the connection, and `subject` the object that reports describe.
+        """
         choices = scheduler.choices
         answer = choices.choose(who, kind, len(DELIVERIES) if size > 1 else _WHOLE, subject)
         if answer >= _WHOLE:
@@ -125,8 +137,8 @@ class Link:
         return answer
 
     def timer_race(self, scheduler: Scheduler, who: str, which: int, subject: object) -> int | None:
-        """Return the arrival time of a packet that the environment makes late enough to meet a timer, or None; see
-        `Scheduler.timer_race`."""
+        """Ask at a choice point if a packet is delayed until a timer fires. Returns the time in nanoseconds at which it
+        then arrives, or None if it is not; see `Scheduler.timer_race`."""
         return scheduler.timer_race(
             who, which, "net.race", scheduler.clock.now + self.latency_ns, self.jitter_ns, subject
         )
@@ -134,10 +146,11 @@ class Link:
     def carry(
         self, scheduler: Scheduler, answer: int, raced: int | None, size: int, deliver: Callable[[], None]
     ) -> int:
-        """Carry a packet as `answer` says: calls ``deliver()`` when it arrives, which may be at once.
+        """Deliver a packet of `size` bytes: ``deliver()`` is called when it arrives, which may be at once. Returns the
+        number of its bytes that travel in it: fewer than `size` if it is split; the caller sends the rest as another
+        packet.
 
-        Returns how many of its bytes travel in it: fewer than `size` when the packet is split, and the
-        caller sends the rest as a packet of its own.
+        `answer` is the result of `ask`, and `raced` that of `timer_race`.
         """
         travelling = size if answer < _WHOLE else (1, size // 2, size - 1)[answer - _WHOLE]
         now = due = scheduler.clock.now
@@ -164,5 +177,5 @@ class Link:
 
 
 JITTER_NS = 50 * MILLISECOND
-#: Latency between two hosts, unless the test says otherwise.
+#: Default latency between two hosts, in nanoseconds.
 LATENCY_NS = MILLISECOND // 2

@@ -1,4 +1,4 @@
-"""The network of a world: its hosts, their names and addresses, and the links that join them."""
+"""Network of a world: its hosts, their names and addresses, and the links between them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _SO_KEEPALIVE = int(_socket.SO_KEEPALIVE)
 
 
 class Network:
-    """Network of one world. Every host has its own loopback beside the address that the others know."""
+    """Network of one world. Every host has loopback addresses, and one IPv4 and one IPv6 address for the other
+    hosts."""
 
     __slots__ = (
         "_addresses",
@@ -40,7 +41,7 @@ class Network:
         self.scheduler = scheduler
         self._start_ns = start_ns
         self.hosts: dict[str, Host] = {}
-        #: Directions of all TCP connections so far.
+        #: Directions (`kernel.net.stream.Direction`) of all TCP connections so far.
         self.directions: list[Direction] = []
         self._names: Names | None = None
         self._connections: dict[str, int] = {}
@@ -52,7 +53,7 @@ class Network:
 
     @property
     def names(self) -> Names:
-        """Records of names beside those of its hosts, made at the first use."""
+        """Name records of the network, except for the names of its hosts; made at the first use."""
         if self._names is None:
             from simloop.network.names import Names
 
@@ -60,7 +61,7 @@ class Network:
         return self._names
 
     def forget_names(self, host: str) -> None:
-        """Clear a host's cache of names."""
+        """Clear the name cache of a host."""
         if self._names is not None:
             self._names.forget(host)
 
@@ -69,8 +70,8 @@ class Network:
         return host
 
     def close(self) -> None:
-        """Drop the hosts and connections, which refer back to the network, so that a finished world is freed at once,
-        without the garbage collector."""
+        """Drop the hosts and connections, to break reference cycles, so that a finished world is freed without the
+        garbage collector."""
         self.hosts.clear()
         self._addresses.clear()
         for link in self._links.values():
@@ -87,13 +88,14 @@ class Network:
         return self._addresses.get(address)
 
     def owner(self, address: str, asking: Machine) -> Machine | None:
-        """Return the host that has `address` (a literal), as seen from `asking`."""
+        """Return the host that has the literal `address`, as seen from the host `asking`, which has all loopback
+        addresses itself; None if no host has it."""
         from simloop.kernel.net.addresses import is_any, is_loopback
 
         return asking if is_loopback(address) or is_any(address) else self._at(address)
 
     def link(self, a: Machine, b: Machine) -> Link:
-        """Return the link from `a` to `b`, which is the same one in the whole run."""
+        """Return the link from `a` to `b`, always the same object."""
         if a is b:
             if self._loopback is None:
                 from simloop.network.links import JITTER_NS, Link
@@ -110,7 +112,7 @@ class Network:
         return found
 
     def cut_off(self) -> None:
-        """Let connections with SO_KEEPALIVE probe their peers, since machines have stopped or links were cut."""
+        """Let TCP connections with SO_KEEPALIVE probe their peers, since hosts have stopped or links were cut."""
         for host in self.hosts.values():
             if host.has_connections():
                 for sock in host.ports.sockets():
@@ -122,7 +124,7 @@ class Network:
                         watch(sock)
 
     def links(self) -> Iterable[Link]:
-        """Return the links that were used or changed so far."""
+        """Return the links between different hosts that were used or changed so far."""
         return self._links.values()
 
     def machines(self) -> Iterable[Host]:
@@ -130,15 +132,15 @@ class Network:
         return self.hosts.values()
 
     def label(self, client: Machine, server: Machine, port: int | str) -> str:
-        """Return a name for a new connection: its ends, its port, and its number among connections of the same ends and
-        port."""
+        """Return a name for a new connection: both hosts, the port, and its number among the connections of the same
+        hosts and port."""
         ends = server.name if client is server else f"{client.name}>{server.name}"
         stem = f"{ends}:{port}"
         self._connections[stem] = number = self._connections.get(stem, 0) + 1
         return f"{stem}#{number}"
 
     def lookup(self, name: str, asking: Machine) -> tuple[str, ...] | None:
-        """Return the addresses behind a name, as a host sees them; None for an unknown one."""
+        """Return the addresses of `name` for a look-up by the host `asking`; None if the name is unknown."""
         from simloop.network.names import canonical
 
         lowered = canonical(name)
@@ -151,7 +153,7 @@ class Network:
         return (host.ipv4, host.ipv6) if host is not None else None
 
     def name_of(self, address: str) -> str | None:
-        """Return the host name behind an address."""
+        """Return the name of the host, or of the record, that has this address; None if there is none."""
         from simloop.kernel.net.addresses import is_loopback
 
         if is_loopback(address):
@@ -161,5 +163,6 @@ class Network:
 
 
 def is_local(name: str) -> bool:
-    """Return True for a name (`canonical`) of the host itself, which it asks nobody for (RFC 6761, section 6.3)."""
+    """Return True if `name` (`canonical`) always means the host itself, as "localhost" does, so that no name server is
+    queried (RFC 6761, section 6.3)."""
     return name == LOCALHOST or name.endswith("." + LOCALHOST)
