@@ -1,1 +1,1 @@
-"""The simulated world of one run, and the record of which world the calling thread is in."""
+"""Simulated world of one run, and the record of which world the calling thread is in."""

@@ -1,4 +1,5 @@
-"""Access to the entered world, for shims: threads inside of it get it, and all others the real world."""
+"""Entered world: the one in which simulated calls take effect. Shims get it here if the calling thread belongs to it;
+all other threads use the real system."""
 
 from __future__ import annotations
 
@@ -13,13 +14,16 @@ if TYPE_CHECKING:
 # Stands for a thread that is not of the world; None is the world's main one.
 _STRANGER: Any = object()
 
-#: The world that is entered, if any. Only `world_entered` and the context of a run assign it.
+#: World that is entered now; None outside of a run. Only `world_entered` and the context of a run assign it.
 entered: World | None = None
 
 
 def world() -> World | None:
-    """Return the world that the calling thread is inside of; None in the real world. Called before each simulated call:
-    a thread other than the world's main one, and a process that is not the only one, may be preempted here."""
+    """Return the entered world if the calling thread belongs to it; None in the real world.
+
+    To be called before each simulated call: here the environment may preempt a thread other than the world's main one,
+    or a process if there are several.
+    """
     if entered is not None:
         found = entered
         thread = found.threads.get(get_ident(), _STRANGER)
@@ -43,17 +47,18 @@ def _may_switch(world: World) -> None:
 
 
 def here() -> World | None:
-    """Return the world that the calling thread is inside of, as `world` does, but without a preemption."""
+    """Return the entered world if the calling thread belongs to it, else None. Unlike `world`, this never preempts the
+    caller."""
     return entered if entered is not None and get_ident() in entered.threads else None
 
 
 def is_inside() -> bool:
-    """Return True if the calling thread is inside of a world."""
+    """Return True if the calling thread belongs to the entered world."""
     return here() is not None
 
 
 class world_entered:
-    """Context manager that makes `world` the one that is entered; with None its body runs in the real world."""
+    """Context manager in whose body `world` is the entered one; None for the real world."""
 
     __slots__ = ("_before", "_world")
 
@@ -70,8 +75,8 @@ class world_entered:
 
 
 def escape(what: str, remedy: str) -> EscapedSimulationError:
-    """Return the error for code that reaches for the real world. The run is marked, so that it fails even if the error
-    is swallowed."""
+    """Return `EscapedSimulationError` for code that tried to use the real system. `what` it tried to use and the
+    `remedy` go into its message. The run fails even if the error is swallowed."""
     from simloop.sources import call_site
 
     error = EscapedSimulationError(f"{call_site()}: {what} is outside of the simulation: {remedy}")

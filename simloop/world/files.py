@@ -1,6 +1,6 @@
-"""File systems of a world's hosts, and the system calls on files of its processes.
+"""File systems of a world's hosts, and the objects that make system calls on files for its processes.
 
-Only the first run that touches a file imports this module, since what it needs is a quarter of all code.
+It is imported by the first run that uses a file, since its imports are a quarter of all code.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def make_file_system(host: Host, lower: LowerLayer, choices: Choices, observer: 
 
 
 def make_calls(fs: FileSystem, process: Process) -> FileCalls:
-    """Return the file system calls of a process that no other process has started. It begins in the real working
-    directory, with the rights of the real user and the umask that most programs are started with."""
+    """Return the object that makes file system calls for a process that has no parent. It starts in the real working
+    directory, with the real user's credentials and the usual umask."""
     calls = process.calls = FileCalls(fs, process, Credentials.real())
     with contextlib.suppress(OSError):
         calls.chdir(real_cwd())
@@ -39,7 +39,8 @@ def make_calls(fs: FileSystem, process: Process) -> FileCalls:
 
 
 def inherit_calls(parents: FileCalls, child: Process, cwd: str | None) -> None:
-    """Give a child process its system calls on files. It begins in `cwd`, or else in its parent's working directory."""
+    """Give a child process the object for its file system calls, with its parent's credentials and umask. It starts in
+    `cwd`, or if that is None in its parent's working directory."""
     child.calls = FileCalls(parents.fs, child, parents.credentials)
     child.calls.cwd, child.calls.umask = parents.cwd, parents.umask
     if cwd is not None:

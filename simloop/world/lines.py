@@ -1,6 +1,8 @@
-"""Line events of the interpreter in the user's own code, at which a simulated thread may be preempted.
+"""Line events of the interpreter: before each source line of the user's code, the environment may preempt a simulated
+thread.
 
-They come from `sys.monitoring`, and from `sys.settrace` before Python 3.12. Only worlds with the option have them.
+They come from `sys.monitoring`, or from `sys.settrace` before Python 3.12. Only worlds with ``preempt='lines'`` use
+them.
 """
 
 from __future__ import annotations
@@ -28,13 +30,13 @@ is_users = functools.cache(_is_users)
 # of one, such as `__del__` or `__fspath__`, is not preempted. These are what threads and their callbacks are run by.
 _RUNNERS = (f"{PACKAGE}loop/", f"{PACKAGE}shims/threading.py", threads.__file__, __file__)
 
-#: Number of worlds that need the events: one that a fixture has entered may be set aside while another one runs.
+#: Number of worlds that use the events. There may be several: that of a fixture is suspended while another one runs.
 _worlds = 0
 _tool: int | None = None
 
 
 def start() -> None:
-    """Switch the line events on, for one more world."""
+    """Enable line events for one more world."""
     global _tool, _worlds
     if _monitoring is not None and _tool is None:
         _tool = next((tool for tool in _TOOLS if _monitoring.get_tool(tool) is None), None)
@@ -47,7 +49,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Switch the line events off, unless another world needs them."""
+    """Disable line events, unless another world uses them."""
     global _tool, _worlds
     _worlds -= 1
     if _tool is not None and not _worlds:
@@ -58,7 +60,7 @@ def stop() -> None:
 
 
 def _reached(code: CodeType, line: int) -> Any:
-    """Handle a line event of `sys.monitoring`, in any thread of the process."""
+    """Handle a line event of `sys.monitoring`, in any real thread."""
     if not is_users(code.co_filename):
         return _monitoring.DISABLE
     _may_switch(sys._getframe(1), line)
@@ -66,8 +68,8 @@ def _reached(code: CodeType, line: int) -> Any:
 
 
 def traced(work: Callable[[], Any]) -> Callable[[], Any]:
-    """Return `work`, the function of a thread of the entered world, with a tracer around it where line events are set
-    up for each thread by itself (before Python 3.12)."""
+    """Return `work`, the function of a new thread, wrapped so that it gets line events, if they have to be enabled in
+    each thread (`sys.settrace`, before Python 3.12) and the entered world uses them."""
     if _monitoring is not None or active.entered is None or not active.entered.preempts_lines:
         return work
 
@@ -103,7 +105,7 @@ def _may_switch(frame: FrameType, line: int) -> None:
 
 
 def _is_between_calls(above: FrameType) -> bool:
-    """Return True if a frame of the user's code is not in the middle of a simulated call."""
+    """Return True if a frame of the user's code was not called from within a simulated call."""
     frame: FrameType | None = above
     while frame is not None and not is_ours(frame.f_code.co_filename):
         frame = frame.f_back

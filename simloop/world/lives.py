@@ -1,6 +1,6 @@
-"""How processes of a world begin and end, and how machines lose power.
+"""Starts and ends of the processes of a world, and power failures of its hosts.
 
-The test's own process is there from the start, and most worlds have no other: this is imported by the first that has.
+The test's own process exists from the start, and most worlds have no other, so this module is imported late.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def spawn(
     cwd: str | None,
     place: str,
 ) -> Process:
-    """Start a child of `parent`, as fork(2) and execve(2) do: it runs `program`, with these open files. `place` is
-    the line of code that starts it."""
+    """Start a child of `parent`, as fork(2) and execve(2) do, and return it. It runs `program` with the arguments
+    `argv`, and has the descriptors in `files`. `place` is the source line that starts it."""
     child = world.add_process(parent.host, argv[0].rpartition("/")[2][:24])
     child.parent = parent
     parent.children[child.pid] = child
@@ -50,7 +50,7 @@ def spawn(
 
 
 def spawn_failed(world: World, parent: Process) -> Process:
-    """Return a zombie child of `parent` that exited before it ran anything."""
+    """Return a zombie child of `parent` that exited before its program could be run."""
     child = world.add_process(parent.host, "?")
     child.parent = parent
     parent.children[child.pid] = child
@@ -61,7 +61,7 @@ def spawn_failed(world: World, parent: Process) -> Process:
 
 
 def kill(world: World, process: Process, status: int) -> None:
-    """End `process` at once, whatever it is doing, with a wait status: of a signal, that is its number."""
+    """End `process` at once with a wait status; for a signal, that is its number."""
     if process.exited:
         return
     _halt(world, process)
@@ -78,7 +78,7 @@ def _halt(world: World, process: Process) -> None:
 
 
 def crash(world: World, host: Host) -> None:
-    """Cut the power of `host`. Its processes stop where they are, and its disk keeps what it has by then."""
+    """Cut the power of `host`. Its processes stop where they are, and only what is on its disk remains."""
     host.up = False
     for process in world.processes:
         if process.host is host and process.alive:
@@ -94,8 +94,8 @@ def crash(world: World, host: Host) -> None:
 
 
 def let_crash(world: World, host: Host) -> None:
-    """Let the environment cut the power of `host`, once, right before any change that a process makes to its files. If
-    the host has connections, also right after: what the process sends next may depend on the change."""
+    """Let the environment cut the power of `host`, once: before any change of a file by a process on it and, if the
+    host has connections, after one too, since what the process sends next may depend on the change."""
 
     def ask(what: str, after: bool) -> None:
         if world.current.host is not host or (after and not host.has_connections()):

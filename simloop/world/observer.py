@@ -1,8 +1,8 @@
 """Protocol of a run's observer, which is notified of everything that happens while a run is traced.
 
-An observer decides nothing, and looks at no clock: a run goes the same way with one and without.
-`simloop.report.trace.Trace` is the observer from which reports are made. Types of asyncio are `Any` here: the world
-does not know asyncio.
+An observer has no effect on the run: it decides nothing, and does not read the clock, which would advance it. Reports
+are made from the observer `simloop.report.trace.Trace`. Types of asyncio are `Any` here, since the world does not
+import asyncio.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Protocol of an observer of one run, notified of its choices, file changes, blocking calls and steps of tasks."""
+    """Protocol of an observer of one run, notified of deviations at choice points, file changes, blocking calls and
+    task steps."""
 
-    #: True once the program is over, and only its world is being taken apart.
+    #: True once the program has ended, and only its world is being closed.
     over: bool
 
     def deviated(self, answer: Answer, subject: object) -> None:
-        """Record that the environment deviates at a choice point; `subject` is what the point is about."""
+        """Record that the environment deviates from the default at a choice point. `subject` is the object that the
+        choice is about, for reports."""
 
     def changed(self, what: Any) -> None:
-        """Record a change of a file, name or size: an inode, or a `Change` of the journal."""
+        """Record a change of the file system. `what` is an inode whose data was written, or a `Change` of the
+        journal."""
 
     def blocked(self, process: str, took_ns: int) -> None:
-        """Record that a blocking call has stopped a process for so many nanoseconds."""
+        """Record that a process was blocked in a system call for `took_ns` nanoseconds."""
 
     def created(self, task: Any) -> None:
         """Record that the program has created a task."""
@@ -35,7 +38,7 @@ class Observer(Protocol):
         """Record that the program has queued a callback."""
 
     def before(self, loop: Any, handle: Any) -> None:
-        """Record that a loop is about to run a callback."""
+        """Record that `loop` is about to run the callback of `handle`."""
 
     def after(self, loop: Any, handle: Any) -> None:
-        """Record that the callback has returned."""
+        """Record that the callback of `handle` has returned."""

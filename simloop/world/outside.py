@@ -1,4 +1,4 @@
-"""Outside signals: those that the environment may send to a process, once, as an operator or a supervisor does."""
+"""Outside signals: signals that the environment may send to a process, once, as an operator or a supervisor would."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class OutsideSignal:
-    """Signal that the environment may send, once, by ``send(process, number)``, to a process on a host: the one with a
-    pid, or any of a name."""
+    """Signal with the number `number` that the environment may send once, by calling ``send(process, number)``, to a
+    process on `host`. `process` is its pid, an object with that attribute, or the name of its program."""
 
     def __init__(
         self, scheduler: Scheduler, send: Callable[[Process, int], None], host: Host, process: object, number: int
@@ -33,32 +33,34 @@ class OutsideSignal:
         self._sent = False
 
     def matches(self, process: Process) -> bool:
-        """Return True if the signal may come to this process."""
+        """Return True if the signal may be sent to this process."""
         if process.host is not self._host:
             return False
         name = process.name.partition("#")[0]
         return self._which in (process.pid, name, name.partition(":")[2])
 
     def at_polls_of(self, process: Process) -> PendingSignal:
-        """Return the `PendingSignal` for the loop of `process`, which asks for it at each poll."""
+        """Return a `PendingSignal`, by which the loop of `process` asks at each poll if the signal is sent."""
         return PendingSignal(self, process)
 
     def ask(self, process: Process, choices: Choices) -> bool:
-        """Ask the environment if it sends the signal to `process` now."""
+        """Ask at a choice point if the signal is sent to `process` now. Returns True if it is."""
         self._sent = choices.choose(f"{process.name} {name_of(self._number)}", "signal.sent", 2, process) != 0
         return self._sent
 
     def ask_in_call(self, process: Process, choices: Choices) -> None:
-        """Ask the environment at the beginning of a call that blocks, and send the signal if it chooses so."""
+        """Ask at a choice point, at the start of a blocking call of `process`, if the signal is sent, and send it if
+        so."""
         if self.matches(process) and not self.is_over(process) and self.ask(process, choices):
             self.send(process)
 
     def is_over(self, process: Process) -> bool:
-        """Return True once the signal cannot come to `process` any more."""
+        """Return True if the signal can no longer be sent to `process`: it was sent already, or the process has
+        ended."""
         return self._sent or not process.alive
 
     def send(self, process: Process) -> None:
-        """Send the signal as an arrival of the current poll or call."""
+        """Send the signal, so that it arrives during the current poll or blocking call."""
 
         def arrive() -> None:
             if process.alive:
@@ -68,7 +70,8 @@ class OutsideSignal:
 
 
 class PendingSignal:
-    """View of an outside signal for one process's loop, with the interface of an injected cancellation."""
+    """Outside signal as seen by the loop of one process, with the same interface as
+    `simloop.loop.cancellation.Cancellable`."""
 
     def __init__(self, signal: OutsideSignal, process: Process) -> None:
         self._signal = signal

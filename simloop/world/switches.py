@@ -1,4 +1,4 @@
-"""Preemption of processes, where there are several: others may go first before a call of one."""
+"""Preemption of processes, if there are several: others may run before a system call of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Switches:
-    """Switches of one world between its processes, at their calls."""
+    """Preemptions of one world's processes, each before one of their system calls."""
 
     __slots__ = ("_calling", "_calls", "_world")
 
@@ -24,8 +24,8 @@ class Switches:
         self._calling: tuple[Process, int] | None = None
 
     def ask(self) -> None:
-        """Preempt the current process if the environment chooses so: processes run in parallel, and what they see of
-        one another is the order of their calls."""
+        """Preempt the current process if the environment chooses so. In reality processes run in parallel, and see of
+        each other only the order of their calls."""
         world = self._world
         process, scheduler = world.current, world.scheduler
         if world.reaching_out or not process.alive or scheduler.is_waiting(process):

@@ -1,4 +1,4 @@
-"""Userland: the interface by which a world calls the layer above it, which runs Python programs."""
+"""Interface by which a world calls the layer above it, which runs Python programs (the userland)."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ if TYPE_CHECKING:
 
 
 class Userland(Protocol):
-    """Protocol of the layer of Python programs above one world's kernel. `world` is a `simloop.world.world.World`. The
-    implementation that runs use is in `simloop.simulation.userland`."""
+    """Protocol of the layer that runs Python programs on one world's kernel. `world` is a `simloop.world.world.World`.
+    Runs use the implementation in `simloop.simulation.userland`."""
 
     def send(self, world: Any, process: Process, number: int) -> None:
-        """Send a signal to `process`, now."""
+        """Send the signal `number` to `process` now."""
 
     def handle(self, world: Any, process: Process, at_poll: bool) -> None:
-        """Run the handlers of signals that have come to `process`, in its main thread."""
+        """Run the handlers of signals delivered to `process`, in its main thread. `at_poll` is True in a poll of its
+        loop, and False in a blocking call."""
 
     def interrupts(self, world: Any, process: Process) -> bool:
-        """Return True if a signal has come that interrupts a blocking call of `process`."""
+        """Return True if a signal was delivered that interrupts a blocking call of `process`."""
 
     def programs(self, world: Any) -> Any:
-        """Return the simulated executables of the world. Called once per world, at the first use."""
+        """Return the table of the world's simulated executables. Called once per world, when it is first used."""
 
     def end(self, world: Any) -> None:
-        """Finalize Python in the current process: wait for its threads, and call exit handlers."""
+        """Finalize the Python interpreter of the current process: join its threads, and call exit handlers
+        (`atexit`)."""
 
     def blocked(self, world: Any, took_ns: int) -> None:
-        """Handle a call that has blocked the loop of the current process for `took_ns` nanoseconds."""
+        """Handle a call that blocked the event loop of the current process for `took_ns` nanoseconds, for example by a
+        warning."""
 
     def deadlock(self, scheduler: Scheduler) -> DeadlockError:
-        """Return the error for a world in which nothing can ever happen again."""
+        """Return the error for a world in which nothing can happen any more."""
 
     def activity(self, scheduler: Scheduler) -> str:
-        """Return a phrase on what a world that does not end is doing."""
+        """Return a phrase for an error message on the activity of a world that does not end."""
 
 
 class NoUserland:
-    """Userland of a bare world, which runs no test: no signal handlers, no executables, no warnings."""
+    """Userland of a world in which no test runs: no signal handlers, no executables, no warnings."""
 
     def send(self, world: Any, process: Process, number: int) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Worlds: the hosts, processes and network of one run, its current process, and blocking waits."""
+"""World: the hosts, processes and network of one run, its current process, and blocking waits."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ E = TypeVar("E", bound=SimulationError)
 # RFC 1123, and underscores, which containers like to have.
 _HOST_NAME = r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?"
 DEFAULT_MAX_STEPS = 1_000_000
-#: Number of processors that `os.cpu_count` returns in every world, so that pool sizes do not depend on the machine.
+#: Number of processors that `os.cpu_count` returns in every world, so that pool sizes do not depend on the real
+#: machine.
 CPU_COUNT = 4
 
 
 class World:
-    """Simulated world of one run: everything below its event loops."""
+    """Simulated world of one run: everything that its event loops run on."""
 
     __slots__ = (
         "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current",
@@ -66,15 +67,15 @@ class World:
         self.choices = choices
         self.profile = profile
         self.max_steps = max_steps
-        #: Number of steps after which a loop or thread raises `error_at_end`: the limit, or none left after an escape.
+        #: Number of steps after which a loop or thread raises `error_at_end`: `max_steps`, or 0 after an escape.
         self.last_step = max_steps
-        #: True if the environment may cancel the tasks that the main function itself creates.
+        #: True if the environment may cancel the tasks that the test function itself creates.
         self.cancel_own = cancel_own
-        #: True if threads may be preempted between lines of the user's own code (simloop/world/lines.py).
+        #: True if threads may be preempted between source lines of the user's code (simloop/world/lines.py).
         self.preempts_lines = preempts_lines
         #: Signals that the environment may send, see `Sim.may_signal`.
         self.outside_signals: tuple[OutsideSignal, ...] = ()
-        #: How many tasks were cancelled from outside so far.
+        #: Number of tasks that the environment has cancelled so far.
         self.cancellations = 0
         self.steps = 0
         self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
@@ -84,40 +85,42 @@ class World:
         self._programs: Any = None
         self.processes = ProcessTable(choices)
         self.root = self.add_process(self.network.add_host(LOCALHOST))
-        #: The process whose code runs now; everything that asks "where am I" asks this.
+        #: Process whose code runs now. Everything that depends on the calling process uses this.
         self.current: Process = self.root
         self.reaching_out = False
-        #: Told of everything that happens, if the run is traced; set by `watch`.
+        #: Observer that is notified of everything that happens, set by `watch`; None if the run is not traced.
         self.observer: Observer | None = None
         self._random: Random | None = None
         self._lower: LowerLayer | None = None
-        #: Switches between the processes, `simloop.world.switches`, once there are several.
+        #: Preemptions of processes, `simloop.world.switches.Switches`; None as long as there is only one process.
         self.switches: Any = None
-        #: Number of jobs that executors have begun, by the prefix of their threads' names.
+        #: Number of jobs that executors have started, by the prefix of their threads' names.
         self.jobs_numbered: dict[str, int] = {}
-        #: The first thing that reached for the real world; the run fails with it even if it was swallowed.
+        #: Error for the first use of the real system, with which the run fails even if it was swallowed; None if there
+        #: was none.
         self.escape: SimulationError | None = None
 
     @property
     def random(self) -> Random:
-        """Generator behind the functions of the module `random`."""
+        """Random generator behind the functions of the module `random`."""
         if self._random is None:
             self._random = generator(self.choices.entropy.getrandbits(64))
         return self._random
 
     @property
     def programs(self) -> Any:
-        """Simulated executables of the world, see `Userland.programs`."""
+        """Table of the world's simulated executables, see `Userland.programs`."""
         if self._programs is None:
             self._programs = self.userland.programs(self)
         return self._programs
 
     def add_process(self, host: Host, program: str | None = None) -> Process:
-        """Return a new process on `host` that runs `program`, or if that is None, a function of the test's own."""
+        """Return a new process on `host` that runs `program`, or a function of the test itself if that is None."""
         return self.processes.add(host, program)
 
     def end(self, process: Process, status: int, *, at_once: bool = False) -> None:
-        """End `process` with a wait status, as it does itself by exit(2), or because it is killed."""
+        """End `process` with a wait status (wait(2)), because it has called exit(2) or was killed. If `at_once` is
+        True, its parent is notified without a delay."""
         if process is not self.root:
             from simloop.kernel.process.exits import end
 
@@ -127,19 +130,19 @@ class World:
         self.userland.send(self, parent, _signal.SIGCHLD)
 
     def host(self, name: str) -> Host:
-        """Return the host of that name. Creates it if there is none yet."""
+        """Return the host with this name, and create it if there is none yet."""
         if not isinstance(name, str) or not re.fullmatch(_HOST_NAME, name):
             raise ConfigurationError(f"{name!r} cannot be the name of a host")
         return self.network.hosts.get(name) or self.network.add_host(name)
 
     def watch(self, observer: Observer) -> None:
-        """Set the observer of the run, which is notified of everything that happens from then on. Must be called before
-        the first loop is made."""
+        """Set the observer of the run, which is notified of everything that happens from now on. Must be called before
+        the first loop is created."""
         self.observer = self.choices.observer = observer
 
     def block(self, done: Callable[[], bool], timeout: float | None = None, *, warn: bool = True) -> bool:
-        """Block the code that runs now until ``done()``, or for `timeout` virtual seconds. Returns ``done()``. `warn`
-        is false for calls that have no counterpart to await: they cause no `BlockingCallWarning`."""
+        """Block the calling code until ``done()`` is True, or for `timeout` virtual seconds. Returns the last value of
+        ``done()``. `warn` is False for calls without an async counterpart, which cause no `BlockingCallWarning`."""
         process = self.current
         if not process.alive:
             self.stop()
@@ -170,15 +173,15 @@ class World:
         return came
 
     def count_steps(self, number: int, who: str) -> None:
-        """Add to the run's number of steps: those of `who`, a thread or process. Raises `StepLimitError` beyond the
-        limit."""
+        """Add `number` to the run's number of steps, in the name of `who`, a thread or process. Raises `StepLimitError`
+        beyond the limit."""
         self.steps += number
         if self.steps > self.last_step:
             raise self.escaped(self.error_at_end(f"; last was {who}"))
 
     def error_at_end(self, last: str) -> SimulationError:
-        """Return the error with which a run ends after its last step: its escape, or `StepLimitError`. `last` says what
-        never rests."""
+        """Return the error that ends a run after its last step: its escape, or `StepLimitError`, to whose message
+        `last` is added."""
         if self.escape is not None and self.last_step < self.max_steps:
             self.last_step = self.max_steps  # what ends with it goes on as ever
             return self.escape
@@ -188,7 +191,8 @@ class World:
         )
 
     def wait(self, process: Process, done: Callable[[], bool], deadline_ns: int | None) -> bool:
-        """Wait in `process` until ``done()`` or the deadline, and while it is stopped. Returns ``done()``."""
+        """Block `process` until ``done()`` is True or the deadline is reached, and as long as it is stopped. Returns
+        the last value of ``done()``."""
         scheduler, userland = self.scheduler, self.userland
         came = False
 
@@ -221,14 +225,14 @@ class World:
                 return came
 
     def stop(self) -> NoReturn:
-        """Unwind the code that runs now, because its process is gone."""
+        """Unwind the calling code, because its process has ended."""
         thread = self.threads.get(_thread.get_ident())
         if thread is not None:
             thread.park(lambda: False, None)
         raise ProcessGone
 
     def files(self, process: Process | None = None) -> FileCalls:
-        """Return the system calls on files of `process`, or of the process that runs now."""
+        """Return the object that makes file system calls for `process`, or for the current process if that is None."""
         process = process or self.current
         if process.calls is None:
             if not process.alive:
@@ -250,23 +254,22 @@ class World:
         return host.fs
 
     def escaped(self, error: E) -> E:
-        """Record `error` as the escape that fails the run, and return it, for the caller to raise. Whatever becomes of
-        it there, the next turn of a loop ends the run with it."""
+        """Record `error` as the escape with which the run fails, and return it, for the caller to raise. If it is
+        swallowed, the next turn of a loop raises it again."""
         if self.escape is None:
             self.escape = error
             self.last_step = 0
         return error
 
     def fingerprint(self) -> int:
-        """Return the happens-before fingerprint of the run, a hash of its order of events: what each process saw
-        arrive, after how many of its steps. Runs that share it differ in nothing but the times at which the same things
-        happened."""
+        """Return the happens-before fingerprint of the run: a hash of the arrivals at each process, and of the number
+        of its steps before each. Runs with the same fingerprint differ only in the times of events."""
         choices = self.choices
         seed = choices.seed if choices.drew_entropy else -1
         return hash((seed, choices.folded, self.processes.forgotten, *[process.order for process in self.processes]))
 
     def close(self) -> None:
-        """Unwind the threads that are still parked, and break reference cycles."""
+        """Unwind the threads that are still suspended, and break reference cycles."""
         self.scheduler.close()
         for thread in list(self.threads.values()):
             if thread is not None:
