@@ -1,9 +1,10 @@
-"""Choices: the single source of nondeterminism, asked at choice points and recording its answers.
+"""Single source of nondeterminism: answers all choice points of a run, and records the answers.
 
-Whatever the environment may decide is asked of one `Choices` object, by a *point*: who asks, the kind of the decision,
-and which one it is of that kind (the nth occurrence). The answer 0 is always the default, so a run is fully
-described by its few answers that are not 0 (its *deviations*), a seed for the entropy that the program itself draws,
-and a profile. That description is a `simloop.choices.schedule.Schedule`; written as one line of text it is a token.
+Whatever the environment may decide is asked of one `Choices` object at a *choice point*, which is identified by the
+name of whoever asks, the kind of the decision, and its number among the decisions of that name and kind. The answer 0
+is always the default, so a run is fully described by its few other answers (its *deviations*), a seed for the entropy
+that the program itself draws, and a profile. That description is a `simloop.choices.schedule.Schedule`; as one line of
+text it is a token.
 
 The package imports nothing of the project but its errors.
 """
@@ -69,9 +70,12 @@ KINDS = (
 
 
 class Point(NamedTuple):
-    """Choice point: who asks, the kind of the decision, and its number. Its identity survives edits elsewhere in the
-    program, because `number` counts only the points of the same `who` and `kind`, never the steps of the run. `who` is
-    plain text, which `simloop.choices.who.Who` takes apart."""
+    """Choice point: the name of whoever asks (`who`), the kind of the decision, and its number among the points of that
+    name and kind.
+
+    Edits elsewhere in the program do not change it, since the number does not depend on other steps of the run. `who`
+    is plain text, which `simloop.choices.who.Who` parses.
+    """
 
     who: str
     kind: str
@@ -82,7 +86,7 @@ class Point(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Answer to a choice point: `value` out of `range(n)`."""
+    """Answer to a choice point: `value`, out of ``range(n)``."""
 
     point: Point
     n: int
@@ -90,12 +94,12 @@ class Answer(NamedTuple):
 
 
 Decide = Callable[[str, str, int, int], int]
-"""``decide(who, kind, number, n)`` answers one point with a value in ``range(n)``."""
+"""``decide(who, kind, number, n)`` returns the answer at a choice point (`Point`), in ``range(n)``."""
 
 
 def generator(seed: int) -> Random:
-    """Return ``random.Random(seed)``, without calling `Random.__init__` and `Random.seed`, for which there is a shim: a
-    run that draws numbers needs two of them."""
+    """Return ``random.Random(seed)``, without calling `Random.__init__` and `Random.seed`, which are shimmed in a
+    run."""
     made = Random.__new__(Random)
     _seed(made, seed)
     made.gauss_next = None  # type: ignore[attr-defined]
@@ -103,7 +107,7 @@ def generator(seed: int) -> Random:
 
 
 class DeviationObserver(Protocol):
-    """Protocol of the part of a run's observer that is notified of deviations."""
+    """Protocol of an observer that is notified of deviations, the answers that are not 0."""
 
     def deviated(self, answer: Answer, subject: object) -> None: ...
 
@@ -130,20 +134,22 @@ class Choices:
         self, seed: int = 0, decide: Decide | None = None, *, lines: bool = False, numbered: bool = False
     ) -> None:
         self.seed = seed
-        #: True if lines of threads are choice points, whatever the options of the run say.
+        #: True if threads may be preempted before each source line, regardless of the options of the run.
         self.lines = lines
-        #: True if all objects that would hash by address have numbers in this run (`simloop.shims.set_order`).
+        #: True if objects whose hash is their memory address are numbered in this run, and hash by that number
+        #: (`simloop.shims.set_order`).
         self.numbered = numbered
-        #: Record of arrivals if the run's loops are to have stock asyncio's own turns (`simloop.loop.stock_loop`).
+        #: Record of arrivals, if the run is to use the loops of `simloop.loop.stock_loop`, whose turns are those of
+        #: stock asyncio; otherwise None.
         self.stock: Any = None
-        #: Function that answers the points; None if all answers are 0.
+        #: Function that answers the choice points; None if all answers are 0.
         self.decide = decide
         self._counters: dict[tuple[str, str], int] = {}
         self.recorded: list[tuple[str, str, int, int, int]] = []
-        #: Step digest: the number of callbacks run after each turn, and the times of arrivals, summed up. Runs that
-        #: take other turns have another one. Each turn adds to it, and a hash would cost the turn twice as much.
+        #: Step digest, to compare runs: the sum of the numbers of callbacks run by the end of each turn, and of the
+        #: times of arrivals. It is a sum, since a hash would double the cost of a turn.
         self.step_digest = 0
-        #: Part of the happens-before fingerprint that shows in no loop's arrivals, see `fold`.
+        #: Part of the happens-before fingerprint that does not come from the arrivals at a loop, see `fold`.
         self.folded = 0
         self._entropy: Random | None = None
         self._kinds: dict[str, int] | None = None
@@ -151,21 +157,24 @@ class Choices:
 
     @property
     def entropy(self) -> Random:
-        """Random generator behind the program's own entropy: `random`, `os.urandom`, `uuid`, `secrets`."""
+        """Random generator behind all entropy of the program: `random`, `os.urandom`, `uuid`, `secrets`."""
         if self._entropy is None:
             self._entropy = generator(self.seed)
         return self._entropy
 
     @property
     def digest(self) -> int:
-        """Hash of all answers, and of the turns that the run has taken: equal if two runs went the same way, also in
-        different processes. Computed on access, because few runs are ever compared."""
+        """Hash of all answers and of the step digest: equal if two runs went the same way, even in different real
+        processes. Computed at each access, because few runs are compared."""
         text = repr((self.recorded, self.step_digest))
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
     def choose(self, who: str, kind: str, n: int, subject: object = None) -> int:
-        """Return the environment's answer at this choice point, in ``range(n)``. `subject` is the object that a report
-        may describe (a task, a connection); it decides nothing."""
+        """Return the environment's answer at a choice point, in ``range(n)``.
+
+        `who` is the name of whoever asks, and `kind` one of `KINDS`. `subject` is the object that a report may describe
+        (a task, a connection); it has no effect on the answer.
+        """
         key = (who, kind)
         self._counters[key] = number = self._counters.get(key, 0) + 1
         value = 0
@@ -179,26 +188,28 @@ class Choices:
         return value
 
     def order(self, who: str, kind: str, n: int, subject: object = None) -> int:
-        """Choose as `choose` does, and fold the answer into the fingerprint: no loop's arrivals show such an order."""
+        """Return an answer as `choose` does, and fold (hash) it into the fingerprint, for choices of which the arrivals
+        at loops show nothing."""
         value = self.choose(who, kind, n, subject)
         if value:
             self.fold(f"{who} {kind}", value)
         return value
 
     def fold(self, what: str, number: int) -> None:
-        """Add an event to the happens-before fingerprint (the hash of a Mazurkiewicz trace): runs that differ in it are
-        never equivalent."""
+        """Hash an event into the happens-before fingerprint (the hash of a Mazurkiewicz trace): runs that differ in it
+        are not equivalent."""
         # crc32 and not hash(), which would depend on PYTHONHASHSEED.
         self.folded = hash((self.folded, zlib.crc32(what.encode()), number))
 
     @property
     def drew_entropy(self) -> bool:
-        """True once the program has drawn from its own entropy, so that the seed matters to it."""
+        """True once the program has drawn entropy, so that the run depends on the seed."""
         return self._entropy is not None
 
     @property
     def kinds(self) -> dict[str, int]:
-        """Number of the run's choice points that have more than one answer, by kind, once it is over."""
+        """Number of the run's choice points with more than one possible answer, by kind. To be used only once the run
+        is over."""
         if self._kinds is None:
             self._kinds = {}
             for _, kind, _, n, _ in self.recorded:
@@ -207,11 +218,11 @@ class Choices:
         return self._kinds
 
     def state(self) -> tuple[Any, ...]:
-        """Return the record of the run as plain data, for `restore` in another process."""
+        """Return the record of the run as plain data, to be passed to `restore` in another real process."""
         return self.recorded, self.step_digest, self.folded, self.drew_entropy
 
     def restore(self, state: tuple[Any, ...]) -> None:
-        """Load the record of a run that another process has made (`state`)."""
+        """Load the record of a run in another real process, as returned by `state`."""
         self.recorded, self.step_digest, self.folded, drew_entropy = state
         if drew_entropy:
             self.entropy.random()
@@ -239,8 +250,8 @@ def check_seed(seed: int) -> int:
 
 
 def permute(items: list[T], answer: Callable[[T, deque[T]], int]) -> list[T]:
-    """Return a permutation of `items`: ``answer(item, later)`` is the number of `later` items, the first ones, that
-    overtake an item. All zeros keep the order (a Lehmer code, read from the back)."""
+    """Return a permutation of `items`. ``answer(item, later)`` returns how many of the `later` items, which followed it
+    in `items`, are to come before `item`. If all answers are 0, the order stays (a Lehmer code)."""
     ordered: deque[T] = deque()  # most go to the front, which in a list takes all others along
     for item in reversed(items):
         ordered.insert(answer(item, ordered) if ordered else 0, item)

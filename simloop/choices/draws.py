@@ -1,4 +1,4 @@
-"""Random draws: seeded answers to choice points, shuffles and numbers. The project draws nothing elsewhere."""
+"""Random draws: seeded answers to choice points, shuffles and numbers. Nothing else in the project is random."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ if TYPE_CHECKING:
 
 # A declared cancellation or signal comes at most once: at a higher rate it would always come early.
 _ONCE = {"cancel": 1.5, "signal.sent": 1.5}
-#: Number of points of a kind that a run is expected to have, before a run was seen.
+#: Number of points of a kind that a run is expected to have, if nothing is known of earlier runs.
 _TYPICAL = 30
-#: Kinds of orders, which a point can only change where several things have come together.
+#: Kinds of choice points on the order of simultaneous events.
 _ORDERS = ("poll.order", "timer.tie")
 # Of how many draws of a coincidence the best is taken; fewer, where more than so many pairs would have to be looked at.
 _DRAWS = 10
 _PAIRS_MAX = 2000
 # Of so many pairs it is remembered that they have been late together.
 _SEEN_MAX = 100_000
-#: Number of deviations of one kind that a dense walk makes in a run, about, where there are that many points.
+#: Approximate maximum number of deviations of one kind that a dense walk makes in a run.
 _MANY = 60
 
 
 def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
-    """Return a function that answers choice points by a seeded random walk. It deviates from about once in a run to ten
-    times, drawn for each run, and equally often at every kind of point, however many points a kind has. A quarter of
-    the kinds are left out of each run ("swarm testing", Groce et al., ISSTA 2012), so that some runs differ in one
-    thing only.
+    """Return a function that answers choice points by a seeded random walk.
 
-    `typical` says how many points of each kind to expect.
+    It deviates about one to ten times in a run (a number drawn for each run), equally often at every kind of point,
+    regardless of how many points a kind has. In each run a quarter of the kinds are left out ("swarm testing", Groce et
+    al., ISSTA 2012), so that some runs differ in one kind only.
+
+    `typical` is the expected number of points of each kind.
     """
     rng: _random.Random | None = None
     wanted = 0.0
@@ -62,14 +63,13 @@ def random_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
 
 
 def _late_generator(seed: int) -> _random.Random:
-    """Return a random generator, created at a run's first choice point: a run without points needs none, and to seed
-    one costs as much as several turns. It is made inside of the run, where the class of the module `random` is the
-    program's own."""
+    """Return a random generator. It is made at a run's first choice point, since a run without points needs none and
+    seeding is slow. It is made inside of the run, where the class in the module `random` is the program's own."""
     return _random.Random(seed)
 
 
 def _below(rng: _random.Random, n: int) -> int:
-    """Return a whole number below `n`, as `random.Random.randrange` draws it."""
+    """Return a random integer in ``range(n)``, as `random.Random.randrange` does."""
     bits = n.bit_length()
     while (value := rng.getrandbits(bits)) >= n:
         pass
@@ -77,14 +77,15 @@ def _below(rng: _random.Random, n: int) -> int:
 
 
 def dense_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
-    """Return a function that answers choice points by a seeded random walk that deviates at a good part of all points:
-    at .04 to .6 of them, drawn log-uniformly for each run. What ends things (cancellations, signals, power cuts) stays
-    rare, .01 to .1 per point.
+    """Return a function that answers choice points by a seeded random walk that deviates at a large part of all points:
+    .04 to .6 of them, drawn log-uniformly for each run. At points that end something (cancellations, signals, power
+    failures) the rate is lower, .01 to .1.
 
     In half of the runs a quarter of the kinds are left out ("swarm testing", Groce et al., ISSTA 2012). In half of the
-    runs most of what is late is so by the same time, so that it meets; and the orders of what has met change often.
+    runs most late arrivals are late until the same time, so that they coincide, and the order of simultaneous events
+    often changes.
 
-    `typical` says how many points of each kind to expect: with many, a smaller part of them deviates.
+    `typical` is the expected number of points of each kind: if there are many, the rate is lower.
     """
     draw: Callable[[], float] | None = None
     density = rare = 0.0
@@ -126,18 +127,21 @@ def dense_walk(seed: int, typical: Mapping[str, int] | None = None) -> Decide:
 def coincidences(
     seed: int, sources: Sequence[Sequence[Arrival]], seen: set[tuple[Arrival, Arrival]], alike: bool | None = None
 ) -> Decide:
-    """Return a function that answers choice points so that arrivals of different sources meet. All sources, four in
-    five or half of them are late once, or two or three times, at points of theirs that are drawn; and all of them by
-    the same time, from which they continue together. In half of the runs all of them have about as many points left.
-    The orders of what has met change. Ends are rare, .01 to .1 per point, and in a quarter of the runs so is everything
-    else; in the others there is nothing else.
+    """Return a function that answers choice points so that arrivals of different sources coincide.
 
-    `sources` are the points of each source at which it may be late, in order. `seen` are pairs of points that have been
-    late together in other runs. Of several draws that one is taken which has most other pairs (as the greedy
-    construction of covering arrays does, Cohen, Dalal, Fredman and Patton, IEEE TSE 1997); `seen` has these then, too.
+    All sources (connections, threads, processes), or four in five, or half of them, are late once, or two or three
+    times, at points that are drawn. All are late until the same time, from which they continue together. In half of the
+    runs, the points are drawn such that all sources have about as many points after them. The order of simultaneous
+    events changes too. Points that end something deviate at a rate of .01 to .1; all other points at such a rate in a
+    quarter of the runs, otherwise not at all.
 
-    With `alike` the run is a plain one: nine in ten sources are late once, at points with about as many left if it is
-    true, at any if it is false, and of the rest only orders and ends stay.
+    `sources` are the points of each source at which it may be late, in order. `seen` is the set of pairs of points at
+    which sources were late together in earlier runs. Of several draws, the one with most pairs that are not in `seen`
+    is taken (as in the greedy construction of covering arrays, Cohen, Dalal, Fredman and Patton, IEEE TSE 1997), and
+    these are added to it.
+
+    If `alike` is not None, nine in ten sources are late once: at points with about as many points after them if it is
+    True, at any points if it is False; and other points do not deviate, except for orders and ends.
     """
     draw = _random.Random(mixed_seed(seed, 5)).random
     part = (0.5, 0.8, 1.0, 1.0)[int(draw() * 4)]
@@ -178,9 +182,9 @@ def coincidences(
 def _drawn(
     draw: Callable[[], float], sources: Sequence[Sequence[Arrival]], part: float, times: int, left: int | None
 ) -> set[Arrival]:
-    """Return a random sample of the arrivals of some sources (a `part` of them), `times` of each: any of them, or those
-    with about so many points `left` after them, since what sources do at their end is often alike, however long they
-    take to get there."""
+    """Return a random sample of the arrivals of some sources (a `part` of them), `times` of each. If `left` is None,
+    any of its arrivals may be drawn; otherwise those with about `left` points after them, since what sources do at
+    their end is often similar, however long they take to get there."""
     found = set()
     for points in sources:
         if draw() >= part:
@@ -195,25 +199,26 @@ def _drawn(
 
 
 def shuffler(seed: int) -> Callable[[list[T]], list[T]]:
-    """Return a function that returns shuffled copies of lists, by a generator with this seed."""
+    """Return a function that returns shuffled copies of lists, with random numbers from this seed."""
     rng = random.Random(mixed_seed(seed, 2))
     return lambda items: rng.sample(items, len(items))
 
 
 def drawer(*seeds: int) -> Callable[[int], int]:
-    """Return a function that draws a whole number below its argument, by a generator with these seeds."""
+    """Return a function ``draw(n)`` that returns a random integer in ``range(n)``, with random numbers from these
+    seeds."""
     rng = random.Random(mixed_seed(*seeds, 3))
     return rng.randrange
 
 
 def seeded(seed: int) -> Decide | None:
-    """Return the function that answers the choice points of a run with a plain seed: None for seed 0, whose run is the
-    canonical one, else a random walk."""
+    """Return the function that answers the choice points of a run with this seed: a random walk, or None for seed 0,
+    the canonical run."""
     return random_walk(seed) if seed else None
 
 
 def mixed_seed(*parts: int) -> int:
-    """Return a 64-bit hash of several numbers (the finaliser of SplitMix64)."""
+    """Return a 64-bit hash of several integers (the finaliser of SplitMix64)."""
     state = 0
     for part in parts:
         state = (state + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF

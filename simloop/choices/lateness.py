@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 Arrival = tuple[str, str, int]
-"""A choice point (who, kind, number) at which something may be late."""
+"""A choice point (who, kind, number) at which an arrival may be late."""
 
-#: Kinds of points that end something, so that little happens after them.
+#: Kinds of choice points that end something (a task, a host, a connection), after which little happens.
 ENDS = ("cancel", "signal.sent", "host.crash", "net.partition", "net.reset", "host.pause")
-#: The answer at these kinds by which things are as late as others are.
+#: Answer at each kind of choice point that delays an arrival by about the same time as at the other kinds.
 LATE = {
     "net.connect": 4,
     "net.deliver": 4,

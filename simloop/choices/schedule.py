@@ -1,4 +1,4 @@
-"""Schedules: the seed, profile and deviations of a run, by which it is replayed."""
+"""Schedule: the seed, profile and deviations of a run, from which it can be replayed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Recipe of one run: a profile, the seed of the program's own entropy, the deviations, and whether objects that
-    would hash by address have numbers."""
+    """Recipe of one run: its profile (which orders count as legal), the seed of the program's own entropy, and the
+    deviations, the answers at choice points that are not 0. `numbered` is True if objects whose hash is their memory
+    address are numbered, and hash by that number."""
 
     profile: str = "cpython"
     seed: int = 0
@@ -23,7 +24,8 @@ class Schedule:
 
     @property
     def preempts_lines(self) -> bool:
-        """True if a deviation preempts a thread before a line: a run must have the points of lines for that."""
+        """True if a deviation preempts a thread before a source line, so that lines have to be choice points in the
+        run."""
         return any(point.kind == "thread.line" for point in self.deviations)
 
     def choices(self) -> Choices:
@@ -31,8 +33,8 @@ class Schedule:
         return Choices(self.seed, self.decider(), lines=self.preempts_lines, numbered=self.numbered)
 
     def decider(self) -> Decide:
-        """Return a function that answers choice points as this schedule says, and 0 everywhere else. A deviation whose
-        value the point no longer offers becomes the greatest value that it offers."""
+        """Return a function that answers choice points as this schedule says, and 0 everywhere else. If a point no
+        longer has as many answers as the value of its deviation needs, its greatest answer is given."""
         wanted = {tuple(point): value for point, value in self.deviations.items()}
 
         def decide(who: str, kind: str, number: int, n: int) -> int:
@@ -42,6 +44,6 @@ class Schedule:
         return decide
 
     def applied(self, choices: Choices) -> int:
-        """Return the number of this schedule's deviations that took place in the run that `choices` recorded."""
+        """Return the number of this schedule's deviations that were made in the run recorded by `choices`."""
         taken = choices.deviations()
         return sum(point in taken for point in self.deviations)

@@ -14,7 +14,7 @@ _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 
 def identity(name: str) -> int:
-    """Return a hash of a test's name in sixteen bits, which the test's tokens hold."""
+    """Return a 16-bit hash of a test's name, which the tokens of that test contain."""
     return zlib.crc32(name.encode()) & 0xFFFF
 
 
@@ -29,8 +29,8 @@ def encode(schedule: Schedule, test: str = "") -> str:
 
     Layout, as unsigned LEB128 numbers unless said otherwise: two bytes of test identity, profile, seed,
     the table of `who` strings, then (who, kind, number, value) of each deviation, and two bytes of CRC;
-    deflated where that is shorter (first byte 1), base64url without padding. Where objects are numbered, ``sl2:``, and
-    a 1 after the deviations.
+    deflated if that is shorter (first byte 1), base64url without padding. If the schedule is `numbered`, a 1 follows
+    the deviations, and the prefix is ``sl2:``.
 
     >>> decode(encode(Schedule(seed=7))) == Schedule(seed=7)
     True
@@ -61,10 +61,10 @@ def encode(schedule: Schedule, test: str = "") -> str:
 
 
 def decode(token: str, test: str | None = None) -> Schedule:
-    """Return the schedule that a token stands for.
+    """Return the schedule of a token.
 
-    Raises `TokenError` for text that is not a whole token, and `OtherTestError` when `test` is given
-    and the token was made for another one.
+    Raises `TokenError` if the text is not a complete token, and `OtherTestError` if `test` is given and the token
+    belongs to another test.
     """
     text = token.strip()
     head, colon, body = text.partition(":")
@@ -89,7 +89,7 @@ def decode(token: str, test: str | None = None) -> Schedule:
 
 
 class _Reader:
-    """Cursor over the bytes of a token."""
+    """Reader of the bytes of a token, with its position."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data

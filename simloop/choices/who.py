@@ -3,13 +3,13 @@
 Tokens contain these names, so they are plain text everywhere; `Who` gives access to their parts. The forms:
 
 ==========================  =================================================================================
-``serve.read#2~recv#3``     a task by its path, the function in which it waits, the nth of its waits there
-``client>db:5432#1>``       a connection: its ends, the port, the nth between them; the direction of a packet
+``serve.read#2~recv#3``     a task by its path, the function in which it waits, the number of the wait there
+``client>db:5432#1>``       a connection: its ends, the port, its number among these; direction of a packet
 ``db:/var/log:3``           something on a host: a path, and a page or a part (``size``, ``end``, ``cut``, ``mode``)
 ``db:write /var/log``       an operation on a host's disk
 ``localhost:db.internal``   a look-up of a name, from a host
 ``localhost:git SIGTERM``   a signal to a process
-``asyncio save#2``          a job of an executor: the prefix of its threads' names, the nth of that function
+``asyncio save#2``          a job of an executor: the prefix of its threads' names, the number of the job
 ``asyncio save#2~add#3``    a line of a job or thread: the function, and the line's number in it, from its ``def`` on
 ==========================  =================================================================================
 """
@@ -43,12 +43,12 @@ class Who(str):
 
     @property
     def function(self) -> str:
-        """Function in which the task waits; empty where that is not a part of the name."""
+        """Function in which the task waits; empty if that is not a part of the name."""
         return self.partition("~")[2].partition("#")[0]
 
     @property
     def line(self) -> int:
-        """Number of the line in that function, in the name of a line."""
+        """Number of the source line in that function, in the name of a line."""
         return int(self.partition("~")[2].partition("#")[2] or 1)
 
     @property
@@ -58,7 +58,7 @@ class Who(str):
 
     @property
     def place(self) -> str:
-        """Part of a name of the form ``host:place`` behind the host."""
+        """Part after the host of a name of the form ``host:place``."""
         return self.partition(":")[2]
 
     @property
@@ -68,7 +68,7 @@ class Who(str):
 
     @property
     def part(self) -> str:
-        """Part of the file in a name of the form ``host:path:part``: the number of a page, or a word."""
+        """Part of the file in a name of the form ``host:path:part``: a page number, or a word such as ``size``."""
         return self.place.rpartition(":")[2]
 
     @property
@@ -79,12 +79,12 @@ class Who(str):
 
     @property
     def numbers(self) -> list[int]:
-        """All numbers in the name, which tell it from other names that are the same without numbers."""
+        """All numbers in the name, by which it differs from names that are otherwise the same."""
         return [int(number) for number in _NUMBERS.findall(self)]
 
     @property
     def source(self) -> str:
-        """Connection or job in a name that goes on with a direction or the number of a packet.
+        """Connection or job: the name without the direction and number of a packet, or without the number after a job.
 
         >>> Who("client>db:5432#1>3").source, Who("asyncio save#2 1").source
         ('client>db:5432#1', 'asyncio save#2')
