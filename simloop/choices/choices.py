@@ -188,8 +188,8 @@ class Choices:
         return value
 
     def order(self, who: str, kind: str, n: int, subject: object = None) -> int:
-        """Return an answer as `choose` does, and fold (hash) it into the fingerprint, for choices of which the arrivals
-        at loops show nothing."""
+        """Return an answer as `choose` does, and fold (hash) it into the fingerprint: for orders that the arrivals at
+        loops do not show."""
         value = self.choose(who, kind, n, subject)
         if value:
             self.fold(f"{who} {kind}", value)

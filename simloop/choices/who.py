@@ -9,7 +9,7 @@ Tokens contain these names, so they are plain text everywhere; `Who` gives acces
 ``db:write /var/log``       an operation on a host's disk
 ``localhost:db.internal``   a look-up of a name, from a host
 ``localhost:git SIGTERM``   a signal to a process
-``asyncio save#2``          a job of an executor: the prefix of its threads' names, the number of the job
+``asyncio save#2``          a job of an executor: its threads' name prefix, the function, the number of the job
 ``asyncio save#2~add#3``    a line of a job or thread: the function, and the line's number in it, from its ``def`` on
 ==========================  =================================================================================
 """
@@ -25,7 +25,7 @@ _PACKET = re.compile(r"(?:[<>]\d*| \d+)$")
 
 
 class Who(str):
-    """Name of whoever asks at a choice point, with access to its parts.
+    """Name of whoever asks at a choice point (a task, a connection, a file), with access to its parts.
 
     >>> who = Who("db:/var/log:3")
     >>> who.host, who.place, who.path, who.part
@@ -38,7 +38,7 @@ class Who(str):
 
     @property
     def task(self) -> str:
-        """Path of the task that asks."""
+        """Path, in the tree of tasks, of the task that asks."""
         return self.partition("~")[0]
 
     @property

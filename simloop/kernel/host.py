@@ -69,7 +69,7 @@ class Host:
         return self.ports.in_use() or ("udp" in self.__dict__ and self.udp.in_use())
 
     def lose_power(self) -> None:
-        """Drop all sockets, as at a power failure: their peers are sent nothing."""
+        """Drop all sockets without notifying their peers, as a power failure does."""
         self.paused = False
         self.standing.clear()
         self.ports.lose_power()

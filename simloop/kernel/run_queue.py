@@ -99,7 +99,7 @@ class Runnable(Protocol):
         """Resume the turn that was suspended by `suspend`."""
 
     def is_kept(self) -> bool:
-        """Return True if other work of the loop might be due while a blocking call that starts now holds it up."""
+        """Return True if a blocking call that starts now may delay other work of the loop."""
 
     def lose_power(self) -> None:
         """Stop the loop for good: its machine has lost power."""

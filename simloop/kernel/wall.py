@@ -48,6 +48,6 @@ class WallClock:
         self._set_at, self._set_to = self._clock.now, time_ns
 
     def drift(self, parts_per_million: float) -> None:
-        """Let the wall clock run fast by this much from now on, or slow if the value is negative."""
+        """Let the wall clock run fast by `parts_per_million` from now on, or slow if that is negative."""
         self.set(self.now)
         self._parts = round(parts_per_million * 1000)

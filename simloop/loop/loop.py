@@ -306,8 +306,8 @@ class SimLoop(PolledLoop):
 
     @cached_property
     def _guests(self) -> dict[int, SimLoop]:
-        """Loops of async generators that were first iterated in a turn of that loop while this loop's asyncgen hooks
-        were set, by the ``id()`` of the generator."""
+        """Loops to which async generators belong that were started while the hooks of this loop were set, but in a turn
+        of another one, by the ``id()`` of the generator."""
         return {}
 
     # The interpreter has one pair of these hooks. A generator keeps the one for its end from when it was begun.
@@ -500,8 +500,8 @@ class SimLoop(PolledLoop):
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     def run_to_end(self, task: asyncio.Future[Any]) -> Any:
-        """Run the loop until a task or future is done, and return its result. Takes the same turns (iterations) as
-        ``run_until_complete``, but is faster: turns until it is done, and one more, in which the stock loop stops."""
+        """Run the loop until a task or future is done, and return its result. The turns (iterations) are those of
+        ``run_until_complete``: all until it is done, and one more, in which the stock loop stops."""
         hooks = sys.get_asyncgen_hooks()
         if self._debug:
             self._set_coroutine_origin_tracking(True)  # type: ignore[attr-defined]

@@ -35,7 +35,8 @@ _TURN = _Stock._run_once.__code__
 
 
 class Arrivals:
-    """Record of all arrivals at the stock loop of a run, poll by poll, from which a script is made."""
+    """Record of all arrivals at the stock loop of a run, poll by poll, from which a standalone script of the run is
+    made."""
 
     def __init__(self) -> None:
         #: For each poll: nanoseconds since boot; the ready sockets, each as its number (in order of registration), its

@@ -61,7 +61,7 @@ def spawn_failed(world: World, parent: Process) -> Process:
 
 
 def kill(world: World, process: Process, status: int) -> None:
-    """End `process` at once with a wait status; for a signal, that is its number."""
+    """End `process` at once with a wait status (wait(2)); if a signal kills it, that is the signal's number."""
     if process.exited:
         return
     _halt(world, process)

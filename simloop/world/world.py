@@ -173,15 +173,15 @@ class World:
         return came
 
     def count_steps(self, number: int, who: str) -> None:
-        """Add `number` to the run's number of steps, in the name of `who`, a thread or process. Raises `StepLimitError`
-        beyond the limit."""
+        """Add `number` to the run's number of steps. Beyond the limit, raise `StepLimitError`, which names `who`, a
+        thread or process."""
         self.steps += number
         if self.steps > self.last_step:
             raise self.escaped(self.error_at_end(f"; last was {who}"))
 
     def error_at_end(self, last: str) -> SimulationError:
-        """Return the error that ends a run after its last step: its escape, or `StepLimitError`, to whose message
-        `last` is added."""
+        """Return the error that ends a run after its last step: the recorded `escape`, or `StepLimitError`, to whose
+        message `last` is added."""
         if self.escape is not None and self.last_step < self.max_steps:
             self.last_step = self.max_steps  # what ends with it goes on as ever
             return self.escape
@@ -191,8 +191,8 @@ class World:
         )
 
     def wait(self, process: Process, done: Callable[[], bool], deadline_ns: int | None) -> bool:
-        """Block `process` until ``done()`` is True or the deadline is reached, and as long as it is stopped. Returns
-        the last value of ``done()``."""
+        """Block `process` until ``done()`` is True or the deadline is reached; if it is stopped (SIGSTOP), also until
+        it is continued. Returns the last value of ``done()``."""
         scheduler, userland = self.scheduler, self.userland
         came = False
 
@@ -254,8 +254,8 @@ class World:
         return host.fs
 
     def escaped(self, error: E) -> E:
-        """Record `error` as the escape with which the run fails, and return it, for the caller to raise. If it is
-        swallowed, the next turn of a loop raises it again."""
+        """Record `error`, for a use of the real system, as the one with which the run fails, and return it, for the
+        caller to raise. If it is swallowed, the next turn of a loop raises it again."""
         if self.escape is None:
             self.escape = error
             self.last_step = 0

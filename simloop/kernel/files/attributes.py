@@ -116,8 +116,8 @@ class AttributeCalls:
             disk.check(operation, normpath(path))
 
     def _inode(self, operation: str, path: str | int, dir_fd: int | None, follow: bool) -> Inode:
-        """Return the inode to which a path or a descriptor refers. `operation` is the name under which faults of the
-        disk may strike."""
+        """Return the inode to which a path or a descriptor refers. `operation` is the name by which injected faults of
+        the disk match the call."""
         if isinstance(path, int):
             if isinstance(self._descriptors.files.get(path), (End, Socket)):
                 return self.opened(path)

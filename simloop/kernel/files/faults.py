@@ -46,7 +46,7 @@ class Effect(NamedTuple):
 
 
 def is_injected(error: BaseException) -> bool:
-    """Return True if an error was raised by an injected fault, and not for a reason of the program's own.
+    """Return True if an error was raised by an injected fault (see `SimFiles.fault`), False for any other error.
 
     >>> import errno, simloop
     >>> async def main():

@@ -302,8 +302,8 @@ class Endpoint(Socket):
             self._abort(errno.ETIMEDOUT)
 
     def refuse(self, direction: Direction) -> None:
-        """Reset the connection at both ends, because data arrived in `direction` after the program closed the
-        socket."""
+        """Reset the connection at both ends, because data has arrived in `direction` that the program can no longer
+        read."""
         assert direction.reverse is not None
         direction.reverse.reset()
         if self.rx is direction and self.state != "CLOSED":

@@ -48,7 +48,7 @@ class End(Protocol):
     def changed(self) -> None: ...
 
     def refuse(self, direction: Direction) -> None:
-        """Answer data that has arrived in a direction that is `refused`, by a reset."""
+        """Answer data that has arrived in a direction that is `refused`: reset the connection."""
 
     def control_arrived(self, what: str, direction: Direction) -> None:
         """Handle the arrival of a packet without data: `what` is FIN, RST or SYN_ACK."""

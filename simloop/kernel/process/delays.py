@@ -67,8 +67,9 @@ def schedule_delayed(
     """Schedule ``act()``, an action of a thread of `process`, for `usual_ns` from now, or for as much later as the
     environment chooses.
 
-    The choice point is of the kind `kind`, at the thread or process named `who`, about `subject`. If `usual_ns` is None
-    and the environment chooses no delay, nothing is scheduled, and False is returned: the caller acts at once.
+    The choice point is of the kind `kind`, at the thread or process named `who`, about `subject`, the object that
+    reports describe. If `usual_ns` is None and the environment chooses no delay, nothing is scheduled, and False is
+    returned: the caller acts at once.
     """
     action = partial(_act, process, scheduler.choices, f"{kind} {who}", act)
     answer = scheduler.choices.choose(who, kind, len(DELAYS), subject)
@@ -91,7 +92,8 @@ def schedule_switch(
     """Preempt a thread of `process`, if the environment chooses so: schedule ``act()``, which resumes it, for after
     others have run. Returns False if the thread is not preempted.
 
-    The choice point is of the kind `kind`, at the thread or process named `who`, about `subject`.
+    The choice point is of the kind `kind`, at the thread or process named `who`, about `subject`, the object that
+    reports describe.
     """
     answer = scheduler.choices.choose(who, kind, len(SWITCHES), subject)
     if answer:

@@ -40,7 +40,8 @@ class Owner(Protocol):
     threads: dict[int, SimThread | None]
 
     def count_steps(self, number: int, who: str) -> None:
-        """Add `number` to the run's number of steps, in the name of `who`. Raises `StepLimitError` beyond the limit."""
+        """Add `number` to the run's number of steps. Beyond the limit, raise `StepLimitError`, which names `who`, a
+        thread."""
 
     #: True while the simulation itself uses the real system, which is then not reported as an escape.
     reaching_out: bool
@@ -131,8 +132,8 @@ class SimThread:
             self._switch_back()
 
     def may_switch(self) -> None:
-        """Preempt the thread if the environment chooses so, before one of its calls: other threads and processes see no
-        more of it than the order of its calls. To be called in the thread."""
+        """Preempt the thread before one of its calls, if the environment chooses so. The order of these calls is all
+        that other threads and processes can see of it. To be called in the thread."""
         world = self.world
         if self.killed or world.reaching_out:
             return
