@@ -63,7 +63,7 @@ class Runnable(Protocol):
         """Set the function to be called when the loop's callback queue, or its set of descriptors whose state has
         changed, stops being empty; None unsets it.
 
-        Returns False if this loop cannot call it, because it was made before there were many loops: then its `queues`
+        Returns False if this loop cannot call it, because it already has callbacks or descriptors: then its `queues`
         have to be checked instead.
         """
 
@@ -90,7 +90,7 @@ class Runnable(Protocol):
         first."""
 
     def run_turn(self) -> None:
-        """Run one turn (iteration) of the loop, on the call stack of another process that waits."""
+        """Run one turn (iteration) of the loop, while other processes wait."""
 
     def suspend(self) -> None:
         """Suspend the current turn, since its code makes a blocking call."""
@@ -307,7 +307,7 @@ class RunQueue:
 
     @property
     def unsettled(self) -> Iterable[Runnable]:
-        """Loops of an indexed queue that have to be asked again, so that their deadlines are unknown."""
+        """Loops of an indexed queue that have to be asked again, and whose deadlines are therefore unknown."""
         return self._unsettled
 
     def soonest(self, limit_ns: int) -> Iterator[Runnable]:

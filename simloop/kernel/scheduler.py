@@ -218,7 +218,7 @@ class Scheduler:
 
     def poll(self, loop: Runnable, timeout: float | None) -> None:
         """Block in the poll of a loop's turn, until `loop` has work or `timeout` (seconds) is over. As with
-        epoll_wait(2), whose timeout is in milliseconds, the poll never times out early, but a little late."""
+        epoll_wait(2), whose timeout is in milliseconds, the poll never times out early, and always a little late."""
         self.turn = turn = self.turn + 1
         if (self.arrivals and self.arrivals[0][0] <= self.clock.now) or self.held or self.parked:
             self.deliver()
@@ -250,7 +250,7 @@ class Scheduler:
         return self.clock.now + ms * MILLISECOND + slack_ns + _WAKE_UP_NS
 
     def block(self, process: Task, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
-        """Block `process` in a system call until ``done()`` is True or the deadline is reached, while all others run.
+        """Block `process` in a blocking call until ``done()`` is True or the deadline is reached, while all others run.
         Returns the last value of ``done()``."""
         if done():
             return True
@@ -272,8 +272,8 @@ class Scheduler:
         return False
 
     def is_waiting(self, process: Task) -> bool:
-        """Return True if the process is blocked in a system call or in a poll that it called itself, while there are
-        other processes."""
+        """Return True if the process waits in a blocking call, or in a poll that it called itself, and there are other
+        processes."""
         return self.turn_taking is not None and self.turn_taking.is_waiting(process)
 
     def grant_time_slice(self, loop: Runnable, turns: int) -> None:

@@ -1,10 +1,10 @@
 """Turns of several processes (a turn is one iteration of an event loop): which process continues next, on which call
 stack.
 
-Loops of processes other than the test itself are run turn by turn, on a stack that has no wait of its own. If a process
-blocks in the middle of a turn, that stack stays suspended with it, and the other processes continue on another stack. A
-process that waits continues once its wait is over and it is its turn. As long as there is only one process, this module
-is not imported.
+Loops of processes other than the test itself are run turn by turn, on a call stack that belongs to no process. If a
+process blocks in the middle of a turn, it keeps that stack, and the others continue on another one. A process that
+waits continues once its wait is over and it is its turn. As long as there is only one process, this module is not
+imported.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class TurnTaking:
         return not process.stopped and not self.is_waiting(process)
 
     def is_waiting(self, process: Task) -> bool:
-        """Return True if the process is blocked in a system call or in a poll that it called itself."""
+        """Return True if the process waits in a blocking call, or in a poll that it called itself."""
         for waiter in self.waiters:  # noqa: SIM110  any() would cost as much again
             if waiter.process is process:
                 return True
@@ -199,8 +199,8 @@ class TurnTaking:
             self._slice_owner, self._slice_left = loop.process, turns
 
     def _give_turns(self) -> None:
-        """Run turns of loops, and resume waiters when their waits are over: main function of a stack that has no wait
-        of its own."""
+        """Run turns of loops, and resume waiters when their waits are over: main function of a call stack that belongs
+        to no process."""
         assert self._stacks is not None
         stack = self._stacks.current()
         while not self._closed:
@@ -239,8 +239,8 @@ class TurnTaking:
         waiter.stack.switch()
 
     def _fail(self, waiter: Waiter | None, error: BaseException) -> None:
-        """Resume the test itself, and raise `error` there, which ends the run. The error does not belong to the stack
-        on which it was raised: that of `waiter`, or one without a waiter (None)."""
+        """Resume the test itself and raise `error` there, which ends the run. `waiter` is the process on whose call
+        stack the error occurred, although it is not to blame; None for a stack that belongs to no process."""
         main = self._main
         if self._closed or main is None:
             raise error

@@ -79,7 +79,7 @@ class SteppedLoop(SimLoop):
         return self._ready, self._candidates
 
     def run_turn(self) -> None:
-        """Run one turn of the loop, on the call stack of another process that waits."""
+        """Run one turn (iteration) of the loop, while other processes wait."""
         self._begin_turn()
         try:
             process = self.process

@@ -135,7 +135,7 @@ class Options:
         return bool(self._values.get((level, name)))
 
     def number(self, level: int, name: int) -> int:
-        """Return the value of an option, or its default if it is not set."""
+        """Return the value of an option, or its default if it is not set; 0 if the socket has no such option."""
         option = self._option(level, name)
         return self._values.get((level, name), 0 if option is None else option.default)
 
