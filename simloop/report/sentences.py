@@ -244,7 +244,9 @@ def _stepped(answer: Answer, subject: Any, name: Name) -> str:
 def _job(function: Any) -> str:
     """Return a phrase for the function that a thread runs, named as in the source."""
     if isinstance(function, SimThread):
-        return f"thread {function.name!r}"
+        if function.job is None:
+            return f"thread {function.name!r}"
+        function = function.job
     function = wrapped_by(function)
     code = getattr(function, "__code__", None)
     where = f" ({Place(code.co_filename, code.co_firstlineno, '')})" if code is not None else ""

@@ -66,6 +66,7 @@ def run_job(self: Any, *context: Any) -> None:
     name = _scoped(world, f"{threading.current_thread().name.rpartition('_')[0]} {_name_of(function)}")
     number = world.jobs_numbered[name] = world.jobs_numbered.get(name, 0) + 1
     thread.who = who = nth(name, number)
+    thread.job = function
     thread.delay("thread.start", who, function)
 
     def job(*args: Any, **kwargs: Any) -> Any:

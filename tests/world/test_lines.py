@@ -334,7 +334,8 @@ def test_the_report_names_the_line(mechanism: str) -> None:
     failure = simloop.explore(lost_update, preempt="lines").failure
     assert failure is not None
     (sentence,) = failure.explanation.sentences
-    assert sentence.startswith("thread 'asyncio_0' let others go first for 1 ms before line ")
+    assert sentence.startswith("the thread of count() (")
+    assert "let others go first for 1 ms before line " in sentence
     assert sentence.endswith(f":{lost_update.__code__.co_firstlineno + 6}, `counter = n + 1`")
     assert failure.explanation.verdict.startswith("can happen on stock asyncio where threads switch between any two")
 

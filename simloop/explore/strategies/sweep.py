@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
 from simloop.choices.choices import Choices, Point
-from simloop.choices.draws import drawer, shuffler
+from simloop.choices.draws import shuffler
 from simloop.choices.schedule import Schedule
 from simloop.explore.strategies.base import Plan
 
@@ -60,27 +60,25 @@ class Sweep:
 
     def _ordered(self, classes: list[Groups], left: int) -> Iterator[Candidate]:
         shuffled = shuffler(self._seed)
-        below = drawer(self._seed)
         for groups in classes:
             members = list(groups.values())
             size = sum(map(len, members))
             # Where there is no time for all, a sample that differs from seed to seed.
-            if self.in_order and size > left:
+            if size > left:
                 members = [shuffled(group) for group in members]
             elif not self.in_order:
-                members = [_spread(group, below(len(group)) if size > left else 0) for group in members]
+                members = [_spread(group) for group in members]
             left -= size
             for round in zip_longest(*members):
                 yield from (candidate for candidate in round if candidate is not None)
 
 
-def _spread(group: list[Candidate], begin: int) -> list[Candidate]:
-    """Return the candidates of a group, from the one at `begin` on and round, in another order: the middle one, those
-    in the middle of both halves, and so on, of two halves the later one first. Most races are there for several
-    candidates in a row (any call between a read and the write that relies on it), which are met sooner so than from the
-    beginning, where a run mostly connects and opens. Van der Corput's sequence has that order (Proceedings of the
-    Koninklijke Akademie van Wetenschappen te Amsterdam 38, 1935), but for which half is first."""
-    group = group[begin:] + group[:begin]
+def _spread(group: list[Candidate]) -> list[Candidate]:
+    """Return the candidates of a group in another order: the middle one, those in the middle of both halves, and so on,
+    of two halves the later one first. Most races are there for several candidates in a row (any call between a read and
+    the write that relies on it), which are met sooner so than from the beginning, where a run mostly connects and
+    opens. Van der Corput's sequence has that order (Proceedings of the Koninklijke Akademie van Wetenschappen te
+    Amsterdam 38, 1935), but for which half is first."""
     ordered = []
     spans = [(0, len(group))]
     for start, end in spans:

@@ -60,6 +60,8 @@ class SimThread:
         self.name = name
         #: Name in the choice points of its calls: its own, or that of the executor's job that it runs.
         self.who = name
+        #: Function of that job.
+        self.job: Callable[..., Any] | None = None
         #: Processor time in nanoseconds that it has spent on reading clocks.
         self.looked_ns = 0
         self.ident = 0
