@@ -197,8 +197,8 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Class of the module `simloop`, whose functions `explore` and `world` stay when packages of these names are
-    imported."""
+    """Class of the module object `simloop`, which keeps the functions `explore` and `world` when the subpackages of the
+    same names are imported: an import would set the attribute to the package."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in ("explore", "world") and isinstance(value, ModuleType)):

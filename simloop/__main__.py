@@ -1,4 +1,5 @@
-"""The command line: ``simloop`` and ``python -m simloop``. It reads tokens and saved failures; pytest runs tests."""
+"""Command line of simloop: ``simloop`` and ``python -m simloop``. It reads tokens and saved failures; tests are run by
+pytest."""
 
 from __future__ import annotations
 
@@ -28,11 +29,11 @@ _AMBIGUOUS_MAX = 3
 
 
 class CommandError(Exception):
-    """Error of the command line's user. Its message is one line that says what to do."""
+    """Error in the use of the command line. Its message is one line that says what to do."""
 
 
 class SavedTest(NamedTuple):
-    """One file of a store, with the saved failures of one test."""
+    """File of a store of failures, with the saved failures of one test."""
 
     path: Path
     test: str
@@ -69,13 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _give_up_output() -> None:
-    """Redirect standard output to /dev/null after a failed write: else the interpreter would fail with it again at its
-    end."""
+    """Redirect standard output to /dev/null after a failed write: otherwise the interpreter would fail once more when
+    it flushes the stream at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
-    """Argument parser that reports an error in one line, without the usage above it."""
+    """Argument parser that reports an error in one line, without printing the usage first."""
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message}: see {self.prog} --help")
@@ -229,7 +230,8 @@ def _drop(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _named(options: argparse.Namespace) -> SavedTest:
-    """Return the one saved test that matches the given name."""
+    """Return the one saved test whose name is, or else contains, the name given as ``options.name``. Raises
+    `CommandError` if there is none, or more than one."""
     problems: list[str] = []
     tests = list(_readable(options.store, problems))
     found = [saved for saved in tests if saved.test == options.name]
@@ -248,8 +250,8 @@ def _named(options: argparse.Namespace) -> SavedTest:
 
 
 def _readable(store: Path | None, problems: list[str] | None = None) -> Iterator[SavedTest]:
-    """Yield the readable files of a store, in the order of their names. Errors of the others are appended to
-    `problems`."""
+    """Yield the readable files of a store (a directory), in the order of their names. The messages of unreadable files
+    are appended to `problems`, if it is given."""
     store = store or Path(DIRECTORY)
     try:
         names = sorted(name for name in os.listdir(store) if name.endswith(".json"))
@@ -269,7 +271,7 @@ def _readable(store: Path | None, problems: list[str] | None = None) -> Iterator
 
 
 def _shown(text: str) -> str:
-    """Return the text without control characters, which a terminal would obey: tokens and files may come from
+    """Return the text with control characters escaped, since a terminal would obey them: tokens and files may come from
     anywhere."""
     printable = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     encoding = sys.stdout.encoding or "ascii"

@@ -12,30 +12,31 @@ from typing import ClassVar
 
 
 class SimulationError(Exception):
-    """Base class of all errors of simloop: catch this one to catch them all."""
+    """Base class of all exceptions of simloop: catch this one to catch them all."""
 
-    #: Sentence that stands in a report for the verdict on the program, where the error allows none: it is the
-    #: simulation, or the test's use of it, that cannot go on. Empty for errors that are the program's.
+    #: Sentence that a report of this error shows instead of a verdict on the program: the simulation, or the test's use
+    #: of it, could not go on. Empty for errors that are failures of the program.
     limit: ClassVar[str] = ""
 
 
 class ConfigurationError(SimulationError, ValueError):
-    """Raised for an option with an invalid value. The message names the option and the values that it accepts."""
+    """Raised for an option with an invalid value. The message names the option and the accepted values."""
 
     limit = "this is a wrong use of simloop, not a failure of the program: pass what the message asks for"
 
 
 class WorldError(SimulationError, RuntimeError):
-    """Raised for a world that is used where it cannot be: nested in another one, from a second thread, or outside
-    of a run. Leave the first world, or run the second one in another process."""
+    """Raised when a world, the simulated machines of a run, is used where it cannot be: nested in another one, from a
+    second thread, or outside of a run. Leave the first world, or run the second one in another process."""
 
     limit = "this is a wrong use of simloop, not a failure of the program: use the world as the message says"
 
 
 class EscapedSimulationError(SimulationError, RuntimeError):
-    """Raised when code inside a run reaches for the real world. The message names the line and the remedy.
+    """Raised when code inside a run calls something that is not simulated and would reach the real world. The message
+    names the line and the remedy.
 
-    Swallowing it does not help: a run during which something escaped fails at its end with this error.
+    To catch it does not help: such a run fails at its end with this error.
     """
 
     limit = (
@@ -45,23 +46,22 @@ class EscapedSimulationError(SimulationError, RuntimeError):
 
 
 class BlockingCallWarning(UserWarning):
-    """Warning of a call in a coroutine that blocks, such as ``time.sleep``: it stops its event loop meanwhile. The
-    message names the line and the virtual time. Await something instead, or run the call in an executor; the option
-    ``blocking`` says what becomes of such calls."""
+    """Warning of a blocking call in a coroutine, such as ``time.sleep``, which stops the event loop until it returns.
+    The message names the line and the virtual time. Await something instead, or run the call in an executor; the option
+    ``blocking`` turns the warning into an error, or off."""
 
 
 class BlockingCallError(SimulationError):
-    """Error form of `BlockingCallWarning`, by the option ``blocking="fail"``. The run fails with it
-    even if it is swallowed."""
+    """Raised in place of `BlockingCallWarning` with the option ``blocking="fail"``. The run fails with it even if the
+    program catches it."""
 
 
 class NondeterminismError(SimulationError):
     """Raised when one schedule was run twice and the two runs differ.
 
-    Something decides that the seed does not cover, even where each run is made by a fork of one process:
-    a real clock, a real file; or a failure comes and goes with the state of the process: a module global, ``id()``,
-    the order of a set. The message names the first point at which the two runs differ, and the line; look at what the
-    program does just before it.
+    Something influences the runs that the seed does not determine: a real clock, a real file; or state of the process:
+    a module global, ``id()``, the order of a set. Making each run in a fork of one process did not help. The message
+    names the first point at which the two runs differ, and the line; look at what the program does just before it.
     """
 
     limit = (
@@ -71,10 +71,10 @@ class NondeterminismError(SimulationError):
 
 
 class DeadlockError(SimulationError):
-    """Raised for a deadlock: nothing can ever happen again, and the run is not finished.
+    """Raised for a deadlock: every task waits, and nothing can ever wake one of them.
 
-    ``tasks`` holds one line for each blocked task: its name, where it waits, and what would wake it;
-    ``places`` the lines of code at which they wait.
+    ``tasks`` holds one line for each blocked task: its name, where it waits, and what would wake it; ``places`` the
+    lines of code at which they wait.
     """
 
     def __init__(self, message: str, tasks: tuple[str, ...] = (), places: tuple[str, ...] = ()) -> None:
@@ -84,14 +84,14 @@ class DeadlockError(SimulationError):
 
 
 class HostCrashedError(SimulationError):
-    """Raised when a host loses its power while ``host.run`` waits for a process on it. In a test of crashes this is
-    what should happen: catch it, and continue with ``host.restart()``."""
+    """Raised by ``host.run`` when the host loses its power before the process has ended. A test of crashes expects it:
+    catch it, and continue with ``host.restart()``."""
 
 
 class ProcessEndedError(SimulationError):
-    """Raised for a process that ends before its main function has returned, by a signal or by `sys.exit`. It is raised
-    where ``host.run`` waits for it, or by the run if it is the test itself that was interrupted. ``returncode`` is as
-    `subprocess` has it: an exit code, or minus the number of a signal."""
+    """Raised when a process is ended by a signal or by `sys.exit` before its main function has returned. It is raised
+    where ``host.run`` waits for the process, or by the run if the test itself was interrupted. ``returncode`` is as in
+    `subprocess`: an exit code, or minus the number of the signal."""
 
     def __init__(self, message: str, returncode: int) -> None:
         super().__init__(message)
@@ -100,11 +100,12 @@ class ProcessEndedError(SimulationError):
 
 class UncalledProgramError(SimulationError):
     """Raised with ``strict_programs=True`` when a run ends and a program that the test registered was never started.
-    Take the program away, or find out who should have called it: the message names the lines."""
+    Remove the program, or find out why it was not called: the message names the line that registered it."""
 
 
 class StepLimitError(SimulationError):
-    """Raised after ``max_steps`` callbacks of a run. It is a livelock, or the limit is too small."""
+    """Raised when a run has executed ``max_steps`` callbacks. Either the program is in a livelock, or the limit is too
+    small."""
 
     limit = (
         "this is a limit of the simulation, at which the run was cut off: set max_steps higher if the program needs "
@@ -113,8 +114,8 @@ class StepLimitError(SimulationError):
 
 
 class TimeLimitError(SimulationError):
-    """Raised after ``max_time`` virtual seconds of a run. Something waits for ever while a timer ticks on,
-    or the limit is too small."""
+    """Raised when a run has lasted ``max_time`` virtual seconds. Either something waits for ever while timers keep
+    firing, or the limit is too small."""
 
     limit = (
         "this is a limit of the simulation, at which the run was cut off: set max_time higher if the program needs "
@@ -123,8 +124,8 @@ class TimeLimitError(SimulationError):
 
 
 class HangError(SimulationError):
-    """Raised after ``max_hang`` real seconds in which a run made no progress: a step never yields, or somebody waits
-    for something outside of the simulation, such as a lock of multiprocessing. The message names the line."""
+    """Raised when a run has made no progress for ``max_hang`` real seconds: a callback does not return, or a thread
+    waits for something outside of the simulation, such as a lock of multiprocessing. The message names the line."""
 
     limit = (
         "this is a limit of the simulation, at which the run was cut off: set max_hang higher if a single step needs "
@@ -138,44 +139,44 @@ class TokenError(SimulationError, ValueError):
 
 
 class OtherTestError(TokenError):
-    """Raised for a token that belongs to another test. Give it to the test that it was printed for."""
+    """Raised for a token that was printed for another test. Use it with that test."""
 
 
 class PluginError(SimulationError):
-    """Raised for a plugin of simloop that cannot be loaded, has a hook that does not exist, or failed in one. The
-    message names it: mend it, or take it out of the environment."""
+    """Raised for a plugin of simloop that cannot be loaded, implements a hook that does not exist, or raised an
+    exception in a hook. The message names the plugin: mend it, or uninstall it."""
 
     limit = "this is a failure of the plugin, not of the program: mend it, or take it out of the environment"
 
 
 class ReplayDriftWarning(UserWarning):
-    """Warning of a replayed token of which some deviations no longer occur, because the program has changed since.
-    Look for the failure again with ``--sim``; the message says how many still applied."""
+    """Warning that some deviations (choices other than the default) of a replayed token no longer occur, because the
+    program has changed since. Look for the failure again with ``--sim``; the message says how many still applied."""
 
 
 class RealLibraryWarning(UserWarning):
-    """Warning of a library that a run calls through `ctypes`: what such a function does is real, and nobody sees it.
-    The message names library and line, once for each library in a session. Replace the call in the test."""
+    """Warning of a library that a run calls through `ctypes`: such calls are real, and simloop cannot see them. The
+    message names library and line, once for each library in a session. Replace the call in the test."""
 
 
 class JobWarning(UserWarning):
-    """Warning of a process of ``--sim-jobs`` that was ended before it had made its runs, as when memory runs out.
-    Others make its runs: nothing is lost. With fewer jobs each has more memory."""
+    """Warning that a worker process of ``--sim-jobs`` was killed before it had made its runs, as when memory runs out.
+    Other processes make these runs: nothing is lost. With fewer jobs, each has more memory."""
 
 
 class StoreWarning(UserWarning):
-    """Warning of a directory `.simloop/`, in which failures are kept, that cannot be used. Nothing is lost but the head
-    start: exploring continues without saved failures. Make the directory writable, or delete it."""
+    """Warning that the directory `.simloop/`, which keeps failures from one session to the next, cannot be used.
+    Exploring continues without the saved failures. Make the directory writable, or delete it."""
 
 
 class CorruptStoreWarning(StoreWarning):
-    """Warning of a file of saved failures that is damaged. It was renamed, and is not read any more: delete it, or take
-    the tokens that are left out of it and replay those."""
+    """Warning of a damaged file of saved failures. It was renamed, and is not read any more: delete it, or copy the
+    tokens that are still readable from it and replay those."""
 
 
 def limit_met(error: BaseException | None) -> str:
-    """Return the sentence on the limit of the simulation that an error has met (`SimulationError.limit`), it or one
-    behind it: in an exception group, or in what the program raised on account of it. Empty if there is none.
+    """Return the sentence `SimulationError.limit` of an error, or of the first error with one among its causes, its
+    contexts and the members of exception groups. Empty if none of them has one.
 
     >>> limit_met(ValueError())
     ''
@@ -187,7 +188,8 @@ def limit_met(error: BaseException | None) -> str:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, those behind it (its causes and contexts), and the members of exception groups.
+    """Yield an error, its causes and contexts (``__cause__``, ``__context__``), and the members of exception groups
+    among them. Yields nothing for None.
 
     >>> [type(cause).__name__ for cause in causes(ExceptionGroup("one", [ValueError()]))]
     ['ExceptionGroup', 'ValueError']

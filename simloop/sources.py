@@ -1,7 +1,7 @@
 """Classification of source files: the user's own, an installed library's, the standard library's, or simloop's.
 
-All code asks here that names a line to the user (in warnings, escapes, reports and names of choice points) or skips
-frames that mean nothing to the user. The module imports nothing of the project.
+Used wherever a line of code is named to the user (in warnings, errors, reports and names of choice points), and to skip
+stack frames that mean nothing to the user. The module imports nothing of the project.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _getcwd = posix.getcwd
 
 
 class Place(NamedTuple):
-    """A place in source code: file, line and function."""
+    """Position in source code: file, line and function."""
 
     file: str
     line: int
@@ -34,13 +34,13 @@ class Place(NamedTuple):
 
 
 def source_of(place: Place) -> str:
-    """Return the source text of a line; empty if the source is not available."""
+    """Return the text of the source line at a place; empty if the source is not available."""
     return linecache.getline(place.file, place.line).strip()
 
 
 def shown_path(file: str) -> str:
-    """Return a path as reports show it: relative to ``site-packages``, the standard library or the current
-    directory."""
+    """Return the path of a source file as reports show it: relative to ``site-packages``, the standard library or the
+    current directory."""
     if is_library(file):
         return file.rpartition(_SITE_PACKAGES)[2]
     if file.startswith(STDLIB):
@@ -72,7 +72,8 @@ def is_users(file: str) -> bool:
 
 
 def is_inner(place: Place) -> bool:
-    """Return True for the place where a task begins that simloop or asyncio runs for its own purposes."""
+    """Return True if a task that begins at this place is an internal one, which simloop or asyncio runs for its own
+    purposes."""
     private = place.function.rpartition(".")[2].startswith("_")
     return is_ours(place.file) or (private and is_stdlib(place.file))
 
@@ -82,7 +83,8 @@ _BATCH = "_run_batch_watched"
 
 
 def users_caller() -> Place | None:
-    """Return the innermost line of the user's code in the callback that a watched loop is running, or None."""
+    """Return the innermost line of the user's code in the callback that the event loop is running now, or None if there
+    is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_name != _BATCH:
         if is_users(frame.f_code.co_filename):
@@ -92,7 +94,7 @@ def users_caller() -> Place | None:
 
 
 def calling_frame() -> FrameType | None:
-    """Return the innermost frame on the stack that is not simloop's."""
+    """Return the innermost stack frame that is not of simloop's code, or None."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame = frame.f_back
@@ -100,8 +102,8 @@ def calling_frame() -> FrameType | None:
 
 
 def level_of_caller() -> int:
-    """Return the ``stacklevel`` by which a warning of the calling function names the innermost line on the stack that
-    is not simloop's."""
+    """Return the `stacklevel` for a `warnings.warn` in the calling function that makes the warning name the innermost
+    line outside of simloop."""
     level, frame = 1, sys._getframe(1).f_back
     while frame is not None:
         level += 1
@@ -112,7 +114,8 @@ def level_of_caller() -> int:
 
 
 def wrapped_by(function: Any) -> Any:
-    """Return the function behind partial functions, such as that of a job of an executor."""
+    """Return the function that partial functions wrap, however deep: for a job of an executor, the function that the
+    program submitted."""
     while isinstance(function, functools.partial):
         # asyncio.to_thread() runs it in a copy of its context.
         into_context = getattr(function.func, "__name__", "") == "run" and function.args
@@ -121,8 +124,8 @@ def wrapped_by(function: Any) -> Any:
 
 
 def call_site(above: FrameType | None = None) -> str:
-    """Return the innermost line on the stack that is neither simloop's nor the standard library's, as ``file:line``.
-    With `above`, the search starts at that frame."""
+    """Return the innermost line on the stack that is neither in simloop nor in the standard library, as ``file:line``.
+    With `above`, the search starts at that frame; else at the caller's."""
     frame: FrameType | None = above or sys._getframe(1)
     known = _skipped.get
     # Every process that is started asks for its line. The code of a frame would tell its file, too, but to look at it
@@ -139,7 +142,7 @@ def call_site(above: FrameType | None = None) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"
 
 
-#: By file: True if `call_site` skips its frames.
+#: For each source file: True if `call_site` skips its frames.
 _skipped: dict[Any, bool] = {}
 
 

@@ -1,4 +1,4 @@
-"""Reactions to blocking calls in coroutines: a warning or an error."""
+"""Handling of blocking calls in coroutines, by the option ``blocking``: a warning or an error."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 ANSWERS = ("ignore", "warn", "fail")
 # Shorter ones, such as most writes to a file, are what every coroutine does.
 LONG_NS = 5 * MILLISECOND
-#: Function that is called instead of warning, if set: with the file and line of the call, and the nanoseconds for which
-#: it has stopped the loop.
+#: Function that is called in place of the warning, if set. Its arguments are the file and line of the call, and for how
+#: many nanoseconds it stopped the loop.
 listener: Callable[[str, int, int], None] | None = None
 # What `warnings` knows of: a test whose hundred runs all block is warned once.
 _warned: dict[Any, Any] = {}
@@ -29,7 +29,8 @@ def check_blocking(answer: str) -> str:
 
 
 def refuse_block(world: World, took_ns: int) -> None:
-    """Fail the run because a call has blocked the current process's loop, for 5 virtual milliseconds or more."""
+    """Raise `BlockingCallError` if the blocking call that just ended has stopped the current process's event loop for 5
+    virtual milliseconds or more. `took_ns` is how long, in nanoseconds."""
     if took_ns >= LONG_NS:
         from simloop.sources import call_site
 
@@ -37,8 +38,9 @@ def refuse_block(world: World, took_ns: int) -> None:
 
 
 def warn_of_block(world: World, took_ns: int) -> None:
-    """Warn, at the line of the call, that it has blocked the current process's loop, if that was for 5 virtual
-    milliseconds or more. If there is a `listener`, call that instead."""
+    """Warn, at the line of the call, if the blocking call that just ended has stopped the current process's event loop
+    for 5 virtual milliseconds or more. `took_ns` is how long, in nanoseconds. If there is a `listener`, call that
+    instead."""
     if took_ns < LONG_NS:
         return
     from simloop.sources import call_site

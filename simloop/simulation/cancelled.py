@@ -10,11 +10,11 @@ from simloop.loop.loop import SimLoop
 
 
 class CancelledSomewhere:
-    """Context manager and outcome of a block that the environment may cancel: ``async with sim.cancelled_somewhere() as
-    outcome:``."""
+    """Context manager around a block of code that the environment may cancel: ``async with sim.cancelled_somewhere() as
+    outcome:``. It is itself the `outcome`, whose ``cancelled`` says if that happened."""
 
     def __init__(self) -> None:
-        #: True once an outside cancellation has ended the block.
+        #: True once a cancellation by the environment has ended the block.
         self.cancelled = False
         self._entry: Cancellable | None = None
 

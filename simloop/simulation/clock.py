@@ -1,4 +1,5 @@
-"""Handle on the wall clock of a host: a test sets it, lets it run fast or slow, or lets the environment step it."""
+"""Handle on the wall clock of a host: a test can set it, make it run fast or slow, or allow the environment to step
+it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def nanoseconds_of(moment: object, what: str) -> int:
-    """Return the nanoseconds since 1970 of a moment. Raises `ConfigurationError`, which begins with `what`, for
+    """Return a datetime as nanoseconds since 1970. Raises `ConfigurationError`, whose message begins with `what`, for
     anything but a datetime with a time zone, from 1970 on."""
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise ConfigurationError(f"{what} must be a datetime with a time zone, such as tzinfo=UTC, not {moment!r}")
@@ -28,8 +29,8 @@ def nanoseconds_of(moment: object, what: str) -> int:
 
 
 def start_of(value: object) -> int:
-    """Return the nanoseconds since 1970 for the option ``start``: a date, which begins at 00:00 UTC, or a datetime;
-    either may be ISO 8601 text, in which a time without an offset is UTC."""
+    """Return the value of the option ``start`` as nanoseconds since 1970: a date, which begins at 00:00 UTC, or a
+    datetime; either may be ISO 8601 text, in which a time without an offset is UTC."""
     moment = value
     if isinstance(value, str):
         try:
@@ -44,7 +45,8 @@ def start_of(value: object) -> int:
 
 class SimClock:
     """Handle on a host's wall clock, which `time.time`, `datetime.now` and file times on the host follow: ``sim.clock``
-    or ``host.clock``. What measures durations never steps: `time.monotonic`, timeouts, the event loop.
+    or ``host.clock``. The clocks that measure durations are not changed by it: `time.monotonic`, timeouts, the event
+    loop's time.
 
     >>> import simloop, time
     >>> async def main():
@@ -62,21 +64,21 @@ class SimClock:
 
     @property
     def now(self) -> datetime:
-        """Time of the clock, in UTC. Reading it takes no virtual time."""
+        """Current time of the clock, in UTC. Reading it takes no virtual time."""
         return exact_datetime(self._host.wall.now)
 
     def set(self, moment: datetime) -> None:
-        """Set the clock. Raises `ConfigurationError` for a datetime without a time zone, or before 1970."""
+        """Set the clock to `moment`. Raises `ConfigurationError` for a datetime without a time zone, or before 1970."""
         self._host.wall.set(nanoseconds_of(moment, "the time"))
 
     def step(self, seconds: float) -> None:
-        """Set the clock forward by so many seconds, or back below 0. Raises `ConfigurationError` if that is no number,
-        or leads to before 1970."""
+        """Move the clock forward by so many seconds, or back if they are negative. Raises `ConfigurationError` for a
+        value that is not a number, or that leads to a time before 1970."""
         self._host.wall.set(self._stepped(seconds, "seconds"))
 
     def drift(self, ppm: float) -> None:
-        """Let the clock run fast by so many parts per million from now on, or slow below 0. Raises `ConfigurationError`
-        for a value at which time would stop, or run more than twice as fast."""
+        """Make the clock run fast from now on by so many parts per million, or slow if they are negative. Raises
+        `ConfigurationError` for a value at which time would stop, or run more than twice as fast."""
         if isinstance(ppm, bool) or not isinstance(ppm, (int, float)) or not -1e6 < ppm <= 1e6:
             raise ConfigurationError(f"ppm must be a number above -1,000,000 and up to 1,000,000, not {ppm!r}")
         self._host.wall.drift(ppm)

@@ -1,4 +1,4 @@
-"""Context manager around one run: creates a world, enters it, leaves it, and cleans it up."""
+"""Context manager around one run: creates a world (the simulated machines), enters it, leaves it, and cleans it up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 class WorldContext:
-    """Context manager that makes a world and enters it: the shims answer for that world until the block ends."""
+    """Context manager that creates a world and enters it: until the block ends, the patched functions act on that
+    world."""
 
     __slots__ = ("_clocks", "_collecting", "_max_hang", "_strict", "_world")
 
@@ -109,8 +110,8 @@ class WorldContext:
 
 
 def _discard_processes(world: World) -> None:
-    """Discard the processes that lost power or were killed: their suspended coroutines have no effect any more. The
-    same is done to programs that still run, since the test itself left nothing behind in them."""
+    """Discard the processes that lost power or were killed, so that closing their suspended coroutines has no effect on
+    the world. Programs that still run are discarded in the same way."""
     for process in world.processes:
         if process.alive and (process.environ is not None or world.scheduler.is_waiting(process)):
             if isinstance(process.loop, SimLoop) and process.loop in world.scheduler.loops:

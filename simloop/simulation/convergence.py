@@ -1,5 +1,5 @@
-"""Convergence check: a condition must hold some time after all faults have ended (the second phase of TigerBeetle's
-VOPR)."""
+"""Implementation of `Sim.converges`: a condition must become true within some time after all faults have ended (like
+the second phase of TigerBeetle's VOPR)."""
 
 from __future__ import annotations
 

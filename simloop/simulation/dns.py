@@ -1,4 +1,4 @@
-"""Handle on the names of a network: a test sets them, and lets look-ups fail or be slow."""
+"""Handle on the host names of a simulated network: a test sets them, and lets look-ups fail or be slow."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _NAME_MAX, _LABEL_MAX = 253, 63
 
 
 class SimDns:
-    """Handle on the names that hosts look up: ``sim.dns``.
+    """Handle on the simulated DNS, the names that hosts look up: ``sim.dns``.
 
-    Names of hosts (`Sim.host`) are known without it. What a process has written to ``/etc/hosts`` of its host comes
-    first, then what is set here, then hosts. All look-ups of Python follow: ``socket.getaddrinfo``, the event loop's,
-    reverse ones.
+    Names of hosts (`Sim.host`) need not be set. A look-up takes the first answer of three: from ``/etc/hosts``, if a
+    process has written that file on its host; from the names set here; from the names of hosts. All look-ups of Python
+    use it: ``socket.getaddrinfo``, the event loop's, reverse ones.
     """
 
     def __init__(self, world: World) -> None:
@@ -35,15 +35,15 @@ class SimDns:
         self._names = world.network.names
 
     def set(self, name: str, addresses: str | SimHost | Iterable[str | SimHost], *, ttl: float = 0.0) -> None:
-        """Set the addresses of a name, from now on, in the order in which look-ups tell them: IP addresses, and hosts,
-        which stand for their IPv4 address and then their IPv6 address. None at all is a name without an address
-        (``EAI_NODATA``).
+        """Set the addresses of a name, from now on, in the order in which look-ups return them: IP addresses, and
+        hosts, which stand for their IPv4 address and then their IPv6 address. An empty list means a name without
+        addresses (``EAI_NODATA``).
 
-        `ttl` is the time to live in virtual seconds: so long a host that has looked the name up caches the answer,
-        whatever is set meanwhile. With 0 every look-up asks again, as the C library does where no resolver
-        keeps answers.
+        `ttl` is the time to live in virtual seconds: for so long a host that has looked the name up caches the answer,
+        even if other addresses are set meanwhile. With 0 every look-up asks again, as the C library does where no
+        resolver caches answers.
 
-        Raises `ConfigurationError` for what is no name, no address and no host, and for a negative time to live.
+        Raises `ConfigurationError` for an invalid name or address, an unknown host, and a negative time to live.
 
         >>> import socket, simloop
         >>> async def main():
@@ -63,20 +63,20 @@ class SimDns:
         self._names.set(name, tuple(dict.fromkeys(found)), round(ttl * SECOND))
 
     def remove(self, name: str) -> None:
-        """Remove a name that was set: from now on nobody finds it (``EAI_NONAME``), but for hosts that remember it for
-        its time to live. Raises `ConfigurationError` if it was not set."""
+        """Remove a name that was set: from now on look-ups fail with ``EAI_NONAME``, except on hosts that still cache
+        it for its time to live. Raises `ConfigurationError` if it was not set."""
         if not self._names.remove(_checked_name(name)):
             raise _wrong(f"the name {name!r} was not set by sim.dns.set()")
 
     def may_fail(self, *names: str, at_most: int = 1) -> None:
-        """Declare that the environment may let `at_most` so many look-ups of these names, or of any name if none is
-        given, fail: ``EAI_AGAIN``, at once as when a name server fails, or after 10 virtual seconds as when none
-        answers."""
+        """Declare that the environment may make look-ups of these names (of any name if none is given) fail with
+        ``EAI_AGAIN``, `at_most` so many: at once, as when a name server fails, or after 10 virtual seconds, as when no
+        server answers."""
         self._names.may_fail.append(self._permission(names, at_most))
 
     def may_be_slow(self, *names: str, at_most: int = 1) -> None:
-        """Declare that the environment may let `at_most` so many look-ups of these names, or of any name if none is
-        given, take 1 virtual second, or 5 as when a query is lost."""
+        """Declare that the environment may delay look-ups of these names (of any name if none is given), `at_most` so
+        many: by 1 virtual second, or by 5 as when a query is lost."""
         self._names.may_be_slow.append(self._permission(names, at_most))
 
     def _permission(self, names: tuple[str, ...], at_most: int) -> Permission:

@@ -1,4 +1,4 @@
-"""Handle on the files of a host and the disk below them, for the test: ``sim.fs``, ``host.fs``."""
+"""Handle on the files of a host and the disk that stores them: ``sim.fs``, ``host.fs``."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Tree = Mapping[str, Union[str, bytes, "Tree"]]
 
 
 class InjectedFault:
-    """Fault of file operations that `SimFiles.fault` or `SimFiles.may_fault` has injected. It holds until `stop`, or
-    for the length of a ``with`` block."""
+    """Fault of file operations that `SimFiles.fault` or `SimFiles.may_fault` has injected. It lasts until `stop` is
+    called, or until the end of a ``with`` block on it."""
 
     def __init__(self, fs: FileSystem, fault: Fault) -> None:
         self._fs = fs
@@ -37,7 +37,7 @@ class InjectedFault:
 
     @property
     def struck(self) -> int:
-        """Number of calls that have failed, or were changed, by the fault so far."""
+        """Number of calls that the fault has affected so far: made to fail, cut short, delayed or corrupted."""
         return self._fault.struck
 
     def stop(self) -> None:
@@ -56,10 +56,10 @@ class InjectedFault:
 
 
 class SimFiles:
-    """Handle on the files of one host, and on the disk that keeps them.
+    """Handle on the files of one host, and on the disk that stores them.
 
-    What a test does through this handle takes no virtual time and meets no fault. Relative paths start from the working
-    directory of the real process, as those of programs do.
+    File operations through this handle take no virtual time, and no fault affects them. Relative paths start from the
+    working directory of the real process, as those of programs do.
 
     >>> import simloop
     >>> async def test():
@@ -81,8 +81,8 @@ class SimFiles:
 
     @property
     def profile(self) -> str:
-        """Disk model that decides what a power cut loses of data that were not synced. ``ext4-ordered`` (the default)
-        loses what ext4 may lose with its default options, ``posix`` everything that fsync(2) does not rule out."""
+        """Disk model, which decides how much unsynced data a power cut may lose: ``ext4-ordered`` (the default), as
+        much as ext4 may lose with its default options; ``posix``, everything that fsync(2) does not guarantee."""
         return self._fs.disk.model
 
     @profile.setter
@@ -91,8 +91,8 @@ class SimFiles:
 
     @property
     def capacity(self) -> int | None:
-        """Size of the disk in bytes, beyond which writes fail with ENOSPC; None for no limit. Files of the real disk do
-        not count until they are changed."""
+        """Size of the disk in bytes, beyond which writes fail with ENOSPC; None for no limit. Files that exist on the
+        real disk count only once they are changed in the run."""
         return self._fs.disk.capacity
 
     @capacity.setter
@@ -103,7 +103,7 @@ class SimFiles:
 
     @property
     def timing(self) -> DiskTiming:
-        """Latency and throughput of the disk: those of an NVMe drive, unless others are assigned."""
+        """Latency and throughput of the disk: those of an NVMe drive, unless the test assigns others."""
         return self._fs.disk.timing
 
     @timing.setter
@@ -113,8 +113,8 @@ class SimFiles:
     # --- files ----------------------------------------------------------------------------------------
 
     def write_tree(self, tree: Tree, root: str | os.PathLike[str] = ".") -> None:
-        """Write files, and the directories that they need, at or below `root`. Afterwards everything written on this
-        host so far is on its disk, as after sync(8)."""
+        """Create files and directories below `root`, as `tree` maps their names to contents. Afterwards everything
+        written on this host so far is on its disk, as after sync(8)."""
         with self._quietly():
             self._write_tree(tree, os.fspath(root))
             self._fs.sync_all()
@@ -158,13 +158,14 @@ class SimFiles:
                 raise
 
     def read_text(self, path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
-        """Return the contents of a file as text. Raises `OSError` and `UnicodeDecodeError`."""
+        """Return the contents of a file as text. Raises `OSError`, or `UnicodeDecodeError` if it is not in
+        `encoding`."""
         return self.read_bytes(path).decode(encoding)
 
     def tree(self, root: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
-        """Return the contents of all files below the directory `root`, also of those on the real disk, by their path
-        from there, sorted. Symbolic links are followed where they lead to files; an empty directory shows as its name
-        with a slash, and empty contents. Without `root`: the files that were written in this world, by absolute
+        """Return the contents of all files below the directory `root`, also of those on the real disk: a dictionary
+        sorted by path relative to `root`. Symbolic links to files are followed; an empty directory appears as its name
+        with a slash, with empty contents. Without `root`: the files that were written in this world, by absolute
         path."""
         with self._quietly():
             if root is None:
@@ -198,8 +199,8 @@ class SimFiles:
 
     @contextlib.contextmanager
     def _quietly(self) -> Iterator[None]:
-        """Context manager in which file operations meet no fault and no full disk, take no time, and are reported to
-        nobody."""
+        """Context manager in which file operations are affected by no fault and no full disk, take no time, and are not
+        reported to observers."""
         fs, disk = self._fs, self._fs.disk
         before = fs.on_change, disk.faults, disk.capacity, disk.deferred_ns
         fs.on_change, disk.faults, disk.capacity = None, [], None
@@ -222,19 +223,18 @@ class SimFiles:
         delay: float = 0,
         corrupt: bool = False,
     ) -> InjectedFault:
-        """Inject a fault into a file operation: the first `after` calls that match pass, the next `times` are struck
-        (None: all of them), the rest pass again.
+        """Inject a fault into a file operation: of the calls that match, the first `after` pass, the next `times` are
+        affected (None: all of them), the rest pass again.
 
         `operation` is one of ``read``, ``write``, ``fsync`` (and fdatasync), ``open``, ``rename``, ``unlink``,
-        ``mkdir``, ``rmdir``, ``link``, ``symlink``, ``truncate``, ``chmod``, ``utime``, ``stat``, ``listdir``, or
-        ``*`` for all. `path` is a shell pattern: of file names, or of whole paths if there is a slash in it. What
-        happens:
+        ``mkdir``, ``rmdir``, ``link``, ``symlink``, ``truncate``, ``chmod``, ``utime``, ``stat``, ``listdir``, or ``*``
+        for all. `path` is a shell pattern: of file names, or of whole paths if there is a slash in it. The effect:
 
         - `error`, an errno: the call fails with it, such as ``errno.EIO``, ``ENOSPC``, ``EACCES``, ``EMFILE`` (of
-          ``open``). A failed fsync loses what it was to keep, as on Linux: a second one that succeeds does not bring
+          ``open``). A failed fsync drops the unsynced data, as on Linux: a second one that succeeds does not bring
           it to disk. `simloop.is_injected` tells the exception from a real one.
         - `short`: a read or write moves at most so many bytes.
-        - `delay`: it takes so many virtual seconds more.
+        - `delay`: the call takes so many virtual seconds more.
         - `corrupt`: a read finds a bit of its first byte flipped, on disk as well.
 
         >>> import errno, simloop
@@ -262,9 +262,9 @@ class SimFiles:
         delay: float = 0,
         corrupt: bool = False,
     ) -> InjectedFault:
-        """Let the environment decide which calls of a file operation fail, `times` at most. In the canonical run none
-        does. Without `error`, `short`, `delay` and `corrupt` it also decides how they fail: by what is usual for the
-        operation, such as ENOSPC, EIO or a short write.
+        """Declare that the environment may make calls of a file operation fail, `times` at most; in the canonical run
+        none does. If neither `error`, `short`, `delay` nor `corrupt` is given, the environment also chooses the
+        failure, among the usual ones of the operation, such as ENOSPC, EIO or a short write.
 
         >>> import simloop
         >>> async def main():

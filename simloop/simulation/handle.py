@@ -1,4 +1,5 @@
-"""Handle `sim`, through which a test looks at and steers the world that it runs in."""
+"""Handle `sim`, through which a test inspects and controls the world (the simulated machines and network) that it runs
+in."""
 
 from __future__ import annotations
 
@@ -28,24 +29,25 @@ if TYPE_CHECKING:
 
 
 class Sim:
-    """Handle on the world of the current run, for the test: the fixture ``sim``, or `simloop.current`."""
+    """Handle on the world of the current run, the simulated machines and their network: the fixture ``sim``, or
+    `simloop.current`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     @property
     def seed(self) -> int:
-        """Seed of this world."""
+        """Seed of the current run."""
         return self._world.choices.seed
 
     @property
     def elapsed(self) -> float:
-        """Virtual seconds since the world began. Reading it takes no virtual time."""
+        """Virtual seconds since the run began. Reading it takes no virtual time."""
         return self._world.scheduler.clock.elapsed
 
     def host(self, name: str) -> SimHost:
-        """Return the handle on the host of that name, which is made on first use. ``"localhost"`` is where the test
-        itself runs."""
+        """Return the handle on the host of that name, which is created on first use. ``"localhost"`` is the host on
+        which the test itself runs."""
         self._check_use()
         from simloop.simulation.hosts import SimHost
 
@@ -71,7 +73,7 @@ class Sim:
 
     @property
     def dns(self) -> SimDns:
-        """Handle on the names that hosts look up."""
+        """Handle on the simulated DNS, the names that hosts look up."""
         self._check_use()
         from simloop.simulation.dns import SimDns
 
@@ -79,16 +81,16 @@ class Sim:
 
     @property
     def tls(self) -> SimTls:
-        """Handle on the certificate authority that the world trusts."""
+        """Handle on the certificate authority that TLS contexts in the run trust."""
         self._check_use()
         from simloop.simulation.tls import SimTls
 
         return SimTls()
 
     async def converges(self, check: Callable[[], object], *, within: float) -> None:
-        """Wait until ``check()``, which may be async, is true, after all faults of the network have ended and paused,
-        slow or powerless hosts run as ever. Raises `AssertionError` if that takes longer than `within` virtual seconds:
-        what a distributed system has to do once failures stop.
+        """End all faults: of the network, and of hosts, which are resumed, restarted and no longer slow. Then wait
+        until ``check()``, which may be async, returns a true value. Raises `AssertionError` if that takes longer than
+        `within` virtual seconds.
 
         >>> import asyncio, simloop
         >>> async def test():
@@ -110,16 +112,16 @@ class Sim:
         takes: float = 0.0,
         times: int | None = None,
     ) -> SimProgram:
-        """Let the test play an executable, on all hosts. `name` is a shell pattern: of a whole path if there is a
-        slash in it, else of a file's name; `arguments` are patterns of the first arguments. Of several programs that
-        match, the one that was registered last is run; one with `times` is there for so many calls.
+        """Define an executable, on all hosts. `name` is a shell pattern: of a whole path if there is a slash in it,
+        else of a file's name; `arguments` are patterns of the first arguments. Of several programs that match a call,
+        the one that was registered last is run; one with `times` matches only so many calls.
 
         As a decorator: ``async def main(proc)`` (a `SimProcess`) is run in a process of its own, and so is a plain
-        function, whose calls block; what it returns is the exit code, None standing for 0. Without one the program
-        writes `stdout` and `stderr` after `takes` virtual seconds, and ends with `returncode`. Both are bytes, text,
-        or a list of lines.
+        function, which may block; it returns the exit code, None standing for 0. Without a function, the program writes
+        `stdout` and `stderr` (bytes, text, or a list of lines) after `takes` virtual seconds, and exits with
+        `returncode`.
 
-        Returns the program; its ``calls`` list the arguments of each start. Raises `ConfigurationError` for an empty
+        Returns the program, whose ``calls`` list the arguments of each start. Raises `ConfigurationError` for an empty
         name.
 
         >>> import asyncio, simloop
@@ -143,8 +145,9 @@ class Sim:
         process that ``host.run`` has started there, and on ``"localhost"`` to the test itself. Their child processes
         get only what their parents send them.
 
-        It arrives at a later poll, at which one is a choice; in the canonical run at the next one. Processes that have
-        ended by then are not affected. Raises `WorldError` if nothing was ever run on the host.
+        The signal arrives at a later poll of the process's event loop. In the canonical run that is the next one; in
+        others the environment chooses. Processes that have ended by then are not affected. Raises `WorldError` if
+        nothing was ever run on the host.
 
         >>> import asyncio, signal, simloop
         >>> async def serve():
@@ -175,14 +178,15 @@ class Sim:
                 send_later(self._world, process, number)
 
     def may_signal(self, host: str | SimHost, process: object, number: int) -> None:
-        """Declare that the environment may send a signal to a process, as an operator or a supervisor may at any time.
+        """Declare that the environment may send the signal `number` to a process, as an operator or a supervisor may at
+        any time.
 
-        `process` is what `subprocess` or asyncio has started, a `SimProcess`, a pid, or the name of a program:
-        whichever process of that name is met first, also one that is started later. The name of the host itself means
-        what ``host.run`` has started there.
+        `process` is a process object of `subprocess` or asyncio, a `SimProcess`, a pid, or the name of a program: then
+        it is the first process that runs this program, also one that is started later. The name of the host itself
+        means the processes that ``host.run`` has started there.
 
-        The signal comes at most once, at any poll of the process's loop from now on, or in any call in which it blocks.
-        Raises `ConfigurationError` where there is no such signal or no such host.
+        The signal comes at most once, at any poll of the process's event loop from now on, or in any call in which it
+        blocks. Raises `ConfigurationError` if there is no such signal or no such host.
 
         >>> import asyncio, signal, simloop
         >>> async def main():
@@ -221,10 +225,10 @@ class Sim:
             )
 
     def may_cancel(self, task: asyncio.Task[Any]) -> None:
-        """Declare that the environment may cancel `task`, as when its client hangs up or its user's timeout fires.
+        """Declare that the environment may cancel `task`, as when its client hangs up or a timeout of its caller fires.
 
-        The cancellation comes at most once, at any poll of the loop from now on until the task is done. Raises
-        `WorldError` if `task` is no task of this run.
+        The cancellation comes at most once, at any poll of the event loop from now on until the task is done. Raises
+        `WorldError` if `task` is not a task of this run.
 
         >>> import asyncio, simloop
         >>> async def main():
@@ -242,9 +246,9 @@ class Sim:
         loop.may_cancel(task)
 
     def cancelled_somewhere(self) -> CancelledSomewhere:
-        """Return a context manager for a block in which the environment may cancel the current task, at any poll, once,
-        as when a client hangs up: ``async with sim.cancelled_somewhere() as outcome:``. The cancellation ends with the
-        block; ``outcome.cancelled`` is True if it ended the block.
+        """Return a context manager for a block in which the environment may cancel the current task once, at any poll
+        of the event loop, as when a client hangs up: ``async with sim.cancelled_somewhere() as outcome:``. The block
+        swallows that cancellation; ``outcome.cancelled`` is True if it ended the block.
 
         >>> import asyncio, simloop
         >>> async def main():

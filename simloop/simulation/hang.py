@@ -1,4 +1,5 @@
-"""What is said of a run that stands still in real time, and who is stopped then: the watchdog's thread asks."""
+"""Diagnosis of a run that makes no progress in real time: its error, and the thread to stop. Called by the watchdog's
+thread."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ _DEBUGGERS = ("bdb", "pdb", "pydevd", "debugpy")
 
 
 def stop(world: World, entered_by: int, max_hang: float, *, waits: bool) -> HangError | None:
-    """Return the error for a run that stands still, after a thread of its own that does so has been given up. None for
-    one that is in a debugger. `waits` says that it takes no processor time."""
+    """Return the error for a run that makes no progress; None if it is in a debugger. If a thread of the program is to
+    blame, that one is stopped or given up first. `entered_by` is the thread that entered the world, `max_hang` the
+    limit in real seconds, and `waits` True for a run that uses no processor time."""
     frames = sys._current_frames()
     running = {ident: frames[ident] for ident in world.threads if ident in frames and not _is_parked(frames[ident])}
     ident, frame = next(iter(running.items()), (entered_by, frames.get(entered_by)))
@@ -55,7 +57,8 @@ def _is_debugged(frame: FrameType | None) -> bool:
 
 
 def _place(frame: FrameType | None) -> str:
-    """Return the innermost line of the user's code on a stack, or else of any, for the error."""
+    """Return the innermost line of the user's code among a frame and its callers, as ``file:line``; if there is none,
+    the frame's own line."""
     innermost = frame
     while frame is not None and not is_users(frame.f_code.co_filename):
         frame = frame.f_back

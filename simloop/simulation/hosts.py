@@ -1,4 +1,4 @@
-"""Handle on a simulated host, through which a test runs programs on it, cuts its power and starts it again."""
+"""Handle on a simulated host, through which a test runs code on it, cuts its power and starts it again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SimHost:
 
     @property
     def name(self) -> str:
-        """Host name, which every host of the world can look up and connect to."""
+        """Host name, under which every host of the world can look it up and connect to it."""
         return self._host.name
 
     @property
@@ -50,7 +50,7 @@ class SimHost:
 
     @property
     def fs(self) -> SimFiles:
-        """Handle on the host's files: to prepare them, to look at them, and to let their disk fail."""
+        """Handle on the host's files, to prepare them, to inspect them, and to make its disk fail."""
         return SimFiles(self._world, self._host)
 
     @property
@@ -66,10 +66,10 @@ class SimHost:
     async def run(self, main: Main[T]) -> T:
         """Run the async function ``main()`` on this host, as a process of its own with its own event loop.
 
-        Returns what it returns, or raises what it raises. Cancelling the call interrupts the process:
-        its main task is cancelled and its end is waited for. Raises `HostCrashedError` when the host loses its
-        power meanwhile, `ProcessEndedError` when a signal or `sys.exit` ends the process, and `WorldError` when
-        the host has no power or is paused.
+        Returns its result, or raises its exception. Cancelling the call interrupts the process: its main task is
+        cancelled, and the call waits until the process has ended. Raises `HostCrashedError` when the host loses its
+        power meanwhile, `ProcessEndedError` when a signal or `sys.exit` ends the process, and `WorldError` when the
+        host has no power or is paused.
 
         >>> import simloop, socket
         >>> async def main():
@@ -108,14 +108,15 @@ class SimHost:
     def crash(self) -> None:
         """Cut the power of this host now. Does nothing if it has none.
 
-        Its processes stop where they are: no ``finally``, no ``except``, no goodbye to anybody. Peers of its
-        connections see what they would see on Linux: nothing, until they send something; then `TimeoutError` after
-        15 minutes, or a reset once the host is up again. Of what its disk was not told to keep, each page of data
-        and each name is kept or lost by choice, as the disk model (`SimFiles.profile`) allows; in the canonical
-        run all is kept.
+        Its processes stop where they are: no ``finally`` and no ``except`` runs, and no connection is closed. Peers of
+        its connections see what they would see on Linux: nothing, until they send something; then `TimeoutError` after
+        15 minutes, or a reset once the host is up again. Each page of data and each file name that was not synced is
+        kept or lost, as the environment chooses and the disk model (`SimFiles.profile`) allows; in the canonical run
+        all is kept.
 
-        A process that is in the middle of a blocking call is unwound by an exception that is no `Exception`; whatever
-        it calls on its way out raises it again. Raises `WorldError` for the host of the test itself.
+        A process that is in the middle of a blocking call is unwound by an exception that is not an `Exception`; each
+        simulated call that it makes while it unwinds raises the exception again. Raises `WorldError` for the host of
+        the test itself.
 
         >>> import os, simloop
         >>> async def test():
@@ -141,10 +142,10 @@ class SimHost:
                 self._world.stop()
 
     def may_crash(self) -> None:
-        """Let the environment cut the power of this host, as `crash` does: at most once, right before any change that
-        one of its processes makes to its files (a write, a sync, a rename and so on); on a host with open sockets also
-        right after it, and right after data have left it for another host, of those that exist by now. Any crash of the
-        host ends this permission.
+        """Declare that the environment may cut the power of this host once, as `crash` does: right before any change
+        that one of its processes makes to its files (a write, a sync, a rename and so on). If the host has open
+        sockets, also right after such a change, and right after data has left it for another host that exists by now.
+        Any crash of the host ends this permission.
 
         In the canonical run the power is not cut. In no run is it cut after the last change: to test that, call `crash`
         at the end. Raises `WorldError` for the host of the test itself.
@@ -159,15 +160,15 @@ class SimHost:
                 world.network.link(host, other).departures.append(permission)
 
     def restart(self) -> None:
-        """Give this host power again: it starts at once, with the files that its disk kept and without any process.
-        Does nothing if it has power."""
+        """Turn the power of this host on again: it is up at once, with the files that its disk kept and without any
+        process. Does nothing if it has power."""
         self._host.up = True
 
     def pause(self) -> None:
-        """Pause this host from now on, as a virtual machine is that is moved or starved, until `resume`: none of its
-        processes runs, and nobody gets an answer. Clocks run, so timeouts and leases end meanwhile. Does nothing if it
-        is paused. Raises `WorldError` for the host of the test itself. A program that pauses its own host makes its
-        step to the end.
+        """Pause this host until `resume`, as a virtual machine is while it is migrated or starved: none of its
+        processes runs, and nobody gets an answer. Its clocks go on, so timeouts and leases may expire meanwhile. Does
+        nothing if it is paused. Raises `WorldError` for the host of the test itself. A program that pauses its own host
+        still runs on to its next wait.
 
         >>> import asyncio, simloop
         >>> async def test():
@@ -198,7 +199,7 @@ class SimHost:
                     self._world.scheduler.run_queue.look_at(process.loop)
 
     def resume(self) -> None:
-        """Resume this host. Does nothing if it is not paused."""
+        """End a pause of this host (`pause`). Does nothing if it is not paused."""
         if self._host.paused:
             self._host.paused = False
             standing, self._host.standing = self._host.standing, []
@@ -208,9 +209,8 @@ class SimHost:
                     go_on(self._world, process)
 
     def may_pause(self) -> None:
-        """Declare that the environment may pause this host, once, for 1, 10 or 60 virtual seconds, as data to or from
-        another host, of those that exist by now, are about to leave or to arrive. Raises `WorldError` for the host of
-        the test itself."""
+        """Declare that the environment may pause this host once, for 1, 10 or 60 virtual seconds, when data is about to
+        leave for, or to arrive from, a host that exists by now. Raises `WorldError` for the host of the test itself."""
         self._check_not_ours()
         network = self._world.network
         permission = MayPause(self._host, self.pause, self.resume)
@@ -221,13 +221,13 @@ class SimHost:
                     link.settle()
 
     def slow(self, factor: float) -> Fault:
-        """Slow down the processors of this host from now on, so that they take `factor` times as long as others, as
-        those of a machine that is starved or swaps: after each turn of an event loop there, it does nothing for 20 µs
-        times `factor` less one for each of its callbacks, so that with 5000 one takes a tenth of a second. Only loops
-        are slow: threads and programs without a loop are not.
+        """Slow down the processors of this host from now on by `factor`, as those of a machine that is starved or
+        swaps: each callback of an event loop there takes 20 µs times (`factor` - 1), during which the host does
+        nothing, so that with 5000 one takes a tenth of a second. Only event loops are slowed down: threads and programs
+        without a loop are not.
 
-        Ends with the fault that it returns, or the ``with`` block of that. Raises `ConfigurationError` for a factor
-        below 1, and `WorldError` for the host of the test itself.
+        Returns the fault, which ends with its `end` or ``with`` block. Raises `ConfigurationError` for a factor below
+        1, and `WorldError` for the host of the test itself.
 
         >>> import asyncio, simloop
         >>> async def test():

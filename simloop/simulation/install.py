@@ -1,4 +1,4 @@
-"""Installation of all shims together, and their removal."""
+"""Installation of all shims (the patches of the standard library) together, and their removal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from simloop.shims.time import UNDER_TIME_MACHINE
 
 _patch: Patch | None = None
 _installed = False
-#: True if modules were searched while freezegun hid the real functions in them: they must be searched again.
+#: True if modules were searched for real functions while freezegun had replaced those: they must be searched again.
 _hidden = False
 
 
 def install() -> None:
-    """Put the shims in place. They stay installed: outside of a world each shim calls the real function, so entering a
-    world takes one assignment (`active.world_entered`)."""
+    """Install the shims, the patches of the standard library. They stay: outside of a world each calls the real
+    function, so entering a world takes one assignment (`active.world_entered`)."""
     global _hidden, _installed, _patch
     if _patch is not None and _hidden and not clock_tools.frozen():
         _hidden = False
@@ -51,7 +51,8 @@ def install() -> None:
 
 
 def _imported(module: ModuleType | None) -> None:
-    """Install the shims in a module that a run has just imported, as `install` does for earlier ones."""
+    """Patch modules that a run has just imported, as `install` patches earlier ones. `module` is one that may be
+    missing in `sys.modules`."""
     if _patch is not None and _installed:
         _patch.imported(module)
         set_order.refresh()
@@ -59,7 +60,7 @@ def _imported(module: ModuleType | None) -> None:
 
 
 def uninstall() -> None:
-    """Put back the original of every attribute that `install` replaced."""
+    """Restore the original of every attribute that `install` replaced."""
     global _installed
     if _patch is not None and _installed:
         _installed = False

@@ -15,18 +15,17 @@ from simloop.world.world import DEFAULT_MAX_STEPS
 
 
 class Limits(NamedTuple):
-    """Limits and options of a run: what bounds it, and which orders count as legal in it.
+    """Limits and options of a run: how long it may last, and which orders of events count as legal in it.
 
     `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may last, and how
-    long one slow step may keep a loop from its timers. `max_hang` is real seconds without progress.
-    `start` is the wall clock's time when a run begins. `threads` is deprecated, and makes no difference: threads are
-    simulated always. `cancel` lets the environment cancel any task that the main function itself creates; a run that
-    ends with that cancellation counts as passed. `blocking` says what becomes of calls that block in a coroutine for 5
-    virtual milliseconds or more: ``warn`` (`BlockingCallWarning`), ``fail`` (`BlockingCallError`) or ``ignore``.
-    `preempt` says where others may go before a simulated thread: before its ``calls``, or also between the ``lines`` of
-    the user's own code.
-    `strict_programs` lets a run that would have passed fail with `UncalledProgramError` if a program that it registered
-    was never started.
+    long one slow callback may keep a loop from its timers. `max_hang` is real seconds without progress. `start` is the
+    wall clock's time when a run begins. `threads` is deprecated and has no effect: threads are always simulated.
+    `cancel` lets the environment cancel any task that the main function itself creates; a run that ends with that
+    cancellation counts as passed. `blocking` says what happens on calls that block in a coroutine for 5 virtual
+    milliseconds or more: ``warn`` (`BlockingCallWarning`), ``fail`` (`BlockingCallError`) or ``ignore``. `preempt` says
+    where a simulated thread may be preempted: before its system ``calls``, or also between the ``lines`` of the user's
+    own code. `strict_programs` makes a run that would have passed fail with `UncalledProgramError` if a program that it
+    registered was never started.
     """
 
     profile: str = "cpython"
@@ -42,7 +41,7 @@ class Limits(NamedTuple):
     strict_programs: bool = False
 
     def check(self) -> Limits:
-        """Return these limits. Raises `ConfigurationError` for a value that is none."""
+        """Return these limits if all values are valid; else raise `ConfigurationError`."""
         check_profile(self.profile)
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < 1:
             raise ConfigurationError(f"max_steps must be a whole number of at least 1, not {self.max_steps!r}")
@@ -65,7 +64,7 @@ class Limits(NamedTuple):
 
     @property
     def start_ns(self) -> int:
-        """Wall clock's time when a run begins, in nanoseconds since 1970."""
+        """Time of the wall clock when a run begins, in nanoseconds since 1970."""
         from simloop.simulation.clock import start_of
 
         return start_of(self.start)

@@ -1,5 +1,5 @@
-"""Handle on the network of a world: a test slows it down, cuts it, sets rules for packets, and lets the environment do
-so."""
+"""Handle on the network of a world: a test sets latencies, partitions hosts, filters packets by rules, and allows the
+environment to inject faults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ Hosts = str | Collection[str]
 
 @dataclass(frozen=True)
 class Packet:
-    """Packet that is about to arrive, as a rule gets it: from where to where, of which connection, how many bytes."""
+    """Packet that is about to arrive, as a rule (`SimNetwork.rule`) gets it: its source, destination, connection and
+    size in bytes."""
 
     source: str
     destination: str
@@ -37,26 +38,27 @@ class Packet:
 
 @dataclass(frozen=True)
 class Pass:
-    """Verdict of a rule: the packet arrives, unless another rule says otherwise."""
+    """Verdict of a rule that leaves the packet to the next rule; if none decides, it arrives."""
 
 
 @dataclass(frozen=True)
 class Deliver:
-    """Verdict of a rule: the packet arrives later, by so many virtual seconds."""
+    """Verdict of a rule: the packet arrives, later by so many virtual seconds."""
 
     delay: float
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Verdict of a rule: the packet is lost. TCP sends it again, ever later."""
+    """Verdict of a rule: the packet is lost. TCP retransmits it, after longer and longer times."""
 
 
 Rule = Callable[[Packet], Pass | Deliver | Drop]
 
 
 class Fault:
-    """Fault of the network that was injected: it lasts for good, or until `end`, or for a ``with`` block."""
+    """Injected fault, such as a partition. It lasts until `end` is called, or until the end of a ``with`` block on
+    it."""
 
     def __init__(self, end: Callable[[], None]) -> None:
         self._end = end
@@ -75,10 +77,10 @@ class Fault:
 class SimNetwork:
     """Handle on the network between the hosts of a world: ``sim.network``.
 
-    Hosts are named as `Sim.host` names them; all of them exist already, or `ConfigurationError` names the call. Faults
-    hold for connections that are open, too. What is said of TCP follows tcp(7): lost data is sent again after 0.2
-    seconds, then after twice as long each time; after 15 minutes, or ``TCP_USER_TIMEOUT``, the sender gets
-    `TimeoutError`. Lost datagrams are lost.
+    Hosts are given by the names that they have in `Sim.host`, and must exist already: else `ConfigurationError` is
+    raised. Faults affect open connections, too. TCP behaves as in tcp(7): lost data is retransmitted after 0.2 seconds,
+    then after twice as long each time; after 15 minutes, or ``TCP_USER_TIMEOUT``, the sender gets `TimeoutError`. Lost
+    datagrams are not sent again.
     """
 
     def __init__(self, world: World) -> None:
@@ -95,10 +97,10 @@ class SimNetwork:
         bandwidth: float | None = None,
         lossy: bool | None = None,
     ) -> Fault:
-        """Change the link between two hosts, in both ways: its `latency` in virtual seconds, the `jitter` that the
-        environment may add (seconds), its `bandwidth` in bytes per second, and whether it is `lossy`: then the
-        environment may lose any packet, and repeat or swap datagrams. What is not given stays as it is: 0.5 ms, up to
-        50 ms, as many bytes as there are, and nothing is lost. At the end of the fault all four are as before.
+        """Change the link between two hosts, in both directions: its `latency` in virtual seconds, the `jitter`
+        (seconds) that the environment may add, its `bandwidth` in bytes per second, and `lossy`: if True, the
+        environment may lose any packet, and duplicate or reorder datagrams. Settings that are not given stay as they
+        are; initially they are 0.5 ms, up to 50 ms, unlimited, and False. When the fault ends, all four are as before.
 
         >>> import asyncio, simloop
         >>> async def test():
@@ -134,8 +136,8 @@ class SimNetwork:
         return Fault(partial(_set, links, before))
 
     def partition(self, a: Hosts, b: Hosts, *, one_way: bool = False) -> Fault:
-        """Cut the network between two hosts, or two groups of hosts: nothing that one sends arrives at the other. With
-        `one_way` only what is sent from `a` to `b` is lost.
+        """Cut the network between two hosts, or two groups of hosts: all packets between them are lost. With `one_way`
+        only packets from `a` to `b` are lost.
 
         >>> import asyncio, simloop
         >>> async def test():
@@ -155,11 +157,12 @@ class SimNetwork:
         return Fault(faults.cut(links))
 
     def hold(self, a: Hosts, b: Hosts) -> Fault:
-        """Hold all packets between two hosts, or groups of hosts, in both ways. They arrive when the fault ends."""
+        """Hold back all packets between two hosts, or groups of hosts, in both directions. They arrive when the fault
+        ends."""
         return Fault(faults.hold([*self._between(a, b), *self._between(b, a)]))
 
     def reset(self, a: Hosts, b: Hosts) -> None:
-        """Reset all TCP connections between two hosts, or groups of hosts, as a firewall does that has forgotten them:
+        """Reset all TCP connections between two hosts, or groups of hosts, as a firewall does that has lost its state:
         both ends get `ConnectionResetError` when they read or write."""
         for one in self._hosts(a):
             for other in self._hosts(b):
@@ -167,8 +170,9 @@ class SimNetwork:
                 faults.reset(self._network, one, other)
 
     def rule(self, rule: Rule, a: Hosts, b: Hosts) -> Fault:
-        """Let a function decide on each packet from `a` to `b` that is about to arrive: it takes a `Packet` and returns
-        `Pass`, `Deliver` or `Drop`. Rules are asked in the order in which they were made, until one does not pass.
+        """Install a function that decides on each packet from `a` to `b` that is about to arrive: it takes a `Packet`
+        and returns `Pass`, `Deliver` or `Drop`. Rules are asked in the order in which they were installed, until one
+        does not return `Pass`.
 
         >>> import asyncio, simloop
         >>> async def test():
@@ -215,7 +219,7 @@ class SimNetwork:
 
     def may_partition(self, a: Hosts, b: Hosts, *, at_most: int = 1) -> None:
         """Declare that the environment may cut the network between two hosts, or groups of hosts, `at_most` so many
-        times: for 1, 10 or 60 virtual seconds, in both ways or in one, when a packet is about to arrive."""
+        times: when a packet is about to arrive, for 1, 10 or 60 virtual seconds, in both directions or in one."""
         there, back = self._between(a, b), self._between(b, a)
         self._permit([*there, *back], faults.MayPartition(there, back, checked_budget(at_most)))
 
@@ -226,12 +230,12 @@ class SimNetwork:
 
     def may_lose(self, a: Hosts, b: Hosts, *, at_most: int = 1) -> None:
         """Declare that the environment may lose `at_most` so many packets between two hosts, or groups of hosts. TCP
-        sends them again."""
+        retransmits lost packets."""
         self._permit([*self._between(a, b), *self._between(b, a)], faults.MayLose(checked_budget(at_most)))
 
     def heal(self) -> None:
-        """End all faults at once, those that the environment may choose included, also for names. Latencies and
-        bandwidths stay."""
+        """End all faults at once, also those of name look-ups, and revoke what the environment was allowed to do.
+        Latencies and bandwidths stay."""
         faults.heal(self._network.links())
         self._network.names.heal()
 

@@ -1,4 +1,4 @@
-"""What one run has come to."""
+"""Result of one run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ class Outcome:
 
     __slots__ = ("exception", "limit", "value", "world")
 
-    #: True, since this process has made the run.
+    #: Always True: the run was made in this process, unlike that of a `ForkedOutcome`.
     is_here = True
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.value: Any = None
         self.exception: BaseException | None = None
-        #: Sentence that stands in a report for the verdict on the program, where there is none.
+        #: Sentence that a report shows instead of a verdict on the program, for a limit of the simulation; empty if
+        #: there is none.
         self.limit = ""
 
     @property
@@ -30,15 +31,17 @@ class Outcome:
 
     @property
     def steps(self) -> int:
-        """Number of callbacks that the run's loops have run."""
+        """Number of callbacks that the event loops of the run have executed."""
         return self.world.steps
 
     @property
     def escape(self) -> BaseException | None:
-        """Error of an escape, which has ended the run at once, whatever the program made of it."""
+        """`EscapedSimulationError`, or another error that ends a run even if the program catches it; None if there was
+        none."""
         return self.world.escape
 
     @property
     def fingerprint(self) -> int:
-        """Hash that is equal for runs in which the same things happened, at whatever times."""
+        """Hash of everything that happened in the run but for the times: equal for two runs in which the same things
+        happened."""
         return self.world.fingerprint()

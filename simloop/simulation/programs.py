@@ -37,7 +37,7 @@ _START_NS = MILLISECOND
 _NO_HANDLER: dict[int, Any] = {signal.SIGINT: signal.SIG_DFL}
 
 ProgramMain = Callable[["SimProcess"], Awaitable[int | None] | int | None]
-#: Output of a program: data, text in UTF-8, or lines without their ends.
+#: Output of a program: bytes, text (encoded as UTF-8), or a list of lines without their line ends.
 Output = bytes | str | Sequence[bytes | str]
 
 
@@ -62,14 +62,14 @@ class SimProcess:
     def __init__(self, process: Process, argv: Sequence[str]) -> None:
         self._process = process
         self._cancelled_by: int | None = None
-        #: Signals that cancel the program's main function, as long as it runs.
+        #: Signals that cancel the program's main function while it runs.
         self._cancelling: list[int] = []
         self._running = True
-        #: Arguments of the call, the name of the program first.
+        #: Arguments of the call, beginning with the name of the program.
         self.argv = list(argv)
         assert process.calls is not None
         self._cwd = process.calls.cwd
-        #: Streams to standard output and error, by descriptor, as far as they are open.
+        #: Open streams to standard output and error, by descriptor.
         self._writers: dict[int, asyncio.StreamWriter] = {}
         self._stdin: asyncio.StreamReader | None = None
         self._loop: Runnable | None = None
@@ -77,21 +77,21 @@ class SimProcess:
 
     @cached_property
     def env(self) -> dict[str, str]:
-        """Environment variables of the process; `os.environ` has those of the test."""
+        """Environment variables of the process. (`os.environ` holds those of the test.)"""
         return environment(self._process)
 
     @property
     def stdin(self) -> asyncio.StreamReader:
-        """Stream of the program's standard input: at its end at once if nobody can write to it. It is opened on first
-        use; until then nothing is read, and the program can use `os.read` instead."""
+        """Stream of the program's standard input; at end of file at once if no process can write to it. It is opened on
+        first use; until then nothing is read, and the program can use `os.read` instead."""
         if self._stdin is None:
             self._stdin = self._open_stdin()
         return self._stdin
 
     @property
     def stdout(self) -> asyncio.StreamWriter:
-        """Stream to the program's standard output; data that nobody asked for are lost. It is opened on first use, and
-        a pipe is non-blocking from then on; until then the program can use `os.write` instead."""
+        """Stream to the program's standard output; if that is not redirected, the data is discarded. It is opened on
+        first use, and a pipe is non-blocking from then on; until then the program can use `os.write` instead."""
         return self._writers.get(1) or self._open(1)
 
     @property
@@ -114,9 +114,9 @@ class SimProcess:
         raise SystemExit(code)
 
     def cancel_on(self, *signals: int) -> None:
-        """Let these signals cancel ``main(proc)`` from now on, as SIGINT does from the start (and as it does under
-        `asyncio.run`). If ``main(proc)`` ends with the cancellation, the process counts as ended by the signal. Any
-        other signal ends it at once, unless the program has a handler, by `signal.signal` or
+        """Make these signals cancel ``main(proc)`` from now on, as SIGINT does from the start (like under
+        `asyncio.run`). If ``main(proc)`` ends with the cancellation, the process counts as killed by the signal. Any
+        other signal kills it at once, unless the program has a handler for it, by `signal.signal` or
         `loop.add_signal_handler`."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
@@ -131,7 +131,7 @@ class SimProcess:
             self._cancelling.append(number)
 
     async def _run(self, main: ProgramMain) -> int:
-        """Run the program with its streams opened and closed around it. Return its exit code."""
+        """Run the program's function `main`, and close its streams afterwards. Return its exit code."""
         self._loop = self._process.loop
         code = 0
         try:
@@ -180,7 +180,7 @@ class SimProcess:
         return reader
 
     def _open(self, fd: int) -> asyncio.StreamWriter:
-        """Return a writer for a descriptor."""
+        """Return a stream writer for a descriptor."""
         loop: Any = self._loop  # whatever thread it is that asks
         protocol = _Flow(loop)
         transport: asyncio.WriteTransport
@@ -192,7 +192,7 @@ class SimProcess:
         return writer
 
     async def close_streams(self) -> None:
-        """Close the streams after the program has ended, when all output is written, however long nobody reads it."""
+        """Close the streams after the program has ended, once all output is written, however long the reader takes."""
         if self._connecting is not None:
             transport, _ = await self._connecting
             transport.close()
@@ -202,7 +202,7 @@ class SimProcess:
 
 
 class _Flow(asyncio.streams.FlowControlMixin):
-    """Asyncio protocol of a stream that is only written to."""
+    """Asyncio protocol with flow control, for a stream that is only written to."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -218,7 +218,7 @@ class _Flow(asyncio.streams.FlowControlMixin):
 
 
 class _Direct(asyncio.WriteTransport):
-    """Asyncio transport to a descriptor that is no pipe: it writes at once, or discards the data."""
+    """Asyncio transport to a descriptor that is not a pipe: it writes at once, or discards the data."""
 
     def __init__(self, process: Process, fd: int, protocol: _Flow) -> None:
         super().__init__()
@@ -277,18 +277,18 @@ class SimProgram:
     ) -> None:
         self.name = name
         self.arguments = arguments
-        #: Arguments of each call so far, the name of the program first.
+        #: Arguments of each call so far, each list beginning with the name of the program.
         self.calls: list[list[str]] = []
-        #: Place where the program was registered, as ``file:line``.
+        #: Line of code that registered the program, as ``file:line``.
         self.place = "?"
         self._times = times
         self._stdout, self._stderr = _data(stdout), _data(stderr)
         self._returncode = returncode
-        #: Status of the program's end, in the form of wait(2).
+        #: Exit status of the program, encoded as by wait(2).
         self.status = exit_status(returncode)
         self._takes = takes
         self._main: ProgramMain = self._scripted
-        #: True if the program does nothing but end: then it needs no loop.
+        #: True if the program only ends, without output or delay: then it needs no event loop.
         self.is_silent = not self._stdout and not self._stderr and not takes
 
     def __call__(self, main: ProgramMain) -> ProgramMain:
@@ -310,7 +310,7 @@ class SimProgram:
         return self._returncode
 
     def plays(self, executable: str, argv: Sequence[str]) -> bool:
-        """Return True if the program is to run for this file, called with these arguments."""
+        """Return True if the program is to be run for a call of the file `executable` with the arguments `argv`."""
         if executable != self.name and not _is_like(
             executable if "/" in self.name else basename(executable), self.name
         ):
@@ -327,7 +327,7 @@ class SimProgram:
 
     @property
     def pattern(self) -> str:
-        """Name and arguments of the calls that the program plays, as patterns."""
+        """Shell patterns of the name and arguments of the calls that the program is run for, separated by spaces."""
         return " ".join([self.name, *self.arguments])
 
     def __repr__(self) -> str:
@@ -335,7 +335,7 @@ class SimProgram:
 
 
 class Programs:
-    """Registry of the programs of a world, which also starts them."""
+    """Registry of the programs that a test has defined, which also starts them."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -354,8 +354,8 @@ class Programs:
             raise UncalledProgramError(f"nobody has started the program {listed}")
 
     def find(self, executable: str, argv: Sequence[str]) -> SimProgram | Shell | None:
-        """Return the program to run for a file and arguments. If several match, it is the one that was registered
-        last."""
+        """Return the program to run for the file `executable` and the arguments `argv`: of several that match, the one
+        registered last; or the simulated shell for ``sh -c``. None if there is none."""
         for program in reversed(self._programs):
             if program.plays(executable, argv):
                 return program
@@ -401,8 +401,8 @@ class Programs:
         world.scheduler.grant_time_slice(hosted.loop, turns)
 
     def _end(self, process: Process, status: int, raced: bool = False) -> None:
-        """End a silent program, which does nothing else. This happens at once, since its beginning was a choice point,
-        or together with a timer, if it has not `raced` one already."""
+        """End the process of a silent program, which only ends, with the exit status `status`: now, or, as a choice
+        point decides, together with a timer. `raced` is True if that choice was made already."""
         if not process.alive:
             return
         world = self._world

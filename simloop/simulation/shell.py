@@ -1,7 +1,8 @@
-"""Simulated shell for ``sh -c``, if no program named ``sh`` is registered: simple commands, joined by ``;``, ``&&`` and
-``||``.
+"""Simulated shell for ``sh -c``, used unless a program named ``sh`` is registered: simple commands, joined by ``;``,
+``&&`` and ``||``.
 
-Everything else in the shell's language escapes when the command is started, at the line that starts it.
+Everything else in the shell's language raises `EscapedSimulationError` when the command is started, naming the line
+that starts it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _BUILTIN = (
 
 @dataclass(frozen=True)
 class Command:
-    """A simple command of the shell: the operator before it, its ``NAME=value`` settings, and its words."""
+    """Simple command of the shell: the operator before it, its ``NAME=value`` assignments, and its words."""
 
     joint: str
     settings: dict[str, str]
@@ -58,7 +59,7 @@ def _refuse(text: str) -> NoReturn:
 
 
 def parse(script: str) -> list[Command]:
-    """Return the commands of `script`. Everything beyond simple commands escapes."""
+    """Return the simple commands of `script`. Raises `EscapedSimulationError` for anything else in it."""
     commands: list[Command] = []
     raw: list[str] = []
     joint, at = "", 0
@@ -111,7 +112,7 @@ class Shell:
 
     @staticmethod
     def for_call(executable: str, argv: Sequence[str]) -> Shell | None:
-        """Return a shell for a call of ``sh -c``; None if another program is called."""
+        """Return a shell if the call of `executable` with the arguments `argv` is one of ``sh -c``; else None."""
         if posixpath.basename(executable) != "sh":
             return None
         if len(argv) < 3 or argv[1] != "-c":
@@ -124,7 +125,7 @@ class Shell:
 
 
 class _Call:
-    """One execution of a shell, in a process of its own."""
+    """Execution of a shell in a process of its own."""
 
     def __init__(self, shell: Shell, world: World, process: Process) -> None:
         self._shell = shell
@@ -133,7 +134,7 @@ class _Call:
         self._env = environment(process)
         self._status = 0
         self._over = False
-        #: Arguments and program that replace the shell, after "exec".
+        #: Arguments and program that replace the shell's process after ``exec``; None if there are none.
         self._next: tuple[list[str], Any] | None = None
 
     async def main(self) -> int:
@@ -238,7 +239,8 @@ class _Call:
 
 
 async def _once(fd: int, watch: Callable[..., object], unwatch: Callable[[int], object]) -> None:
-    """Wait until a descriptor is ready."""
+    """Wait until a descriptor is ready. `watch` and `unwatch` are the loop's methods for that, such as
+    `loop.add_reader` and `loop.remove_reader`."""
     ready = asyncio.Event()
     watch(fd, ready.set)
     await ready.wait()

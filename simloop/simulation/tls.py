@@ -16,7 +16,8 @@ from simloop.world import active
 
 @dataclass(frozen=True)
 class Certificate:
-    """Certificate for host names, with its key, as text of the format PEM. The same names always get the same one."""
+    """Certificate for host names, and its private key, both in PEM format. The same names and validity always give the
+    same certificate."""
 
     names: tuple[str, ...]
     cert_pem: bytes
@@ -24,11 +25,11 @@ class Certificate:
 
     @property
     def pem(self) -> bytes:
-        """Key and certificate in one, as ``SSLContext.load_cert_chain`` takes them from one file."""
+        """Private key and certificate together, as ``SSLContext.load_cert_chain`` reads them from one file."""
         return self.key_pem + self.cert_pem
 
     def load_into(self, context: ssl.SSLContext) -> None:
-        """Give a context this certificate to show, as ``SSLContext.load_cert_chain`` does from files."""
+        """Load the certificate and its key into `context`, as ``SSLContext.load_cert_chain`` does from files."""
         # OpenSSL reads files only: this one is real, and no part of the run.
         with active.world_entered(None):
             file, path = tempfile.mkstemp(prefix="simloop-")
@@ -43,15 +44,15 @@ class Certificate:
 class SimTls:
     """Handle on the certificate authority of a world: ``sim.tls``.
 
-    Contexts that are made in a run and trust the defaults (``ssl.create_default_context()``, ``ssl=True``, those of
-    httpx, aiohttp and requests) trust this authority, and no other: real ones cannot be met in a world. Others, which
-    load an authority of their own, do not. All certificates have one key, which everybody knows; they are the same
-    bytes in every run and every process, and valid from 2000 to 2099 unless the test says otherwise.
+    TLS contexts that are created in a run and trust the defaults (``ssl.create_default_context()``, ``ssl=True``, those
+    of httpx, aiohttp and requests) trust this authority and no other, since real servers cannot be reached. Contexts
+    that load an authority of their own do not trust it. All certificates have the same private key, which is public;
+    they are the same bytes in every run and every process, and valid from 2000 to 2099 unless the test says otherwise.
     """
 
     @property
     def ca_pem(self) -> bytes:
-        """Certificate of the authority itself, for programs that are told whom to trust
+        """Certificate of the authority itself, for programs that have to be told which one to trust
         (``context.load_verify_locations(cadata=sim.tls.ca_pem.decode())``)."""
         return authority.AUTHORITY_PEM
 
@@ -61,11 +62,11 @@ class SimTls:
         valid_from: datetime.datetime = authority.VALID_FROM,
         valid_until: datetime.datetime = authority.VALID_UNTIL,
     ) -> Certificate:
-        """Return a certificate for host names and IP addresses, with which a server or a client shows who it is. A name
-        may begin with ``*.``. Whether it is valid is judged by the clock of the host that looks at it (`Sim.clock`).
+        """Return a certificate for host names and IP addresses, by which a server or a client proves its identity. A
+        name may begin with ``*.``. It counts as valid by the clock of the host that verifies it (`Sim.clock`).
 
-        Raises `ConfigurationError` for no name, for what is none, for a time without a zone, and for a certificate that
-        is never valid.
+        Raises `ConfigurationError` if no name is given, for an invalid name, for a time without a time zone, and for a
+        certificate that would never be valid.
 
         >>> import simloop
         >>> async def main():
@@ -94,8 +95,8 @@ class SimTls:
         return Certificate(tuple(found), pem, authority.KEY_PEM)
 
     def server_context(self, *names: str) -> ssl.SSLContext:
-        """Return a context for a server of these names: what ``ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)``
-        returns, with a certificate.
+        """Return a TLS context for a server with these names: ``ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)``
+        with a certificate loaded.
 
         >>> import asyncio, simloop
         >>> async def main():
@@ -118,9 +119,9 @@ class SimTls:
         return context
 
     def client_context(self, *names: str) -> ssl.SSLContext:
-        """Return a context for a client that shows a certificate for these names, where the server asks for one
+        """Return a TLS context for a client that presents a certificate for these names, if the server asks for one
         (``server.verify_mode = ssl.CERT_REQUIRED``, and ``server.load_default_certs(ssl.Purpose.CLIENT_AUTH)``). A
-        client without one needs no more than ``ssl.create_default_context()``."""
+        client without a certificate can use ``ssl.create_default_context()``."""
         context = ssl.create_default_context()
         self.certificate(*names).load_into(context)
         return context

@@ -1,4 +1,5 @@
-"""Callbacks of the kernel into upper layers, in a run: signals, programs, reactions to blocking and deadlocks."""
+"""Callbacks of the kernel into upper layers during a run: signals, programs, handling of blocking calls and
+deadlocks."""
 
 from __future__ import annotations
 

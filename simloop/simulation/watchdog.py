@@ -1,7 +1,8 @@
-"""Watchdog: ends a run that makes no progress in real time, because a step never yields, or waits outside of the world.
+"""Watchdog: ends a run that makes no progress in real time, because a callback does not return or waits outside of the
+simulation.
 
-One thread for the whole process looks at the entered world now and then. It decides nothing while a run proceeds: what
-it raises ends the run.
+One thread for the whole process checks the entered world at intervals. It has no influence on a run that makes
+progress.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from simloop.errors import HangError
     from simloop.world.world import World
 
-#: Real seconds for which a run may stand still.
+#: Default of `max_hang`: real seconds for which a run may make no progress.
 DEFAULT_MAX_HANG = 30.0
 # Real seconds between two looks.
 _INTERVAL = 0.5
@@ -34,16 +35,16 @@ _signal = signal.signal
 _pthread_kill = signal.pthread_kill
 
 
-#: World that is watched, the thread that has entered it, its limit, and the number of worlds by then.
+#: The watched world, the thread that has entered it, its limit in real seconds, and a number of its own.
 _watched: tuple[World, int, float, int] | None = None
 _numbers = itertools.count()
-#: True in a process in which the watchdog runs, or is to be left out: a fork has none.
+#: True if the watchdog's thread was started in this process, or must not be. A fork begins without it.
 _started = False
 _pending: tuple[World, tuple[int, ...], HangError] | None = None
 
 
 def watch(world: World, max_hang: float) -> None:
-    """Begin to watch a world, in place of the one before."""
+    """Begin to watch a world, in place of the previous one. `max_hang` is in real seconds."""
     global _watched
     _watched = world, get_ident(), max_hang, next(_numbers)
     if not _started:
@@ -59,7 +60,7 @@ def _start() -> None:
 
 
 def leave_out() -> None:
-    """Disable the watchdog in this process: its thread allocates memory at times that no seed covers."""
+    """Disable the watchdog in this process, because its thread allocates memory at times that no seed determines."""
     global _started
     _started = True
 
@@ -73,7 +74,7 @@ os.register_at_fork(after_in_child=_forked)
 
 
 def rest() -> None:
-    """Stop watching: no world is entered."""
+    """Stop watching, as the world has been left."""
     global _watched, _pending
     _watched = _pending = None
 
@@ -89,7 +90,7 @@ def _progress(world: World) -> tuple[int, ...]:
 
 
 def _main() -> None:
-    """Check the watched world at intervals, for as long as the process lives: the function of the watchdog's thread."""
+    """Main function of the watchdog's thread: check the watched world at intervals, as long as the process lives."""
     outsiders.add(get_ident())
     never = _thread.allocate_lock()
     real_acquire(never)
@@ -106,8 +107,8 @@ def _main() -> None:
 
 
 def _look() -> tuple[int, ...] | None:
-    """Return a snapshot of the watched world's progress, which changes while the world runs; None if none is
-    watched."""
+    """Return a snapshot of the watched world's progress, to be compared with later ones: it changes while the run makes
+    progress. None if no world is watched."""
     watched = _watched  # once: the main thread may end the world meanwhile
     if watched is None:
         return None
@@ -116,7 +117,8 @@ def _look() -> tuple[int, ...] | None:
 
 
 def _end_if_due(seen: tuple[int, ...], elapsed: float, cpu: float) -> None:
-    """End the run if it has made no progress for too long, in real seconds and seconds of processor time."""
+    """End the run if it has made no progress for too long: `elapsed` real seconds, and `cpu` seconds of processor time.
+    `seen` is the last snapshot of its progress."""
     watched = _watched
     if watched is None or watched[3] != seen[0]:
         return
@@ -128,7 +130,7 @@ def _end_if_due(seen: tuple[int, ...], elapsed: float, cpu: float) -> None:
 
 
 def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ...], *, waits: bool) -> None:
-    """End the run with `HangError`, unless it is in a debugger."""
+    """End the run with `HangError`, unless it is in a debugger. `waits` is True if it uses no processor time."""
     global _pending
     # By this thread, for which imports are as outside of a world.
     from simloop.simulation.hang import stop
@@ -145,7 +147,8 @@ def _end(world: World, entered_by: int, max_hang: float, progress: tuple[int, ..
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    """Handle the watchdog's signal in the main thread: raise the error, unless the run has made progress meanwhile."""
+    """Handle the signal that the watchdog sends to the main thread: raise the error, unless the run has made progress
+    meanwhile."""
     pending = _pending
     if pending is not None:
         world, progress, error = pending
