@@ -1,4 +1,5 @@
-"""Exploration of schedules: which one to try next, when to stop, and how to shrink and keep a failing one."""
+"""Exploration of schedules (choices of the environment): which one to try next, when to stop, and how to shrink and
+store a failing one."""
 
-#: Name of the directory of what is kept from one session to the next.
+#: Name of the directory that keeps failures and corpora from one session to the next.
 DIRECTORY = ".simloop"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from simloop.simulation.run import Execute
 
 DEFAULT_RUNS = 100
-#: Default number of runs that shrinking a failure may take.
+#: Default limit on the number of runs that shrinking a failure may take.
 DEFAULT_SHRINK_RUNS = 500
 
 # Number of runs that a campaign with a budget of time seems to have: what sweeps sample depends on that, and on no
@@ -47,14 +47,16 @@ _NOTHING: Mapping[int, Outcome | Passed] = {}
 
 class Campaign:
     """Search for failing schedules of one test: runs it under the schedules that strategies propose, and shrinks and
-    explains what fails. `execute` makes a run, and `name` identifies the test in its tokens.
+    explains a failure. `execute` makes a run, and `name` identifies the test in its tokens.
 
-    `saved` schedules are tried first. `strategies` of third parties take turns with the others; `chosen` names those
-    that take turns at all. With `seconds`, the campaign lasts for so many real seconds, whatever its number of runs.
-    Shrinking takes up to `shrink_runs` further runs, 0 for none. `observe` is called with the outcome of every run that
-    explores. `numbered` says that objects are to have numbers from the start. `jobs` is the number of processes that
-    make runs (`simloop.explore.jobs`). `progress` is told how far it is. `corpus` is what it goes on with, and what it
-    adds to. Raises `ConfigurationError` for a bad argument.
+    At most `runs` runs are made, or with `seconds` as many as fit into so many real seconds. `saved` schedules are
+    tried first. `strategies` of third parties take turns with the others; `chosen` names the strategies that take
+    turns, all if it is empty. Shrinking takes up to `shrink_runs` further runs, 0 to skip it. `observe` is called with
+    the outcome of every run that explores, `progress` with how far the campaign is. With `numbered`, objects hash by
+    number instead of by address from the start. `jobs` is the number of processes that make runs
+    (`simloop.explore.jobs`). `corpus` holds schedules of earlier campaigns to continue from, and receives new ones.
+    `fresh` starts a process that has run no test and forks for each run (a zygote). Raises `ConfigurationError` for a
+    bad argument.
     """
 
     def __init__(
@@ -99,18 +101,18 @@ class Campaign:
             from simloop.explore.jobs import Jobs, check_jobs
 
             self._maker.jobs = Jobs(1 if here else check_jobs(jobs), execute)
-        #: Examination of the first failing run.
+        #: Examination (shrinking and explanation) of the first failing run; None before there is one.
         self._examination: Examination | None = None
         self._canonical = Canonical(seed, WakeUps)
         self._given = saved, strategies, chosen, kept
-        #: True as long as nothing but the canonical run is known to be worth a run.
+        #: True as long as only the canonical run is to be made: the portfolio of strategies is not needed yet.
         self._is_canonical = not (saved or strategies or chosen or corpus)
         if chosen:
             _ = self.portfolio  # raises an error for an unknown name
 
     @functools.cached_property
     def portfolio(self) -> Portfolio:
-        """Strategies of the campaign."""
+        """Strategies of the campaign, with the rule by which they take turns."""
         # Not for the many tests in which there is nothing to choose.
         from simloop.explore.portfolio import Portfolio
 
@@ -118,11 +120,11 @@ class Campaign:
         return Portfolio(self.seed, self._left, *self._given, canonical=self._canonical)
 
     def _left(self) -> int:
-        """Return the number of runs that are left of the budget."""
+        """Return how many runs of the budget are left."""
         return max(self.runs - self.report.runs, int(self._seconds is not None))
 
     def explore(self) -> Report:
-        """Run until the first failure, until the budget is used up, or until every schedule was run. Raises
+        """Run the test until it fails, the budget is used up, or every schedule was run, and return the report. Raises
         `NondeterminismError` when two runs of one schedule differ."""
         ended_by: BaseException | None = None
         try:
@@ -163,8 +165,8 @@ class Campaign:
         report.schedules_in_all = 1 if self._is_canonical else self.portfolio.enumeration.covered
 
     def _keep_corpus(self, ended_by: BaseException | None = None) -> None:
-        """Save the corpus, for the next campaign to continue from: not where all schedules were run, and will be again.
-        A problem with the corpus must not hide what has ended this campaign."""
+        """Save the corpus for the next campaign, unless it would be empty or all schedules were run. If that fails and
+        `ended_by`, the exception that ended the campaign, is given, the problem is only added to it as a note."""
         if self._corpus is None:
             return
         mutation = self.portfolio.mutation
@@ -180,7 +182,8 @@ class Campaign:
             ended_by.add_note(str(warning))
 
     def _batch(self) -> list[tuple[Strategy, Plan]]:
-        """Return the next batch of planned runs: one, but for campaigns with jobs. The canonical run is alone."""
+        """Return the next runs to make, each as a strategy and its plan: one run, or a batch if the campaign has
+        several jobs. The canonical run is a batch of its own."""
         if self._is_canonical:
             plan = self._canonical.plan()
             return [] if plan is None else [(self._canonical, plan)]
@@ -195,7 +198,8 @@ class Campaign:
         return batch
 
     def known(self) -> str:
-        """Return the message for a campaign that is interrupted now: in which run, and its failure, if it has one."""
+        """Return the message for a campaign that is interrupted now: the number of the current run, and the failure
+        found so far, if there is one."""
         known = "no failure until then"
         failing = None if self._examination is None else self._examination.schedule
         if failing is not None:
@@ -205,16 +209,16 @@ class Campaign:
         return f"simloop: interrupted in run {self._number()} of {self.name}; {known}"
 
     def _number(self) -> str:
-        """Return the number of the current run as text, and of how many."""
+        """Return the number of the current run and the number of runs in all, as text."""
         return f"{self.report.runs} of {self.runs}" if self._seconds is None else f"{self.report.runs}"
 
     def _told(self, strategy: str) -> str:
-        """Return the progress line of the campaign; `strategy` has made the last run."""
+        """Return the text of the progress line; `strategy` is the one that proposed the last run."""
         return f"run {self._number()}, {self.report.distinct} distinct, no failure; {strategy}"
 
     def _run(self, plan: Plan, made: AnyOutcome | Passed | None = None) -> AnyOutcome | None:
-        """Make a planned run, unless it was `made` already, and report it to strategies and plugins. Returns its
-        outcome, or None for a run that has passed in another process."""
+        """Make a planned run, and report it to strategies and plugins. `made` is its result if a worker process has
+        made it. Returns the outcome, or None for a run that passed in a worker process."""
         report, maker = self.report, self._maker
         report.runs += 1
         if isinstance(made, tuple):
@@ -266,13 +270,15 @@ class Campaign:
             self._progress.note(lambda: f"failed in run {self._number()} ({strategy}); it is made small")
 
     def replay(self, token: str | int) -> tuple[Outcome, Explanation, Schedule]:
-        """Run the schedule of a token or a plain seed. Warns when some of its deviations no longer occur, and raises
-        `OtherTestError` when the token was made for another test."""
+        """Run the schedule of a token or a plain seed. Returns the outcome, the explanation and the schedule. Warns
+        when some of its deviations (choices other than the default) no longer occur, and raises `OtherTestError` when
+        the token was made for another test."""
         return self._examiner().replay(token)
 
 
 def _is_over(ends: float | None, report: Report) -> bool:
-    """Return True once the time of a campaign is used up. One run is made in any case."""
+    """Return True if the real time `ends`, at which the campaign has to end, has passed and at least one run was made.
+    Always False if `ends` is None."""
     return ends is not None and report.runs > 0 and time.monotonic() >= ends
 
 

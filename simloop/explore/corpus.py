@@ -1,8 +1,10 @@
-"""Corpora of schedules, one for each test: kept on disk, so that the next campaign continues where others have ended.
+"""Corpora: for each test, the schedules and fingerprints that are kept on disk, so that the next campaign continues
+where earlier ones ended.
 
-It holds schedules whose runs reached something new (`simloop.explore.strategies.mutation`), the fingerprints of runs,
-and the number of campaigns, by which the next one draws other runs. There is one file for each test, under one profile
-and the other options on which its choice points depend, and each version of Python, with others of its bounds.
+A corpus holds schedules whose runs reached something new (`simloop.explore.strategies.mutation`), the fingerprints
+(hashes of what happened) of runs, and the number of campaigns so far, which makes the next one draw other runs. There
+is one file for each test and combination of options that choice points depend on: profile, cancellation, preemption of
+lines, version of Python.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
     from simloop.choices.schedule import Schedule
     from simloop.simulation.limits import Limits
 
-#: Name of the directory of corpora, in that of the failures.
+#: Name of the directory of corpora, inside of `simloop.explore.DIRECTORY`.
 CORPUS = "corpus"
-#: Most characters that the tokens of one corpus have, and most fingerprints of it: the latest ones.
+#: Limits of one corpus: the number of characters of all its tokens, and the number of its fingerprints, of which the
+#: latest are kept.
 TOKENS_SIZE_MAX = 200_000
 FINGERPRINTS_MAX = 40_000
 _VERSION = 1
@@ -40,7 +43,7 @@ _README = (
 
 @dataclass
 class Contents:
-    """Parsed contents of a corpus file. Schedules are tokens; those to try first are first."""
+    """Parsed contents of a corpus file. Its schedules are tokens, in the order in which to try them."""
 
     campaigns: int = 0
     tokens: list[str] = field(default_factory=list)
@@ -48,8 +51,8 @@ class Contents:
 
 
 class Corpus:
-    """Corpus of one test: its schedules and fingerprints as the current campaign has found them. `key` is its name
-    among others, and `test` the name that its tokens are made for."""
+    """Corpus of one test, as read when the campaign began. `files` is the directory, `key` identifies the corpus in it,
+    and `test` is the name that the tokens are made for."""
 
     def __init__(self, files: KeptFiles, key: str, test: str) -> None:
         self._files = files
@@ -59,19 +62,19 @@ class Corpus:
         found = self._found or Contents()
         self._campaigns = found.campaigns
         self._tokens = frozenset(found.tokens)
-        #: Schedules that campaigns before have kept, those first that were not tried for longest.
+        #: Schedules that earlier campaigns have kept, beginning with those that were not tried for longest.
         self.schedules = [decode(token) for token in found.tokens]
-        #: Fingerprints of runs of campaigns before.
+        #: Fingerprints of the runs of earlier campaigns.
         self.fingerprints = frozenset(found.fingerprints)
 
     def seed(self, seed: int) -> int:
-        """Return the seed of this campaign: `seed` is that of the first one, and each draws other runs. Sixteen bits,
-        which tokens have to hold."""
+        """Return the seed of this campaign, derived from `seed` and the number of earlier campaigns: that of the first
+        one is `seed` itself, later ones have 16 bits, so that tokens stay short."""
         return mixed_seed(seed, self._campaigns) & 0xFFFF if self._campaigns else seed
 
     def keep(self, schedules: Iterable[Schedule], fingerprints: Iterable[int]) -> None:
-        """Save the corpus after a campaign: `schedules`, those first that are to be tried first, and the fingerprints
-        of its runs. What another campaign has added in the meantime stays. May be called more than once."""
+        """Save the corpus after a campaign: the `schedules`, in the order in which to try them, and the `fingerprints`
+        of its runs. Keeps what another process has added since the corpus was read. May be called more than once."""
         now = self._read() if self._found is not None else None
         if now is None:
             return
@@ -90,7 +93,7 @@ class Corpus:
 
 
 class Corpora:
-    """Directory of corpora, which is created when the first one is written. Problems with its files are warnings
+    """Directory of corpora, created when the first one is written. Problems with its files are reported as warnings
     (`simloop.explore.kept_files`)."""
 
     def __init__(self, directory: Path) -> None:
@@ -98,15 +101,15 @@ class Corpora:
         self._files = KeptFiles(directory, "schedules", _README)
 
     def load(self, key: str, test: str, limits: Limits) -> Corpus:
-        """Return the corpus of a test under these options. `key` is its name among others, and `test` the name that its
-        tokens are made for."""
+        """Return the corpus of a test under these options. `key` identifies the test's corpora in the directory, and
+        `test` is the name that the tokens are made for."""
         options = [f"python{sys.version_info[0]}.{sys.version_info[1]}", limits.profile]
         options += ["cancel"] * limits.cancel + ["lines"] * (limits.preempt == "lines")
         return Corpus(self._files, " ".join([key, *options]), test)
 
 
 def _bounded(tokens: Iterable[str]) -> list[str]:
-    """Return the first of several tokens, as many as fit into a corpus."""
+    """Return the first of the tokens, without repetitions: as many as the limits of a corpus allow."""
     left = TOKENS_SIZE_MAX
     kept: list[str] = []
     for token in dict.fromkeys(tokens):
@@ -117,8 +120,8 @@ def _bounded(tokens: Iterable[str]) -> list[str]:
 
 
 def _parse(text: bytes, key: str) -> Contents:
-    """Return the contents of the file of a corpus. Raises `NewerError`, or `ValueError`, `TypeError`, `KeyError` or
-    `TokenError` for anything else."""
+    """Return the parsed contents of a corpus file. Raises `NewerError` for one that a newer simloop wrote, and
+    `ValueError`, `TypeError`, `KeyError` or `TokenError` for an invalid one."""
     content = content_of(text, _VERSION, key)
     tokens, campaigns = content["schedules"], content["campaigns"]
     if not isinstance(tokens, list) or type(campaigns) is not int or campaigns < 0:

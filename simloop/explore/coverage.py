@@ -1,4 +1,4 @@
-"""Coverage of a campaign: how many different runs it has seen, and how many it probably has not."""
+"""Coverage of a campaign: how many different runs it has made, and how likely it is that there are others."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 class Coverage:
-    """Record of the runs of a campaign, by their happens-before fingerprints: how many were new, and how likely it is
-    that the next one is new. `before` are the fingerprints of campaigns before, which are not new.
+    """Record of the runs of a campaign by their fingerprints (hashes of what happened, regardless of times): how many
+    were new, and how likely it is that the next one is new. `before` are the fingerprints of earlier campaigns' runs,
+    which do not count as new.
 
     >>> import asyncio, simloop
     >>> async def main():
@@ -25,17 +26,17 @@ class Coverage:
     """
 
     def __init__(self, before: Collection[int] = ()) -> None:
-        #: Number of runs.
+        #: Number of runs recorded.
         self.runs = 0
         self._before = before
         self._times: Counter[int] = Counter()
-        #: The number of each run that was new.
+        #: Numbers of the new runs, counted from 1.
         self._new: list[int] = []
         self._untouched: set[tuple[str, str, int]] | None = None
         self._unraced: set[str] = set()
 
     def add(self, fingerprint: int, choices: Choices) -> None:
-        """Add a run, by its fingerprint and choices."""
+        """Record a run, given by its fingerprint and choices."""
         self.runs += 1
         self._times[fingerprint] += 1
         if self._times[fingerprint] == 1 and fingerprint not in self._before:
@@ -51,47 +52,47 @@ class Coverage:
 
     @property
     def distinct(self) -> int:
-        """Number of distinct runs."""
+        """Number of distinct runs, by fingerprint."""
         return len(self._times)
 
     @property
     def fingerprints(self) -> Iterable[int]:
-        """Fingerprints of all runs."""
+        """Fingerprints of all runs, without repetitions."""
         return self._times.keys()
 
     @property
     def new(self) -> int:
-        """Number of distinct runs that no campaign before had."""
+        """Number of distinct runs that no earlier campaign has made."""
         return len(self._new)
 
     @property
     def last(self) -> int:
-        """Number of runs in the last tenth of the campaign."""
+        """Number of runs in the last tenth of the campaign, rounded up."""
         return -(-self.runs // 10)
 
     @property
     def new_in_last(self) -> int:
-        """Number of runs in the last tenth of the campaign that were new."""
+        """Number of new runs in the last tenth of the campaign."""
         begin = self.runs - self.last
         return sum(number > begin for number in reversed(self._new))
 
     @property
     def unseen(self) -> float:
-        """Estimate of the probability that one more run would be a new one, from 0 to 1: the part of the runs that were
-        seen once (Good, Biometrika 1953, after Turing; STADS, Böhme, TOSEM 2018, for testing). It supposes that runs
-        are drawn independently, which walks are, and sweeps are not."""
+        """Estimated probability, from 0 to 1, that one more run would be a new one: the fraction of runs that were seen
+        once (Good, Biometrika 1953, after Turing; STADS, Böhme, TOSEM 2018, for testing). The estimate assumes that
+        runs are drawn independently, which holds for random walks but not for sweeps."""
         once = sum(times == 1 and number not in self._before for number, times in self._times.items())
         return once / self.runs if self.runs else 1.0
 
     @property
     def never_deviated(self) -> list[Point]:
-        """Choice points of the first run at which no run has deviated."""
+        """Choice points of the first run whose answer was the default in every run."""
         return sorted(Point(*point) for point in self._untouched or ())
 
     @property
     def never_raced(self) -> list[str]:
-        """Names of the sources that no run has disturbed: connections, threads, timers and tasks of the first run at
-        none of whose choice points any run has deviated."""
+        """Names of the connections, threads, timers and tasks of the first run whose choice points all got the default
+        answer in every run."""
         return sorted(self._unraced)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Examination of a failing run: it is made again, its schedule is shrunk, and its failure explained and judged."""
+"""Examination of a failing run: it is repeated, its schedule is shrunk, and its failure explained and judged."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ _BETWEEN_LINES = (
 
 
 def _lacks_real_program(error: BaseException | None) -> bool:
-    """Return True for a failure for want of a program that the real machine has, but that nobody plays in the simulated
-    one. Another machine may lack it, but the machine at hand does not fail for that."""
+    """Return True if the error comes from starting a program that the real machine has, but that the test has not
+    registered in the simulation."""
     return any(
         isinstance(cause, OSError)
         and any(note.startswith(UNPLAYED) for note in getattr(cause, "__notes__", ()))
@@ -54,10 +54,11 @@ def _lacks_real_program(error: BaseException | None) -> bool:
 
 
 class Examination:
-    """Examination of a failing run, or of a schedule that is to be replayed, by further runs of a campaign's `maker`.
+    """Examination of a failing run, or of a schedule that is to be replayed, by further runs, which `maker` makes.
 
-    Shrinking takes up to `shrink_runs` of them, and draws from `seed`. ``explore(execute)`` returns the report of
-    another campaign over the same test. ``told(strategy)`` is called after each run that shrinking takes.
+    Shrinking takes up to `shrink_runs` of them, and draws random numbers from `seed`. ``explore(execute)`` makes
+    another campaign over the same test and returns its report. ``told(strategy)`` is called after each run that
+    shrinking makes.
     """
 
     def __init__(
@@ -73,11 +74,12 @@ class Examination:
         self._shrink_runs = shrink_runs
         self._explore = explore
         self._told = told
-        #: The schedule that fails, as small as it is by now.
+        #: Smallest schedule found so far that fails; None before a failure was examined.
         self.schedule: Schedule | None = None
 
     def failure(self, found: AnyOutcome, strategy: str) -> Failure:
-        """Turn a failing run into a `Failure`: check that it fails again, shrink its schedule, and explain it."""
+        """Return the `Failure` for the failing run `found`, which `strategy` has proposed: check that it fails again,
+        shrink its schedule, and explain it."""
         schedule = self.schedule = self._maker.schedule_of(found)
         if is_endless(found):
             return self._failure(found, strategy, schedule, self._unexplained(found.exception))
@@ -129,12 +131,13 @@ class Examination:
         )
 
     def _unexplained(self, error: BaseException | None, verdict: str = "") -> Explanation:
-        """Return an explanation of a failure without a traced run of it."""
+        """Return an explanation that consists of the error and the verdict alone, without a trace of the run."""
         return Explanation(error, Trace(), None, None, limit_met(error) or verdict)
 
     def explained(self, schedule: Schedule) -> tuple[Explanation, Outcome]:
-        """Explain a schedule: run it with a `Trace`, beside the nearest run that passes (without the last deviation, if
-        that passes). The failing run comes last, since its output and its traceback are what a person sees."""
+        """Run a schedule with a `Trace`, and, for comparison, the nearest run that passes: without the last deviation,
+        or else the canonical one. Return the explanation and the outcome. The failing run is made last, since its
+        output and its traceback are shown to the user."""
         passing: Trace | None = None
         left_out: Point | None = None
         points = list(schedule.deviations)
@@ -159,8 +162,9 @@ class Examination:
         return Explanation(outcome.exception, failing, passing, left_out, verdict), outcome
 
     def _verdict(self, schedule: Schedule) -> str:
-        """Return the sentence on whether this failure can happen on stock asyncio; empty where it was not seen there. A
-        failure found under a wider profile is tried under `cpython`: first the same schedule, then a campaign."""
+        """Return the sentence that says if this failure can happen on stock asyncio; empty if it was not reproduced
+        there. A failure found under a wider profile is tried under `cpython`: first the same schedule, then a
+        campaign."""
         possible = _POSSIBLE + _BETWEEN_LINES * schedule.preempts_lines
         if self._maker.profile == "cpython":
             always = "" if schedule.deviations else ", and does whenever nothing unusual happens"
@@ -185,8 +189,9 @@ class Examination:
         return ""
 
     def replay(self, token: str | int) -> tuple[Outcome, Explanation, Schedule]:
-        """Run the schedule of a token or a plain seed. Warns when some of its deviations no longer occur, and raises
-        `OtherTestError` when the token was made for another test."""
+        """Run the schedule of a token or a plain seed. Returns the outcome, the explanation and the schedule. Warns
+        when some of its deviations no longer occur, and raises `OtherTestError` when the token was made for another
+        test."""
         if isinstance(token, int) or token.strip().isdigit():
             seed = check_seed(int(token))
             outcome = self._maker.execute(Choices(seed, seeded(seed)))

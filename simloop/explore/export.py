@@ -1,4 +1,5 @@
-"""Export of a failure: a script that shows it on stock asyncio, without simloop, by the same arrivals."""
+"""Export of a failure as a script that reproduces it on stock asyncio, without simloop: the same events arrive from
+outside."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ExportError(SimulationError):
-    """Raised for a failure that no script can show. The message says what it would take."""
+    """Raised for a failure that no script can reproduce. The message says why."""
 
 
 # Real seconds that a script may take.
@@ -42,8 +43,8 @@ def export(
     function: Callable[..., Any] | None,
     token: str,
 ) -> str:
-    """Return a script that fails on stock asyncio with the same error as the test `function` under a schedule; it was
-    run once to check that. Raises `ExportError` where there is no such script."""
+    """Return a script that fails on stock asyncio with the same error as the test `function` under `schedule`. It was
+    run once to check that. Raises `ExportError` if there is no such script."""
     if limit_met(error):
         raise ExportError(limit_met(error))
     choices = schedule.choices()
@@ -102,7 +103,8 @@ if __name__ == "__main__":
 
 
 def _pieces(function: Callable[..., Any], arguments: list[str]) -> Iterator[str]:
-    """Yield the source of a test function, and of everything in its module that it refers to, in the module's order."""
+    """Yield the source of a test function and of the statements in its module that it refers to, in the order of the
+    module."""
     name = getattr(function, "__qualname__", "?")
     if name != getattr(function, "__name__", ""):
         raise ExportError(f"{name} is no function of a module")
@@ -175,7 +177,7 @@ def _imports_simloop(statement: ast.stmt) -> bool:
 
 
 def _roots(statements: set[ast.stmt], module: Any) -> list[str]:
-    """Return the folders from which the user's own modules are imported, for the script's path."""
+    """Return the folders from which the user's own modules are imported, to put on the script's `sys.path`."""
     roots = []
     for statement in statements:
         names = []
@@ -206,7 +208,7 @@ except BaseException as error:
 
 
 def _check(script: str, error: str) -> None:
-    """Run a script, and raise `ExportError` unless it ends with the error of that name."""
+    """Run a script, and raise `ExportError` unless it ends with the exception named `error`."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "script.py")
         file.write_text(script)

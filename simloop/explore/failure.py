@@ -1,4 +1,4 @@
-"""The failure that a campaign has found."""
+"""Failure that a campaign has found, as reported to the user."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class Failure:
-    """Failure that a campaign found: its shrunk schedule, its exception, and the explanation for a person."""
+    """Failure that a campaign has found: its shrunk schedule, its exception, and the explanation for the user."""
 
-    #: Token of the schedule; `simloop.replay` takes it.
+    #: Token, the schedule as one line of text; `simloop.replay` takes it.
     token: str
-    #: Exception that the test raised, in the last replay of the token.
+    #: Exception that the test raised in the last replay of the token.
     exception: BaseException
-    #: Number of the run of the campaign in which the failure was found; the canonical run is number 1.
+    #: Number of the run that failed, counted from 1 (the canonical run).
     run_number: int
     #: Name of the strategy that found the failure.
     strategy: str
     #: Profile, seed and deviations that the token encodes.
     schedule: Schedule
-    #: Steps of the failing run compared with the nearest passing one.
+    #: Comparison of the failing run with the nearest passing one, step by step.
     explanation: Explanation = field(repr=False)
-    #: Number of deviations of the run in which the failure was found, before it was shrunk.
+    #: Number of deviations in the failing run, before its schedule was shrunk.
     deviations_found: int = 0
     _execute: Callable[[Choices], Outcome] | None = field(default=None, repr=False, compare=False)
 
@@ -43,13 +43,13 @@ class Failure:
 
     @property
     def story(self) -> list[str]:
-        """Sentences, one for each deviation of the schedule, in the order in which they happened."""
+        """Sentences that describe the deviations of the schedule (choices other than the default), in the order in
+        which they happened."""
         return self.explanation.sentences
 
     def prove(self) -> str:
-        """Run the schedule once more, with the turn, queue and handles of stock asyncio's own loop, over the same
-        arrivals. Return the sentence that says what came of it: ``"replayed on stock asyncio: same failure"``, or why
-        it could not be.
+        """Replay the schedule on stock asyncio's own event loop, with the same events arriving from outside. Return a
+        sentence: ``"replayed on stock asyncio: same failure"``, or why that failed.
 
         >>> import asyncio, simloop
         >>> async def main():
@@ -65,8 +65,8 @@ class Failure:
         return prove(self._execute, self.schedule, self.exception)
 
     def describe(self) -> str:
-        """Return the report as text, at most 100 columns by 60 lines: what made it fail, the steps of the failing and
-        of a passing run, whether it can happen on stock asyncio, and the token."""
+        """Return the report as text, at most 100 columns by 60 lines: the cause of the failure, the steps of the
+        failing and of a passing run, whether it can happen on stock asyncio, and the token."""
         from simloop.report.text import Line, command, failure_text
 
         head = f"failed in run {self.run_number} ({self.strategy})"

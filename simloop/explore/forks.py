@@ -1,13 +1,13 @@
-"""Forked runs: each run of a campaign in a process of its own, for tests whose runs depend on the state of the process
-(addresses of objects, module globals).
+"""Forked runs: each run of a campaign is made in a process of its own, for tests whose runs depend on the state of the
+process (addresses of objects, module globals).
 
-A *zygote* is forked once, and does nothing but fork: so each run begins with the same heap, byte for byte, and its
-objects get the same addresses as in every other run of the same schedule. Strategies stay in the process that has begun
-the campaign, and learn of every run: each choice point is asked there.
+A *zygote* is a process that is forked once, and only forks: so each run begins with the same heap, byte for byte, and
+its objects get the same addresses as in every other run of the same schedule. Strategies stay in the process that has
+begun the campaign and are told of every run: the fork sends each choice point there, and gets the answer.
 
-The zygote's child is there before it is told of its run, since what it receives would else lie in the zygote's heap.
-(Zygotes are Android's word: https://source.android.com/docs/core/runtime/zygote. Their use for runs that are alike is
-AFL's fork server, https://lcamtuf.blogspot.com/2014/10/fuzzing-binaries-without-execve.html.)
+The zygote forks before it is sent the run's data, which would otherwise end up in the zygote's own heap. (Zygotes are
+Android's word: https://source.android.com/docs/core/runtime/zygote. Their use for runs that are alike is AFL's fork
+server, https://lcamtuf.blogspot.com/2014/10/fuzzing-binaries-without-execve.html.)
 """
 
 from __future__ import annotations
@@ -45,38 +45,38 @@ _ASKED, _ENDED, _REFUSED = b"?", b"=", b"!"
 
 @dataclass(frozen=True)
 class ForkedOutcome:
-    """Outcome of a forked run, as plain data for the campaign, without the world."""
+    """Result of a forked run, as plain data that can be sent between processes, without the world."""
 
     choices: Choices
     fingerprint: int
     steps: int
     exception: FailedElsewhere | None
-    #: No run that escapes is handed over.
+    #: Always None: a run that escapes is repeated in this process instead.
     escape: None = None
     is_here: bool = False
 
 
 class Zygote(Protocol):
-    """Protocol of a process that forks for each run."""
+    """Protocol of a zygote: a process that forks once for each run."""
 
-    #: Descriptor of the socket at whose other end the fork is that makes the next run.
+    #: Descriptor of the socket to the process that makes the next run.
     link: int
 
     def close(self) -> None:
-        """End the process, with all that it has forked."""
+        """Kill the process and all of its forks."""
 
 
 class Forks:
-    """Runner of single runs, each in a forked process of its own. ``begin()`` starts a zygote; it raises `OSError` if
-    that cannot be done. Close it after the campaign."""
+    """Runner of single runs, each in a forked process of its own. ``begin()`` starts the process that forks (a zygote),
+    or raises `OSError`. Call `close` after the campaign."""
 
     def __init__(self, begin: Callable[[], Zygote]) -> None:
         self._begin = begin
         self._zygote: Zygote | None = begin()
 
     def run(self, choices: Choices, profile: str | None) -> ForkedOutcome | None:
-        """Make a run in a fork, which records its answers in `choices`. Return None for a run that this process has to
-        make: one that met a limit of the simulation, hangs, was no failure but a skip, say, or ended its process."""
+        """Make a run in a fork, and record its answers in `choices`. Return its outcome, or None for a run that this
+        process has to make itself: one that met a limit of the simulation, was skipped, hangs, or ended its process."""
         if self._zygote is None:
             try:
                 self._zygote = self._begin()
@@ -106,7 +106,8 @@ class Forks:
 
 
 class OwnZygote:
-    """Zygote that is a fork of this process. ``execute`` makes a run."""
+    """Zygote (a process from which each run is forked) made by forking this process. `execute` is the function that
+    makes a run."""
 
     def __init__(self, execute: Execute) -> None:
         ours, theirs = socket.socketpair()
@@ -130,7 +131,8 @@ class OwnZygote:
 
 
 def fork_for_runs(execute: Execute, link: int) -> None:
-    """Main loop of a zygote: fork for each run that is asked for, until nobody asks any more."""
+    """Run the main loop of a zygote: fork once for each run, until the socket `link` is closed at its other end.
+    `execute` is the function that makes a run."""
     while True:
         child = _fork()
         if child == 0:
@@ -140,7 +142,8 @@ def fork_for_runs(execute: Execute, link: int) -> None:
 
 
 def _make_run(execute: Execute, link: int) -> NoReturn:
-    """Make one run, of which the first message tells, hand its outcome over, and end the process."""
+    """Make one run, whose parameters are the first message on the socket `link`, send its outcome there, and end the
+    process."""
     status = 1
     with contextlib.suppress(BaseException):
         seed, asks, lines, numbered, profile = pickle.loads(_receive(link))
@@ -171,14 +174,14 @@ def _fork() -> int:
 
 
 def _lead_a_group(pid: int) -> None:
-    """Make a process the leader of a process group, by which its children are killed with it. Both the process and its
-    parent call this: either may come first."""
+    """Make a process (0: the calling one) the leader of a new process group, so that its children can be killed with
+    it. Both the process and its parent call this, as either may run first."""
     with contextlib.suppress(OSError):
         os.setpgid(pid, 0)
 
 
 def _heard(link: int) -> bytes:
-    """Return the next message of a fork. Raises `TimeoutError` if there is none for a while."""
+    """Return the next message from a fork. Raises `TimeoutError` if none comes for some real seconds."""
     if not select.select([link], [], [], _PATIENCE)[0]:
         raise TimeoutError
     return _receive(link)
@@ -191,7 +194,7 @@ def _send(link: int, message: bytes) -> None:
 
 
 def _receive(link: int) -> bytes:
-    """Return the next message from a socket. Raises `ConnectionError` if the other side is gone."""
+    """Return the next message from a socket. Raises `ConnectionError` if the other end is closed."""
     return _exactly(link, int.from_bytes(_exactly(link, 4), "little"))
 
 

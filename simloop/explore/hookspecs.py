@@ -1,8 +1,8 @@
 """Hooks (https://pluggy.readthedocs.io) by which other packages take part in exploring.
 
-A plugin is a module or an object with functions of these names, each marked ``@simloop.hookimpl``. It is found by
-the entry-point group ``simloop``, and under pytest in any ``conftest.py``, for the tests of its directory, and in any
-pytest plugin. A function takes those of the arguments that it needs.
+A plugin is a module or an object with functions of these names, each marked ``@simloop.hookimpl``. Plugins are found by
+the entry-point group ``simloop``; under pytest also in any ``conftest.py``, for the tests of its directory, and in any
+pytest plugin. An implementation may leave out arguments that it does not need.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def simloop_strategies(test: str, seed: int, profile: str) -> Strategy | list[St
 
 @hookspec
 def simloop_observe_run(test: str, outcome: Outcome) -> None:
-    """Receive the outcome of each run that explores, after its end. Runs that check, shrink or replay a failure are not
-    reported.
+    """Receive the outcome of each run that explores, after the run has ended. Not called for runs that check, shrink or
+    replay a failure.
 
     ::
 
@@ -63,7 +63,7 @@ def simloop_observe_run(test: str, outcome: Outcome) -> None:
 
 @hookspec
 def simloop_report_section(test: str, failure: Failure) -> tuple[str, str] | None:
-    """Return a title and a text to put under the report of a failure, or None.
+    """Return the title and the text of a section to add to the report of a failure, or None to add nothing.
 
     ::
 

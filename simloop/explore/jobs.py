@@ -1,9 +1,9 @@
-"""Jobs: processes that make runs of one campaign beside the process that has begun it.
+"""Jobs: worker processes that make runs of a campaign beside the process that has begun it.
 
-Runs are planned in batches, and what they record is passed to the strategies in the order of the plans. So a campaign
-finds the same whatever the number of processes, and however fast they are. A batch that is worth it is divided among
-forks, which share everything that was made before; a fork hands over what its runs have recorded, and is gone. A run
-that fails, or that a fork did not come to, is made once more by the process itself.
+Runs are planned in batches, and their results are passed to the strategies in the order of the plans. So a campaign
+finds the same failures for any number of processes of any speed. A batch that takes long enough is divided among forks
+of this process; each sends back the recorded choices of its runs, and exits. A run that failed, or that a fork did not
+get to, is repeated by this process.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _WORTH_IT = 0.05
 _INTERRUPTED = 130
 
 
-#: Choices and fingerprint of a run that has passed.
+#: Result of a run that has passed: its choices and its fingerprint, a hash of what happened.
 Passed = tuple[Choices, int]
 
 
 class Jobs:
-    """Pool of so many processes, this one included, among which batches of runs are divided. ``execute(choices,
+    """Pool of `number` processes, this one included, among which batches of runs are divided. ``execute(choices,
     observer)`` makes a run."""
 
     def __init__(self, number: int, execute: Callable[[Choices, Observer | None], Outcome]) -> None:
@@ -47,19 +47,20 @@ class Jobs:
         self._runs = 0
 
     def size(self, runs: int) -> int:
-        """Return the number of runs in the next batch, after `runs` so far: few batches are needed as it grows,
-        strategies still learn of two thirds of all runs in time, and two processes have as many each. The canonical
-        run, from which most strategies begin, is alone."""
+        """Return the number of runs in the next batch, after `runs` so far: 1 for the canonical run, from which most
+        strategies begin; then an even number, about half of `runs`, so that there are few batches, but strategies still
+        learn from earlier ones."""
         return max(2, runs // 4 * 2) if runs else 1
 
     def note(self, seconds: float) -> None:
-        """Record the real time that a run took in this process."""
+        """Record the real seconds that a run took in this process."""
         self._seconds += seconds
         self._runs += 1
 
     def make(self, plans: Sequence[Plan], numbered: bool, ends: float | None) -> dict[int, Outcome | Passed]:
-        """Make the runs of a batch, until `ends` (real time) if that is given, and return their outcomes by index. The
-        caller has to make those that are missing."""
+        """Make the runs of a batch, and return their results by index in `plans`. None begins after the real time
+        `ends`, if that is given. Runs that are missing in the result have to be made by the caller. With `numbered`,
+        objects hash by number instead of by address."""
         if self._number < 2 or not self._runs or self._seconds / self._runs * len(plans) < _WORTH_IT:
             return {}
         shares = [range(first, len(plans), self._number) for first in range(min(self._number, len(plans)))]
@@ -99,12 +100,12 @@ class Jobs:
 
 
 def _is_last(outcome: Outcome) -> bool:
-    """Return True for an outcome after which a campaign makes no further run."""
+    """Return True for the outcome of a run that ends the campaign: it failed, or escaped."""
     return outcome.exception is not None or outcome.escape is not None
 
 
 class _Fork:
-    """Fork of this process that makes a share of the runs."""
+    """Fork of this process that makes a share of a batch of runs."""
 
     def __init__(
         self, jobs: Jobs, plans: Sequence[Plan], share: Sequence[int], numbered: bool, ends: float | None
@@ -135,7 +136,7 @@ class _Fork:
             os._exit(status)
 
     def results(self) -> dict[int, Passed]:
-        """Wait for the fork and return its results by index."""
+        """Wait until the fork has ended and return the results of its runs, by their index in the batch."""
         _, status = os.waitpid(self._pid, 0)
         self._pid = 0
         code = os.waitstatus_to_exitcode(status)
@@ -179,8 +180,8 @@ class _Fork:
 
 
 def check_jobs(value: Any) -> int:
-    """Check the number of jobs and return it: ``auto`` is one for each processor that this process may use. Raises
-    `ConfigurationError` for less than one."""
+    """Return the valid number of jobs (processes) for a value: itself, or for ``auto`` the number of processors that
+    this process may use. Raises `ConfigurationError` for less than one."""
     if value == "auto":
         return len(os.sched_getaffinity(0))
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -1,8 +1,8 @@
 """Files that are kept from one session to the next, in a directory of their own, one file per test.
 
-The directory may be deleted at any time. Several processes may use it at once: files are replaced whole, and the last
-writer wins. Problems with the files are warnings, never errors: `CorruptStoreWarning` for a file that cannot be read,
-which is renamed and left, and one `StoreWarning` in all for a directory that cannot be used.
+The directory may be deleted at any time. Several processes may use it at once: files are replaced as a whole, and the
+last writer wins. Problems with the files are warnings, never errors: `CorruptStoreWarning` for an unreadable file,
+which is renamed and then ignored, and a single `StoreWarning` for a directory that cannot be used.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _SUPPORT = {
 
 
 class NewerError(Exception):
-    """Error for a file whose layout only a newer simloop knows."""
+    """Raised for a file in a format that only a newer simloop can read."""
 
 
 class KeptFiles:
-    """Directory of kept files, which is created when the first one is written. `what` is kept in it, in the plural, of
-    which `readme` tells those who find it."""
+    """Directory of kept files, created when the first one is written. `what` says in messages which things are kept, in
+    the plural; `readme` is the text of the directory's README file."""
 
     def __init__(self, directory: Path, what: str, readme: str) -> None:
         self.directory = directory
@@ -51,13 +51,14 @@ class KeptFiles:
         self._complained = False
 
     def path(self, name: str) -> Path:
-        """Return the path of the file for a test or other key of that name. It need not exist."""
+        """Return the path of the file for `name`, a test or another key. The file need not exist."""
         slug = re.sub(r"[^\w.]+", "-", name, flags=re.ASCII).strip("-.")[-_SLUG_MAX:].lstrip("-._")
         return self.directory / f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:10]}.json"
 
     def read(self, path: Path, parse: Callable[[bytes], T], empty: T) -> T | None:
-        """Return the contents of a file as `parse` returns them, `empty` if there is none; None if the file must not be
-        overwritten. `parse` raises `NewerError`, or one of the usual errors for contents of any other form."""
+        """Return ``parse(contents)`` for the contents of a file; `empty` if it is missing or damaged; None if it must
+        not be overwritten, because it cannot be read or a newer simloop wrote it. `parse` raises `NewerError`, or one
+        of `DAMAGE` for invalid contents."""
         try:
             return parse(contents(path))
         except FileNotFoundError:
@@ -72,7 +73,7 @@ class KeptFiles:
         return None
 
     def write(self, path: Path, text: str) -> bool:
-        """Replace a file. Returns False if it could not be written."""
+        """Replace the contents of a file. Returns False if that failed."""
         with self._complaining("write"):
             self.directory.mkdir(parents=True, exist_ok=True)
             for name, content in {**_SUPPORT, "README.md": self._readme}.items():
@@ -100,8 +101,8 @@ class KeptFiles:
 
 
 def content_of(text: bytes, version: int, test: str) -> Any:
-    """Parse a kept file, check its version and test, and return its content. Raises `NewerError`, or `ValueError`,
-    `TypeError` or `KeyError` for anything else."""
+    """Parse the JSON object in a kept file, check its ``version`` and ``test``, and return it. Raises `NewerError` if a
+    newer simloop wrote it, and `ValueError`, `TypeError` or `KeyError` if it is invalid."""
     content = json.loads(text)
     found = content["version"]
     if type(found) is int and found > version:
@@ -111,13 +112,13 @@ def content_of(text: bytes, version: int, test: str) -> Any:
     return content
 
 
-#: What a function that parses a file raises for contents that are damaged.
+#: Exceptions by which a function that parses a file reports invalid contents.
 DAMAGE = (ValueError, TypeError, KeyError, TokenError, RecursionError)
 
 
 def contents(path: Path) -> bytes:
-    """Return the contents of a regular file of limited size. Raises `ValueError` for any other: to read it might not
-    end."""
+    """Return the contents of a regular file of limited size. Raises `ValueError` for any other file, since reading it
+    might never end."""
     # A fifo has no reader, or no writer, to wait for.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         facts = os.fstat(file.fileno())
@@ -143,7 +144,7 @@ def _set_aside(path: Path, error: Exception) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file in one step: a reader sees the old contents or the new ones, never a part."""
+    """Write a file atomically: a reader sees the old contents or the new ones, never a part."""
     new = path.with_name(f".new-{uuid.uuid4().hex}")
     try:
         new.write_text(text, encoding="utf-8")

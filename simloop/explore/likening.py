@@ -1,8 +1,8 @@
-"""Runs of one schedule that went different ways: what makes later ones alike, and the error if nothing does.
+"""Handling of two runs of one schedule that differ: ways to make later runs alike, and the error if none helps.
 
-A run that does something for the first time in this process (fills a cache, makes the first client) may differ from all
-later ones. So if two differ, a third is compared with the second. If these differ too, the same is tried with more that
-is alike in all runs.
+A run that does something for the first time in this process (fills a cache, creates the first client) may differ from
+all later ones. So a third run is compared with the second. If these differ too, objects are made to hash by number
+instead of by address, and then runs are made in forked processes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 def run_again(maker: RunMaker, schedule: Schedule, expected: AnyOutcome) -> AnyOutcome:
-    """Run a schedule once more and check that the run goes the same way as `expected`, the outcome of the earlier one.
-    Return the later outcome, or what is `settled` on."""
+    """Run a schedule once more and check that the run goes the same way as `expected`, the outcome of the earlier run.
+    Return the outcome of the later run, or, if they differ, the result of `settled`."""
     again = maker.traced(schedule, None)
     return again if maker.went_alike(again, expected) else settled(maker, schedule, expected, again)
 
 
 def settled(maker: RunMaker, schedule: Schedule, expected: AnyOutcome, again: AnyOutcome) -> AnyOutcome:
-    """Return the outcome of a run of a schedule that goes the way in which such runs go from now on: `expected` and
-    `again` are those of the first two, which differ. Raises `NondeterminismError` if there is no such way, or if the
-    failure itself occurred in some of these runs only."""
+    """Make later runs of a schedule alike, after the first two runs, with the outcomes `expected` and `again`, have
+    differed. Return the outcome of one of the later runs. Raises `NondeterminismError` if they cannot be made alike, or
+    if only some of all these runs failed."""
     third = maker.traced(schedule, None)
     alike = maker.went_alike(third, again)
     if alike and failure_in(third) == failure_in(expected):
@@ -50,9 +50,9 @@ def settled(maker: RunMaker, schedule: Schedule, expected: AnyOutcome, again: An
 
 
 def _liken(maker: RunMaker, alike: bool) -> bool:
-    """Switch on the next way to make later runs of one schedule alike: first, objects that hash by address get
-    numbers; then, each run is made by a fork of this process, and then of a fresh one. Only the last helps if
-    runs are `alike`, but for the first one. Return False if there is none."""
+    """Switch on the next measure that makes runs of one schedule alike: objects hash by number instead of by address;
+    then each run is a fork of this process; then a fork of a fresh process. If `alike`, only the first run differed,
+    and the last measure alone is tried. Return False if no measure is left."""
     report = maker.report
     if not report.numbered and not alike:
         report.numbered = True
@@ -80,7 +80,8 @@ def _liken(maker: RunMaker, alike: bool) -> bool:
 
 
 def _parted(maker: RunMaker, schedule: Schedule, one: AnyOutcome, other: AnyOutcome) -> NondeterminismError:
-    """Return the error for two runs of a schedule that differ. Two more are traced to see where they diverge."""
+    """Return the error for a schedule of which two runs differ: `one` and `other`. The schedule is run twice more, with
+    traces, to find where runs diverge."""
     where = ""
     if max(one.steps, other.steps) <= STEPS_EXPLAINED:
         from simloop.report.parting import WatchedRun, parting
@@ -95,8 +96,8 @@ def _parted(maker: RunMaker, schedule: Schedule, one: AnyOutcome, other: AnyOutc
 
 
 def first_difference(expected: Choices, actual: Choices, what: str, where: str = "") -> NondeterminismError:
-    """Return the error for two runs of one schedule that diverge, naming the first point at which they differ, and
-    `where` they part, if that is known."""
+    """Return the error for two runs of one schedule that differ, naming the first choice point at which they do. `what`
+    names the test, and `where` is a phrase on the line of code at which they diverge; empty if that is not known."""
     for left, right in zip(expected.answers(), actual.answers(), strict=False):
         if left != right:
             detail = (

@@ -1,4 +1,4 @@
-"""Third-party plugins of campaigns: a manager that finds them, and the calls of their hooks
+"""Third-party plugins of campaigns: the manager that finds them, and the calls of their hooks
 (`simloop.explore.hookspecs`)."""
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class PluginManager(pluggy.PluginManager):
             self.add(plugin, entry.name)
 
     def add(self, plugin: object, name: str) -> None:
-        """Register an object as a plugin if it implements hooks and is not registered yet. Raises `PluginError` for a
-        plugin with a marked function that is none of the hooks."""
+        """Register an object as a plugin if it implements hooks and is not registered yet. Raises `PluginError` if a
+        function marked as an implementation has the name of no hook."""
         if self.is_registered(plugin):
             return
         try:
@@ -51,12 +51,12 @@ class PluginManager(pluggy.PluginManager):
 
 @functools.cache
 def installed_plugins() -> PluginManager:
-    """Return the manager of the installed plugins, those of the entry-point group ``simloop``."""
+    """Return the manager of the plugins in installed packages: those of the entry-point group ``simloop``."""
     return PluginManager()
 
 
 class Hooks:
-    """Caller of the hooks of all plugins for one test, except those of the plugins in `absent`."""
+    """Caller of the hooks of all plugins, except those in `absent`, for one test."""
 
     def __init__(self, manager: PluginManager, test: str, absent: Collection[object] = ()) -> None:
         self._manager = manager
@@ -87,8 +87,8 @@ class Hooks:
         return observe
 
     def sections(self, failure: Failure) -> list[tuple[str, str]]:
-        """Return the titles and texts that plugins add to the report of a failure. The error of a plugin becomes a
-        section too, so that it does not hide the failure."""
+        """Return the titles and texts that plugins add to the report of a failure. A plugin's exception is reported as
+        a section too, so that it does not hide the failure."""
         try:
             found = self._call("simloop_report_section", failure=failure)
         except PluginError as error:

@@ -1,7 +1,8 @@
-"""Portfolio of a campaign: its strategies, and the rule by which one of them makes the next run.
+"""Portfolio of a campaign: its strategies, and the rule that decides which of them proposes the next run.
 
-Strategies take turns, by weights. Sweeps find in a few runs what needs one deviation in the right place, and walks what
-needs several; so a campaign that would do one after the other finds half of all races late.
+Strategies take turns, by weights. Sweeps (which enumerate single deviations) find in a few runs a failure that needs
+one deviation in the right place, and random walks one that needs several; a campaign that did one after the other would
+find half of all races late.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ _COUNTED = attrgetter("counted")
 # Strategies that have turns only where they are chosen: they find nothing that the others do not find sooner
 # (docs/explanation/exploring.md).
 _OPTIONAL = (SURW, PCT, POS)
-#: Name under which the strategies of third parties are chosen.
+#: Name that chooses all strategies of third parties.
 PLUGINS = "plugins"
 #: Names of the strategies that can be chosen.
 STRATEGIES = (
@@ -87,9 +88,9 @@ STRATEGIES = (
 
 
 def check_strategies(chosen: Sequence[str], corpus: bool = False) -> list[str]:
-    """Check names of strategies, which may be written with hyphens, and return them; ``plugins`` are all those of third
-    parties. `corpus` is True if there is one. Raises `ConfigurationError` for an unknown name, and for names without
-    the strategy that a corpus is for."""
+    """Return the names of strategies with spaces in place of hyphens; the name ``plugins`` stands for all strategies of
+    third parties. Raises `ConfigurationError` for an unknown name, and, if `corpus` is True, for names without
+    ``mutation``, the only strategy that uses a corpus."""
     found = []
     for wanted in chosen:
         name = str(wanted).strip().replace("-", " ")
@@ -104,16 +105,16 @@ def check_strategies(chosen: Sequence[str], corpus: bool = False) -> list[str]:
 
 @dataclass
 class Entry:
-    """Strategy in a portfolio, with its weight and the number of runs that it has made."""
+    """Strategy in a portfolio, with its weight and the number of runs that it has proposed."""
 
     strategy: Strategy
     weight: float
-    #: Number of runs that count less, so that they come early.
+    #: Number of the first runs that cost less, so that they come early.
     early: int = 0
     made: int = 0
-    #: What its runs count so far: the one whose count is lowest makes the next.
+    #: Sum of the costs of its runs so far: the entry with the lowest sum makes the next run.
     counted: float = 0.0
-    #: True once it has no more turns.
+    #: True once the strategy takes no more turns.
     over: bool = False
 
     def __post_init__(self) -> None:
@@ -122,24 +123,25 @@ class Entry:
 
     @property
     def cost(self) -> float:
-        """Amount by which its next run is counted: the lower, the sooner the strategy has its turn again."""
+        """Amount that its next run adds to `counted`: the lower it is, the sooner the strategy has its next turn."""
         return (1 / _EARLY if self.made < self.early else 1) / self.weight
 
     @property
     def is_waiting(self) -> bool:
-        """True while the strategy has nothing to try, and may have later."""
+        """True while the strategy has nothing to propose, but may have something later."""
         return getattr(self.strategy, "is_waiting", False)
 
 
 def _with_more(entries: list[Entry]) -> list[Entry]:
-    """Return the entries whose strategies are not known to have nothing left to try."""
+    """Return the entries without those whose strategies have nothing left to propose."""
     return [entry for entry in entries if not (entry.over or getattr(entry.strategy, "is_empty", False))]
 
 
 class Portfolio:
-    """Strategies of one campaign, which take turns. `saved` schedules and the canonical run come before all others.
-    `left` returns the number of runs that the campaign still has. The `canonical` run may have been planned already.
-    With a `corpus` of schedules, which may be empty, mutation has turns unless others are chosen."""
+    """Strategies of one campaign, which take turns. ``left()`` returns the number of runs that the campaign still has.
+    `saved` schedules and the `canonical` run come before all others. `strategies` are those of third parties; `chosen`
+    names the strategies that take turns, all if it is empty. With a `corpus` of schedules, which may be empty, the
+    mutation strategy takes turns too."""
 
     def __init__(
         self,
@@ -182,15 +184,15 @@ class Portfolio:
             self._choose(names, strategies)
 
     def _choose(self, chosen: Sequence[str], third_parties: Sequence[Strategy]) -> None:
-        """Switch off all strategies but those with these names."""
+        """Switch off all strategies but those named in `chosen`."""
         for entry in (*self._turns, self._last, *self._walks):
             name = PLUGINS if entry.strategy in third_parties else entry.strategy.name
             entry.over = name not in chosen
 
     def plan(self, ahead: Collection[Strategy] = ()) -> tuple[Strategy, Plan] | None:
         """Return the next run to make, and the strategy that proposes it; None if nothing is left to try. `ahead` are
-        the strategies of runs that were planned and of which they were not told yet: then None may also mean that they
-        have to be."""
+        the strategies whose last planned runs have not been observed yet; if there are any, None may only mean that
+        these runs have to be made first."""
         if self._first:
             for entry in self._first:
                 if (plan := self._ask(entry)) is not None:
@@ -216,7 +218,7 @@ class Portfolio:
                 return None
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        """Pass the choices of a run to all strategies."""
+        """Pass the choices of a run to all strategies; `failed` is True if the run failed."""
         for strategy in self._learning:
             strategy.observe(choices, failed)
 
@@ -228,9 +230,9 @@ class Portfolio:
         return plan
 
     def _next(self) -> Entry | None:
-        """Return the entry whose turn it is, None if none has more to try. Walks would only repeat what is enumerated:
-        where all schedules seem to fit, they have no turns. Elsewhere the enumeration has turns after the sweeps, until
-        it is known not to fit."""
+        """Return the entry whose turn it is; None if no strategy has more to try. Sweeps take turns first, then the
+        enumeration of all schedules; random walks too, unless all schedules seem to fit into the budget, since they
+        would only repeat them."""
         self._turns = _with_more(self._turns)
         taking = [entry for entry in self._turns if not entry.is_waiting]
         if not taking:
@@ -241,6 +243,6 @@ class Portfolio:
         return min(taking, key=_COUNTED, default=None)
 
     def _share_of(self, weight: float) -> int:
-        """Return the approximate number of the runs left that a sweep of this weight will make."""
+        """Return about how many of the remaining runs a sweep of this weight will make."""
         taking = [entry for entry in _with_more([*self._turns, *self._walks]) if not entry.is_waiting]
         return max(1, round(self._left() * (weight / sum(entry.weight for entry in taking))))

@@ -1,4 +1,5 @@
-"""Proof of a failure: its schedule, replayed with stock asyncio's own loop over the same arrivals."""
+"""Proof of a failure: its schedule, replayed on stock asyncio's own event loop with the same events arriving from
+outside."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ _HEAD = "replayed on stock asyncio: "
 
 
 def prove(execute: Callable[[Choices], Outcome], schedule: Schedule, error: BaseException) -> str:
-    """Return the sentence on what came of a schedule on stock asyncio's own loop (`simloop.loop.stock_loop`), where
-    `error` is its failure."""
+    """Replay a schedule on stock asyncio's own event loop (`simloop.loop.stock_loop`). Return a sentence that says if
+    it failed with the same error as `error` there, or else what happened."""
     limit = limit_met(error)
     if limit:
         return f"not replayed on stock asyncio: {limit}"

@@ -1,4 +1,4 @@
-"""The function `replay`, which runs a token once or pins it to a test, and the function `explore`."""
+"""Functions `replay`, which runs a token once or pins it to a test, and `explore`, which searches for failures."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def replay(main: str) -> Callable[[F], F]: ...
 def replay(main: Main[Any] | str, token: str | int | None = None, **options: Any) -> Any:
     """Run ``main()`` once under the schedule of a token or a plain seed; or, as a decorator, pin a token to a test.
 
-    ``replay(main, token)`` returns what ``main()`` returns or raises what it raises. Raises `TokenError` for a text
-    that is no token and `OtherTestError` for a token of another function. Options: those of `simloop.run`; the profile
-    is the token's, and so is that threads are preempted between lines.
+    ``replay(main, token)`` returns the value of ``main()`` or raises its exception. Raises `TokenError` for a text that
+    is not a token and `OtherTestError` for a token of another function. Options: those of `simloop.run`, except that
+    the profile and the preemption of lines are given by the token.
 
     ``@replay(token)`` above an async test makes the token's schedule part of the test, as a regression test: pytest
-    runs it first, with or without ``--sim``. It may be repeated. Raises `TokenError` at once for what is no token.
+    runs it first, with or without ``--sim``. It may be repeated. Raises `TokenError` at once for an invalid token.
 
     >>> import simloop
     >>> @simloop.replay("sl1:AAAAAAcAALcm")
@@ -81,7 +81,8 @@ def _pinning(token: str) -> Callable[[F], F]:
 
 
 def pinned(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the tokens that are pinned to a test function, in the order in which its decorators are read."""
+    """Return the tokens that `replay` has pinned to a test function, in the order of its decorators from top to
+    bottom."""
     tokens: tuple[str, ...] = getattr(function, _ATTRIBUTE, ())
     return tokens
 
@@ -113,14 +114,14 @@ def explore(
 ) -> Report:
     """Run ``main()`` under up to `runs` schedules, beginning with the canonical one, until one fails.
 
-    `runs` is at least 1; `seed`, from 0 to 2**64 - 1, is where exploring starts. With `seconds`, more than 0, it goes
-    on for so many real seconds instead of a number of runs. With `jobs`, a number of processes or ``"auto"``, that many
-    make the runs; what is found is the same for any number of them. `strategies` are the names of those that take
-    turns, such as ``["dense walk"]``; without any, all of them do. `corpus` is a directory in which it is kept what was
-    reached, so that the next call starts from there, by other runs, instead of beginning again. The failure is shrunk
-    before it is reported: its token replays it with `replay`, always. Options: those of `simloop.run`. Raises
+    `runs` is at least 1. `seed`, from 0 to 2**64 - 1, determines which schedules are tried. With `seconds`, more than
+    0, exploring lasts for so many real seconds instead of a number of runs. `jobs` is the number of processes that make
+    the runs, or ``"auto"``; the result does not depend on it. `strategies` are names of strategies, such as ``["dense
+    walk"]``; only these are used, all of them if none is given. `corpus` is a directory that keeps interesting
+    schedules, so that the next call continues with other runs instead of repeating these. The failure is shrunk before
+    it is reported: its token replays it with `replay`, always. Options: those of `simloop.run`. Raises
     `ConfigurationError` for a bad option, `NondeterminismError` when two runs of one schedule differ, and `PluginError`
-    when a plugin fails; what ``main()`` raises is in the report.
+    when a plugin fails; an exception of ``main()`` is part of the report.
 
     >>> import asyncio, simloop
     >>> async def main():

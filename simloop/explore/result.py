@@ -1,4 +1,4 @@
-"""Result of a campaign: the report on all its runs."""
+"""Report on all runs of a campaign."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Report:
-    """Result of a campaign. It is true (as a boolean) when every run passed.
+    """Result of a campaign. Its truth value is True if every run passed.
 
     >>> import asyncio, simloop
     >>> async def main():
@@ -24,22 +24,21 @@ class Report:
     (True, 20, None)
     """
 
-    #: The failure that ended the campaign; None when every run passed.
+    #: Failure that ended the campaign; None if every run passed.
     failure: Failure | None = None
     #: Number of schedules that were run.
     runs: int = 0
-    #: Number of distinct runs: those that differ from all earlier ones in more than the times at which the same things
-    #: happen.
+    #: Number of distinct runs: those that differ from all earlier ones in what happened, not only in the times.
     distinct: int = 0
-    #: Number of all schedules of the test, if each of them was run; else 0.
+    #: Number of all schedules of the test, if every one of them was run; else 0.
     schedules_in_all: int = 0
     #: True if the canonical run had any choice point at all.
     has_choices: bool = False
-    #: True if objects that hash by address had to get numbers as hashes, since runs of one schedule differed without.
+    #: True if objects had to hash by number instead of by address, to make runs of one schedule alike.
     numbered: bool = False
-    #: True if runs of one schedule differed even so, and each run was therefore made in a process of its own.
+    #: True if each run had to be made in a process of its own, to make runs of one schedule alike.
     forked: bool = False
-    #: How many of the runs were new, and how likely a further one is.
+    #: Statistics on how many of the runs were new, and how likely it is that one more would be.
     coverage: Coverage = field(default_factory=Coverage, compare=False)
 
     @property
@@ -52,10 +51,11 @@ class Report:
         return self.failure is None
 
 
-#: Words for runs that are made in a process of their own each.
+#: Phrase for runs that are each made in a process of its own.
 FORKED = "runs forked"
 
 
 def alike_by(*, numbered: bool, forked: bool = False) -> list[str]:
-    """Return phrases for the measures by which the runs of one schedule became alike."""
+    """Return phrases for the measures that made runs of one schedule alike: `numbered` if objects hash by number
+    instead of by address, `forked` if each run is made in a process of its own."""
     return ["objects numbered"] * numbered + [FORKED] * forked

@@ -1,4 +1,4 @@
-"""Making of runs: who makes them, and whether two of one schedule go the same way."""
+"""Execution of the runs of a campaign, in this process or in forks, and comparison of two runs of one schedule."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from simloop.simulation.run import Execute
     from simloop.world.observer import Observer
 
-#: Outcome of a run that this process has made, or a fork.
+#: Outcome of a run that was made in this process, or in a fork.
 AnyOutcome: TypeAlias = "Outcome | ForkedOutcome"
 
-#: Number of steps up to which a run that was cut off is shrunk and explained.
+#: Maximum number of steps of a run that is still shrunk and explained after it was cut off.
 STEPS_EXPLAINED = 20_000
 
 
 class RunMaker:
-    """Maker of the runs of one campaign, by `execute`. All begin with what its `report` says that they have needed so
-    far: numbers for objects, or a process of their own.
+    """Maker of the runs of one campaign, which calls `execute` or has a fork do so. `report` says which measures the
+    runs have needed so far: objects that hash by number, or a process of its own for each run.
 
-    `may_fork` is False if all have to be made in this process. `fresh` starts a process that was not used yet and forks
-    for each run, where there is a way to have one. `number` returns the number of the current run.
+    `may_fork` is False if all runs have to be made in this process. ``fresh()``, if given, starts a process that has
+    run no test and forks for each run. `number` returns the number of the current run.
     """
 
     def __init__(
@@ -50,36 +50,36 @@ class RunMaker:
         self.name = name
         self.profile = profile
         self.report = report
-        #: The processes that make the runs, if there are any but this one.
+        #: Worker processes that make batches of runs; None if there are none.
         self.jobs: Jobs | None = None
-        #: The processes that make the runs, where runs of one schedule differ if this one makes them.
+        #: Forks that make each run in a process of its own; None unless runs of one schedule differ in this process.
         self.forks: Forks | None = None
         self.may_fork = may_fork
-        #: Starts a process that was not used yet; None if there is no way to have one, or no more.
+        #: Function that starts a process that has run no test; None if that is not possible, or was done already.
         self.fresh = fresh
-        #: True once the runs are made by forks of a fresh process.
+        #: True once runs are made by forks of a fresh process.
         self.begins_afresh = False
-        #: What the first run of this process has raised.
+        #: Exception of the first run in this process; None if it passed.
         self.first_error: BaseException | None = None
         self._number = number
 
     def make(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> AnyOutcome:
-        """Make a run: in a fork if runs are forked, unless it is observed or the final one."""
+        """Make a run: in a fork if runs are forked, except for an observed or `final` one, and return its outcome."""
         forked = None
         if self.forks is not None and observer is None and not final:
             forked = self.forks.run(choices, profile)
         return forked or self.execute(choices, observer, profile=profile, final=final)
 
     def schedule_of(self, outcome: AnyOutcome) -> Schedule:
-        """Return the schedule of a run, from which it can be made again."""
+        """Return the schedule by which the run of an outcome can be repeated."""
         choices = outcome.choices
         return Schedule(self.profile, choices.seed, choices.deviations(), choices.numbered)
 
     def went_alike(self, one: AnyOutcome, other: AnyOutcome) -> bool:
-        """Return True for two runs that took the same steps and ended in the same way. Of a run that this process has
-        made although others are forked, only the end counts."""
+        """Return True if two runs took the same steps and ended in the same way. If one of them was made in this
+        process although runs are forked, only their ends are compared."""
         if failure_in(one) != failure_in(other):
             return False
         made_here = self.forks is not None and (one.is_here or other.is_here)
@@ -88,14 +88,14 @@ class RunMaker:
     def traced(
         self, schedule: Schedule, observer: Trace | None, *, profile: str | None = None, final: bool = False
     ) -> AnyOutcome:
-        """Make a run of a schedule, with a trace of it if `observer` is one."""
+        """Run a schedule, recorded by the trace `observer` unless it is None, and return the outcome."""
         choices = replace(schedule, numbered=self.report.numbered).choices()
         with observer.touches.watch() if observer is not None else contextlib.nullcontext():
             return self.went_on(self.make(choices, observer, profile=profile, final=final))
 
     def went_on(self, outcome: AnyOutcome) -> AnyOutcome:
-        """Return the outcome of a run, or raise the `HangError` that has ended it: all further runs would take as
-        long."""
+        """Return the given outcome, unless its run was ended by a `HangError`: then raise that, since each further run
+        would take as long."""
         hang = outcome.escape
         if isinstance(hang, HangError):
             from simloop.choices.tokens import encode
@@ -107,7 +107,8 @@ class RunMaker:
 
 
 def failure_in(outcome: AnyOutcome) -> object:
-    """Return what the failures of two runs are the same by; None for a run that has passed."""
+    """Return the signature of a run's failure, which is equal for two runs that failed in the same way; None if the run
+    passed."""
     if outcome.exception is None:
         return None
     from simloop.explore.signature import signature_of
@@ -116,9 +117,8 @@ def failure_in(outcome: AnyOutcome) -> object:
 
 
 def is_endless(outcome: AnyOutcome) -> bool:
-    """Return True for a run that was cut off at ``max_steps`` or ``max_time``, and is not explained beyond its error:
-    nothing unusual happened in it, or it is so long that to run it once more would take too long. (To trace it takes a
-    hundred times as long.)"""
+    """Return True for a run that was cut off at ``max_steps`` or ``max_time`` and is not to be shrunk or explained: it
+    has no deviations, or it is so long that repeating it, and above all tracing it, would take too long."""
     if not isinstance(outcome.exception, (StepLimitError, TimeLimitError)):
         return False
     return outcome.steps > STEPS_EXPLAINED or not outcome.choices.deviations()

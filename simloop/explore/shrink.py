@@ -1,13 +1,13 @@
 """Shrinking: turns a failing schedule into a simpler one that fails in the same way.
 
-A schedule is simpler than another when it has fewer deviations; with as many, when its answers are smaller; and with
-equal answers, when they come earlier. Every pass only accepts a simpler schedule that fails in the same way, and passes
-are repeated until none finds one. So shrinking ends, its result does not shrink again, and no single deviation can be
-dropped from the result (unless the budget ran out before).
+A schedule is simpler than another if it has fewer deviations (choices other than the default); with as many, if its
+answers are smaller; and with equal answers, if they come earlier. Every pass only accepts a simpler schedule that fails
+in the same way, and passes are repeated until none finds one. So shrinking ends, its result does not shrink again, and
+no single deviation can be dropped from the result (unless the budget ran out before).
 
-Schedules of dense walks have hundreds of deviations, and many causes among them. Which one is left depends on the order
-in which deviations are dropped; so where more than one deviation is left, they are dropped in other orders too, and
-others are tried in their place.
+Schedules of dense random walks have hundreds of deviations, many of which alone would cause a failure. Which of them
+remains depends on the order in which deviations are dropped; so if more than one remains, they are dropped in other
+orders too, and other deviations are tried in their place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from simloop.choices.draws import shuffler
 from simloop.choices.lateness import ENDS, LATE
 from simloop.choices.schedule import Schedule
 
-#: Function that runs a schedule. Returns True if it failed in the same way, and the choices that the run recorded.
+#: Function that runs a schedule. It returns True if the run failed in the same way, and the choices that the run
+#: recorded.
 StillFails = Callable[[Schedule], tuple[bool, Choices]]
 
 Deviations = dict[Point, int]
@@ -43,10 +44,11 @@ _ORDERS = 3
 
 
 class Shrinker:
-    """Shrinker of one failing schedule, with a budget of runs. `best` is the simplest failing schedule so far.
+    """Shrinker of one failing schedule, which makes at most `budget` runs. `best` is the simplest failing schedule so
+    far.
 
-    `usual_seed` is the seed that the program's own entropy has in most runs of the campaign: it is preferred if the
-    failure does not depend on the seed.
+    `usual_seed` is the seed that most runs of the campaign have: it is preferred if the failure does not depend on the
+    seed.
     """
 
     def __init__(
@@ -61,12 +63,13 @@ class Shrinker:
         self._still_fails = still_fails
         self._budget = budget
         self._usual_seed = schedule.seed if usual_seed is None else usual_seed
-        #: What came of each schedule that was tried: the deviations that took place if it failed in the same way.
+        #: Results of the schedules tried so far, by seed and deviations: the deviations that took place if the run
+        #: failed in the same way, else None.
         self._tried: dict[tuple[int, frozenset[tuple[Point, int]]], Deviations | None] = {}
         self._canonical: Choices | None = None
-        #: What runs of few deviations have recorded.
+        #: Recorded choices of runs with few deviations, by these deviations.
         self._recorded: dict[frozenset[tuple[Point, int]], Choices] = {}
-        #: Runs that were made to replace all deviations by one, two by one, and all by two.
+        #: Number of runs made to replace all deviations by one (key 1), two by one (2), and all by two (3).
         self._spent = {1: 0, 2: 0, 3: 0}
 
     def shrink(self) -> Schedule:
@@ -99,8 +102,8 @@ class Shrinker:
                 return
 
     def _try(self, deviations: Deviations, seed: int | None = None) -> bool:
-        """Run a schedule that is simpler than the best one, unless its result is known. If it fails in the same way, it
-        is the best one from now on, and the result is True."""
+        """Run a schedule that is simpler than the best one, unless its result is known or the budget is used up. If it
+        fails in the same way, make it the best one and return True."""
         seed = self.best.seed if seed is None else seed
         key = (seed, frozenset(deviations.items()))
         if key in self._tried:
@@ -123,7 +126,7 @@ class Shrinker:
         return True
 
     def _drop_the_end(self) -> None:
-        """Drop all deviations after the first ones that suffice, by bisection."""
+        """Find by bisection how many of the first deviations suffice for the failure, and drop all later ones."""
         items = list(self.best.deviations.items())
         fails, passes = len(items), 0
         while fails - passes > 1:
@@ -134,8 +137,8 @@ class Shrinker:
                 passes = middle
 
     def _drop_chunks(self, arrange: Callable[[list[Point]], list[Point]] = list) -> None:
-        """Drop deviations, in chunks that are halved down to single ones, as ddmin does (Zeller and Hildebrandt,
-        2002). `arrange` puts them in the order in which they are tried."""
+        """Drop deviations, in chunks whose size is halved down to one, as ddmin does (Zeller and Hildebrandt, 2002).
+        ``arrange(points)`` returns the points in the order in which to drop them."""
         size = max(1, len(self.best.deviations) // 2)
         while True:
             points = arrange(list(self.best.deviations))
@@ -151,7 +154,8 @@ class Shrinker:
                 return
 
     def _drop_in_another_order(self, whole: Schedule, number: int) -> None:
-        """Drop deviations of the whole schedule in another order, and keep what is left if it is fewer."""
+        """Start again from the schedule `whole`, drop its deviations in the order given by `number`, and keep the
+        result if it has fewer deviations than the best schedule."""
         before = self.best
         self.best = whole
         shuffled: Callable[[list[Point]], list[Point]] = shuffler(number)
@@ -162,7 +166,7 @@ class Shrinker:
             self.best = before
 
     def _replace_all(self) -> None:
-        """Look for a single deviation that fails in the same way, to replace all others."""
+        """Look for a single deviation that alone fails in the same way, to replace all others."""
         for single in self._singles():
             if self._spent[1] >= _SINGLES_MAX:
                 return
@@ -170,7 +174,7 @@ class Shrinker:
                 return
 
     def _replace_two(self) -> None:
-        """Look for a single deviation that fails in the same way in the place of two others."""
+        """Look for a single deviation that can replace two others: the schedule still fails in the same way."""
         size = len(self.best.deviations)
         kept = list(combinations(self.best.deviations.items(), size - 2))
         everything = ((others, single) for single in self._singles() for others in kept)
@@ -181,9 +185,9 @@ class Shrinker:
                 return
 
     def _replace_by_two(self) -> None:
-        """Look for two late arrivals that fail in the same way, to replace all others: the first is of a connection of
-        which something came just before the failure, and the second comes while it is late. Each of three connections
-        may be late so that they meet in the end, where it suffices that what they then do is."""
+        """Look for two late arrivals that fail in the same way, to replace all deviations. The first one is an arrival
+        of a connection, job or process that was active just before the failure; the second is one that comes while the
+        first is delayed."""
         size = len(self.best.deviations)
         self._try(self.best.deviations)  # what it records is not known where it is as it was found
         failing = self._recorded.get(frozenset(self.best.deviations.items()))
@@ -207,16 +211,17 @@ class Shrinker:
                 return
 
     def _try_in_place(self, size: int, kept: Kept, single: tuple[Point, int]) -> bool:
-        """Try a single deviation in the place of others. The runs that takes are counted for `size`."""
+        """Try the deviations `kept` with `single` in place of all others, and return True if that fails in the same
+        way. `size` says to which of the limits on such runs it counts."""
         before = self.runs
         found = self._try({**dict(kept), single[0]: single[1]})
         self._spent[size] += self.runs - before
         return found
 
     def _seconds(self, kept: list[Kept]) -> Iterator[tuple[Kept, tuple[Point, int]]]:
-        """Yield pairs of kept deviations and one more to try beside them: another arrival that is late while the kept
-        ones are. Of each connection that is the first that comes after them, or one of the last, since after it nothing
-        more comes without them. First as late as it may be, then by a turn or two."""
+        """Yield deviations from `kept`, each with one more deviation to try beside them: another late arrival, of those
+        after the kept deviations the first or one of the last of its connection, job or process. At first it is delayed
+        as long as possible, then by one or two iterations of the event loop."""
         shown: list[tuple[Kept, list[Answer]]] = []
         for others in kept:
             if self._try(dict(others)):
@@ -240,9 +245,9 @@ class Shrinker:
                     yield others, (answer.point, turns or LATE[answer.point.kind])
 
     def _singles(self) -> Iterator[tuple[Point, int]]:
-        """Yield single deviations of the canonical run: first those of the tasks and connections that the best schedule
-        is about, and of kinds with few choice points in a run, since they say more about the cause; the one that
-        changes most at each point before the others."""
+        """Yield single deviations of the canonical run. The order: tasks and connections of the best schedule first;
+        kinds with few choice points before others, as they say more about the cause; the largest answer of every point
+        before all smaller ones."""
         if self._canonical is None:
             return
         # A cancellation is another cause than a delay.
@@ -263,8 +268,8 @@ class Shrinker:
             yield from ((answer.point, value) for value in range(1, answer.n) if value != most[answer.point])
 
     def _lower_answers(self) -> None:
-        """Lower the answers of deviations: a smaller one means earlier or shorter ("one turn later" rather than "25 ms
-        later")."""
+        """Replace the answers of deviations by smaller ones, which mean earlier or shorter ("one turn later" rather
+        than "25 ms later")."""
         for point in list(self.best.deviations):
             value = self.best.deviations.get(point, 0)
             for lower in range(1, value):
@@ -272,7 +277,8 @@ class Shrinker:
                     break
 
     def _move_earlier(self) -> None:
-        """Move deviations to earlier choice points of the same name: the first, the one half-way, the one before."""
+        """Move deviations to earlier choice points of the same name and kind: to the first one, to the one half-way, or
+        to the previous one."""
         for point in list(self.best.deviations):
             value = self.best.deviations.get(point)
             if value is None:
@@ -291,5 +297,5 @@ def _may_be_late(answer: Answer) -> bool:
 
 
 def _source(point: Point) -> str:
-    """Return the source of an arrival: its connection, job or process."""
+    """Return the name of the connection, job or process that a choice point is about."""
     return point.who.rstrip("<>")

@@ -1,4 +1,4 @@
-"""Signatures of failures, which are equal if two failures count as the same."""
+"""Signatures of failures, which are equal for two failures that count as the same."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from simloop.sources import is_users
 
 
 class Signature(NamedTuple):
-    """Identity of a failure: exception type and raising frame. The message is left out, since its text may vary from
-    run to run.
+    """Identity of a failure: the type of the exception and the line that raised it. The message is left out, since its
+    text may vary from run to run.
 
-    `parts` distinguishes failures that are raised at one place for several reasons: the exceptions inside of an
-    exception group, and the places where the tasks of a deadlock wait.
+    `parts` distinguishes failures that one line raises for different reasons: the exceptions inside of an exception
+    group, and the lines at which the tasks of a deadlock wait.
     """
 
     exception: str
@@ -29,7 +29,7 @@ class Signature(NamedTuple):
 
 
 class FailedElsewhere(Exception):
-    """Stand-in for the exception of a run in another process, with the signature and the message."""
+    """Stand-in for the exception of a run in another process: its signature and its message."""
 
     def __init__(self, signature: Signature, message: str) -> None:
         super().__init__(message)
@@ -37,13 +37,13 @@ class FailedElsewhere(Exception):
 
     @property
     def told(self) -> str:
-        """Message, and the place where it was raised."""
+        """Message of the exception, and the line that raised it."""
         where = self.signature
         return f"{where.file}:{where.line}: in {where.function}\n{self}" if where.file else str(self)
 
 
 def signature_of(error: BaseException) -> Signature:
-    """Return the signature of an exception. Its frame is the innermost of the user's own code, if there is one: a
+    """Return the signature of an exception. Its line is the innermost one of the user's own code, if there is one: a
     library may raise the same exception for several callers."""
     if isinstance(error, FailedElsewhere):
         return error.signature

@@ -24,11 +24,11 @@ LOOK = 1000
 
 
 class DeadlockError(Exception):
-    """Error for a program that waits for something which will never come."""
+    """Raised when the program waits for something that will never happen."""
 
 
 class ScriptedSelector(selectors.DefaultSelector):
-    """Selector that returns what the script says has come, as soon as it really has."""
+    """Selector that returns the events listed in the script, poll by poll, each as soon as it has really happened."""
 
     def __init__(self, polls: list[Any]) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class ScriptedSelector(selectors.DefaultSelector):
 
 
 def readable(fd: int) -> int:
-    """Return the number of bytes that can be read."""
+    """Return the number of bytes that can be read from a descriptor."""
     size = array.array("i", [0])
     try:
         fcntl.ioctl(fd, termios.FIONREAD, size)
@@ -94,7 +94,7 @@ def readable(fd: int) -> int:
 
 
 class Listener:
-    """Listening socket that accepts so many connections and no more."""
+    """Listening socket that accepts a given number of connections."""
 
     def __init__(self, sock: Any, left: int) -> None:
         self.sock = sock
@@ -114,7 +114,7 @@ TURN = asyncio.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
 
 
 class ScriptedLoop(asyncio.SelectorEventLoop):
-    """Stock asyncio's loop over a scripted selector, whose clock it has."""
+    """Event loop of stock asyncio over a scripted selector, which also gives it its time."""
 
     def __init__(self, polls: list[Any]) -> None:
         selector = ScriptedSelector(polls)
@@ -151,7 +151,7 @@ class ScriptedLoop(asyncio.SelectorEventLoop):
 
 
 def run(test: Callable[[], Coroutine[Any, Any, Any]], polls: list[Any]) -> None:
-    """Run a test as `asyncio.run` does, by the script."""
+    """Run a test as `asyncio.run` does, with the events that the script lists in `polls`."""
     loop = ScriptedLoop(polls)
 
     async def main() -> None:

@@ -29,19 +29,19 @@ _README = (
 
 @dataclass(frozen=True)
 class Saved:
-    """Failure of a test as it is saved in a file of the store."""
+    """Saved failure of a test, as in a file of the store."""
 
     token: str
-    #: Name of the type of the exception that the test raised.
+    #: Name of the class of the exception that the test raised.
     error: str
     #: Name of the strategy that found the failure.
     found: str
-    #: True if the failure was found with `Limits.cancel`, without which its cancellations cannot occur.
+    #: True if the failure was found with the option ``cancel``, without which its cancellations cannot occur.
     cancel: bool = False
 
     @property
     def newer(self) -> bool:
-        """True if a newer simloop wrote the token: this one cannot run it, but keeps it."""
+        """True if a newer simloop wrote the token: this version cannot run it, but keeps it."""
         return is_newer(self.token)
 
     @property
@@ -50,20 +50,20 @@ class Saved:
 
 
 def is_newer(token: str) -> bool:
-    """Return True for a token of a layout that only a newer simloop knows."""
+    """Return True for a token in a format that only a newer simloop can read."""
     return re.match(r"sl([3-9]|[1-9]\d+):", token) is not None
 
 
 class Store:
-    """Store of failures in one directory, which is created when the first failure is saved. Problems with its files are
-    warnings (`simloop.explore.kept_files`)."""
+    """Store of failures in one directory, created when the first failure is saved. Problems with its files are reported
+    as warnings (`simloop.explore.kept_files`)."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._files = KeptFiles(directory, "failures", _README)
 
     def path(self, test: str) -> Path:
-        """Return the path of the file with the failures of `test`, which need not exist."""
+        """Return the path of the file with the failures of `test`. The file need not exist."""
         return self._files.path(test)
 
     def load(self, test: str) -> list[Saved]:
@@ -71,7 +71,8 @@ class Store:
         return self._read(test) or []
 
     def add(self, test: str, failure: Saved) -> Path | None:
-        """Save `failure` before the other failures of `test`. Returns the file, or None if it could not be written."""
+        """Save `failure` as the newest failure of `test`. Returns the path of the file, or None if it could not be
+        written."""
         known = self._read(test)
         if known is None:
             return None
@@ -90,7 +91,7 @@ class Store:
             self._files.delete(self.path(test))
 
     def _read(self, test: str) -> list[Saved] | None:
-        """Return the failures in the file of `test`; None if the file must not be overwritten."""
+        """Return the saved failures of `test`; None if its file must not be overwritten."""
         none: list[Saved] = []
         return self._files.read(self.path(test), lambda text: _parse(text, test), none)
 
@@ -101,8 +102,8 @@ class Store:
 
 
 def read_file(path: Path) -> tuple[str, list[Saved]]:
-    """Return the test that a file of a store belongs to, and its failures, newest first. Changes nothing. Raises
-    `ValueError` for a file that cannot be read; its message says what to do."""
+    """Return the name of the test that a file of a store belongs to, and its failures, newest first. Never changes the
+    file. Raises `ValueError` for a file that cannot be read; its message says what to do."""
     try:
         data = contents(path)
         test = json.loads(data)["test"]
@@ -120,7 +121,7 @@ def read_file(path: Path) -> tuple[str, list[Saved]]:
 
 def _parse(text: bytes, test: str) -> list[Saved]:
     """Return the failures in the contents of a store file for `test`. Raises `ValueError`, `TypeError`, `KeyError` or
-    `TokenError` for anything else."""
+    `TokenError` if they are invalid, and `NewerError` if a newer simloop wrote them."""
     content = content_of(text, _VERSION, test)
     failures = []
     for entry in content["failures"]:

@@ -1,7 +1,9 @@
-"""Observer of wake-ups: the arrivals after which one task wakes another, and those that bring others to the same place.
+"""Observer of wake-ups: records which arrivals of data make one task wake another, and which make further tasks wait at
+the same place.
 
-A lock is released and its next owner woken, an item is put and its getter woken: between two tasks of which one wakes
-the other there is a turn in which something else may come. Which arrivals have that, no choice point tells.
+When a lock is released and its next owner woken, or an item is put and its getter woken, there is an iteration of the
+event loop between the two tasks, in which something else may come. Choice points do not show which arrivals lead to
+that.
 """
 
 from __future__ import annotations
@@ -23,18 +25,19 @@ _COROUTINES = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_fram
 
 
 class WakeUps:
-    """Observer that records which arrivals over connections let which tasks run in one run, and where these wait
-    (`simloop.world.observer.Observer`)."""
+    """Observer of one run that records which tasks run because of which arrivals over connections, and where these
+    tasks wait (`simloop.world.observer.Observer`)."""
 
     def __init__(self) -> None:
         self.over = False
-        #: The tasks that each arrival let run.
+        #: Tasks that ran because of each arrival.
         self.tasks: dict[Arrival, set[str]] = {}
-        #: By the code in which tasks have waited: the arrivals after which one of them was woken by another task, and
-        #: those after which one came to wait; each with the task.
+        #: For the code in which tasks have waited: in `woken`, each arrival because of which another task woke one of
+        #: them, with the woken task; in `came`, each arrival because of which a task came to wait there, with that
+        #: task.
         self.woken: dict[CodeType, dict[tuple[Arrival, str], None]] = {}
         self.came: dict[CodeType, dict[tuple[Arrival, str], None]] = {}
-        #: Where tasks wait for what arrives, and not for one another.
+        #: Code in which tasks wait for data, not for one another.
         self.reading: set[CodeType] = set()
         # What runs now came of this arrival; and so did what it has queued: by id, with the handle kept alive.
         self._running: Arrival | None = None
@@ -65,7 +68,7 @@ class WakeUps:
             self.came.setdefault(code, {}).setdefault((cause, path_of(task)))
 
     def _read(self, loop: Any, handle: Any) -> Arrival | None:
-        """Return the arrival for which a callback of a transport runs."""
+        """Return the arrival whose data a callback of a transport is about to read; None for any other callback."""
         descriptor = getattr(getattr(handle._callback, "__self__", None), "_sock_fd", None)
         end = None if descriptor is None else loop.process.files.get(descriptor)
         direction = getattr(end, "rx", None)
@@ -99,7 +102,7 @@ class WakeUps:
 
 
 def _place_of(task: Any) -> CodeType | None:
-    """Return the code object in which a task waits, that of its innermost coroutine; None if there is none."""
+    """Return the code object of the innermost coroutine in which a task waits; None if it does not wait."""
     code = None
     waiting = task.get_coro()
     while (kind := next((kind for kind in _COROUTINES if hasattr(waiting, kind[0])), None)) is not None:

@@ -21,9 +21,9 @@ _LONG_STALL_NS = MILLISECOND
 
 @dataclass
 class Explanation:
-    """Comparison of a failing run with the nearest one that passes, if there is one.
+    """Comparison of a failing run with the nearest run that passes, if there is one.
 
-    The two differ by the deviation `left_out`, or, if that is None, by all deviations: then the passing run is the
+    The two runs differ by the deviation `left_out`, or, if that is None, by all deviations: then the passing run is the
     canonical one.
     """
 
@@ -38,8 +38,8 @@ class Explanation:
         return self.failing.sentences
 
     def stalls(self) -> list[str]:
-        """Return one sentence for each event loop that blocking calls, also on files, stopped for long: for how long,
-        and where."""
+        """Return one sentence for each event loop that blocking calls stopped for long (1 virtual millisecond or more
+        in all): for how long, and where."""
         told = []
         for process, places in self.failing.stalls.items():
             total = sum(map(sum, places.values()))
@@ -69,8 +69,9 @@ class Explanation:
         )
 
     def flipped(self) -> tuple[Step, Step] | None:
-        """Return the two steps that changed order: the first came before the second in the failing run, and after it,
-        or not at all, in the passing one. Or one step of a task, as it went in each of the two runs."""
+        """Return the two steps that changed order: in the failing run the first came before the second, in the passing
+        run after it or not at all. If both are steps of one task, they are the same step as it went in the failing and
+        in the passing run. None if the runs do not diverge."""
         if self.passing is None:
             return None
         at = self.parting()
@@ -86,7 +87,8 @@ class Explanation:
         return first, passing[at]
 
     def _cancelled_step(self) -> Step | None:
-        """Return the step in which the task that was cancelled from outside was resumed with the cancellation."""
+        """Return the step in which a task got the `CancelledError` of a cancellation by the environment; None if there
+        was none."""
         for deviation in self.failing.deviations:
             if deviation.answer.point.kind == "cancel" and self.left_out in (None, deviation.answer.point):
                 for step in self.failing.steps[deviation.at :]:
@@ -123,8 +125,8 @@ class Explanation:
         )
 
     def source(self) -> list[tuple[str, str, str]]:
-        """Return the lines of code that race: place, text and a mark for each. For a cancelled task they are the lines
-        around the place of the cancellation."""
+        """Return the lines of code that race, each as its position, its text, and a mark (mostly empty). For a
+        cancelled task they are the lines around the position at which it was cancelled."""
         pair = self.flipped()
         if pair is None:
             return []
@@ -143,7 +145,8 @@ class Explanation:
         return [line for line in found if line[1]][:_SOURCE_MAX]
 
     def still_waiting(self) -> list[str]:
-        """Return one text for each task that was waiting when the run failed by a timeout, and for what it waited."""
+        """Return a text for each task that was still waiting when the run failed with a timeout: its name, the line at
+        which it waited, and the event that it waited for. Empty for any other failure."""
         failed = self.failed()
         if failed is None or "Timeout" not in failed.ending:
             return []
@@ -160,19 +163,20 @@ class Explanation:
         ]
 
     def failed(self) -> Step | None:
-        """Return the last step in which a task failed, if one did."""
+        """Return the last step in which a task raised an exception; None if there is none."""
         return next((step for step in reversed(self.failing.steps) if step.ending.startswith("raises")), None)
 
     def stuck(self) -> list[Step]:
-        """Return the last steps of the tasks that wait for ever in a deadlock, the main task's first."""
+        """Return the last step of each task that waits for ever in a deadlock, the main task's first. Empty if the
+        failure is not a deadlock."""
         if not isinstance(self.exception, DeadlockError):
             return []
         last = {step.actor.path: step for step in self.failing.steps}
         return sorted((step for step in last.values() if not step.ending), key=lambda step: step.actor.path != "0")
 
     def actors(self) -> list[Actor]:
-        """Return the tasks to show: those of the deviation and of the two steps that changed order, and the one that
-        failed."""
+        """Return the tasks to show, the most important first: those that the deviations are about, those of the two
+        steps that changed order, and the one that failed."""
         pair = self.flipped() or ()
         failed = self.failed()
         # In a deadlock those that hold what others wait for; who waits for them all says less.
@@ -200,7 +204,7 @@ class Explanation:
 
 
 def _gone_through(step: Step) -> list[Place]:
-    """Return the lines that a step ran through, if they are few and of one function; else its first line."""
+    """Return the source lines that a step executed, if they are few and in one function; else its first line."""
     start, end = step.start, step.end
     if start is None:
         return []

@@ -1,4 +1,4 @@
-"""Sentences on what a power cut lost: deviations at the choice points of `simloop.kernel.files.crash`."""
+"""Sentences on what a power cut lost, for deviations at the choice points of `simloop.kernel.files.crash`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _PAGE_SECTORS = PAGE // SECTOR
 
 
 def tell(asked: str, kind: str, answer: int, subject: object) -> str:
-    """Return the sentence for a deviation of a power cut. Call it while the choice is made."""
+    """Return the sentence for a deviation of a power cut: `asked` is the name of the choice point, and `subject` the
+    file or journal that it is about. To be called while the choice is made, as the subject changes afterwards."""
     who = Who(asked)
     host, path, what = who.host, who.path, who.part
     if kind == "disk.journal":
@@ -36,8 +37,9 @@ def tell(asked: str, kind: str, answer: int, subject: object) -> str:
 
 
 def lost(answer: Answer, subject: Any) -> tuple[str, int | str]:
-    """Return the host, and the file (by inode number) or path, that a deviation of a power cut is about; of several the
-    first. Call it while the choice is made."""
+    """Return the host of a power cut and what the deviation `answer` lost: a file, by inode number, or the path of a
+    name, of several the first. `subject` is the file or journal that it is about. To be called while the choice is
+    made, as the subject changes afterwards."""
     who = Who(answer.point.who)
     if answer.point.kind == "disk.crash":
         return who.host, subject.ino

@@ -1,4 +1,4 @@
-"""Divergence of two runs of one schedule: the line at which they part."""
+"""Divergence of two runs of one schedule: the line of code at which they begin to differ."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class WatchedRun:
-    """Record of a run of a schedule: its steps, and the user's line that was being run at each choice point."""
+    """Record of a run of a schedule: its steps, and the line of the user's code that was executing at each choice
+    point."""
 
     schedule: Schedule
     trace: Trace = field(default_factory=Trace)
-    #: What was asked, by which line, and how many steps had begun by then.
+    #: For each choice point: its name and number of answers, the line of the user's code that led to it, and the number
+    #: of steps that had begun.
     asked: list[tuple[object, Place | None, int]] = field(default_factory=list)
 
     def choices(self) -> Choices:
-        """Return the choices of the run, which are those of the schedule."""
+        """Return the choices to make the run with: they follow the schedule, and record each choice point in
+        `asked`."""
         answer = self.schedule.decider()
 
         def decide(who: str, kind: str, number: int, n: int) -> int:
@@ -34,7 +37,7 @@ class WatchedRun:
 
 
 def parting(one: WatchedRun, other: WatchedRun) -> str:
-    """Return a phrase on the line at which two runs diverge; empty if that is not known, as where they do not."""
+    """Return a phrase on the line at which two runs diverge; empty if it is not known, or if they do not diverge."""
     pairs = zip(one.trace.steps, other.trace.steps, strict=False)
     at = next((i for i, (left, right) in enumerate(pairs) if not _alike(left, right)), None)
     for (left, place, begun), (right, other_place, _) in zip(one.asked, other.asked, strict=False):

@@ -1,4 +1,5 @@
-"""Sentences for deviations, made while the run is in progress and its tasks can still be inspected."""
+"""Sentences that describe deviations (choices other than the default), made during the run, while its tasks can be
+inspected."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ Name = Callable[[asyncio.Task[Any]], str]
 
 
 def tell(answer: Answer, subject: object, name: Name, made_at: WeakKeyDictionary[SimTask, Place]) -> str:
-    """Return the sentence for a deviation, at the moment at which it is taken."""
+    """Return the sentence for the deviation `answer`. To be called when the choice is made. `subject` is the object
+    that the choice is about, `name` returns the name of a task for sentences, and `made_at` holds the lines that
+    created tasks."""
     sentence = _TELLERS.get(answer.point.kind, _anything)(answer, subject, name)
     if isinstance(subject, SimTask) and subject in made_at:
         sentence = sentence.replace(name(subject), f"{name(subject)}, created at {made_at[subject]},", 1)
@@ -46,8 +49,9 @@ def _cancelled(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def tell_cancelled(task: str, places: list[Place], made_at: Place | None, came: str) -> str:
-    """Return the sentence on a cancellation from outside, with the place where it met its task. `came` names the event
-    that had already woken the task, if any."""
+    """Return the sentence on a cancellation of a task by the environment. `task` is its name, `places` are the lines of
+    its stack, outermost first, `made_at` is the line that created it, if known, and `came` says which event had already
+    woken it; empty if none had."""
     created = f", created at {made_at}," if made_at is not None else ""
     sentence = f"{task}{created} was cancelled from outside (as when its client hangs up)"
     place = users_place(places)
@@ -168,7 +172,7 @@ def _ordered(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _connection(label: str) -> str:
-    """Return a phrase for a connection, by its number in the label that `ports` gives it."""
+    """Return a phrase for a connection, by the number in its `label`."""
     address, number_sign, number = label.partition("#")
     return f"connection {number} to {address}" if number_sign else f"socket {label}"
 
@@ -242,7 +246,7 @@ def _stepped(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _job(function: Any) -> str:
-    """Return a phrase for the function that a thread runs, named as in the source."""
+    """Return a phrase for the function that a thread runs, with the name that it has in the source code."""
     if isinstance(function, SimThread):
         if function.job is None:
             return f"thread {function.name!r}"
@@ -260,7 +264,7 @@ def _of_process(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _event(process: Process, who: str) -> str:
-    """Return a phrase for an event of a process: its end, or the signal that `who` names."""
+    """Return a phrase for an event of a process: its end, or the signal that the choice point's name `who` contains."""
     what = who.removeprefix(process.name).split()
     if what and what[0].startswith("SIG"):
         return f"{what[0]} to {_process(process.name)}"
@@ -268,7 +272,7 @@ def _event(process: Process, who: str) -> str:
 
 
 def _process(name: str) -> str:
-    """Return a phrase for a process, by the program that it runs."""
+    """Return a phrase for a process, which names the program that it runs. `name` is the name of the process."""
     return "the test itself" if name == "localhost" else f"process {name.removeprefix('localhost:')}"
 
 
@@ -380,7 +384,8 @@ _TELLERS: dict[str, Callable[[Answer, Any, Name], str]] = {
 
 
 def tell_point(point: Point, value: int) -> str:
-    """Return the sentence for a deviation of a schedule, as far as it can be told without its run."""
+    """Return the sentence for the answer `value` at a choice point, in less detail than `tell`, since there is no run
+    to inspect."""
     words = _KINDS.get(point.kind)
     try:
         return words(point.who, value) if words is not None else f"answered {value}"

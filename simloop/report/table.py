@@ -1,4 +1,4 @@
-"""Table of the steps of a failing run beside those of the nearest passing one: one column for each task."""
+"""Table of the steps of a failing run beside those of the nearest passing run, with one column for each task."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ _WHOLE_CELL = 36
 #: Maximum number of lines for the text of a cell.
 _FOLDS = 3
 _PLACE = re.compile(r"[^\s:]*:\d+")
-#: Maximum number of common steps that are shown before the two runs differ.
+#: Maximum number of steps shown before the first step that differs between the two runs.
 _COMMON = 2
 
 
-#: Number of tasks whose columns fit beside one another, for both runs.
+#: Number of tasks whose columns fit beside one another, for both runs together.
 _BESIDE = 2
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One step in a table: its lines stand in the column of its task. An `actor` of -1 spans all columns."""
+    """Row of a table: one step, shown as `lines` in the column of its task. An `actor` of -1 means a text across all
+    columns."""
 
     time: str
     actor: int
@@ -38,8 +39,8 @@ class _Row:
 
 
 def table(explanation: Explanation, width: int, rows: int) -> list[str]:
-    """Return the table that shows the failing run beside the passing one, for the two tasks that matter most. It has at
-    most `rows` steps of each run, and is empty if there is no passing run or no task to show."""
+    """Return the lines of a table that shows the failing run beside the passing one, for the two most important tasks.
+    It has at most `rows` steps of each run, and is empty if there is no passing run or no task to show."""
     actors = explanation.actors()[:_BESIDE]
     if not actors or explanation.passing is None:
         return []
@@ -58,7 +59,7 @@ def table(explanation: Explanation, width: int, rows: int) -> list[str]:
 
 
 def whole_table(explanation: Explanation) -> list[str]:
-    """Return a table of all steps of all tasks, one run below the other."""
+    """Return the lines of tables with all steps of all tasks: the failing run, then the passing one."""
     actors = explanation.all_actors()
     lines: list[str] = []
     for title, trace in (("failing run", explanation.failing), ("passing run", explanation.passing)):
@@ -70,8 +71,8 @@ def whole_table(explanation: Explanation) -> list[str]:
 
 
 def _rows(trace: Trace, actors: list[Actor], start: int, most: int, file: str = "") -> list[_Row]:
-    """Return the rows for the steps of these tasks, from a little before step `start` to the end. If there are more
-    than `most`, the middle is left out."""
+    """Return the rows for the steps of these tasks, from up to two steps before step `start` to the end of the run. If
+    there are more than `most`, some in the middle are left out."""
     columns = {actor.path: column for column, actor in enumerate(actors)}
     before = [step for step in trace.steps[:start] if step.actor.path in columns][-_COMMON:]
     after = [step for step in trace.steps[start:] if step.actor.path in columns]
@@ -89,7 +90,7 @@ def _rows(trace: Trace, actors: list[Actor], start: int, most: int, file: str = 
 
 
 def _stuck(explanation: Explanation, actors: list[Actor], file: str = "") -> list[_Row]:
-    """Return the rows that say for what tasks wait for ever, in a deadlock."""
+    """Return the rows that show, after a deadlock, at which line and for which event each task waits for ever."""
     columns = {actor.path: column for column, actor in enumerate(actors)}
     return [
         _Row("forever", columns[step.actor.path], (short(step.end, file), f"waits for {step.waits_for}"))
@@ -128,7 +129,8 @@ def _render(title: str, rows: list[_Row], actors: list[Actor], width: int) -> li
 
 
 def _fold(text: str, width: int) -> list[str]:
-    """Break the text of a cell into at most three lines; what does not fit is cut."""
+    """Break the text of a cell into at most three lines of at most `width` characters; text that does not fit is cut
+    off."""
     if len(text) <= width:
         return [text]
     if _PLACE.match(text):
@@ -141,7 +143,8 @@ def _fold(text: str, width: int) -> list[str]:
 
 
 def cut(text: str, width: int) -> str:
-    """Cut `text` to at most `width` characters. A place in a file keeps its end, any other text its beginning."""
+    """Return `text` shortened to at most `width` characters. The position of a source line keeps its end, any other
+    text its beginning."""
     if len(text) <= width:
         return text
     if " " not in text and ":" in text:
@@ -150,14 +153,15 @@ def cut(text: str, width: int) -> str:
 
 
 def short(place: Place | None, file: str = "") -> str:
-    """Return a place as file name and line, without directories; in a table about a single file, as the line alone."""
+    """Return the position of a source line as file name and line number, without directories; for one in `file`, as the
+    line number alone."""
     if place is None:
         return "?"
     return f":{place.line}" if place.file == file else f"{shown_path(place.file).rpartition('/')[2]}:{place.line}"
 
 
 def _only_file(explanation: Explanation, actors: list[Actor]) -> str:
-    """Return the file that all lines of a table are from, or an empty text if there are several."""
+    """Return the file that contains all source lines of a table, or an empty text if there are several."""
     paths = {actor.path for actor in actors}
     traces = [trace for trace in (explanation.failing, explanation.passing) if trace is not None]
     files = {

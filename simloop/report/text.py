@@ -1,6 +1,6 @@
-"""The report of a failure as text: what happened, the steps, the verdict on stock asyncio, and how to replay it.
+"""Report of a failure as text: the cause, the steps, the verdict on stock asyncio, and how to replay it.
 
-It fits a terminal of 100 columns and 60 lines, whatever failed; with `whole` nothing is left out.
+It fits a terminal of 100 columns and 60 lines, unless `whole` is given: then nothing is left out.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _STEPS = 10
 
 @dataclass(frozen=True)
 class Line:
-    """Line of the report, with its role, by which it may be coloured: ``title``, ``cause``, ``code``, ``verdict``, or
-    none."""
+    """Line of the report, with a role for colouring: ``title``, ``cause``, ``code``, ``verdict``, or an empty text."""
 
     text: str
     role: str = ""
 
 
 def failure_text(head: str, explanation: Explanation, tail: list[Line], *, whole: bool = False) -> list[Line]:
-    """Return the whole report: a first line, why it failed, the steps, the verdict, and the lines in `tail`."""
+    """Return the lines of a report: the first line `head`, the cause of the failure, the steps, the verdict, and
+    `tail`. With `whole` nothing is left out."""
     above = [*paragraph(head, "title"), *_causes(explanation, whole=whole)]
     stalls = [line for told in explanation.stalls()[:_STALLS_MAX] for line in paragraph(told)]
     below = [*_failed(explanation), *stalls, Line(""), *paragraph(explanation.verdict, "verdict"), *tail]
@@ -49,7 +49,7 @@ def failure_text(head: str, explanation: Explanation, tail: list[Line], *, whole
 
 
 def _causes(explanation: Explanation, *, whole: bool) -> list[Line]:
-    """Return the lines on why the run failed, in sentences, and the lines of code that race."""
+    """Return the lines that explain the failure: sentences on its deviations, and the lines of code that race."""
     sentences = explanation.sentences
     if not explanation.failing.steps:
         return []  # nobody has watched it
@@ -99,7 +99,7 @@ def _failed(explanation: Explanation) -> list[Line]:
 
 
 def command(words: list[str]) -> list[Line]:
-    """Return a shell command on as many lines as it takes, broken so that it can be pasted."""
+    """Return a shell command as lines of the report, broken by backslashes so that it can be pasted."""
     lines: list[str] = []
     current = " "
     for word in words:

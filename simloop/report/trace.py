@@ -1,6 +1,7 @@
-"""Trace of one run, for reports: every step of every task, with its lines and time, and the event that woke the task.
+"""Trace of one run, for reports: every step of every task, with its source lines and time, and the event that woke the
+task.
 
-Runs that explore are not recorded, and pay nothing for this: a failing schedule is run again with a `Trace`.
+Runs that explore are not traced, which would make them slower: a failing schedule is run again with a `Trace`.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
     from simloop.kernel.files.journal import Change
     from simloop.loop.loop import SimLoop
 
-#: Maximum number of steps that are recorded of a run: nobody reads that far.
+#: Maximum number of steps of a run that are recorded.
 MAX_STEPS = 100_000
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Task in a report, by the name that it has there."""
+    """Task in a report: the path that identifies it, and the name that is shown."""
 
     path: str
     name: str
@@ -42,35 +43,36 @@ class Actor:
 
 @dataclass
 class Step:
-    """One step of a task: from where it was resumed to where it waited again or ended."""
+    """Step of a task: from where it was resumed to where it waited again or ended."""
 
     actor: Actor
-    #: Number of the step within its task, from 0.
+    #: Number of the step within its task, counted from 1.
     number: int
     #: Virtual seconds since the run began.
     time: float
-    #: The event that resumed the task, in a few words.
+    #: Event that resumed the task, in a few words.
     woken_by: str
     start: Place | None
-    #: The line of code that woke the task, and the task that ran it, if known.
+    #: Line of code that woke the task, and the task that executed it; None if not known.
     waker: Place | None = None
     waker_actor: Actor | None = None
-    #: The innermost line of an installed package below `start`, if any.
+    #: Innermost line of an installed package that the line `start` had called, directly or not; None if there is none.
     inside: Place | None = None
-    #: The line where the task waited again or raised, or the last one that it is known to have reached.
+    #: Line at which the task waited again or raised, or else the last one that it is known to have reached.
     end: Place | None = None
-    #: How the task ended; empty if it waited again.
+    #: Way in which the task ended, such as "cancelled"; empty if it waited again.
     ending: str = ""
-    #: The event that the task waits for after the step, in words; and the line of an installed package it waits in, if
-    #: any.
+    #: Event that the task waits for after the step, in words; and the line of an installed package in which it waits,
+    #: if any.
     waits_for: str = ""
     waits_inside: Place | None = None
-    #: True if the task was resumed with a CancelledError; and true if that was a cancellation from outside.
+    #: True if the task was resumed with a CancelledError; `from_outside` if the environment had cancelled it.
     cancelled: bool = False
     from_outside: bool = False
 
     def same_as(self, other: Step) -> bool:
-        """Return True if two steps of one task began and ended at the same lines in the same way, at whatever time."""
+        """Return True if both are steps of the same task that began and ended at the same lines in the same way; the
+        times may differ."""
         return (
             self.actor.path == other.actor.path
             and self.start == other.start
@@ -82,22 +84,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Deviation:
-    """Deviation in a trace: its sentence, and the number of steps before it."""
+    """Deviation (a choice other than the default) in a trace, with the sentence that describes it."""
 
     answer: Answer
     sentence: str
-    #: Number of steps that had begun by then.
+    #: Number of steps that had begun before the deviation.
     at: int
-    #: The task that the deviation is about, if there is one.
+    #: Task that the deviation is about; None if there is none.
     actor: Actor | None
 
 
 @dataclass
 class _Cause:
-    """Reason why a callback was queued, in words and, if known, by which step."""
+    """Reason why a callback was queued: in words, or by the step of a task that queued it."""
 
     words: str
-    #: The step that queued the callback, and the line in which it did.
+    #: Step that queued the callback, and the line that did so.
     step: Step | None = None
     place: Place | None = None
 
@@ -111,13 +113,14 @@ class _Cause:
 
 @dataclass(repr=False)
 class Trace:
-    """Record of every step of a watched run (`simloop.world.observer.Observer`)."""
+    """Observer that records every step of a run (`simloop.world.observer.Observer`)."""
 
     steps: list[Step] = field(default_factory=list)
     deviations: list[Deviation] = field(default_factory=list)
     touches: Touches = field(default_factory=Touches)
     over: bool = False
-    #: Durations, in nanoseconds, for which blocking calls stopped the loop of each process, by line.
+    #: Durations, in virtual nanoseconds, for which blocking calls stopped the event loop of each process, by source
+    #: line.
     stalls: dict[str, dict[Place | None, list[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -148,7 +151,8 @@ class Trace:
         return [deviation.sentence for deviation in self.deviations]
 
     def beyond_stock(self, profile: str) -> str:
-        """Return the verdict on a run that needs an order of events which stock asyncio never has."""
+        """Return the verdict on a run that needs an order of events that stock asyncio never has. `profile` is the
+        run's profile."""
         beyond = [deviation for deviation in self.deviations if deviation.answer.point.kind.startswith("order.")]
         steps = [
             d.sentence.partition(", which")[0] for d in beyond if d.answer.point.kind in ("order.task", "order.lag")
@@ -170,7 +174,8 @@ class Trace:
         self.deviations.append(Deviation(answer, sentence, len(self.steps), actor))
 
     def queued(self, handle: events.Handle) -> None:
-        """Record which step queued a callback, and in which line. A callback that no step queued comes from outside."""
+        """Record by which step and which line a callback was queued. A callback queued outside of any step comes from
+        outside of the program."""
         if self._running:
             cause, step = self._running[-1]
             if step is not None:
@@ -195,7 +200,7 @@ class Trace:
         return found
 
     def task_name(self, task: asyncio.Task[Any]) -> str:
-        """Return the name of a task for sentences, always the same for one task."""
+        """Return the name of a task for sentences: always the same for the same task."""
         return f"task {self.actor(task).name}"
 
     def before(self, loop: SimLoop, handle: events.Handle) -> None:
@@ -241,8 +246,8 @@ class Trace:
         self._running.append((cause, step))
 
     def _cancellation_landed(self, step: Step, sentence: str) -> None:
-        """Replace the sentence of a cancellation from outside by one with the place where the task waited. The place is
-        known only now, since a step of the task may have been queued before the cancellation."""
+        """Replace the sentence of a cancellation by the environment with `sentence`, which says where the task waited.
+        That is known only at `step`, which gets the CancelledError: another step may have been queued before it."""
         for at, deviation in enumerate(self.deviations):
             if deviation.answer.point.kind == "cancel" and deviation.actor == step.actor:
                 self.deviations[at] = replace(deviation, sentence=sentence)
@@ -270,7 +275,7 @@ class Trace:
 
 
 def raised_at(error: BaseException) -> Place | None:
-    """Return the innermost line of the user's own code in the traceback of an exception."""
+    """Return the innermost line of the user's own code in the traceback of an exception; None if there is none."""
     found: Place | None = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         if is_users(frame.f_code.co_filename):
@@ -279,7 +284,8 @@ def raised_at(error: BaseException) -> Place | None:
 
 
 def short_name(task: asyncio.Task[Any]) -> str:
-    """Return the name that the program gave to the task, or else the name of its function, without the class."""
+    """Return the name that the program gave to a task, or else the name of its coroutine function, without the
+    class."""
     name = name_of(task).removeprefix("task ").partition(" (")[0]
     return name if name.startswith("'") else name.rpartition(".")[2]
 
@@ -318,7 +324,7 @@ def _is_cancelled(task: Any) -> bool:
 
 
 def _arrival(handle: Any) -> _Cause:
-    """Return the cause of a callback that no step queued, such as the arrival of data."""
+    """Return the cause of a callback that no step queued: an event from outside, such as the arrival of data."""
     callback: Callable[..., Any] | None = handle._callback
     function = getattr(callback, "__func__", callback)
     name = getattr(function, "__name__", "")

@@ -1,2 +1,2 @@
-"""Strategies, one file each, by which a campaign picks its next schedule; they are registered in
+"""Strategies, one file each, by which a campaign picks the next schedule to try; they are registered in
 `explore.portfolio`."""

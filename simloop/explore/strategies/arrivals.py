@@ -1,8 +1,9 @@
-"""Base of the walks over event sources: connections, threads, processes, signals, and tasks under profile `hostile`.
+"""Base of the random walks that delay events from outside: data of connections, ends of threads and processes, signals,
+and tasks under profile `hostile`.
 
-An arrival (a packet, the end of a job) may be late by one, two or three turns, or until others that are late arrive,
-too (`simloop.choices.draws.LATE`). These strategies draw which arrivals are late; at all other points nothing unusual
-happens, except where they say so.
+An arrival (a packet, the end of a job) may be late by one, two or three iterations of the event loop, or until other
+late arrivals have come, too (`simloop.choices.draws.LATE`). These strategies draw at random which arrivals are late;
+all other choice points get the default answer, unless a strategy says otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 Points = list[tuple[str, str, int]]
 Sources = dict[str, Points]
-#: By how many turns an arrival may be late; at all kinds of arrivals these are the answers, too.
+#: Maximum number of event loop iterations by which an arrival may be late; the answers 1 to 3 of its choice point mean
+#: so many.
 TURNS = 3
 
 # Each job of an executor, process and signal has an arrival or two: all of one name are this number of sources.
@@ -28,22 +30,23 @@ _JOBS = 3
 
 
 class SourceWalk:
-    """Base class of strategies of seeded random runs that draw which arrivals of which sources are late. The sources
-    are those of the canonical run."""
+    """Base class of strategies of seeded random runs that draw which arrivals are late. Arrivals are grouped by source
+    (a connection, thread or process), as the canonical run has them."""
 
     name = "source walk"
-    #: Walks of strategies with other numbers share nothing with these.
+    #: Number mixed into the seeds, different for each strategy, so that no two strategies draw the same walks.
     number = 3
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._made = 0
         self._draws_entropy = False
-        #: The arrivals of each source, in order: of a connection one way.
+        #: Arrivals of each source, in order, where each direction of a connection is a source; None before the
+        #: canonical run.
         self.one_way: Sources | None = None
-        #: The same with the two directions of a connection together.
+        #: Arrivals of each source, in order, where both directions of a connection are one source.
         self.both_ways: Sources = {}
-        #: True once it is known that there are no two sources, so that nothing can come in another order.
+        #: True once it is known that there are less than two sources, so that nothing can come in another order.
         self.is_empty = False
 
     def plan(self) -> Plan:
@@ -52,7 +55,7 @@ class SourceWalk:
         return Plan(seed if self._draws_entropy else self._seed, self.walk(seed))
 
     def walk(self, seed: int) -> Decide:
-        """Return the function that answers the choice points of one run."""
+        """Return the function that answers the choice points of the run with this seed."""
         raise NotImplementedError
 
     def observe(self, choices: Choices, failed: bool) -> None:
@@ -63,8 +66,8 @@ class SourceWalk:
 
 
 def sources_of(choices: Choices) -> tuple[Sources, Sources]:
-    """Return the arrivals of each source of a run, in order, twice: each direction of a connection is a source of its
-    own in the first result, and both are one in the second."""
+    """Return the arrivals of a run, in order, grouped by source (a connection, thread or process) in two ways: in the
+    first result each direction of a connection is a source of its own, in the second both are one."""
     one_way: Sources = {}
     both_ways: Sources = {}
     jobs: dict[str, dict[str, int]] = {}
@@ -81,6 +84,6 @@ def sources_of(choices: Choices) -> tuple[Sources, Sources]:
 
 
 def has_contents(kind: str, n: int) -> bool:
-    """Return False for an arrival that only begins or ends something: a connection, a direction of one. `n` is the
-    number of answers at its point."""
+    """Return True for an arrival that carries something, such as data; False if it only opens or closes a connection,
+    or one direction of it. `kind` is the kind of its choice point, and `n` the number of answers there."""
     return n > LATE[kind] + 1 or kind == "order.lag"

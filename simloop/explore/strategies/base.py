@@ -1,6 +1,6 @@
-"""Protocol of strategies, and the simplest of them: the canonical run.
+"""Protocol of strategies, and the simplest one: the canonical run.
 
-A strategy has one method that proposes the next run and one that receives what a run recorded; the campaign knows
+A strategy has one method that proposes the next run and one that receives what a run recorded; the campaign uses
 nothing else of it. Each strategy is a file of its own, whose docstring names the published idea and the differences
 from it.
 """
@@ -20,12 +20,12 @@ T = TypeVar("T", bound="Observer")
 class Plan(NamedTuple):
     """Plan of one run, as a strategy proposes it: its seed, and the answers to its choice points."""
 
-    #: Seed of the program's own entropy.
+    #: Seed of the run, from which the program's random numbers come, too.
     seed: int
-    #: Answers the choice points: ``decide(who, kind, number, n)`` returns a value in ``range(n)``. None for the
-    #: canonical run, in which all answers are 0.
+    #: Function that answers the choice points: ``decide(who, kind, number, n)`` returns a value in ``range(n)``. None
+    #: for the canonical run, in which all answers are 0.
     decide: Decide | None
-    #: Is told of everything that happens in the run, if that is made in this process. It takes longer then.
+    #: Observer that is told of everything that happens in the run, which makes it slower. Not used for a run in a fork.
     observer: Observer | None = None
 
 
@@ -39,18 +39,20 @@ class Strategy(Protocol):
         """Return the next run to make, or None when this strategy has nothing more to try."""
 
     def observe(self, choices: Choices, failed: bool) -> None:
-        """Receive the choices recorded in a run, whichever strategy proposed it; `failed` is True if it failed."""
+        """Receive the choices that a run recorded, also a run that another strategy proposed; `failed` is True if it
+        failed."""
 
 
 class Canonical(Generic[T]):
-    """Strategy of one run, the canonical one, with which every campaign begins. ``watch()`` returns its observer."""
+    """Strategy that proposes a single run, the canonical one, with which every campaign begins. ``watch()`` returns the
+    observer for it."""
 
     name = "canonical run"
 
     def __init__(self, seed: int, watch: Callable[[], T]) -> None:
         self._seed = seed
         self._watch = watch
-        #: What has watched the run, once it was planned.
+        #: Observer of the run; None before the run was planned.
         self.observer: T | None = None
 
     def plan(self) -> Plan | None:

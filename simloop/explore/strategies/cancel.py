@@ -1,5 +1,5 @@
-"""Cancel sweep: cancels each task that may be cancelled, and sends each signal that may come, at each poll of an event
-loop in turn."""
+"""Cancel sweep: cancels each task that may be cancelled, and sends each signal that may come, at every poll of the
+event loop in turn."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from simloop.explore.strategies.sweep import Groups, Sweep
 
 
 class CancelSweep(Sweep):
-    """Sweep that cancels each task that may be cancelled, at each poll of the loop while the task lives. Polls around
-    the wake-ups of the task come first.
+    """Sweep in which each run cancels one task that may be cancelled, at one poll of the event loop while the task
+    lives; polls around the wake-ups of the task come first.
 
-    The callback that wakes a task runs in the turn before the last of its wait. So at the last poll but one of each
-    wait a cancellation meets the wake-up itself (it comes after the I/O that resolves the future, and before the task
-    has run), and at the last poll it comes right after the step.
+    The callback that wakes a task runs one loop iteration before the task does. So a cancellation at the last poll but
+    one of a wait coincides with the wake-up (after the I/O that resolves the future, and before the task has run), and
+    one at the last poll comes right after the task has run.
 
-    A signal from outside is such an arrival, too. It may come at each poll of a process's loop, and at each of its
-    calls that block.
+    Other runs send a signal from outside: at one poll of a process's event loop, or at one of its blocking calls.
     """
 
     name = "cancel sweep"

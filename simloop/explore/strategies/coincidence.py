@@ -1,17 +1,19 @@
-"""Coincidence walk: lets arrivals of different connections, threads and processes meet in one poll.
+"""Coincidence walk: makes arrivals from different connections, threads and processes come in the same poll of the event
+loop.
 
-Two requests that meet while a lock is between its owners, two failures in one turn: such races need arrivals that are
-far from one another to come together, to a turn. Independent delays get there by luck. Here each source of arrivals is
-late at one of its arrivals, and all by the same time, from which all continue: of two sources any two arrivals
-meet with about the same probability, and whatever comes the same number of steps after them does, too.
+Two requests that come while a lock changes its owner, two failures in one loop iteration: such races need arrivals that
+are normally far apart to come together exactly. Independent random delays hardly ever do that. Here each source of
+arrivals (a connection, thread or process) delays one of its arrivals, all until the same time, from which all continue:
+for two sources, any two arrivals coincide with about the same probability, and so do those that follow after the same
+number of steps.
 
-In half of the runs all sources are late with about as many of their arrivals left, since what they do last is often
-the same, after preparations of different lengths. Pairs of arrivals that were late together already are avoided, as in
+In half of the runs all sources are delayed with about as many of their arrivals left, since their last steps are often
+the same, after preparations of different lengths. Pairs of arrivals that were late together before are avoided, as in
 pairwise testing (Cohen, Dalal, Fredman and Patton, IEEE TSE 1997).
 
 As in PCT (Burckhardt, Kothari, Musuvathi and Nagarakatte, ASPLOS 2010), a run has few places where something changes,
-each drawn uniformly from all places. It departs from PCT in what changes: there is no priority, but a wait for others,
-and each source has its own.
+each drawn uniformly from all places. The difference is in the change: not of a priority, but a wait for others, and
+each source has its own.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ _SOURCES_MAX = 1000
 
 
 class CoincidenceWalk(SourceWalk):
-    """Strategy of seeded random runs in which arrivals meet (`simloop.choices.draws.coincidences`), without end.
+    """Strategy of seeded random runs in which arrivals coincide (`simloop.choices.draws.coincidences`), without end.
 
-    Drawn for each run: connections are sources, or each of their two directions; arrivals are those with contents, in
-    four of five runs, or all; and they are those of the canonical run, or of the run so far in which the source had
-    most, since the canonical run may end before things come that come as long as others are late.
+    Drawn for each run: if a connection is one source of arrivals or each of its directions is; if only arrivals with
+    contents are delayed (in two of three runs) or any; and if the arrivals are those of the canonical run, or, for each
+    source, of the run so far in which it had most, since the canonical run may end before everything has come.
 
-    The first runs are plain ones, which find most: each source is late once, at an arrival with contents. They take
-    turns in what is drawn otherwise, both ways of a connection together or each by itself, alike or any.
+    The first runs use the canonical run's arrivals, mostly those with contents, and go through the other combinations
+    in turn: they find most.
     """
 
     name = "coincidence walk"

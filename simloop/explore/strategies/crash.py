@@ -1,8 +1,8 @@
-"""Crash sweep: cuts the power at each possible place, and tries what the cut can lose.
+"""Crash sweep: cuts the power of a host at each possible place, and tries which data the power cut may lose.
 
-A single deviation finds no crash bug: a power cut that loses nothing does no harm, and without a cut nothing can be
-lost. So each run of this sweep takes a cut and a whole pattern of losses, as FoundationDB's simulation does
-(AsyncFileNonDurable). Shrinking then drops the losses that the failure does not need.
+A single deviation finds no crash bug: a power cut that loses nothing does no harm, and without a power cut nothing can
+be lost. So each run of this sweep combines a power cut with a whole pattern of losses, as FoundationDB's simulation
+does (AsyncFileNonDurable). Shrinking then drops the losses that the failure does not need.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _names(who: str, kind: str, n: int) -> int:
 
 
 def _pages(who: str, kind: str, n: int) -> int:
-    """Answer a power cut's choice point so that a file loses data, but keeps its length."""
+    """Answer a power cut's choice point so that a file loses the data of its pages, but keeps its length."""
     return 0 if Who(who).part in ("size", "end") else _data(who, kind, n)
 
 
@@ -49,11 +49,11 @@ _PATTERNS: tuple[Lose, ...] = (_data, _names, _pages, _worst)
 
 
 class CrashSweep:
-    """Strategy that cuts the power at each place of a run, once for each pattern of unsynced writes that are lost: data
-    and lengths of files, directory entries, pages alone (files keep their length), everything, then random parts.
+    """Strategy in which each run cuts the power at one place, with one pattern of unsynced writes that are lost:
+    contents and lengths of files; directory entries; contents alone; everything; then random parts.
 
     Places are the choice points of the canonical run at which the environment may cut the power of a host, and the
-    power cuts of the test itself.
+    power cuts that the test itself makes.
     """
 
     name = "crash sweep"
@@ -66,7 +66,7 @@ class CrashSweep:
 
     @property
     def is_empty(self) -> bool:
-        """True once it is known that no power cut can happen, so that this strategy has nothing to try."""
+        """True once it is known that no power cut can happen, so that there is nothing to try."""
         return self._places is not None and not self._places
 
     def observe(self, choices: Choices, failed: bool) -> None:
@@ -106,6 +106,6 @@ def _decider(place: Point | None, lose: Lose) -> Decide:
 
 
 def _at_random(*seeds: int) -> Lose:
-    """Return a function that answers a power cut's choice points: half of them, at random, lose something."""
+    """Return a function that answers a power cut's choice points at random: about half of them lose something."""
     below = drawer(*seeds)
     return lambda who, kind, n: 1 + below(n - 1) if below(2) else 0

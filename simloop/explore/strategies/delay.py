@@ -1,4 +1,4 @@
-"""Delay sweep: delays each arrival (a packet, the end of a thread's work) by itself."""
+"""Delay sweep: delays or reorders one arrival (a packet, the end of a thread's work) in each run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from simloop.explore.strategies.timeout import RACES
 
 
 class DelaySweep(Sweep):
-    """Sweep that delays or reorders one thing at a time: a packet, late or in pieces, a thread, the order of a poll,
-    turns of processes, and the orders that wider profiles add. This is delay-bounded search with one delay (Emmi,
-    Qadeer and Rakamaric, POPL 2011). First each arrival is late for as long as it may be, those with contents before
-    beginnings and ends. Then kinds with few choice points in a run come first, since they say more about the cause."""
+    """Sweep in which each run delays or reorders a single thing: a packet is late or split, a thread is late, one poll
+    returns events in another order, processes run in another order, or callbacks in an order that a wider profile
+    allows. This is delay-bounded search with one delay (Emmi, Qadeer and Rakamaric, POPL 2011). First each arrival gets
+    its maximum delay, data before connection openings and closings; then other deviations follow, kinds with few choice
+    points in a run first, since they say more about the cause."""
 
     name = "delay sweep"
 

@@ -1,4 +1,4 @@
-"""Enumeration of all schedules of a test, if there are few."""
+"""Enumeration of all schedules of a test, if there are few enough."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Deviations = tuple[tuple[Point, int], ...]
 
 class Enumeration:
     """Strategy that tries all schedules, those with fewer deviations first (delay-bounded search: Emmi, Qadeer and
-    Rakamaric, POPL 2011). It gives up when more schedules are known than the budget has runs left.
+    Rakamaric, POPL 2011). It gives up when more schedules are known than runs are left in the budget, which `left`
+    returns.
 
-    Every schedule is reached once: from the schedule without its last deviation. `left` returns the number of runs that
-    the campaign still has.
+    Each schedule is reached once: by adding its last deviation to the schedule without it.
     """
 
     name = "enumeration"
@@ -30,14 +30,14 @@ class Enumeration:
         self._left = left
         self._waiting: deque[Deviations] = deque([()])
         self._expanded: set[Deviations] = set()
-        #: Runs that other strategies have made already, and that need not be repeated.
+        #: Choices of runs that other strategies have made already, and that need not be repeated, by their deviations.
         self._known: dict[Deviations, Choices] = {}
         self._given_up = False
         self._estimate = 0
 
     @property
     def seems_to_fit(self) -> bool:
-        """True as long as the budget seems to have room for all schedules, by the choice points of the canonical
+        """True while all schedules seem to fit into the budget, estimated from the choice points of the canonical
         run."""
         return not self._given_up and self._estimate <= self._left() + len(self._expanded) + len(self._known)
 
@@ -48,7 +48,7 @@ class Enumeration:
 
     @property
     def _missing(self) -> int:
-        """Number of schedules that are still to be run: those queued, less those whose runs are known already."""
+        """Number of schedules that are still to be run: those queued, except for those that were run already."""
         return len(self._waiting) - len(self._known)
 
     def plan(self) -> Plan | None:
@@ -93,8 +93,8 @@ class Enumeration:
 
 
 def _estimate(choices: Choices) -> int:
-    """Return the number of schedules that there are if every run has the choice points of the canonical one. What ends
-    something can happen once."""
+    """Return the number of schedules if every run had the choice points of the canonical run `choices`. Cancellations
+    and the like, which end something, are counted as happening at most once for each task."""
     product = 1
     ends: Counter[str] = Counter()
     for who, kind, _, n, _ in choices.recorded:
@@ -106,8 +106,8 @@ def _estimate(choices: Choices) -> int:
 
 
 def _extensions(deviations: Deviations, choices: Choices) -> list[Deviations]:
-    """Return all schedules that have one deviation more than `deviations`, at a later choice point of the run
-    `choices`."""
+    """Return all schedules with one deviation more than `deviations`, at a later choice point of `choices`, the run of
+    `deviations`."""
     answers = choices.answers()
     start = 0
     if deviations:

@@ -1,18 +1,19 @@
-"""Fault sweep: lets one declared fault happen at a time."""
+"""Fault sweep: makes one fault happen in each run, of those that the test allows."""
 
 from __future__ import annotations
 
 from simloop.choices.choices import Choices, Point
 from simloop.explore.strategies.sweep import Groups, Sweep
 
-#: Kinds of faults that a test declares for the network and its names, for hosts and for their clocks.
+#: Kinds of choice points at which a fault may happen that a test has allowed for the network, name look-ups, hosts or
+#: clocks.
 FAULTS = ("net.partition", "net.reset", "host.pause", "net.lose", "clock.step", "dns.fail", "dns.slow")
 
 
 class FaultSweep(Sweep):
-    """Sweep that lets one fault happen that the test has declared: a partition, a reset, a pause of a host, a lost
-    packet, a step of a clock, a look-up of a name that fails or is slow. Each kind gets its turns, at packets from all
-    over the run."""
+    """Sweep in which each run has a single fault that the test allows (by ``may_partition`` and the like): a partition,
+    a reset, a pause of a host, a lost packet, a step of a clock, a look-up of a name that fails or is slow. Kinds of
+    faults take turns, and each is tried at packets from all over the run."""
 
     name = "fault sweep"
 

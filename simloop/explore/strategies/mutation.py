@@ -1,16 +1,16 @@
-"""Mutation strategy: changes a little in schedules whose runs reached something new.
+"""Mutation strategy: makes small changes to schedules whose runs reached something new.
 
-A race that needs five things one after the other is not found by drawing all five at once. Where each of them leads
-somewhere new, a schedule with the first is kept, and one that has the second too comes of it. As in Fest (Li, Desai and
-Padhye, "Feedback-guided Adaptive Testing of Distributed Systems Designs", NSDI 2026; Fray has it for Java), which took
-this from fuzzers to schedules, a run is judged by its timeline: which events come right after which others. A schedule
-is kept if its run has pairs of events that no run before had, and the more of them, the oftener it is changed. The
-number of changes is drawn from a geometric distribution, as there.
+A race that needs five things one after the other is not found by drawing all five at once. If each of them reaches
+something new, a schedule with the first is kept, and changed into one with the second too, and so on. As in Fest (Li,
+Desai and Padhye, "Feedback-guided Adaptive Testing of Distributed Systems Designs", NSDI 2026; Fray has it for Java),
+which took this from fuzzers to schedules, a run is judged by its timeline: which events come right after which others.
+A schedule is kept if its run has pairs of events that no earlier run had, and is changed the more often, the more of
+them it has. The number of changes is drawn from a geometric distribution, as in Fest.
 
-It departs from Fest in what is changed: no list of all random numbers of a run, but the few answers that deviate, each
-at a point with a name of its own. So a change stays where it was made, whatever else changes. The events are the choice
-points, since whoever sends, connects or ends is asked there; and how often a pair of them came counts, as in AFL
-(Zalewski, 2013): a second round is something new where the first was seen.
+The difference from Fest is in what is changed: not a list of all random numbers of a run, but the few answers that
+deviate, each at a choice point with a name of its own. So a change stays where it was made, even if others come before
+it. Events are choice points, since each send, connect or end has one; and the number of times that a pair of them
+occurs counts, as in AFL (Zalewski, 2013): a second round is something new after the first.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ _PAIRS_MAX = 500_000
 
 @dataclass
 class Kept:
-    """Schedule that mutation keeps: the points of its run, each with its number of answers, and the number of pairs
-    that its run was the first to have."""
+    """Schedule that the mutation strategy keeps and changes. `points` are the choice points of its run, each with its
+    number of answers; `new` is the number of pairs of consecutive events that its run was the first to have."""
 
     schedule: Schedule
     points: list[tuple[Point, int]]
     new: int
-    #: How often it was changed.
+    #: Number of times that it was changed.
     used: int = 0
 
 
 class Mutation:
     """Strategy that changes schedules whose runs have reached something new, whichever strategy proposed them, without
-    end. `corpus` are schedules that earlier campaigns have kept: they are run once more each, every other turn, and
-    kept on if they still lead anywhere that nothing else does."""
+    end. `corpus` are schedules that earlier campaigns have kept: every other run repeats one of them, until each was
+    run once, and it is kept again if its run still reaches something that no other run did."""
 
     name = "mutation"
     number = 7
@@ -68,9 +68,9 @@ class Mutation:
         self._seed = seed
         self._made = 0
         self._seen: set[Pair] = set()
-        #: What was kept in this campaign.
+        #: Schedules that were kept in this campaign.
         self.kept: list[Kept] = []
-        #: Schedules of earlier campaigns that were not run in this one so far.
+        #: Schedules of earlier campaigns that were not run in this one yet.
         self.waiting: deque[Schedule] = deque(corpus)
 
     def plan(self) -> Plan | None:
@@ -84,7 +84,8 @@ class Mutation:
         return Plan(schedule.seed, schedule.decider())
 
     def _changed(self, below: Callable[[int], int]) -> Schedule:
-        """Return the schedule whose turn it is, with a change or more: a deviation is left out, moved, or added."""
+        """Return the schedule whose turn it is with one or more changes: a deviation is left out, added, or replaced by
+        another. ``below(n)`` draws a number from 0 to n - 1."""
         kept = min(self.kept, key=lambda kept: kept.used / kept.new)
         kept.used += 1
         deviations = dict(kept.schedule.deviations)
@@ -101,8 +102,8 @@ class Mutation:
         return Schedule(seed=kept.schedule.seed, deviations=deviations)
 
     def corpus(self) -> list[Schedule]:
-        """Return the schedules for a later campaign to continue from: those that were not tried in this one, and those
-        that led somewhere, the furthest first. All of them deviate."""
+        """Return the schedules for a later campaign to start from: those of earlier campaigns that were not run in this
+        one, then those kept in this one, with the most new pairs of events first. The canonical one is left out."""
         kept = sorted(self.kept, key=lambda kept: -kept.new)
         return [*self.waiting, *(kept.schedule for kept in kept if kept.schedule.deviations)]
 
@@ -122,8 +123,7 @@ class Mutation:
 
 
 def timeline(choices: Choices) -> set[Pair]:
-    """Return the pairs of consecutive events in a run, each with the number of its occurrences, rounded if there are
-    many."""
+    """Return the pairs of consecutive events in a run, each with its number of occurrences, rounded if it is large."""
     often: Counter[tuple[tuple[str, str], tuple[str, str]]] = Counter()
     before = ("", "")
     for who, kind, _, _, _ in choices.recorded:

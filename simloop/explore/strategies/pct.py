@@ -1,11 +1,12 @@
-"""PCT (probabilistic concurrency testing): sources of arrivals have priorities, which change at a few places of a run.
+"""PCT (probabilistic concurrency testing): sources of arrivals (connections, threads, processes) have priorities, which
+change at a few places of a run.
 
 "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs" (Burckhardt, Kothari, Musuvathi, Nagarakatte,
 ASPLOS 2010) gives each thread a random priority, always runs the highest one, and at d - 1 steps, drawn from all steps,
-lowers the running thread's below all others: a bug of depth d is found with a probability of at least
-1 / (n * k**(d-1)) for n threads and k steps. Here sources of arrivals are the threads, and their arrivals the steps: a
-horizon of choice points, of which a run has fewer than steps. It departs from the paper in that no arrival waits for
-others to be over: a lower priority is a delay by more turns, up to three, and the lowest a delay by 25 ms and more.
+lowers the running thread's below all others: a bug of depth d is found with a probability of at least 1 / (n *
+k**(d-1)) for n threads and k steps. Here sources of arrivals are the threads, and their arrivals the steps, fewer than
+the steps of a run. The difference from the paper: no arrival waits until others are done; a lower priority is a longer
+delay, by up to three iterations of the event loop, and the lowest one a delay of 25 ms or more.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _DEPTH = 3
 
 
 class PCT(SourceWalk):
-    """Strategy of seeded random runs in which each source has a priority, and a few arrivals lower that of theirs."""
+    """Strategy of seeded random runs in which each source (a connection, thread or process) has a priority, by which
+    its arrivals are delayed, and a few arrivals lower the priority of their source."""
 
     name = "pct"
     number = 6

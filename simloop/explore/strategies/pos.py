@@ -1,10 +1,10 @@
-"""POS (partial order sampling): random runs in which each arrival has a priority of its own, by which it is late.
+"""POS (partial order sampling): random runs in which each arrival has a priority of its own, by which it is delayed.
 
 "Partial Order Aware Concurrency Sampling" (Yuan, Yang and Gu, CAV 2018) draws a priority for each event, always takes
-the highest one, and draws those of the events anew that race with it, so that partial orders, rather than
-interleavings, are sampled evenly. Here arrivals are the events: each is late by none to three turns or by 25 ms and
-more, all five alike, drawn for each by itself. It departs from the paper in that nothing is drawn anew: which arrivals
-race is known only to the program.
+the highest one, and redraws those of the events that race with it, so that partial orders, rather than interleavings,
+are sampled evenly. Here arrivals are the events: each is delayed by zero to three iterations of the event loop or by 25
+ms or more, with equal probabilities and independently. The difference from the paper: nothing is redrawn, since only
+the program knows which arrivals race.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class POS(SourceWalk):
-    """Strategy of seeded random runs in which each arrival is late by an amount drawn for it alone."""
+    """Strategy of seeded random runs in which each arrival has a random delay, drawn independently of the others."""
 
     name = "pos"
     number = 7

@@ -1,4 +1,5 @@
-"""Preemption sweeps: preempt each thread and process before each of its calls, or before each line."""
+"""Sweeps over preemptions: each run preempts one thread or process once or twice, before one of its system calls or one
+source line, until each was tried."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ _LONG = 5
 
 
 class PreemptionSweep(Sweep):
-    """Sweep that preempts each thread and process before each of its calls, once: for as long as others need first;
-    then for other times, and twice, before any call that comes after the first one. Few preemptions suffice for most
-    races of threads (Musuvathi and Qadeer, PLDI 2007; Burckhardt, Kothari, Musuvathi and Nagarakatte, ASPLOS 2010)."""
+    """Sweep in which each run preempts one thread or process before one of its system calls, for as long as others
+    need; then also for other durations, and twice in one run. Few preemptions suffice for most races of threads
+    (Musuvathi and Qadeer, PLDI 2007; Burckhardt, Kothari, Musuvathi and Nagarakatte, ASPLOS 2010)."""
 
     name = "preemption sweep"
     kinds: tuple[str, ...] = ("thread.switch", "process.switch")
@@ -60,8 +61,9 @@ class PreemptionSweep(Sweep):
 
 
 class LineSweep(PreemptionSweep):
-    """Sweep that preempts threads before each line of the user's own code, for tests with ``preempt="lines"``: each
-    line of a function in turn, in the first round of a loop before the later ones."""
+    """Sweep in which each run preempts a thread before one line of the user's own code, for tests with
+    ``preempt="lines"``: the lines of a function one after the other, those in the first iteration of a loop before
+    later iterations."""
 
     name = "line sweep"
     kinds = ("thread.line",)

@@ -1,4 +1,4 @@
-"""Strategy that repeats saved failures of earlier campaigns, and tries similar schedules."""
+"""Strategy that repeats the failures saved by earlier campaigns, and tries similar schedules."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class Saved:
-    """Strategy that tries the saved failures of earlier campaigns. An edit of the program may have moved a failure:
-    where a saved schedule passes now, similar schedules (`neighbours`) are tried too."""
+    """Strategy that tries the schedules of saved failures. Since a change of the program may have moved a failure,
+    similar schedules (`neighbours`) are tried too if a saved one passes now."""
 
     name = "saved failure"
 
@@ -44,9 +44,9 @@ class Saved:
 
 
 def neighbours(schedule: Schedule, choices: Choices) -> list[Schedule]:
-    """Return variants of `schedule` in which one deviation differs: it has another answer, or is at another choice
-    point of the same kind whose name or number differs in numbers alone. The most similar come first. `choices` is what
-    a run of `schedule` recorded."""
+    """Return variants of `schedule` in which one deviation differs: by its answer, or by being at another choice point
+    of the same kind, whose name is the same but for numbers in it. The most similar come first. `choices` is what a run
+    of `schedule` recorded."""
     offered = [answer for answer in choices.answers() if answer.n > 1]
     moved: list[tuple[int, Schedule]] = []
     for point, value in schedule.deviations.items():
@@ -68,7 +68,8 @@ def neighbours(schedule: Schedule, choices: Choices) -> list[Schedule]:
 
 
 def _distance(left: Point, right: Point) -> int:
-    """Return the distance of two choice points whose names differ in numbers alone; 0 for other points."""
+    """Return by how much the numbers in the names of two choice points differ; 0 if they differ in more than
+    numbers."""
     one, other = Who(left.who), Who(right.who)
     if left.kind != right.kind or one.name != other.name:
         return 0

@@ -1,9 +1,10 @@
-"""Sequel sweep: delays what is there only since a run has deviated.
+"""Sequel sweep: adds delays to things that happen only because a run has deviated.
 
-A request that was late is sent again over a new connection; what comes over that one may be late, too. No sweep over
-the canonical run has it, and walks get there by luck. As in Fest (Li, Desai and Padhye, NSDI 2026) runs that reach
-something new are changed further; it departs from that in what counts as new (a connection, a job of a thread, which
-the canonical run has not), and in where it deviates: there, and nowhere else.
+A request that was late may be sent again over a new connection, and what comes over that one may be late, too. No sweep
+over the canonical run has that connection, and random walks delay it only by luck. As in Fest (Li, Desai and Padhye,
+NSDI 2026) runs that reach something new are changed further; the difference is in what counts as new (a connection, or
+a job of a thread, that the canonical run does not have), and in where the run is made to deviate further: there, and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -30,21 +31,23 @@ _RACES = {"net.race": 1, "thread.race": 1}
 
 
 class SequelSweep:
-    """Strategy that takes runs with one or two deviations, after which connections or jobs came up that the canonical
-    run has not, and lets one of their arrivals be late, too: until it meets a timer, or as far as it may."""
+    """Strategy that repeats runs with one or two deviations, after which connections or jobs came up that the canonical
+    run does not have, and delays one of the arrivals of these, too: until it coincides with a timer, or as long as
+    possible."""
 
     name = "sequel sweep"
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._usual: set[str] | None = None
-        #: Of each run that has sequels, those that were not made yet; the runs take turns.
+        #: Deviations of runs to make, one iterator for each run that has led to them; the iterators take turns.
         self._sequels: list[Iterator[Deviations]] = []
         self._seen: set[frozenset[tuple[Point, int]]] = set()
 
     @property
     def is_waiting(self) -> bool:
-        """True while no run is known that has a sequel."""
+        """True while there is nothing to try: no run is known with a connection or job that the canonical run does not
+        have."""
         return not self._sequels
 
     def plan(self) -> Plan | None:

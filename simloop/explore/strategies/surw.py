@@ -1,13 +1,13 @@
-"""SURW (selectively uniform random walk): random runs in which an arrival is late the more, the fewer its source has
-left.
+"""SURW (selectively uniform random walk): random runs in which an arrival is the later, the fewer arrivals its source
+has left.
 
 "Selectively Uniform Concurrency Testing" (Zhao, Wolff, Mathur and Roychoudhury, ASPLOS 2025) takes the next step from
 each thread with a probability in proportion to the number of steps that it has left, so that all interleavings are
-alike; among few events that are selected, where there are too many. Here sources of arrivals are the threads, arrivals
-are the selected events, and the canonical run says how many there are. The number of other arrivals that come before
-one is then drawn: with one of r left of R, each of them goes first with the probability 1 - r/R. It departs from the
-paper in that an arrival does not wait for so many others, but for as many turns, up to three, and for more by 25 ms and
-more.
+equally likely; among a few selected events, if there are too many. Here sources of arrivals (connections, threads,
+processes) are the threads, arrivals are the selected events, and the canonical run says how many there are. The number
+of other arrivals that come before one is then drawn: with r arrivals left in its source of R in all, each other one
+goes first with probability 1 - r/R. The difference from the paper: an arrival does not wait for so many others, but for
+as many iterations of the event loop, up to three, and for larger numbers by 25 ms or more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _FINE = 1 << 30
 
 
 class SURW(SourceWalk):
-    """Strategy of seeded random runs in which an arrival is late the more, the fewer arrivals its source has left."""
+    """Strategy of seeded random runs in which an arrival is the later, the fewer arrivals its source (a connection,
+    thread or process) has left."""
 
     name = "surw"
     number = 8

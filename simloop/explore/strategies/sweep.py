@@ -1,7 +1,8 @@
-"""Base of the sweeps: strategies that enumerate one kind of deviation, one at a time, the likeliest to matter first.
+"""Base of the sweeps: strategies that enumerate one kind of deviation, one deviation in each run, the likeliest to
+matter first.
 
 Most bugs of asyncio programs that depend on the order of events need one thing only: a cancellation or a timeout in one
-of the one or two turns around a wake-up. A sweep goes there directly (docs/explanation/exploring.md).
+of the one or two loop iterations around a wake-up. A sweep tries these directly (docs/explanation/exploring.md).
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ Groups = dict[str, list[Candidate]]
 
 
 class Sweep:
-    """Base class of strategies that try one deviation from the canonical run after another, in the order of `rank`.
-    ``left()`` is the number of runs that the strategy may still make."""
+    """Base class of strategies that try single deviations from the canonical run one after another, in the order of
+    `rank`. ``left()`` returns the number of runs that the strategy may still make."""
 
     name = "sweep"
-    #: True to try the candidates of a group from the first to the last.
+    #: True to try the candidates of a group in their order, False to spread them (`_spread`).
     in_order = False
 
     def __init__(self, seed: int, left: Callable[[], int]) -> None:
@@ -36,12 +37,13 @@ class Sweep:
         self.is_empty = False
 
     def rank(self, choices: Choices) -> list[Groups]:
-        """Return the deviations to try in the canonical run `choices`, in classes: the likeliest to matter first."""
+        """Return the deviations to try, given the canonical run `choices`, in classes: the likeliest to matter
+        first."""
         raise NotImplementedError
 
     def runs(self, classes: list[Groups], left: int) -> Iterator[tuple[Candidate, ...]]:
-        """Return the deviations of each run to make, of which `left` may be made: one in each, in the order of their
-        classes."""
+        """Return the deviations of each run to make: one for each run, in the order of their classes. `left` is the
+        number of runs that may be made."""
         return ((candidate,) for candidate in self._ordered(classes, left))
 
     def observe(self, choices: Choices, failed: bool) -> None:
@@ -75,10 +77,10 @@ class Sweep:
 
 def _spread(group: list[Candidate]) -> list[Candidate]:
     """Return the candidates of a group in another order: the middle one, those in the middle of both halves, and so on,
-    of two halves the later one first. Most races are there for several candidates in a row (any call between a read and
-    the write that relies on it), which are met sooner so than from the beginning, where a run mostly connects and
-    opens. Van der Corput's sequence has that order (Proceedings of the Koninklijke Akademie van Wetenschappen te
-    Amsterdam 38, 1935), but for which half is first."""
+    of two halves the later one first. Most races can be triggered by several consecutive candidates (any call between a
+    read and the write that relies on it), which this order finds sooner than one from the beginning, where a run mostly
+    connects and opens. It is van der Corput's sequence (Proceedings of the Koninklijke Akademie van Wetenschappen te
+    Amsterdam 38, 1935), except for which half is first."""
     ordered = []
     spans = [(0, len(group))]
     for start, end in spans:

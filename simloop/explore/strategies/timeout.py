@@ -1,4 +1,4 @@
-"""Timeout sweep: makes timers due just around the arrivals that they race."""
+"""Timeout sweep: makes timers expire just before, with, or just after the arrivals that they race with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import islice, zip_longest
 from simloop.choices.choices import Choices, Point
 from simloop.explore.strategies.sweep import Candidate, Groups, Sweep
 
-#: The kinds of points at which a timer meets an arrival, or another timer.
+#: Kinds of choice points at which a timer may expire together with an arrival, or with another timer.
 RACES = ("net.race", "thread.race", "timer.tie", "poll.late", "cpu.stall")
 _SLOW = "cpu.stall"
 # So many runs come before those with a slow step: that something was late says more of a cause.
@@ -16,11 +16,11 @@ _FIRST = 3
 
 
 class TimeoutSweep(Sweep):
-    """Sweep that makes each armed timer due just before, with and just after each arrival that it races.
+    """Sweep that makes each armed timer expire just before, together with, and just after each arrival that it races
+    with.
 
-    Just before the arrival and together with it: the arrival is late, as far as its link or thread allows. After:
-    virtual time passes while callbacks are ready, as far as `max_stall` allows. Timers meet each other when a poll
-    returns late.
+    For the first two, the arrival is delayed, as far as its link or thread allows; for the last, virtual time passes
+    while callbacks are ready, as far as `max_stall` allows. Two timers expire together when a poll returns late.
     """
 
     name = "timeout sweep"

@@ -1,13 +1,13 @@
-"""Wake-up sweep: lets an arrival by which one task wakes another meet one that brings a newcomer.
+"""Wake-up sweep: makes an arrival because of which one task wakes another coincide with one that brings a third task.
 
-A lock is released, and its next owner woken: in the turn between, it looks free. Whoever comes then overtakes the
-owner, or owns the lock with it; and so with semaphores, queues and pools. That needs two arrivals in one poll. Which
-they are, the canonical run shows, if any task waits in it at all: by the one a task was woken that waited somewhere,
-and by the other another task came to wait at the same place.
+When a lock is released and its next owner woken, the lock looks free until the owner runs. A task that comes then
+overtakes the owner, or owns the lock together with it; the same goes for semaphores, queues and pools. That needs two
+arrivals in one poll of the event loop. The canonical run shows which, if any task waits in it at all: because of one, a
+task that waited somewhere was woken; because of the other, another task came to wait at the same place.
 
 As in dynamic partial-order reduction (Flanagan and Godefroid, POPL 2005) a run says which of its steps to try in
-another order. It departs from it in what counts as dependent: to wait in the same function, since what Python objects
-two steps have in common is not known.
+another order. The difference is in what counts as dependent: waiting in the same function, since it is not known which
+Python objects two steps share.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class WakeUpSweep:
-    """Strategy that lets two arrivals meet in each run: one by which a task was woken in the canonical run, and one by
-    which another came to where it had waited. First in the order in which polls show what has arrived, then in the
-    reverse order."""
+    """Strategy that makes two arrivals of the canonical run coincide in each run: one because of which a task was
+    woken, and one because of which another task came to wait at the same place. At first polls return the two events in
+    order, then in reverse order."""
 
     name = "wakeup sweep"
 
@@ -58,9 +58,9 @@ class WakeUpSweep:
 
 
 def meetings(watched: WakeUps) -> list[list[tuple[Arrival, Arrival]]]:
-    """Return pairs of arrivals of different connections that could meet in a run that was watched, by the former: one
-    by which a task was woken, and one by which another came to the same place. Places to which few come are first, and
-    so are those that come nearest."""
+    """Return pairs of arrivals of different connections that could coincide, grouped by the first one: in the observed
+    run `watched` a task was woken because of the first, and another task came to wait at the same place because of the
+    second. Places where few tasks waited are first, and then the pairs closest in time."""
     found: dict[Arrival, list[tuple[Arrival, Arrival]]] = {}
     order = {arrival: at for at, arrival in enumerate(watched.tasks)}
     places = [code for code in watched.woken if code not in watched.reading]
@@ -77,13 +77,13 @@ def meetings(watched: WakeUps) -> list[list[tuple[Arrival, Arrival]]]:
 
 
 def _source_of(arrival: Arrival) -> str:
-    """Return the source of an arrival over a connection: that connection."""
+    """Return the source of an arrival over a connection: the name of the connection."""
     return arrival[0].rstrip("<>")
 
 
 def _meeting(pair: tuple[Arrival, Arrival], reverse: bool) -> Decide:
-    """Return a function that answers choice points so that two arrivals are late by the same time; with `reverse`,
-    polls show what has arrived in the reverse order."""
+    """Return a function that answers choice points so that the two arrivals of `pair` are delayed until the same time;
+    with `reverse`, polls return ready events in reverse order."""
 
     def decide(who: str, kind: str, number: int, n: int) -> int:
         if (who, kind, number) in pair:

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
 
 class Walk:
-    """Strategy of seeded random walks over all choice points, without end, that deviate once to ten times in a run
-    (`simloop.choices.draws.random_walk`). The expected number of points of each kind is taken from the runs before.
+    """Strategy of seeded random walks over all choice points, without end, that deviate from the defaults one to ten
+    times in a run (`simloop.choices.draws.random_walk`). Earlier runs tell how many choice points of each kind to
+    expect.
 
-    The program's own entropy is the same in all of them, unless some run has drawn from it.
+    The seed of the program's own random numbers is the same in all of them, unless some run has drawn from it.
     """
 
     name = "random walk"
-    #: Walks of strategies with other numbers share nothing with these.
+    #: Number mixed into the seeds, different for each strategy, so that no two strategies draw the same walks.
     number = 1
 
     def __init__(self, seed: int) -> None:
@@ -36,7 +37,8 @@ class Walk:
         return Plan(seed if self._draws_entropy else self._seed, self.walk(seed, self._typical))
 
     def walk(self, seed: int, typical: Mapping[str, int]) -> Decide:
-        """Return the function that answers the choice points of one walk."""
+        """Return the function that answers the choice points of the walk with this seed. `typical` maps each kind of
+        choice point to the number of them in a run."""
         return random_walk(seed, typical)
 
     def observe(self, choices: Choices, failed: bool) -> None:
@@ -49,7 +51,7 @@ class Walk:
 
 
 class DenseWalk(Walk):
-    """Strategy of seeded random walks that deviate at a good part of all choice points
+    """Strategy of seeded random walks that deviate from the defaults at a large part of all choice points
     (`simloop.choices.draws.dense_walk`), for races in which several ordinary delays must come together."""
 
     name = "dense walk"
