@@ -1,13 +1,12 @@
-"""Shims: replacements of functions of the standard library, which turn calls of unmodified Python into calls of the
-kernel.
+"""Shims: patches of the standard library by which unmodified Python calls the simulated kernel.
 
-Each shim is named after the module that it mirrors, keeps that module's behaviour to the letter, and calls the real
-function outside of a world. What the simulation does not cover escapes with an error. Shims and the loop do not import
-each other.
+Each shim is named after the module that it patches, behaves exactly like that module, and calls the real function
+outside of a world (a run's simulated machines). Functions that are not simulated raise `EscapedSimulationError`. Shims
+and the loop do not import each other.
 
-A shim is a module with `REPLACEMENTS`: entries of the owner of an attribute, its name, and the replacement that stands
-there while shims are installed. If that is not enough, it also has a function ``install``. A new shim is added to
-`simloop.shims.late.LATE`, or to `SHIMS` if every run calls it or more than a function is replaced.
+A shim is a module with `REPLACEMENTS`, a list of tuples: the owner of an attribute, its name, and the replacement that
+it has while shims are installed. If that is not enough, it also has a function ``install``. A new shim is added to
+`simloop.shims.late.LATE`, or to `SHIMS` if every run calls it or if it replaces more than functions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shims of `atexit`: each simulated process has handlers of its own, which are called when its Python ends."""
+"""Shims of `atexit`: each simulated process has exit handlers of its own, which are called when it ends."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _ONCE = ("weakref", "simloop.loop.crashed_tasks")
 
 
 def _inside() -> World | None:
-    """Return the world that the calling thread is inside of; None in the test's process, which ends with the real
-    one."""
+    """Return the world of the calling code if it runs in a simulated process other than the test itself; else None, and
+    the real `atexit` is used."""
     world = active.here()
     return None if world is None or world.current is world.root else world
 
@@ -49,7 +49,8 @@ def unregister(func: Callable[..., Any], /) -> None:
 
 
 def call_handlers(world: World) -> None:
-    """Call the handlers of the current process: the latest comes first, and what one raises is printed."""
+    """Call the exit handlers of the current process, the last registered first. Exceptions that they raise are
+    printed."""
     from simloop.kernel.process.process import ProcessGone
     from simloop.kernel.process.threads import ThreadKilled
 

@@ -1,7 +1,8 @@
 """Patches of third-party libraries that few programs import.
 
-Most have input and output of their own, in C: in a run their first call is refused. To import them is no escape, and so
-is what they do at home. Others keep something for the whole process that a run has anew.
+Most of these libraries do input and output in C code that cannot be simulated: their first call in a run raises
+`EscapedSimulationError`; importing them, and calling them outside of a run, works. Others cache something for the whole
+process that each run needs anew.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _GRPC = "grpclib is pure Python over asyncio; or replace it in the test"
 _INTERFACES = "ifaddr.get_adapters tells those of the simulated host"
 _POSTGRES = "asyncpg and pg8000 speak the protocol themselves; or replace it in the test"
 
-#: Libraries by module: the calls that are refused in a run, and the remedy.
+#: For each module: its functions and methods that raise an error in a run, and the remedy that the error names.
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "uvloop": (("new_event_loop", "Loop.__init__"), "asyncio's own loop is simulated: leave uvloop out"),
     "zmq": (
@@ -52,8 +53,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 class _Gate(type):
-    """Metaclass of stand-ins for classes in C, whose own methods cannot be replaced: calls of the class go to its
-    `refusing`."""
+    """Metaclass of stand-ins for classes written in C, whose own methods cannot be replaced: calling such a class calls
+    its `refusing`, which raises an error in a run."""
 
     real: Any
     refusing: Callable[..., Any]
@@ -125,7 +126,8 @@ def _pycares(module: Any) -> None:
 
 
 def _ifaddr(module: Any) -> None:
-    """Patch `ifaddr`, which asks getifaddrs(3) through `ctypes`: in a run it returns the interfaces of the host."""
+    """Patch `ifaddr`, which calls getifaddrs(3) through `ctypes`: in a run it returns the interfaces of the simulated
+    host."""
     real = module.get_adapters
 
     @functools.wraps(real)
@@ -147,8 +149,8 @@ def _ifaddr(module: Any) -> None:
 
 
 def _aiohttp(module: Any) -> None:
-    """Patch `aiohttp.connector`, which makes its default TLS context when it is imported: in a run that trusts the
-    world's authority, as default contexts there do, and looks names up in threads."""
+    """Patch `aiohttp.connector`: in a run its default TLS context, which it creates when it is imported, trusts the
+    certificate authority of the world, and names are looked up in threads, not by aiodns."""
     default_resolver = module.DefaultResolver
 
     def resolver(*args: Any, **kwargs: Any) -> Any:
@@ -180,7 +182,7 @@ def _aiohttp(module: Any) -> None:
     connector._get_ssl_context = functools.update_wrapper(get_ssl_context, real)
 
 
-#: Changes by module.
+#: For each module, the function that patches it.
 CHANGES: dict[str, Callable[[Any], None]] = {
     **{
         name: functools.partial(_refuse, calls=calls, remedy=remedy) for name, (calls, remedy) in REFUSED.items()

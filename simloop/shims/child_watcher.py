@@ -1,8 +1,8 @@
-"""Shim of `asyncio.get_child_watcher` of Python 3.11: inside a world it is stock asyncio's `PidfdChildWatcher`.
+"""Shim of `asyncio.get_child_watcher` for Python 3.11: inside a world it returns stock asyncio's `PidfdChildWatcher`.
 
-Python 3.12 chooses that watcher itself wherever pidfds work; up to 3.11 the default is a thread for each child. A
-watcher that the program has chosen by `set_child_watcher` stays (Lib/asyncio/unix_events.py). From 3.12 on this module
-is not used.
+Python 3.12 uses that watcher itself wherever pidfds work; up to 3.11 the default starts a thread for each child
+process. A watcher that the program has set by `set_child_watcher` stays (Lib/asyncio/unix_events.py). From 3.12 on this
+module is not used.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Support for freezegun and time-machine: they can freeze or move the virtual clock inside of a world.
+"""Support for freezegun and time-machine, which can freeze or move the virtual clock inside of a world.
 
-freezegun replaces the functions and classes that it finds, which are the shims. time-machine exchanges the C code of
-the real functions: while it travels, shims call those also inside of a world, and it is made to take the virtual clock
-for the real one. Private parts of both libraries are named here alone; `tests/shims/test_clock_tools.py` checks them.
+freezegun replaces the functions and classes that it finds, which are the shims. time-machine replaces the C code of the
+real functions: while it is active, shims call the real functions also inside of a world, and time-machine reads the
+virtual clock in place of the real one. Private parts of both libraries are used only here;
+`tests/shims/test_clock_tools.py` checks them.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ _at_home = False
 
 
 def travelling() -> bool:
-    """Return True while time-machine travels: then shims call the real functions, whose code it has exchanged."""
+    """Return True while time-machine is active: then shims have to call the real functions, whose C code it has
+    replaced."""
     machine = sys.modules.get(_TIME_MACHINE)
     return machine is not None and not _at_home and len(machine.traveller_stack) > 0
 
 
 def originals(shims: dict[str, Callable[..., Any]]) -> list[tuple[object, str, object]]:
-    """Return replacements for the functions that time-machine calls to read the real clock. `shims` are given by the
-    names of the functions that time-machine exchanges."""
+    """Return replacements for the functions by which time-machine reads the real clock: they read the virtual clock
+    inside of a world. `shims` maps the names of the functions that time-machine replaces to their shims."""
     return [
         (_time_machine, f"original_{name}", _original(getattr(_time_machine, f"original_{name}"), shim))
         for name, shim in shims.items()
@@ -62,15 +64,16 @@ def _original(real: Callable[..., Any], shim: Callable[..., Any]) -> Callable[..
 
 
 def frozen() -> bool:
-    """Return True while freezegun has frozen the clock, with its own functions and classes in all modules."""
+    """Return True while freezegun has frozen the clock, and its own functions and classes are in place in all
+    modules."""
     api = sys.modules.get(_FREEZEGUN)
     return api is not None and len(api.freeze_factories) > 0
 
 
 @contextlib.contextmanager
 def thawed() -> Iterator[None]:
-    """Context manager in which the module `time` has its own functions again, if freezegun has frozen the clock. Those
-    that freezegun puts back later are shims, since the references that it holds are replaced too."""
+    """Context manager in which the module `time` has its own functions again, if freezegun has frozen the clock. The
+    functions that freezegun restores later are then shims, since the references that it holds are replaced, too."""
     api = sys.modules.get(_FREEZEGUN)
     faked = [
         (name, function)
@@ -87,7 +90,8 @@ def thawed() -> Iterator[None]:
 
 
 def refresh() -> None:
-    """Make freezegun replace shims too: it searches modules for the originals by addresses, noted at its import."""
+    """Make freezegun find shims when it searches modules for functions to replace: it compares addresses, which it took
+    from the real functions at its import."""
     api = sys.modules.get(_FREEZEGUN)
     if api is not None:
         api._real_time_object_ids.update(id(value) for name, value in vars(api).items() if name.startswith("real_"))
@@ -95,8 +99,8 @@ def refresh() -> None:
 
 
 def rewound() -> Rewound | None:
-    """Restart clocks that freezegun or time-machine froze or moved outside of the world, now over virtual time. Return
-    an object that restores them, or None if there are none."""
+    """Restart over virtual time the clocks that freezegun or time-machine has frozen or moved outside of the world.
+    Return an object that restores them, or None if there are none."""
     api: Any = sys.modules.get(_FREEZEGUN)
     machine: Any = sys.modules.get(_TIME_MACHINE)
     frozen = api is not None and api.freeze_factories
@@ -105,7 +109,7 @@ def rewound() -> Rewound | None:
 
 
 class Rewound:
-    """State of the clocks of freezegun and time-machine before they were restarted for a run."""
+    """Saved state of the clocks of freezegun and time-machine, from before they were restarted for a run."""
 
     __slots__ = ("_before",)
 

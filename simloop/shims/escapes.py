@@ -1,4 +1,5 @@
-"""Escape detection: makes everything that is not simulated fail, by refused functions and an audit hook behind them."""
+"""Detection of escapes (calls that would reach the real world): functions that raise `EscapedSimulationError` in a run,
+and an audit hook for everything else."""
 
 from __future__ import annotations
 
@@ -54,8 +55,8 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def _imports() -> bool:
-    """Return True while the import system writes the bytecode of a module, which is no escape, unless `py_compile` has
-    called it for its own purposes."""
+    """Return True while the import system itself writes the bytecode of a module, which is no escape. (The module
+    `py_compile` uses the same functions for other purposes.)"""
     frame = sys._getframe(2)
     above = frame.f_back
     return all(
@@ -71,8 +72,8 @@ _told: set[str] = set()
 
 
 def _warn(library: str | None) -> None:
-    """Warn, once for each library, that its functions are called through `ctypes` and are real; no audit event reports
-    their calls. None stands for Python's own library."""
+    """Warn, once for each library, that its functions are called through `ctypes` and are not simulated; no audit event
+    reports the calls themselves. Does nothing for None, Python's own library."""
     if library is not None and library not in _told:
         from simloop.sources import call_site, level_of_caller
 
@@ -120,7 +121,7 @@ _SHARED = (0, 2)
 
 
 def _starts_stack() -> bool:
-    """Return True while the simulation itself starts a thread, for a process that blocks."""
+    """Return True while the simulation itself starts a real thread, to run a simulated process that may block."""
     stacks = sys.modules.get("simloop.kernel.stacks")
     return stacks is not None and bool(stacks.starting)
 
@@ -133,7 +134,8 @@ def _is_writable(fd: int) -> bool:
 
 
 def _opening(database: Any) -> None:
-    """Direct a database that is about to be opened to the simulated disk, or outside of a world to the real one."""
+    """Make SQLite open `database`, which is about to be opened, on the simulated disk; outside of a world, on the real
+    one."""
     global _databases
     if _databases or active.is_inside():
         shim = late.load("simloop.shims.sqlite3.opening")
@@ -145,7 +147,7 @@ _FILE_OF_C = "C code writes that file; " + _MOCK
 
 
 def _optional(name: str) -> Any:
-    """Return a module by name, or None if this Python has no such module."""
+    """Return the module of that name, or None if this Python does not have it."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -219,7 +221,8 @@ _hooked = False
 
 
 def install() -> None:
-    """Add the audit hook, once per interpreter: CPython cannot remove it again. Outside of a world it does nothing."""
+    """Add the audit hook, once per interpreter, since it cannot be removed again. Outside of a world it does
+    nothing."""
     global _hooked
     if not _hooked:
         _hooked = True

@@ -1,5 +1,5 @@
-"""Shims of `faulthandler`: a dump of tracebacks after a real time. In a run none comes: a run that hangs in real time
-ends with `HangError`, which names the line."""
+"""Shims of the functions of `faulthandler` that dump tracebacks after a real time: in a run they do nothing, since a
+run that hangs in real time ends with `HangError`, which names the line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shim of `io.FileIO`, as a class that may be called, derived from and used with `isinstance`."""
+"""Shim of `io.FileIO`: a class that can be called, derived from and used with `isinstance`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from simloop.shims import late
 from simloop.world import active
 
 real_FileIO = io.FileIO
-#: Classes whose instances are instances of `io.FileIO` for all who ask.
+#: Classes whose instances count as instances of `io.FileIO` in `isinstance`.
 _kinds: tuple[type, ...] = (real_FileIO,)
 
 
 class _FileIOType(type(real_FileIO)):  # type: ignore[misc]
-    """Metaclass that makes `FileIO(...)` a simulated file inside a world and a real one outside."""
+    """Metaclass that makes ``FileIO(...)`` return a simulated file inside a world and a real one outside."""
 
     def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> Any:
         global _kinds
@@ -42,7 +42,7 @@ class _FileIOType(type(real_FileIO)):  # type: ignore[misc]
 
 
 class FileIO(real_FileIO, metaclass=_FileIOType):
-    """Replacement of `io.FileIO` while shims are installed."""
+    """Replacement of the class `io.FileIO` while shims are installed."""
 
     __module__ = "_io"
 

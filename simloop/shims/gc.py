@@ -1,4 +1,4 @@
-"""Shim of `gc`: a run that calls `gc.collect` finds its own garbage only, not that of earlier runs."""
+"""Shim of `gc.collect`: in a run it finds only the garbage of that run, not that of earlier ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from simloop.world import active
 
 _real_collect = gc.collect
 
-#: True once a run has called `collect`, until the next one begins.
+#: True once a run has called `collect`; False again when the next run begins.
 asked = False
 
 
@@ -20,8 +20,8 @@ def collect(generation: int = 2) -> int:
 
 
 def collect_leftovers() -> None:
-    """Collect the garbage of earlier runs, if the last one called `gc.collect`: else its finalisers would run in the
-    next run, and only there."""
+    """Collect the garbage of earlier runs, if the last one called `gc.collect`: otherwise finalizers of that garbage
+    would run in the next run."""
     global asked
     asked = False
     _real_collect()

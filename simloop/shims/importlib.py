@@ -1,8 +1,8 @@
-"""Shim of `importlib`: an import in the middle of a run is executed in the real world.
+"""Shim of `importlib`: a module that is imported during a run is executed outside of the world.
 
 A module's code runs once per process, in whichever run comes first. So it runs as if it had been imported before any
-run: with the real clock, files and entropy, and outside of the running loop. No virtual time passes, and the first run
-is like any later one. Imports of loaded modules do not come here.
+run: with the real clock, files and entropy, and without a running loop. No virtual time passes, and the first run is
+like any later one. Imports of modules that are loaded already do not come here.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _bootstrap: Any = _bootstrap_stub
 _swap_task: Any = tasks._swap_current_task if sys.version_info >= (3, 14) else None  # type: ignore[attr-defined]
 _Loader: Any = _bootstrap_external._LoaderBasics  # type: ignore[attr-defined]
 
-#: Function that is called after modules were executed in a run, before the run goes on. Its argument is a module that
-#: may be missing in `sys.modules`, if there is one. `simloop.simulation.install` sets it.
+#: Function that is called after modules were imported during a run, before the run continues;
+#: `simloop.simulation.install` sets it. Its argument is a module that may be missing in `sys.modules`, or None.
 on_import: Callable[[ModuleType | None], None] | None = None
 
 
 def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a replacement of `real`, a function that executes modules, which does so outside of the world."""
+    """Return a replacement of `real`, a function that executes modules: it does the same, but outside of the world."""
 
     def execute(*args: Any) -> Any:
         if not active.is_inside():
@@ -61,7 +61,8 @@ def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_written(error: ModuleNotFoundError | FileNotFoundError) -> None:
-    """Raise the escape if an import has failed because its module was written in the run."""
+    """Raise `EscapedSimulationError` if an import has failed with `error` because the module's file was written in the
+    run, and so exists on the simulated disk only."""
     world = active.here()
     calls = None if world is None else world.current.calls
     if calls is None:

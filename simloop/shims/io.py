@@ -1,4 +1,4 @@
-"""Shims of `open`, and the raw files that `io.FileIO` makes, over the files of the current simulated process.
+"""Shims of `open` and of raw files (`io.FileIO`), over the files of the current simulated process.
 
 Only the raw file is simulated; buffered and text files on top of it are the real classes of `io`.
 """
@@ -44,10 +44,11 @@ _READ_SIZE = 1 << 16
 
 
 class SimFileIO(real_FileIO):
-    """Raw file of the current simulated process, as `io.FileIO` is a raw file of the real process.
+    """Raw file of the current simulated process, in place of `io.FileIO`.
 
     It is a subclass in name only: libraries register handlers for raw files under the class `io.FileIO` before any run,
-    as aiofiles does with `functools.singledispatch`. Nothing of the base class is used, whose descriptor is never set.
+    as aiofiles does with `functools.singledispatch`. Nothing of the base class is used, and its descriptor is never
+    set.
     """
 
     _fd = -1
@@ -130,7 +131,8 @@ class SimFileIO(real_FileIO):
                 charge(self._world, self._fs)
 
     def _checked(self) -> Description | Unseekable:
-        """Return the file behind the descriptor now: the program may have closed it, or put another file there."""
+        """Return the open file that the descriptor refers to now: the program may have closed it, or opened another
+        file there."""
         if self._fd < 0:
             raise ValueError("I/O operation on closed file")
         found = self._process.files.get(self._fd)
@@ -269,7 +271,7 @@ class SimFileIO(real_FileIO):
 
     @property
     def closefd(self) -> bool:
-        """True if closing the file closes the descriptor."""
+        """True if closing this object closes the descriptor."""
         return self._closefd
 
     @property
@@ -326,8 +328,8 @@ SimFileIO.__module__ = "_io"
 
 
 class SubclassedFileIO(_pyio.FileIO):  # type: ignore[misc]
-    """Base class that takes the place of `io.FileIO` in classes derived from it: the pure-Python `FileIO` of `_pyio`,
-    which calls functions of `os` only, and so works inside of a world and outside."""
+    """Base class that replaces `io.FileIO` in classes derived from it: the pure-Python `FileIO` of `_pyio`, which uses
+    only functions of `os`, and so works inside of a world and outside."""
 
     def _checkClosed(self, msg: str | None = None) -> None:
         # The words of err_closed() in Modules/_io/fileio.c, where Lib/_pyio.py has a full stop.
@@ -341,7 +343,8 @@ def _files_world() -> World | None:
 
 
 def open_raw(*args: Any, **kwargs: Any) -> Any:
-    """Return a raw file for the arguments of `io.FileIO`: a simulated one, or a real one for a real descriptor."""
+    """Return a raw file for the arguments of `io.FileIO`: a simulated file, or a real one if the argument is a real
+    descriptor."""
     world = _files_world()
     file = args[0] if args else kwargs.get("file")
     if isinstance(file, bool) and args:
@@ -382,8 +385,8 @@ def open(
 
 
 def _checked(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any) -> tuple[str, bool]:
-    """Check the arguments of `open` as _io_open_impl() in Modules/_io/_iomodule.c does. Return the raw file's mode, and
-    True if the file is binary."""
+    """Check the arguments of `open` as _io_open_impl() in Modules/_io/_iomodule.c does. Return the mode of the raw
+    file, and True for a binary file, False for a text file."""
     for name, value in (("mode", mode), ("encoding", encoding), ("errors", errors), ("newline", newline)):
         if not isinstance(value, str) and (value is not None or name == "mode"):
             kinds = "str" if name == "mode" else "str or None"
@@ -408,7 +411,7 @@ def _checked(mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any
 # A program has few modes, and opens many files.
 @functools.lru_cache(maxsize=64)
 def _mode(mode: str) -> tuple[str, bool]:
-    """Return the raw file's mode, and True for binary, for a mode of `open`."""
+    """Return the mode of the raw file for a mode of `open`, and True for a binary file, False for a text file."""
     if set(mode) - set("xrwabt+") or len(set(mode)) < len(mode):
         raise ValueError(f"invalid mode: {mode!r}")
     binary = "b" in mode
@@ -421,7 +424,8 @@ def _mode(mode: str) -> tuple[str, bool]:
 
 @functools.lru_cache(maxsize=64)
 def _raw_mode(mode: str) -> tuple[int, bool, bool, bool, bool]:
-    """Return the flags of open(2) for a mode of `io.FileIO`, and booleans: it creates, appends, reads, writes."""
+    """Return the flags of open(2) for a mode of `io.FileIO`, and four booleans: if the file is created, appended to,
+    read, written."""
     if set(mode) - set("xrwab+"):
         raise ValueError(f"invalid mode: {mode}")
     if sum(mode.count(kind) for kind in "rwax") != 1 or mode.count("+") > 1:

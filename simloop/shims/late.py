@@ -1,7 +1,7 @@
-"""Late shims: those that most runs never call, whose module is imported by the first call in a world.
+"""Late shims: those that most runs never call. Their modules are imported by the first call in a world.
 
-Importing them all takes longer than a short suite does, since most of the code of the simulated kernel comes with them.
-So a stand-in has the place of each, which until then calls the real function, and afterwards the shim.
+Importing all of them takes longer than a short test suite, since most code of the simulated kernel comes with them. So
+each is replaced by a stand-in, which calls the real function outside of a world, and imports and calls the shim inside.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def _is_drawing(value: object) -> bool:
     return getattr(value, "__self__", None) is random._inst
 
 
-#: Modules of late shims, each with the attributes that it replaces, where this Python has them. A module that is listed
-#: here takes the real functions from `real`, since its own stand-ins may be in place by the time it is imported.
+#: For each module of late shims: the owners (modules and classes) and names of the attributes that it replaces, if this
+#: Python has them. Such a module gets the real functions from `real`, since its stand-ins may already be in place when
+#: it is imported.
 LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
     "simloop.shims.atexit": ((atexit, ("register", "unregister")),),
     "simloop.shims.faulthandler": ((faulthandler, ("cancel_dump_traceback_later", "dump_traceback_later")),),
@@ -187,13 +188,13 @@ LATE: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
 
 
 def real(module: str, owner: Any = os) -> dict[str, Any]:
-    """Return the real functions of `owner` that a module of late shims replaces, by their names."""
+    """Return the real functions of `owner` (a module or class) that the late shims in `module` replace, by name."""
     names = next(names for where, names in LATE[module] if where is owner)
     return {name: original(owner, name) for name in names if hasattr(owner, name)}
 
 
 def stand_ins() -> list[Replacement]:
-    """Return stand-ins for all functions that have a late shim, as replacements."""
+    """Return a replacement for each function that has a late shim: its stand-in."""
     return [
         (owner, name, _stand_in(module, owner, name, function))
         for module, replaced in LATE.items()
@@ -203,8 +204,9 @@ def stand_ins() -> list[Replacement]:
 
 
 def _stand_in(module: str, owner: Any, name: str, function: Any) -> Any:
-    """Return the stand-in of a function, which imports the shim at the first call in a world, and forwards calls to it.
-    It stays in place for good: programs may compare ``os.lstat`` with one that they have kept, as `shutil` does."""
+    """Return the stand-in of `function`, the attribute `name` of `owner`, which imports the shim in `module` at its
+    first call in a world, and calls it. The stand-in is never replaced by the shim: programs may compare ``os.lstat``
+    with a reference that they have stored, as `shutil` does."""
     if isinstance(owner, type) and name != "__new__":
         return _method(module, owner, name, function)
 
@@ -222,8 +224,9 @@ def _stand_in(module: str, owner: Any, name: str, function: Any) -> Any:
 
 
 def _method(module: str, owner: Any, name: str, function: Any) -> Any:
-    """Return a stand-in that becomes a method, as a partial function does not. The shim takes its place at the first
-    call: nobody compares methods of `subprocess.Popen`. Programs that have kept the stand-in may still call it."""
+    """Return a stand-in for a method, which, unlike a partial function, is bound to its instance. The shim replaces it
+    at its first call in a world, since nobody compares methods of `subprocess.Popen`. References to the stand-in still
+    work."""
     shim: Any = None
 
     def method(*args: Any, **kwargs: Any) -> Any:
@@ -242,7 +245,7 @@ def _method(module: str, owner: Any, name: str, function: Any) -> Any:
 
 @functools.cache
 def load(module: str) -> Any:
-    """Return a module of late shims, imported at the first call."""
+    """Return a module of late shims, imported on first use."""
     # It is no import of the program's.
     with active.world_entered(None):
         imported = importlib.import_module(module)

@@ -1,6 +1,5 @@
-"""Shims of modules that few programs import: applied once each is imported, and never removed, since outside of a world
-they call the real functions. Most of the patches are in `simloop.shims.changed_libraries`.
-"""
+"""Patches of modules that few programs import: applied once each is imported, and never removed, since outside of a
+world they call the real functions. Most of them are in `simloop.shims.changed_libraries`."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from typing import Any
 from simloop.shims import late
 from simloop.world import active
 
-#: Names of the modules that are changed.
+#: Names of the modules that are patched when they are imported.
 CHANGED = {
     "aiohttp.connector", "apsw", "duckdb", "grpc", "grpc.aio", "ifaddr", "lmdb", "netifaces", "platform", "psutil",
     "psycopg", "psycopg2", "pycares", "syslog", "uvloop", "zmq",
@@ -22,7 +21,7 @@ CHANGED = {
 
 
 def _change_platform(module: Any) -> None:
-    """Patch `platform`, which caches its first answers for the whole process."""
+    """Patch `platform`, which caches its first results for the whole process."""
     real_uname, real_platform = module.uname, module.platform
 
     def uname() -> Any:
@@ -53,8 +52,8 @@ _count = 0
 
 
 def refresh(*, imported: bool = False) -> None:
-    """Patch the modules that were imported since the last call: none if their number is the same, unless an import has
-    just ended."""
+    """Patch the modules that were imported since the last call. To save time, modules are searched only if their number
+    has changed, or if `imported` says that an import has just ended."""
     global _count
     if len(sys.modules) == _count and not imported:
         return
@@ -79,7 +78,8 @@ _numpy_seeded = False
 
 
 def begin(seed: int) -> None:
-    """Seed the generator behind the functions of `numpy.random` for a run, now or once it is imported."""
+    """Seed the random generator behind the functions of `numpy.random` for a run; if numpy is not imported yet, once it
+    is."""
     global _seed
     _seed = seed & 0xFFFF_FFFF
     if _NUMPYS in sys.modules:
@@ -87,12 +87,12 @@ def begin(seed: int) -> None:
 
 
 def at_end(put_back: Callable[[], None]) -> None:
-    """Register a function that restores, at the end of the current run, state of a library that the run has changed."""
+    """Register a function that, at the end of the current run, restores state of a library that the run has changed."""
     _endings.append(put_back)
 
 
 def end() -> None:
-    """Restore the state that libraries had before the run."""
+    """Restore the state that libraries had before the run, by the functions given to `at_end`."""
     global _numpy_seeded, _seed
     _seed = None
     _numpy_seeded = False

@@ -1,4 +1,4 @@
-"""Shims of `linecache`, which read the real files, and cache source lines for tracebacks from run to run."""
+"""Shims of `linecache`: it reads the real files, and caches source lines for tracebacks from run to run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Shims of locks, simple queues and joins of threads, for which threads wait in virtual time.
+"""Shims of locks, simple queues and joins of threads: threads wait for them in virtual time.
 
-The methods are those of types written in C, and each acquired lock calls one: there are no late shims in their place.
-What only a program with threads needs is in `simloop.shims.threading`.
+These are methods of types written in C, and each acquisition of a lock calls one: there are no late shims for them.
+Shims that only programs with threads need are in `simloop.shims.threading`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _real_join_handle: Any = getattr(_Handle, "join", None)
 
 
 def acquire(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
-    """Acquire a lock, waiting in virtual time while somebody else holds it."""
+    """Acquire a lock, waiting in virtual time while another thread holds it."""
     return _acquire(real_acquire, self, blocking, timeout)
 
 
@@ -117,8 +117,8 @@ _THREADING = vars(threading)
 
 
 def _is_programs() -> bool:
-    """Return True for a lock operation of the program itself, or of a library on its behalf: neither of a thread that
-    begins or ends, nor of an executor, whose jobs have choice points of their own."""
+    """Return True if the program, or a library on its behalf, acquires the lock; False for the internals of
+    `threading`, when a thread begins or ends, and of executors, whose jobs have choice points of their own."""
     frame: FrameType | None = sys._getframe(3)
     while frame is not None and frame.f_globals is _THREADING:
         frame = frame.f_back
@@ -126,14 +126,14 @@ def _is_programs() -> bool:
 
 
 def acquire_restore(self: Any, state: Any) -> None:
-    """Acquire a reentrant lock again, as often as a condition's wait has released it."""
+    """Acquire a reentrant lock as many times as `state` says, after a condition's wait has released it."""
     _acquire(_real_acquire_reentrant, self)
     self.release()
     _real_acquire_restore(self, state)
 
 
 def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None = None) -> Any:
-    """Get the next item of a simple queue, waiting in virtual time while there is none."""
+    """Remove and return the next item of a simple queue, waiting in virtual time while it is empty."""
     pool = sys._getframe(1).f_code is _worker.__code__
     world = active.here() if pool else active.world()
     if world is None or not block or (timeout is not None and timeout < 0):
@@ -149,7 +149,8 @@ def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None 
 
 # Here, since a late shim of a method would call what stood there, which takes no `self`, with one.
 def executor_number(self: ThreadPoolExecutor) -> int:
-    """Return the number for the names of a new executor's threads. Each process of a run counts from zero."""
+    """Return the number that appears in the names of a new executor's threads. Each process of a run counts from
+    zero."""
     world = active.here()
     if world is None:
         return _real_executor_number()
@@ -159,7 +160,7 @@ def executor_number(self: ThreadPoolExecutor) -> int:
 
 
 def join_handle(self: Any, timeout: float | None = None) -> None:
-    """Join a thread that `_thread.start_joinable_thread` has started."""
+    """Wait in virtual time for the end of a thread that `_thread.start_joinable_thread` has started."""
     world = active.world()
     thread = None if world is None else world.threads.get(self.ident)
     if world is not None and thread is not None and self.ident != _thread.get_ident():
@@ -171,8 +172,8 @@ def join_handle(self: Any, timeout: float | None = None) -> None:
 
 
 def rebind_conditions() -> None:
-    """Make conditions that were created before the shims were in place wait for their locks as later ones do: each
-    holds methods of its lock."""
+    """Make conditions that were created before the shims were installed wait in virtual time, too: each has stored the
+    real methods of its lock."""
     for condition in gc.get_referrers(threading.Condition):
         if type(condition) is threading.Condition:
             lock = condition._lock  # type: ignore[attr-defined]

@@ -1,4 +1,5 @@
-"""Shim of log files: in a run, what a handler with a file of its own writes goes to that file on the simulated disk."""
+"""Shim of log files: in a run, a logging handler that has opened a file writes to the file of that name on the
+simulated disk instead."""
 
 from __future__ import annotations
 
@@ -42,8 +43,8 @@ def handle(self: logging.Handler, record: logging.LogRecord) -> Any:
 
 
 def _begun(handler: Any) -> dict[str, Any]:
-    """Return a handler's attributes about its file, as they are before the process has opened it. A file that was
-    opened in the run is the process's already."""
+    """Return the attributes of a handler that concern its file, as they are before the file is opened in the current
+    process. For a file that was opened in the run they stay as they are."""
     stream = handler.stream
     if stream is not None and _is_simulated(stream):
         return {}
@@ -66,7 +67,7 @@ def _is_simulated(stream: Any) -> bool:
 
 
 def _handled_by_pytest(handler: Any, record: logging.LogRecord) -> Any:
-    """Let pytest's own log handler write to its real file, such as that of `--log-file`."""
+    """Make pytest's own log handler write to its real file, such as that of `--log-file`."""
     if handler.stream is not None:
         found = os.fstat(handler.stream.fileno())
         opened.exempt.add((found.st_dev, found.st_ino))

@@ -1,8 +1,8 @@
-"""Shim of asyncio's locks, queues and events that a module holds: each run finds them bound to no loop, as a test does
-that is the first to use them.
+"""Shim of asyncio's locks, queues and events that outlive a run, such as those in module globals: each run finds them
+not bound to any loop.
 
-They bind themselves to the loop in which somebody first waits for them (Lib/asyncio/mixins.py). On stock asyncio a test
-runs in one loop; that a campaign runs it in many must not be seen.
+They are bound to the loop in which they are first waited for (Lib/asyncio/mixins.py). On stock asyncio a test runs in
+one loop, and must not notice that a campaign runs it in many.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""Hashes by number for objects that would hash by address, so that sets of them iterate alike in each run. Sets of such
-objects are several times slower with it, so it is switched on for those tests alone whose runs differ otherwise.
-"""
+"""Hashes by number, for objects that would hash by address: so that sets of them iterate in the same order in each run.
+This makes sets of such objects several times slower, so it is used only for tests whose runs differ without it."""
 
 from __future__ import annotations
 
@@ -22,36 +21,39 @@ from simloop.world import active
 _HAS_GC, _HEAP = 1 << 14, 1 << 9  # Py_TPFLAGS_...
 
 _on = False
-#: Gives the hash of an object by its address, which is the key of these tables. (The interpreter tells of each `id()`.)
+#: Returns the hash of an object by its address, which is the key of the tables below. (Not `id()`, each call of which
+#: raises an audit event.)
 _address = object.__hash__
-#: Hashes of objects: their numbers, and the addresses of those that may be in a set or dictionary by address.
+#: Stored hashes of objects, by address: their numbers, or the addresses of objects that may be in a set by address.
 _hashes: dict[int, int] = {}
 _references: dict[int, _Reference] = {}
-#: Those of them whose end nothing would tell, so that their addresses might become another's.
+#: Objects with a stored hash whose end cannot be noticed: they are kept alive, so that their addresses are not reused.
 _kept: dict[int, Any] = {}
-#: The classes of those that have a number. (Mocks have a class each, which holds them.)
+#: Classes of the objects with a number, by the object's address. (Each mock has a class of its own, which refers to
+#: it.)
 _numbered: dict[int, weakref.ref[type]] = {}
-#: The classes that are changed now, and whether they had named object's `__hash__` themselves.
+#: Patched classes, each with True if it had `object.__hash__` as an attribute of its own.
 _changed: list[tuple[weakref.ref[type], bool]] = []
-#: Types written in C whose slots are changed now.
+#: Patched types written in C.
 _patched: set[type] = set()
-#: Functions that let objects of these, and of classes made since, hash by address again.
+#: Functions that undo the patches of types written in C and of `object`, from which later classes inherit.
 _undo: list[Callable[[], None]] = []
 
 
 class _Reference(weakref.ref[Any]):
-    """Weak reference that knows the address of its object."""
+    """Weak reference that knows the address of its object, also after the object's end."""
 
     __slots__ = ("key",)
     key: int
 
 
 def number_objects(on: bool) -> None:
-    """Make all objects that would hash by address hash by number, or let them hash by address again. Does nothing if
-    they do so already. Call this outside of a world.
+    """Make all objects that would hash by address hash by number (`on`), or by address again. Does nothing if they do
+    so already. To be called outside of a world.
 
-    An object has one hash for life. What exists when this is switched on, and what is first hashed outside of a world,
-    keeps its address. What got a number keeps that, and its class stays changed until no such object is left.
+    An object has the same hash for life. Objects that exist when this is switched on, or that are first hashed outside
+    of a world, keep hashing by address. Objects that were given a number keep it, and their classes stay patched until
+    no such object is left.
     """
     global _on
     if on != _on:
@@ -81,8 +83,8 @@ def _change_all() -> None:
 
 
 def _first_hash(found: Any) -> int:
-    """Return the hash of an object that has none yet, the run's next number inside of a world, else its address;
-    remember it as long as the object lives."""
+    """Return the hash of the object `found`, which has none yet: inside of a world the next number of the run, outside
+    its address. Remember it as long as the object lives."""
     key = _address(found)
     if not _on:
         return key
@@ -131,7 +133,7 @@ _IN_C: tuple[tuple[type, Callable[[Any], int]], ...] = (
 
 
 def _remember(found: Any, cls: type, value: int) -> None:
-    """Store the hash of an object until the object's end."""
+    """Store `value` as the hash of the object `found`, of class `cls`, until the object's end."""
     key = _address(found)
     if cls.__weakrefoffset__:
         reference = _references[key] = _Reference(found, _forget_reference)
@@ -151,7 +153,8 @@ def _drop(key: int, tables: tuple[dict[int, Any], ...] = (_hashes, _references, 
 
 
 class _EndOfException:
-    """Attribute of an exception, whose finalizer reports the exception's end: Python's own have no weak references."""
+    """Attribute that is stored on an exception, and whose finalizer reports the end of that exception, since built-in
+    exceptions have no weak references."""
 
     __slots__ = ("key",)
 
@@ -174,7 +177,7 @@ def _forget(self: Any, drop: Callable[[int], None] = _drop, address: Callable[[A
 
 
 def _release() -> None:
-    """Drop kept objects to which nobody else has a reference."""
+    """Drop the objects in `_kept` to which there are no other references."""
     alone = {0: object()}
     references = sys.getrefcount(alone[0])
     for key in [key for key in _kept if sys.getrefcount(_kept[key]) <= references]:
@@ -183,7 +186,7 @@ def _release() -> None:
 
 
 def _change(cls: type, *, deep: bool = False) -> None:
-    """Make instances of a class hash by number if they hash by address; `deep` is for its subclasses, too."""
+    """Patch a class whose instances hash by address, so that they hash by number; with `deep`, its subclasses, too."""
     if issubclass(cls, type):
         return  # classes are looked up by hash at every isinstance() of an abstract class
     flags = cls.__flags__
@@ -211,14 +214,14 @@ def _change(cls: type, *, deep: bool = False) -> None:
 
 
 def _patch(cls: type, function: Callable[[Any], int]) -> None:
-    """Make instances of a type written in C hash by a function."""
+    """Make instances of a type written in C hash by `function`."""
     if cls not in _patched:
         _patched.add(cls)
         _undo.append(static_types.put_hash(cls, function))
 
 
 def _keep_addresses() -> None:
-    """Keep the hashes of all existing objects as they are, by address: any of them may be in a set."""
+    """Make all existing objects keep hashing by address, since each of them may be in a set."""
     here: dict[type, bool] = {}
     ours: object = _hash
     gc.unfreeze()  # what is frozen is not in the list of objects
@@ -256,14 +259,14 @@ def _keep_address(member: object) -> None:
 
 
 def _let_go() -> None:
-    """Forget the hashes of objects that were given no number: they hash by address again."""
+    """Forget the stored hashes of objects without a number: they hash by address again."""
     for key in [key for key in _hashes if key not in _numbered]:
         _drop(key)
         _kept.pop(key, None)
 
 
 def _put_back() -> None:
-    """Restore the classes that have no numbered instances."""
+    """Undo the patch of each class that has no live numbered instance left."""
     _release()
     _let_go()
     # By identity: metaclasses may forbid subclass checks, or compare oddly.
@@ -289,7 +292,7 @@ def _put_back() -> None:
 
 
 def _open(cls: type) -> contextlib.AbstractContextManager[None]:
-    """Return a context manager in which attributes of a class can be set."""
+    """Return a context manager in which attributes of a class can be set, even if it is immutable."""
     return static_types.mutable(cls) if static_types.is_immutable(cls) else contextlib.nullcontext()
 
 

@@ -1,6 +1,6 @@
-"""Shims of files, sockets and pipes that were opened before the run: to write to them in a run is an escape, and so is
-to read from sockets and pipes. The standard streams stay real, and files without a name, in which test runners capture
-output."""
+"""Shims of files, sockets and pipes that were opened before the run: writing to them in a run raises
+`EscapedSimulationError`, and so does reading from sockets and pipes. The standard streams stay real, and so do files
+without a name, in which test runners capture output."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from typing import Any
 from simloop.world import active
 
 _REMEDY = "open it in the run, or replace it in the test"
-#: What is said of processes of multiprocessing.
+#: Description of an escape by a process of multiprocessing, and the remedy.
 MULTIPROCESSING = "a process of multiprocessing", "run its work in an executor of threads, or replace it"
 _STANDARD = 3
-#: Identities (device and inode) of files that the test runner writes for itself, which are as real in a run as it is.
+#: Identities (device and inode) of files that the test runner itself writes, also during a run.
 exempt: set[tuple[int, int]] = set()
 
 
 def refuse(fd: Any, *, reading: bool = False) -> None:
-    """Raise the escape for a real descriptor from before the run, if to write to it, or to read it, changes the
-    world."""
+    """Raise `EscapedSimulationError` if `fd` is a real descriptor from before the run that must not be written to (with
+    `reading`: read from) in a run: of a file, socket or pipe other than the standard streams."""
     if not isinstance(fd, int) or 0 <= fd < _STANDARD:
         return
     try:
@@ -51,7 +51,8 @@ def refuse(fd: Any, *, reading: bool = False) -> None:
 
 
 def refuse_entering(fd: Any) -> None:
-    """Raise the escape for the descriptor of a real directory that would become the working directory."""
+    """Raise `EscapedSimulationError` if `fd` is the descriptor of a real directory, which would become the working
+    directory."""
     try:
         entered = isinstance(fd, int) and S_ISDIR(posix.fstat(fd).st_mode)
     except OSError:
@@ -61,7 +62,8 @@ def refuse_entering(fd: Any) -> None:
 
 
 def _is_standard(fd: int, identity: tuple[int, int]) -> bool:
-    """Return True for the file behind one of the standard streams, wherever that has been redirected to."""
+    """Return True if the descriptor, or the file with this identity (device and inode), belongs to one of the standard
+    streams, also when that is redirected."""
     for stream in range(_STANDARD):
         try:
             found = posix.fstat(stream)
@@ -79,7 +81,8 @@ def _is_standard(fd: int, identity: tuple[int, int]) -> bool:
 
 
 def _guarding(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a replacement of a method that changes files, which refuses real files in a run."""
+    """Return a replacement of a method that writes to files: in a run it raises `EscapedSimulationError` for a real
+    file."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if active.entered is not None:
@@ -105,8 +108,9 @@ def _check(file: Any) -> None:
 
 
 def _refusing(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a replacement of a method of real sockets, which is refused in a run. Sockets that are made in a run are
-    of a class of their own, whose method is called where a class of the program's calls its base by name."""
+    """Return a replacement of a method of sockets: in a run it raises `EscapedSimulationError` for a real socket. For a
+    simulated socket, on which a derived class may call the method of its base class by name, it calls the simulated
+    method."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         simulated = getattr(type(self), "simulated_class", None)

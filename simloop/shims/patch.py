@@ -1,4 +1,4 @@
-"""Monkey-patching: puts shims in the places of the originals, and restores those."""
+"""Monkey-patching: replaces functions by their shims, and restores them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _originals: dict[tuple[int, str], object] = {}
 
 
 def builtin(shim: Any) -> Any:
-    """Make a shim behave like a builtin function: as a class attribute it does not become a method."""
+    """Return `shim` wrapped to behave like a builtin function: as a class attribute it is not bound to instances."""
     return staticmethod(shim)
 
 
 def original(owner: Any, name: str) -> Any:
-    """Return the original of an attribute of a module or class for which there is a shim, in place or not."""
+    """Return the original of an attribute of a module or class that has a shim, installed or not."""
     key = (id(owner), name)
     return _originals[key] if key in _originals else _standing(owner, name)
 
@@ -46,8 +46,8 @@ def _put(owner: Any, name: str, value: object) -> None:
 
 
 def _declare(owner: object, real: Any, shim: Any) -> None:
-    """Add the shim of a function of `os` to the sets that have the function, such as `os.supports_fd`. It is never
-    removed, which makes no difference."""
+    """Add the shim of a function of `os` to the sets that contain the function, such as `os.supports_fd`. Never undone,
+    since it does no harm."""
     if owner is os:
         for supported in SUPPORTS:
             if real in supported:
@@ -55,12 +55,12 @@ def _declare(owner: object, real: Any, shim: Any) -> None:
 
 
 class Patch:
-    """Set of replacements of attributes of modules and classes, which can be put in place and undone.
+    """Set of replacements of attributes of modules and classes, which can be applied and undone.
 
     References to an original are replaced too: modules that imported it by name (``from time import monotonic``) hold
     it under a name of their own, classes as an attribute, and decorated functions in a closure (``stat =
-    in_thread(os.stat)``, as aiofiles has it). Those references, and all that other objects hold by then, are changed
-    once and stay changed: every shim calls the real function outside of a world, so it makes no difference there.
+    in_thread(os.stat)``, as in aiofiles). All references that exist when the patch is applied are replaced once and
+    stay so, since every shim calls the real function outside of a world.
     """
 
     def __init__(self, replacements: Iterable[Replacement]) -> None:
@@ -92,7 +92,8 @@ class Patch:
         self.refresh()
 
     def refresh(self) -> bool:
-        """Replace references in the modules that were imported since the last call. Return True if there may be any."""
+        """Replace references in the modules that were imported since the last call. Return True if there are new
+        modules."""
         if len(sys.modules) == self._modules:
             return False
         # While freezegun has the clock, it keeps a list of what to put back where, and here are modules, too.
@@ -115,20 +116,20 @@ class Patch:
         self._modules = 0
 
     def imported(self, module: ModuleType | None) -> None:
-        """Replace references in modules that were just imported: new ones in `sys.modules`, and `module`."""
+        """Replace references in modules that were just imported: those new in `sys.modules`, and `module`."""
         if module is not None:
             self._replace_references_in(module.__name__, module)
         self._replace_references()
         self._modules = len(sys.modules)
 
     def restore(self) -> None:
-        """Put the original attributes back."""
+        """Restore the original attributes."""
         for owner, name, real, _ in self._replacements:
             _put(owner, name, real)
 
     def _replace_references(self, holding: set[int] | None = None) -> None:
-        """Replace references in modules that were not searched yet. `holding` are the identities of what holds some,
-        where that is known."""
+        """Replace references in modules that were not searched yet. `holding`, if given, contains the identities of the
+        module namespaces that hold references: others need not be searched."""
         seen = self._seen
         for name, module in list(sys.modules.items()):
             known = seen.get(name)
@@ -156,7 +157,7 @@ class Patch:
                 self._replace_attributes(value)
 
     def _replace_enclosed(self, function: FunctionType) -> None:
-        """Replace references in the closure of a function, and of the functions that it encloses."""
+        """Replace references in the closure of a function, and in those of the functions that the closure contains."""
         waiting, seen = [function], {id(function)}
         while waiting:
             function = waiting.pop()
@@ -172,7 +173,7 @@ class Patch:
                     waiting.append(value)
 
     def _replace_attributes(self, owner: type) -> None:
-        """Replace references in a class, and in the classes that are defined in it."""
+        """Replace references in the attributes of a class, and of the classes defined in it."""
         in_class(owner, self._shims)
         for key, value in list(vars(owner).items()):
             if is_a(value, type) and value.__qualname__ == f"{owner.__qualname__}.{key}":

@@ -1,5 +1,5 @@
-"""Shims of entropy (`random`, `os.urandom`, `uuid`) and of other values that differ between processes: from the
-seed."""
+"""Shims of entropy (`random`, `os.urandom`, `uuid`) and of other values that differ between processes, such as pids: in
+a run they are determined by the seed."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def getnode() -> int:
 
 
 def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
-    """Seed a generator, as `random.Random.seed`. Without an argument, `Random()` would take its seed from the operating
-    system, in C; here it takes it from the world's entropy."""
+    """Seed a generator, as `random.Random.seed`. Without an argument, `Random()` would get its seed from the operating
+    system, in C code; here it gets it from the world's entropy."""
     world = active.world()
     if a is None and world is not None:
         a = world.choices.entropy.getrandbits(256)
@@ -79,8 +79,8 @@ def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
 
 
 def candidate_names() -> Any:
-    """Return tempfile's generator of file names: each simulated process has one, instead of one for the real
-    process."""
+    """Return the generator of random file names for `tempfile`: one for each simulated process, instead of one for the
+    real process."""
     world = active.world()
     if world is None:
         return _real["_get_candidate_names"]()
@@ -93,8 +93,8 @@ def candidate_names() -> Any:
 
 
 def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
-    """Return a UUID of version 1, computed as Lib/uuid.py does. The C library is not used, since its clock and address
-    are real, nor is the last timestamp, which `uuid` keeps from run to run."""
+    """Return a UUID of version 1, computed as in Lib/uuid.py. The C library is not used, because its clock and address
+    are real; nor is the last timestamp that `uuid` stores, which would be that of an earlier run."""
     world = active.world()
     if world is None:
         return _real["uuid1"](node, clock_seq)  # type: ignore[no-any-return]
@@ -114,7 +114,8 @@ def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
 
 
 def _drawing(name: str) -> Callable[..., Any]:
-    """Return a shim of a function of `random` that, inside a world, calls the method of the world's own generator."""
+    """Return a shim of the function `name` of `random`: inside a world it calls that method of the world's own
+    generator."""
     drawn = _real[name]
 
     def draw(*args: Any, **kwargs: Any) -> Any:

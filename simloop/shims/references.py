@@ -1,9 +1,9 @@
-"""Replacement of references to real functions that objects hold: default arguments, factories of dataclasses, partial
-functions, attributes of instances, lists and tables.
+"""Replacement of references to real functions in objects: default arguments, factories of dataclasses, partial
+functions, attributes of instances, lists and dictionaries.
 
-A module that was imported before the shims were in place may have stored real functions already (``def __init__(self,
-timer=time.monotonic)``, ``field(default_factory=time.time)``): in a run they would read the real clock. The garbage
-collector knows which objects hold them. References in tuples and sets cannot be changed, and stay.
+A module that was imported before the shims were installed may have stored real functions already (``def __init__(self,
+timer=time.monotonic)``, ``field(default_factory=time.time)``), which in a run would read the real clock. The garbage
+collector is asked which objects hold them. References in tuples and sets cannot be replaced.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Shims = dict[int, tuple[object, object]]
 """Replaced functions and their shims, by the identity of the former: some cannot be hashed, or compare oddly."""
 
 
-#: Sets in which programs look up what a function of `os` can do.
+#: Sets by which programs find out which arguments a function of `os` supports.
 SUPPORTS = (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks)
 
 
 def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
-    """Return `isinstance` of an object without reading its ``__class__``: a lazy object, such as the settings of
-    Django, would load its content."""
+    """Return `isinstance` of an object without reading its ``__class__``, which would make a lazy object, such as the
+    settings of Django, load its content."""
     return issubclass(type(value), kinds)
 
 
@@ -40,8 +40,8 @@ def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
 
 
 class Heap:
-    """Snapshot of the objects that the garbage collector knows: functions and partial functions. They are gone through
-    once, since that takes milliseconds."""
+    """Snapshot of the functions and partial functions that the garbage collector knows. It is taken once, as that takes
+    milliseconds."""
 
     def __init__(self) -> None:
         gc.unfreeze()  # what is frozen, the collector does not tell
@@ -58,7 +58,7 @@ class Heap:
                 self.partials.append(each)
 
     def classes(self) -> Iterator[type]:
-        """Yield all classes of the interpreter that are not static types in C; some twice."""
+        """Yield all classes of the interpreter except static types written in C; some twice."""
         waiting: list[type] = [object]
         while waiting:
             subclasses: list[type] = type.__subclasses__(waiting.pop())
@@ -69,14 +69,15 @@ class Heap:
 
 
 class Holders:
-    """Objects with references to functions that have a shim: namespaces of modules, and all others that the garbage
-    collector knows, but for `shims` and `replacements` themselves."""
+    """Objects that hold references to functions that have a shim: namespaces of modules, and all others that the
+    garbage collector knows, except `shims` and `replacements` themselves. `kept` names packages that are left
+    unchanged."""
 
     def __init__(self, heap: Heap, shims: Shims, replacements: list[tuple[Any, ...]], kept: set[str]) -> None:
         self._heap = heap
         self._shims = shims
         self._kept = kept
-        #: Identities of the namespaces of modules that hold some.
+        #: Identities of the namespaces of modules that hold references.
         self.namespaces: set[int] = set()
         known, belongings = self._known(replacements)
         cells = _cells(replacements)
@@ -91,8 +92,9 @@ class Holders:
         self._holders = [holder for holder in gc.get_referrers(*sought) if id(holder) not in ours] if sought else []
 
     def _known(self, replacements: Iterable[Iterable[Any]]) -> tuple[Counter[int], set[int]]:
-        """Return the number of references to each function from `shims`, `replacements` and modules; and the identities
-        of all namespaces of modules, and of the objects in those of the packages `kept`."""
+        """Return the number of references to each function in `shims`, `replacements` and modules; and the identities
+        of objects to leave unchanged: the namespaces of all modules, and the objects in those of the packages
+        `kept`."""
         sought = set(self._shims)
         # By identity: a table may be in several modules, and a module under several names.
         namespaces: dict[int, Iterable[Any]] = {}
@@ -115,8 +117,8 @@ class Holders:
         return known, belongings
 
     def replace(self, owners: set[str]) -> None:
-        """Replace real functions by shims in all holders but modules. Left out are functions and classes of the modules
-        `owners`, which define the replaced functions, and everything that belongs to the packages `kept`."""
+        """Replace real functions by shims in all holders except modules. Not in functions and classes of the modules
+        `owners`, which define the real functions, nor in anything that belongs to the packages `kept`."""
         shims, held = self._shims, {id(holder) for holder in self._holders}
 
         def stays(module: object) -> bool:
@@ -143,7 +145,8 @@ class Holders:
                 _in_partial(partial, shims)
 
     def _classes(self, held: set[int]) -> dict[int, type]:
-        """Return the classes with an attribute that has a shim, by the identity of the dictionary of attributes."""
+        """Return the classes with an attribute that has a shim, by the identity of their dictionary of attributes.
+        `held` contains the identities of all holders."""
         methods = [holder for holder in self._holders if type(holder) is staticmethod]
         if methods:
             held = held | set(map(id, gc.get_referrers(*methods)))
@@ -152,7 +155,8 @@ class Holders:
         return {key: owner for key, owner in namespaces if key in held}
 
     def _functions(self, held: set[int]) -> list[FunctionType]:
-        """Return the functions that have a replaced function among their default arguments or in their closures."""
+        """Return the functions that have a replaced function in their default arguments or their closure. `held`
+        contains the identities of all holders."""
         cells = {id(holder) for holder in self._holders if type(holder) is CellType}
         found = [
             function
@@ -170,8 +174,8 @@ class Holders:
 
 
 def _held_elsewhere(shims: Shims, known: Counter[int]) -> list[Any]:
-    """Return the replaced functions to which there are more references than `known`: a search for holders takes longer
-    the more functions it searches for, and most are held by nobody else."""
+    """Return the replaced functions that have more references than `known` counts. Only for these are holders searched,
+    since that takes longer the more functions are searched for."""
     nobody = object()
     counts = [(real, sys.getrefcount(real)) for real in (nobody, *(real for real, _ in shims.values()))]
     # The first is held by this function alone.
@@ -180,7 +184,8 @@ def _held_elsewhere(shims: Shims, known: Counter[int]) -> list[Any]:
 
 
 def _cells(replacements: Iterable[tuple[Any, ...]]) -> dict[int, int]:
-    """Return the identities of the closure cells in which shims hold the real functions, and of their contents."""
+    """Return the identities of the closure cells in which shims hold the real functions, mapped to those of the
+    functions."""
     found: dict[int, int] = {}
     for *_, shim in replacements:
         function = getattr(shim, "__func__", shim)
@@ -203,7 +208,7 @@ def in_class(owner: type, shims: Shims) -> None:
 
 
 def enclosed(function: FunctionType) -> Iterator[tuple[CellType, Any]]:
-    """Yield the cells of a function's closure with their contents, but for those that are not assigned yet."""
+    """Yield the cells of a function's closure with their contents; cells that are not assigned yet are left out."""
     for cell in function.__closure__ or ():
         try:
             yield cell, cell.cell_contents
@@ -212,8 +217,8 @@ def enclosed(function: FunctionType) -> Iterator[tuple[CellType, Any]]:
 
 
 def bound_methods(heap: Heap, replaced: set[tuple[type, str]]) -> Shims:
-    """Return the bound methods of C classes that were stored (``default_factory=datetime.now``) before the classes were
-    changed, each with what the same expression gives now."""
+    """Return bound methods of classes written in C that were stored (``default_factory=datetime.now``) before the
+    classes were patched, each with its replacement: the method that the same expression gives now."""
     keys = {(id(cls), name) for cls, name in replaced}
     names = {name for _, name in replaced}
     found: Shims = {}
@@ -243,8 +248,8 @@ def _in_partial(holder: functools.partial[Any], shims: Shims) -> None:
 
 
 def _in_instance(holder: object, shims: Shims) -> None:
-    """Replace real functions by shims in the attributes of an instance, without calling its class's methods for
-    assignment."""
+    """Replace real functions by shims in the attributes of an instance, without calling the `__setattr__` of its
+    class."""
     with contextlib.suppress(AttributeError):
         namespace = object.__getattribute__(holder, "__dict__")
         if type(namespace) is dict:

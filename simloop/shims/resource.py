@@ -1,4 +1,4 @@
-"""Shims of the limits of `resource`: each simulated process has its own, which begin as the real ones and are not
+"""Shims of the limits of `resource`: each simulated process has its own, which initially are the real ones and are not
 enforced."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Shims of `select.select`, `select.poll` and `select.epoll` over simulated descriptors, and with them of `selectors`.
+"""Shims of `select.select`, `select.poll` and `select.epoll`, and so of `selectors`, over simulated descriptors.
 
-They are for code that polls its sockets itself: a client that asks if a pooled connection has been closed, a blocking
-server. An asyncio loop of the world uses `kernel.epoll` instead.
+They are for code that polls its sockets itself: a client that checks if a pooled connection has been closed, a blocking
+server. An event loop of asyncio in the world uses `kernel.epoll` instead.
 """
 
 from __future__ import annotations

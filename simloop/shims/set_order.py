@@ -1,8 +1,8 @@
-"""Deterministic hashes for objects of libraries and programs, whose hash by address would order sets without a seed.
+"""Deterministic hashes for objects that would hash by address, so that sets of them have the same order in each run.
 
-Tasks and futures have numbers as hashes (see `simloop.loop.loop`). Here the same is done for the few classes of
-libraries whose instances are known to be in sets whose order matters in a run; and, while `number_objects` is on, for
-all classes whose instances hash by address (`simloop.shims.numbered`).
+Tasks and futures hash by number (see `simloop.loop.loop`). Here the same is done for the few classes of libraries whose
+instances are known to be in sets whose order matters; and, while `number_objects` is on, for all classes whose
+instances hash by address (`simloop.shims.numbered`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _count = 0
 
 
 def next_number() -> int:
-    """Return the hash number of an object that is hashed for the first time: in order of first use, per world."""
+    """Return the next hash of the current world, for an object that is hashed for the first time."""
     global _world, _count
     if active.entered is not _world:
         _world, _count = active.entered, 0
@@ -33,7 +33,8 @@ def next_number() -> int:
 
 
 def number_hashes(cls: type) -> None:
-    """Make instances of `cls`, which compares by identity, hash by a number: in order of first use, per world."""
+    """Make instances of `cls`, which compare by identity, hash by a number: in the order in which they are first hashed
+    in a world."""
     # Beside the objects, whose slots may leave no room for it; by id, until the object dies and its id is free.
     numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
 
@@ -48,7 +49,8 @@ def number_hashes(cls: type) -> None:
 
 
 def refresh() -> None:
-    """Call `number_hashes` for known classes that were imported since the last time. Call this outside of a world."""
+    """Call `number_hashes` for the known classes that were imported since the last call. To be called outside of a
+    world."""
     for name, cls in _KNOWN:
         if name not in _seen and name.partition(".")[0] in sys.modules:
             _seen.add(name)
@@ -58,7 +60,8 @@ def refresh() -> None:
 
 
 def number_objects(on: bool) -> None:
-    """Make objects that would hash by address hash by number, or no longer. Call this outside of a world."""
+    """Make all objects that would hash by address hash by number (`on`), or by address again. To be called outside of a
+    world."""
     # Most sessions have no test that needs it.
     numbered = sys.modules.get("simloop.shims.numbered")
     if numbered is None and on:

@@ -1,7 +1,8 @@
-"""Shims of `signal`: each simulated process has handlers of its own, which signals between simulated processes call.
+"""Shims of `signal`: each simulated process has signal handlers of its own, which are called for signals that simulated
+processes send.
 
-The real handlers stay, so Ctrl-C still interrupts a campaign. A signal that would end or stop the test itself is an
-escape.
+The real handlers stay, so Ctrl-C still interrupts a campaign. A signal that would end or stop the test itself raises
+`EscapedSimulationError`.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def getsignal(signalnum: int) -> Any:
 
 
 def _handler(process: Process, number: int) -> Any:
-    """Return the disposition of a signal. Until a program sets another one for SIGINT, that is the handler of
-    `asyncio.run`, under which each main function runs (Lib/asyncio/runners.py)."""
+    """Return the disposition of a signal in a process: the handler that the program has set, or the default. For SIGINT
+    the default is the handler of `asyncio.run`, which runs each main function (Lib/asyncio/runners.py)."""
     loop: Any = process.loop
     if (
         number == _signal.SIGINT
@@ -140,13 +141,13 @@ def send(world: World, process: Process, number: int) -> None:
 
 
 def send_later(world: World, process: Process, number: int) -> None:
-    """Deliver a signal to `process` from outside of the world, at a time that is a choice."""
+    """Send a signal to `process` from outside of the world, at a time that a choice point decides."""
     who = f"{process.name} {name_of(number)}"
     schedule_delayed(process, world.scheduler, "signal", who, process, lambda: send(world, process, number))
 
 
 def go_on(world: World, process: Process) -> None:
-    """Resume a process of a machine that was paused, and deliver the signals sent to it meanwhile."""
+    """Resume a process of a host that was paused, and deliver the signals sent to it meanwhile."""
     if process.loop is not None:
         world.scheduler.run_queue.look_at(process.loop)
     deliver_pending(process, world.scheduler, _effects(world))
@@ -188,7 +189,7 @@ def _keep_test(world: World, process: Process, number: int, what: str) -> None:
 
 
 def _catch(process: Process, number: int) -> None:
-    """Record a signal for its handler to be called later, as CPython's handler in C does (trip_signal in
+    """Record a signal, so that its handler is called later, as CPython's handler in C does (trip_signal in
     Modules/signalmodule.c)."""
     process.signals += (number,)
     file = process.files.get(process.wakeup_fd)
@@ -198,7 +199,7 @@ def _catch(process: Process, number: int) -> None:
 
 
 def _deliver_to_self(world: World) -> None:
-    """Handle signals that the current process may have just sent to itself: CPython would do so before its next
+    """Handle signals that the current process may have just sent to itself: CPython handles them before its next
     instruction."""
     process = world.current
     if not process.alive:
@@ -214,7 +215,7 @@ def _deliver_to_self(world: World) -> None:
 
 def handle(world: World, process: Process, at_poll: bool) -> None:
     """Call the handlers of recorded signals in the main thread of `process`. Handlers added by
-    `loop.add_signal_handler` are called by the loop, and so only at a poll."""
+    `loop.add_signal_handler` are called by the event loop, and so only if `at_poll`."""
     kept: tuple[int, ...] = ()
     try:
         while process.signals:
@@ -231,12 +232,12 @@ def handle(world: World, process: Process, at_poll: bool) -> None:
 
 
 def interrupts(world: World, process: Process) -> bool:
-    """Return True if a signal was recorded that interrupts a blocking call."""
+    """Return True if a recorded signal interrupts a blocking call of `process`."""
     return any(_loop_for(world, process, number) is None for number in process.signals)
 
 
 def _loop_for(world: World, process: Process, number: int) -> Any:
-    """Return the loop that handles the signal, by `loop.add_signal_handler`; None if there is none."""
+    """Return the event loop that handles the signal by `loop.add_signal_handler`; None if there is none."""
     for loop in world.scheduler.loops:
         if loop.process is process and number in getattr(loop, "_signal_handlers", ()):
             return loop
@@ -326,8 +327,8 @@ def _info(number: int | None) -> Any:
 
 
 def _wait_for(world: World, sigset: Iterable[int], timeout: float | None) -> int | None:
-    """Wait for one of the signals of a set, and remove it from the pending ones. Return its number, or None after the
-    timeout."""
+    """Wait until one of the signals of a set is pending, and remove it from the pending ones. Return its number, or
+    None after `timeout` seconds."""
     process = world.current
     wanted = frozenset(_number(number) for number in sigset)
 
@@ -368,7 +369,7 @@ def siginterrupt(signalnum: int, flag: bool, /) -> None:
 
 
 class _Timer:
-    """Interval timer of a process, ITIMER_REAL, which sends it SIGALRM."""
+    """Interval timer of a process (ITIMER_REAL), which sends it SIGALRM when it expires."""
 
     def __init__(self, world: World, process: Process, seconds: float, interval: float) -> None:
         self._world = world
@@ -396,7 +397,7 @@ class _Timer:
         self._armed = False
 
     def remaining(self) -> tuple[float, float]:
-        """Return the seconds until the timer fires, and its interval."""
+        """Return the seconds until the timer expires, and its interval in seconds."""
         remaining = max(self._due_ns - self._world.scheduler.clock.now, 1_000) if self._armed else 0
         return remaining / SECOND, self._interval_ns / SECOND if self._armed else 0.0
 

@@ -1,9 +1,9 @@
-"""Assignment to attributes of types that are defined in C, so that a type stays the same object for all its users.
+"""Assignment to attributes of types that are defined in C, so that the type remains the same object for all its users.
 
 CPython refuses such assignments (``TypeError: cannot set 'now' attribute of immutable type``), and a subclass in its
 place is another class: for C and Rust code that compares types, for metaclasses, for pickles. But attributes of the
-type are looked up in an ordinary dictionary, behind the read-only view that ``__dict__`` gives. This module alone
-changes that dictionary. It works on CPython 3.11, 3.12 and 3.13; `tests/shims/test_time.py` fails where it does not.
+type are looked up in an ordinary dictionary, to which ``__dict__`` gives only a read-only view. Only this module
+changes that dictionary. It works on CPython 3.11, 3.12 and 3.13; `tests/shims/test_time.py` fails if it does not.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
-#: Flag of types that are no static data: Py_TPFLAGS_HEAPTYPE.
+#: Flag of types that are allocated on the heap, not static data: Py_TPFLAGS_HEAPTYPE.
 HEAP_TYPE = 1 << 9
 
 
-#: Gives the view of a type's attributes, whatever its metaclass makes of ``__dict__``.
+#: Returns the read-only view of a type's attributes, even if its metaclass overrides ``__dict__``.
 _view_of = type.__dict__["__dict__"].__get__
 
 
@@ -28,17 +28,17 @@ def is_immutable(owner: object) -> bool:
 
 
 def namespace_of(owner: type) -> dict[str, Any]:
-    """Return the dictionary behind the read-only view of a type's attributes."""
+    """Return the dictionary of a type's attributes itself, not the read-only view of it."""
     return namespaces_of([owner])[0]
 
 
 def namespaces_of(owners: list[type]) -> list[dict[str, Any]]:
-    """Return what `namespace_of` returns for each of many types, in less time."""
+    """Return the results of `namespace_of` for many types, in less time."""
     return gc.get_referents(*map(_view_of, owners))
 
 
 def put(owner: type, name: str, value: Any) -> None:
-    """Set the attribute `name` of the type `owner` to `value`: a descriptor, as ``vars(owner)[name]`` gives it."""
+    """Set the attribute `name` of the type `owner` to `value`, a descriptor like those in ``vars(owner)``."""
     # Here, since it takes milliseconds and is for those alone who enter a world.
     import ctypes
 
@@ -59,15 +59,15 @@ def _flags_of(owner: type) -> Any:
 
 
 def has_flags(owner: type) -> bool:
-    """Return True if the flags of a type are where `mutable` expects them."""
+    """Return True if the flags of a type are at the memory position where `mutable` expects them."""
     found: bool = _flags_of(owner).value == owner.__flags__
     return found
 
 
 @contextlib.contextmanager
 def mutable(owner: type) -> Iterator[None]:
-    """Context manager in which attributes can be set of a type that C code has made on the heap, with the slots that
-    call them, as ``__next__`` has one."""
+    """Context manager in which attributes of an immutable heap type can be set, together with the C slots that
+    correspond to them, such as that of ``__next__``."""
     flags = _flags_of(owner)
     before = flags.value & _IMMUTABLE
     flags.value &= ~_IMMUTABLE
@@ -78,18 +78,18 @@ def mutable(owner: type) -> Iterator[None]:
 
 
 def put_method(owner: type, name: str, value: Any) -> None:
-    """Set a method of a type that C code has made on the heap."""
+    """Set a method of an immutable heap type."""
     with mutable(owner):
         setattr(owner, name, value)
 
 
-#: Functions in slots. They are never freed: types that C code makes inherit slots.
+#: C callbacks that are in slots of types, by their function. Never freed, since later C types inherit slots.
 _callbacks: dict[Callable[[Any], int], Any] = {}
 
 
 def put_hash(owner: type, function: Callable[[Any], int]) -> Callable[[], None]:
-    """Make instances of a static type hash by a function, which must not raise; not those of its subclasses, which have
-    slots of their own. Returns a function that undoes this, to be called before the interpreter ends."""
+    """Make instances of a static type hash by `function`, which must not raise. Subclasses, which have slots of their
+    own, are not affected. Return a function that undoes this, which must be called before the interpreter ends."""
     import ctypes
 
     callback = _callbacks.get(function)

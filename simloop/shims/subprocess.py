@@ -1,7 +1,7 @@
-"""Shims that start processes (of `subprocess`, `os.posix_spawn` and so on), which run the programs that the test has
+"""Shims that start processes (of `subprocess`, `os.posix_spawn` and so on): these run the programs that the test has
 registered.
 
-`subprocess.Popen` itself is unmodified: what it calls in C, and the functions of `os`, are replaced.
+`subprocess.Popen` itself is unmodified: the C functions that it calls, and the functions of `os`, are replaced.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _real_fork_exec = real(__name__, _posixsubprocess)["fork_exec"]
 _real_execute_child = real(__name__, subprocess.Popen)["_execute_child"]
 _real_which = real(__name__, shutil)["which"]
 _real = real(__name__)
-#: Beginning of the note on a program that nobody plays.
+#: Beginning of the note on an error for a program that the test has not registered.
 UNPLAYED = "simloop: no program of that name is registered"
 _NOTE = UNPLAYED + "; play it with @sim.program({name!r})"
 # Where registered programs are said to be installed, in the PATH of every Linux.
@@ -48,9 +48,9 @@ _BIN = "/usr/bin"
 
 
 def find_program(world: World, executables: Iterable[str], argv: Sequence[str], cwd: str | None = None) -> Any:
-    """Return the registered program for the first of these files that can be run, by a process in `cwd` (by default,
-    that of the current process). Fails as exec_in_child() in Modules/_posixsubprocess.c does: with the first error
-    other than that a file does not exist."""
+    """Return the registered program for the first of the files `executables` that can be run with the arguments `argv`,
+    by a process whose working directory is `cwd` (default: that of the current process). Fails as exec_in_child() in
+    Modules/_posixsubprocess.c does: with the first error other than that a file does not exist."""
     found = errno.ENOENT
     for executable in executables:
         program = world.programs.find(executable, argv)
@@ -67,7 +67,7 @@ def find_program(world: World, executables: Iterable[str], argv: Sequence[str], 
 
 
 def _exec_error(world: World, path: str) -> int:
-    """Return the errno of execve(2) for a file for which there is no registered program."""
+    """Return the errno with which execve(2) fails for a file for which no program is registered."""
     calls = world.files()
     try:
         mode = syscall(world, calls.stat, path).mode
@@ -91,7 +91,7 @@ def _exec_error(world: World, path: str) -> int:
 
 
 def environment(process: Process) -> dict[str, str]:
-    """Return the environment that `process` was started with. Its children get the same, unless they are given
+    """Return the environment with which `process` was started. Its children inherit it, unless they are given
     another."""
     own: Any = os.environ
     environ = own._data if process.environ is None else process.environ
@@ -101,8 +101,8 @@ def environment(process: Process) -> dict[str, str]:
 
 
 def _inherited(process: Process) -> dict[Any, Any]:
-    """Return a copy of the environment of a process, for a child that inherits it. It is not decoded, since the child
-    may never read it."""
+    """Return a copy of the environment of a process, for a child that inherits it. It stays encoded, as in
+    `os.environ`, since the child may never read it."""
     own: Any = os.environ
     environ: dict[Any, Any] = own._data if process.environ is None else process.environ
     return environ.copy()
@@ -123,7 +123,7 @@ def _text(argument: Any) -> str:
 
 
 def _directory(world: World, cwd: str) -> str:
-    """Return the working directory of a child that is started with `cwd`. Fails as chdir(2)."""
+    """Return the absolute working directory of a child that is started with `cwd`. Fails as chdir(2) does."""
     own = world.files()
     from simloop.kernel.files.calls import FileCalls
 
@@ -134,7 +134,8 @@ def _directory(world: World, cwd: str) -> str:
 
 
 def _group(world: World, start_new_session: bool, group: int) -> int:
-    """Return the process group that the child may join by setpgid(2): 0 for one of its own, and -1 for its parent's."""
+    """Return `group`, the process group that a child is to join by setpgid(2): 0 for a new one of its own, -1 for its
+    parent's. Fails with EPERM if it may not join."""
     # Who leads a session, as the child does by then, cannot go to a group, not even to its own.
     if (group >= 0 and start_new_session) or (group > 0 and not may_join(world.current, group)):
         raise fail(errno.EPERM)
@@ -213,8 +214,8 @@ def fork_exec(
 def _inherited_files(
     parent: Process, close_fds: bool, keep: Sequence[int], standard: tuple[int, int, int], errpipe: int
 ) -> dict[int, File]:
-    """Return the child's open files by descriptor: 0 to 2 as requested, or its parent's, and the descriptors passed
-    on."""
+    """Return the open files of a child by descriptor: inherited or passed on ones (`keep`), and 0 to 2 as given by
+    `standard`, -1 meaning the parent's. `errpipe` is not passed on."""
     files = {} if close_fds else {fd: file for fd, file in parent.files.items() if fd in parent.inheritable}
     for fd in keep:
         if fd == errpipe:
@@ -236,8 +237,8 @@ def _inherited_files(
 
 
 def _credentials(own: Credentials, gid: int | None, gids: Sequence[int] | None, uid: int | None) -> Credentials:
-    """Return the child's credentials after setgroups(2), setregid(2) and setreuid(2). Fails unless root, if they differ
-    from the parent's."""
+    """Return the credentials of a child after setgroups(2), setregid(2) and setreuid(2). Fails with EPERM if they
+    differ from `own`, the parent's, which is not root."""
     if own.uid and (gids is not None or gid not in (None, own.gid) or uid not in (None, own.uid)):
         raise fail(errno.EPERM)
     from simloop.kernel.files.resolve import Credentials
@@ -250,8 +251,8 @@ def _credentials(own: Credentials, gid: int | None, gids: Sequence[int] | None, 
 
 
 def _failed(world: World, errpipe: int, number: int, message: bytes) -> int:
-    """Create a child that could not start and has ended: it reports its error to `subprocess` through a pipe, as
-    _posixsubprocess.c does. Return its pid."""
+    """Create a child that failed to start and has ended, and write its error to `subprocess` through the pipe
+    `errpipe`, as _posixsubprocess.c does. Return its pid."""
     os.write(errpipe, b"OSError:%X:%s" % (number, message))
     # A child that has ended already, so that it can be waited for.
     return lives.spawn_failed(world, world.current).pid
@@ -289,8 +290,8 @@ _USUAL = (None, None, None, False, None, True, (), (None, None, None, -1, False,
 
 
 def _start_plainly(world: World, popen: Any, argv: list[Any], fds: tuple[int, ...]) -> bool:
-    """Start a child by a short cut that does what `_execute_child` does in the usual case. Return False, with nothing
-    done, in any other case, such as an error."""
+    """Start a child by a short cut that does the same as `_execute_child` in the usual case, and return True. In any
+    other case, such as an error, return False without any effect."""
     if not argv or not argv[0]:
         return False
     for arg in argv:
@@ -384,7 +385,7 @@ def _spawn(
 
 
 def _after_file_actions(world: World, actions: Iterable[tuple[Any, ...]]) -> dict[int, File]:
-    """Return the child's open files by descriptor after these file actions of posix_spawn(3), and after execve(2)."""
+    """Return the open files of a child by descriptor, after the file actions of posix_spawn(3) and after execve(2)."""
     parent = world.current
     files, kept = dict(parent.files), dict.fromkeys(parent.inheritable, True)
     for kind, fd, *rest in actions:
@@ -421,8 +422,8 @@ def system(command: Any) -> int:
 
 
 def which(cmd: Any, mode: int = os.F_OK | os.X_OK, path: Any = None) -> Any:
-    """Find a program on the path. Registered programs are found as if they were installed, unless their names are
-    patterns."""
+    """Return the path of a program, as `shutil.which`. Programs that the test has registered are found as if installed,
+    unless their names are patterns."""
     world = active.world()
     if world is not None:
         found = _installed(world, os.fsdecode(cmd), path)

@@ -1,4 +1,4 @@
-"""Shims of threads and executors: their functions run on simulated threads, in virtual time. Waiting is in
+"""Shims of threads and executors: their functions run on simulated threads, in virtual time. Shims of locks are in
 `simloop.shims.locks`."""
 
 from __future__ import annotations
@@ -45,18 +45,20 @@ _real_is_alive = _real_thread["is_alive"]
 
 
 def _name_of(function: Any) -> str:
-    """Return the name of a job for choice points: that of its function, which edits of other code do not change."""
+    """Return the name of an executor's job in choice points: that of its function, which stays the same when other code
+    changes."""
     function = wrapped_by(function)
     return str(getattr(function, "__qualname__", type(function).__qualname__)).rpartition(".")[2]
 
 
 def _scoped(world: World, name: str) -> str:
-    """Return a world-wide name for a thread or job: threads of several processes may have the same names."""
+    """Return a name for a thread or job that is unique in the world: threads of several processes may have the same
+    names."""
     return name if world.current is world.root else f"{world.current.name} {name}"
 
 
 def run_job(self: Any, *context: Any) -> None:
-    """Run a job of an executor: the environment chooses when it begins, and when its result is seen."""
+    """Run a job of an executor. Choice points decide how late it begins, and how late its result is seen."""
     world = active.here()
     thread = None if world is None else world.threads[_thread.get_ident()]
     if world is None or thread is None:
@@ -147,7 +149,8 @@ def _begin(function: Callable[..., Any], work: Callable[[], Any], start: Callabl
 
 
 def _forget(owner: threading.Thread, thread: SimThread) -> None:
-    """Detach a thread: the interpreter ends without waiting for it, and it ends as soon as Python code of it runs."""
+    """Detach a thread that has not ended: the interpreter exits without waiting for it, and the thread ends at its next
+    Python instruction."""
     concurrent.futures.thread._threads_queues.pop(owner, None)  # type: ignore[attr-defined]
     if sys.version_info < (3, 13):
         threading._shutdown_locks.discard(owner._tstate_lock)  # type: ignore[attr-defined]
@@ -155,8 +158,8 @@ def _forget(owner: threading.Thread, thread: SimThread) -> None:
 
 
 def _forget_worker(reference: Callable[[], ThreadPoolExecutor | None], worker: threading.Thread) -> None:
-    """Remove a worker thread, and pending jobs, of an executor that outlives the run, such as a library's own: the next
-    run starts workers anew."""
+    """Remove a worker thread, and the pending jobs, from an executor that outlives the run, such as a library's own:
+    the next run starts new workers."""
     executor: Any = reference()
     if executor is None:
         return
@@ -168,7 +171,7 @@ def _forget_worker(reference: Callable[[], ThreadPoolExecutor | None], worker: t
 
 
 def thread_number() -> int:
-    """Return the number for the name of a new thread. Each process of a run counts from one."""
+    """Return the number that appears in the name of a new thread. Each process of a run counts from one."""
     world = active.here()
     if world is None:
         return _real_thread_number()
@@ -178,7 +181,7 @@ def thread_number() -> int:
 
 
 def get_native_id() -> int:
-    """Return the id of the calling thread; that of the main thread of a process is its pid, as gettid(2) says."""
+    """Return the thread id of the calling thread; for the main thread of a process it equals the pid (gettid(2))."""
     world = active.here()
     if world is None:
         return _real_native_id()
@@ -197,7 +200,7 @@ def join(self: threading.Thread, timeout: float | None = None) -> None:
 
 
 def _await_end(thread: threading.Thread) -> None:
-    """Wait, in real time, until the interpreter has cleared up after a thread whose work is over."""
+    """Wait in real time until the interpreter has cleaned up after a thread whose function has returned."""
     if sys.version_info >= (3, 13):
         _join_for_real(thread, _CLEARING_UP)
         return
@@ -244,8 +247,8 @@ def active_count() -> int:
 
 
 def count_threads() -> int:
-    """Return the number of threads of the current process, without the main one. The interpreter counts a thread until
-    its real end, which is later by real time."""
+    """Return the number of threads of the current process, without the main one. (The interpreter's own count includes
+    a thread until it has ended in real time.)"""
     world = active.here()
     if world is None:
         return _real_count()
@@ -254,8 +257,8 @@ def count_threads() -> int:
 
 
 def end_threads(world: World) -> None:
-    """Wait for the threads of the current process at its end, as threading._shutdown() does: all non-daemon threads.
-    Executors do the jobs that they have, and take no more (_python_exit() in Lib/concurrent/futures/thread.py)."""
+    """Wait for the non-daemon threads of the current process at its end, as threading._shutdown() does. Executors
+    finish their jobs, and accept no new ones (_python_exit() in Lib/concurrent/futures/thread.py)."""
     process = world.current
 
     def left() -> bool:
@@ -274,7 +277,7 @@ def end_threads(world: World) -> None:
 
 
 class _NotOfKilledThreads(logging.Filter):
-    """Filter that drops log records on threads of executors that were killed with their world."""
+    """Logging filter that drops records about executor threads that were killed at the end of their world."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info and record.exc_info[0] is ThreadKilled)

@@ -76,8 +76,8 @@ def perf_counter_ns() -> int:
 
 
 def process_cpu_ns(world: World) -> int:
-    """Return the processor time of the current process, which grows with the steps of its loop and with each
-    reading."""
+    """Return the processor time of the current process in nanoseconds. It grows with the callbacks that its event loop
+    runs, and with each reading."""
     process = world.current
     world.scheduler.clock.read()
     process.looked_ns += READ_NS
@@ -85,7 +85,7 @@ def process_cpu_ns(world: World) -> int:
 
 
 def thread_cpu_ns(world: World) -> int:
-    """Return the processor time of the calling thread; for the main one, that of its process."""
+    """Return the processor time of the calling thread in nanoseconds; for the main thread, that of its process."""
     thread = world.threads[get_ident()]
     if thread is None:
         return process_cpu_ns(world)
@@ -158,7 +158,7 @@ def strftime(format: str, moment: Any = None, /) -> str:
 
 
 def sleep(seconds: float, /) -> None:
-    """Block the calling process or thread in virtual time; all others run."""
+    """Block the calling process or thread for so many virtual seconds, while all others run."""
     world = active.world()
     if world is None:
         _real_sleep(seconds)
@@ -182,7 +182,7 @@ def now(cls: Any, tz: _datetime.tzinfo | None = None) -> Any:
 
 
 def exact_datetime(time_ns: int) -> _datetime.datetime:
-    """Return the datetime, in UTC, of nanoseconds since 1970."""
+    """Return the datetime, in UTC, for `time_ns` nanoseconds since 1970."""
     moment: _datetime.datetime = _real_fromtimestamp(_real_datetime, time_ns // 1_000 / 1_000_000, _datetime.UTC)
     return moment
 
@@ -200,7 +200,7 @@ def utcnow(cls: Any) -> Any:
 
 
 def _classmethod(shim: Any, real: Any) -> Any:
-    """Return a shim as a class method that looks like the original in tracebacks and in `help`."""
+    """Return a shim as a class method that has the name and docstring of the original."""
     shim.__qualname__, shim.__doc__ = real.__qualname__, real.__doc__
     return classmethod(shim)
 
@@ -221,5 +221,5 @@ REPLACEMENTS: list[tuple[object, str, object]] = [
     (_real_datetime, "now", _classmethod(now, _real_now)),
     (_real_datetime, "utcnow", _classmethod(utcnow, vars(_real_datetime)["utcnow"])),
 ]
-#: Replacements of the functions that time-machine calls to read the real clock.
+#: Replacements of the functions by which time-machine reads the real clock.
 UNDER_TIME_MACHINE = clock_tools.originals({**_OF_TIME, **_OF_DATETIME})

@@ -1,5 +1,5 @@
-"""Blocking calls in virtual time, made of non-blocking calls of the kernel (EAGAIN), as far as the file's flags allow
-it."""
+"""Blocking calls in virtual time, built from non-blocking calls of the kernel, which fail with EAGAIN. Files with
+O_NONBLOCK do not block."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _real_sigtimedwait = original(signal, "sigtimedwait")
 
 
 def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int], timeout: float | None = None) -> T:
-    """Make a call, and repeat it in virtual time until it does not fail with EAGAIN, for `timeout` seconds at most. If
-    ``nonblocking()`` is true it does not wait, and fails with EAGAIN."""
+    """Make a call, and repeat it in virtual time until it does not fail with EAGAIN; raise `TimeoutError` after
+    `timeout` seconds. If ``nonblocking()`` is true, do not wait, but fail with EAGAIN."""
     results: list[T] = []
     errors: list[OSError] = []
 
@@ -47,7 +47,7 @@ def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int], ti
 
 
 def wait_for(world: World, file: Unseekable, call: Callable[[], T]) -> T:
-    """Make a call on `file` that may wait, unless O_NONBLOCK is set in the file's flags."""
+    """Make a call on `file`, which waits unless O_NONBLOCK is set in the file's flags."""
     return wait(world, call, lambda: file.flags & os.O_NONBLOCK)
 
 
@@ -57,8 +57,8 @@ def read_from(world: World, file: Unseekable, count: int) -> bytes:
 
 
 def write_to(world: World, file: Unseekable, data: memoryview) -> int:
-    """Write to a non-seekable file, as write(2). A blocking write to a pipe writes all data (pipe(7)), unless the
-    reader closes it in between."""
+    """Write to a non-seekable file, as write(2). A blocking write to a pipe writes all of the data (pipe(7)), unless
+    the reader closes the pipe meanwhile."""
     done = wait_for(world, file, lambda: file.write(data))
     while isinstance(file, End) and done < len(data) and not file.flags & os.O_NONBLOCK:
         try:
@@ -69,13 +69,14 @@ def write_to(world: World, file: Unseekable, data: memoryview) -> int:
 
 
 def _leave_eagain() -> None:
-    """Set errno to EAGAIN: buffers in C report errno after a call that returned None (_set_BlockingIOError() in
-    Modules/_io/bufferedio.c). Waiting for no signal and no time sets it."""
+    """Set errno to EAGAIN, which buffered files report after a raw call has returned None (_set_BlockingIOError() in
+    Modules/_io/bufferedio.c). It calls sigtimedwait(2) with no signals and no timeout, which fails so."""
     _real_sigtimedwait((), 0)
 
 
 def read_unless_empty(world: World, file: Unseekable, size: int) -> bytes | None:
-    """Read from a pipe or the like, as the raw file `io.FileIO` does. Returns None if it is empty and non-blocking."""
+    """Read from a pipe or another non-seekable file, as the raw file `io.FileIO` does. Return None if it is empty and
+    non-blocking."""
     try:
         return read_from(world, file, size)
     except BlockingIOError:
@@ -84,8 +85,8 @@ def read_unless_empty(world: World, file: Unseekable, size: int) -> bytes | None
 
 
 def write_unless_full(world: World, file: Unseekable, data: memoryview) -> int | None:
-    """Write to a pipe or the like, as the raw file `io.FileIO` does. Returns None if it has no room and is
-    non-blocking."""
+    """Write to a pipe or another non-seekable file, as the raw file `io.FileIO` does, and return the number of bytes
+    written. Return None if it is full and non-blocking."""
     try:
         return write_to(world, file, data)
     except BlockingIOError:
@@ -94,7 +95,7 @@ def write_unless_full(world: World, file: Unseekable, data: memoryview) -> int |
 
 
 def wait_for_partner(world: World, file: File) -> None:
-    """Wait until the other end of a fifo is opened too, as open(2) does (fifo(7))."""
+    """Wait until the other end of a FIFO is opened too, as open(2) does (fifo(7))."""
     if not isinstance(file, End) or file.flags & os.O_NONBLOCK or file.has_partner():
         return
     try:

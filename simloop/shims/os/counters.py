@@ -1,4 +1,5 @@
-"""Shims of `os.eventfd` and `os.timerfd_create`, and of the functions that read and set these counters."""
+"""Shims of `os.eventfd` and `os.timerfd_create`, and of the functions that read and set the descriptors that they
+return."""
 
 from __future__ import annotations
 
@@ -69,7 +70,7 @@ _CLOCKS = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)
 class _Timer(TimerFd):
     """Simulated timerfd with the clock that it was made for."""
 
-    #: Wall clock of its host (CLOCK_REALTIME); None for a clock that counts from boot.
+    #: Wall clock of its host, for CLOCK_REALTIME; None for a clock that counts from boot.
     wall: WallClock | None = None
 
 

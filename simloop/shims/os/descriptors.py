@@ -1,6 +1,6 @@
 """Shims of the functions of `os` and `fcntl` that take descriptors, for files of the current simulated process.
 
-Real descriptors, such as 0 to 2, go to the real functions. Sockets are covered by `shims.socket`.
+Real descriptors, such as 0 to 2, are passed to the real functions. Sockets are handled in `shims.socket`.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ Call = Callable[[Any], Any]
 
 
 def _on(name: str, shape: Callable[..., Call]) -> Callable[..., Any]:
-    """Return a shim of a function whose first argument is a descriptor. ``shape(*rest)`` takes the other arguments and
-    returns a function of the open file that makes the call."""
+    """Return a shim of the function `name`, whose first argument is a descriptor. ``shape(*rest)`` is called with the
+    other arguments and returns a function that makes the call on the open file."""
     real = _real[name]
     changes, reads = name in _CHANGING, name in _READING
 
@@ -73,7 +73,7 @@ def _called(world: World, fd: int, call: Call) -> Any:
 
 
 def view_of(data: Any) -> memoryview:
-    """Return a one-dimensional view of the bytes of a buffer."""
+    """Return a one-dimensional memoryview of the bytes of a buffer."""
     view = memoryview(data)
     return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
 
@@ -322,7 +322,7 @@ def _file(world: World, fd: int) -> File:
 
 
 def closerange(fd_low: int, fd_high: int, /) -> None:
-    """Close the simulated descriptors of the range. The real ones, which are not the program's, stay open."""
+    """Close the simulated descriptors of a range. Real descriptors, which do not belong to the program, stay open."""
     world = current_world()
     if world is None:
         return _real["closerange"](fd_low, fd_high)  # type: ignore[no-any-return]
@@ -358,7 +358,7 @@ def copy_file_range(
 
 
 def _wait_for(world: World, attempt: Callable[[], None], blocking: bool) -> None:
-    """Take a file lock: at once or, if `blocking`, when it is free."""
+    """Take a file lock by ``attempt()``: at once, or, if `blocking`, wait until the lock is free."""
     if not blocking:
         syscall(world, attempt)
         return

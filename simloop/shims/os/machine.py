@@ -1,5 +1,5 @@
-"""Shims of the functions of `os` that describe the machine: its name, kernel, size and load, which differ between
-machines and moments."""
+"""Shims of the functions of `os` that describe the machine: its name, kernel, size and load, which vary between real
+machines."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ def current_world() -> World | None:
 
 
 def charge(world: World, fs: FileSystem) -> None:
-    """Let the virtual time pass that the disk has taken for a call. If it is long, it is a blocking call: of a thread
-    in an executor, or of the whole process if the thread of its loop makes it."""
+    """Advance virtual time by the time that the disk of `fs` took for a call. If it is long, block the calling thread,
+    or the whole process if that is the thread of its event loop."""
     deferred = fs.disk.take_ns()
     if deferred < _BRIEF_NS:
         world.scheduler.clock.now += deferred
@@ -68,8 +68,8 @@ def plain(path: Any) -> str | bytes:
 
 
 def named(path: Any) -> str | int | None:
-    """Return a path as text, or a descriptor. None for anything else, for which the real function is to raise the
-    error."""
+    """Return a path as text, or a descriptor as it is. None for an invalid argument, for which the real function is to
+    be called, to raise its error."""
     if type(path) is not str:
         if isinstance(path, int):
             return path
@@ -89,8 +89,8 @@ def named(path: Any) -> str | int | None:
 def syscall(
     world: World, call: Callable[..., Any], *args: Any, shown: Any = None, shown2: Any = None, **keywords: Any
 ) -> Any:
-    """Make a system call of the simulated kernel. Its `OSError` gets the file names, and the time that it took
-    passes."""
+    """Make a system call of the simulated kernel, and return its result. If it raises `OSError`, `shown` and `shown2`
+    are added as the error's file names. Virtual time advances by the time that the disk took."""
     fs = world.files().fs
     try:
         return call(*args, **keywords)
@@ -120,20 +120,20 @@ def result_of(stat: Stat) -> os.stat_result:
 
 
 def ours(world: World, fd: int) -> bool:
-    """Return True if a descriptor belongs to the simulated process, False for a real one, such as 1."""
+    """Return True for a descriptor of the simulated process, False for a real one, such as 1."""
     return fd in world.current.files or FIRST_FD <= fd <= _INT_MAX
 
 
 def only_path(path: Any, dir_fd: Any = None) -> str | None:
-    """Return a path as text, for calls that take no descriptor in its place. None if the real function must be
-    called."""
+    """Return a path as text, for functions that do not accept a descriptor in place of a path. None if the real
+    function must be called."""
     name = named(path)
     return name if isinstance(name, str) and (dir_fd is None or isinstance(dir_fd, int)) else None
 
 
 def is_real(world: World, name: str | int | None, dir_fd: Any = None, follow: bool = True) -> bool:
-    """Return True if the real function must be called: for arguments that it refuses, and for real descriptors. A
-    simulated descriptor would mean nothing to it."""
+    """Return True if the real function must be called: with invalid arguments, for which it raises an error, or with a
+    real descriptor. Simulated descriptors must not be passed to it."""
     if name is None or not (dir_fd is None or isinstance(dir_fd, int)):
         return True
     return isinstance(name, int) and (dir_fd is not None or not follow or not ours(world, name))
@@ -272,8 +272,8 @@ def chown(path: Any, uid: int, gid: int, *, dir_fd: int | None = None, follow_sy
 
 
 def _is_id(number: Any) -> bool:
-    """Return True if _Py_Uid_Converter() in Modules/posixmodule.c accepts the number. If not, the real function raises
-    the error."""
+    """Return True if _Py_Uid_Converter() in Modules/posixmodule.c accepts the number. If not, the real function is
+    called to raise its error."""
     return isinstance(number, int) and -1 <= number < 1 << 32
 
 
@@ -462,8 +462,8 @@ def sync() -> None:
 
 
 def install() -> None:
-    """Replace functions that `tempfile` has taken as default arguments: no replacement of an attribute can do that. It
-    is never undone, which outside of a world makes no difference."""
+    """Replace functions that `tempfile` has stored as default arguments, where replacing attributes has no effect.
+    Never undone, since the shims call the real functions outside of a world."""
     closer: Any = getattr(tempfile, "_TemporaryFileCloser", None)
     for method in vars(closer).values() if closer is not None else ():
         defaults = getattr(method, "__defaults__", None)

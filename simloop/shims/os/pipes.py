@@ -118,7 +118,8 @@ def _into_pipe(
     pipe = target.pipe
 
     def room() -> int:
-        """Return the number of bytes that the pipe has room for, as wait_for_space() waits for it."""
+        """Return the number of bytes that fit into the pipe. If none, raise EAGAIN, to be called again when there is
+        room, as wait_for_space() does."""
         pipe.check_readers()
         if len(pipe.slots) >= pipe.capacity:
             raise fail(errno.EAGAIN)
@@ -164,7 +165,8 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
 
 
 def control(file: File, cmd: int, arg: Any) -> int | None:
-    """Run a command of fcntl(2) that exists for pipes only; None if `cmd` is another command."""
+    """Execute a command of fcntl(2) that exists for pipes only and return its result; None if `cmd` is another
+    command."""
     if cmd not in (_fcntl.F_GETPIPE_SZ, _fcntl.F_SETPIPE_SZ):
         return None
     if not isinstance(file, End):
@@ -173,8 +175,8 @@ def control(file: File, cmd: int, arg: Any) -> int | None:
 
 
 def ioctl(fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True, /) -> Any:
-    """Return the number of bytes in a pipe, or that can be received from a socket (FIONREAD), the only request that is
-    simulated. Other simulated files have none."""
+    """Return the number of bytes in a pipe, or that can be received from a socket: FIONREAD, the only request that is
+    simulated. Other simulated files do not support any."""
     world = current_world()
     number = fd if world is None or isinstance(fd, int) else fd.fileno()
     file = world.current.files.get(number) if world is not None else None

@@ -28,7 +28,7 @@ _real = real(__name__)
 
 
 def _exit(status: int) -> NoReturn:
-    """End the process at once: nothing of it runs any more."""
+    """End the process at once, without exit handlers or cleanup."""
     world = active.world()
     if world is None:
         _real["_exit"](status)
@@ -60,7 +60,8 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
 
 
 def _wait_for(world: World, pid: int, options: int) -> Process | None:
-    """Return a child that has ended, after waiting for one unless WNOHANG is given."""
+    """Return a child that has ended, among those that `pid` selects as in waitpid(2). Wait for one, unless `options`
+    contains WNOHANG: then return None if there is none."""
     parent = world.current
     child = parent.table.get(pid)
     if child is not None and child.status is not None and child.parent is parent:
@@ -122,7 +123,8 @@ def waitid(idtype: int, ident: int, options: int, /) -> os.waitid_result | None:
 
 
 def _waited_for(world: World, idtype: int, ident: int) -> int:
-    """Return the argument of waitpid(2) that selects the children of waitid(2), as kernel_waitid_prepare() does."""
+    """Return the `pid` argument of waitpid(2) that selects the same children as these arguments of waitid(2), as
+    kernel_waitid_prepare() does."""
     if idtype == os.P_ALL:
         return -1
     if idtype == os.P_PIDFD:
@@ -199,7 +201,7 @@ def setpgid(pid: int, pgrp: int, /) -> None:
 
 
 def may_join(process: Process, group: int) -> bool:
-    """Return True if `process` may join the group: one that exists in its session, or a new one of its own."""
+    """Return True if `process` may join the process group: one that exists in its session, or a new one of its own."""
     return group == process.pid or any(
         other.group == group and other.session == process.session for other in process.table.values()
     )
@@ -238,12 +240,12 @@ def internal_poll(self: Any, _deadstate: Any = None) -> Any:
 
 
 class PopenReference(weakref.ref[Any]):
-    """Weak reference to a `subprocess.Popen`, by which its return code is set at the end of its child's world."""
+    """Weak reference to a `subprocess.Popen`, to set its return code when the world ends."""
 
     __slots__ = ()
 
     def forget(self) -> None:
-        """Set a return code for a child that was never waited for, since its world is over."""
+        """Set a return code, unless the child was waited for, as nobody can wait for it after the end of the world."""
         popen = self()
         if popen is not None and popen.returncode is None:
             # As subprocess itself does with a child that it knows nothing of: whoever has that pid later is not asked.

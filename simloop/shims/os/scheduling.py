@@ -1,4 +1,4 @@
-"""Shims of the processors that a process may run on, and of its priority."""
+"""Shims of the functions of `os` for scheduling: processor affinity and priority of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shims of `os.times` and `resource.getrusage`: processor time of the current simulated process."""
+"""Shims of `os.times` and `resource.getrusage`, which return the processor time of the current simulated process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses of sockets: from the forms that Python has for each family to those of the kernel, and back."""
+"""Conversion of socket addresses between the forms that Python has for each address family and those of the kernel."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PATH_MAX = 108
 
 
 def resolve(world: World, family: int, address: Any, caller: str) -> Any:
-    """Return an address that the program gives to the method `caller` in the kernel's form, checked as getsockaddrarg()
-    in Modules/socketmodule.c does."""
+    """Return the kernel's form of an address that the program passes to the socket method `caller`, checked as
+    getsockaddrarg() in Modules/socketmodule.c does."""
     return _unix_name(address) if family == _AF_UNIX else _ip_address(world, family == _AF_INET6, address, caller)
 
 
 def shown(family: int, address: Any) -> Any:
-    """Return an address of the kernel in the form that Python has for the family, as makesockaddr() does."""
+    """Return Python's form of an address in the kernel's form, for the given address family, as makesockaddr() does."""
     if family != _AF_UNIX:
         return sockaddr(family, *address)
     return address if address[:1] == b"\0" else os.fsdecode(address.partition(b"\0")[0])

@@ -1,5 +1,5 @@
-"""Ancillary data of sendmsg(2) and recvmsg(2): open files and credentials over unix sockets, and the addresses of
-datagrams (cmsg(3), unix(7), ip(7))."""
+"""Ancillary data of sendmsg(2) and recvmsg(2): open files and credentials over unix sockets, and addresses of datagrams
+(cmsg(3), unix(7), ip(7))."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _FILES_MAX = 253
 def given(
     world: World, process: Process, file: Socket, ancdata: Iterable[Any]
 ) -> tuple[tuple[File, ...], Ids | str | None]:
-    """Parse the ancillary data of sendmsg(2): return the open files, and the credentials or the source address, as
-    __scm_send() and ip_cmsg_send() read them."""
+    """Parse the ancillary data of sendmsg(2): return the open files to pass on, and the credentials or the source
+    address, or None, as __scm_send() and ip_cmsg_send() read them."""
     files: list[File] = []
     more: Ids | str | None = None
     for level, kind, data in ancdata:
@@ -65,7 +65,7 @@ def given(
 
 
 def _source(level: int, kind: int, raw: bytes) -> str | None:
-    """Return the source address in IP_PKTINFO or IPV6_PKTINFO data; None if there is none."""
+    """Return the source address in IP_PKTINFO or IPV6_PKTINFO data; None if it contains none."""
     found = None
     if (level, kind) == (_socket.IPPROTO_IP, IP_PKTINFO) and len(raw) >= 12:
         found = _socket.inet_ntoa(raw[4:8])
@@ -75,7 +75,7 @@ def _source(level: int, kind: int, raw: bytes) -> str | None:
 
 
 def file_behind(process: Process, fd: int) -> File:
-    """Return the open file behind a descriptor. Real ones escape."""
+    """Return the open file that a descriptor refers to. Raises `EscapedSimulationError` for a real descriptor."""
     file = process.files.get(fd)
     if file is None:
         if fd < FIRST_FD:
@@ -86,8 +86,9 @@ def file_behind(process: Process, fd: int) -> File:
 
 
 def passed(process: Process, found: Received, room: int, peeked: bool) -> tuple[list[tuple[int, int, bytes]], int]:
-    """Return the ancillary data of a received message for the program, as far as they fit, and MSG_CTRUNC if some do
-    not. Passed files get descriptors; those that do not fit are closed."""
+    """Return the ancillary data of the received message `found`, as much as fits into `room` bytes, and the flag
+    MSG_CTRUNC if not all fits, else 0. Passed files get descriptors; those that do not fit are closed, unless the
+    message was only `peeked` at."""
     ancillary: list[tuple[int, int, bytes]] = []
     flags = 0
     for level, kind, data in found.ancillary:

@@ -52,8 +52,8 @@ def no_address() -> socket.gaierror:
 
 
 def literal(host: str) -> str | None:
-    """Return the IP address that `host` spells, without its zone, or None for a name. IPv4 may be written as
-    inet_aton(3) reads it: ``127.1``, ``0x7f000001``."""
+    """Return the IP address that `host` spells, without its zone, or None if `host` is a name. IPv4 addresses may have
+    any form of inet_aton(3): ``127.1``, ``0x7f000001``."""
     try:
         ip = ipaddress.ip_address(host.partition("%")[0])
         # As the C library writes it; ipaddress has changed its mind about mapped addresses in 3.13.
@@ -68,8 +68,8 @@ def literal(host: str) -> str | None:
 
 
 def addresses(world: World, host: str) -> list[tuple[socket.AddressFamily, str]]:
-    """Return the IP addresses for a literal or a name, in the order in which they are to be tried. A look-up may block
-    in virtual time, and fail."""
+    """Return the IP addresses for a literal address or a host name, in the order in which to try them. A look-up may
+    block in virtual time, and may fail."""
     spelled = literal(host)
     if spelled is not None:
         return [_with_family(spelled)]
@@ -100,8 +100,8 @@ def _wait_for_answer(world: World, name: str) -> None:
 
 
 def _hosts_file(world: World) -> list[list[str]]:
-    """Return the lines of /etc/hosts, as words, if it was written in this run; none of the real one, which differs
-    between machines."""
+    """Return the lines of /etc/hosts, each split into words, if the file was written in this run. The real file, which
+    differs between machines, counts as empty."""
     process = world.current
     if process.host.fs is None:
         return []  # nobody on this host has touched a file
@@ -115,7 +115,7 @@ def _hosts_file(world: World) -> list[list[str]]:
 
 
 def _from_file(world: World, name: str) -> tuple[str, ...] | None:
-    """Return the addresses that /etc/hosts has for a name, or None if it does not have it (hosts(5))."""
+    """Return the addresses that /etc/hosts lists for a name, or None if the name is not in it (hosts(5))."""
     wanted = canonical(name)
     found = [
         ip
@@ -126,7 +126,7 @@ def _from_file(world: World, name: str) -> tuple[str, ...] | None:
 
 
 def name_of(world: World, ip: str) -> list[str]:
-    """Return the names of an address: the first one is the host's, others are aliases. Empty if there is none."""
+    """Return the names of an IP address: the host name, then aliases. Empty if there is none."""
     for address, *names in _hosts_file(world):
         if literal(address) == ip:
             return names
@@ -214,13 +214,13 @@ def _found(world: World, name: str | None, family: int, flags: int) -> list[tupl
 
 
 def sockaddr(family: int, ip: str, port: int, scope: int = 0) -> tuple[Any, ...]:
-    """Return a socket address as the tuple that Python uses for the address family."""
+    """Return a socket address as the tuple that Python uses for its address family."""
     return (ip, port, 0, scope) if family == socket.AF_INET6 else (ip, port)
 
 
 def _scope(host: str) -> int:
-    """Return the number of the interface after the ``%`` of an address; a host has ``lo`` and ``eth0``. The interface
-    may be given by name only for a link-local address."""
+    """Return the index of the network interface after the ``%`` of an address; a host has ``lo`` and ``eth0``. Only a
+    link-local address may have the name of an interface there."""
     ip, _, zone = host.partition("%")
     if not zone.isascii() or not zone.isdigit():
         if zone and not (zone in _INTERFACES and ipaddress.IPv6Address(ip).is_link_local):

@@ -1,4 +1,4 @@
-"""Shim of `socket.socket` over the simulated kernel: blocking, timeouts, argument checks."""
+"""Shim of `socket.socket` over the simulated kernel: adds blocking, timeouts and the checks of arguments."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ _real_new = real(__name__, real_socket)["__new__"]
 
 
 def new(cls: type[_socket.socket], *args: Any, **kwargs: Any) -> Any:
-    """Create a socket object, in place of `socket.socket.__new__`: inside a world a simulated one.
+    """Create a socket object, in place of `socket.socket.__new__`: inside a world, a simulated one.
 
-    `socket.socket` stays the same class, since libraries compare the types of real sockets with it, as trio does.
+    `socket.socket` itself is not replaced, since libraries compare the types of sockets with it, as trio does.
     """
     if active.world() is not None:
         if cls is real_socket:
@@ -90,9 +90,10 @@ def make_file(world: World, family: int, kind: int, proto: int) -> Socket:
 
 
 class SimSocket(real_socket):
-    """Socket object of the current simulated process. The real socket object underneath is never opened."""
+    """Socket object of the current simulated process. It derives from the real class, whose own socket is never
+    opened."""
 
-    #: The class itself, for those that derive from it.
+    #: The class `SimSocket` itself, also as an attribute of derived classes.
     simulated_class: type[SimSocket]
 
     _file: Any  # a `Socket`; those of different families take addresses of different types
@@ -133,8 +134,9 @@ class SimSocket(real_socket):
     # --- waiting --------------------------------------------------------------------------------------
 
     def _call(self, attempt: Callable[[], Any], mask: int, deadline_ns: int | None = None) -> Any:
-        """Make a non-blocking call. If it would block and this socket is a blocking one, wait for `mask` and repeat the
-        call, until the deadline or else for this socket's timeout in all."""
+        """Make a non-blocking call, and return its result. If it would block and this is a blocking socket, wait for
+        one of the events in `mask` and repeat the call, until the deadline, or else for at most this socket's
+        timeout."""
         if self._fd < 0:
             raise fail(errno.EBADF)
         while True:
@@ -151,7 +153,8 @@ class SimSocket(real_socket):
             self._wait(mask, deadline_ns)
 
     def _waits(self) -> bool:
-        """Return True if a call blocks. A blocking socket object may share its file with a non-blocking one."""
+        """Return True if calls on this socket object block. Its open file may also be shared by a non-blocking socket
+        object."""
         return self._timeout != 0.0 and not (self._timeout is None and self._file.flags & os.O_NONBLOCK)
 
     def _deadline_ns(self) -> int | None:
@@ -249,7 +252,8 @@ class SimSocket(real_socket):
         return resolve(self._world, self._file.family, address, caller)
 
     def _named(self, call: Callable[[Any], Any], target: Any) -> Any:
-        """Make a call of the kernel that takes an address. That of a unix socket may be a path."""
+        """Make a call of the kernel with an address as its argument. The address of a unix socket may be a path, for
+        which the disk is accessed."""
         if self._file.family != _AF_UNIX or target is None:
             return call(target)
         from simloop.shims.socket.unix import call as call_by_name
@@ -396,7 +400,7 @@ class SimSocket(real_socket):
         return found.size if flags & _MSG_TRUNC and found.size else len(found.data), self._sender(found)
 
     def _receive(self, size: int, flags: int) -> Received:
-        """Receive a message with its ancillary data."""
+        """Receive a message together with its ancillary data."""
         if flags & _MSG_WAITALL and self._timeout is None and not flags & _MSG_PEEK and self._file.kind == _STREAM:
             first: Received = self._call(lambda: self._file.recvmsg(size), IN)
             if first.files or not first.data or len(first.data) == size:
@@ -411,7 +415,7 @@ class SimSocket(real_socket):
         return None if found.address is None else self._shown(found.address)
 
     def _drop_files(self, found: Received, flags: int) -> None:
-        """Close the files that were passed along with a message, for calls that return none."""
+        """Close the open files that were passed with a message, for calls that do not return them."""
         if found.files:
             passed(self._process, found, 0, bool(flags & _MSG_PEEK))
 
@@ -523,7 +527,7 @@ def _family_name(family: int) -> str:
 
 
 def _room(buffer: Any, nbytes: int, caller: str) -> memoryview:
-    """Return the part of a buffer that a receiving call fills, of `nbytes` or the whole."""
+    """Return the part of a buffer that a receiving call fills: the first `nbytes` bytes, or all of it if that is 0."""
     view = memoryview(buffer).cast("B")
     if nbytes < 0:
         raise ValueError(f"negative buffersize in {caller}")
@@ -539,7 +543,7 @@ def _check_ancillary(size: int, caller: str) -> None:
 
 
 def _opened(process: Process, fd: Any) -> Socket:
-    """Return the socket behind a descriptor that the program gives, as sock_initobj_impl() checks it."""
+    """Return the open socket of a descriptor that the program passes, with the checks of sock_initobj_impl()."""
     if isinstance(fd, float):
         raise TypeError("integer argument expected, got float")
     if not isinstance(fd, int):
@@ -580,7 +584,7 @@ def dup(fd: Any, /) -> int:
 
 
 def socketpair(family: int = _AF_UNIX, type: int = _STREAM, proto: int = 0, /) -> tuple[Any, Any]:
-    """Create two sockets that are connected to one another. Shim of what `socket.socketpair` calls."""
+    """Create two sockets that are connected to one another. Shim of the C function that `socket.socketpair` calls."""
     world = active.world()
     if world is None:
         ends: tuple[Any, Any] = _real_socketpair(family, type, proto)

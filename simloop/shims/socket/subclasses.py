@@ -1,4 +1,4 @@
-"""Classes derived from `socket.socket`: inside a world their instances are simulated sockets."""
+"""Support for classes derived from `socket.socket`: inside a world their instances are simulated sockets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _simulated: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 
 
 def simulated(cls: type, base: type) -> type:
-    """Return the class that instances of `cls` get inside a world: a subclass of it whose `super()` leads to `base`,
-    the class of simulated sockets. They say that they are of class `cls`."""
+    """Return the class that instances of `cls` get inside a world: a subclass of `cls` whose `super()` leads to `base`,
+    the class of simulated sockets. Its ``__class__`` is `cls`."""
     found = _simulated.get(cls)
     if found is None:
         if not _simulated:
@@ -34,8 +34,9 @@ def simulated(cls: type, base: type) -> type:
 
 
 def _let_bases_be_named(base: type) -> None:
-    """Patch the methods of `socket.socket` so that ``socket.socket.connect(self, ...)`` in a derived class does what
-    ``super().connect(...)`` does: such calls find the simulated socket. Real ones are called as before."""
+    """Patch the methods of `socket.socket` so that ``socket.socket.connect(self, ...)`` in a derived class does the
+    same as ``super().connect(...)``: for a simulated socket both call the simulated method. For a real one nothing
+    changes."""
     for name, method in vars(base).items():
         real = getattr(socket, name, None)
         # Others have a shim that looks whose they are (simloop/shims/opened.py).

@@ -1,4 +1,4 @@
-"""Glue between the socket shims and the kernel's unix sockets, whose rules are in `simloop.kernel.net.unix`."""
+"""Connection of the socket shims to the kernel's unix sockets, which are implemented in `simloop.kernel.net.unix`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SOCK_RAW = int(_socket.SOCK_RAW)
 
 
 def ids_of(world: World) -> Ids:
-    """Return the credentials of the current process."""
+    """Return the pid, user id and group id of the current process."""
     process = world.current
     if process.calls is None:
         return Ids(process.pid, os.geteuid(), os.getegid())
@@ -28,7 +28,7 @@ def ids_of(world: World) -> Ids:
 
 
 class _Current:
-    """Adapter by which the kernel reaches the current process of a world (`simloop.kernel.net.unix.Caller`)."""
+    """Adapter that gives the kernel access to the current process of a world (`simloop.kernel.net.unix.Caller`)."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -41,7 +41,7 @@ class _Current:
 
 
 def _space(world: World, kind: int) -> tuple[UnixSpace, int]:
-    """Return the namespace of unix sockets of the current host, and a socket type in the kernel's form."""
+    """Return the namespace of unix sockets of the current host, and the socket type `kind` in the kernel's form."""
     if kind == _SOCK_RAW:
         kind = SOCK_DGRAM  # "believe it or not BSD has AF_UNIX, SOCK_RAW though nothing uses it" (unix_create())
     if kind not in (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET):
@@ -64,7 +64,8 @@ def unix_pair(world: World, kind: int) -> tuple[UnixSocket, UnixSocket]:
 
 
 def call(world: World, function: Any, name: bytes) -> Any:
-    """Make a call of the kernel that takes a unix socket's name. If that is a path, the disk may take time for it."""
+    """Call a function of the kernel with the name of a unix socket. If the name is a path, virtual time passes for the
+    disk."""
     if not name or not name[0]:
         return function(name)
     from simloop.kernel.files.devices import UnsimulatedFileError

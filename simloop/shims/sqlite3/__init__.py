@@ -1,1 +1,1 @@
-"""Shims of `sqlite3`: SQLite itself, over the files of the current simulated process."""
+"""Shims of `sqlite3`: the real SQLite library, over the files of the current simulated process."""

@@ -1,10 +1,10 @@
-"""Wrappers of SQLite's library calls: the methods of connections, cursors and blobs.
+"""Wrappers of the calls of the SQLite library: methods of connections, cursors and blobs.
 
-SQLite holds the mutex of a connection for the whole of a call, while the files that it works on wait in virtual time.
-Another simulated thread that entered the same connection meanwhile would wait for that mutex in C, where nobody can
-switch to the one that holds it. So each connection has a lock of its own around its calls, for which threads wait in
-virtual time, and threads are preempted before a call. No exception can cross C code: what ends the thread or the run in
-the middle of a call is kept, and raised when the call returns.
+SQLite holds the mutex of a connection during the whole of a call, while its file operations may wait in virtual time.
+Another simulated thread that used the same connection meanwhile would block on that mutex in C, where the simulation
+cannot switch to the thread that holds it. So each connection gets a lock of its own around its calls, for which threads
+wait in virtual time, and threads are only preempted before a call. No exception can cross C code: an exception that
+ends the thread or the run in the middle of a call is stored, and raised when the call returns.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FREE = ("__new__", "__enter__", "__getattribute__", "__del__", "interrupt", "cu
 
 
 class Call:
-    """Record of a library call in progress, with the exception that is to be raised when it returns."""
+    """Call of the SQLite library in progress, with the exception to raise when it returns, if any."""
 
     __slots__ = ("error",)
 
@@ -56,7 +56,7 @@ _finalizes = "__del__" in vars(sqlite3.Connection)
 
 
 def current(world: World) -> Call | None:
-    """Return the library call that the calling code is in. None in a finalizer, which must not wait."""
+    """Return the call of the SQLite library that the calling code is in; None in a finalizer, which must not wait."""
     return _going_on.get((get_ident(), world.current))
 
 
@@ -65,8 +65,8 @@ _CHECK_SAME_THREAD = 4
 
 
 def _moves(world: World) -> bool:
-    """Return True if the calling process may be resumed in another real thread, which SQLite's own check would
-    refuse."""
+    """Return True if the calling process may be resumed in another real thread, which SQLite's `check_same_thread`
+    would reject."""
     return world.threads.get(get_ident()) is None and world.current is not world.root and world.scheduler.on_threads
 
 
@@ -138,8 +138,8 @@ def _finalizer(real: Any) -> Any:
 
 @functools.cache
 def install() -> None:
-    """Replace the methods, once and for good: outside of a world they only call the real ones. Nothing happens where
-    types cannot be changed."""
+    """Replace the methods, once and for good: outside of a world they only call the real ones. Does nothing if types
+    written in C cannot be changed."""
     if not static_types.has_flags(sqlite3.Connection):
         return
     for owner in TYPES:

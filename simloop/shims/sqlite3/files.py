@@ -1,6 +1,6 @@
-"""Files of SQLite on the simulated disk: calls of the simulated kernel, as the unix VFS makes them of the real one.
+"""Files of SQLite on the simulated disk: the system calls that SQLite's unix VFS makes, made on the simulated kernel.
 
-The comments name the functions of src/os_unix.c of SQLite 3.40 that decide.
+The comments name the functions in src/os_unix.c of SQLite 3.40 that are followed.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _LINKS_MAX = 200
 
 
 class ErrorCode(Exception):
-    """Exception with a result code of SQLite, which the unix VFS has for a failure of its own."""
+    """Raised with a result code of SQLite, for failures that the unix VFS itself detects."""
 
     def __init__(self, code: int) -> None:
         self.code = code
 
 
 class DatabaseFile:
-    """Open file of SQLite: a database, a journal or a temporary file, in the simulated process that has opened it."""
+    """Open file of SQLite (a database, a journal or a temporary file) in the simulated process that opened it."""
 
     def __init__(self, world: World, description: Description, path: str) -> None:
         self.world: World | None = world
@@ -50,13 +50,13 @@ class DatabaseFile:
         self.path = path
         self._description = description
         self._fd = world.current.open(description)
-        #: Its lock, one of the five levels.
+        #: Level of the lock that is held: one of SQLite's five.
         self.level = UNLOCKED
-        #: True until the directory in which it was created has been synced.
+        #: True until the directory in which the file was created has been synced.
         self.is_new = False
 
     def _file(self) -> Description:
-        """Return the open file description. Like a process, a file must not be used after its end."""
+        """Return the open file description. Fails if its process has ended."""
         world = self.world
         if world is None or active.here() is not world:
             raise fail(errno.EBADF)
@@ -67,7 +67,7 @@ class DatabaseFile:
         return self._description
 
     def close(self) -> None:
-        """Close the file, which releases its locks. Nothing happens if its process or world is gone."""
+        """Close the file, which releases its locks. Does nothing if its process or world has ended."""
         world, self.world = self.world, None
         process = self.process
         if world is None or active.entered is not world or not process.alive:
@@ -76,7 +76,7 @@ class DatabaseFile:
             process.close(self._fd)
 
     def read(self, count: int, offset: int) -> bytes:
-        """Return the bytes at `offset`, less than `count` only at the end of the file."""
+        """Return `count` bytes from `offset` on, fewer only at the end of the file."""
         file = self._file()
         data = file.pread(count, offset)
         while data and len(data) < count and (more := file.pread(count - len(data), offset + len(data))):
@@ -99,7 +99,7 @@ class DatabaseFile:
         return self._file().stat().size
 
     def sync(self) -> None:
-        """Flush the file to disk; also the directory, if the file is a new journal."""
+        """Flush the file to disk, and for a new journal also its directory."""
         # full_fsync() calls fdatasync(2), whatever SQLite asks for.
         self._file().sync(data_only=True)
         if self.is_new:
@@ -108,7 +108,7 @@ class DatabaseFile:
             self.is_new = False
 
     def has_moved(self) -> bool:
-        """Return True if the file's name is gone, or belongs to another file now."""
+        """Return True if the file's name was removed, or now belongs to another file."""
         file = self._file()
         assert self.world is not None
         try:
@@ -119,7 +119,7 @@ class DatabaseFile:
     # --- locks: those of unixLock(), but each open file has its own, as F_OFD_SETLK of fcntl(2) gives them --------
 
     def lock(self, level: int) -> None:
-        """Take the lock of a level, or fail with EAGAIN."""
+        """Raise the lock to one of SQLite's five levels, or fail with EAGAIN."""
         if self.level >= level:
             return
         file = self._file()
@@ -140,7 +140,7 @@ class DatabaseFile:
         self.level = level
 
     def unlock(self, level: int) -> None:
-        """Lower the lock to a level: none, or the shared one."""
+        """Lower the lock to a level: unlocked or shared."""
         if self.level <= level:
             return
         file = self._file()
@@ -153,7 +153,7 @@ class DatabaseFile:
         self.level = level
 
     def is_reserved(self) -> bool:
-        """Return True if any process holds a lock that is more than shared: it is about to write."""
+        """Return True if any process holds a higher lock than a shared one, because it is about to write."""
         file = self._file()
         if self.level > SHARED_LOCK:
             return True
@@ -161,8 +161,8 @@ class DatabaseFile:
 
 
 def open_file(world: World, path: str | None, flags: int) -> tuple[DatabaseFile, int]:
-    """Open a file as unixOpen() does; a temporary one if it has no name. Returns the flags, too, which are other ones
-    where a file could only be opened for reading."""
+    """Open a file as unixOpen() does, a temporary one if `path` is None. Return the file and its flags, which differ
+    from the requested ones if it could only be opened for reading."""
     calls = world.files()
     name = path or _temporary_name(world, calls)
     journal = bool(flags & CREATE and flags & (MAIN_JOURNAL | SUPER_JOURNAL | WAL))
@@ -199,7 +199,7 @@ def open_file(world: World, path: str | None, flags: int) -> tuple[DatabaseFile,
 
 
 def _mode(calls: FileCalls, name: str, flags: int) -> int:
-    """Return the permissions of a file that is created, as findCreateFileMode() does."""
+    """Return the permissions for a file that is created, as findCreateFileMode() does."""
     if flags & (MAIN_JOURNAL | WAL):
         # "the permissions on a journal or WAL file are those of its database"
         try:
@@ -229,7 +229,7 @@ def _temporary_name(world: World, calls: FileCalls) -> str:
 
 
 def sync_directory(calls: FileCalls, path: str) -> None:
-    """Flush the directory of a file to disk, if it can be opened."""
+    """Flush the directory that contains a file to disk, if it can be opened."""
     try:
         directory = calls.open(path.rpartition("/")[0] or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -258,7 +258,8 @@ def delete(world: World, path: str, *, durably: bool) -> None:
 
 
 def is_accessible(world: World, path: str, *, writable: bool) -> bool:
-    """Return True if a file is there and not empty, or else can be read and written, as unixAccess() does."""
+    """Return True if a file exists and is not empty, or with `writable`, if it can be read and written, as unixAccess()
+    does."""
     calls = world.files()
     try:
         if writable:

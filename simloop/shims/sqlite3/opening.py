@@ -1,4 +1,4 @@
-"""Opening of databases: on the simulated disk inside of a world, else on the real one."""
+"""Choice of the disk on which SQLite opens a database: the simulated one inside of a world, else the real one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _REMEDY = "use ':memory:', or replace it in the test"
 
 
 def _is_linked() -> bool:
-    """Return True if the library to which we are linked is that of `_sqlite3`, which may have one built in."""
+    """Return True if the SQLite library that simloop calls is the one that `_sqlite3` uses, which may have one built
+    in."""
     try:
         from simloop.shims.sqlite3 import vfs
 
@@ -30,7 +31,8 @@ def _is_linked() -> bool:
 
 
 def install() -> None:
-    """Register the VFS and replace the methods, if that can be done."""
+    """Register the simulated VFS (SQLite's file system layer) and replace the methods of `sqlite3`, if that is
+    possible."""
     global _vfs
     if _is_linked():
         from simloop.shims.sqlite3 import calls, vfs
@@ -45,7 +47,7 @@ _world: World | None = None
 
 
 class _End:
-    """Hook at the end of a world, which detaches its files from the library and makes the real VFS the default."""
+    """Hook for the end of a world: closes its files in the SQLite library, and makes the real VFS the default again."""
 
     def forget(self) -> None:
         global _world
@@ -67,7 +69,8 @@ def _check(database: Any) -> None:
 
 
 def opening(database: Any) -> None:
-    """Make the simulated VFS or the real one the default, for a database that is about to be opened."""
+    """Make the simulated VFS (SQLite's file system layer) or the real one the default, for `database`, which is about
+    to be opened."""
     global _world
     world = active.here()
     simulated = world is not None and not world.reaching_out

@@ -1,7 +1,7 @@
-"""VFS of SQLite (https://www.sqlite.org/vfs.html) whose files are those of the current simulated process.
+"""VFS (file system layer) of SQLite (https://www.sqlite.org/vfs.html) over the files of the current simulated process.
 
-It is registered with the very library that `_sqlite3` is linked to, and is SQLite's default VFS while `sqlite3` opens
-databases inside of a world: a connection keeps the one with which it was opened.
+It is registered with the same library that `_sqlite3` is linked to, and is SQLite's default VFS while `sqlite3` opens
+databases inside of a world: a connection keeps the VFS with which it was opened.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SECTOR_SIZE = 4096
 
 
 class _Vfs(ctypes.Structure):
-    """Structure sqlite3_vfs of version 2, and what versions up to 3 have after it."""
+    """C structure sqlite3_vfs of version 2, with the fields that version 3 appends."""
 
     _fields_ = (
         ("version", c_int), ("file_size", c_int), ("path_max", c_int), ("next", c_void_p), ("name", c_char_p),
@@ -55,13 +55,13 @@ class _Vfs(ctypes.Structure):
 
 
 class _Methods(ctypes.Structure):
-    """Structure sqlite3_io_methods of version 1: without shared memory, so that there is no write-ahead log."""
+    """C structure sqlite3_io_methods of version 1, which has no shared memory, so that there is no write-ahead log."""
 
     _fields_ = (("version", c_int), ("entries", c_void_p * 12))
 
 
 class _File(ctypes.Structure):
-    """Structure sqlite3_file."""
+    """C structure sqlite3_file."""
 
     _fields_ = (("methods", c_void_p),)
 
@@ -73,8 +73,8 @@ _entropy = b""
 
 
 def _guarded(failure: int) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
-    """Return a decorator for callbacks of C that return a result code: `failure` for an `OSError`. Any other exception
-    is stored in the library call in progress, which raises it when it returns."""
+    """Return a decorator for callbacks of C that return a result code: on `OSError` they return `failure`. Any other
+    exception is stored in the library call in progress, which raises it when it returns."""
 
     def decorate(function: Callable[..., int | None]) -> Callable[..., int]:
         def call(*args: Any) -> int:
@@ -105,7 +105,7 @@ def _guarded(failure: int) -> Callable[[Callable[..., int | None]], Callable[...
 
 
 def _pass_time(world: World) -> None:
-    """Let the virtual time pass that the disk has taken."""
+    """Advance virtual time by the time that the disk took."""
     fs = world.current.host.fs
     if fs is None or not fs.disk.deferred_ns:
         return
@@ -281,7 +281,8 @@ _kept: list[object] = []
 
 
 def _pointer(function: Callable[..., int], *types: Any) -> int:
-    """Return the address of a C callback that calls a function, with arguments of these types and an int as result."""
+    """Return the address of a C callback that calls `function`, with arguments of the given `ctypes` types and an int
+    as result."""
     callback = ctypes.CFUNCTYPE(c_int, *types)(function)
     _kept.append(callback)
     address = ctypes.cast(callback, c_void_p).value
@@ -309,7 +310,8 @@ _methods = _Methods(
 
 
 def _library() -> Any:
-    """Return the SQLite library that `_sqlite3` is linked to, by names in that module and in what it depends on."""
+    """Return the SQLite library that `_sqlite3` is linked to, found among the symbols of that module and of its
+    dependencies."""
     library = ctypes.CDLL(getattr(_sqlite3, "__file__", None))
     library.sqlite3_vfs_find.restype = POINTER(_Vfs)
     library.sqlite3_vfs_find.argtypes = (c_char_p,)
@@ -336,13 +338,13 @@ _sqlite.sqlite3_vfs_register(_ours, 0)
 
 
 def make_default(*, simulated: bool) -> None:
-    """Set the default VFS, for connections that are opened from now on: the simulated one, or else the real one."""
+    """Set the default VFS for connections that are opened from now on: the simulated one, or the real one."""
     _sqlite.sqlite3_vfs_register(_ours if simulated else _real, 1)
 
 
 def seed(entropy: bytes = b"") -> None:
-    """Seed SQLite's random generator, one for the whole process, by the default VFS: with `entropy` if that is the
-    simulated one."""
+    """Reseed SQLite's random generator, of which there is one for the whole process, by the default VFS: the simulated
+    one passes it `entropy`."""
     global _entropy
     # The library holds a mutex while it asks for them: they are drawn before, since whoever draws may be preempted.
     _entropy = entropy
@@ -352,6 +354,6 @@ def seed(entropy: bytes = b"") -> None:
 
 
 def release() -> None:
-    """Detach the files that are still open: their world is over."""
+    """Detach the files that are still open from their world, which has ended."""
     for file in _files.values():
         file.world = None

@@ -1,8 +1,8 @@
-"""The certificate authority of all worlds: certificates for host names, the same bytes in every process.
+"""Certificate authority of all worlds: issues certificates for host names, which are the same bytes in every process.
 
-cryptography makes them. It has a generator of its own, which no seed reaches; so keys and serial numbers are given to
-it, and the authority signs with RSA and PKCS #1 v1.5, which draws nothing. Why the keys are fixed:
-docs/decisions/0012-certificates-have-one-fixed-key.md. Nothing here is secret, and only worlds trust it.
+The package cryptography creates them. Its random generator cannot be seeded; so keys and serial numbers are passed to
+it, and the authority signs with RSA and PKCS #1 v1.5, which needs no random numbers. Why the keys are fixed:
+docs/decisions/0012-certificates-have-one-fixed-key.md. Nothing here is secret, and it is trusted only inside of worlds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from hashlib import sha256
 from typing import Any
 
-#: Certificate of the authority itself.
+#: Certificate of the authority itself, in PEM format.
 AUTHORITY_PEM = b"""\
 -----BEGIN CERTIFICATE-----
 MIIDYzCCAkugAwIBAgIPHvgtAfDRquqUCtPaXh38MA0GCSqGSIb3DQEBCwUAMEsx
@@ -69,7 +69,7 @@ FqcIIihUMme206RCW2S6QlBXaw==
 -----END PRIVATE KEY-----
 """
 
-#: Key of every certificate that the authority issues: an EC key, as most certificates have.
+#: Private key of every certificate that the authority issues: an EC key, like that of most certificates.
 KEY_PEM = b"""\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgE/27DjJE62TVHcR5
@@ -91,8 +91,8 @@ def certificate_pem(
     valid_from: datetime.datetime = VALID_FROM,
     valid_until: datetime.datetime = VALID_UNTIL,
 ) -> bytes:
-    """Return a certificate for names and addresses (`spelled`), for servers and clients; its key is `KEY_PEM`. Raises
-    `ImportError` where cryptography is not installed."""
+    """Return a certificate (PEM) for host names and IP addresses in the form of `spelled`, for servers and clients; its
+    key is `KEY_PEM`. Raises `ImportError` if cryptography is not installed."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -146,7 +146,7 @@ def _general(name: str) -> Any:
 
 
 def spelled(name: object) -> str | None:
-    """Return a host name or an address in the form that certificates have, or None for anything else."""
+    """Return a host name or an IP address in the form that certificates have; None for anything else."""
     if not isinstance(name, str):
         return None
     try:

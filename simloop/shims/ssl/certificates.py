@@ -1,8 +1,9 @@
-"""Shims of the methods by which `ssl.SSLContext` loads certificates and keys. OpenSSL opens the files itself: of those
-that were written in the run it gets a real copy, for the length of the call.
+"""Shims of the methods by which `ssl.SSLContext` loads certificates and keys. OpenSSL opens the files itself: for files
+that were written in the run it gets a real copy, which is deleted after the call.
 
-Whom the machine trusts says nothing in a world, which has an authority of its own: where a context trusts the machine's
-defaults, it trusts that one, and the hundreds of others are not loaded, which takes longer than a short run does.
+The certificate authorities that the real machine trusts do not matter in a world, which has an authority of its own: a
+context that would trust the defaults trusts only that one. The hundreds of others are not loaded, since that takes
+longer than a short run.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _real = real(__name__, ssl.SSLContext)
 
 @contextlib.contextmanager
 def _copied(world: World, *paths: Any) -> Iterator[list[Any]]:
-    """Context manager that returns real paths of files, some of them copies, for a C library to read."""
+    """Context manager that returns real paths for the given ones, for a C library to read: files of the simulated disk
+    are copied to temporary real files."""
     with contextlib.ExitStack() as copies:
         yield [_real_path(world, path, copies) for path in paths]
 
@@ -86,7 +88,7 @@ def load_verify_locations(self: ssl.SSLContext, cafile: Any = None, capath: Any 
 
 
 def trust_the_authority(context: ssl.SSLContext) -> None:
-    """Add the certificate of the worlds' authority to those that a context trusts."""
+    """Make a TLS context trust the certificate authority of the worlds, besides those that it trusts already."""
     _real["load_verify_locations"](context, None, None, AUTHORITY_PEM.decode())
 
 
@@ -119,14 +121,15 @@ _VARIABLES = (*_DEFAULTS, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 @functools.cache
 def _machines() -> set[bytes]:
-    """Return the paths of CA bundles in the environment when Python began: later ones are the program's own."""
+    """Return the paths of CA bundles in the environment variables with which Python was started. Paths that were set
+    later are the program's own."""
     with active.world_entered(None), open("/proc/self/environ", "rb") as file:
         began = dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0"))
     return {path for variable in _VARIABLES if (path := began.get(variable.encode()))}
 
 
 def _is_default(path: Any) -> bool:
-    """Return True for the path of a default CA bundle: the machine's, or that of the package certifi."""
+    """Return True if a path is that of a default CA bundle: the machine's, or that of the package certifi."""
     name = None if path is None else named(path)
     if not isinstance(name, str):
         return False

@@ -1,5 +1,5 @@
-"""TLS connections over simulated sockets, as the lower layer of `ssl.SSLSocket`: in place of `_ssl._SSLSocket`, which
-needs a real descriptor (Modules/_ssl.c)."""
+"""TLS connections over simulated sockets, as the lower layer of `ssl.SSLSocket`: a replacement of `_ssl._SSLSocket`,
+which needs a real descriptor (Modules/_ssl.c)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _HEADER = 5
 
 
 class Connection:
-    """TLS connection over a simulated socket, in place of `_ssl._SSLSocket`. Each call asks the socket for its timeout.
+    """TLS connection over a simulated socket, in place of `_ssl._SSLSocket`. Its calls have the socket's timeout.
 
-    Of the socket no more is read than the record that OpenSSL waits for, as it does itself: what comes after it is to
-    be seen by `select`.
+    Like OpenSSL, it reads no more from the socket than the current TLS record, so that `select` still reports what
+    follows.
     """
 
     def __init__(self, sock: SimSocket, tls: Any, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
@@ -92,7 +92,8 @@ class Connection:
         return sock
 
     def _run(self, call: Callable[[], Any], what: str, *, flush: bool = True) -> Any:
-        """Run an operation of OpenSSL, and move records between it and the socket as it asks for them."""
+        """Run an operation of OpenSSL, named `what` in errors, and move records between OpenSSL and the socket as
+        needed. With `flush`, records that are left at its end are sent."""
         sock = self._open_socket()
         deadline_ns = sock._deadline_ns()
         while True:
@@ -111,7 +112,8 @@ class Connection:
             return result
 
     def _send(self, sock: SimSocket, deadline_ns: int | None, what: str) -> None:
-        """Send the records that OpenSSL has written. If another thread is sending, that one sends these, too."""
+        """Send the records that OpenSSL has written. If another thread is already sending, that thread sends them,
+        too."""
         if self._outgoing.pending:
             self._unsent += self._outgoing.read()
         if self._sending:
@@ -127,7 +129,8 @@ class Connection:
             self._sending = False
 
     def _receive(self, sock: SimSocket, deadline_ns: int | None, what: str, wanted: ssl.SSLWantReadError) -> None:
-        """Pass the bytes of the current record that have arrived to OpenSSL."""
+        """Wait for bytes of the current TLS record, and pass them to OpenSSL. `wanted` is the error by which OpenSSL
+        asked for them."""
         try:
             data = _call(sock, partial(sock._file.recv, self._missing), IN, deadline_ns, what)
         except BlockingIOError:

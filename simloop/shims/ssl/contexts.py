@@ -1,4 +1,4 @@
-"""Shims of the methods of `ssl.SSLContext` that make connections: over sockets, and in memory."""
+"""Shims of the methods of `ssl.SSLContext` that create connections, over sockets and in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _real = real(__name__, ssl.SSLContext)
 
 
 def new(cls: type[ssl.SSLContext], *args: Any, **kwargs: Any) -> Any:
-    """Create a context, in place of `ssl.SSLContext.__new__`: it draws the keys of its session tickets."""
+    """Create a TLS context, in place of `ssl.SSLContext.__new__`. Its session ticket keys are drawn from the run's
+    seed."""
     world = active.here()
     if world is not None:
         entropy.engage(world)
@@ -41,7 +42,7 @@ def wrap_bio(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
 
 
 def wrap_socket(self: ssl.SSLContext, sock: Any, *args: Any, **kwargs: Any) -> Any:
-    """Return the lower layer of an `ssl.SSLSocket`: a `Connection` over a simulated socket, else the real one."""
+    """Return the lower layer of an `ssl.SSLSocket`: a `Connection` over a simulated socket, or the real one."""
     if not isinstance(sock, SimSocket):
         return _real["_wrap_socket"](self, sock, *args, **kwargs)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -54,7 +55,8 @@ _USE_CHECK_TIME = 0x2  # X509_V_FLAG_USE_CHECK_TIME of <openssl/x509_vfy.h>
 
 
 def _functions() -> tuple[Any, Any, Any] | None:
-    """Return the functions of OpenSSL that set the time at which a context judges certificates; None without them."""
+    """Return the functions of OpenSSL that set the time at which a context verifies certificates; None if there are
+    none."""
     # Where they stand in a context's memory is Python's own affair: newer ones have not been looked at.
     if sys.version_info >= (3, 15):
         return None
@@ -74,8 +76,8 @@ _FUNCTIONS = _functions()
 
 @contextlib.contextmanager
 def _dated(world: World, context: ssl.SSLContext) -> Iterator[None]:
-    """Context manager that sets the time at which certificates are judged, for a connection of `context` that is made
-    in it, to the world's: the connection keeps a copy of that setting."""
+    """Context manager in which connections of `context` verify certificates at the time of the world's clock. Each
+    connection keeps a copy of that setting."""
     if _FUNCTIONS is None:
         yield
         return

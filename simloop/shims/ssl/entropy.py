@@ -1,8 +1,8 @@
-"""Replacement of OpenSSL's random generator: in a run it draws from the seed, for whoever is inside of the world.
+"""Replacement of OpenSSL's random generator: in a run it draws from the seed, for code inside of the world.
 
-`RAND_set_rand_method` replaces it in the library that `_ssl` is linked with; `ctypes` finds that among what `_ssl`
-needs (also where OpenSSL is part of `_ssl`, or of Python). The first TLS context of a run does so, and the end of the
-run takes it back.
+`RAND_set_rand_method` replaces it in the library that `_ssl` is linked with; `ctypes` finds that among the dependencies
+of `_ssl` (or in `_ssl` or Python itself, if OpenSSL is built in). The first TLS context of a run replaces the
+generator, and the end of the run restores it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _Status = ctypes.CFUNCTYPE(ctypes.c_int)
 
 
 class _Method(ctypes.Structure):
-    """RAND_METHOD of <openssl/rand.h>. Functions that are missing do nothing."""
+    """C structure RAND_METHOD of <openssl/rand.h>. Functions that are NULL do nothing."""
 
     _fields_ = (
         ("seed", ctypes.c_void_p),
@@ -61,8 +61,8 @@ _method = _Method(bytes=_draws, pseudorand=_draws, status=_Status(lambda: 1))
 
 
 def libraries_of_ssl() -> Iterator[Any]:
-    """Yield libraries that may hold the functions of OpenSSL that `_ssl` calls: its own file and what that is linked
-    with, then the program itself, where `_ssl` is a part of it."""
+    """Yield libraries that may contain the functions of OpenSSL that `_ssl` calls: its own file with its dependencies,
+    then the program itself, in case `_ssl` is built in."""
     for name in (getattr(_ssl, "__file__", None), None):
         try:
             yield ctypes.CDLL(name)
@@ -71,7 +71,7 @@ def libraries_of_ssl() -> Iterator[Any]:
 
 
 def _setter() -> tuple[Any, Any]:
-    """Return the functions of OpenSSL that replace and return the generator, or None for both."""
+    """Return the functions of OpenSSL that set and get the random generator's methods, or None for both."""
     for library in libraries_of_ssl():
         setter, getter = (getattr(library, f"RAND_{verb}_rand_method", None) for verb in ("set", "get"))
         if setter is None or getter is None:
@@ -83,8 +83,8 @@ def _setter() -> tuple[Any, Any]:
 
 
 def _reaches(setter: Any, getter: Any) -> bool:
-    """Return True if replacing the generator by these functions takes effect in `_ssl`, which may be linked with
-    another OpenSSL than the one that was found."""
+    """Return True if these functions replace the generator that `_ssl` uses. They do not if it is linked with another
+    OpenSSL."""
     called = False
 
     def draw(buffer: int, size: int) -> int:
@@ -107,7 +107,7 @@ _told = False
 
 
 def engage(world: World) -> None:
-    """Replace OpenSSL's generator by one that draws from the seed, from now to the end of the run."""
+    """Replace OpenSSL's random generator by one that draws from the seed, until the end of the run."""
     global _stream, _told
     if _stream is not None:
         return
