@@ -1,7 +1,6 @@
-"""The pytest plugin of simloop: runs async tests over many simulated worlds.
+"""Pytest plugin of simloop: runs async tests over many simulated worlds.
 
-Everything a test needs is the marker ``simloop``, the fixture ``sim`` and the options ``--sim*``; this
-package exports nothing else.
+A test uses it by the marker ``simloop``, the fixture ``sim`` and the options ``--sim*``; this package exports nothing.
 
 PYTEST_DONT_REWRITE
 """

@@ -1,4 +1,4 @@
-"""Exemption of our packages from pytest's rewriting of `assert` statements.
+"""Exemption of simloop's packages from pytest's rewriting of `assert` statements.
 
 PYTEST_DONT_REWRITE
 """
@@ -11,11 +11,11 @@ from typing import Any
 
 
 class AsWritten:
-    """Finder of modules (an entry of `sys.meta_path`) that has some packages imported as they are written.
+    """Finder of modules (an entry of `sys.meta_path`) that imports some packages without rewriting their assertions.
 
     Pytest's finder rewrites all packages of a distribution that has an entry point for pytest. That helps with users'
-    assertions; for our packages it only makes imports slow, and keeps the bytecode compiled at installation from being
-    used. Even to say that it leaves a module alone takes it as long as an import.
+    assertions; for simloop's packages it only makes imports slow, and keeps the bytecode compiled at installation from
+    being used. Even to decline a module it takes as long as an import.
     """
 
     def __init__(self, *packages: str) -> None:
@@ -26,5 +26,5 @@ class AsWritten:
 
 
 def leave_as_written(*packages: str) -> None:
-    """Have some packages imported past pytest's finder from now on."""
+    """Have the given packages imported without pytest's finder from now on."""
     sys.meta_path.insert(0, AsWritten(*packages))

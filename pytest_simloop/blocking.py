@@ -1,5 +1,5 @@
-"""Section of pytest's summary about blocking calls: one row for each line of code that has stopped an event loop,
-whichever test ran it."""
+"""Section of pytest's summary about blocking calls, with one row for each line of code that has stopped an event loop
+in any test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS_MAX = 20
 
 
 class Calls:
-    """Count of the blocking calls of one line of code, in all runs of the session."""
+    """Statistics of the blocking calls of one line of code, in all runs of the session."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -23,8 +23,8 @@ class Calls:
 
 class BlockingCalls:
     """Pytest plugin that counts the blocking calls of simulated tests and lists them at the end of the session. They
-    are never warnings, which filters would turn into failures. With xdist the workers hand their counts to the
-    controller."""
+    are not reported as warnings, since warning filters could turn these into failures. With pytest-xdist, workers send
+    their counts to the controller."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config

@@ -1,4 +1,4 @@
-"""Breakpoints in simulated tests: passed over in the many runs that explore, live in the one run that is reported."""
+"""Breakpoints in simulated tests: ignored in the many runs that explore, active in the one run that is reported."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 class Breakpoints:
-    """Context manager around all runs of a test, which replaces the entry points of debuggers, such as `breakpoint`."""
+    """Context manager around all runs of a test, in which the entry points of debuggers, such as `breakpoint`, can be
+    replaced."""
 
     def __init__(self) -> None:
-        #: True once a run has reached a breakpoint and passed over it.
+        #: True once a run has reached a breakpoint and ignored it.
         self.hit = False
         self._real: list[tuple[Any, str, Any]] = []
 
@@ -35,12 +36,12 @@ class Breakpoints:
         self.restore()
 
     def mute(self) -> None:
-        """Make the program pass over breakpoints from now on."""
+        """Make the program ignore breakpoints from now on."""
         for owner, name, _ in self._real:
             setattr(owner, name, self._pass_over)
 
     def restore(self) -> None:
-        """Put the real entry points of debuggers back, so that breakpoints stop the program again."""
+        """Restore the real entry points of debuggers, so that breakpoints stop the program again."""
         for owner, name, real in self._real:
             setattr(owner, name, real)
 
@@ -49,7 +50,8 @@ class Breakpoints:
 
 
 def note_time(error: BaseException, world: World) -> None:
-    """Store on `error` the virtual time at which the test raised it, for a debugger to be opened at that time."""
+    """Store the current virtual time on `error`, which the test has raised, so that a debugger can be opened at that
+    time."""
     if getattr(error, "_simloop_raised", (None,))[0] is world:
         return  # its way out of the test was noted before
     with contextlib.suppress(AttributeError, TypeError):  # of an exception that takes no attributes

@@ -1,7 +1,7 @@
 """Confirmation of failures: each is replayed once in a fresh process before it is reported.
 
-A token does not cover string hashing, nor state that earlier tests left behind: a failure that depends on either is
-reported as such, with the PYTHONHASHSEED under which it can be seen again, if there is one.
+A token does not determine string hashing, nor state that earlier tests left behind: a failure that depends on either is
+reported as such, with a PYTHONHASHSEED that reproduces it, if one is found.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _HANGS = pytest.StashKey[bool]()
 
 @dataclass(frozen=True)
 class Confirmation:
-    """Verdict of fresh processes on a failure, and the PYTHONHASHSEED under which it failed, if it took a particular
-    one."""
+    """Result of replaying a failure in fresh processes: a verdict, and the PYTHONHASHSEED that was needed to reproduce
+    it, or None."""
 
     verdict: str
     hash_seed: str | None = None
@@ -45,16 +45,16 @@ UNKNOWN = Confirmation("unknown")
 
 
 def note_signature(error: BaseException) -> None:
-    """Write the signature of a replay's failure to the file that the environment names. Does nothing in a process that
-    confirms no failure."""
+    """Write the signature of a replay's failure to the file that an environment variable names. Does nothing in a
+    process that is not a replay for another session."""
     path = os.environ.get(SIGNATURE_FILE)
     if path:
         Path(path).write_text(str(signature_of(error)))
 
 
 def confirm(item: Simulated, failure: Failure) -> Confirmation:
-    """Replay `failure` in a fresh process and return the verdict. Where it does not fail there, it is replayed under
-    a few fixed PYTHONHASHSEEDs too."""
+    """Replay `failure` in a fresh process and return the verdict. If it does not fail in the same way, it is also
+    replayed with a few fixed PYTHONHASHSEEDs."""
     if confirming() or _HANGS in item.config.stash:
         return UNKNOWN
     wanted = str(signature_of(failure.exception))
@@ -70,8 +70,8 @@ def confirm(item: Simulated, failure: Failure) -> Confirmation:
 
 
 def _replay(item: Simulated, token: str, hash_seed: str | None) -> str | None:
-    """Replay a token in a fresh process and return the signature of its failure: empty when the test passes, None
-    when that cannot be told."""
+    """Replay a token in a fresh process and return the signature of its failure: empty if the test passes, None if that
+    is not known, as when no process could be started."""
     config = item.config
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "signature")
@@ -87,7 +87,7 @@ def _replay(item: Simulated, token: str, hash_seed: str | None) -> str | None:
 
 
 def _arguments(config: pytest.Config) -> list[str]:
-    """Return the arguments with which another pytest process runs tests as this session does."""
+    """Return the command-line arguments with which another pytest process runs tests like this session."""
     option = config.option
     arguments = [*config.args, "-q", "-p", "no:cacheprovider"]
     arguments += [f"--rootdir={config.rootpath}", f"--import-mode={option.importmode}"]
@@ -105,13 +105,13 @@ def _arguments(config: pytest.Config) -> list[str]:
 
 
 def node_of(item: Simulated) -> str:
-    """Return the name of a test for the command line."""
+    """Return the node id of a test with the absolute path of its file, for the command line."""
     return str(item.path) + "::" + item.nodeid.partition("::")[2]
 
 
 def replayer_of(config: pytest.Config, hash_seed: str | None = None) -> Replayer:
-    """Return the session's replaying process for a PYTHONHASHSEED, started on first use. It ends when pytest ends,
-    however that happens."""
+    """Return the process that makes replays for this session with a PYTHONHASHSEED, started on first use. It ends when
+    pytest ends, also if pytest is killed."""
     replayers = config.stash.setdefault(_REPLAYERS, {})
     if hash_seed not in replayers:
         from pytest_simloop.replayer import Replayer

@@ -1,8 +1,8 @@
-"""Async tests under `@given`: Hypothesis makes the examples, and each of them gets a campaign.
+"""Async tests under `@given`: Hypothesis generates examples (arguments), and each example gets a campaign of runs.
 
-Hypothesis must see the same result each time that it asks for an example, so the result of each example is remembered.
-A schedule that failed for one example may be tried first for the next. The values of an example that draws while it
-runs (`st.data()`) are known only when it is over: all campaigns of such a test begin alike, and are repeated.
+Hypothesis requires the same result each time that it tries an example, so the result of each example is stored. A
+schedule that failed for one example may be tried first for the next. The values of an example that draws while it runs
+(`st.data()`) are known only when it has ended: all campaigns of such a test begin alike, and are repeated.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from simloop.simulation.outcome import Outcome
     from simloop.world.observer import Observer
 
-#: Divisor: the campaign of each example gets this fraction of the runs that a test without examples gets.
+#: Number by which the runs of a test are divided: the campaign of each example gets this fraction of them.
 SHARE = 10
-#: Number of schedules that failed for earlier examples and are tried first for the next.
+#: Maximum number of schedules that failed for earlier examples and are tried first for the next one.
 _CARRIED_MAX = 3
 # The attribute by which an exception knows what it was found with.
 _FOUND = "_simloop_found"
@@ -53,8 +53,8 @@ _MARKERS = (StopTest, Frozen, Flaky)
 
 
 class _Stop(BaseException):
-    """Exception that carries an error of the whole test past Hypothesis, which would take the error for a failing
-    example."""
+    """Exception that carries an error of the whole test through Hypothesis, which would take any other exception for a
+    failing example."""
 
     def __init__(self, error: SimulationError) -> None:
         super().__init__(error)
@@ -72,11 +72,11 @@ class _FixtureValue:
 class SimHypothesis(SimFunction):
     """Pytest item of an async test under `@given`."""
 
-    #: The user's async function, without its `@given`.
+    #: Async function of the user, without its `@given`.
     _test: Callable[..., Coroutine[Any, Any, Any]]
-    #: Function that makes the arguments of the current example, anew for each run.
+    #: Function that returns the arguments of the current example, new copies for each run.
     given: Callable[[], dict[str, Any]]
-    #: True when the test has passed, and one more example is run only for its breakpoints.
+    #: True once the test has passed, and one more example is run only for its breakpoints.
     looking = False
 
     def setup(self) -> None:
@@ -122,8 +122,8 @@ class SimHypothesis(SimFunction):
     def execute(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        """Make one run of the current example. It is the final run, whose output and breakpoints count, only when
-        Hypothesis reports this example."""
+        """Make one run of the current example. Its output and breakpoints count, as those of the `final` run, only
+        while Hypothesis runs the example that it reports."""
         final = final and (self.looking or hypothesis_internals.is_final_example())
         with contextlib.nullcontext() if final else hypothesis_internals.silent_hypothesis():
             return super().execute(choices, observer, profile=profile, final=final)
@@ -134,9 +134,9 @@ class SimHypothesis(SimFunction):
         return self._test(*instance, **fixtures, **self.given())
 
     def judge(self, error: BaseException, choices: Choices) -> BaseException | None:
-        """Return the failure of a run for the error that it raised, or None where an assumption failed under
-        deviations, which rejects this run only. In the canonical run a failed assumption rejects the whole example, and
-        is raised."""
+        """Return the failure of a run that raised `error`, or None if a failed assumption (`hypothesis.assume`) under
+        deviations only rejects this run. A failed assumption in the canonical run rejects the whole example, and is
+        raised."""
         leaves = list(_leaves(error))
         if not all(isinstance(leaf, (*_MARKERS, UnsatisfiedAssumption)) for leaf in leaves):
             return error
@@ -157,7 +157,7 @@ class Found:
     given: dict[str, Any]
 
     def pinning(self) -> list[str]:
-        """Return lines for the report that say how to keep the example together with its token."""
+        """Return lines for the report that say how to keep the example in the test together with its token."""
         if any(isinstance(value, DataObject) for value in self.given.values()):
             return ["with the example above, draws included: Hypothesis keeps it in its database, and tries it first"]
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
@@ -168,7 +168,7 @@ class Found:
 
 
 class Examples:
-    """Runner of the examples that Hypothesis makes for one test. It remembers the result of each."""
+    """Runner of the examples that Hypothesis generates for one test, which stores the result of each."""
 
     def __init__(self, item: SimHypothesis, trial: Trial) -> None:
         self._item = item
@@ -178,18 +178,19 @@ class Examples:
         #: Schedules that the campaign of each example tries first.
         self._schedules = [failure.schedule for failure in saved]
         self._found_by = {failure.token: failure.found for failure in saved}
-        #: The schedule under which each explored example fails; None for an example that passed.
+        #: Schedule under which each explored example fails; None for an example that passed.
         self._verdicts: dict[Hashable, Schedule | None] = {}
         self._count = 0
         self._runs = 0
-        #: True once objects had to be numbered for an example; and once runs had to be forked.
+        #: True once runs of an example were alike only after objects hashed by number instead of by address; and once
+        #: only after each run was made in a fork.
         self._numbered = self._forked = False
-        #: By token: True if all deviations of the token took place in one of its replays.
+        #: For each token: True if all of its deviations took place in one of its replays.
         self._applied: dict[str, bool] = {}
 
     def one_example(self, test: Callable[..., Any]) -> Callable[..., None]:
-        """Return the function that Hypothesis calls in place of the test. It keeps the test's name and source, which
-        Hypothesis looks at."""
+        """Return the function that Hypothesis calls in place of the test. It has the test's name and source, which
+        Hypothesis inspects."""
         own = {*internals.argument_names(self._item), *(["self"] if self._item.cls else [])}
 
         @functools.wraps(test)
@@ -218,7 +219,7 @@ class Examples:
             self._explore(values, bool(draws))
 
     def _replay(self, token: str) -> None:
-        """Run the current example under one schedule. Raises what the test raises."""
+        """Run the current example under the schedule of a token. Raises the exception of the test, if it fails."""
         schedule, choices = self._trial.scheduled(token)
         outcome = self._item.execute(choices, profile=schedule.profile)
         applied = schedule.applied(choices) == len(schedule.deviations)
@@ -232,7 +233,8 @@ class Examples:
         raise outcome.exception
 
     def _explore(self, values: dict[str, Any], drawing: bool) -> None:
-        """Run the campaign of the current example, unless its result is known. Raises what the test raises."""
+        """Run the campaign of the current example, unless its result is known. Raises the exception of the test, if it
+        fails. `values` are the arguments of the example; `drawing` is True if it draws further values while it runs."""
         key = None if drawing else hypothesis_internals.example_key()
         known = key is not None and key in self._verdicts
         schedule = self._verdicts.get(key)
@@ -282,7 +284,8 @@ class Examples:
         return "; ".join([*self._item.pins_told(), f"{self._count} examples{runs}", *alike])
 
     def report(self, error: BaseException) -> None:
-        """Describe the failures that Hypothesis reports, each with the schedule under which it fails."""
+        """Describe in the test's report the failures that Hypothesis reports, each with the schedule under which it
+        fails."""
         parts: list[str] = []
         for exception, found in _settled(error):
             failure = dataclasses.replace(found.failure, exception=exception)
@@ -298,8 +301,7 @@ class Examples:
 
 
 class Draws(DataObject):
-    """Value of `st.data()` for the runs of one example: values that were drawn in one run are drawn again in the
-    next."""
+    """Value of `st.data()` for the runs of one example: each run draws the same values."""
 
     def __init__(self, drawn: DataObject) -> None:
         super().__init__(drawn.conjecture_data)
@@ -331,7 +333,7 @@ class Draws(DataObject):
 
 def _copied(value: Any) -> Any:
     """Return a copy of a drawn value for one run. Containers are copied, since the test may change them; other objects
-    are returned as they are, since the test may know them by identity."""
+    are returned as they are, since the test may compare them by identity."""
     if type(value) in (list, set, bytearray, deque):
         return type(value)(map(_copied, value))
     if type(value) is tuple:

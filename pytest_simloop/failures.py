@@ -1,4 +1,4 @@
-"""Handling of a failure by pytest: it is saved, confirmed by a fresh process, and described."""
+"""Handling of a failure by pytest: it is saved, confirmed in a fresh process, and described."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def fail(trial: Trial, report: Report, failure: Failure) -> NoReturn:
-    """Make a test fail with what its campaign has found."""
+    """Make a test fail with the failure that its campaign has found."""
     saved_at = keep(trial, failure)
     trial.item.section = described(trial, report, failure, confirmation(trial, failure), saved_at)
     trial.item.extra_sections = extra_sections(trial, failure)
@@ -29,7 +29,8 @@ def fail(trial: Trial, report: Report, failure: Failure) -> NoReturn:
 
 
 def keep(trial: Trial, failure: Failure) -> str | None:
-    """Save a failure in the store. Returns the path of its file, or None if it could not be written."""
+    """Save a failure in the store of failing schedules. Returns the path of its file, or None if it could not be
+    written."""
     error = signature_of(failure.exception).exception.rpartition(".")[2]
     entry = Saved(failure.token, error, failure.strategy, trial.settings.limits.cancel)
     try:
@@ -48,7 +49,7 @@ def _printable(path: Path, config: pytest.Config) -> str:
 
 
 def confirmation(trial: Trial, failure: Failure) -> Confirmation:
-    """Return the verdict of a fresh process on a failure. None is started with ``--pdb``, nor where confirming is
+    """Return the verdict of a fresh process on a failure. No process is started with ``--pdb``, nor if confirming is
     switched off, nor for a limit of the simulation, which is no failure of the program."""
     asked = trial.confirms and not limit_met(failure.exception)
     return confirm(trial.item, failure) if asked else UNKNOWN

@@ -1,4 +1,4 @@
-"""Worlds that a fixture has entered, set aside while pytest and its plugins run.
+"""Suspension of worlds that a fixture has entered, while pytest and its plugins run.
 
 A fixture that yields inside ``with simloop.world()`` leaves its world entered while pytest runs on: pytest would
 measure durations, write reports and talk to other processes inside of the world. Tests, fixtures and their finalizers
@@ -20,14 +20,15 @@ from pytest_simloop import internals
 if TYPE_CHECKING:
     from simloop.world.world import World
 
-#: The world that a fixture has entered and that is set aside while pytest's own code runs, if any.
+#: World that a fixture has entered and that is left for a while, because pytest's own code runs; None if there is none.
 aside: World | None = None
 _in_users_code = False
 
 
 @contextlib.contextmanager
 def _running(users_code: bool) -> Iterator[None]:
-    """Context manager around a block of code that is either the user's (inside of the world) or pytest's (outside)."""
+    """Context manager for a block of code that is either the user's, which runs inside of the world that a fixture has
+    entered, or pytest's, which runs outside."""
     before = _in_users_code
     _go(users_code)
     try:
@@ -52,7 +53,8 @@ def _go(to_users_code: bool) -> None:
 
 
 def _wrapper(*, users_code: bool, specname: str | None = None) -> Callable[[], Generator[None, Any, Any]]:
-    """Return a pytest hook wrapper: the innermost one around the user's code, or the outermost one around pytest's."""
+    """Return a hook wrapper for pytest: with `users_code` the innermost one, inside of which the user's code runs, else
+    the outermost one, inside of which pytest's code runs."""
 
     @pytest.hookimpl(wrapper=True, trylast=users_code, tryfirst=not users_code, specname=specname)
     def wrapper() -> Generator[None, Any, Any]:
@@ -76,7 +78,7 @@ pytest_test_function = _wrapper(users_code=True, specname="pytest_pyfunc_call")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hook that tears down fixtures that Ctrl-C has left set up, inside of their world."""
+    """Hook that, inside of their world, tears down fixtures that are still set up after Ctrl-C."""
     if aside is not None:
         with _running(users_code=True):
             internals.tear_down_fixtures(session)

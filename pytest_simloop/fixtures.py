@@ -1,4 +1,5 @@
-"""Replacements of fixtures that pytest itself cannot set up in a run: async ones, and those of the real world."""
+"""Replacements of fixtures that pytest itself cannot set up in a run: async ones, and those that need the real
+world."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from simloop.world import active
 
 
 def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
-    """Return a replacement for a fixture function that pytest cannot set up for a simulated test: an async one, or
-    `tmp_path`. None for a fixture that pytest can set up itself."""
+    """Return a replacement for the function of a fixture that pytest cannot set up for a simulated test: an async one,
+    `tmp_path`, or one that must be set up in the real world. None for any other fixture."""
     item = request._pyfuncitem
     if not isinstance(item, SimulatedItem) or item.world is None:
         return None
@@ -48,8 +49,8 @@ _OF_THIS_PROCESS = {"CaptureFixture", "FDCapture", "dup2", "openpty", "setitimer
 
 
 def _touches_this_process(function: Any, item: pytest.Function) -> bool:
-    """Return True for a fixture by which pytest or a plugin, not the suite itself, changes descriptors, signals or the
-    terminal of this process, as `capfd` does."""
+    """Return True for a fixture of pytest or of a plugin (not of the suite itself) that changes descriptors, signals or
+    the terminal of the real process, as `capfd` does."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None or _OF_THIS_PROCESS.isdisjoint(code.co_names):
         return False
@@ -59,7 +60,8 @@ def _touches_this_process(function: Any, item: pytest.Function) -> bool:
 
 
 def _made_outside(function: Callable[..., Any], item: SimulatedItem) -> Callable[..., Any]:
-    """Return the function of a fixture whose set-up and teardown take place in the real world."""
+    """Return a function for a fixture that does the same as `function`, but sets it up and tears it down in the real
+    world."""
 
     @functools.wraps(function)
     def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:

@@ -1,12 +1,12 @@
-"""Pytest items that another plugin runs (pytest-asyncio, anyio, aiohttp, tornado, a runner of the suite's own),
-simulated.
+"""Simulated pytest items that another plugin runs (pytest-asyncio, anyio, aiohttp, tornado, a runner of the suite's
+own).
 
-That plugin still runs them, in a world for each run: every event loop that it makes there is a simulated one. The
-class of an item becomes a subclass of its own class and of `ForeignItem`, so that the other plugin works as ever, both
-through its class and through its hooks around the test function and fixtures.
+That plugin still runs them, in a world for each run: every event loop that it creates there is a simulated one. The
+class of an item becomes a subclass of its own class and of `ForeignItem`, so that the other plugin works as before,
+both through its class and through its hooks around the test function and fixtures.
 
-Whatever is tied to a loop (async fixtures, runners, and all that depends on them) of any scope is built in each run and
-finalized in it; other fixtures that outlive the test are made once, in the real world.
+Everything that is tied to a loop (async fixtures, runners, and all that depends on them), of any scope, is set up and
+torn down in each run; other fixtures that outlive the test are set up once, in the real world.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class ForeignItem(SimulatedItem):
     """Base class of simulated pytest items that another plugin runs."""
 
-    #: False once it turns out that the test does not run on asyncio: then it is run without simulation.
+    #: False once the test is known not to run on asyncio: then it is run without simulation.
     on_asyncio = True
-    #: True for a sync test, which gets one run only unless its marker asks for more.
+    #: True for a sync test, which gets a single run unless its marker asks for more.
     once = False
 
     def setup(self) -> None:
@@ -75,8 +75,8 @@ def _class_for(base: type[pytest.Function]) -> type[ForeignItem]:
 
 
 def simulate_as_is(function: pytest.Function, *, once: bool = False) -> pytest.Function:
-    """Turn a pytest item that another plugin runs into a simulated item, in place: its class becomes a subclass of its
-    own. Returns it."""
+    """Turn a pytest item that another plugin runs into a simulated item, in place, by making its class a subclass of
+    its own class and `ForeignItem`. Returns the item. `once` is True if one run is enough."""
     function.__class__ = _class_for(type(function))
     function.once = once  # type: ignore[attr-defined]
     return function

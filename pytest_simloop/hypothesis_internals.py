@@ -1,7 +1,7 @@
 """Access to the private parts of Hypothesis that the plugin depends on, all in one place.
 
-Read in Hypothesis 6.125 and 6.170 (`hypothesis/core.py`, `control.py`, `reporting.py`).
-`tests/plugin/test_internals.py` fails when one of them changes.
+They were read in Hypothesis 6.125 and 6.170 (`hypothesis/core.py`, `control.py`, `reporting.py`).
+`tests/plugin/test_internals.py` fails if one of them changes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-#: The first version of Hypothesis whose examples have choices, by which they can be told apart.
+#: First version of Hypothesis that records the choices of an example, by which examples can be distinguished.
 HYPOTHESIS_MIN = (6, 125)
 # What hypothesis.settings keeps on a test function.
 _SETTINGS = "_hypothesis_internal_use_settings"
@@ -24,7 +24,7 @@ def hypothesis_settings(test: Any) -> Any:
 
 @contextlib.contextmanager
 def changed_settings(test: Any, **changes: Any) -> Iterator[None]:
-    """Context manager that changes some of the test's Hypothesis settings for the length of its block."""
+    """Context manager in which some of the test's Hypothesis settings are changed."""
     from hypothesis import settings
 
     before = getattr(test, _SETTINGS)
@@ -43,8 +43,8 @@ def is_final_example() -> bool:
 
 
 def example_key() -> Hashable:
-    """Return a key that identifies the running Hypothesis example among those of its test, or None for an explicit
-    example, for which nothing was drawn."""
+    """Return a key that distinguishes the running Hypothesis example from others of its test, or None for an explicit
+    example (`@example`), for which nothing was drawn."""
     from hypothesis.control import current_build_context
     from hypothesis.internal.conjecture.choice import choices_key
 
@@ -53,14 +53,14 @@ def example_key() -> Hashable:
 
 
 def forget_targets() -> None:
-    """Let the test call `hypothesis.target` again in the current example, which Hypothesis allows once per label."""
+    """Allow the test to call `hypothesis.target` again in the current example; Hypothesis allows it once per label."""
     from hypothesis.control import current_build_context
 
     current_build_context().data.target_observations.clear()
 
 
 def silent_hypothesis() -> contextlib.AbstractContextManager[None]:
-    """Context manager in which everything that Hypothesis reports, such as `hypothesis.note`, is discarded."""
+    """Return a context manager in which everything that Hypothesis reports, such as `hypothesis.note`, is discarded."""
     from hypothesis.reporting import with_reporter
 
     return with_reporter(lambda text: None)
@@ -68,8 +68,8 @@ def silent_hypothesis() -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def unexplained(folders: tuple[str, ...]) -> Iterator[None]:
-    """Context manager that makes Hypothesis leave out files in `folders` when it looks for lines that only failing
-    examples run."""
+    """Context manager in which Hypothesis ignores files in `folders` when it searches for lines that only failing
+    examples execute."""
     from hypothesis.internal import scrutineer
 
     real = scrutineer.should_trace_file

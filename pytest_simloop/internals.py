@@ -1,8 +1,7 @@
 """Access to the private parts of pytest that the plugin depends on, all in one place.
 
-Read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`, `capture.py`,
-`_code/code.py`).
-`tests/plugin/test_internals.py` fails when one of them changes.
+They were read in pytest 8.2, 8.4 and 9.2 (`src/_pytest/python.py`, `runner.py`, `fixtures.py`, `logging.py`,
+`capture.py`, `_code/code.py`). `tests/plugin/test_internals.py` fails if one of them changes.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from _pytest.logging import caplog_handler_key, caplog_records_key
 
 
 def ini_value(config: pytest.Config, name: str) -> Any:
-    """Return the raw value of a key of the ini file, or of ``-o``: text, or a TOML value; None where it is not set.
-    Unlike `getini` it does not refuse values that are not of the registered type."""
+    """Return the raw value of a key in the ini file or in an option ``-o``: text, or a TOML value; None if it is not
+    set. Unlike `getini` it does not reject values that do not have the registered type."""
     known = getattr(config, "_inicfg", None)  # from pytest 9 on
     if known is not None:
         found = known.get(name)
@@ -29,7 +28,7 @@ def ini_value(config: pytest.Config, name: str) -> Any:
 
 
 def fill_fixtures(item: pytest.Function) -> None:
-    """Give the item a fresh fixture request and set up every fixture that has no value yet."""
+    """Give the item a new fixture request and set up every fixture that has no value yet."""
     item._initrequest()
     item._request._fillfixtures()
 
@@ -51,40 +50,40 @@ def argument_names(item: pytest.Function) -> tuple[str, ...]:
 
 
 def finalizers(item: pytest.Item) -> list[Callable[[], object]]:
-    """Return pytest's own list of the finalizers registered for the item so far, which run from the last to the
-    first."""
+    """Return the list, which pytest itself uses, of the finalizers registered for the item so far; they run from last
+    to first."""
     return item.session._setupstate.stack[item][0]
 
 
 def failure_in_words(item: pytest.Item, text: str, message: str) -> ReprExceptionInfo:
-    """Return a failure as pytest keeps it, with a text in the place of a traceback. The message's first line is for
-    where there is room for one: the short summary, `--tb=line`, JUnit's attribute. Of a bare text pytest shows all of
-    it there, where the variable CI is set."""
+    """Return a failure in the form that pytest stores, with `text` in place of a traceback. The first line of `message`
+    is shown where only one line fits: in the short summary, by `--tb=line`, in JUnit's attribute. (A plain text would
+    be shown there in full, if the variable CI is set.)"""
     path, line, _ = item.location
     crash = ReprFileLocation(path, (line or 0) + 1, message.partition("\n")[0])
     return ReprExceptionInfo(reprtraceback=ReprTracebackNative([text + "\n"]), reprcrash=crash)
 
 
 def tear_down_fixtures(session: pytest.Session) -> None:
-    """Run the finalizers of all fixtures of the session that are set up, of whatever scope."""
+    """Run the finalizers of all fixtures of the session that are set up, of any scope."""
     session._setupstate.teardown_exact(None)
 
 
 def directory_numbers(factory: pytest.TempPathFactory) -> dict[str, int]:
-    """Return the counters by which pytest's factory of temporary directories numbers directories of each name. Empty
-    in older versions of pytest, which look at the existing directories instead."""
+    """Return the dictionary in which pytest's factory of temporary directories counts the directories of each name.
+    Empty for older versions of pytest, which look at the existing directories instead."""
     numbers: dict[str, int] = getattr(factory, "_next_number", {})
     return numbers
 
 
 def renew_request(item: pytest.Function) -> None:
-    """Give the item a fresh fixture request, without any fixture value."""
+    """Give the item a new fixture request, without any fixture value."""
     item._initrequest()
 
 
 def fixture_definition(item: pytest.Function, name: str, below: Any = None) -> Any:
-    """Return the definition of a fixture that the item uses. With `below`, a definition that overrides another of the
-    same name, return the overridden one. None for ``request``, and for names that nobody defines."""
+    """Return the definition of a fixture that the item uses; with `below`, a definition of the same name, the one that
+    `below` overrides. None for ``request``, and for names without a definition."""
     definitions = item._fixtureinfo.name2fixturedefs.get(name) or ()
     if below is not None and below in definitions:
         at = definitions.index(below)
@@ -93,15 +92,15 @@ def fixture_definition(item: pytest.Function, name: str, below: Any = None) -> A
 
 
 def finalizer_counts(item: pytest.Item) -> list[int]:
-    """Return the number of finalizers that are registered so far, for each parent of the item, and last for itself."""
+    """Return the number of finalizers registered so far for each parent of the item, and last for the item itself."""
     return [len(finalizers) for finalizers, _ in item.session._setupstate.stack.values()]
 
 
 def take_finalizers(
     item: pytest.Item, before: list[int], wanted: Callable[[Callable[[], object]], bool]
 ) -> Iterator[Callable[[], object]]:
-    """Remove and yield the finalizers that were registered since `before` (a result of `finalizer_counts`) and that are
-    `wanted`: the last one first, those of the item before those of its parents."""
+    """Remove and yield the finalizers that were registered since `before` (a result of `finalizer_counts`) and for
+    which ``wanted(finalizer)`` is True: those of the item, then those of its parents, each from last to first."""
     if finalizer_counts(item) == before:
         return  # of most runs, since most tests have no fixtures
     for (finalizers, _), count in reversed(list(zip(item.session._setupstate.stack.values(), before, strict=True))):
@@ -122,7 +121,7 @@ def forget_instance(item: pytest.Function) -> None:
 
 
 def bound_fixture(fixturedef: Any, request: Any) -> Callable[..., Any]:
-    """Return the function that makes a fixture; if it is a method, it is bound to the test's own instance."""
+    """Return the function of a fixture; if it is a method, it is bound to the test's own instance."""
     function: Callable[..., Any] = fixturedef.func
     instance = request.instance
     owner = getattr(function, "__self__", None)
@@ -132,7 +131,7 @@ def bound_fixture(fixturedef: Any, request: Any) -> Callable[..., Any]:
 
 
 def forget_output(item: pytest.Item) -> None:
-    """Discard what earlier runs of the item printed and logged, since the report is about one run."""
+    """Discard the output and log records of earlier runs of the item, since the report is about one run."""
     plugins = item.config.pluginmanager
     capture = plugins.getplugin("capturemanager")
     if capture is not None and capture.is_globally_capturing():
@@ -147,8 +146,8 @@ def forget_output(item: pytest.Item) -> None:
 
 
 def rewrite_line(config: pytest.Config, line: str, *, new: bool = False) -> None:
-    """Write a line on the terminal in the place of the one before, also while output is captured; with `new`, in a
-    line of its own. An empty one leaves nothing there."""
+    """Replace the last line on the terminal by `line`, also while output is captured; with `new`, begin a new line. An
+    empty `line` erases it."""
     reporter: Any = config.pluginmanager.getplugin("terminalreporter")
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
@@ -161,7 +160,7 @@ def rewrite_line(config: pytest.Config, line: str, *, new: bool = False) -> None
 
 
 def captured_streams(config: pytest.Config) -> list[int]:
-    """Return the descriptors at which pytest has saved the original standard streams while it captures."""
+    """Return the descriptors in which pytest has saved the original standard streams while it captures output."""
     manager = config.pluginmanager.getplugin("capturemanager")
     capturing = getattr(manager, "_global_capturing", None)
     streams = [getattr(capturing, name, None) for name in ("in_", "out", "err")]

@@ -49,32 +49,33 @@ _MACHINERY = {"simloop", "pytest_simloop", "asyncio", "_pytest", "pluggy", "cont
 
 
 class SimulatedItem(pytest.Function):
-    """Pytest item of a test whose runs are made by a campaign, each in a world of its own."""
+    """Pytest item of a test whose runs are made by a campaign, each run in a world of its own."""
 
     simulated = True
-    #: Reason for which this test cannot be run, if there is one.
+    #: Reason why this test cannot be run; None if it can.
     refusal: str | None = None
     #: True to explore schedules, False to run only the pinned ones.
     explores = True
     #: Tokens of the schedules that are pinned to the test.
     pins: tuple[str, ...] = ()
-    #: The world of the run that is going on.
+    #: World of the run in progress; None if there is none.
     world: World | None = None
     _sim: Sim | None = None
     #: Summary of a passed test, which pytest shows with -v.
     summary: str | None = None
-    #: Text of the report of a failure.
+    #: Text of the report of a failure; None if there is none.
     section: str | None = None
-    #: Sections that plugins add to the report of a failure: titles and texts.
+    #: Sections that plugins add to the report of a failure, as pairs of title and text.
     extra_sections: Sequence[tuple[str, str]] = ()
     breakpoints: Breakpoints
     _settings: Settings
     #: True in the one run whose output counts.
     final = False
-    #: True while the fixtures of a run are set up, and after an error there: that is no failure of the test.
+    #: True while the fixtures of a run are set up, and after an error in that, which is not a failure of the test.
     setting_up = False
     _scratch: Path | None = None
-    #: Counters by which the session's factory of temporary directories numbers them: now, and before the first run.
+    #: Counters of the session's factory of temporary directories: those that it uses, and a copy from before the first
+    #: run.
     _numbers: tuple[dict[str, int], dict[str, int]] | None = None
 
     @classmethod
@@ -90,7 +91,7 @@ class SimulatedItem(pytest.Function):
         return item
 
     def prepare(self) -> None:
-        """Read the settings of the test, and make the test fail where they are invalid."""
+        """Read the settings of the test; if they are invalid, make the test fail."""
         exempt_streams(self.config)
         wrong = self.refusal
         if wrong is None:
@@ -102,8 +103,8 @@ class SimulatedItem(pytest.Function):
             pytest.fail(wrong, pytrace=False)
 
     def make_wide_fixtures(self) -> None:
-        """Set up the fixtures that outlive the test and are not tied to a loop: once, in the real world, as pytest
-        promises. The other fixtures are set up in every run."""
+        """Set up the fixtures that outlive the test and are not tied to an event loop: once, in the real world, as
+        pytest promises. The other fixtures are set up in every run."""
         install()  # for loops that fixtures make to be noticed
         for name in internals.wide_fixtures(self):
             from pytest_simloop.tied import is_tied, tie
@@ -120,7 +121,7 @@ class SimulatedItem(pytest.Function):
 
     @property
     def sim(self) -> Sim | None:
-        """Handle on the world of the current run."""
+        """Handle on the world of the current run; None if there is none."""
         if self._sim is None and self.world is not None:
             from simloop.simulation.handle import Sim
 
@@ -128,8 +129,8 @@ class SimulatedItem(pytest.Function):
         return self._sim
 
     def finalized(self, world: World, run: Callable[[], object], last: Callable[[], object] = lambda: None) -> None:
-        """Call ``run()``, then run the finalizers of everything set up in it, and then call ``last()``. Raises the
-        first error of all."""
+        """Call ``run()``, then run the finalizers of everything that was set up in it, and then call ``last()``. Raises
+        the first error of all these."""
         errors: list[BaseException] = []
         before = internals.finalizer_counts(self)
         internals.forget_instance(self)
@@ -155,7 +156,8 @@ class SimulatedItem(pytest.Function):
             raise errors[0]
 
     def _ends_with_run(self, finalizer: Callable[[], object]) -> bool:
-        """Return True for a finalizer that belongs to the run, False for one of a fixture that outlives the run."""
+        """Return True for a finalizer that is to be called at the end of the run, False for one of a fixture that
+        outlives the run."""
         definition = getattr(getattr(finalizer, "func", finalizer), "__self__", None)
         scope = getattr(definition, "scope", None)
         if scope is None or scope == "function":
@@ -177,13 +179,13 @@ class SimulatedItem(pytest.Function):
         self._numbers = numbers, numbers.copy()
 
     def scratch(self) -> Path:
-        """Return this run's `tmp_path`: the same path in every run, so that runs are alike, and always empty, since
-        files written there exist in the run's world only."""
+        """Return the `tmp_path` of this run: the same path in every run, so that runs are alike, and always empty,
+        since files written there exist only in the run's world."""
         assert self._scratch is not None
         return self._scratch
 
     def run_once(self, world: World) -> None:
-        """Set up, run and tear down the test in `world`. Raises what the test raises."""
+        """Set up, run and tear down the test in `world`. Raises the exception of the test, if it fails."""
         raise AssertionError(f"{type(self).__name__} does not say how it is run")
 
     def runtest(self) -> None:
@@ -196,7 +198,8 @@ class SimulatedItem(pytest.Function):
             number_objects(False)  # of which one test may have had need
 
     def run_trial(self, trial: Trial) -> None:
-        """Run the pinned schedules and the campaign that the test's settings ask for. Raises what the test raises."""
+        """Run the pinned schedules and the campaign that the test's settings ask for. Raises the exception of the test,
+        if it fails."""
         token = self._settings.replay
         if confirming():
             from pytest_simloop.replayer import served
@@ -269,7 +272,7 @@ class SimulatedItem(pytest.Function):
     def execute(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
-        """Make one run in a fresh world. Breakpoints are live in a `final` run only."""
+        """Make one run in a fresh world. Breakpoints are active in a `final` run only."""
         limits = self._settings.limits
         if profile is not None and profile != limits.profile:
             limits = limits._replace(profile=profile)
@@ -306,8 +309,8 @@ class SimulatedItem(pytest.Function):
         return outcome
 
     def judge(self, error: BaseException, choices: Choices) -> BaseException | None:
-        """Return the failure of a run for the error that it raised. Raises an error that is no failure, such as a
-        skip."""
+        """Return the failure of a run that raised `error`, or None if the run is rejected. Raises an error that is no
+        failure, such as a skip."""
         return error
 
 
@@ -351,18 +354,19 @@ class SimFunction(SimulatedItem):
         return coro
 
     def run_async(self, coro: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine of a fixture in this run's loop."""
+        """Run a coroutine of a fixture in the event loop of this run, and return its result."""
         return self._loop.run_until_complete(self._loop.create_task(coro, context=self._context))
 
 
 def _is_foreign(entry: Any) -> bool:
-    """Return True for a traceback entry of code outside of simloop, asyncio and pytest."""
+    """Return True for an entry of a traceback outside of simloop, asyncio and pytest."""
     module = entry.frame.f_globals.get("__name__", "")
     return module.partition(".")[0] not in _MACHINERY
 
 
 def _missed(coverage: Coverage) -> list[str]:
-    """Return phrases on the choice points at which no run has deviated, and on sources that no run has disturbed."""
+    """Return phrases on the choice points that had the default answer in every run, and on connections, threads, timers
+    and tasks all of whose choice points had."""
     points, never = len(coverage.never_deviated), coverage.never_raced
     told = [f"{points} point{'s' * (points != 1)} never deviated at"] if points else []
     if never:

@@ -1,6 +1,6 @@
-"""Table of the plugin's settings, and the three ways to give one: on the command line, by marker, in pytest's ini file.
+"""Table of the plugin's settings, and the three ways to set one: on the command line, by marker, in pytest's ini file.
 
-A setting is one row of `SETTINGS`. simloop checks the values, and is only imported when one is given.
+A setting is one row of `SETTINGS`. Values are checked by simloop, which is only imported if one is given.
 """
 
 from __future__ import annotations
@@ -39,19 +39,21 @@ def _shrink_runs(value: Any) -> Any:
 
 
 def _strategies(value: Any) -> Any:
-    """Check the names of strategies in a text, separated by commas, and return it. Raises `ConfigurationError`."""
+    """Return the given names of strategies, separated by commas, if all are valid. Raises `ConfigurationError`
+    otherwise."""
     from simloop.explore.portfolio import check_strategies
 
     check_strategies(str(value).split(","))
     return value
 
 
-#: Units of times, in seconds.
+#: Units of time and their lengths in seconds.
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def seconds_of(value: Any) -> float:
-    """Return the seconds in a text such as ``60s``, ``1.5m`` or ``2h``. Raises `ConfigurationError` for any other."""
+    """Return the number of seconds that a text such as ``60s``, ``1.5m`` or ``2h`` means. Raises `ConfigurationError`
+    for any other."""
     from simloop.errors import ConfigurationError
 
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)", value.strip()) if isinstance(value, str) else None
@@ -81,7 +83,7 @@ def _seed(value: Any) -> Any:
     return check_seed(value)
 
 
-#: Value of the setting `seed` for which a seed is drawn, once for a session.
+#: Value of the setting `seed` that asks for a random seed, drawn once for a session.
 RANDOM = "random"
 # Drawn seeds are of so many bits: they are part of every token.
 _DRAWN_BITS = 32
@@ -94,17 +96,18 @@ class Setting(NamedTuple):
     #: Type of the setting's values.
     kind: type
     help: str
-    #: Function that returns the value or raises `simloop.ConfigurationError`. None accepts any value of the type.
+    #: Function that returns the checked value or raises `simloop.ConfigurationError`. None if any value of the type is
+    #: valid.
     check: Callable[[Any], Any] | None = None
     metavar: str | None = None
-    #: True if the setting belongs to a single test, so that a marker may give it.
+    #: True if the setting applies to a single test, so that a marker may contain it.
     of_test: bool = True
-    #: True if schedules depend on the setting, so that a replay must be given it again.
+    #: True if schedules depend on the setting, so that a replay must be given it, too.
     of_schedule: bool = True
 
     @property
     def key(self) -> str:
-        """Name of the setting in an ini file, and in `config.option`."""
+        """Name of the setting in an ini file and in `config.option`."""
         return self.name if self.name == "sim" else f"sim_{self.name}"
 
     @property
@@ -118,7 +121,8 @@ class Setting(NamedTuple):
         return {int: "a whole number", float: "a number", bool: "true or false", str: "one word"}[self.kind]
 
     def parsed(self, text: str) -> Any:
-        """Parse the setting's value from text and check it. Raises `ValueError`, or what `check` raises."""
+        """Return the setting's value that a text means, after checking it. Raises `ValueError`, or the exception of
+        `check`."""
         if self.name == "seed" and text == RANDOM:
             return RANDOM  # drawn once the whole configuration is known
         return self.checked(self.kind(text))
@@ -243,7 +247,7 @@ SETTINGS = (
     ),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
-#: Names of the settings that the marker takes as keywords.
+#: Names of the settings that the marker ``simloop`` accepts as keyword arguments.
 KEYWORDS = tuple(setting.name for setting in SETTINGS if setting.of_test)
 _INI = pytest.StashKey[dict[str, Any]]()
 _DRAWN = pytest.StashKey[int]()
@@ -289,7 +293,7 @@ def _option_of(setting: Setting) -> str:
 
 
 def check_options(config: pytest.Config) -> None:
-    """Raise `pytest.UsageError` for options that contradict each other, and for invalid values in the ini file."""
+    """Raise `pytest.UsageError` if options contradict each other, or if a value in the ini file is invalid."""
     _refuse_contradictions(config)
     config.stash[_INI] = {
         setting.name: _from_ini(setting, value, config)
@@ -300,7 +304,7 @@ def check_options(config: pytest.Config) -> None:
 
 
 def _draw_seed(config: pytest.Config) -> None:
-    """Replace the seed by one drawn at random, where the command line or the ini file asks for that."""
+    """Replace the setting `seed` by a random number, if the command line or the ini file asks for a random seed."""
     ini, typed = config.stash[_INI], config.option.sim_seed
     if typed is None:
         typed = ini.get("seed")
@@ -318,12 +322,12 @@ def _draw_seed(config: pytest.Config) -> None:
 
 
 def drawn_seed(config: pytest.Config) -> int | None:
-    """Return the seed that was drawn for this session, if one was."""
+    """Return the random seed that was drawn for this session; None if none was."""
     return config.stash.get(_DRAWN, None)
 
 
 def hand_on_drawn_seed(config: pytest.Config, workerinput: dict[str, Any]) -> None:
-    """Add the drawn seed to the input of a worker of pytest-xdist."""
+    """Add the random seed of this session to `workerinput`, the data that a worker of pytest-xdist gets."""
     if (seed := drawn_seed(config)) is not None:
         workerinput[_DRAWN_SEED] = seed
 
@@ -353,24 +357,24 @@ _TRUTH = {
 
 
 def ini_settings(config: pytest.Config) -> dict[str, Any]:
-    """Return the settings of the plugin that the ini file gives, by name."""
+    """Return the settings of the plugin that the ini file contains, by name."""
     return config.stash[_INI]
 
 
 def given_settings(config: pytest.Config) -> dict[str, Any]:
-    """Return the settings of the plugin that the command line gives, by name."""
+    """Return the settings of the plugin that the command line contains, by name."""
     given = {setting.name: getattr(config.option, setting.key) for setting in SETTINGS}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def for_session(config: pytest.Config, name: str) -> bool:
-    """Return the value of a setting of the whole session: from the command line, or else from the ini file."""
+    """Return the value of a setting for the whole session: from the command line, or else from the ini file."""
     given = getattr(config.option, _BY_NAME[name].key)
     return bool(ini_settings(config).get(name, name in _ON) if given is None else given)
 
 
 def repeated_options(config: pytest.Config) -> list[str]:
-    """Return the options of this command line on which schedules depend, for a replay to be given them, too."""
+    """Return those options of this command line that a replay must be given too, because schedules depend on them."""
     given = {_BY_NAME[name]: value for name, value in given_settings(config).items()}
     return [
         setting.option if setting.kind is bool else f"{setting.option}={value}"
@@ -380,8 +384,8 @@ def repeated_options(config: pytest.Config) -> list[str]:
 
 
 def _refuse_contradictions(config: pytest.Config) -> None:
-    """Raise `pytest.UsageError` if two options of one command line contradict each other, so that one would be
-    ignored. `addopts` holds defaults, which any option that was typed may override."""
+    """Raise `pytest.UsageError` if two options on the command line contradict each other, so that one would be ignored.
+    Options in `addopts` are defaults, which any option on the command line may override."""
     typed = [str(argument).partition("=")[0] for argument in config.invocation_params.args]
     if "--sim-no-shrink" in typed and "--sim-shrink-runs" in typed:
         raise pytest.UsageError("--sim-no-shrink and --sim-shrink-runs contradict each other: leave one away")
@@ -408,7 +412,7 @@ def _refuse_contradictions(config: pytest.Config) -> None:
 
 
 def _checked(name: str, parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a function that parses the setting's value for argparse, and reports an error in one line."""
+    """Return a function that parses the value of the setting `name` for argparse, and reports an error in one line."""
 
     def convert(text: str) -> Any:
         from simloop.errors import SimulationError

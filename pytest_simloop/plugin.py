@@ -1,6 +1,6 @@
-"""The pytest plugin itself: its hooks, and the fixture `sim`.
+"""Pytest plugin proper: its hooks, and the fixture `sim`.
 
-simloop itself is imported on the first use, so that a session without simulated tests does not pay for it.
+simloop itself is imported on first use, so that a session without simulated tests does not pay for it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Hook of pytest-xdist that gives a worker the drawn seed, before it is started."""
+    """Hook of pytest-xdist that passes the random seed of the session to a worker before it starts."""
     hand_on_drawn_seed(node.config, node.workerinput)
 
 
@@ -66,7 +66,8 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Hook that removes the shims with the plugin: a later session in this interpreter may import simloop anew."""
+    """Hook that removes the shims (patches of the standard library), since a later session in this interpreter may
+    import simloop anew."""
     installation = sys.modules.get("simloop.simulation.install")
     if installation is not None:
         installation.uninstall()
@@ -79,7 +80,8 @@ def _wants_simulation(function: pytest.Function) -> bool:
 
 
 def _pinned(function: pytest.Function) -> tuple[str, ...]:
-    """Return the tokens that `@simloop.replay` pins to the test, above the function or below its `@given`."""
+    """Return the tokens that `@simloop.replay` pins to the test; the decorator may be above the function or below its
+    `@given`."""
     pin = sys.modules.get("simloop.explore.replay")
     if pin is None:
         return ()
@@ -90,8 +92,8 @@ def _pinned(function: pytest.Function) -> tuple[str, ...]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
-    """Hook that installs the shims before test modules are imported: these may store references to what shims replace,
-    such as loop factories in parameters."""
+    """Hook that installs the shims (patches of the standard library) before test modules are imported, because these
+    may store references to patched functions, such as loop factories in parameters."""
     if for_session(session.config, "sim"):
         from simloop.simulation.install import install
 
@@ -100,8 +102,8 @@ def pytest_collection(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generator[None, Any, Any]:
-    """Hook wrapper that makes simulated items of async tests. It is the outermost, to see which tests other plugins
-    have claimed."""
+    """Hook wrapper that turns the items of async tests into simulated ones. It is the outermost, to see which tests
+    other plugins have claimed."""
     result = yield
     if not isinstance(result, list):
         return result
@@ -148,7 +150,8 @@ def _as_it_is(function: pytest.Function, *, once: bool = False) -> pytest.Functi
 
 
 def _is_left_alone(function: pytest.Function) -> bool:
-    """Return True for a test with ``@pytest.mark.simloop(False)``, and for one that does not run on asyncio."""
+    """Return True for a test that is not to be simulated: with ``@pytest.mark.simloop(False)``, or on another backend
+    than asyncio."""
     mark = function.get_closest_marker("simloop")
     if mark is not None and mark.args == (False,):
         return True
@@ -162,8 +165,8 @@ def _is_left_alone(function: pytest.Function) -> bool:
 
 
 def _simulated_case(function: pytest.Function) -> pytest.Function:
-    """Return a simulated item for a method of a unittest case that uses an event loop: one that its class brings, or
-    one that the method starts. Returns the item of any other method as it is."""
+    """Return a simulated item for a unittest method that uses an event loop, which its class provides or the method
+    starts. For any other method, return the given item."""
     if not (_wants_simulation(function) or _pinned(function)) or _is_left_alone(function):
         return function
     from pytest_simloop.tied import starts_loop
@@ -179,7 +182,7 @@ def _simulated_case(function: pytest.Function) -> pytest.Function:
 
 
 def _assign_pins(items: list[Any]) -> None:
-    """Give each item of one parametrized test function the schedules that were pinned for its parameters."""
+    """Give each item of a parametrized test function the tokens that were pinned for its parameters."""
     simulated = [item for item in items if getattr(item, "simulated", False) and _pinned(item)]
     if not simulated:
         return
@@ -191,7 +194,7 @@ def _assign_pins(items: list[Any]) -> None:
 
 
 def _claims(function: pytest.Function, plugin: str) -> bool:
-    """Return True if a plugin of this name is installed that claims async tests by a marker that this test has."""
+    """Return True if the plugin of this name is installed and claims async tests by a marker that this test has."""
     return function.get_closest_marker(plugin) is not None and function.config.pluginmanager.hasplugin(plugin)
 
 
@@ -217,8 +220,8 @@ def _refusing(function: pytest.Function, reason: str) -> pytest.Function:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Hook that simulates unittest cases, whose items do not pass through `pytest_pycollect_makeitem`, and with a token
-    deselects all tests but the one that the token was made for."""
+    """Hook that simulates unittest cases, whose items do not pass through `pytest_pycollect_makeitem`. With a token on
+    the command line, it deselects all tests but the one that the token was made for."""
     from _pytest.unittest import TestCaseFunction
 
     items[:] = [_simulated_case(item) if isinstance(item, TestCaseFunction) else item for item in items]
@@ -226,7 +229,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
-    """Hook that reports how many tests are simulated, and how many are not and for which reason."""
+    """Hook that reports how many tests are simulated, and how many are not and why."""
     if not for_session(config, "sim"):
         return None
     alone: dict[str, int] = {}
@@ -241,7 +244,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 def _reason(item: pytest.Item) -> str:
-    """Return the reason why a test is not simulated, in a word or two."""
+    """Return the reason why a test is not simulated, in one or two words."""
     if not isinstance(item, pytest.Function):
         return "of another kind"
     mark = item.get_closest_marker("simloop")
@@ -286,7 +289,7 @@ def sim(request: pytest.FixtureRequest) -> Sim:
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
-    """Hook that adds to PASSED, under -v, the number of runs behind it."""
+    """Hook that, under -v, adds the number of runs of a test to PASSED."""
     if report.when != "call" or report.outcome != "passed" or config.get_verbosity() < 1:
         return None
     runs = dict(report.user_properties).get("simloop_runs")
@@ -296,7 +299,7 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Hook that says which tests have taken several times as long as they would, and why."""
+    """Hook that reports which tests have taken several times as long as usual, and why."""
     passed = terminalreporter.stats.get("passed", ())
     told = [(report.nodeid, dict(report.user_properties).get("simloop_runs", "")) for report in passed]
     if not any(summary for _, summary in told):

@@ -1,5 +1,5 @@
-"""Progress line on the terminal: how far the campaign of a test is. Nothing is written where there is no terminal: into
-a file, or in a worker of pytest-xdist."""
+"""Progress line on the terminal: how far the campaign of a test is. Nothing is written if the output is no terminal, or
+in a worker of pytest-xdist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def shown(item: Simulated) -> Iterator[Progress | None]:
-    """Context manager that shows the progress of the item's campaign, in a line that is removed at its end."""
+    """Context manager that returns the reporter of a campaign's progress, which writes a line on the terminal that is
+    erased at the end; None if there is no terminal to write on."""
     reporter = item.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not reporter.isatty:
         yield None

@@ -1,8 +1,8 @@
-"""Diagnosis of failures for want of a real server: sockets of a run only reach sockets of the same run.
+"""Diagnosis of failures for lack of a real server: sockets of a run can only connect to sockets of the same run.
 
-A fixture of wider scope is made once, in the real world, and so is a server that it starts, or a container. That a
-connection to it is refused is a limit of the simulation. Only a test that fails is looked at: one that expects nobody
-to listen passes, whatever listens on the machine.
+A fixture of wider scope is set up once, in the real world, and so is a server or container that it starts. That a
+connection to it is refused is a limit of the simulation. Only failing tests are examined: one that expects a connection
+to be refused passes, whatever listens on the machine.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _LISTENING = "0A"
 
 
 def asked_for_real_server(item: pytest.Function, world: World, error: BaseException) -> EscapedSimulationError | None:
-    """Return the error for a run that failed because a server of the real machine cannot be reached from it; None if
-    that is not why it failed."""
+    """Return the error to report for a run that failed because it cannot connect to a server on the real machine; None
+    if the failure `error` has another cause."""
     refused = world.root.host.ports.refused
     if not refused:
         return None
@@ -55,7 +55,7 @@ def asked_for_real_server(item: pytest.Function, world: World, error: BaseExcept
 
 
 def _may_come_of_refusal(error: BaseException) -> bool:
-    """Return True for an error that a refused connection may cause: the refusal, several in one
+    """Return True for an error that a refused connection may cause: the refusal, several refusals in one exception
     (`asyncio.create_connection`), or a timeout."""
     if isinstance(error, (TimeoutError, SimulationError)):
         return True
@@ -63,7 +63,7 @@ def _may_come_of_refusal(error: BaseException) -> bool:
 
 
 def _listening() -> set[int]:
-    """Return the TCP ports on which this machine listens for connections from itself."""
+    """Return the TCP ports on which the real machine accepts connections from itself."""
     ports = set()
     for table in _TABLES:
         try:
@@ -78,7 +78,7 @@ def _listening() -> set[int]:
 
 
 def _fixture_with(item: pytest.Function, port: int) -> str | None:
-    """Return the name of the fixture of wider scope whose value names the port."""
+    """Return the name of the fixture of wider scope whose value contains the port number; None if there is none."""
     for name in internals.wide_fixtures(item):
         value = internals.fixture_value(item, name)
         if any(re.search(rf"\b{port}\b", text) for text in _texts(value)):

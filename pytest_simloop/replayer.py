@@ -1,9 +1,9 @@
 """Process that replays failures for a pytest session, each in a fresh fork of itself.
 
-The process is pytest, run with the session's own options, which stops where a session would begin: plugins and the
-first `conftest.py` are imported, but no test is. For each request it forks, and the fork runs on as a session with one
-test and one schedule. So a replay is as fresh as in a new process, and starts in a fraction of the time. The process
-ends, together with a replay that is still running, when the other end of its socket is closed.
+The process is a pytest with the session's own options, which stops where a session would begin: plugins and the first
+`conftest.py` are imported, but no test is. For each request it forks, and the fork continues as a session with one test
+and one schedule. So a replay has as little old state as in a new process, and starts in a fraction of the time. When
+the other end of its socket is closed, the process ends, together with a replay that is still running.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ from pytest_simloop.environment import REPLAYER_SOCKET, SIGNATURE_FILE
 if TYPE_CHECKING:
     from simloop.simulation.run import Execute
 
-#: Path of the socket by which a fork is asked for runs, if it is to be a zygote and not to replay a schedule.
+#: Path of the socket on which a fork gets requests for runs, if it is a zygote (which forks for each run); unset if it
+#: replays a schedule.
 ZYGOTE = pytest.StashKey[str]()
-#: Seconds that a replay may take, its imports included.
+#: Real seconds that a replay may take, including imports.
 PATIENCE = 30.0
 # And more than that the process needs when it starts, or something is wrong with it.
 _START = 60.0
 
 
 class Replayer:
-    """Handle on a replaying process, which is started at once, with the given arguments of pytest."""
+    """Handle on a process that makes replays, which is started at once, with the given command-line arguments of
+    pytest, in the directory `folder`, with `hash_seed` as PYTHONHASHSEED."""
 
     def __init__(self, arguments: list[str], folder: Path, hash_seed: str | None = None) -> None:
         environment = dict(os.environ)
@@ -67,8 +69,9 @@ class Replayer:
             theirs.close()
 
     def replay(self, node: str, token: str, signature_file: Path) -> int | None:
-        """Run one test under one schedule in a fork. Returns pytest's exit status: negative if the fork was killed,
-        None if the status is not known."""
+        """Run the test with the node id `node` under the schedule of a token, in a fork, which writes the signature of
+        its failure to `signature_file`. Returns pytest's exit status: negative if the fork was killed, None if it is
+        not known."""
         try:
             self._socket.sendall(json.dumps([node, token, str(signature_file)]).encode() + b"\n")
             answer = self._socket.recv(16)
@@ -77,8 +80,9 @@ class Replayer:
         return int(answer) if answer else None
 
     def zygote(self, node: str) -> FreshZygote:
-        """Return a fork in which a test is set up, and that forks for each run of it. There is no replay until that is
-        closed. Raises `OSError` if there is none: the suite needs something that only one process may have, say."""
+        """Return a zygote: a fork in which the test `node` is set up, and which forks for each run of it. Until it is
+        closed, no replay can be made. Raises `OSError` if it could not be started, as when the suite needs something
+        that only one process can have."""
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
             path = str(Path(folder, "zygote"))
             listener.bind(path)
@@ -92,7 +96,7 @@ class Replayer:
             return FreshZygote(listener.accept()[0], self._socket)
 
     def close(self) -> None:
-        """End the replaying process and wait for it."""
+        """End the process and wait for it."""
         self._socket.close()
         try:
             self._process.wait(5)
@@ -102,8 +106,8 @@ class Replayer:
 
 
 class FreshZygote:
-    """Handle on a zygote (`simloop.explore.forks`) in a process that has run no test yet. `requests` is the socket by
-    which the end of the zygote is told."""
+    """Handle on a zygote (a process that forks for each run, see `simloop.explore.forks`) that has run no test. `link`
+    is the socket on which runs are requested, and `requests` the one on which the end of the zygote is reported."""
 
     def __init__(self, link: socket.socket, requests: socket.socket) -> None:
         peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -122,7 +126,7 @@ class FreshZygote:
 
 
 def serve(config: pytest.Config) -> None:
-    """Main loop of the replaying process. It returns in a fork for each request, and never in the process itself."""
+    """Run the main loop of the process that makes replays. It forks for each request, and returns only in the fork."""
     descriptor = os.environ.pop(REPLAYER_SOCKET)
     with socket.socket(fileno=int(descriptor)) as requests, requests.makefile() as lines:
         for request in lines:
@@ -145,7 +149,8 @@ def serve(config: pytest.Config) -> None:
 
 
 def served(config: pytest.Config, execute: Execute) -> bool:
-    """Make all runs of the test for which this process is a zygote, by ``execute``. Return False if it is none."""
+    """Make all runs of the test by calling `execute` and return True, if this process is a zygote (which forks for each
+    run); else return False."""
     path = config.stash.get(ZYGOTE, "")
     if not path:
         return False
@@ -166,8 +171,8 @@ class _Fork:
 
 
 def _status(pid: int, requests: socket.socket, patience: float | None) -> int:
-    """Wait for a fork and return its exit status, negative if it took too long and was killed. When the session has
-    closed the socket, kill the fork and end this process."""
+    """Wait for a fork and return its exit status, negative if it was killed after `patience` seconds. If the session
+    has closed the socket `requests`, kill the fork and end this process."""
     child = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(child, select.POLLIN)

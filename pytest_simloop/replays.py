@@ -1,4 +1,4 @@
-"""Replays of a simulated test by pytest: of the schedule of a token, and for breakpoints."""
+"""Replays of a simulated test by pytest: of the schedule of a token, or of a passed test for its breakpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def replay(trial: Trial, token: str, title: str = "") -> None:
-    """Run a test under one schedule, given by a token or a plain seed. Raises what the test raises."""
+    """Run a test under one schedule, given by a token or a plain seed. Raises the exception of the test, if it
+    fails."""
     own = trial.scheduled(token)[0].profile
 
     def execute(
@@ -47,7 +48,8 @@ def replay(trial: Trial, token: str, title: str = "") -> None:
 
 
 def _exported(trial: Trial, execute: Execute, schedule: Schedule, error: BaseException, token: str) -> str:
-    """Write the script that the command line asks for. Returns the sentence that says so, or why there is none."""
+    """Write the script that the command line asks for (an export of the failure). Returns a sentence that says where,
+    or why there is none."""
     file = Path(trial.item.config.option.sim_export)
     try:
         file.write_text(export(execute, schedule, error, getattr(trial.item, "function", None), token))
@@ -57,8 +59,8 @@ def _exported(trial: Trial, execute: Execute, schedule: Schedule, error: BaseExc
 
 
 def look(trial: Trial, *, numbered: bool = False) -> None:
-    """Run a test that has passed once more, with live breakpoints: the schedule of the given token, or else the
-    canonical run."""
+    """Repeat a test that has passed with active breakpoints: under the schedule of the token on the command line, or
+    else in the canonical run."""
     settings = trial.settings
     profile, choices = settings.limits.profile, Choices(settings.seed, numbered=numbered)
     if settings.replay is not None:

@@ -59,7 +59,7 @@ def _whole(item: Simulated) -> bool:
 
 
 def _text(config: pytest.Config, lines: list[Line]) -> str:
-    """Return lines of a report as text, coloured where pytest colours its own output and only a terminal reads it."""
+    """Return lines of a report as text, coloured if pytest colours its own output and writes it to a terminal only."""
     coloured = config.get_terminal_writer().hasmarkup and not getattr(config.option, "xmlpath", None)
     return "\n".join(_styled(line) if coloured else line.text for line in lines)
 

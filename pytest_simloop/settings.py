@@ -21,23 +21,23 @@ MARKER = "simloop"
 
 
 class Settings(NamedTuple):
-    """Validated settings of the plugin for one test."""
+    """Settings of the plugin for one test, all of them valid."""
 
     runs: int
     seed: int
     limits: Limits
     replay: str | None
-    #: Number of runs that may be spent on shrinking a failure; 0 leaves it as it was found.
+    #: Maximum number of runs to shrink a failure; 0 to leave it as it was found.
     shrink_runs: int
-    #: Real seconds for which to explore, instead of a number of runs.
+    #: Real seconds for which to explore, instead of a number of runs; None for a number of runs.
     seconds: float | None = None
-    #: Names of the strategies that take turns; all if there are none.
+    #: Names of the strategies to use; all if empty.
     strategies: tuple[str, ...] = ()
-    #: True if the campaign goes on from where the one before ended, as the next one will from this.
+    #: True if the campaign continues from where earlier ones ended, and later ones from where it ends.
     corpus: bool = False
     #: Number of processes that make runs; None for this one alone, which learns from each run before it plans the next.
     jobs: int | None = None
-    #: True if failures are replayed on stock asyncio's own loop.
+    #: True if failures are also replayed on stock asyncio's own event loop.
     prove: bool = False
 
 
@@ -91,7 +91,8 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
 
 
 def _jobs(value: int | str | None) -> int | None:
-    """Return the number of processes for a test: processors are shared with the workers of pytest-xdist."""
+    """Return the number of processes that make the runs of a test. With pytest-xdist, the processors are divided among
+    its workers."""
     if value is None:
         return None
     from simloop.explore.jobs import check_jobs
@@ -102,7 +103,7 @@ def _jobs(value: int | str | None) -> int | None:
 
 
 def test_name(item: pytest.Item | Simulated) -> str:
-    """Return the name by which tokens identify a test: its node id without directories, so that tokens still fit when
+    """Return the name by which tokens identify a test: its node id without directories, so that tokens stay valid when
     its file is moved."""
     path, colons, rest = item.nodeid.partition("::")
     return path.rpartition("/")[2] + colons + rest

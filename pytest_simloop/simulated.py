@@ -1,4 +1,4 @@
-"""Protocol of a simulated test, for the code that explores, confirms and describes its failures."""
+"""Protocol of a simulated test, as seen by the code that explores, confirms and describes its failures."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Simulated(Protocol):
     """Protocol of a simulated test: the part of `pytest_simloop.item.SimulatedItem` that does not depend on how the
     test is run."""
 
-    #: Text of the report of a failure.
+    #: Text of the report of a failure; None if there is none.
     section: str | None
-    #: Sections that plugins add to the report of a failure: titles and texts.
+    #: Sections that plugins add to the report of a failure, as pairs of title and text.
     extra_sections: Sequence[tuple[str, str]]
 
     @property
@@ -32,4 +32,4 @@ class Simulated(Protocol):
 
     @property
     def execute(self) -> Execute:
-        """Make one run of the test in a fresh world."""
+        """Function that makes one run of the test in a fresh world."""

@@ -1,4 +1,4 @@
-"""The virtual clock while a debugger is open: it is stopped at the time of the run that is debugged."""
+"""Virtual clock while a debugger is open: it is stopped at the time of the run that is debugged."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class _StillClock(Clock):
 @contextlib.contextmanager
 def at_the_time_of(error: BaseException | None) -> Iterator[None]:
     """Context manager that puts the calling thread into the world in which `error` was raised, and stops the virtual
-    clock at the time of the error. If that is not known, it is the current world and its current time. The real world
-    can be reached inside, as a debugger needs."""
+    clock at the time of the error; if these are not known, into the current world at its current time. Inside, the real
+    world can be accessed, as a debugger needs."""
     world, now = getattr(error, "_simloop_raised", (active.world() or fixture_worlds.aside, None))
     if world is None:
         yield
@@ -43,13 +43,13 @@ def at_the_time_of(error: BaseException | None) -> Iterator[None]:
         world.reaching_out, clock.now = before
 
 
-#: The exception that a post-mortem debugger is looking at, if any.
+#: Exception that a post-mortem debugger is examining; None if there is none.
 _examined: BaseException | None = None
 
 
 @contextlib.contextmanager
 def examining(error: BaseException) -> Iterator[None]:
-    """Context manager for the post-mortem debugger: a debugger that is opened inside of it looks at `error`."""
+    """Context manager for post-mortem debugging: a debugger opened inside of it examines `error`."""
     global _examined
     _examined = error
     try:
@@ -59,7 +59,7 @@ def examining(error: BaseException) -> Iterator[None]:
 
 
 def stop_clocks_for(debugger: Any) -> None:
-    """Install a hook in a debugger, so that the virtual clock is stopped whenever the debugger is open."""
+    """Patch `debugger` so that the virtual clock is stopped whenever the debugger is open."""
     interaction: Callable[..., Any] = debugger.interaction
     error = _examined
 

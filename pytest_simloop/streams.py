@@ -1,5 +1,5 @@
-"""Standard streams of a session as they were before pytest captured them. It writes its own output to copies of these,
-also while a test runs (`capfd.disabled`, breakpoints), and such output is as real as pytest is."""
+"""Standard streams of a session as they were before pytest captured them. Pytest writes its own output to copies of
+them, also while a test runs (`capfd.disabled`, breakpoints); such writes are not simulated."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _STREAMS = pytest.StashKey[Sequence[tuple[int, int]]]()
 
 
 def note_streams(config: pytest.Config) -> None:
-    """Record which files the standard streams are, or were before pytest began to capture."""
+    """Record to which files the standard streams are connected, or were before pytest began to capture output."""
     config.stash[_STREAMS] = tuple(_identities([0, 1, 2, *internals.captured_streams(config)]))
 
 
 def exempt_streams(config: pytest.Config) -> None:
-    """Let simulated tests write to the files that were recorded, through whatever copy of their descriptors."""
+    """Allow simulated tests to write to the recorded files, through any copy of their descriptors."""
     from simloop.shims.opened import exempt
 
     streams = config.stash[_STREAMS]

@@ -1,5 +1,5 @@
-"""Simulated pytest items of unittest methods that use an event loop, as those of `unittest.IsolatedAsyncioTestCase`
-do."""
+"""Simulated pytest items for unittest methods that use an event loop, such as those of
+`unittest.IsolatedAsyncioTestCase`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 class Recorder(unittest.TestResult):
-    """Test result for unittest that keeps the first outcome that a test case reports, as the exception that pytest uses
-    for it."""
+    """Test result for unittest that keeps only the first outcome that a test case reports, as the exception by which
+    pytest reports it."""
 
     outcome: BaseException | None = None
 
@@ -53,12 +53,12 @@ class Recorder(unittest.TestResult):
 
 
 class SimTestCase(SimulatedItem, TestCaseFunction):
-    """Pytest item of a unittest method that uses an event loop. Each run has its own instance of the test case, and so
-    its own loop. What pytest adds to a test case, such as autouse fixtures, is set up once."""
+    """Pytest item of a unittest method that uses an event loop. Each run has a new instance of the test case, and so
+    its own event loop. What pytest adds to a test case, such as autouse fixtures, is set up once."""
 
     @property
     def once(self) -> bool:
-        """True for a sync method without the marker ``simloop``: one run is enough."""
+        """True for a sync method without the marker ``simloop``, for which one run is enough."""
         return not inspect.iscoroutinefunction(self.function) and self.get_closest_marker("simloop") is None
 
     def setup(self) -> None:

@@ -1,4 +1,4 @@
-"""Predicates for fixtures and sync tests that are tied to an event loop, and so must be part of each run's world."""
+"""Predicates for fixtures and sync tests that use an event loop, and so must be part of each run's world."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ _KNOWN = pytest.StashKey[dict[Any, bool]]()
 
 
 def is_asyncio(backend: Any) -> bool:
-    """Return True for a value of anyio's fixture `anyio_backend` that means asyncio: a name, alone or with options."""
+    """Return True for a value of anyio's fixture `anyio_backend` that selects asyncio: the name, alone or with
+    options."""
     return bool((backend if isinstance(backend, str) else backend[0]) == "asyncio")
 
 
 def is_tied(definition: Any, item: pytest.Function) -> bool:
-    """Return True for a fixture that is tied to an event loop: it is async, makes a loop, or depends on such a one."""
+    """Return True for a fixture that is tied to an event loop: it is async, creates a loop, or depends on such a
+    fixture."""
     known = item.session.stash.setdefault(_KNOWN, {})
     found = known.get(definition)
     if found is None:
@@ -45,12 +47,12 @@ def is_tied(definition: Any, item: pytest.Function) -> bool:
 
 
 def tie(definition: Any, item: pytest.Function) -> None:
-    """Mark a fixture as tied to a loop. Used where that shows only when the fixture is set up."""
+    """Mark a fixture as tied to an event loop, when that is found out only while the fixture is set up."""
     item.session.stash.setdefault(_KNOWN, {})[definition] = True
 
 
 def is_on_loop(item: pytest.Function) -> bool:
-    """Return True for a sync test that uses a loop: by a fixture, or by code that starts one."""
+    """Return True for a sync test that uses an event loop: by a fixture, or by code that starts one."""
     definitions = (internals.fixture_definition(item, name) for name in item.fixturenames)
     if any(definition is not None and is_tied(definition, item) for definition in definitions):
         return True
@@ -58,8 +60,8 @@ def is_on_loop(item: pytest.Function) -> bool:
 
 
 def starts_loop(function: Any, depth: int = 3) -> bool:
-    """Return True if the code of a function, or of one that it wraps, runs coroutines by itself, as `asyncio.run`
-    does, or if the function is a sync wrapper of an async one."""
+    """Return True if a function is a sync wrapper of an async one, or if its code, or that of a function that it wraps
+    (up to `depth` deep), runs coroutines, as `asyncio.run` does."""
     code = getattr(function, "__code__", None)
     if code is None or not depth:
         return False

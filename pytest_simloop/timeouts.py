@@ -1,4 +1,5 @@
-"""Integration of pytest-timeout: a timeout ends the campaign of a test, as Ctrl-C does, with its progress by then."""
+"""Integration of pytest-timeout: a timeout ends the campaign of a test, as Ctrl-C does, and its progress is
+reported."""
 
 from __future__ import annotations
 
@@ -13,20 +14,20 @@ if TYPE_CHECKING:
     from pytest_simloop.simulated import Simulated
     from simloop.explore.campaign import Campaign
 
-#: Campaigns that go on.
+#: Campaigns in progress.
 _campaigns: list[Campaign] = []
 
 
 class TimedOut(KeyboardInterrupt):
-    """Exception in place of pytest-timeout's own, which asyncio would give to the running task: this one leaves the
-    loop."""
+    """Exception for a timeout, in place of pytest-timeout's own, which asyncio would raise in the running task: this
+    one leaves the event loop."""
 
     def __init__(self, failure: BaseException) -> None:
         self.failure = failure
 
 
 def watch() -> None:
-    """Wrap the two functions that pytest-timeout, if it is imported, calls at a timeout."""
+    """Wrap the two functions of pytest-timeout that are called at a timeout, if it is imported."""
     plugin: Any = sys.modules.get("pytest_timeout")
     by_signal, by_thread = (getattr(plugin, name, None) for name in ("timeout_sigalrm", "timeout_timer"))
     if by_signal is None or by_thread is None or hasattr(by_signal, "__wrapped__"):
@@ -52,7 +53,7 @@ def watch() -> None:
 
 @contextlib.contextmanager
 def ending(item: Simulated, campaign: Campaign) -> Iterator[None]:
-    """Context manager around a campaign, which fails the test at a timeout."""
+    """Context manager around a campaign: a timeout in it makes the test fail, and reports the campaign's progress."""
     _campaigns.append(campaign)
     try:
         yield

@@ -1,4 +1,5 @@
-"""Which tests a token was made for: those to which it is pinned, or the one that it picks."""
+"""Assignment of tokens to the tests that they were made for: by pinning them to tests, or selecting a test by a
+token."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ def _made_for(item: pytest.Item, token: str) -> bool:
 
 
 def pin(items: list[Any], tokens: tuple[str, ...]) -> None:
-    """Pin tokens to the simulated items (parametrizations) of one test function: to each item those that were made for
-    it. A token that was made for none of the items makes all of them fail."""
+    """Pin tokens to the simulated items (parametrizations) of one test function, each token to the item that it was
+    made for. A token that was made for none of them makes all of them fail."""
     strays = [token for token in tokens if not any(_made_for(item, token) for item in items)]
     for item in items:
         item.pins = tuple(token for token in tokens if _made_for(item, token))
@@ -30,7 +31,7 @@ def pin(items: list[Any], tokens: tuple[str, ...]) -> None:
 
 
 def pick(config: pytest.Config, items: list[pytest.Item], token: str) -> None:
-    """Deselect all items but those that the token was made for."""
+    """Deselect all items except those that the token was made for."""
     chosen: list[pytest.Item] = []
     others: list[pytest.Item] = []
     for item in items:

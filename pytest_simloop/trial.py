@@ -1,4 +1,4 @@
-"""Trial of a simulated test by pytest: its campaign, with what settings, saved failures and plugins add to it."""
+"""Trial of a simulated test by pytest: its campaign, with the settings, saved failures and plugins that it uses."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 _STORE: pytest.StashKey[Store] = pytest.StashKey()
 _CORPORA: pytest.StashKey[Corpora] = pytest.StashKey()
 _PLUGINS: pytest.StashKey[PluginManager] = pytest.StashKey()
-#: Plugins that implement no hook of simloop, and whether an installed package does.
+#: Plugins without hooks of simloop; and the answer of `_is_installed`.
 _WITHOUT = pytest.StashKey[set[object]]()
 _INSTALLED = pytest.StashKey[bool]()
 
 
 class Trial:
-    """Trial of one simulated test: the campaign over it, and all that the campaign begins with."""
+    """Trial of one simulated test: its campaign, and everything that the campaign is started with."""
 
     def __init__(self, item: Simulated, settings: Settings) -> None:
         self.item = item
@@ -51,14 +51,14 @@ class Trial:
 
     @property
     def store(self) -> Store:
-        """The saved failures of the session."""
+        """Store of the failures that this project has saved."""
         from simloop.explore.store import Store
 
         return self.item.config.stash.setdefault(_STORE, Store(self.item.config.rootpath / DIRECTORY))
 
     @functools.cached_property
     def saved(self) -> list[Saved]:
-        """List of the saved failures of this test, with which its campaigns begin."""
+        """Saved failures of this test, with which its campaigns begin."""
         if not os.path.lexists(self.item.config.rootpath / DIRECTORY):
             return []
         limits = self.settings.limits
@@ -103,7 +103,7 @@ class Trial:
         )
 
     def _corpus(self) -> Corpus:
-        """Return the corpus that campaigns of this test have left in earlier sessions."""
+        """Return the corpus (schedules to continue from) that campaigns of this test have left in earlier sessions."""
         from simloop.explore.corpus import CORPUS, Corpora
 
         config = self.item.config
@@ -111,7 +111,7 @@ class Trial:
         return corpora.load(self.item.nodeid, self.name, self.settings.limits)
 
     def scheduled(self, token: str) -> tuple[Schedule, Choices]:
-        """Return the schedule for a token or a plain seed, and the choices that a run of it makes."""
+        """Return the schedule of a token or a plain seed, and the choices for a run that follows it."""
         if token.isdigit():
             from simloop.choices.draws import seeded
 
@@ -123,7 +123,7 @@ class Trial:
         return schedule, schedule.choices()
 
     def explore(self) -> Report:
-        """Run the whole campaign of the test."""
+        """Run the campaign of the test and return its report."""
         with shown(self.item) as progress:
             corpus = self._corpus() if self.settings.corpus else None
             fresh = self._fresh_zygote if self.confirms else None
@@ -137,7 +137,7 @@ class Trial:
 
     @property
     def confirms(self) -> bool:
-        """True if a fresh process may be started, in which failures are confirmed."""
+        """True if failures are to be confirmed, for which a fresh process may be started."""
         config = self.item.config
         return bool(for_session(config, "confirm")) and not config.option.usepdb and not confirming()
 
@@ -147,13 +147,13 @@ class Trial:
         return replayer_of(self.item.config).zygote(node_of(self.item))
 
     def passed(self) -> None:
-        """Drop the saved failures of a test that has passed in full: they are considered fixed."""
+        """Delete the saved failures of the test, which has passed and so counts as fixed."""
         if self.saved:
             self.store.drop(self.item.nodeid, [saved.token for saved in self.saved])
 
 
 def _ending(item: Simulated, campaign: Campaign) -> AbstractContextManager[None]:
-    """Return a context manager around a campaign, which pytest-timeout may end where it is installed."""
+    """Return a context manager around a campaign, which handles a timeout of pytest-timeout, if that is installed."""
     if "pytest_timeout" not in sys.modules:
         return nullcontext()
     from pytest_simloop import timeouts
@@ -162,8 +162,8 @@ def _ending(item: Simulated, campaign: Campaign) -> AbstractContextManager[None]
 
 
 def _hooks(item: Simulated, name: str) -> Hooks | None:
-    """Return simloop's hooks as implemented by installed plugins, by pytest's plugins, and by each `conftest.py` above
-    the test. None if nobody implements any."""
+    """Return a caller of simloop's hooks, as implemented by installed plugins, by pytest's plugins, and by each
+    `conftest.py` that applies to the test. None if there are no implementations."""
     plugins, stash = item.config.pluginmanager, item.config.stash
     found = plugins.get_plugins()
     if _PLUGINS not in stash and not _is_installed(stash):
@@ -190,7 +190,7 @@ def _hooks(item: Simulated, name: str) -> Hooks | None:
 
 
 def _is_installed(stash: pytest.Stash) -> bool:
-    """Return True if an installed package has an entry point of the group ``simloop``."""
+    """Return True if an installed package has an entry point in the group ``simloop``."""
     if _INSTALLED not in stash:
         # `entry_points` would take apart the entry points of all groups.
         declared = (package.read_text("entry_points.txt") for package in distributions())
