@@ -25,7 +25,7 @@ class Sweep:
     `rank`. ``left()`` returns the number of runs that the strategy may still make."""
 
     name = "sweep"
-    #: True to try the candidates of a group in their order, False to spread them (`_spread`).
+    #: True to try the candidates of a group in their order, False to spread them (`_spread`), if there is time for all.
     in_order = False
 
     def __init__(self, seed: int, left: Callable[[], int]) -> None:
