@@ -83,8 +83,8 @@ _BATCH = "_run_batch_watched"
 
 
 def users_caller() -> Place | None:
-    """Return the innermost line of the user's code in the callback that the event loop is running now, or None if there
-    is none."""
+    """Return the innermost line of the user's code in the callback that the event loop is running now; None if there is
+    none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_name != _BATCH:
         if is_users(frame.f_code.co_filename):

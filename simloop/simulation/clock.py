@@ -72,19 +72,19 @@ class SimClock:
         self._host.wall.set(nanoseconds_of(moment, "the time"))
 
     def step(self, seconds: float) -> None:
-        """Move the clock forward by so many seconds, or back if they are negative. Raises `ConfigurationError` for a
-        value that is not a number, or that leads to a time before 1970."""
+        """Move the clock forward by `seconds`, or back if they are negative. Raises `ConfigurationError` for a value
+        that is not a number, or that leads to a time before 1970."""
         self._host.wall.set(self._stepped(seconds, "seconds"))
 
     def drift(self, ppm: float) -> None:
-        """Make the clock run fast from now on by so many parts per million, or slow if they are negative. Raises
+        """Make the clock run fast from now on by `ppm` parts per million, or slow if that is negative. Raises
         `ConfigurationError` for a value at which time would stop, or run more than twice as fast."""
         if isinstance(ppm, bool) or not isinstance(ppm, (int, float)) or not -1e6 < ppm <= 1e6:
             raise ConfigurationError(f"ppm must be a number above -1,000,000 and up to 1,000,000, not {ppm!r}")
         self._host.wall.drift(ppm)
 
     def may_step(self, *, up_to: float) -> None:
-        """Declare that the environment may step the clock, once, by so many seconds forward or back, right before a
+        """Declare that the environment may step the clock once, by `up_to` seconds forward or back, right before a
         program reads it: as ntpd or an operator may at any time.
 
         >>> import simloop, time

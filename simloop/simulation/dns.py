@@ -69,14 +69,14 @@ class SimDns:
             raise _wrong(f"the name {name!r} was not set by sim.dns.set()")
 
     def may_fail(self, *names: str, at_most: int = 1) -> None:
-        """Declare that the environment may make look-ups of these names (of any name if none is given) fail with
-        ``EAI_AGAIN``, `at_most` so many: at once, as when a name server fails, or after 10 virtual seconds, as when no
-        server answers."""
+        """Declare that the environment may make up to `at_most` look-ups of these names (of any name if none is given)
+        fail with ``EAI_AGAIN``: at once, as when a name server fails, or after 10 virtual seconds, as when no server
+        answers."""
         self._names.may_fail.append(self._permission(names, at_most))
 
     def may_be_slow(self, *names: str, at_most: int = 1) -> None:
-        """Declare that the environment may delay look-ups of these names (of any name if none is given), `at_most` so
-        many: by 1 virtual second, or by 5 as when a query is lost."""
+        """Declare that the environment may delay up to `at_most` look-ups of these names (of any name if none is
+        given): by 1 virtual second, or by 5 as when a query is lost."""
         self._names.may_be_slow.append(self._permission(names, at_most))
 
     def _permission(self, names: tuple[str, ...], at_most: int) -> Permission:

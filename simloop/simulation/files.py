@@ -28,7 +28,7 @@ Tree = Mapping[str, Union[str, bytes, "Tree"]]
 
 
 class InjectedFault:
-    """Fault of file operations that `SimFiles.fault` or `SimFiles.may_fault` has injected. It lasts until `stop` is
+    """Fault that `SimFiles.fault` or `SimFiles.may_fault` has injected into file operations. It lasts until `stop` is
     called, or until the end of a ``with`` block on it."""
 
     def __init__(self, fs: FileSystem, fault: Fault) -> None:

@@ -43,7 +43,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Deliver:
-    """Verdict of a rule: the packet arrives, later by so many virtual seconds."""
+    """Verdict of a rule: the packet arrives, but later by so many virtual seconds."""
 
     delay: float
 
@@ -218,18 +218,18 @@ class SimNetwork:
         return Fault(end)
 
     def may_partition(self, a: Hosts, b: Hosts, *, at_most: int = 1) -> None:
-        """Declare that the environment may cut the network between two hosts, or groups of hosts, `at_most` so many
+        """Declare that the environment may cut the network between two hosts, or groups of hosts, up to `at_most`
         times: when a packet is about to arrive, for 1, 10 or 60 virtual seconds, in both directions or in one."""
         there, back = self._between(a, b), self._between(b, a)
         self._permit([*there, *back], faults.MayPartition(there, back, checked_budget(at_most)))
 
     def may_reset(self, a: Hosts, b: Hosts, *, at_most: int = 1) -> None:
-        """Declare that the environment may reset `at_most` so many TCP connections between two hosts, or groups of
-        hosts, each when one of its packets is about to arrive."""
+        """Declare that the environment may reset up to `at_most` TCP connections between two hosts, or groups of hosts,
+        each when one of its packets is about to arrive."""
         self._permit([*self._between(a, b), *self._between(b, a)], faults.MayReset(checked_budget(at_most)))
 
     def may_lose(self, a: Hosts, b: Hosts, *, at_most: int = 1) -> None:
-        """Declare that the environment may lose `at_most` so many packets between two hosts, or groups of hosts. TCP
+        """Declare that the environment may lose up to `at_most` packets between two hosts, or groups of hosts. TCP
         retransmits lost packets."""
         self._permit([*self._between(a, b), *self._between(b, a)], faults.MayLose(checked_budget(at_most)))
 
