@@ -134,8 +134,8 @@ def test_threads_are_preempted_between_lines_where_asked(pytester: pytest.Pytest
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "  the thread of count() (test_it.py:*) let others go first for 1 ms before line",
-            "  test_it.py:8, `counter = n + 1`",
+            "  the thread of count() (test_it.py:5) let others go first for 1 ms before line test_it.py:8,",
+            "  `counter = n + 1`",
             "can happen on stock asyncio where threads switch between any two lines*",
             "in a fresh process it fails in the same way",
         ]
