@@ -70,8 +70,8 @@ def confirm(item: Simulated, failure: Failure) -> Confirmation:
 
 
 def _replay(item: Simulated, token: str, hash_seed: str | None) -> str | None:
-    """Replay a token in a fresh process and return the signature of its failure: empty if the test passes, None if that
-    is not known, as when no process could be started."""
+    """Replay the run that a token describes, in a fresh process. Return the signature of its failure, an empty string
+    if the test passes, or None if there is no result, for example because no process could be started."""
     config = item.config
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "signature")

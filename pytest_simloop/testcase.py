@@ -53,8 +53,8 @@ class Recorder(unittest.TestResult):
 
 
 class SimTestCase(SimulatedItem, TestCaseFunction):
-    """Pytest item of a unittest method that uses an event loop. Each run has a new instance of the test case, and so
-    its own event loop. What pytest adds to a test case, such as autouse fixtures, is set up once."""
+    """Pytest item for a unittest method that uses an event loop. Each run creates a new instance of the test case, and
+    so its own event loop. What pytest itself adds, such as autouse fixtures, is set up only once for all runs."""
 
     @property
     def once(self) -> bool:

@@ -31,7 +31,7 @@ def pin(items: list[Any], tokens: tuple[str, ...]) -> None:
 
 
 def pick(config: pytest.Config, items: list[pytest.Item], token: str) -> None:
-    """Deselect all items except those that the token was made for."""
+    """Deselect all items except the tests that a replay token was made for."""
     chosen: list[pytest.Item] = []
     others: list[pytest.Item] = []
     for item in items:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 def run_again(maker: RunMaker, schedule: Schedule, expected: AnyOutcome) -> AnyOutcome:
     """Run a schedule once more and check that the run goes the same way as `expected`, the outcome of the earlier run.
-    Return the outcome of the later run, or, if they differ, the result of `settled`."""
+    Return the outcome of the later run; if they differ, that of a run after all runs have been made alike (see
+    `settled`, which raises `NondeterminismError` if that fails)."""
     again = maker.traced(schedule, None)
     return again if maker.went_alike(again, expected) else settled(maker, schedule, expected, again)
 

@@ -157,8 +157,8 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
         raise NotImplementedError
 
     def is_quiet(self) -> bool:
-        """Return True if the loop has no queued callbacks, no resources that would take more turns to end, and nothing
-        to report."""
+        """Return True if nothing is left to do at the end of a run: no callback is queued, no transport, server or
+        generator takes further turns (iterations of the loop) to close, and no leak or lost exception is to be told."""
         if self._ready or self._default_executor is not None or self._selector.get_map():
             return False
         return self.resources.is_empty()

@@ -49,7 +49,7 @@ class Permission:
 
 
 class Names:
-    """Name records of a network, except for the names of its hosts, and the hosts' caches of them."""
+    """DNS records of a network, other than those of its hosts' own names, and each host's cache of look-ups."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

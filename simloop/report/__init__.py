@@ -1,1 +1,1 @@
-"""Reports on a failing run for a person: trace, explanation, sentences and tables."""
+"""Reports on a failing run, in words: its trace, its explanation, and the sentences and tables that tell them."""

@@ -246,8 +246,9 @@ class Trace:
         self._running.append((cause, step))
 
     def _cancellation_landed(self, step: Step, sentence: str) -> None:
-        """Replace the sentence of a cancellation by the environment with `sentence`, which says where the task waited.
-        That is known only at `step`, which gets the CancelledError: another step may have been queued before it."""
+        """Complete the report of a task's cancellation from outside: its sentence becomes `sentence`, which says where
+        the task was waiting. That is known only at `step`, in which CancelledError is raised, since the task may first
+        run a step that was queued already."""
         for at, deviation in enumerate(self.deviations):
             if deviation.answer.point.kind == "cancel" and deviation.actor == step.actor:
                 self.deviations[at] = replace(deviation, sentence=sentence)

@@ -1,4 +1,4 @@
-"""Shim of log files: in a run, a logging handler that has opened a file writes to the file of that name on the
+"""Shim of logging to files: in a run, a handler that has a real file open writes to the file of the same name on the
 simulated disk instead."""
 
 from __future__ import annotations

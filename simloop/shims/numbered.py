@@ -214,7 +214,7 @@ def _change(cls: type, *, deep: bool = False) -> None:
 
 
 def _patch(cls: type, function: Callable[[Any], int]) -> None:
-    """Make instances of a type written in C hash by `function`."""
+    """Patch a type written in C so that `hash()` of its instances returns ``function(instance)``."""
     if cls not in _patched:
         _patched.add(cls)
         _undo.append(static_types.put_hash(cls, function))

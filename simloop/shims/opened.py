@@ -62,8 +62,8 @@ def refuse_entering(fd: Any) -> None:
 
 
 def _is_standard(fd: int, identity: tuple[int, int]) -> bool:
-    """Return True if the descriptor, or the file with this identity (device and inode), belongs to one of the standard
-    streams, also when that is redirected."""
+    """Return True if the descriptor is that of a standard stream, or if the file with this identity (device and inode)
+    is what one of them refers to, redirected or not."""
     for stream in range(_STANDARD):
         try:
             found = posix.fstat(stream)

@@ -33,8 +33,8 @@ def next_number() -> int:
 
 
 def number_hashes(cls: type) -> None:
-    """Make instances of `cls`, which compare by identity, hash by a number: in the order in which they are first hashed
-    in a world."""
+    """Make the hash of each instance of `cls` a serial number, given when it is first hashed in a world, in place of
+    its address. The class must compare by identity."""
     # Beside the objects, whose slots may leave no room for it; by id, until the object dies and its id is free.
     numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
 

@@ -76,7 +76,7 @@ class SimDns:
 
     def may_be_slow(self, *names: str, at_most: int = 1) -> None:
         """Declare that the environment may delay up to `at_most` look-ups of these names (of any name if none is
-        given): by 1 virtual second, or by 5 as when a query is lost."""
+        given), each by 1 s of virtual time, or by 5 s, as if a query had been lost."""
         self._names.may_be_slow.append(self._permission(names, at_most))
 
     def _permission(self, names: tuple[str, ...], at_most: int) -> Permission:

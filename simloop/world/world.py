@@ -1,4 +1,5 @@
-"""World: the hosts, processes and network of one run, its current process, and blocking waits."""
+"""World: the hosts, processes and network of one run. It knows the current process, and lets it block until something
+happens."""
 
 from __future__ import annotations
 

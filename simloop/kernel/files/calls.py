@@ -396,7 +396,8 @@ class FileCalls(XattrCalls):
         return [Entry(name, inode.ino, inode.kind) for name, inode in found if inode is not None]
 
     def directory(self, path: str | int, dir_fd: int | None = None) -> Directory:
-        """Return the inode of a directory, given by path or descriptor, after the checks for reading its entries."""
+        """Return the inode of a directory, given by path or descriptor, once it is sure that it is one and that the
+        process may list it."""
         if isinstance(path, int):
             if not isinstance(self.opened(path), Directory):
                 raise fail(errno.ENOTDIR)

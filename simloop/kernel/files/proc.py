@@ -48,7 +48,7 @@ def check(path: str) -> None:
 
 
 def text(path: str, fs: FileSystem, process: DescriptorTable) -> str | None:
-    """Return the contents of a file of /proc that is simulated; None for one that is read from the real machine."""
+    """Return the contents of a simulated file of /proc, or None if `path` is one to be read from the real machine."""
     name = _name(path)
     seconds = fs.uptime_ns / SECOND
     pid = getattr(process, "pid", 1)

@@ -158,11 +158,10 @@ class Walk:
         return last.directory.parent if last.kind is Kind.DOTDOT else last.directory
 
     def target(self, last: Last, follow: bool, *, making: bool = False) -> tuple[Last, Inode | None]:
-        """Follow symbolic links at the end of a path, if `follow` is True or the path ends in a slash. Returns the last
-        component of the path to which they lead, and its inode; None if it does not exist.
-
-        `making` is True for O_CREAT, by which no directory can be created.
-        """
+        """Follow symbolic links in the last component of a path, if `follow` is True or the path ends in a slash.
+        Return the last component of the path to which they lead, with its inode, or None in the place of the inode if
+        there is nothing of that name. `making` is True for open(2) with O_CREAT, for which a slash at the end is an
+        error (EISDIR)."""
         slash = False
         while True:
             slash = slash or last.slash

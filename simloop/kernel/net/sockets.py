@@ -54,7 +54,7 @@ class Received(NamedTuple):
 
 
 def hold(files: tuple[File, ...]) -> None:
-    """Count a reference to each file that is sent in a message (SCM_RIGHTS), so that it stays open until it is
+    """Take a reference to each file that is sent in a message (SCM_RIGHTS), so that it stays open until the message is
     received."""
     for file in files:
         file.descriptors += 1

@@ -56,7 +56,8 @@ _finalizes = "__del__" in vars(sqlite3.Connection)
 
 
 def current(world: World) -> Call | None:
-    """Return the call of the SQLite library that the calling code is in; None in a finalizer, which must not wait."""
+    """Return the call of the SQLite library that is in progress in this thread. None if there is none, as in a
+    finalizer: then the caller must not block in virtual time."""
     return _going_on.get((get_ident(), world.current))
 
 

@@ -105,7 +105,7 @@ def _guarded(failure: int) -> Callable[[Callable[..., int | None]], Callable[...
 
 
 def _pass_time(world: World) -> None:
-    """Advance virtual time by the time that the disk took."""
+    """Advance virtual time by what the disk has taken for the calls of SQLite since this was last done."""
     fs = world.current.host.fs
     if fs is None or not fs.disk.deferred_ns:
         return
