@@ -85,7 +85,8 @@ def run_job(self: Any, *context: Any) -> None:
     # Whoever waits for the job is gone with the world.
     thread.on_kill = self.future._done_callbacks.clear
     _real_run_job(self, *context)
-    thread.on_kill = None
+    # An executor keeps nothing of a job that has ended, and neither does its thread.
+    thread.on_kill = thread.job = None
 
 
 def start_new_thread(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any = None, /) -> int:
