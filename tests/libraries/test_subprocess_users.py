@@ -172,6 +172,7 @@ def test_a_race_of_ffmpeg(seed: int) -> None:
         simloop.current().program("ffmpeg", takes=0.99)
         with contextlib.suppress(TimeoutError):
             await FFmpeg().input("in.mp4").output("out.mp4").execute(timeout=1)
+        await asyncio.sleep(1)  # until one that was terminated has ended, too
 
     failure = simloop.explore(main, runs=200, seed=seed).failure
     assert failure is not None
