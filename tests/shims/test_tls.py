@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tls_programs import PROGRAMS
+from tls_programs import PROGRAMS, much_by_three_threads
 
 import simloop
 from simloop.shims import libraries
@@ -35,6 +35,16 @@ def test_sockets_do_as_on_linux(program: Callable[[], Any], tmp_path: Path, monk
 
     for seed in range(3):
         assert simloop.run(main, seed=seed, blocking="ignore") == real
+
+
+def test_threads_share_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def main() -> Any:
+        return much_by_three_threads()
+
+    for seed in range(3):
+        assert simloop.run(main, seed=seed, blocking="ignore") == [True, True]
 
 
 # --- the generator ----------------------------------------------------------------------------------

@@ -71,12 +71,15 @@ class Connection:
 
     def write(self, data: Any) -> int:
         sock = self._open_socket()
-        if not self._written:
-            written = self._run(partial(self._tls.write, data), "write", flush=False)
+        written = self._written or self._run(partial(self._tls.write, data), "write", flush=False)
+        # Another thread may write while this one waits, and its data is no repetition.
+        self._written = 0
+        try:
+            self._send(sock, sock._deadline_ns(), "write")
+        except BaseException:
             self._written = written
-        self._send(sock, sock._deadline_ns(), "write")
-        size, self._written = self._written, 0
-        return size
+            raise
+        return int(written)
 
     def shutdown(self) -> SimSocket:
         self._run(self._tls.shutdown, "read")
