@@ -400,7 +400,7 @@ class SimLoop(PolledLoop):
         # The hot path of every run: measure before you change it (benchmarks/), and see that the oracle
         # still agrees (tests/oracle/).
         scheduled = self._scheduled
-        if scheduled:
+        if scheduled and self._timer_cancelled_count:
             self._drop_cancelled_timers()
         ready = self._ready
         queued = len(ready)
