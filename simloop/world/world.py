@@ -85,7 +85,7 @@ class World:
         self.userland = userland
         self._programs: Any = None
         self.processes = ProcessTable(choices)
-        self.root = self.add_process(self.network.add_host(LOCALHOST))
+        self.root = self.processes.add(self.network.add_host(LOCALHOST))
         #: Process whose code runs now. Everything that depends on the calling process uses this.
         self.current: Process = self.root
         self.reaching_out = False
@@ -272,19 +272,20 @@ class World:
     def close(self) -> None:
         """Unwind the threads that are still suspended, and break reference cycles."""
         self.scheduler.close()
-        for thread in list(self.threads.values()):
-            if thread is not None:
-                thread.kill()
+        if len(self.threads) > 1:
+            for thread in list(self.threads.values()):
+                if thread is not None:
+                    thread.kill()
         for host in self.network.hosts.values():
             host.close()
         self.network.close()
-        self.processes.close()
         self._programs = self.switches = None
         self.outside_signals = ()
         for process in self.processes:
             process.loop = None
             process.calls = None
-            process.forget_holders()
+            if process.holders or process.kept:
+                process.forget_holders()
             if process.environ is not None:
                 process.parent = process.notify = None
             if process.children:  # most have none
