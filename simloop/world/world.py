@@ -151,7 +151,10 @@ class World:
 
         def done_here() -> bool:
             # It is asked in the middle of other processes' turns, and may look at the descriptors of its own.
-            previous, self.current = self.current, process
+            previous = self.current
+            if previous is process:
+                return done()
+            self.current = process
             try:
                 return done()
             finally:
