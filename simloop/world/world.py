@@ -4,6 +4,7 @@ happens."""
 from __future__ import annotations
 
 import _thread
+import functools
 import re
 import signal as _signal  # constants only
 from collections.abc import Callable
@@ -241,21 +242,18 @@ class World:
         if process.calls is None:
             if not process.alive:
                 self.stop()
-            from simloop.world.files import make_calls
-
-            return make_calls(self.fs(process.host), process)
+            calls: FileCalls = _files().make_calls(self.fs(process.host), process)
+            return calls
         return process.calls
 
     def fs(self, host: Host) -> FileSystem:
         """Return the file system of `host`."""
         if host.fs is None:
-            from simloop.kernel.files.lower import LowerLayer
-            from simloop.world.files import make_file_system
-
             if self._lower is None:
-                self._lower = LowerLayer()
-            host.fs = make_file_system(host, self._lower, self.choices, self.observer)
-        return host.fs
+                self._lower = _files().LowerLayer()
+            host.fs = _files().make_file_system(host, self._lower, self.choices, self.observer)
+        fs: FileSystem = host.fs
+        return fs
 
     def escaped(self, error: E) -> E:
         """Record `error`, for a use of the real system, as the one with which the run fails, and return it, for the
@@ -295,3 +293,11 @@ class World:
                 process.children = {}
             # A transport that is collected after the run closes its socket: it must find nothing to close.
             process.files.clear()
+
+
+@functools.cache
+def _files() -> Any:
+    """Return the module `simloop.world.files`, imported by the first run that uses a file."""
+    from simloop.world import files
+
+    return files
