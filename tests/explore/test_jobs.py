@@ -71,10 +71,10 @@ def told(report: simloop.Report) -> Any:
 @pytest.mark.parametrize("main", [passing, racing])
 @pytest.mark.parametrize("seed", range(2))
 def test_the_report_is_the_same_for_any_number(main: Any, seed: int, worth_it: list[int]) -> None:
-    alone = told(simloop.explore(main, runs=150, seed=seed, jobs=1))
+    alone = told(simloop.explore(main, runs=100, seed=seed, jobs=1))
     assert not worth_it
     for number in (2, 3):
-        assert told(simloop.explore(main, runs=150, seed=seed, jobs=number)) == alone
+        assert told(simloop.explore(main, runs=100, seed=seed, jobs=number)) == alone
     assert worth_it
 
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -23,6 +24,7 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+import sizes
 from blocking_scripts import PIPE, RUNNER, SCRIPTS, command, nap, receive_all
 from corpus import Corpus, Program, check_real, check_simulated, name_of
 from sizes import examples
@@ -872,5 +874,6 @@ def test_every_run_agrees_with_linux(program: Program, expected: Any) -> None:
     def play() -> None:
         simloop.current().program(*RUNNER)(play_script)
 
-    check_real(run, expected, times=examples(2))
+    if sys.version_info >= (3, 13) or sizes.FACTOR >= 1:  # processes are those of Linux, whatever the Python
+        check_real(run, expected, times=examples(2))
     check_simulated(run, expected, runs=examples(30), before=play)

@@ -323,7 +323,7 @@ def test_what_is_said_of_how_sure_a_campaign_is(pytester: pytest.Pytester) -> No
         import asyncio
         async def test_it():
             async def work():
-                for _ in range(20):
+                for _ in range(5):
                     await asyncio.to_thread(int)
             await asyncio.wait([asyncio.create_task(work()) for _ in range(5)])
         """
