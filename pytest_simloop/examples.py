@@ -259,7 +259,9 @@ class Examples:
 
     def _search(self, first: Sequence[Schedule]) -> Report:
         try:
-            report = self._trial.campaign(first, numbered=self._numbered).explore()
+            # What Hypothesis has found it makes small by many more examples, of which nobody sees the explanation.
+            explain = hypothesis_internals.is_final_example()
+            report = self._trial.campaign(first, numbered=self._numbered, explain=explain).explore()
         except SimulationError as error:
             raise _Stop(error) from error
         self._runs += report.runs

@@ -79,6 +79,7 @@ class Trial:
         progress: Progress | None = None,
         corpus: Corpus | None = None,
         fresh: Callable[[], Zygote] | None = None,
+        explain: bool = True,
     ) -> Campaign:
         settings = self.settings
         profile = settings.limits.profile
@@ -100,6 +101,7 @@ class Trial:
             progress=progress,
             corpus=corpus,
             fresh=fresh,
+            explain=explain,
         )
 
     def _corpus(self) -> Corpus:

@@ -1,7 +1,7 @@
 """Coroutines that were suspended when their process was killed or lost power.
 
 When the last reference to a suspended coroutine is dropped, it is closed, which runs its ``finally`` blocks; a power
-failure does not. So a limited number of coroutines is kept here. The oldest ones beyond it are closed in a world in
+failure does not. So coroutines are kept here. Once they are many, those of earlier worlds are closed, in a world in
 which every call fails, so that their ``finally`` blocks have no effect.
 """
 
@@ -11,7 +11,7 @@ import atexit
 import sys
 import warnings
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from simloop.choices.choices import Choices
@@ -19,18 +19,20 @@ from simloop.loop.tasks import close_coroutine
 from simloop.world import active
 from simloop.world.world import World
 
-KEPT_MAX = 1000
+# Each keeps objects of its world alive, so that every garbage collection takes longer.
+KEPT_MAX = 100
 
 _kept: deque[Any] = deque()
 
 
-def keep(coroutines: Iterable[Any]) -> None:
-    """Keep references to coroutines that will never be resumed, so that they are not closed now. To be called in or
-    after the run that they belong to."""
+def keep(coroutines: Collection[Any]) -> None:
+    """Keep references to coroutines that will never be resumed, so that they are not closed now. To be called at the
+    end of the world that they belong to."""
     if not _kept:
         atexit.register(close, 0)
     _kept.extend(coroutines)
-    close(KEPT_MAX)
+    if len(_kept) > KEPT_MAX:
+        close(len(coroutines))
 
 
 def close(left: int) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import weakref
 from asyncio import base_subprocess, sslproto
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from simloop.loop.tasks import OrderedWeakSet, SimTask, close_coroutine
@@ -126,7 +126,7 @@ class ResourceRegistry:
             if isinstance(protocol, sslproto.SSLProtocol) and protocol._app_transport is not None:
                 protocol._app_transport._closed = True
 
-    def silence(self) -> Iterable[Any]:
+    def silence(self) -> list[Any]:
         """Drop the tasks of a process that was killed or lost power, so that none of them is reported. Returns the
         coroutines of unfinished ones, which the caller has to keep alive."""
         coroutines = []

@@ -84,9 +84,14 @@ LEFT_OUT = (
 # Not run for each change: seconds each, since the program spins until virtual time has passed, which only its own looks
 # at the clock move on.
 SLOW = (
+    "test_base_events.BaseEventLoopTests.test_time_and_call_at",
     "test_pep492.LockTests.test_context_manager_*",
     "test_runners.RunnerTests.test_interrupt_*",
     "test_threading.InterruptMainTests.test_can_interrupt_tight_loops",
+    # Of six queues that share all but their order, two are enough.
+    "test_queue.*PriorityQueue*many_threads*",
+    "test_queue.*LifoQueue*many_threads*",
+    "test_queue.PySimpleQueueTest.test_many_threads",
 )
 # Real seconds for the methods of a module in one process, and for one method. No simulated method comes
 # near; those that the table lists as hanging need not be waited for as long.

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from sizes import examples
+
 import simloop
 
 #: A coroutine function, or a function that blocks.
@@ -61,8 +63,9 @@ def switching_often() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def check_real(program: Program, expected: Any, times: int = 10) -> None:
+def check_real(program: Program, expected: Any, times: int | None = None) -> None:
     """Assert that a program has its outcome on the real machine, in so many runs: of each of its `mains` in turn."""
+    times = max(2, examples(10)) if times is None else times
     with switching_often():
         for main in itertools.islice(itertools.cycle(mains(program)), times):
             assert asyncio.run(main()) == expected, "the expectation itself does not hold on the real machine"

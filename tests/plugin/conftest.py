@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 import simloop
@@ -31,8 +33,13 @@ def confirming() -> None:
 
 
 @pytest.fixture
-def with_hypothesis() -> None:
-    """For tests under `@given`."""
+def with_hypothesis() -> Iterator[None]:
+    """For tests under `@given`. Their examples are those of a session elsewhere than in CI, too, where Hypothesis has
+    another profile."""
+    before = hypothesis.settings.get_current_profile_name()
+    hypothesis.settings.load_profile("default")
+    yield
+    hypothesis.settings.load_profile(before)
 
 
 @pytest.fixture(autouse=True)
