@@ -191,8 +191,8 @@ class Choices:
         return value
 
     def order(self, who: str, kind: str, n: int, subject: object = None) -> int:
-        """Return an answer as `choose` does, and fold (hash) it into the fingerprint: for orders that the arrivals at
-        loops do not show."""
+        """Return an answer as `choose` does, and hash it into the run's fingerprint, which tells distinct interleavings
+        apart: for choices whose effect does not show in the order in which events reach the loops."""
         value = self.choose(who, kind, n, subject)
         if value:
             self.fold(f"{who} {kind}", value)

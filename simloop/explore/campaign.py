@@ -185,7 +185,7 @@ class Campaign:
 
     def _batch(self) -> list[tuple[Strategy, Plan]]:
         """Return the next runs to make, each as a strategy and its plan: one run, or a batch if the campaign has
-        several jobs. The canonical run is a batch of its own."""
+        several jobs. The first run, in which nothing deviates (the canonical run), is a batch of its own."""
         if self._is_canonical:
             plan = self._canonical.plan()
             return [] if plan is None else [(self._canonical, plan)]
