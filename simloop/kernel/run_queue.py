@@ -98,8 +98,9 @@ class Runnable(Protocol):
     def resume(self) -> None:
         """Resume the turn that was suspended by `suspend`."""
 
-    def is_kept(self) -> bool:
-        """Return True if a blocking call that starts now may delay other work of the loop."""
+    def has_other_work(self) -> bool:
+        """Return True if the loop has other work, tasks or timers, than the code that runs now: a blocking call
+        would hold it up."""
 
     def lose_power(self) -> None:
         """Stop the loop for good: its machine has lost power."""

@@ -141,7 +141,7 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
         """Return a timer of this loop that is due at exactly `due_ns`; None if there is none."""
         return timer_due(self._scheduled, due_ns)
 
-    def is_kept(self) -> bool:
+    def has_other_work(self) -> bool:
         if not self.takes_turns():
             return False
         # A program may be a synchronous one, which has a loop only because the simulation gives it one.

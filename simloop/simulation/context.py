@@ -67,9 +67,9 @@ class WorldContext:
         self._collecting = gc.isenabled()
         gc.disable()
         watchdog.watch(world, self._max_hang)
+        libraries.begin(world.choices.seed)
         # Outside of any other world, as `__init__` has seen. Short runs show what each call here costs.
         active.entered = world
-        libraries.begin()
         self._clocks = clock_tools.rewound()
         return world
 

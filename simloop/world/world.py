@@ -173,7 +173,7 @@ class World:
             self.current = process
         if self.observer is not None:
             self.observer.blocked(process.name, self.scheduler.clock.now - began)
-        if warn and process.loop is not None and process.loop.is_kept():
+        if warn and process.loop is not None and process.loop.has_other_work():
             self.userland.blocked(self, self.scheduler.clock.now - began)
         return came
 

@@ -211,3 +211,25 @@ def test_imports_outside_of_a_run_are_left_alone(write: Write) -> None:
     write(plain_m="from posix import getpid")
     simloop.run(lambda: asyncio.sleep(0))
     assert module("plain_m").getpid is posix.getpid
+
+
+def test_numpy_is_seeded_as_soon_as_a_run_has_imported_it(write: Write, tmp_path: Path) -> None:
+    generator = """
+import random
+class Generator(random.Random):
+    get_state, set_state = random.Random.getstate, random.Random.setstate
+_rand = Generator()
+"""
+    (tmp_path / "numpy" / "random").mkdir(parents=True)
+    for path, code in [("__init__", ""), ("random/__init__", ""), ("random/mtrand", generator)]:
+        (tmp_path / "numpy" / f"{path}.py").write_text(code)
+    write()
+
+    async def draws() -> float:
+        mtrand = importlib.import_module("numpy.random.mtrand")
+        drawn: float = mtrand._rand.random()
+        return drawn
+
+    first, again, other = (simloop.run(draws, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert first == random.Random(1).random()
