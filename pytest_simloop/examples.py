@@ -233,8 +233,9 @@ class Examples:
         raise outcome.exception
 
     def _explore(self, values: dict[str, Any], drawing: bool) -> None:
-        """Run the campaign of the current example, unless its result is known. Raises the exception of the test, if it
-        fails. `values` are the arguments of the example; `drawing` is True if it draws further values while it runs."""
+        """Run the campaign of the current Hypothesis example, unless its result is known. Raises the exception of the
+        test, if it fails. `values` are the arguments of the example; `drawing` is True if it draws further values while
+        it runs."""
         key = None if drawing else hypothesis_internals.example_key()
         known = key is not None and key in self._verdicts
         schedule = self._verdicts.get(key)
@@ -259,7 +260,9 @@ class Examples:
 
     def _search(self, first: Sequence[Schedule]) -> Report:
         try:
-            report = self._trial.campaign(first, numbered=self._numbered).explore()
+            # What Hypothesis has found it makes small by many more examples, of which nobody sees the explanation.
+            explain = hypothesis_internals.is_final_example()
+            report = self._trial.campaign(first, numbered=self._numbered, explain=explain).explore()
         except SimulationError as error:
             raise _Stop(error) from error
         self._runs += report.runs

@@ -240,6 +240,8 @@ class SimulatedItem(pytest.Function):
                 parts.append(f"{coverage.new_in_last} of the last {coverage.last} new, {coverage.unseen:.0%} unseen")
                 parts += _missed(coverage)
         if report is not None:
+            never = [name for name, runs in report.coverage.sometimes.items() if not runs]
+            parts += [f"never met: {', '.join(never)}"] if never else []
             parts += alike_by(numbered=report.numbered, forked=report.forked)
         return "; ".join(parts)
 

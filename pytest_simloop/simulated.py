@@ -1,4 +1,5 @@
-"""Protocol of a simulated test, as seen by the code that explores, confirms and describes its failures."""
+"""Interface (`typing.Protocol`) of a simulated test, for the code that explores it and confirms and describes its
+failures."""
 
 from __future__ import annotations
 

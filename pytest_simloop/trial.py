@@ -79,6 +79,7 @@ class Trial:
         progress: Progress | None = None,
         corpus: Corpus | None = None,
         fresh: Callable[[], Zygote] | None = None,
+        explain: bool = True,
     ) -> Campaign:
         settings = self.settings
         profile = settings.limits.profile
@@ -100,6 +101,7 @@ class Trial:
             progress=progress,
             corpus=corpus,
             fresh=fresh,
+            explain=explain,
         )
 
     def _corpus(self) -> Corpus:
@@ -147,7 +149,7 @@ class Trial:
         return replayer_of(self.item.config).zygote(node_of(self.item))
 
     def passed(self) -> None:
-        """Delete the saved failures of the test, which has passed and so counts as fixed."""
+        """To be called when the test has passed: delete its saved failures, which count as fixed."""
         if self.saved:
             self.store.drop(self.item.nodeid, [saved.token for saved in self.saved])
 

@@ -114,8 +114,8 @@ def level_of_caller() -> int:
 
 
 def wrapped_by(function: Any) -> Any:
-    """Return the function that partial functions wrap, however deep: for a job of an executor, the function that the
-    program submitted."""
+    """Return the innermost function of nested `functools.partial` objects, such as the one that a program has submitted
+    to an executor."""
     while isinstance(function, functools.partial):
         # asyncio.to_thread() runs it in a copy of its context.
         into_context = getattr(function.func, "__name__", "") == "run" and function.args

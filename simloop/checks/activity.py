@@ -1,4 +1,5 @@
-"""Description of a run that does not end, for its error: the lines that run next, or else those at which tasks wait."""
+"""Description, for an error message, of why a run does not end: the lines that it would run next, or else those at
+which its tasks wait."""
 
 from __future__ import annotations
 

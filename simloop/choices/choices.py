@@ -126,6 +126,7 @@ class Choices:
         "observer",
         "recorded",
         "seed",
+        "sometimes",
         "step_digest",
         "stock",
     )
@@ -151,6 +152,8 @@ class Choices:
         self.step_digest = 0
         #: Part of the happens-before fingerprint that does not come from the arrivals at a loop, see `fold`.
         self.folded = 0
+        #: Conditions that some runs should meet, by name: True for those that this run has met.
+        self.sometimes: dict[str, bool] = {}
         self._entropy: Random | None = None
         self._kinds: dict[str, int] | None = None
         self.observer: DeviationObserver | None = None
@@ -188,8 +191,8 @@ class Choices:
         return value
 
     def order(self, who: str, kind: str, n: int, subject: object = None) -> int:
-        """Return an answer as `choose` does, and fold (hash) it into the fingerprint: for orders that the arrivals at
-        loops do not show."""
+        """Return an answer as `choose` does, and hash it into the run's fingerprint, which tells distinct interleavings
+        apart: for choices whose effect does not show in the order in which events reach the loops."""
         value = self.choose(who, kind, n, subject)
         if value:
             self.fold(f"{who} {kind}", value)
@@ -219,11 +222,11 @@ class Choices:
 
     def state(self) -> tuple[Any, ...]:
         """Return the record of the run as plain data, to be passed to `restore` in another real process."""
-        return self.recorded, self.step_digest, self.folded, self.drew_entropy
+        return self.recorded, self.step_digest, self.folded, self.sometimes, self.drew_entropy
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Load the record of a run in another real process, as returned by `state`."""
-        self.recorded, self.step_digest, self.folded, drew_entropy = state
+        self.recorded, self.step_digest, self.folded, self.sometimes, drew_entropy = state
         if drew_entropy:
             self.entropy.random()
 

@@ -55,8 +55,8 @@ class Campaign:
     the outcome of every run that explores, `progress` with how far the campaign is. With `numbered`, objects hash by
     number instead of by address from the start. `jobs` is the number of processes that make runs
     (`simloop.explore.jobs`). `corpus` holds schedules of earlier campaigns to continue from, and receives new ones.
-    `fresh` starts a process that has run no test and forks for each run (a zygote). Raises `ConfigurationError` for a
-    bad argument.
+    `fresh` starts a process that has run no test and forks for each run (a zygote). Without `explain`, only the
+    schedule and the exception of a failure are of use. Raises `ConfigurationError` for a bad argument.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Campaign:
         progress: Progress | None = None,
         corpus: Corpus | None = None,
         fresh: Callable[[], Zygote] | None = None,
+        explain: bool = True,
     ) -> None:
         self.name = name
         self.runs = check_runs(runs) if seconds is None else _RUNS_IN_TIME
@@ -85,6 +86,7 @@ class Campaign:
         self.seed = check_seed(seed)
         self._shrink_runs = check_shrink_runs(shrink_runs)
         self._observe = observe
+        self._explain = explain
         self._progress = progress
         self._corpus = corpus
         self._keeps_next = time.monotonic() + _KEEPS_EVERY
@@ -158,7 +160,7 @@ class Campaign:
                     self._progress.note(functools.partial(self._told, strategy.name))
                 if outcome is not None and outcome.exception is not None:
                     examination = self._examination = self._examiner()
-                    report.failure = examination.failure(outcome, strategy.name)
+                    report.failure = examination.failure(outcome, strategy.name, explain=self._explain)
                     return
             if self._corpus is not None and time.monotonic() >= self._keeps_next:
                 self._keep_corpus()
@@ -183,7 +185,7 @@ class Campaign:
 
     def _batch(self) -> list[tuple[Strategy, Plan]]:
         """Return the next runs to make, each as a strategy and its plan: one run, or a batch if the campaign has
-        several jobs. The canonical run is a batch of its own."""
+        several jobs. The first run, in which nothing deviates (the canonical run), is a batch of its own."""
         if self._is_canonical:
             plan = self._canonical.plan()
             return [] if plan is None else [(self._canonical, plan)]

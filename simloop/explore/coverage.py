@@ -32,6 +32,8 @@ class Coverage:
         self._times: Counter[int] = Counter()
         #: Numbers of the new runs, counted from 1.
         self._new: list[int] = []
+        #: Number of runs that have met each condition of `Sim.sometimes`, by name.
+        self.sometimes: Counter[str] = Counter()
         self._untouched: set[tuple[str, str, int]] | None = None
         self._unraced: set[str] = set()
 
@@ -41,6 +43,8 @@ class Coverage:
         self._times[fingerprint] += 1
         if self._times[fingerprint] == 1 and fingerprint not in self._before:
             self._new.append(self.runs)
+        for name, met in choices.sometimes.items():
+            self.sometimes[name] += met
         if self._untouched is None:
             self._untouched = {(who, kind, number) for who, kind, number, n, _ in choices.recorded if n > 1}
             self._unraced = {who for who, _, _ in self._untouched}

@@ -77,9 +77,9 @@ class Examination:
         #: Smallest schedule found so far that fails; None before a failure was examined.
         self.schedule: Schedule | None = None
 
-    def failure(self, found: AnyOutcome, strategy: str) -> Failure:
+    def failure(self, found: AnyOutcome, strategy: str, *, explain: bool = True) -> Failure:
         """Return the `Failure` for the failing run `found`, which `strategy` has proposed: check that it fails again,
-        shrink its schedule, and explain it."""
+        shrink its schedule, and explain it. Without `explain` only the schedule and the exception are of use."""
         schedule = self.schedule = self._maker.schedule_of(found)
         if is_endless(found):
             return self._failure(found, strategy, schedule, self._unexplained(found.exception))
@@ -98,6 +98,8 @@ class Examination:
 
         shrinker = Shrinker(schedule, still_fails, self._shrink_runs, self._seed)
         small = self.schedule = shrinker.shrink()
+        if not explain:
+            return self._failure(found, strategy, small, self._unexplained(last.exception))
         for _ in range(_CHECKS):
             if not self._maker.went_alike(checked := self._maker.traced(small, None), last):
                 last = run_again(self._maker, small, checked)

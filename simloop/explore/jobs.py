@@ -180,8 +180,8 @@ class _Fork:
 
 
 def check_jobs(value: Any) -> int:
-    """Return a number of jobs (processes) if it is valid; for ``auto``, the number of processors that this process may
-    use. Raises `ConfigurationError` for less than one."""
+    """Validate a number of jobs (worker processes), and return it; for ``auto``, return the number of processors that
+    this process may use. Raises `ConfigurationError` for less than one."""
     if value == "auto":
         return len(os.sched_getaffinity(0))
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

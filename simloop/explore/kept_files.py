@@ -101,8 +101,9 @@ class KeptFiles:
 
 
 def content_of(text: bytes, version: int, test: str) -> Any:
-    """Parse the JSON object in a kept file, check its ``version`` and ``test``, and return it. Raises `NewerError` if a
-    newer simloop wrote it, and `ValueError`, `TypeError` or `KeyError` if it is invalid."""
+    """Parse the JSON object in a file that simloop keeps between sessions, check its ``version`` and ``test``, and
+    return it. Raises `NewerError` if a newer simloop wrote it, and `ValueError`, `TypeError` or `KeyError` if it is
+    invalid."""
     content = json.loads(text)
     found = content["version"]
     if type(found) is int and found > version:

@@ -74,7 +74,8 @@ class _Chooses(type):
 
 
 class SelectorEventLoop(_RealLoop, metaclass=_Chooses):
-    """Replacement for `asyncio.SelectorEventLoop` while shims are installed."""
+    """Replacement for `asyncio.SelectorEventLoop` while shims are installed: a call returns a simulated loop inside a
+    world, and a real one elsewhere."""
 
 
 def run_forever(self: asyncio.BaseEventLoop) -> None:

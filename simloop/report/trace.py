@@ -325,7 +325,8 @@ def _is_cancelled(task: Any) -> bool:
 
 
 def _arrival(handle: Any) -> _Cause:
-    """Return the cause of a callback that no step queued: an event from outside, such as the arrival of data."""
+    """Return the cause of a callback that was not scheduled by code of the program, but by an event from outside, such
+    as the arrival of data."""
     callback: Callable[..., Any] | None = handle._callback
     function = getattr(callback, "__func__", callback)
     name = getattr(function, "__name__", "")

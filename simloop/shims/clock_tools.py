@@ -109,7 +109,7 @@ def rewound() -> Rewound | None:
 
 
 class Rewound:
-    """Saved state of the clocks of freezegun and time-machine, from before they were restarted for a run."""
+    """State of the clocks of freezegun and time-machine, saved before a run restarts them, to be restored after it."""
 
     __slots__ = ("_before",)
 

@@ -87,6 +87,29 @@ class Sim:
 
         return SimTls()
 
+    def sometimes(self, name: str, condition: object = True) -> None:
+        """Note whether this run meets a condition that some runs of a campaign should meet, such as that a retry takes
+        place: a test in which none does proves less than it seems to. ``-v`` names the conditions that no run has met,
+        and `Report.coverage` counts those that met each. The strategy ``mutation`` goes on from schedules that were the
+        first to meet one. Nothing else depends on it. `name` tells conditions apart; one that is noted several times in
+        a run is met if it was true once.
+
+        >>> import asyncio, simloop
+        >>> async def test():
+        ...     sim, lock = simloop.current(), asyncio.Lock()
+        ...     async def work():
+        ...         sim.sometimes("both want the lock", lock.locked())
+        ...         async with lock:
+        ...             await asyncio.sleep(0.1)
+        ...     await asyncio.gather(work(), work())
+        >>> simloop.explore(test, runs=20).coverage.sometimes
+        Counter({'both want the lock': 1})
+        """
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"{call_site()}: the name of a condition must be text, not {name!r}")
+        sometimes = self._world.choices.sometimes
+        sometimes[name] = sometimes.get(name, False) or bool(condition)
+
     async def converges(self, check: Callable[[], object], *, within: float) -> None:
         """End all faults: of the network, and of hosts, which are resumed, restarted and no longer slow. Then wait
         until ``check()``, which may be async, returns a true value. Raises `AssertionError` if that takes longer than

@@ -50,7 +50,8 @@ class Deliver:
 
 @dataclass(frozen=True)
 class Drop:
-    """Verdict of a rule: the packet is lost. TCP retransmits it, after longer and longer times."""
+    """Verdict of a network rule (`SimNetwork.rule`): the packet is lost. TCP retransmits it, after longer and longer
+    times."""
 
 
 Rule = Callable[[Packet], Pass | Deliver | Drop]

@@ -40,7 +40,8 @@ class OutsideSignal:
         return self._which in (process.pid, name, name.partition(":")[2])
 
     def at_polls_of(self, process: Process) -> PendingSignal:
-        """Return a `PendingSignal`, by which the loop of `process` asks at each poll if the signal is sent."""
+        """Return a `PendingSignal`, which the loop of `process` asks at each poll whether the signal is delivered
+        now."""
         return PendingSignal(self, process)
 
     def ask(self, process: Process, choices: Choices) -> bool:

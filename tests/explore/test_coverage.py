@@ -77,6 +77,33 @@ def test_coverage_names_who_was_never_raced() -> None:
     assert len(coverage.never_deviated) == 5
 
 
+async def two_answers() -> None:
+    order: list[int] = []
+
+    async def work(number: int) -> None:
+        await asyncio.to_thread(int)
+        simloop.current().sometimes("both are done", len(order) > 1)
+        order.append(number)
+
+    await asyncio.gather(work(0), work(1))
+    simloop.current().sometimes("the second is first", order[0])
+
+
+def test_runs_that_met_a_condition_are_counted() -> None:
+    met = simloop.explore(two_answers, runs=60).coverage.sometimes
+    assert met["both are done"] == 0
+    assert 0 < met["the second is first"] < 60
+    assert len(met) == 2
+
+
+def test_a_condition_without_a_name_is_refused() -> None:
+    async def main() -> None:
+        simloop.current().sometimes(True)  # type: ignore[arg-type]
+
+    with pytest.raises(simloop.ConfigurationError, match=r"test_coverage.py:\d+: the name of a condition must be text"):
+        simloop.run(main)
+
+
 def test_strategies_are_chosen_by_name() -> None:
     for chosen in ("dense walk", ["dense-walk", "delay sweep"]):
         assert simloop.explore(threads, runs=20, strategies=chosen).runs == 20

@@ -48,6 +48,7 @@ def by_address() -> Program:
         kept.append([object() for _ in range(len(kept))])
         await asyncio.sleep(1 + id(kept[-1]) // 16 % 9999)
         await _two_jobs()
+        simloop.current().sometimes("done")
 
     return main
 
@@ -163,7 +164,9 @@ def test_threads_of_the_process_change_no_address() -> None:
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(5):
-            assert simloop.explore(by_address(), runs=5).forked
+            report = simloop.explore(by_address(), runs=5)
+            assert report.forked
+            assert report.coverage.sometimes["done"] == 5
     finally:
         sys.setswitchinterval(before)
 

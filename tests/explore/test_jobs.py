@@ -42,12 +42,16 @@ def worth_it(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 async def passing() -> None:
-    async def work() -> None:
+    order: list[int] = []
+
+    async def work(number: int) -> None:
         for _ in range(3):
             await asyncio.sleep(0.001)
             await asyncio.to_thread(int)
+        order.append(number)
 
-    await asyncio.gather(work(), work())
+    await asyncio.gather(work(0), work(1))
+    simloop.current().sometimes("the second is first", order == [1, 0])
 
 
 async def racing() -> None:
@@ -65,7 +69,8 @@ async def racing() -> None:
 def told(report: simloop.Report) -> Any:
     failure = report.failure
     found = None if failure is None else (failure.token, failure.run_number, failure.strategy, failure.deviations_found)
-    return report.runs, report.distinct, report.schedules_in_all, repr(report.coverage), found
+    coverage = report.coverage
+    return report.runs, report.distinct, report.schedules_in_all, repr(coverage), coverage.sometimes, found
 
 
 @pytest.mark.parametrize("main", [passing, racing])

@@ -91,6 +91,16 @@ def test_only_runs_that_pass_and_reach_something_new_are_kept() -> None:
     assert len(mutation.kept) == 3
 
 
+def test_a_condition_that_a_run_is_the_first_to_meet_is_something_new() -> None:
+    mutation = Mutation(1)
+    for sometimes in ({"late": False}, {"late": True}, {"late": True}):
+        choices = recorded("ab", {POINTS[0]: 1})
+        choices.sometimes.update(sometimes)
+        mutation.observe(choices, False)
+    assert len(mutation.kept) == 2
+    assert mutation.kept[1].new > mutation.kept[0].new
+
+
 def test_no_more_are_kept_than_a_corpus_has() -> None:
     mutation = Mutation(1)
     for at in range(KEPT_MAX + 20):

@@ -873,7 +873,6 @@ def reloads(path: str) -> None:
         say(read_text(path))
 
     signal.signal(signal.SIGHUP, load)
-    stop_on(signal.SIGTERM)
     say(read_text(path))
     while True:
         signal.pause()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from simloop.choices.schedule import Schedule
+from simloop.explore.examination import Examination
 
 pytest.importorskip("hypothesis", reason="it is what these tests are about")
 pytestmark = pytest.mark.usefixtures("with_hypothesis")
@@ -205,6 +209,23 @@ async def test_draws(sim, data):
     again = pytester.runpytest(f"--sim-replay={token}")
     again.assert_outcomes(failed=1)
     assert "Draw 1 (limit): 20" in again.stdout.str()
+
+
+def test_only_the_example_that_is_reported_is_explained(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained: list[Schedule] = []
+    real = Examination.explained
+
+    def note_it(self: Examination, schedule: Schedule) -> Any:
+        explained.append(schedule)
+        return real(self, schedule)
+
+    monkeypatch.setattr(Examination, "explained", note_it)
+    pytester.makepyfile(test_it=race())
+    result = pytester.runpytest("--sim")
+    result.assert_outcomes(failed=1)
+    assert len(explained) == 1
 
 
 def test_an_assumption_about_the_schedule_passes_over_a_run_and_not_over_the_example(

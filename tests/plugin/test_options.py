@@ -312,6 +312,20 @@ def test_a_campaign_may_be_left_to_some_strategies(pytester: pytest.Pytester) ->
     pytester.runpytest("--sim", "--sim-strategy=crash-sweep,line-sweep", "-v").stdout.fnmatch_lines(["*PASSED (1 run*"])
 
 
+def test_conditions_that_no_run_has_met_are_named(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import asyncio
+        async def test_it(sim):
+            sim.sometimes("there is an answer", True)
+            sim.sometimes("it has to be asked for again", sim.elapsed > 1)
+            await asyncio.gather(*(asyncio.to_thread(int) for _ in range(2)))
+        """
+    )
+    result = pytester.runpytest("--sim", "-v", "--sim-runs=5")
+    result.stdout.fnmatch_lines(["*PASSED (5 runs, * distinct; never met: it has to be asked for again)*"])
+
+
 def test_what_is_said_of_how_sure_a_campaign_is(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=MANY.replace("MARKER", ""))
     result = pytester.runpytest("--sim", "-v")

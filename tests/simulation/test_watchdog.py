@@ -18,7 +18,8 @@ from simloop.simulation import watchdog
 from simloop.simulation.limits import Limits
 from simloop.simulation.run import execute
 
-SECONDS = 0.2
+# Enough for a thread that spins on a busy machine to get a tenth of a processor.
+SECONDS = 0.5
 
 
 async def spins() -> None:

@@ -30,8 +30,9 @@ _JOBS = 3
 
 
 class SourceWalk:
-    """Base class of strategies of seeded random runs that draw which arrivals are late. Arrivals are grouped by source
-    (a connection, thread or process), as the canonical run has them."""
+    """Base class of random strategies that delay some of the arrivals (packets, ends of jobs and the like): the seed of
+    a run draws which. Arrivals are grouped by their source, a connection, thread or process, as in the first run, in
+    which nothing is delayed (the canonical run)."""
 
     name = "source walk"
     #: Number mixed into the seeds, different for each strategy, so that no two strategies draw the same walks.

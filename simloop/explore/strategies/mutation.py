@@ -10,7 +10,8 @@ them it has. The number of changes is drawn from a geometric distribution, as in
 The difference from Fest is in what is changed: not a list of all random numbers of a run, but the few answers that
 deviate, each at a choice point with a name of its own. So a change stays where it was made, even if others come before
 it. Events are choice points, since each send, connect or end has one; and the number of times that a pair of them
-occurs counts, as in AFL (Zalewski, 2013): a second round is something new after the first.
+occurs counts, as in AFL (Zalewski, 2013): a second round is something new after the first. The program may say itself
+what is worth reaching (`Sim.sometimes`).
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ _CHANGES_MAX = 30
 _POINTS_MAX = 1000
 # Exact up to this number: more occurrences of a pair are alike if they have as many binary digits.
 _OFTEN = 16
+# A condition that the program names is worth so many pairs.
+_NAMED = 30
 # So many pairs are remembered. From then on nothing is new.
 _PAIRS_MAX = 500_000
 
@@ -47,7 +50,8 @@ _PAIRS_MAX = 500_000
 @dataclass
 class Kept:
     """Schedule that the mutation strategy keeps and changes. `points` are the choice points of its run, each with its
-    number of answers; `new` is the number of pairs of consecutive events that its run was the first to have."""
+    number of answers; `new` is the number of pairs of consecutive events that its run was the first to have, and more
+    if it was the first to meet a condition of `Sim.sometimes`."""
 
     schedule: Schedule
     points: list[tuple[Point, int]]
@@ -68,6 +72,7 @@ class Mutation:
         self._seed = seed
         self._made = 0
         self._seen: set[Pair] = set()
+        self._met: set[str] = set()
         #: Schedules that were kept in this campaign.
         self.kept: list[Kept] = []
         #: Schedules of earlier campaigns that were not run in this one yet.
@@ -112,12 +117,15 @@ class Mutation:
             return
         points = [(Point(who, kind, number), n) for who, kind, number, n, _ in choices.recorded if n > 1]
         new = timeline(choices) - self._seen
-        if not points or not new:
+        met = {name for name, met in choices.sometimes.items() if met} - self._met
+        if not points or not (new or met):
             return
         self._seen |= new
+        self._met |= met
+        worth = len(new) + _NAMED * len(met)
         if len(points) > _POINTS_MAX:
             points = shuffler(self._seed)(points)[:_POINTS_MAX]
-        self.kept.append(Kept(Schedule(seed=choices.seed, deviations=choices.deviations()), points, len(new)))
+        self.kept.append(Kept(Schedule(seed=choices.seed, deviations=choices.deviations()), points, worth))
         if len(self.kept) > KEPT_MAX:
             self.kept.remove(min(self.kept, key=lambda kept: kept.new))
 

@@ -68,8 +68,8 @@ def neighbours(schedule: Schedule, choices: Choices) -> list[Schedule]:
 
 
 def _distance(left: Point, right: Point) -> int:
-    """Return by how much the numbers in the names of two choice points differ; 0 if they differ in more than
-    numbers."""
+    """Return by how much the numbers in the names of two choice points differ; 0 for points that differ in more than
+    numbers, which nothing is to be compared by."""
     one, other = Who(left.who), Who(right.who)
     if left.kind != right.kind or one.name != other.name:
         return 0

@@ -32,7 +32,8 @@ class WriteBack:
         return bool(self.dirty)
 
     def before_write(self, contents: Contents, start: int, end: int, now_ns: int) -> None:
-        """Save the bytes that the disk holds of ``[start, end)``, which is about to be overwritten in memory."""
+        """Save the old bytes of ``[start, end)`` before they are overwritten in memory: the disk still has them, and a
+        power cut leaves them."""
         first, last = start // PAGE, -(-end // PAGE)
         if not self.dirty.starts:
             self.since_ns = now_ns

@@ -1,1 +1,1 @@
-"""Interprocess communication without a file position: pipes, eventfds and timerfds."""
+"""Simulated pipes, eventfds and timerfds: descriptors that are no files, and cannot seek."""

@@ -14,8 +14,8 @@ _simulated: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 
 
 def simulated(cls: type, base: type) -> type:
-    """Return the class that instances of `cls` get inside a world: a subclass of `cls` whose `super()` leads to `base`,
-    the class of simulated sockets. Its ``__class__`` is `cls`."""
+    """Return the class to use inside a world for instances of `cls`: a subclass of `cls` whose `super()` leads to
+    `base`, the class of simulated sockets. Its ``__class__`` is `cls`."""
     found = _simulated.get(cls)
     if found is None:
         if not _simulated:

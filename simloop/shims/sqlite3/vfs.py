@@ -55,7 +55,8 @@ class _Vfs(ctypes.Structure):
 
 
 class _Methods(ctypes.Structure):
-    """C structure sqlite3_io_methods of version 1, which has no shared memory, so that there is no write-ahead log."""
+    """C structure sqlite3_io_methods, version 1: without methods for shared memory, so that SQLite has no write-ahead
+    log."""
 
     _fields_ = (("version", c_int), ("entries", c_void_p * 12))
 
