@@ -67,11 +67,13 @@ def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
     return _without_frame(execute, real)
 
 
-def _without_frame(execute: Any, real: Callable[..., Any]) -> Any:
+def _without_frame(execute: Any, real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the replacement `execute` of `real`, named as that, and absent from tracebacks."""
     execute.__name__ = execute.__qualname__ = real.__name__
     # The interpreter cuts its own frames, and so this one, out of the tracebacks of failed imports, by this name.
     execute.__code__ = execute.__code__.replace(co_filename=_REAL_FIND_AND_LOAD.__code__.co_filename)
-    return execute
+    replacement: Callable[..., Any] = execute
+    return replacement
 
 
 def _ours_once(real: Callable[..., Any]) -> Callable[..., Any]:
