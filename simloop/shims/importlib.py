@@ -35,8 +35,8 @@ on_import: Callable[[ModuleType | None], None] | None = None
 
 
 _OURS = ("simloop", "pytest_simloop")
-#: Modules of ours that were imported since the shims were installed, by name.
-_loaded: dict[str, Any] = {}
+#: Modules of ours that were imported since the shims were installed, by name; `simloop.simulation.install` empties it.
+loaded: dict[str, Any] = {}
 
 
 def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,10 +83,10 @@ def _ours_once(real: Callable[..., Any]) -> Callable[..., Any]:
     def find_and_load(name: str, import_: Any) -> Any:
         if name.partition(".")[0] not in _OURS:
             return real(name, import_)
-        if name not in _loaded:
-            _loaded[name] = real(name, import_)
-        sys.modules[name] = _loaded[name]
-        return _loaded[name]
+        if name not in loaded:
+            loaded[name] = real(name, import_)
+        sys.modules[name] = loaded[name]
+        return loaded[name]
 
     return _without_frame(find_and_load, real)
 
