@@ -348,7 +348,7 @@ class SimFunction(SimulatedItem):
         internals.fill_fixtures(self)
         self.setting_up = False
         arguments = {name: self.funcargs[name] for name in internals.argument_names(self)}
-        self._loop.run_to_end(self._loop.create_main(self.start(arguments), self._context))
+        self._loop.run_to_end((self._loop.create_main(self.start(arguments), self._context),))
 
     def start(self, fixtures: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """Call the test function and return its coroutine."""

@@ -1,4 +1,4 @@
-"""Simulated machine: its addresses, ports and files. Its processes are in `process.table`."""
+"""Simulated machine: its addresses, ports and files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.clock import WALL_NS
+from simloop.kernel.process.pids import PidTable
+from simloop.kernel.wall import WallClock
 
 if TYPE_CHECKING:
     from simloop.kernel.files.filesystem import FileSystem
     from simloop.kernel.net.ports import Ports, UdpPorts
     from simloop.kernel.net.unix import UnixSpace
     from simloop.kernel.scheduler import Scheduler
-    from simloop.kernel.wall import WallClock
 
 
 class Host:
@@ -23,6 +24,8 @@ class Host:
         self.number = number
         self._scheduler = scheduler
         self._start_ns = start_ns
+        #: Its processes by pid, which `process.table` adds.
+        self.processes: PidTable[Any] = PidTable()
         #: Number of pipes made on this host so far.
         self.pipes = 0
         #: Its file system; None until it is first used.
@@ -39,8 +42,6 @@ class Host:
     @cached_property
     def wall(self) -> WallClock:
         """Wall clock of the host, made at the first use."""
-        from simloop.kernel.wall import WallClock
-
         return WallClock(self._scheduler.clock, self._start_ns)
 
     @cached_property
@@ -81,6 +82,7 @@ class Host:
 
     def close(self) -> None:
         """Break reference cycles at the end of the world."""
+        self.processes.clear()
         if self.fs is not None:
             self.fs.close()
             self.fs = None

@@ -191,9 +191,9 @@ class Scheduler:
         return contenders[which_timer] + (_JUST_AFTER_NS if after else MICROSECOND)
 
     def deliver(self) -> None:
-        now = self.clock.now
-        while self.arrivals and self.arrivals[0][0] <= now:
-            heapq.heappop(self.arrivals)[2]()
+        arrivals, now = self.arrivals, self.clock.now
+        while arrivals and arrivals[0][0] <= now:
+            heapq.heappop(arrivals)[2]()
         if self.held:
             self._release(lambda turn: turn <= self.turn)
         if self.parked:

@@ -21,8 +21,7 @@ def shut_down(loop: SimLoop) -> bool:
     """Run all `shutdown_stages` of a loop that is not running. Returns True if there was nothing to do."""
     if loop.is_quiet():
         return True
-    for stage in shutdown_stages(loop):
-        loop.run_to_end(stage)
+    loop.run_to_end(shutdown_stages(loop))
     return False
 
 

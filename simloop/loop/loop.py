@@ -312,7 +312,8 @@ class SimLoop(PolledLoop):
     # The interpreter has one pair of these hooks. A generator keeps the one for its end from when it was begun.
 
     def _set_asyncgen_hooks(self) -> None:
-        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+        # By position: keywords would double the price, which is high enough, since audit hooks are told of it.
+        sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
 
     def _asyncgen_firstiter_hook(self, generator: Any) -> None:
         # It may be another process's turn, in the middle of one of this loop.
@@ -398,7 +399,7 @@ class SimLoop(PolledLoop):
         # The hot path of every run: measure before you change it (benchmarks/), and see that the oracle
         # still agrees (tests/oracle/).
         scheduled = self._scheduled
-        if scheduled:
+        if scheduled and self._timer_cancelled_count:
             self._drop_cancelled_timers()
         ready = self._ready
         queued = len(ready)
@@ -498,33 +499,39 @@ class SimLoop(PolledLoop):
         message = f"Exception in callback {callback}"
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
-    def run_to_end(self, task: asyncio.Future[Any]) -> Any:
-        """Run the loop until a task or future is done, and return its result. The turns (iterations) are those of
-        ``run_until_complete``: all until it is done, and one more, in which the stock loop stops."""
+    def run_to_end(self, futures: Iterable[asyncio.Future[Any]]) -> Any:
+        """Run the loop until each of `futures` is done, one after another, and return the result of the last one. The
+        turns (iterations) are those of ``run_until_complete``: all until it is done, and one more, in which the stock
+        loop stops."""
+        result = None
         hooks = sys.get_asyncgen_hooks()
-        if self._debug:
-            self._set_coroutine_origin_tracking(True)  # type: ignore[attr-defined]
-        self._thread_id = get_ident()
-        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
-        events._set_running_loop(self)
+        sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
         try:
-            done, turn = task.done, self._run_once
-            while not done():
-                turn()
-                if self._stopping:
-                    break
-            if not done():
-                raise RuntimeError("Event loop stopped before Future completed.")
-            self._stopping = True  # so that the poll of the last turn does not wait
-            self._run_once()
+            for future in futures:
+                if self._debug:
+                    self._set_coroutine_origin_tracking(True)  # type: ignore[attr-defined]
+                self._thread_id = get_ident()
+                events._set_running_loop(self)
+                try:
+                    done, turn = future.done, self._run_once
+                    while not done():
+                        turn()
+                        if self._stopping:
+                            break
+                    if not done():
+                        raise RuntimeError("Event loop stopped before Future completed.")
+                    self._stopping = True  # so that the poll of the last turn does not wait
+                    turn()
+                finally:
+                    self._stopping = False
+                    self._thread_id = None
+                    events._set_running_loop(None)
+                    if self._coroutine_origin_tracking_enabled:
+                        self._set_coroutine_origin_tracking(False)  # type: ignore[attr-defined]
+                result = future.result()
         finally:
-            self._stopping = False
-            self._thread_id = None
-            events._set_running_loop(None)
-            if self._coroutine_origin_tracking_enabled:
-                self._set_coroutine_origin_tracking(False)  # type: ignore[attr-defined]
             sys.set_asyncgen_hooks(*hooks)
-        return task.result()
+        return result
 
     def _collect_due_timers(self) -> None:
         scheduled = self._scheduled

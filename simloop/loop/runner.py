@@ -37,7 +37,7 @@ def run_main(loop: SimLoop, main: Main[T]) -> T:
     result."""
     task = loop.create_main(coroutine_for(main), contextvars.copy_context())
     try:
-        value: T = loop.run_to_end(task)
+        value: T = loop.run_to_end((task,))
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
         if loop.was_interrupted(task) or (error is loop.process.broken_by and isinstance(error, KeyboardInterrupt)):
             raise ProcessEndedError("SIGINT has ended the test itself", -signal.SIGINT) from error

@@ -14,7 +14,7 @@ import math
 import sys
 from _thread import get_ident
 from asyncio import events, futures
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
@@ -78,8 +78,11 @@ class StockLoop(SimLoop):
         handle: events.Handle = _Stock.call_soon_threadsafe(self, callback, *args, context=context)
         return handle
 
-    def run_to_end(self, task: asyncio.Future[Any]) -> Any:
-        return self.run_until_complete(task)
+    def run_to_end(self, futures: Iterable[asyncio.Future[Any]]) -> Any:
+        result = None
+        for future in futures:
+            result = self.run_until_complete(future)
+        return result
 
     def time(self) -> float:
         # A turn costs one look at the clock, however often it looks.

@@ -74,12 +74,14 @@ class Network:
         garbage collector."""
         self.hosts.clear()
         self._addresses.clear()
-        for link in self._links.values():
-            link.on_cut = None
-        self._links.clear()
-        for direction in self.directions:
-            direction.forget()
-        self.directions.clear()
+        if self._links:
+            for link in self._links.values():
+                link.on_cut = None
+            self._links.clear()
+        if self.directions:
+            for direction in self.directions:
+                direction.forget()
+            self.directions.clear()
 
     def _at(self, address: str) -> Host | None:
         if len(self._addresses) < 2 * len(self.hosts):

@@ -103,6 +103,8 @@ def rewound() -> Rewound | None:
     Return an object that restores them, or None if there are none."""
     api: Any = sys.modules.get(_FREEZEGUN)
     machine: Any = sys.modules.get(_TIME_MACHINE)
+    if api is None and machine is None:
+        return None
     frozen = api is not None and api.freeze_factories
     moved = machine is not None and machine.traveller_stack
     return Rewound(api, [*(frozen or ()), *(moved or ())]) if frozen or moved else None

@@ -71,17 +71,14 @@ def refresh(*, imported: bool = False) -> None:
 
 
 _NUMPYS = "numpy.random.mtrand"
-# Seed of the run that goes on; what puts things back at its end.
-_seed: int | None = None
+# What puts things back at the end of the run that goes on.
 _endings: list[Callable[[], None]] = []
 _numpy_seeded = False
 
 
-def begin(seed: int) -> None:
-    """Seed the random generator behind the functions of `numpy.random` for a run; if numpy is not imported yet, once it
-    is."""
-    global _seed
-    _seed = seed & 0xFFFF_FFFF
+def begin() -> None:
+    """Seed the random generator behind the functions of `numpy.random` for the run that begins; if numpy is not
+    imported yet, it is seeded once it is."""
     if _NUMPYS in sys.modules:
         _seed_numpy()
 
@@ -93,8 +90,7 @@ def at_end(put_back: Callable[[], None]) -> None:
 
 def end() -> None:
     """Restore the state that libraries had before the run, by the functions given to `at_end`."""
-    global _numpy_seeded, _seed
-    _seed = None
+    global _numpy_seeded
     _numpy_seeded = False
     while _endings:
         _endings.pop()()
@@ -103,7 +99,7 @@ def end() -> None:
 def _seed_numpy() -> None:
     global _numpy_seeded
     generator = getattr(sys.modules.get(_NUMPYS), "_rand", None)
-    if generator is not None and not _numpy_seeded and _seed is not None:
+    if generator is not None and not _numpy_seeded and active.entered is not None:
         _numpy_seeded = True
         at_end(functools.partial(generator.set_state, generator.get_state()))
-        generator.seed(_seed)
+        generator.seed(active.entered.choices.seed & 0xFFFF_FFFF)

@@ -28,7 +28,7 @@ _GLANCE = 0.001
 _PATIENCE = 30.0
 
 _get_ident = _thread.get_ident
-_worker = concurrent.futures.thread._worker
+_EXECUTORS = vars(concurrent.futures.thread)
 _real_acquire_reentrant = _thread.RLock.acquire
 _real_acquire_restore: Callable[..., None] = _thread.RLock._acquire_restore  # type: ignore[attr-defined]
 _real_get = queue.SimpleQueue.get
@@ -39,30 +39,36 @@ _real_join_handle: Any = getattr(_Handle, "join", None)
 
 def acquire(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
     """Acquire a lock, waiting in virtual time while another thread holds it."""
+    _may_switch()
     return _acquire(real_acquire, self, blocking, timeout)
 
 
 def enter(self: Any) -> bool:
-    return _acquire(real_acquire, self)
+    _may_switch()
+    return real_acquire(self, False) or _acquire(real_acquire, self)  # most are free
 
 
 def acquire_reentrant(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
+    _may_switch()
     return _acquire(_real_acquire_reentrant, self, blocking, timeout)
 
 
 def enter_reentrant(self: Any) -> bool:
-    return _acquire(_real_acquire_reentrant, self)
+    _may_switch()
+    return _real_acquire_reentrant(self, False) or _acquire(_real_acquire_reentrant, self)
 
 
-def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeout: float = -1) -> bool:
+def _may_switch() -> None:
+    """Preempt the calling thread before it acquires a lock, if the environment chooses so."""
     world = active.entered
     if world is not None:
         thread = world.threads.get(_get_ident())
         if thread is not None and thread.at_work and _is_programs():
             thread.may_switch()
-    if blocking is True and timeout == -1 and take(lock, False):
-        return True
-    # Most are free. What is wrong with the arguments, C says.
+
+
+def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeout: float = -1) -> bool:
+    # What is wrong with the arguments, C says.
     if not blocking or (timeout < 0 and timeout != -1) or timeout > threading.TIMEOUT_MAX:
         return take(lock, blocking, timeout)
     if take(lock, False):
@@ -127,6 +133,7 @@ def _is_programs() -> bool:
 
 def acquire_restore(self: Any, state: Any) -> None:
     """Acquire a reentrant lock as many times as `state` says, after a condition's wait has released it."""
+    _may_switch()
     _acquire(_real_acquire_reentrant, self)
     self.release()
     _real_acquire_restore(self, state)
@@ -134,7 +141,7 @@ def acquire_restore(self: Any, state: Any) -> None:
 
 def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None = None) -> Any:
     """Remove and return the next item of a simple queue, waiting in virtual time while it is empty."""
-    pool = sys._getframe(1).f_code is _worker.__code__
+    pool = sys._getframe(1).f_globals is _EXECUTORS  # to look at its code would be announced to audit hooks, too
     world = active.here() if pool else active.world()
     if world is None or not block or (timeout is not None and timeout < 0):
         return _real_get(self, block, timeout)

@@ -59,12 +59,15 @@ def refresh() -> None:
                 number_hashes(getattr(import_module(name), cls))
 
 
+#: The module `simloop.shims.numbered`; None in most sessions, which have no test that needs it.
+_numbered: Any = None
+
+
 def number_objects(on: bool) -> None:
     """Make all objects that would hash by address hash by number (`on`), or by address again. To be called outside of a
     world."""
-    # Most sessions have no test that needs it.
-    numbered = sys.modules.get("simloop.shims.numbered")
-    if numbered is None and on:
-        numbered = late.load("simloop.shims.numbered")
-    if numbered is not None:
-        numbered.number_objects(on)
+    global _numbered
+    if on and _numbered is None:
+        _numbered = late.load("simloop.shims.numbered")
+    if _numbered is not None:
+        _numbered.number_objects(on)

@@ -41,23 +41,23 @@ class WorldContext:
             raise WorldError("a world cannot be entered from a running event loop: enter it from synchronous code")
         install()
         set_order.number_objects(choices.numbered)
-        # By position: a short run would take some per cent longer with as many keywords.
+        # At once, and by position: a short run would take some per cent longer with as many attributes and keywords.
+        profile, steps, time, stall, self._max_hang, _, start, cancel, blocking, preempt, self._strict = limits
         self._world = World(
             choices,
-            USERLANDS[limits.blocking],
-            limits.profile,
-            limits.max_steps,
-            limits.max_time,
-            limits.max_stall,
-            limits.cancel,
-            limits.preempt == "lines" or choices.lines,
-            WALL_NS if limits.start is None else limits.start_ns,
+            USERLANDS[blocking],
+            profile,
+            steps,
+            time,
+            stall,
+            cancel,
+            preempt == "lines" or choices.lines,
+            WALL_NS if start is None else limits.start_ns,
         )
-        self._strict = limits.strict_programs
-        self._max_hang = limits.max_hang
 
     def __enter__(self) -> World:
-        if self._world.preempts_lines:
+        world = self._world
+        if world.preempts_lines:
             from simloop.world import lines
 
             lines.start()
@@ -66,12 +66,12 @@ class WorldContext:
             gc_shim.collect_leftovers()
         self._collecting = gc.isenabled()
         gc.disable()
-        watchdog.watch(self._world, self._max_hang)
-        libraries.begin(self._world.choices.seed)
+        watchdog.watch(world, self._max_hang)
         # Outside of any other world, as `__init__` has seen. Short runs show what each call here costs.
-        active.entered = self._world
+        active.entered = world
+        libraries.begin()
         self._clocks = clock_tools.rewound()
-        return self._world
+        return world
 
     def __exit__(self, kind: object, error: object, trace: object) -> bool:
         world = self._world

@@ -4,6 +4,7 @@ happens."""
 from __future__ import annotations
 
 import _thread
+import functools
 import re
 import signal as _signal  # constants only
 from collections.abc import Callable
@@ -85,7 +86,7 @@ class World:
         self.userland = userland
         self._programs: Any = None
         self.processes = ProcessTable(choices)
-        self.root = self.add_process(self.network.add_host(LOCALHOST))
+        self.root = self.processes.add(self.network.add_host(LOCALHOST))
         #: Process whose code runs now. Everything that depends on the calling process uses this.
         self.current: Process = self.root
         self.reaching_out = False
@@ -151,7 +152,10 @@ class World:
 
         def done_here() -> bool:
             # It is asked in the middle of other processes' turns, and may look at the descriptors of its own.
-            previous, self.current = self.current, process
+            previous = self.current
+            if previous is process:
+                return done()
+            self.current = process
             try:
                 return done()
             finally:
@@ -238,21 +242,18 @@ class World:
         if process.calls is None:
             if not process.alive:
                 self.stop()
-            from simloop.world.files import make_calls
-
-            return make_calls(self.fs(process.host), process)
+            calls: FileCalls = _files().make_calls(self.fs(process.host), process)
+            return calls
         return process.calls
 
     def fs(self, host: Host) -> FileSystem:
         """Return the file system of `host`."""
         if host.fs is None:
-            from simloop.kernel.files.lower import LowerLayer
-            from simloop.world.files import make_file_system
-
             if self._lower is None:
-                self._lower = LowerLayer()
-            host.fs = make_file_system(host, self._lower, self.choices, self.observer)
-        return host.fs
+                self._lower = _files().LowerLayer()
+            host.fs = _files().make_file_system(host, self._lower, self.choices, self.observer)
+        fs: FileSystem = host.fs
+        return fs
 
     def escaped(self, error: E) -> E:
         """Record `error`, for a use of the real system, as the one with which the run fails, and return it, for the
@@ -272,22 +273,31 @@ class World:
     def close(self) -> None:
         """Unwind the threads that are still suspended, and break reference cycles."""
         self.scheduler.close()
-        for thread in list(self.threads.values()):
-            if thread is not None:
-                thread.kill()
+        if len(self.threads) > 1:
+            for thread in list(self.threads.values()):
+                if thread is not None:
+                    thread.kill()
         for host in self.network.hosts.values():
             host.close()
         self.network.close()
-        self.processes.close()
         self._programs = self.switches = None
         self.outside_signals = ()
         for process in self.processes:
             process.loop = None
             process.calls = None
-            process.forget_holders()
+            if process.holders or process.kept:
+                process.forget_holders()
             if process.environ is not None:
                 process.parent = process.notify = None
             if process.children:  # most have none
                 process.children = {}
             # A transport that is collected after the run closes its socket: it must find nothing to close.
             process.files.clear()
+
+
+@functools.cache
+def _files() -> Any:
+    """Return the module `simloop.world.files`, imported by the first run that uses a file."""
+    from simloop.world import files
+
+    return files

@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simloop.choices.choices import nth
-from simloop.kernel.process.pids import PidTable
 from simloop.kernel.process.process import Process
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
     from simloop.kernel.host import Host
+    from simloop.kernel.process.pids import PidTable
 
 # Above any number that the real kernel gives (PID_MAX_LIMIT), so that one that reaches a real kill or waitpid, as from
 # an object that outlives its world, hits nobody.
@@ -29,11 +29,10 @@ class ProcessTable(list[Process]):
     their names.
     """
 
-    __slots__ = ("_by_host", "_choices", "_limit", "_names", "_pids", "forgotten")
+    __slots__ = ("_choices", "_limit", "_names", "_pids", "forgotten")
 
     def __init__(self, choices: Choices) -> None:
         self._choices = choices
-        self._by_host: dict[Host, PidTable[Process]] = {}
         self._names: dict[str, int] = {}
         self._pids = FIRST_PID
         self._limit = PROCESSES_START
@@ -45,17 +44,14 @@ class ProcessTable(list[Process]):
         stem = host.name if program is None else f"{host.name}:{program}"
         self._names[stem] = number = self._names.get(stem, 0) + 1
         name = nth(stem, number)
-        table = self._by_host.get(host)
-        if table is None:
-            table = self._by_host[host] = PidTable()
-        pid = self._reused_pid(table, name) if program else 0
+        pid = self._reused_pid(host.processes, name) if program else 0
         if not pid:
             self._pids = pid = self._pids + 1
-        process = Process(host, table, pid, name)
+        process = Process(host, host.processes, pid, name)
         if len(self) >= self._limit:
             self._forget_reaped()
         self.append(process)
-        table[process.pid] = process
+        host.processes[pid] = process
         return process
 
     def _reused_pid(self, table: PidTable[Process], name: str) -> int:
@@ -84,9 +80,3 @@ class ProcessTable(list[Process]):
                 self.forgotten = hash((self.forgotten, process.pid, process.order))
         self[:] = kept
         self._limit = max(PROCESSES_START, 2 * len(kept))
-
-    def close(self) -> None:
-        """Clear the tables of processes by pid, to break reference cycles."""
-        for table in self._by_host.values():
-            table.clear()
-        self._by_host.clear()

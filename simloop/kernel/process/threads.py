@@ -234,7 +234,7 @@ class SimThread:
 
     def _sleep(self, done: Callable[[], bool], deadline_ns: int | None) -> None:
         """Suspend the thread until ``done()`` is True or the deadline is reached."""
-        scheduler = self.world.scheduler
+        scheduler, process = self.world.scheduler, self.process
         ended = False
 
         def wake() -> None:
@@ -245,7 +245,7 @@ class SimThread:
 
         if deadline_ns is not None:
             scheduler.at(deadline_ns, wake)
-        scheduler.when(lambda: ended or not self.process.alive or done(), wake)
+        scheduler.when(lambda: ended or not process.alive or done(), wake)
         self._switch_back()
 
     def _check_killed(self) -> None:
