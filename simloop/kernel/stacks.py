@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import _thread
 import functools
-import importlib
 import sys
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
 from typing import Any, Protocol
 
@@ -120,7 +120,7 @@ class _ThreadStack:
 def _greenlet() -> Any:
     """Return the module `greenlet`, or None if it is not installed."""
     try:
-        return importlib.import_module("greenlet")
+        return import_module("greenlet")
     except ImportError:
         return None
 

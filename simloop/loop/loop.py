@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
 from simloop.kernel.epoll import SimSelector
-from simloop.loop.polls import PolledLoop
+from simloop.loop.polls import MAXIMUM_SELECT_TIMEOUT, PolledLoop
 from simloop.loop.registry import ResourceRegistry
 from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
 from simloop.loop.tasks import OrderedWeakSet, Siblings, SimFuture, SimHandle, SimTask, task_of
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 _new_task = SimTask.__new__
 _copy_context = contextvars.copy_context
 _weakref = weakref.ref
-_MAXIMUM_SELECT_TIMEOUT = 24 * 3600
 # Lib/asyncio/base_events.py: when cancelled timers are swept out of the heap.
 _MIN_SCHEDULED_TIMER_HANDLES = 100
 _MIN_CANCELLED_TIMER_HANDLES_FRACTION = 0.5
@@ -418,7 +417,7 @@ class SimLoop(PolledLoop):
         elif scheduled:
             self.busy_turns = 0
             timeout = scheduled[0]._when - clock.now / SECOND
-            timeout = 0 if timeout < 0 else min(timeout, _MAXIMUM_SELECT_TIMEOUT)
+            timeout = 0 if timeout < 0 else min(timeout, MAXIMUM_SELECT_TIMEOUT)
         else:
             self.busy_turns = 0
             timeout = None
@@ -575,7 +574,10 @@ class SimLoop(PolledLoop):
         as if a step had been slow."""
         scheduler = self.world.scheduler
         timer = self._scheduled[0]
-        gap = int(timer._when * SECOND) + 1 - self._clock.now
+        try:
+            gap = int(timer._when * SECOND) + 1 - self._clock.now
+        except (OverflowError, ValueError):
+            return  # sleep(math.inf), which is never due
         if 0 < gap <= scheduler.max_stall_ns:
             now = self._clock.now
             contenders_ns = deadlines_between(self._scheduled, now, now + scheduler.max_stall_ns)

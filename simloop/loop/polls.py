@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from simloop.loop.registry import ResourceRegistry
     from simloop.world.world import World
 
+#: As in Lib/asyncio/base_events.py.
+MAXIMUM_SELECT_TIMEOUT = 24 * 3600
+
 
 # Not `asyncio.SelectorEventLoop`, in whose place a shim may be.
 class PolledLoop(unix_events._UnixSelectorEventLoop):
@@ -100,7 +103,7 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
             self._drop_cancelled_timers()
             if self._scheduled:
                 timeout = self._scheduled[0]._when - self._clock.now / SECOND
-                self.poll_until(self._scheduler.poll_deadline(timeout))
+                self.poll_until(self._scheduler.poll_deadline(min(timeout, MAXIMUM_SELECT_TIMEOUT)))
         return self._polls_until_ns
 
     def _is_late(self) -> bool:

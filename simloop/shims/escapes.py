@@ -4,7 +4,6 @@ and an audit hook for everything else."""
 from __future__ import annotations
 
 import fcntl
-import importlib
 import os
 import signal
 import socket
@@ -13,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from simloop.errors import RealLibraryWarning
@@ -149,7 +149,7 @@ _FILE_OF_C = "C code writes that file; " + _MOCK
 def _optional(name: str) -> Any:
     """Return the module of that name, or None if this Python does not have it."""
     try:
-        return importlib.import_module(name)
+        return import_module(name)
     except ImportError:
         return None
 
@@ -229,4 +229,4 @@ def install() -> None:
         sys.addaudithook(_audit)
     if "_sqlite3" in sys.modules:
         # Before the first call, which else is in C already when it is found out.
-        importlib.import_module("simloop.shims.sqlite3.calls").install()
+        import_module("simloop.shims.sqlite3.calls").install()

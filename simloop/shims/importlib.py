@@ -3,6 +3,10 @@
 A module's code runs once per process, in whichever run comes first. So it runs as if it had been imported before any
 run: with the real clock, files and entropy, and without a running loop. No virtual time passes, and the first run is
 like any later one. Imports of modules that are loaded already do not come here.
+
+Modules of ours that a run imports when it first needs them are there once and for all, also where a test takes back
+what happened to `sys.modules` meanwhile, as ``mock.patch.dict(sys.modules, ...)`` does: a second copy of one would not
+know the files and sockets of the first.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from simloop.world import active
 
 # The stubs know little of what is in there.
 _bootstrap: Any = _bootstrap_stub
+_REAL_FIND_AND_LOAD: Any = _bootstrap._find_and_load
 # See simloop/loop/turns.py: a module that is imported in a step may run a loop of its own.
 _swap_task: Any = tasks._swap_current_task if sys.version_info >= (3, 14) else None  # type: ignore[attr-defined]
 _Loader: Any = _bootstrap_external._LoaderBasics  # type: ignore[attr-defined]
@@ -27,6 +32,11 @@ _Loader: Any = _bootstrap_external._LoaderBasics  # type: ignore[attr-defined]
 #: Function that is called after modules were imported during a run, before the run continues;
 #: `simloop.simulation.install` sets it. Its argument is a module that may be missing in `sys.modules`, or None.
 on_import: Callable[[ModuleType | None], None] | None = None
+
+
+_OURS = ("simloop", "pytest_simloop")
+#: Modules of ours that were imported since the shims were installed, by name; `simloop.simulation.install` empties it.
+loaded: dict[str, Any] = {}
 
 
 def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,10 +64,31 @@ def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
             _check_written(error)
             raise
 
+    return _without_frame(execute, real)
+
+
+def _without_frame(execute: Any, real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the replacement `execute` of `real`, named as that, and absent from tracebacks."""
     execute.__name__ = execute.__qualname__ = real.__name__
     # The interpreter cuts its own frames, and so this one, out of the tracebacks of failed imports, by this name.
-    execute.__code__ = execute.__code__.replace(co_filename=_bootstrap._find_and_load.__code__.co_filename)
-    return execute
+    execute.__code__ = execute.__code__.replace(co_filename=_REAL_FIND_AND_LOAD.__code__.co_filename)
+    replacement: Callable[..., Any] = execute
+    return replacement
+
+
+def _ours_once(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a replacement of `real`, a function that imports modules: it does the same, but modules of ours are never
+    imported twice."""
+
+    def find_and_load(name: str, import_: Any) -> Any:
+        if name.partition(".")[0] not in _OURS:
+            return real(name, import_)
+        if name not in loaded:
+            loaded[name] = real(name, import_)
+        sys.modules[name] = loaded[name]
+        return loaded[name]
+
+    return _without_frame(find_and_load, real)
 
 
 def _check_written(error: ModuleNotFoundError | FileNotFoundError) -> None:
@@ -84,7 +115,7 @@ def _check_written(error: ModuleNotFoundError | FileNotFoundError) -> None:
 
 REPLACEMENTS: list[tuple[object, str, object]] = [
     # All imports of what is not in sys.modules; `importlib.reload`; loaders that are called by hand.
-    (_bootstrap, "_find_and_load", _in_real_world(_bootstrap._find_and_load)),
+    (_bootstrap, "_find_and_load", _ours_once(_in_real_world(_REAL_FIND_AND_LOAD))),
     (_bootstrap, "_exec", _in_real_world(_bootstrap._exec)),
     (_Loader, "exec_module", _in_real_world(_Loader.exec_module)),
 ]

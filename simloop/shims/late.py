@@ -16,7 +16,6 @@ import concurrent.futures.thread
 import faulthandler
 import fcntl
 import functools
-import importlib
 import io
 import logging
 import os
@@ -32,6 +31,7 @@ import tempfile
 import threading
 import uuid
 from asyncio import mixins
+from importlib import import_module
 from typing import Any
 
 from simloop.shims.patch import Replacement, builtin, original
@@ -248,7 +248,7 @@ def load(module: str) -> Any:
     """Return a module of late shims, imported on first use."""
     # It is no import of the program's.
     with active.world_entered(None):
-        imported = importlib.import_module(module)
+        imported = import_module(module)
     prepare = getattr(imported, "install", None)
     if prepare is not None:
         prepare()

@@ -4,7 +4,7 @@ enforced."""
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import resource
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ def _set(world: World, which: int, limits: Any) -> None:
     order = [limit & ((1 << 64) - 1) for limit in (soft, hard, hardest)]
     if order[0] > order[1]:
         raise ValueError("current limit exceeds maximum limit")
-    if order[1] > order[2] and os.geteuid():
+    if order[1] > order[2] and posix.geteuid():
         raise ValueError("not allowed to raise maximum limit")
     world.current.limits = {**world.current.limits, which: (soft, hard)}
 

@@ -8,9 +8,9 @@ instances hash by address (`simloop.shims.numbered`).
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 import weakref
+from importlib import import_module
 from typing import Any
 
 from simloop.shims import late
@@ -56,7 +56,7 @@ def refresh() -> None:
             _seen.add(name)
             # Imported here if need be: else the first run would import it, and take another way than the rest.
             with contextlib.suppress(ImportError, AttributeError):
-                number_hashes(getattr(importlib.import_module(name), cls))
+                number_hashes(getattr(import_module(name), cls))
 
 
 #: The module `simloop.shims.numbered`; None in most sessions, which have no test that needs it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _posixsubprocess
 import errno
 import os
+import posix
 import posixpath
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from simloop.kernel.errors import fail
 from simloop.kernel.files.inodes import Regular
 from simloop.shims.late import real
 from simloop.shims.opened import MULTIPROCESSING
+from simloop.shims.os.descriptors import write
 from simloop.shims.os.paths import syscall
 from simloop.shims.os.processes import PopenReference, may_join, waitpid
 from simloop.shims.patch import builtin
@@ -224,7 +226,7 @@ def _inherited_files(
             files[fd] = parent.files[fd]
         elif fd > 2:
             if fd < FIRST_FD:
-                os.fstat(fd)  # a closed one is no escape
+                posix.fstat(fd)  # a closed one is no escape
                 raise active.escape(f"passing on the real descriptor {fd}", "open the file inside the run")
             raise fail(errno.EBADF)
     if parent.files:
@@ -253,7 +255,8 @@ def _credentials(own: Credentials, gid: int | None, gids: Sequence[int] | None, 
 def _failed(world: World, errpipe: int, number: int, message: bytes) -> int:
     """Create a child that failed to start and has ended, and write its error to `subprocess` through the pipe
     `errpipe`, as _posixsubprocess.c does. Return its pid."""
-    os.write(errpipe, b"OSError:%X:%s" % (number, message))
+    # Not os.write, which a test may have replaced: blockbuster refuses calls that block.
+    write(errpipe, b"OSError:%X:%s" % (number, message))
     # A child that has ended already, so that it can be waited for.
     return lives.spawn_failed(world, world.current).pid
 

@@ -64,6 +64,7 @@ def uninstall() -> None:
     global _installed
     if _patch is not None and _installed:
         _installed = False
+        importlib.loaded.clear()
         with clock_tools.thawed():
             _patch.restore()
 

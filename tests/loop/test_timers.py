@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import simloop
 from simloop.kernel.clock import SECOND
 from simloop.kernel.scheduler import CONTENDERS_MAX
 from simloop.loop.timers import deadlines_between
@@ -47,3 +50,23 @@ def test_none_is_named_twice_or_is_out_of_range(times: list[int], start: int, le
     assert set(found) <= set(due)
     assert found == sorted(set(found))
     assert len(found) <= CONTENDERS_MAX
+
+
+@pytest.mark.parametrize("never", [math.inf, 1e300])
+def test_what_is_never_due_is_waited_for_as_on_stock(never: float) -> None:
+    async def neighbour() -> None:
+        await asyncio.sleep(never)
+
+    async def main() -> None:
+        beside = asyncio.create_task(simloop.current().host("other").run(neighbour))
+        sleeping = asyncio.create_task(asyncio.sleep(never))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.sleep(never)
+        async with asyncio.timeout(never):
+            await asyncio.to_thread(time.sleep, 1)
+        sleeping.cancel()
+        beside.cancel()
+
+    report = simloop.explore(main, runs=30)
+    assert report.failure is None

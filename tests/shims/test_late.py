@@ -68,6 +68,56 @@ def test_what_stands_there_is_the_same_before_and_after_the_first_call() -> None
     assert (same, made, warned) == ("True True True mkdir", "True", "<string>")
 
 
+def test_a_test_that_mocks_how_modules_are_imported_mocks_it_for_itself() -> None:
+    told = in_new_interpreter(
+        """
+        import os
+        from unittest import mock
+
+        import simloop
+
+        async def main():
+            with mock.patch("importlib.import_module", side_effect=[1]) as mocked:
+                os.mkdir("/d")
+                print(mocked.mock_calls)
+
+        simloop.run(main)
+        """
+    )
+    assert told == ["[]"]
+
+
+def test_what_a_test_takes_back_of_sys_modules_is_not_imported_twice() -> None:
+    told = in_new_interpreter(
+        """
+        import os, socket, sys
+        from unittest import mock
+
+        import simloop
+
+        def use():
+            with open("/f", "w") as file:
+                file.write("text")
+            near, far = socket.socketpair()
+            near.send(b"bytes")
+            near.close(), far.close()
+            return os.stat("/f").st_size
+
+        async def main():
+            with mock.patch.dict(sys.modules, {"missing": None}):
+                print(use())
+                ours = {name: value for name, value in sys.modules.items() if name.startswith("simloop.")}
+            os.mkfifo("/fifo")
+            print(use())
+            print({name for name in ours if sys.modules.get(name, ours[name]) is not ours[name]})
+
+        simloop.run(main)
+        simloop.run(main)
+        """
+    )
+    assert told == ["4", "4", "set()"] * 2
+
+
 @pytest.mark.parametrize("module", LATE)
 def test_a_module_takes_the_real_functions_whenever_it_is_imported(module: str) -> None:
     (held,) = in_new_interpreter(

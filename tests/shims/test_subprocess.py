@@ -7,12 +7,14 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from starting_tools import call, register_tools, shell
@@ -446,3 +448,17 @@ def test_asyncio_waiting_for_a_child_blames_nobody_for_a_blocking_call() -> None
 
     for seed in range(100):
         run(main, seed=seed, blocking="fail")
+
+
+def test_what_a_test_mocks_is_not_called_by_simloop_itself() -> None:
+    async def main() -> tuple[list[Any], list[Any]]:
+        with mock.patch("os.write") as write, pytest.raises(FileNotFoundError):
+            await asyncio.create_subprocess_exec("missing")
+        os.mkdir("/here", 0o700)
+        with mock.patch("os.geteuid", return_value=1000) as geteuid:
+            first, second = socket.socketpair()
+            await simloop.current().host("other").run(lambda: asyncio.to_thread(os.mkdir, "/there"))
+            first.close(), second.close()
+        return write.mock_calls, geteuid.mock_calls
+
+    assert run(main) == ([], [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posix
 import stat as _stat
 from collections.abc import Callable
 from enum import Enum, auto
@@ -30,7 +31,7 @@ class Credentials(NamedTuple):
     @staticmethod
     def real() -> Credentials:
         """Return the credentials of the real process."""
-        return Credentials(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+        return Credentials(posix.geteuid(), posix.getegid(), tuple(posix.getgroups()))
 
     def owns(self, inode: Inode) -> bool:
         """Return True if the process may do what is reserved to the owner of the inode, such as chmod(2): its user is

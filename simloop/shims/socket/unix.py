@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posix
 import socket as _socket
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ def ids_of(world: World) -> Ids:
     """Return the pid, user id and group id of the current process."""
     process = world.current
     if process.calls is None:
-        return Ids(process.pid, os.geteuid(), os.getegid())
+        return Ids(process.pid, posix.geteuid(), posix.getegid())
     own = process.calls.credentials
     return Ids(process.pid, own.uid, own.gid)
 
