@@ -71,7 +71,7 @@ class FakeLoop:
     def resume(self) -> None:
         pass
 
-    def is_kept(self) -> bool:
+    def has_other_work(self) -> bool:
         return False
 
     def lose_power(self) -> None:

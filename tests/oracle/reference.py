@@ -61,7 +61,7 @@ class ReferenceLoop(asyncio.SelectorEventLoop):
     thread = None
     stepped = False
     takes_turns = SimLoop.takes_turns
-    is_kept = SimLoop.is_kept
+    has_other_work = SimLoop.has_other_work
     has_work = SimLoop.has_work
     deadline_ns = SimLoop.deadline_ns
     poll_until = SimLoop.poll_until
