@@ -226,10 +226,7 @@ SETTINGS = (
     ),
     Setting("start", str, "the wall clock's time when a run begins (default: 2026-01-01)", _limit("start"), "DATE"),
     Setting(
-        "prove",
-        bool,
-        "replay a failure on stock asyncio's own loop, too, and say what came of it",
-        of_schedule=False,
+        "prove", bool, "replay a failure on stock asyncio's own loop, too, and say what came of it", of_schedule=False
     ),
     Setting("threads", bool, "deprecated, and makes no difference: threads are simulated always", _limit("threads")),
     Setting(
@@ -395,14 +392,8 @@ def _refuse_contradictions(config: pytest.Config) -> None:
         raise pytest.UsageError("--sim-export writes a script for one schedule: say which with --sim-replay=TOKEN")
     if "--sim-replay" in typed:
         ignored = [
-            "--sim-runs",
-            "--sim-time",
-            "--sim-jobs",
-            "--sim-strategy",
-            "--sim-corpus",
-            "--sim-seed",
-            "--sim-shrink-runs",
-            "--sim-no-shrink",
+            f"--sim-{name}"
+            for name in ("runs", "time", "jobs", "strategy", "corpus", "seed", "shrink-runs", "no-shrink")
         ]
         if not config.option.sim_replay.isdigit():
             ignored.append("--sim-profile")

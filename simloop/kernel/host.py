@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.clock import WALL_NS
 from simloop.kernel.process.pids import PidTable
-from simloop.kernel.wall import WallClock
 
 if TYPE_CHECKING:
     from simloop.kernel.files.filesystem import FileSystem
     from simloop.kernel.net.ports import Ports, UdpPorts
     from simloop.kernel.net.unix import UnixSpace
     from simloop.kernel.scheduler import Scheduler
+    from simloop.kernel.wall import WallClock
 
 
 class Host:
@@ -42,6 +42,8 @@ class Host:
     @cached_property
     def wall(self) -> WallClock:
         """Wall clock of the host, made at the first use."""
+        from simloop.kernel.wall import WallClock
+
         return WallClock(self._scheduler.clock, self._start_ns)
 
     @cached_property

@@ -7,14 +7,11 @@ import asyncio
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from simloop.kernel.process.process import State
-from simloop.loop.loop import SimLoop
-
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Iterator
 
-    from simloop.world.world import World
+    from simloop.loop.loop import SimLoop
 
 
 def shut_down(loop: SimLoop) -> bool:
@@ -73,35 +70,3 @@ def abandon(loop: SimLoop) -> None:
     loop.resources.release()
     loop.stop_running()
     loop.close()
-
-
-def discard_crashed(loop: SimLoop) -> None:
-    """Discard the loop of a process that was killed or lost power, at the end of its world, without running ``finally``
-    blocks of its tasks."""
-    if loop.is_closed():
-        return  # its process had ended before
-    from simloop.loop.crashed_tasks import keep  # in most worlds, nothing crashes
-
-    keep(loop.resources.silence())
-    loop.discard()
-
-
-def report_children(world: World) -> None:
-    """Warn of child processes that were not waited for: children of the test itself, and of processes started by
-    ``host.run``."""
-    for process in world.processes:
-        parent = process.parent
-        if parent is None or parent.environ is not None or process.state is State.POWERED_OFF:
-            continue
-        if isinstance(parent.loop, SimLoop) and process.pid in parent.loop.resources.reported:
-            continue  # by its transport
-        what = (
-            "has ended, and is a zombie: nobody has waited for it"
-            if process.exited
-            else "is still running, and nobody has waited for it"
-        )
-        warnings.warn(
-            f"child {process.name} (pid {process.pid}), started at {process.started_at}, {what}",
-            ResourceWarning,
-            stacklevel=2,
-        )

@@ -4,9 +4,8 @@ A module's code runs once per process, in whichever run comes first. So it runs 
 run: with the real clock, files and entropy, and without a running loop. No virtual time passes, and the first run is
 like any later one. Imports of modules that are loaded already do not come here.
 
-Modules of ours that a run imports when it first needs them are there once and for all, also where a test takes back
-what happened to `sys.modules` meanwhile, as ``mock.patch.dict(sys.modules, ...)`` does: a second copy of one would not
-know the files and sockets of the first.
+Modules of ours are imported once, even where a test takes back what happened to `sys.modules` meanwhile (by
+``mock.patch.dict``): a second copy of one would not know the files and sockets of the first.
 """
 
 from __future__ import annotations
@@ -33,13 +32,12 @@ _Loader: Any = _bootstrap_external._LoaderBasics  # type: ignore[attr-defined]
 #: `simloop.simulation.install` sets it. Its argument is a module that may be missing in `sys.modules`, or None.
 on_import: Callable[[ModuleType | None], None] | None = None
 
-
 _OURS = ("simloop", "pytest_simloop")
 #: Modules of ours that were imported since the shims were installed, by name; `simloop.simulation.install` empties it.
 loaded: dict[str, Any] = {}
 
 
-def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
+def _in_real_world(real: Callable[..., Any]) -> Any:
     """Return a replacement of `real`, a function that executes modules: it does the same, but outside of the world."""
 
     def execute(*args: Any) -> Any:
@@ -67,25 +65,22 @@ def _in_real_world(real: Callable[..., Any]) -> Callable[..., Any]:
     return _without_frame(execute, real)
 
 
-def _without_frame(execute: Any, real: Callable[..., Any]) -> Callable[..., Any]:
+def _without_frame(execute: Any, real: Callable[..., Any]) -> Any:
     """Return the replacement `execute` of `real`, named as that, and absent from tracebacks."""
     execute.__name__ = execute.__qualname__ = real.__name__
     # The interpreter cuts its own frames, and so this one, out of the tracebacks of failed imports, by this name.
     execute.__code__ = execute.__code__.replace(co_filename=_REAL_FIND_AND_LOAD.__code__.co_filename)
-    replacement: Callable[..., Any] = execute
-    return replacement
+    return execute
 
 
-def _ours_once(real: Callable[..., Any]) -> Callable[..., Any]:
+def _ours_once(real: Callable[..., Any]) -> Any:
     """Return a replacement of `real`, a function that imports modules: it does the same, but modules of ours are never
     imported twice."""
 
     def find_and_load(name: str, import_: Any) -> Any:
         if name.partition(".")[0] not in _OURS:
             return real(name, import_)
-        if name not in loaded:
-            loaded[name] = real(name, import_)
-        sys.modules[name] = loaded[name]
+        sys.modules[name] = loaded[name] = loaded.get(name) or real(name, import_)
         return loaded[name]
 
     return _without_frame(find_and_load, real)

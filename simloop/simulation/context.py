@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from simloop.errors import WorldError
 from simloop.kernel.clock import WALL_NS
-from simloop.loop.cleanup import abandon, discard_crashed, report_children, report_leftovers
+from simloop.loop.cleanup import abandon, report_leftovers
 from simloop.loop.loop import SimLoop
 from simloop.shims import clock_tools, libraries, set_order
 from simloop.shims import gc as gc_shim
@@ -77,9 +77,11 @@ class WorldContext:
         world = self._world
         try:
             if len(world.processes) > 1 or not world.root.alive:
+                from simloop.simulation import left_processes
+
                 if error is None:
-                    report_children(world)
-                _discard_processes(world)
+                    left_processes.report(world)
+                left_processes.discard(world)
             if world.scheduler.loops:
                 if error is None:
                     for loop in _loops(world):
@@ -107,23 +109,6 @@ class WorldContext:
             raise world.escape
         # Who awaits a task that was cancelled for him is told so: under the option this is what should happen.
         return isinstance(error, asyncio.CancelledError) and world.cancel_own and world.cancellations > 0
-
-
-def _discard_processes(world: World) -> None:
-    """Discard the processes that lost power or were killed, so that closing their suspended coroutines has no effect on
-    the world. Programs that still run are discarded in the same way."""
-    for process in world.processes:
-        if process.alive and (process.environ is not None or world.scheduler.is_waiting(process)):
-            if isinstance(process.loop, SimLoop) and process.loop in world.scheduler.loops:
-                process.loop.lose_power()
-            process.lose_power()
-    world.scheduler.close()
-    for process in world.processes:
-        if not process.alive and isinstance(process.loop, SimLoop):
-            world.current = process
-            process.forget_holders()
-            discard_crashed(process.loop)
-    world.current = world.root
 
 
 def _loops(world: World) -> list[SimLoop]:

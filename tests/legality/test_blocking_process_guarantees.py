@@ -73,6 +73,7 @@ class Script:
     def answer_to(self, number: int) -> str:
         """Return the line that the script writes because of a signal. A signal that comes just before a call blocks is
         handled when the call returns, so it is sent again to a script that is silent."""
+        assert self.popen.stdout is not None
         while True:
             self.signal(number)
             if select.select([self.popen.stdout], [], [], 10)[0]:
