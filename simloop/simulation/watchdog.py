@@ -31,6 +31,9 @@ _INTERVAL = 0.5
 # It interrupts calls in C, too. Programs seldom want one of these for themselves, and valgrind has the last one.
 _SIGNAL = signal.SIGRTMAX - 1
 
+# A test may replace these meanwhile, by a mock that counts its calls.
+_monotonic = time.monotonic
+_process_time = time.process_time
 _signal = signal.signal
 _pthread_kill = signal.pthread_kill
 
@@ -101,9 +104,9 @@ def _main() -> None:
         real_acquire(never, True, _INTERVAL)
         now = _look()
         if now is None or now != seen:
-            seen, since, cpu_since = now, time.monotonic(), time.process_time()
+            seen, since, cpu_since = now, _monotonic(), _process_time()
             continue
-        _end_if_due(now, time.monotonic() - since, time.process_time() - cpu_since)
+        _end_if_due(now, _monotonic() - since, _process_time() - cpu_since)
 
 
 def _look() -> tuple[int, ...] | None:

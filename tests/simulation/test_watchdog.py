@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -25,6 +26,12 @@ SECONDS = 0.5
 async def spins() -> None:
     while True:
         pass
+
+
+async def spins_with_mocked_clocks() -> None:
+    with mock.patch("time.monotonic", side_effect=ValueError), mock.patch("time.process_time", side_effect=ValueError):
+        while True:
+            pass
 
 
 async def spins_and_swallows() -> None:
@@ -62,6 +69,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     ("main", "said"),
     [
         (spins, "the program is in one step that does not yield"),
+        (spins_with_mocked_clocks, "the program is in one step that does not yield"),
         (spins_and_swallows, "the program is in one step that does not yield"),
         (spins_in_a_thread, "thread 'asyncio_0' is in one step that does not yield"),
         (waits_for_real, "thread 'asyncio_0' waits there for something outside of the simulation"),
