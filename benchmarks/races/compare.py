@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # What pip installs for each tool, and what the tool is asked for.
 TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
-    "simloop": (str(ROOT), {}),
+    "simloop": (f"--editable={ROOT}", {}),
     "detangle": ("detangle==0.1.0", {}),
     "detangle, 50 ms": ("detangle==0.1.0", {"net": {"latency": (0.0, 0.05)}}),
     "simloom": ("simloom==0.5.0", {}),
