@@ -142,3 +142,27 @@ def test_a_module_takes_the_real_functions_whenever_it_is_imported(module: str) 
         """
     )
     assert held == "[]"
+
+
+@pytest.mark.parametrize("inside", ["", "os.close(os.dup(fds[0]))"], ids=["first-call", "later-call"])
+def test_what_outlives_its_run_may_close_descriptors_of_it(inside: str) -> None:
+    """As the queues of multiprocessing do when they are collected."""
+    closed, bad = in_new_interpreter(
+        f"""
+        import os
+        import simloop
+
+        async def main():
+            fds = os.pipe()
+            {inside}
+            return fds
+
+        first, second = simloop.run(main)
+        print(os.close(first))
+        try:
+            os.close(1000)
+        except OSError as error:
+            print(error.strerror)
+        """
+    )
+    assert (closed, bad) == ("None", "Bad file descriptor")
