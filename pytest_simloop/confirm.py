@@ -83,6 +83,8 @@ def set_up_once(item: Any) -> str | None:
     a directory. If a second process set it up and tore it down beside this one, later tests would not find it any
     more."""
     for name in internals.wide_fixtures(item):
+        if getattr(item, "sets_up_class", False) and internals.is_class_setup(name):
+            continue  # in each run, in its world
         definition = internals.fixture_definition(item, name)
         function = definition.func
         code = getattr(function, "__code__", None)

@@ -40,11 +40,16 @@ def wide_fixtures(item: pytest.Function) -> list[str]:
     return [name for name in item.fixturenames if name in closure and closure[name][-1].scope != "function"]
 
 
+def is_class_setup(name: str) -> bool:
+    """Return True for the name of the fixture that calls ``setUpClass`` and ``tearDownClass`` of a unittest class."""
+    return name.startswith("_unittest_setUpClass_fixture")
+
+
 def is_default_of_unittest(item: pytest.Function, name: str) -> bool:
     """Return True for the fixture of a `unittest.TestCase` that calls ``setUpClass`` and ``tearDownClass``, if its
     class has neither."""
     case = item.cls
-    return name.startswith("_unittest_setUpClass_fixture") and all(
+    return is_class_setup(name) and all(
         getattr(getattr(case, method, None), "__func__", None) is getattr(unittest.TestCase, method).__func__
         for method in ("setUpClass", "tearDownClass")
     )
