@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from pytest_simloop.simulated import Simulated
     from simloop.explore.failure import Failure
 
+# What may stand on the command line and makes no difference to a test, or is repeated for the replay: values, and
+# options of pytest and of its plugins for reports and distribution.
+_NEUTRAL = re.compile(
+    r"[^-]|-[a-zA-Z]|--(sim|tb|durations|junit|rootdir|import-mode|config-file|override-ini|pythonwarnings|maxfail"
+    r"|exitfirst|verbos|quiet|color|show|no-|last-failed|lf|failed-first|ff|new-first|nf|stepwise|sw|cache|capture|log"
+    r"|report|html|json|cov|dist|numprocesses|maxprocesses|deselect|ignore|full-trace|strict|basetemp|pdb|trace"
+    r"|disable-warnings|reruns|randomly|timeout)"
+)
 _HASH_SEEDS = ("0", "1", "2", "3")
 # The processes of the session, by their PYTHONHASHSEED.
 _REPLAYERS = pytest.StashKey["dict[str | None, Replayer]"]()
@@ -71,6 +79,8 @@ def confirm(item: Simulated, failure: Failure) -> Confirmation:
         return UNKNOWN
     if first == wanted:
         return SAME
+    if not all(_NEUTRAL.match(str(argument)) for argument in item.config.invocation_params.args):
+        return UNKNOWN  # it may be another test without that option, which the replay was not given
     for seed in _HASH_SEEDS:
         if _replay(item, failure.token, seed) == wanted:
             return Confirmation("only with a hash seed", seed)

@@ -218,6 +218,18 @@ def test_a_case_of_unittest_without_anything_to_tear_down_is_replayed(pytester: 
     result.stdout.fnmatch_lines(["in a fresh process it fails in the same way"])
 
 
+def test_an_option_that_a_replay_is_not_given_is_no_state_of_earlier_tests(pytester: pytest.Pytester) -> None:
+    """As `--disable-socket` of pytest-socket."""
+    pytester.makeconftest(
+        NOTES + "    def pytest_addoption(parser): parser.addoption('--special', action='store_true')\n"
+    )
+    pytester.makepyfile("async def test_it(request): assert not request.config.option.special")
+    result = pytester.runpytest_subprocess("--sim", "--special")
+    result.assert_outcomes(failed=1)
+    assert "in a fresh process" not in result.stdout.str()
+    assert len(noted(pytester, "replayed.txt")) == 1
+
+
 def test_a_limit_of_the_simulation_is_not_replayed(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(NOTES)
     pytester.makepyfile(
