@@ -7,7 +7,7 @@ import _thread
 import functools
 import re
 import signal as _signal  # constants only
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from simloop.choices.choices import generator
@@ -47,7 +47,8 @@ class World:
     __slots__ = (
         "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current",
         "escape", "jobs_numbered", "last_step", "max_steps", "network", "observer", "outside_signals", "preempts_lines",
-        "processes", "profile", "reaching_out", "root", "scheduler", "steps", "switches", "threads", "userland",
+        "processes", "processors", "profile", "reaching_out", "root", "scheduler", "steps", "switches", "threads",
+        "userland",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +97,8 @@ class World:
         self._lower: LowerLayer | None = None
         #: Preemptions of processes, `simloop.world.switches.Switches`; None as long as there is only one process.
         self.switches: Any = None
+        #: Real processors that the calling thread may use, while it is bound to one (`bind_to_processor`).
+        self.processors: Collection[int] | None = None
         #: Number of jobs that executors have started, by the prefix of their threads' names.
         self.jobs_numbered: dict[str, int] = {}
         #: Error for the first use of the real system, with which the run fails even if it was swallowed; None if there
@@ -142,9 +145,17 @@ class World:
         the first loop is created."""
         self.observer = self.choices.observer = observer
 
-    def block(self, done: Callable[[], bool], timeout: float | None = None, *, warn: bool = True) -> bool:
+    def block(
+        self,
+        done: Callable[[], bool],
+        timeout: float | None = None,
+        *,
+        warn: bool = True,
+        is_blocked: Callable[[], bool] | None = None,
+    ) -> bool:
         """Block the calling code until ``done()`` is True, or for `timeout` virtual seconds. Returns the last value of
-        ``done()``. `warn` is False for calls without an async counterpart, which cause no `BlockingCallWarning`."""
+        ``done()``. `warn` is False for calls without an async counterpart, which cause no `BlockingCallWarning`.
+        ``is_blocked()``, if given, returns the opposite of ``done()`` in less time (see `Scheduler.when`)."""
         process = self.current
         if not process.alive:
             self.stop()
@@ -163,7 +174,7 @@ class World:
 
         thread = self.threads.get(_thread.get_ident())
         if thread is not None:
-            return thread.park(done_here, deadline)
+            return thread.park(done_here, deadline, is_blocked)
         for outside in self.outside_signals:
             outside.ask_in_call(process, self.choices)
         began = self.scheduler.clock.now
@@ -273,10 +284,10 @@ class World:
     def close(self) -> None:
         """Unwind the threads that are still suspended, and break reference cycles."""
         self.scheduler.close()
-        if len(self.threads) > 1:
-            for thread in list(self.threads.values()):
-                if thread is not None:
-                    thread.kill()
+        if self.processors is not None:
+            from simloop.kernel.process.threads import end_threads
+
+            end_threads(self, self.processors)
         for host in self.network.hosts.values():
             host.close()
         self.network.close()

@@ -11,13 +11,14 @@ on them.
 from __future__ import annotations
 
 import _thread
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simloop.choices.choices import nth
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.process.delays import CALLS_MAX, schedule_delayed, schedule_switch
+from simloop.kernel.process.processors import bind_to_processor, unbind
 from simloop.kernel.process.real_threads import real_acquire
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Owner(Protocol):
 
     #: True while the simulation itself uses the real system, which is then not reported as an escape.
     reaching_out: bool
+    #: Real processors that the world's own thread may use, while it is bound to one; None before it starts another.
+    processors: Collection[int] | None
 
 
 class ThreadKilled(BaseException):
@@ -115,11 +118,14 @@ class SimThread:
                 self.world.threads.pop(self.ident, None)
                 self._back.release()
 
-        self.world.reaching_out = True
+        world = self.world
+        world.reaching_out = True
         try:
+            if world.processors is None:
+                world.processors = bind_to_processor()
             made = starter(main)
         finally:
-            self.world.reaching_out = False
+            world.reaching_out = False
         # Known before it runs, so that it ends with its world in any case.
         self.ident = made if isinstance(made, int) else made.ident
         self.world.threads[self.ident] = self
@@ -217,22 +223,26 @@ class SimThread:
         elif not self.over and not self.killed:
             self.kill()
 
-    def park(self, done: Callable[[], bool], deadline_ns: int | None) -> bool:
+    def park(
+        self, done: Callable[[], bool], deadline_ns: int | None, is_blocked: Callable[[], bool] | None = None
+    ) -> bool:
         """Block the calling thread until ``done()`` is True or the deadline is reached, while the world continues.
-        Returns True unless the deadline came first."""
+        Returns True unless the deadline came first. For `is_blocked` see `Scheduler.when`."""
         clock = self.world.scheduler.clock
         while not done():
             if deadline_ns is not None and clock.now >= deadline_ns:
                 return False
             self._check_killed()  # it may have swallowed what ended its last wait
-            self._sleep(done, deadline_ns)
+            self._sleep(done, deadline_ns, is_blocked)
         return True
 
     def pause(self) -> None:
         """Let other threads and processes run, then continue. To be called in the thread."""
         self._sleep(lambda: True, None)
 
-    def _sleep(self, done: Callable[[], bool], deadline_ns: int | None) -> None:
+    def _sleep(
+        self, done: Callable[[], bool], deadline_ns: int | None, is_blocked: Callable[[], bool] | None = None
+    ) -> None:
         """Suspend the thread until ``done()`` is True or the deadline is reached."""
         scheduler, process = self.world.scheduler, self.process
         ended = False
@@ -243,9 +253,15 @@ class SimThread:
                 ended = True
                 self.resume_when_running()
 
+        def ready() -> bool:
+            return ended or not process.alive or done()
+
         if deadline_ns is not None:
             scheduler.at(deadline_ns, wake)
-        scheduler.when(lambda: ended or not process.alive or done(), wake)
+        if deadline_ns is None and is_blocked is not None:
+            scheduler.when(ready, wake, process, is_blocked)
+        else:
+            scheduler.when(ready, wake)
         self._switch_back()
 
     def _check_killed(self) -> None:
@@ -264,6 +280,17 @@ class SimThread:
         if self.after_kill is not None:
             self.after_kill()
             self.after_kill = None
+
+
+def end_threads(world: Owner, processors: Collection[int]) -> None:
+    """Unwind the threads of `world` that are still suspended, at its end. Its own thread is bound to one of
+    `processors` no longer."""
+    try:
+        for thread in list(world.threads.values()):
+            if thread is not None:
+                thread.kill()
+    finally:
+        unbind(processors)
 
 
 def is_parked(frame: FrameType) -> bool:
