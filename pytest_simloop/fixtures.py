@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_simloop import internals
-from pytest_simloop.internals import is_class_setup
 from pytest_simloop.item import SimFunction, SimulatedItem
-from pytest_simloop.testcase import SimTestCase
 from simloop.world import active
 
 
@@ -23,7 +21,7 @@ def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
     """Return a replacement for the function of a fixture that pytest cannot set up for a simulated test: an async one,
     `tmp_path`, or one that must be set up in the real world. None for any other fixture."""
     item = request._pyfuncitem
-    if isinstance(item, SimTestCase) and item.sets_up_class and is_class_setup(fixturedef.argname):
+    if getattr(item, "sets_up_class", False) and internals.is_class_setup(fixturedef.argname):
         item.stood_in = fixturedef
         return lambda **_: None
     if not isinstance(item, SimulatedItem) or item.world is None:

@@ -34,9 +34,11 @@ from asyncio import mixins
 from importlib import import_module
 from typing import Any
 
-from simloop.kernel.descriptors import FIRST_FD
 from simloop.shims.patch import Replacement, builtin, original
 from simloop.world import active
+
+# As `simloop.kernel.descriptors` has it, which a session without open files does not import.
+FIRST_FD = 1 << 20
 
 
 def _is_drawing(value: object) -> bool:

@@ -9,6 +9,8 @@ from importlib import import_module
 
 import pytest
 
+from simloop.kernel import descriptors
+from simloop.shims import late
 from simloop.shims.late import LATE
 
 
@@ -142,6 +144,10 @@ def test_a_module_takes_the_real_functions_whenever_it_is_imported(module: str) 
         """
     )
     assert held == "[]"
+
+
+def test_the_first_descriptor_is_the_kernels() -> None:
+    assert late.FIRST_FD == descriptors.FIRST_FD
 
 
 @pytest.mark.parametrize("inside", ["", "os.close(os.dup(fds[0]))"], ids=["first-call", "later-call"])
