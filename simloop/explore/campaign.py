@@ -236,7 +236,7 @@ class Campaign:
             maker.first_error = outcome.exception
             # The first schedule runs twice: it must go the same way.
             schedule = maker.schedule_of(outcome)
-            # Where there is nothing to choose nobody asks for wake-ups, and elsewhere it is the second run that tells of them.
+            # And the second one is watched: it is known by then if there is anything to choose.
             watched = self._is_canonical and bool(outcome.choices.kinds)
             again = maker.repeated(schedule, self._canonical.watched() if watched else None)
             if maker.went_alike(again, outcome):

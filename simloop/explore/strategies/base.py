@@ -44,8 +44,8 @@ class Strategy(Protocol):
 
 
 class Canonical(Generic[T]):
-    """Strategy that proposes a single run, the canonical one, with which every campaign begins. ``watch()`` returns a new
-    observer for it."""
+    """Strategy that proposes a single run, the canonical one, with which every campaign begins. ``watch()`` returns a
+    new observer for it."""
 
     name = "canonical run"
 
