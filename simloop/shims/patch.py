@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import weakref
@@ -10,7 +11,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from simloop.shims import clock_tools, static_types
-from simloop.shims.references import SUPPORTS, Heap, Holders, bound_methods, enclosed, in_class, is_a
+from simloop.shims.references import SUPPORTS, Holders, bound_methods, enclosed, in_class, is_a
 
 Replacement = tuple[object, str, object]
 
@@ -99,10 +100,11 @@ class Patch:
         # While freezegun has the clock, it keeps a list of what to put back where, and here are modules, too.
         everywhere = not self._modules and not clock_tools.frozen()
         if everywhere:
-            heap = Heap()
-            methods = {(owner, name) for owner, name, _, _ in self._replacements if isinstance(owner, type)}
-            self._shims |= bound_methods(heap, methods)
-            holders = Holders(heap, self._shims, self._replacements, _KEPT)
+            gc.unfreeze()  # what is frozen, the collector does not tell
+            self._shims |= bound_methods(
+                [(owner, name, real) for owner, name, real, _ in self._replacements if isinstance(owner, type)]
+            )
+            holders = Holders(self._shims, self._replacements, _KEPT)
             self._replace_references(holders.namespaces)
             holders.replace(self._owners)
         else:
