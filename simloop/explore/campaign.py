@@ -6,7 +6,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from simloop.choices.choices import Choices, check_seed
@@ -175,7 +174,7 @@ class Campaign:
         if mutation is None or not mutation.kept or self.report.schedules_in_all:
             return
         self._keeps_next = time.monotonic() + _KEEPS_EVERY
-        kept = (replace(one, profile=self._maker.profile, numbered=self.report.numbered) for one in mutation.corpus())
+        kept = (one._replace(profile=self._maker.profile, numbered=self.report.numbered) for one in mutation.corpus())
         try:
             self._corpus.keep(kept, self.report.coverage.fingerprints)
         except StoreWarning as warning:  # under -W error
