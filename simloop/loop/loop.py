@@ -25,14 +25,14 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
-from simloop.kernel.epoll import SimSelector
 from simloop.loop.polls import MAXIMUM_SELECT_TIMEOUT, PolledLoop, racing
 from simloop.loop.registry import ResourceRegistry
-from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
+from simloop.loop.stock_state import CLOCK_RESOLUTION, LateSelector, set_up_stock
 from simloop.loop.tasks import OrderedWeakSet, Siblings, SimFuture, SimHandle, SimTask, SimTimerHandle, task_of
 from simloop.world import active
 
 if TYPE_CHECKING:
+    from simloop.kernel.epoll import SimSelector
     from simloop.kernel.process.process import Process
     from simloop.loop.cancellation import Cancellable, OwnTasks
     from simloop.world.observer import Observer
@@ -66,7 +66,6 @@ class SimLoop(PolledLoop):
     _ready: Any
     _scheduled: list[Any]
     timers: Sized
-    _selector: SimSelector
     _stopping: bool
     _closed: bool
     _debug: bool
@@ -105,12 +104,11 @@ class SimLoop(PolledLoop):
         if self._shuffles is not None:
             self._lagging: dict[Any, int] = {}
         self._scheduler = world.scheduler
-        self._selector = selector = SimSelector(world.scheduler, process)
-        self._candidates = selector.candidates
+        self._selector: Any = LateSelector(self)
+        self._candidates = {}
         if self.observer is not None:
             # Only a watched loop pays for being watched.
             self.call_soon = self._call_soon_watched  # type: ignore[method-assign]
-        selector.loop = self
         process.loop = self
         world.scheduler.add(self)
         for outside in world.outside_signals:
@@ -118,6 +116,17 @@ class SimLoop(PolledLoop):
                 self.let_cancel(outside.at_polls_of(process))
 
     # --- below asyncio --------------------------------------------------------------------------------
+
+    def make_selector(self) -> SimSelector:
+        """Return the selector of the loop, which is made if the loop has none yet."""
+        if type(self._selector) is LateSelector:
+            from simloop.kernel.epoll import SimSelector
+
+            self._selector = selector = SimSelector(self._scheduler, self.process)
+            selector.loop = self
+            selector.candidates = self._candidates
+        made: SimSelector = self._selector
+        return made
 
     def time(self) -> float:
         """Return the virtual seconds since the simulated machine was booted."""
@@ -141,7 +150,7 @@ class SimLoop(PolledLoop):
                 self._ready.clear()
                 self._scheduled.clear()
                 self._selector.close()
-                self._selector = None  # type: ignore[assignment]
+                self._selector = None
                 return
         super().close()
 
@@ -375,7 +384,7 @@ class SimLoop(PolledLoop):
         """Close the loop of a process that was killed or lost power, without reporting anything."""
         self.main_task = None
         self._ready.clear()
-        self._selector.loop = None
+        self.make_selector().loop = None
         self._closed = True
 
     # --- cancellations from outside -------------------------------------------------------------------

@@ -13,7 +13,6 @@ from simloop.kernel.clock import SECOND, Clock
 from simloop.kernel.scheduler import CONTENDERS_MAX, LATE_MAX_NS, TimerRace
 
 if TYPE_CHECKING:
-    from simloop.kernel.epoll import SimSelector
     from simloop.kernel.process.process import Process
     from simloop.kernel.process.threads import SimThread
     from simloop.kernel.scheduler import Scheduler
@@ -34,7 +33,7 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
     #: Main task, as that of `asyncio.run`; None as long as the loop has none.
     main_task: asyncio.Task[Any] | None = None
     _ready: Any
-    _selector: SimSelector
+    _selector: Any
     _default_executor: Any
     _scheduled: list[Any]
     _cancellable: list[Any]
