@@ -138,10 +138,14 @@ class Patch:
             # What merely says that it is a module, as cffi's libraries do, may have no weak references.
             if is_a(module, ModuleType) and (known is None or known() is not module):
                 seen[name] = weakref.ref(module)
-                if holding is None or id(vars(module)) in holding:
+                if holding is None:
                     self._replace_references_in(name, module)
+                elif id(vars(module)) in holding:
+                    self._replace_references_in(name, module, inside=False)
 
-    def _replace_references_in(self, name: str, module: ModuleType) -> None:
+    def _replace_references_in(self, name: str, module: ModuleType, *, inside: bool = True) -> None:
+        """Replace references in the namespace of a module, and with `inside` also in its functions and classes, which
+        `Holders` finds as well."""
         if name.partition(".")[0] in _KEPT:
             return
         shims, named = self._shims, self._named
@@ -152,6 +156,8 @@ class Patch:
             if found is not None and found[0] is value:
                 if (name, key) not in named and not (owns and is_a(value, type)):
                     namespace[key] = found[1]
+            elif not inside:
+                continue
             elif type(value) is FunctionType:
                 if value.__closure__ and (name, key) not in named:
                     self._replace_enclosed(value)
