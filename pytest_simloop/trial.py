@@ -209,9 +209,6 @@ def _entry_points() -> Iterator[str | None]:
     for place in sys.path:
         with suppress(OSError):
             for name in os.listdir(place or "."):
-                if name.lower().endswith((".dist-info", "egg-info")):
-                    with (
-                        suppress(OSError),
-                        open(os.path.join(place, name, "entry_points.txt"), encoding="utf-8") as file,
-                    ):
-                        yield file.read()
+                declared = os.path.join(place, name, "entry_points.txt")
+                if name.lower().endswith((".dist-info", "egg-info")) and os.path.exists(declared):
+                    yield Path(declared).read_text(encoding="utf-8")

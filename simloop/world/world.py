@@ -7,7 +7,7 @@ import _thread
 import functools
 import re
 import signal as _signal  # constants only
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from simloop.choices.choices import generator
@@ -47,7 +47,8 @@ class World:
     __slots__ = (
         "_lower", "_network", "_programs", "_random", "_start_ns", "cancel_own", "cancellations", "choices", "current",
         "escape", "hosts", "jobs_numbered", "last_step", "max_steps", "observer", "outside_signals", "preempts_lines",
-        "processes", "profile", "reaching_out", "root", "scheduler", "steps", "switches", "threads", "userland",
+        "processes", "processors", "profile", "reaching_out", "root", "scheduler", "steps", "switches", "threads",
+        "userland",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +99,8 @@ class World:
         self._lower: LowerLayer | None = None
         #: Preemptions of processes, `simloop.world.switches.Switches`; None as long as there is only one process.
         self.switches: Any = None
+        #: Real processors that the calling thread may use, while it is bound to one (`bind_to_processor`).
+        self.processors: Collection[int] | None = None
         #: Number of jobs that executors have started, by the prefix of their threads' names.
         self.jobs_numbered: dict[str, int] = {}
         #: Error for the first use of the real system, with which the run fails even if it was swallowed; None if there
@@ -288,10 +291,10 @@ class World:
     def close(self) -> None:
         """Unwind the threads that are still suspended, and break reference cycles."""
         self.scheduler.close()
-        if len(self.threads) > 1:
-            for thread in list(self.threads.values()):
-                if thread is not None:
-                    thread.kill()
+        if self.processors is not None:
+            from simloop.kernel.process.threads import end_threads
+
+            end_threads(self, self.processors)
         for host in self.hosts.values():
             host.close()
         self.hosts.clear()

@@ -30,7 +30,9 @@ ASKED: list[tuple[Any, ...]] = [
     ("127.1", 80), ("0x7f.1", 80), ("2130706433", 80), ("01.2.3.4", 80), ("127.0.0.1 ", 80, 0, 0, 0, NUMERICHOST),
     ("0::1", 80), ("::ffff:1.2.3.4", 80), ("::FFFF:0102:0304", 80), ("fe80::1%1", 80), ("::1%lo", 80),
     ("256.1.1.1", 80, 0, 0, 0, NUMERICHOST), ("localhost", 80, 0, 0, 0, NUMERICHOST),
-    (LONG, 80, 0, 0, 0, NUMERICHOST),
+    (LONG, 80, 0, 0, 0, NUMERICHOST), ("127.0.0.1%lo", 80, 0, 0, 0, NUMERICHOST), ("::1%", 80),
+    ("127.0.0.1 x", 80, 0, 0, 0, NUMERICHOST), ("febf::1%lo", 80), ("fec0::1%lo", 80),
+    ("localhost", 80, 0, 0, 0, socket.AI_NUMERICHOST | socket.AI_CANONNAME),
 ]  # fmt: skip
 if have_ipv6():
     ASKED += [(None, 80), (None, 80, 0, SOCK_STREAM, 0, PASSIVE)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import os
 import queue
 import threading
 import time
@@ -12,8 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import simloop
+from simloop.kernel.process import real_threads
 from simloop.shims import threading as shims
 from simloop.world import active
+from simloop.world.world import CPU_COUNT
 
 
 def test_threads_sleep_in_virtual_time() -> None:
@@ -187,6 +190,27 @@ async def _names() -> list[str]:
         names += [threading.Thread().name, threading.Thread().name]
         assert await asyncio.get_running_loop().run_in_executor(executor, int, "3") == 3
     return names
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="this machine has a single processor to use")
+def test_threads_of_a_world_share_a_processor_until_its_end() -> None:
+    def processors() -> int:
+        return len(real_threads.real_get_processors(0))
+
+    async def main() -> tuple[int, int, int]:
+        job, before = asyncio.to_thread(processors), processors()
+        return before, await job, len(os.sched_getaffinity(0))
+
+    async def fails() -> None:
+        threading.Thread(target=time.sleep, args=(1,), daemon=True).start()
+        raise RuntimeError
+
+    usable = processors()
+    assert simloop.run(main) == (usable, 1, CPU_COUNT)
+    assert processors() == usable
+    with pytest.raises(RuntimeError):
+        simloop.run(fails)
+    assert processors() == usable
 
 
 def test_each_run_numbers_executors_and_threads_as_a_new_process_does() -> None:

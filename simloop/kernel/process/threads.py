@@ -11,13 +11,14 @@ on them.
 from __future__ import annotations
 
 import _thread
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simloop.choices.choices import nth
 from simloop.kernel.clock import MILLISECOND
 from simloop.kernel.process.delays import CALLS_MAX, schedule_delayed, schedule_switch
+from simloop.kernel.process.processors import bind_to_processor, unbind
 from simloop.kernel.process.real_threads import real_acquire
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Owner(Protocol):
 
     #: True while the simulation itself uses the real system, which is then not reported as an escape.
     reaching_out: bool
+    #: Real processors that the world's own thread may use, while it is bound to one; None before it starts another.
+    processors: Collection[int] | None
 
 
 class ThreadKilled(BaseException):
@@ -115,11 +118,14 @@ class SimThread:
                 self.world.threads.pop(self.ident, None)
                 self._back.release()
 
-        self.world.reaching_out = True
+        world = self.world
+        world.reaching_out = True
         try:
+            if world.processors is None:
+                world.processors = bind_to_processor()
             made = starter(main)
         finally:
-            self.world.reaching_out = False
+            world.reaching_out = False
         # Known before it runs, so that it ends with its world in any case.
         self.ident = made if isinstance(made, int) else made.ident
         self.world.threads[self.ident] = self
@@ -264,6 +270,17 @@ class SimThread:
         if self.after_kill is not None:
             self.after_kill()
             self.after_kill = None
+
+
+def end_threads(world: Owner, processors: Collection[int]) -> None:
+    """Unwind the threads of `world` that are still suspended, at its end. Its own thread is bound to one of
+    `processors` no longer."""
+    try:
+        for thread in list(world.threads.values()):
+            if thread is not None:
+                thread.kill()
+    finally:
+        unbind(processors)
 
 
 def is_parked(frame: FrameType) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
+import operator
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,10 @@ _INTERFACES = ("", "lo", "eth0")
 _HOSTS = "/etc/hosts"
 # What <netdb.h> knows, AI_IDN and its kin included; the module `socket` does not name them all.
 _KNOWN_FLAGS = 0x7FF
+# As plain integers: operations on members of `enum.IntFlag` take most of the time of a look-up.
+_PASSIVE, _CANONNAME, _NUMERICHOST, _V4MAPPED, _NUMERICSERV = map(
+    int, (socket.AI_PASSIVE, socket.AI_CANONNAME, socket.AI_NUMERICHOST, socket.AI_V4MAPPED, socket.AI_NUMERICSERV)
+)
 
 
 def _no_service() -> socket.gaierror:
@@ -55,16 +59,13 @@ def literal(host: str) -> str | None:
     """Return the IP address that `host` spells, without its zone, or None if `host` is a name. IPv4 addresses may have
     any form of inet_aton(3): ``127.1``, ``0x7f000001``."""
     try:
-        ip = ipaddress.ip_address(host.partition("%")[0])
-        # As the C library writes it; ipaddress has changed its mind about mapped addresses in 3.13.
-        return socket.inet_ntop(socket.AF_INET if ip.version == 4 else socket.AF_INET6, ip.packed)
-    except ValueError:
-        if not host[:1].isdigit() or host[-1:].isspace() or ":" in host:
-            return None
-    try:
-        return socket.inet_ntoa(socket.inet_aton(host))
-    except OSError:
-        return None
+        if ":" in host:
+            return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, host.partition("%")[0]))
+        if host[:1].isdigit() and host.split() == [host]:  # inet_aton(3) ignores what follows a space
+            return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def addresses(world: World, host: str) -> list[tuple[socket.AddressFamily, str]]:
@@ -142,7 +143,7 @@ def _port(port: Any, flags: int) -> int:
     text = port.decode() if isinstance(port, bytes) else str(port)
     if text.isdigit():
         return int(text) & 0xFFFF
-    if flags & socket.AI_NUMERICSERV:
+    if flags & _NUMERICSERV:
         raise _no_name()
     if text not in _SERVICES:
         raise _no_service()
@@ -155,31 +156,32 @@ def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int
         return _real["getaddrinfo"](host, port, family, type, proto, flags)
     if host is not None and not isinstance(host, (str, bytes)):
         raise TypeError("getaddrinfo() argument 1 must be string or None")
+    flags = operator.index(flags)
     name = host.decode() if isinstance(host, bytes) else host
     if name and literal(name) is None:
         name.encode("idna")  # as Python does, and fails for what cannot be a name
     # From here on in the order in which glibc finds fault (getaddrinfo() in sysdeps/posix/getaddrinfo.c).
     if not name and port is None:
         raise _no_name()
-    if flags & ~_KNOWN_FLAGS or (flags & socket.AI_CANONNAME and name is None):
+    if flags & ~_KNOWN_FLAGS or (flags & _CANONNAME and name is None):
         raise socket.gaierror(socket.EAI_BADFLAGS, "Bad value for ai_flags")
     if family not in (0, socket.AF_INET, socket.AF_INET6):
         raise socket.gaierror(socket.EAI_FAMILY, "ai_family not supported")
     kinds = _kinds(type, proto, port)
     number = _port(port, flags)
     found = _found(world, name, family, flags)
-    canonical = (name or "") if flags & socket.AI_CANONNAME else ""
+    canonical = (name or "") if flags & _CANONNAME else ""
     scope = _scope(name or "")
     return [
-        (found_family, socket.SocketKind(kind), protocol, canonical, sockaddr(found_family, ip, number, scope))
+        (found_family, kind, protocol, canonical, sockaddr(found_family, ip, number, scope))
         for found_family, ip in found
         for kind, protocol in kinds
     ]
 
 
-def _kinds(type: int, proto: int, port: Any) -> list[tuple[int, int]]:
+def _kinds(type: int, proto: int, port: Any) -> list[tuple[socket.SocketKind, int]]:
     # A raw socket goes with every protocol, and with no service.
-    kinds: list[tuple[int, int]] = [
+    kinds = [
         (kind, proto if kind == socket.SOCK_RAW else protocol)
         for kind, protocol in _TYPES
         if type in (0, kind) and (proto in (0, protocol) or kind == socket.SOCK_RAW == type)
@@ -195,16 +197,16 @@ def _kinds(type: int, proto: int, port: Any) -> list[tuple[int, int]]:
 
 def _found(world: World, name: str | None, family: int, flags: int) -> list[tuple[socket.AddressFamily, str]]:
     if name is None:
-        if flags & socket.AI_PASSIVE:
+        if flags & _PASSIVE:
             found = [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
         else:
             found = [(socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")]
     else:
-        if name == "" or (flags & socket.AI_NUMERICHOST and literal(name) is None):
+        if name == "" or (flags & _NUMERICHOST and literal(name) is None):
             raise _no_name()
         found = addresses(world, name)
     matching = [entry for entry in found if family in (0, entry[0])]
-    if not matching and flags & socket.AI_V4MAPPED and family == socket.AF_INET6:
+    if not matching and flags & _V4MAPPED and family == socket.AF_INET6:
         matching = [(socket.AF_INET6, f"::ffff:{ip}") for _, ip in found]
     if not matching:
         if literal(name or "") is not None:
@@ -221,12 +223,20 @@ def sockaddr(family: int, ip: str, port: int, scope: int = 0) -> tuple[Any, ...]
 def _scope(host: str) -> int:
     """Return the index of the network interface after the ``%`` of an address; a host has ``lo`` and ``eth0``. Only a
     link-local address may have the name of an interface there."""
-    ip, _, zone = host.partition("%")
+    ip, percent, zone = host.partition("%")
+    if not percent:
+        return 0
     if not zone.isascii() or not zone.isdigit():
-        if zone and not (zone in _INTERFACES and ipaddress.IPv6Address(ip).is_link_local):
+        if not (zone in _INTERFACES[1:] and _is_link_local(ip)):
             raise _no_name()
         return _INTERFACES.index(zone)
     return int(zone)
+
+
+def _is_link_local(ip: str) -> bool:
+    """Return True for an IPv6 address in fe80::/10 (RFC 4291, 2.5.6)."""
+    first, second, *_ = socket.inet_pton(socket.AF_INET6, ip)
+    return first == 0xFE and second & 0xC0 == 0x80
 
 
 def getnameinfo(address: Any, flags: int, /) -> tuple[str, str]:
