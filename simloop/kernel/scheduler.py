@@ -93,7 +93,7 @@ class Scheduler:
         self.arrivals: list[tuple[int, int, Callable[[], None]]] = []
         #: Actions that wait for the turn of that number (`held`), or for a condition (`parked`).
         self.held: list[tuple[int, Callable[[], None]]] = []
-        self.parked: list[tuple[Callable[[], bool], Callable[[], None]]] = []
+        self.parked: list[tuple[Callable[[], bool], Callable[[], None], Task | None, Callable[[], bool]]] = []
         self._sequence = count()
         self._threads = threads
         #: Turns of the processes, and those of them that wait; None as long as the test is the only process.
@@ -147,9 +147,19 @@ class Scheduler:
         earlier."""
         self.held.append((self.turn + turns, action))
 
-    def when(self, ready: Callable[[], bool], action: Callable[[], None]) -> None:
-        """Schedule `action`, once, for the first poll at which ``ready()`` returns True."""
-        self.parked.append((ready, action))
+    def when(
+        self,
+        ready: Callable[[], bool],
+        action: Callable[[], None],
+        process: Task | None = None,
+        is_blocked: Callable[[], bool] = bool,
+    ) -> None:
+        """Schedule `action`, once, for the first poll at which ``ready()`` returns True.
+
+        Most polls find that it does not, which ``is_blocked()`` may tell in less time: a method written in C, which is
+        asked first if a `process` is given, as long as that is alive.
+        """
+        self.parked.append((ready, action, process, is_blocked))
 
     def any_timers(self) -> bool:
         """Return True if any loop has an armed timer. If not, an arrival needs no call of `timer_race`."""
@@ -208,9 +218,12 @@ class Scheduler:
 
     def _wake_parked(self) -> bool:
         for entry in self.parked:
-            if entry[0]():
+            ready, action, process, is_blocked = entry
+            if process is not None and is_blocked() and process.alive:
+                continue
+            if ready():
                 self.parked.remove(entry)
-                entry[1]()
+                action()
                 return True
         return False
 

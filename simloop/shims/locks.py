@@ -88,11 +88,11 @@ def _acquire(take: Callable[..., bool], lock: Any, blocking: bool = True, timeou
         process.preempted for process in world.processes
     )
     # It is looked at by whoever runs, and taken by the thread that waits.
-    is_free = _is_free if take is real_acquire else _is_free_reentrant
+    is_free, is_held = (_is_free, lock.locked) if take is real_acquire else (_is_free_reentrant, None)
     while not take(lock, False):
         try:
             left = None if deadline is None else (deadline - clock.now) / SECOND
-            if not world.block(lambda: is_free(lock), left, warn=warn):
+            if not world.block(lambda: is_free(lock), left, warn=warn, is_blocked=is_held):
                 return False
         except DeadlockError:
             if others and take(lock, True, _PATIENCE):
@@ -149,7 +149,7 @@ def get(self: queue.SimpleQueue[Any], block: bool = True, timeout: float | None 
     deadline = None if timeout is None else clock.now + timeout * SECOND
     while self.empty():
         left = None if deadline is None else (deadline - clock.now) / SECOND
-        if not world.block(lambda: not self.empty(), left):
+        if not world.block(lambda: not self.empty(), left, is_blocked=self.empty):
             raise queue.Empty
     return _real_get(self, False)
 

@@ -160,9 +160,17 @@ class World:
         the first loop is created."""
         self.observer = self.choices.observer = observer
 
-    def block(self, done: Callable[[], bool], timeout: float | None = None, *, warn: bool = True) -> bool:
+    def block(
+        self,
+        done: Callable[[], bool],
+        timeout: float | None = None,
+        *,
+        warn: bool = True,
+        is_blocked: Callable[[], bool] | None = None,
+    ) -> bool:
         """Block the calling code until ``done()`` is True, or for `timeout` virtual seconds. Returns the last value of
-        ``done()``. `warn` is False for calls without an async counterpart, which cause no `BlockingCallWarning`."""
+        ``done()``. `warn` is False for calls without an async counterpart, which cause no `BlockingCallWarning`.
+        ``is_blocked()``, if given, returns the opposite of ``done()`` in less time (see `Scheduler.when`)."""
         process = self.current
         if not process.alive:
             self.stop()
@@ -181,7 +189,7 @@ class World:
 
         thread = self.threads.get(_thread.get_ident())
         if thread is not None:
-            return thread.park(done_here, deadline)
+            return thread.park(done_here, deadline, is_blocked)
         for outside in self.outside_signals:
             outside.ask_in_call(process, self.choices)
         began = self.scheduler.clock.now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import os
+import posix
 import queue
 import threading
 import time
@@ -13,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import simloop
-from simloop.kernel.process import real_threads
 from simloop.shims import threading as shims
 from simloop.world import active
 from simloop.world.world import CPU_COUNT
@@ -195,7 +195,7 @@ async def _names() -> list[str]:
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="this machine has a single processor to use")
 def test_threads_of_a_world_share_a_processor_until_its_end() -> None:
     def processors() -> int:
-        return len(real_threads.real_get_processors(0))
+        return len(posix.sched_getaffinity(0))
 
     async def main() -> tuple[int, int, int]:
         job, before = asyncio.to_thread(processors), processors()

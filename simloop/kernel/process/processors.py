@@ -7,30 +7,27 @@ for each turn, for its own lock and for the interpreter's. (A round trip took 18
 from __future__ import annotations
 
 import functools
+import posix  # whose functions stay the real ones
 from collections.abc import Callable, Collection
-
-from simloop.kernel.process.real_threads import real_get_processors, real_set_processors
 
 
 def bind_to_processor() -> Collection[int]:
     """Bind the calling thread, and all that it starts from now on, to the processor that it runs on. Returns those that
     it could use before, for `unbind`; none if it cannot be bound, or was bound to one before."""
-    if real_get_processors is None:
-        return ()
-    before: set[int] = real_get_processors(0)
-    if len(before) == 1:
-        return ()
     try:
-        real_set_processors(0, (_processor_finder()(),))
-    except (AttributeError, OSError):  # this C library cannot tell, or a sandbox forbids it
-        return ()
-    return before
+        before = posix.sched_getaffinity(0)
+        if len(before) > 1:
+            posix.sched_setaffinity(0, (_processor_finder()(),))
+            return before
+    except (AttributeError, OSError):  # this system or its C library has no such call, or a sandbox forbids it
+        pass
+    return ()
 
 
 def unbind(processors: Collection[int]) -> None:
     """Let the calling thread use `processors`, which `bind_to_processor` has returned."""
     if processors:
-        real_set_processors(0, processors)
+        posix.sched_setaffinity(0, processors)
 
 
 @functools.cache

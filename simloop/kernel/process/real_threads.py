@@ -5,16 +5,11 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import os
 import sys
-from typing import Any
 
 # Locks of a run wait in virtual time (simloop/shims/locks.py).
 real_acquire = _thread.LockType.acquire
 real_start = _thread.start_new_thread
-# Processors that a thread may use; None on systems other than Linux.
-real_get_processors: Any = getattr(os, "sched_getaffinity", None)
-real_set_processors: Any = getattr(os, "sched_setaffinity", None)
 
 #: Identifiers of real threads that are the simulation's own.
 outsiders: set[int] = set()

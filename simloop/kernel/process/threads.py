@@ -223,22 +223,26 @@ class SimThread:
         elif not self.over and not self.killed:
             self.kill()
 
-    def park(self, done: Callable[[], bool], deadline_ns: int | None) -> bool:
+    def park(
+        self, done: Callable[[], bool], deadline_ns: int | None, is_blocked: Callable[[], bool] | None = None
+    ) -> bool:
         """Block the calling thread until ``done()`` is True or the deadline is reached, while the world continues.
-        Returns True unless the deadline came first."""
+        Returns True unless the deadline came first. For `is_blocked` see `Scheduler.when`."""
         clock = self.world.scheduler.clock
         while not done():
             if deadline_ns is not None and clock.now >= deadline_ns:
                 return False
             self._check_killed()  # it may have swallowed what ended its last wait
-            self._sleep(done, deadline_ns)
+            self._sleep(done, deadline_ns, is_blocked)
         return True
 
     def pause(self) -> None:
         """Let other threads and processes run, then continue. To be called in the thread."""
         self._sleep(lambda: True, None)
 
-    def _sleep(self, done: Callable[[], bool], deadline_ns: int | None) -> None:
+    def _sleep(
+        self, done: Callable[[], bool], deadline_ns: int | None, is_blocked: Callable[[], bool] | None = None
+    ) -> None:
         """Suspend the thread until ``done()`` is True or the deadline is reached."""
         scheduler, process = self.world.scheduler, self.process
         ended = False
@@ -249,9 +253,15 @@ class SimThread:
                 ended = True
                 self.resume_when_running()
 
+        def ready() -> bool:
+            return ended or not process.alive or done()
+
         if deadline_ns is not None:
             scheduler.at(deadline_ns, wake)
-        scheduler.when(lambda: ended or not process.alive or done(), wake)
+        if deadline_ns is None and is_blocked is not None:
+            scheduler.when(ready, wake, process, is_blocked)
+        else:
+            scheduler.when(ready, wake)
         self._switch_back()
 
     def _check_killed(self) -> None:
