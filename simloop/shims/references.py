@@ -14,7 +14,7 @@ import gc
 import itertools
 import os
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from types import (
     BuiltinMethodType,
@@ -36,6 +36,8 @@ Shims = dict[int, tuple[object, object]]
 SUPPORTS = (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks)
 
 
+# How many tuples deep a function is looked for.
+_DEPTH = 3
 # What each class has, whatever its metaclass says.
 _MRO, _BASES = type.__dict__["__mro__"], type.__dict__["__bases__"]
 
@@ -69,36 +71,41 @@ class Holders:
         self._kept = kept
         #: Identities of the namespaces of modules that hold references.
         self.namespaces: set[int] = set()
-        known, belongings = self._known(replacements)
+        known, namespaces, belongings = self._known(replacements)
         cells = _cells(replacements)
         known.update(cells.values())
         sought = tuple(_held_elsewhere(shims, known))
-        ours = {id(held) for held in (*shims.values(), *replacements, sought)} | cells.keys() | belongings
-        self._holders = [holder for holder in gc.get_referrers(*sought) if id(holder) not in ours] if sought else []
+        seen = {id(held) for held in (*shims.values(), *replacements, *SUPPORTS, sought)} | cells.keys() | belongings
+        stay = seen | namespaces
+        self._holders = [holder for holder in gc.get_referrers(*sought) if id(holder) not in stay] if sought else []
         #: What these are parts of: default arguments of functions, arguments of partial functions, static methods of
-        #: classes, cells of closures.
+        #: classes, cells of closures, and whatever else has a tuple or a frozen set, which may be in one again.
+        self._wholes: list[Any] = []
         parts = tuple(filter(_is_part, self._holders))
-        self._wholes = gc.get_referrers(*parts) if parts else []
-        closures = tuple(closure for closure in self._wholes if type(closure) is tuple and _is_closure(closure))
-        if closures:
-            self._wholes += gc.get_referrers(*closures)
+        for _ in range(_DEPTH):
+            if not parts:
+                break
+            seen |= {id(parts), *map(id, parts)}
+            wholes = [whole for whole in gc.get_referrers(*parts) if id(whole) not in seen]
+            self._wholes += wholes
+            parts = tuple(whole for whole in wholes if type(whole) in (tuple, frozenset))
 
-    def _known(self, replacements: Iterable[Iterable[Any]]) -> tuple[Counter[int], set[int]]:
-        """Return the number of references to each function in `shims`, `replacements` and modules; and the identities
-        of objects to leave unchanged: the namespaces of all modules, and the objects in those of the packages
-        `kept`."""
+    def _known(self, replacements: Iterable[Iterable[Any]]) -> tuple[Counter[int], set[int], set[int]]:
+        """Return the number of references to each function in `shims`, `replacements` and modules; the identities of
+        the namespaces of all modules; and those of objects to leave unchanged, which belong to the packages `kept`."""
         sought = set(self._shims)
         # By identity: a table may be in several modules, and a module under several names.
         namespaces: dict[int, Iterable[Any]] = {}
         tables: dict[int, Iterable[Any]] = {}
+        everywhere: set[int] = set()
         belongings: set[int] = set()
         for name, module in list(sys.modules.items()):
             namespace = getattr(module, "__dict__", {})
-            belongings.add(id(namespace))
+            everywhere.add(id(namespace))
             if is_a(module, ModuleType):
                 namespaces[id(namespace)] = namespace.values()
                 if name.partition(".")[0] in self._kept:
-                    belongings.update(map(id, namespace.values()))
+                    belongings.update((id(namespace), *map(id, namespace.values())))
                     for held in namespace.values():
                         if type(held) is dict:
                             tables[id(held)] = held.values()
@@ -110,12 +117,14 @@ class Holders:
                 tables[key] = values
         holding = (*replacements, *self._shims.values(), *SUPPORTS, *tables.values())
         known = Counter(filter(sought.__contains__, map(id, itertools.chain.from_iterable(holding))))
-        return known, belongings
+        return known, everywhere, belongings
 
     def replace(self, owners: set[str]) -> None:
         """Replace real functions by shims in all holders except modules. Not in functions and classes of the modules
         `owners`, which define the real functions, nor in anything that belongs to the packages `kept`."""
-        shims, held = self._shims, {id(holder) for holder in self._holders}
+        held = {id(holder) for holder in self._holders}
+        frozen = _frozen((*self._holders, *self._wholes), self._shims)
+        shims = self._shims | frozen
 
         def stays(module: object) -> bool:
             return module in owners or (isinstance(module, str) and module.partition(".")[0] in self._kept)
@@ -125,21 +134,18 @@ class Holders:
             if not stays(owner.__module__):
                 in_class(owner, shims)
         for holder in self._holders:
-            if id(holder) in classes:
-                continue
-            if is_a(holder, dict):
-                _in_dict(holder, shims)
-            elif is_a(holder, list):
-                list.__setitem__(holder, slice(None), [_shim_of(value, shims) for value in list.__iter__(holder)])
-            elif type(holder) is functools.partial:
-                _in_partial(holder, shims)
-            elif not is_a(holder, (type, ModuleType, CellType, FunctionType)):
-                _in_instance(holder, shims)
+            if id(holder) not in classes:
+                _in_object(holder, shims)
         for whole in self._wholes:
-            if type(whole) is functools.partial:
+            if type(whole) is FunctionType:
+                if not stays(whole.__globals__.get("__name__")):
+                    _in_function(whole, shims)
+            elif type(whole) is functools.partial:
                 _in_partial(whole, shims)
-            elif type(whole) is FunctionType and not stays(whole.__globals__.get("__name__")):
-                _in_function(whole, shims)
+            elif type(whole) is CellType:
+                whole.cell_contents = _shim_of(whole.cell_contents, frozen)
+            elif id(whole) not in classes:
+                _in_object(whole, frozen)
 
     def _classes(self, held: set[int]) -> dict[int, type]:
         """Return the classes with an attribute that has a shim, by the identity of their dictionary of attributes.
@@ -153,8 +159,8 @@ class Holders:
 def _is_part(holder: object) -> bool:
     """Return True if not a holder itself is to be changed, but what it is a part of."""
     kind = type(holder)
-    if kind is not tuple:
-        return kind is staticmethod or (kind is CellType and not _is_of_super(cast("CellType", holder)))
+    if not is_a(holder, tuple):
+        return kind in (staticmethod, frozenset) or (kind is CellType and not _is_of_super(cast("CellType", holder)))
     # Each class has a tuple of the classes that it inherits from, and one of its bases.
     for value in cast("tuple[Any, ...]", holder):
         if is_a(value, type) and (
@@ -171,10 +177,6 @@ def _is_of_super(cell: CellType) -> bool:
     methods = vars(owner).values() if is_a(owner, type) else ()
     closures = (method.__closure__ for method in methods if type(method) is FunctionType)
     return any(each is cell for closure in closures for each in closure or ())
-
-
-def _is_closure(values: tuple[Any, ...]) -> bool:
-    return all(type(value) is CellType for value in values)
 
 
 def _held_elsewhere(shims: Shims, known: Counter[int]) -> list[Any]:
@@ -248,6 +250,41 @@ def bound_methods(replaced: Iterable[tuple[Any, str, object]]) -> Shims:
 def _shim_of(value: object, shims: Shims) -> Any:
     found = shims.get(id(value))
     return found[1] if found is not None and found[0] is value else value
+
+
+def _frozen(holders: Iterable[object], shims: Shims) -> Shims:
+    """Return those of `holders` that cannot be changed, tuples and frozen sets, each with a copy that has the shims.
+    One that is in another comes before it."""
+    found: Shims = {}
+    for holder in holders:
+        kind: Any = type(holder)
+        if kind is tuple or kind is frozenset or (is_a(holder, tuple) and hasattr(kind, "_fields")):
+            values = list(cast("Iterable[Any]", holder))
+            replaced = [_shim_of(value, found if id(value) in found else shims) for value in values]
+            if any(shim is not value for shim, value in zip(replaced, values, strict=True)):
+                copy = frozenset(replaced) if kind is frozenset else tuple.__new__(kind, replaced)
+                found[id(holder)] = holder, copy
+    return found
+
+
+def _in_object(holder: object, shims: Shims) -> None:
+    """Replace real functions by shims in a container, a partial function, or the attributes of an instance."""
+    if is_a(holder, dict):
+        _in_dict(cast("dict[Any, Any]", holder), shims)
+    elif is_a(holder, list):
+        elements = cast("list[Any]", holder)
+        list.__setitem__(elements, slice(None), [_shim_of(value, shims) for value in list.__iter__(elements)])
+    elif type(holder) is functools.partial:
+        _in_partial(holder, shims)
+    elif type(holder) is deque:
+        for index, value in enumerate(holder):
+            holder[index] = _shim_of(value, shims)
+    elif type(holder) is set:
+        held = [value for value in holder if _shim_of(value, shims) is not value]
+        holder.difference_update(held)
+        holder.update(_shim_of(value, shims) for value in held)
+    elif not is_a(holder, (type, tuple, frozenset, ModuleType, CellType, FunctionType)):
+        _in_instance(holder, shims)
 
 
 def _in_dict(holder: dict[Any, Any], shims: Shims) -> None:
