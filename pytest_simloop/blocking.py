@@ -3,11 +3,13 @@ in any test."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
+_NAME = "simloop-blocking"
+# The key of the rows in what a worker of pytest-xdist sends at its end.
 _OUTPUT = "simloop_blocking"
 ROWS_MAX = 20
 
@@ -24,28 +26,22 @@ class Calls:
 class BlockingCalls:
     """Pytest plugin that counts the blocking calls of simulated tests and lists them at the end of the session. They
     are not reported as warnings, since warning filters could turn these into failures. With pytest-xdist, workers send
-    their counts to the controller."""
+    their counts to the controller. It is registered once there is a call to count."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._lines: dict[tuple[str, int], Calls] = {}
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        if not getattr(item, "simulated", False):
-            return (yield)
-        from simloop.simulation import blocking
+    @classmethod
+    def of(cls, config: pytest.Config) -> BlockingCalls:
+        """Return the plugin of this session, which is registered if it is not yet."""
+        plugin: BlockingCalls | None = config.pluginmanager.get_plugin(_NAME)
+        if plugin is None:
+            plugin = cls(config)
+            config.pluginmanager.register(plugin, _NAME)
+        return plugin
 
-        def heard(file: str, line: int, took_ns: int) -> None:
-            self._add(file, line, 1, took_ns, [item.nodeid])
-
-        previous, blocking.listener = blocking.listener, heard
-        try:
-            return (yield)
-        finally:
-            blocking.listener = previous
-
-    def _add(self, file: str, line: int, count: int, longest_ns: int, tests: Iterable[str]) -> None:
+    def add(self, file: str, line: int, count: int, longest_ns: int, tests: Iterable[str]) -> None:
         calls = self._lines.setdefault((file, line), Calls())
         calls.count += count
         calls.longest_ns = max(calls.longest_ns, longest_ns)
@@ -58,11 +54,6 @@ class BlockingCalls:
                 (file, line, calls.count, calls.longest_ns, sorted(calls.tests))
                 for (file, line), calls in self._lines.items()
             ]
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        for row in getattr(node, "workeroutput", {}).get(_OUTPUT, ()):
-            self._add(*row)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self._lines:
@@ -83,3 +74,9 @@ class BlockingCalls:
             "Each has stopped its loop, in all runs together: await something instead, or run it in an executor. "
             "--sim-blocking=fail makes it an error, ignore leaves it unsaid."
         )
+
+
+def add_rows(node: Any) -> None:
+    """Add the blocking calls that a worker of pytest-xdist has counted."""
+    for row in getattr(node, "workeroutput", {}).get(_OUTPUT, ()):
+        BlockingCalls.of(node.config).add(*row)

@@ -71,11 +71,11 @@ def finalizers(item: pytest.Item) -> list[Callable[[], object]]:
     return item.session._setupstate.stack[item][0]
 
 
-def failure_in_words(item: pytest.Item, text: str, message: str) -> ReprExceptionInfo:
-    """Return a failure in the form that pytest stores, with `text` in place of a traceback. The first line of `message`
-    is shown where only one line fits: in the short summary, by `--tb=line`, in JUnit's attribute. (A plain text would
-    be shown there in full, if the variable CI is set.)"""
-    path, line, _ = item.location
+def failure_in_words(location: tuple[str, int | None, str], text: str, message: str) -> ReprExceptionInfo:
+    """Return the failure of a test at `location` in the form that pytest stores, with `text` in place of a traceback.
+    The first line of `message` is shown where only one line fits: in the short summary, by `--tb=line`, in JUnit's
+    attribute. (A plain text would be shown there in full, if the variable CI is set.)"""
+    path, line, _ = location
     crash = ReprFileLocation(path, (line or 0) + 1, message.partition("\n")[0])
     return ReprExceptionInfo(reprtraceback=ReprTracebackNative([text + "\n"]), reprcrash=crash)
 

@@ -44,8 +44,6 @@ _NAMES = 3
 _VERDICTS = (pytest.skip.Exception, pytest.exit.Exception, XFailed, KeyboardInterrupt)
 # For a report, in place of the verdict.
 _IN_SETUP = "it is a fixture that fails, while it is set up: the test has not begun"
-# Packages whose frames say nothing of a test.
-_MACHINERY = {"simloop", "pytest_simloop", "asyncio", "_pytest", "pluggy", "contextlib"}
 
 
 class SimulatedItem(pytest.Function):
@@ -249,27 +247,15 @@ class SimulatedItem(pytest.Function):
         return [f"{len(self.pins)} pinned schedule{'s' * (len(self.pins) != 1)}"] if self.pins else []
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
-        from simloop.explore.signature import FailedElsewhere
+        from pytest_simloop.sections import in_words, with_sections
 
-        error = excinfo.value
-        if isinstance(error, (SimulationError, FailedElsewhere)) and not self._reaches_test(excinfo):
-            text = error.told if isinstance(error, FailedElsewhere) else f"{type(error).__name__}: {error}"
-            message = str(error) if isinstance(error, FailedElsewhere) else text
-            return internals.failure_in_words(self, "\n".join(filter(None, [text, self.section])), message)
-        shown = super().repr_failure(excinfo, *args, **kwargs)
-        if self.section and hasattr(shown, "addsection"):
-            shown.addsection("simulation", self.section)
-            for title, text in self.extra_sections:
-                shown.addsection(title, text)
-        return shown
-
-    def _reaches_test(self, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
-        return any(_is_foreign(entry) for entry in excinfo.traceback)
+        return in_words(self, excinfo) or with_sections(self, super().repr_failure(excinfo, *args, **kwargs))
 
     def _traceback_filter(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        from pytest_simloop.sections import is_foreign
+
         shown = super()._traceback_filter(excinfo)
-        theirs = shown.filter(_is_foreign)
-        return theirs or shown
+        return shown.filter(is_foreign) or shown
 
     def execute(
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
@@ -358,12 +344,6 @@ class SimFunction(SimulatedItem):
     def run_async(self, coro: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine of a fixture in the event loop of this run, and return its result."""
         return self._loop.run_until_complete(self._loop.create_task(coro, context=self._context))
-
-
-def _is_foreign(entry: Any) -> bool:
-    """Return True for an entry of a traceback outside of simloop, asyncio and pytest."""
-    module = entry.frame.f_globals.get("__name__", "")
-    return module.partition(".")[0] not in _MACHINERY
 
 
 def _missed(coverage: Coverage) -> list[str]:

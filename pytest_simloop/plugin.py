@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_simloop import fixture_worlds
-from pytest_simloop.blocking import BlockingCalls
 from pytest_simloop.environment import is_replayer
 from pytest_simloop.options import KEYWORDS, add_options, check_options, drawn_seed, for_session, hand_on_drawn_seed
 from pytest_simloop.streams import note_streams
@@ -35,7 +34,6 @@ def pytest_configure(config: pytest.Config) -> None:
     check_options(config)
     note_streams(config)
     config.pluginmanager.register(fixture_worlds, "simloop-fixture-worlds")
-    config.pluginmanager.register(BlockingCalls(config), "simloop-blocking")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -261,6 +259,32 @@ def _pick_by_token(config: pytest.Config, items: list[pytest.Item]) -> None:
         from pytest_simloop.tokens import pick
 
         pick(config, items, token)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Hook wrapper that counts the blocking calls of a simulated test."""
+    if not getattr(item, "simulated", False):
+        return (yield)
+    from simloop.simulation import blocking
+
+    def heard(file: str, line: int, took_ns: int) -> None:
+        from pytest_simloop.blocking import BlockingCalls
+
+        BlockingCalls.of(item.config).add(file, line, 1, took_ns, [item.nodeid])
+
+    previous, blocking.listener = blocking.listener, heard
+    try:
+        return (yield)
+    finally:
+        blocking.listener = previous
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    from pytest_simloop.blocking import add_rows
+
+    add_rows(node)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pytest_simloop import internals
 from pytest_simloop.confirm import NEVER, SAME, Confirmation
 from pytest_simloop.options import repeated_options
+from simloop.errors import SimulationError
 from simloop.explore.result import alike_by
+from simloop.explore.signature import FailedElsewhere
 from simloop.report.text import Line, command, failure_text, paragraph
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from simloop.explore.result import Report
     from simloop.report.explanation import Explanation
 
+# Packages whose frames say nothing of a test.
+_MACHINERY = {"simloop", "pytest_simloop", "asyncio", "_pytest", "pluggy", "contextlib"}
 # How the roles of lines look, as select graphic rendition codes of ECMA-48: pytest's own colours for the same things.
 _STYLES = {"title": "1", "cause": "31", "code": "36", "verdict": "33"}
 
@@ -99,3 +104,29 @@ def _confirmed(confirmation: Confirmation) -> list[str]:
             "beside this session"
         ]
     return []
+
+
+def in_words(item: Simulated, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+    """Return a failure of the simulation, in which no code of the test takes part, without a traceback. None for any
+    other."""
+    error = excinfo.value
+    if not isinstance(error, (SimulationError, FailedElsewhere)) or any(map(is_foreign, excinfo.traceback)):
+        return None
+    text = error.told if isinstance(error, FailedElsewhere) else f"{type(error).__name__}: {error}"
+    message = str(error) if isinstance(error, FailedElsewhere) else text
+    return internals.failure_in_words(item.location, "\n".join(filter(None, [text, item.section])), message)
+
+
+def with_sections(item: Simulated, shown: Any) -> Any:
+    """Add the sections of a test to its failure, as pytest is about to show it, and return that."""
+    if item.section and hasattr(shown, "addsection"):
+        shown.addsection("simulation", item.section)
+        for title, text in item.extra_sections:
+            shown.addsection(title, text)
+    return shown
+
+
+def is_foreign(entry: Any) -> bool:
+    """Return True for an entry of a traceback outside of simloop, asyncio and pytest."""
+    module = entry.frame.f_globals.get("__name__", "")
+    return module.partition(".")[0] not in _MACHINERY

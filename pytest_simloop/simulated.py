@@ -29,6 +29,9 @@ class Simulated(Protocol):
     def nodeid(self) -> str: ...
 
     @property
+    def location(self) -> tuple[str, int | None, str]: ...
+
+    @property
     def path(self) -> Path: ...
 
     @property

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+import posix
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from importlib.machinery import PathFinder
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -194,7 +196,20 @@ def _hooks(item: Simulated, name: str) -> Hooks | None:
 def _is_installed(stash: pytest.Stash) -> bool:
     """Return True if an installed package has an entry point in the group ``simloop``."""
     if _INSTALLED not in stash:
-        # `entry_points` would take apart the entry points of all groups.
-        declared = (package.read_text("entry_points.txt") for package in distributions())
-        stash[_INSTALLED] = any(groups is not None and "[simloop]" in groups for groups in declared)
+        stash[_INSTALLED] = any(groups is not None and "[simloop]" in groups for groups in _entry_points())
     return stash[_INSTALLED]
+
+
+def _entry_points() -> Iterator[str | None]:
+    """Yield the text in which installed packages declare their entry points."""
+    finders = [finder for finder in sys.meta_path if hasattr(finder, "find_distributions")]
+    if finders != [PathFinder] or not all(map(os.path.isdir, filter(os.path.exists, sys.path))):
+        yield from (package.read_text("entry_points.txt") for package in distributions())
+        return
+    # As `distributions` does in directories, without an object for each package.
+    for place in sys.path:
+        with suppress(OSError):
+            for name in posix.listdir(place or "."):
+                declared = os.path.join(place, name, "entry_points.txt")
+                if name.lower().endswith((".dist-info", "egg-info")) and os.path.exists(declared):
+                    yield Path(declared).read_text(encoding="utf-8")

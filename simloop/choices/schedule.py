@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from simloop.choices.choices import Choices
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from simloop.choices.choices import Decide, Point
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(NamedTuple):
     """Recipe of one run: its profile (which orders count as legal), the seed of the program's own entropy, and the
     deviations, the answers at choice points that are not 0. `numbered` is True if objects whose hash is their memory
     address are numbered, and hash by that number."""
 
     profile: str = "cpython"
     seed: int = 0
-    deviations: dict[Point, int] = field(default_factory=dict)
+    deviations: Mapping[Point, int] = MappingProxyType({})
     numbered: bool = False
 
     @property

@@ -6,7 +6,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from simloop.choices.choices import Choices, check_seed
@@ -15,7 +14,6 @@ from simloop.explore.coverage import Coverage
 from simloop.explore.result import Report
 from simloop.explore.run_maker import RunMaker, is_endless
 from simloop.explore.strategies.base import Canonical
-from simloop.explore.wakeups import WakeUps
 from simloop.shims.patch import original
 
 if TYPE_CHECKING:
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from simloop.explore.progress import Progress
     from simloop.explore.run_maker import AnyOutcome
     from simloop.explore.strategies.base import Plan, Strategy
+    from simloop.explore.wakeups import WakeUps
     from simloop.report.explanation import Explanation
     from simloop.simulation.outcome import Outcome
     from simloop.simulation.run import Execute
@@ -109,7 +108,7 @@ class Campaign:
             self._maker.jobs = Jobs(1 if here else check_jobs(jobs), execute)
         #: Examination (shrinking and explanation) of the first failing run; None before there is one.
         self._examination: Examination | None = None
-        self._canonical = Canonical(seed, WakeUps)
+        self._canonical = Canonical(seed, _wakeups)
         self._given = saved, strategies, chosen, kept
         #: True as long as only the canonical run is to be made: the portfolio of strategies is not needed yet.
         self._is_canonical = not (saved or strategies or chosen or corpus)
@@ -179,7 +178,7 @@ class Campaign:
         if mutation is None or not mutation.kept or self.report.schedules_in_all:
             return
         self._keeps_next = _monotonic() + _KEEPS_EVERY
-        kept = (replace(one, profile=self._maker.profile, numbered=self.report.numbered) for one in mutation.corpus())
+        kept = (one._replace(profile=self._maker.profile, numbered=self.report.numbered) for one in mutation.corpus())
         try:
             self._corpus.keep(kept, self.report.coverage.fingerprints)
         except StoreWarning as warning:  # under -W error
@@ -191,7 +190,7 @@ class Campaign:
         """Return the next runs to make, each as a strategy and its plan: one run, or a batch if the campaign has
         several jobs. The first run, in which nothing deviates (the canonical run), is a batch of its own."""
         if self._is_canonical:
-            plan = self._canonical.plan()
+            plan = self._canonical.plan_unwatched()
             return [] if plan is None else [(self._canonical, plan)]
         jobs = self._maker.jobs
         if jobs is None:
@@ -240,7 +239,9 @@ class Campaign:
             maker.first_error = outcome.exception
             # The first schedule runs twice: it must go the same way.
             schedule = maker.schedule_of(outcome)
-            again = maker.traced(schedule, None)
+            # And the second one is watched: it is known by then if there is anything to choose.
+            watched = self._is_canonical and bool(outcome.choices.kinds)
+            again = maker.repeated(schedule, self._canonical.watched() if watched else None)
             if maker.went_alike(again, outcome):
                 outcome = again
             else:
@@ -280,6 +281,13 @@ class Campaign:
         when some of its deviations (choices other than the default) no longer occur, and raises `OtherTestError` when
         the token was made for another test."""
         return self._examiner().replay(token)
+
+
+def _wakeups() -> WakeUps:
+    # Not for the many tests in which there is nothing to choose.
+    from simloop.explore.wakeups import WakeUps
+
+    return WakeUps()
 
 
 def _is_over(ends: float | None, report: Report) -> bool:

@@ -6,7 +6,6 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from simloop.choices.choices import Choices, Point, check_seed
@@ -120,7 +119,7 @@ class Examination:
     def _failure(self, found: AnyOutcome, strategy: str, schedule: Schedule, explanation: Explanation) -> Failure:
         exception = explanation.exception or found.exception
         assert exception is not None
-        schedule = replace(schedule, numbered=self._maker.report.numbered)
+        schedule = schedule._replace(numbered=self._maker.report.numbered)
         return Failure(
             token=encode(schedule, self._maker.name),
             exception=exception,

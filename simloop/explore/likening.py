@@ -7,7 +7,6 @@ instead of by address, and then runs are made in forked processes.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -87,7 +86,7 @@ def _parted(maker: RunMaker, schedule: Schedule, one: AnyOutcome, other: AnyOutc
     if max(one.steps, other.steps) <= STEPS_EXPLAINED:
         from simloop.report.parting import WatchedRun, parting
 
-        schedule = replace(schedule, numbered=maker.report.numbered)
+        schedule = schedule._replace(numbered=maker.report.numbered)
         watched = [WatchedRun(schedule), WatchedRun(schedule)]
         for run in watched:
             with run.trace.touches.watch():

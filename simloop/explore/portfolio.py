@@ -159,7 +159,7 @@ class Portfolio:
         names = check_strategies(chosen, corpus is not None)
         optional = [kind(seed) for kind in _OPTIONAL if kind.name in names]
         wakeups = WakeUpSweep(seed, canonical)
-        self._first = [Entry(Saved(saved), 1), Entry(canonical, 1, made=int(canonical.observer is not None))]
+        self._first = [Entry(Saved(saved), 1), Entry(canonical, 1, made=int(canonical.is_planned))]
         self._turns: list[Entry] = []
         for sweep, weight, early in _SWEEPS:
             share = functools.partial(self._share_of, weight)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from simloop.choices.schedule import Schedule
@@ -89,9 +88,15 @@ class RunMaker:
         self, schedule: Schedule, observer: Trace | None, *, profile: str | None = None, final: bool = False
     ) -> AnyOutcome:
         """Run a schedule, recorded by the trace `observer` unless it is None, and return the outcome."""
-        choices = replace(schedule, numbered=self.report.numbered).choices()
         with observer.touches.watch() if observer is not None else contextlib.nullcontext():
-            return self.went_on(self.make(choices, observer, profile=profile, final=final))
+            return self.repeated(schedule, observer, profile=profile, final=final)
+
+    def repeated(
+        self, schedule: Schedule, observer: Observer | None, *, profile: str | None = None, final: bool = False
+    ) -> AnyOutcome:
+        """Run a schedule, watched by `observer` unless it is None, and return the outcome."""
+        choices = schedule._replace(numbered=self.report.numbered).choices()
+        return self.went_on(self.make(choices, observer, profile=profile, final=final))
 
     def went_on(self, outcome: AnyOutcome) -> AnyOutcome:
         """Return the given outcome, unless its run was ended by a `HangError`: then raise that, since each further run

@@ -13,8 +13,7 @@ orders too, and other deviations are tried in their place.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, combinations, zip_longest
 
 from simloop.choices.choices import Answer, Choices, Point
@@ -26,7 +25,7 @@ from simloop.choices.schedule import Schedule
 #: recorded.
 StillFails = Callable[[Schedule], tuple[bool, Choices]]
 
-Deviations = dict[Point, int]
+Deviations = Mapping[Point, int]
 Kept = tuple[tuple[Point, int], ...]
 
 # Number of runs that may be spent on single deviations to replace all others.
@@ -112,7 +111,7 @@ class Shrinker:
             return False
         else:
             self.runs += 1
-            fails, choices = self._still_fails(replace(self.best, seed=seed, deviations=deviations))
+            fails, choices = self._still_fails(self.best._replace(seed=seed, deviations=deviations))
             found = choices.deviations()
             if not found:
                 self._canonical = choices
@@ -122,7 +121,7 @@ class Shrinker:
             taken = self._tried[key] = found if fails and len(found) <= len(deviations) else None
         if taken is None:
             return False
-        self.best = replace(self.best, seed=seed, deviations=taken)
+        self.best = self.best._replace(seed=seed, deviations=taken)
         return True
 
     def _drop_the_end(self) -> None:

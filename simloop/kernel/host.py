@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from simloop.kernel.scheduler import Scheduler
     from simloop.kernel.wall import WallClock
 
+#: Name of the host that each world has from its beginning.
+LOCALHOST = "localhost"
+
 
 class Host:
     """Simulated machine: a name, an IPv4 and an IPv6 address, its TCP and UDP ports, its wall clock and its files."""

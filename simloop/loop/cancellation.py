@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.choices.choices import nth
 from simloop.loop.tasks import innermost, path_of
-from simloop.loop.timers import SimTimerHandle
 from simloop.sources import is_ours, is_stdlib
 
 if TYPE_CHECKING:
@@ -120,6 +119,3 @@ def _is_asyncios(coro: Any) -> bool:
     if code is None or not is_stdlib(code.co_filename):
         return False
     return code.co_name.startswith("_") or "<locals>" in code.co_qualname
-
-
-SimTimerHandle.__name__ = SimTimerHandle.__qualname__ = "TimerHandle"

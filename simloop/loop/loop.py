@@ -25,15 +25,14 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 from simloop.kernel.clock import READ_NS, SECOND, STEP_CPU_NS
-from simloop.kernel.epoll import SimSelector
-from simloop.loop.polls import MAXIMUM_SELECT_TIMEOUT, PolledLoop
+from simloop.loop.polls import MAXIMUM_SELECT_TIMEOUT, PolledLoop, racing
 from simloop.loop.registry import ResourceRegistry
-from simloop.loop.stock_state import CLOCK_RESOLUTION, set_up_stock
-from simloop.loop.tasks import OrderedWeakSet, Siblings, SimFuture, SimHandle, SimTask, task_of
-from simloop.loop.timers import SimTimerHandle, TimerNames, deadlines_between, order_timers
+from simloop.loop.stock_state import CLOCK_RESOLUTION, LateSelector, set_up_stock
+from simloop.loop.tasks import OrderedWeakSet, Siblings, SimFuture, SimHandle, SimTask, SimTimerHandle, task_of
 from simloop.world import active
 
 if TYPE_CHECKING:
+    from simloop.kernel.epoll import SimSelector
     from simloop.kernel.process.process import Process
     from simloop.loop.cancellation import Cancellable, OwnTasks
     from simloop.world.observer import Observer
@@ -59,15 +58,14 @@ class SimLoop(PolledLoop):
     # What `SimLoop.__init__` sets: each turn finds it faster in slots, and the dictionary of a new loop is smaller.
     __slots__ = (
         "_cancellable", "_candidates", "_clock", "_lagging", "_may_be_late", "_orphans", "_polls_until_ns",
-        "_prefix", "_scheduler", "_selector", "_shuffles", "_sim_numbers", "_task_count", "_timer_names", "busy_turns",
-        "last_turn", "may_cancel_new", "observer", "process", "resources", "stepped", "thread", "timers", "world",
+        "_prefix", "_scheduler", "_selector", "_shuffles", "_sim_numbers", "_task_count", "busy_turns", "last_turn",
+        "may_cancel_new", "observer", "process", "resources", "stepped", "thread", "timers", "world",
     )  # fmt: skip
 
     # What the base classes set and the stubs do not know.
     _ready: Any
     _scheduled: list[Any]
     timers: Sized
-    _selector: SimSelector
     _stopping: bool
     _closed: bool
     _debug: bool
@@ -98,7 +96,6 @@ class SimLoop(PolledLoop):
         self._orphans = Siblings()
         self._cancellable: list[Cancellable | PendingSignal] = []
         self._prefix = "" if process is world.root else f"{process.name}/"
-        self._timer_names = TimerNames(self._prefix)
         #: Predicate that selects the new tasks which the environment may cancel, in addition to those passed to
         #: `may_cancel`; None for no others.
         self.may_cancel_new = _own_tasks() if world.cancel_own else None
@@ -107,12 +104,11 @@ class SimLoop(PolledLoop):
         if self._shuffles is not None:
             self._lagging: dict[Any, int] = {}
         self._scheduler = world.scheduler
-        self._selector = selector = SimSelector(world.scheduler, process)
-        self._candidates = selector.candidates
+        self._selector: Any = LateSelector(self)
+        self._candidates = {}
         if self.observer is not None:
             # Only a watched loop pays for being watched.
             self.call_soon = self._call_soon_watched  # type: ignore[method-assign]
-        selector.loop = self
         process.loop = self
         world.scheduler.add(self)
         for outside in world.outside_signals:
@@ -120,6 +116,17 @@ class SimLoop(PolledLoop):
                 self.let_cancel(outside.at_polls_of(process))
 
     # --- below asyncio --------------------------------------------------------------------------------
+
+    def make_selector(self) -> SimSelector:
+        """Return the selector of the loop, which is made if the loop has none yet."""
+        if type(self._selector) is LateSelector:
+            from simloop.kernel.epoll import SimSelector
+
+            self._selector = selector = SimSelector(self._scheduler, self.process)
+            selector.loop = self
+            selector.candidates = self._candidates
+        made: SimSelector = self._selector
+        return made
 
     def time(self) -> float:
         """Return the virtual seconds since the simulated machine was booted."""
@@ -143,7 +150,7 @@ class SimLoop(PolledLoop):
                 self._ready.clear()
                 self._scheduled.clear()
                 self._selector.close()
-                self._selector = None  # type: ignore[assignment]
+                self._selector = None
                 return
         super().close()
 
@@ -377,7 +384,7 @@ class SimLoop(PolledLoop):
         """Close the loop of a process that was killed or lost power, without reporting anything."""
         self.main_task = None
         self._ready.clear()
-        self._selector.loop = None
+        self.make_selector().loop = None
         self._closed = True
 
     # --- cancellations from outside -------------------------------------------------------------------
@@ -544,7 +551,7 @@ class SimLoop(PolledLoop):
             handle._scheduled = False
             due.append(handle)
         if len(due) > 1:
-            due = order_timers(due, self.world.profile, self._timer_names, self.world.choices.order)
+            due = racing().order_timers(due, self.world.profile, self._timer_names, self.world.choices.order)
         self._ready.extend(due)
 
     def _drop_cancelled_timers(self) -> None:
@@ -580,7 +587,7 @@ class SimLoop(PolledLoop):
             return  # sleep(math.inf), which is never due
         if 0 < gap <= scheduler.max_stall_ns:
             now = self._clock.now
-            contenders_ns = deadlines_between(self._scheduled, now, now + scheduler.max_stall_ns)
+            contenders_ns = racing().deadlines_between(self._scheduled, now, now + scheduler.max_stall_ns)
             answer = self.world.choices.choose(self._timer_names(timer), "cpu.stall", 1 + len(contenders_ns), self)
             if answer:
                 self._clock.now = contenders_ns[answer - 1] + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from _thread import get_ident
 from asyncio import unix_events
 from collections.abc import Callable, Sized
@@ -10,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.kernel.clock import SECOND, Clock
 from simloop.kernel.scheduler import CONTENDERS_MAX, LATE_MAX_NS, TimerRace
-from simloop.loop.timers import deadlines_between, timer_due
 
 if TYPE_CHECKING:
-    from simloop.kernel.epoll import SimSelector
     from simloop.kernel.process.process import Process
     from simloop.kernel.process.threads import SimThread
     from simloop.kernel.scheduler import Scheduler
@@ -34,7 +33,7 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
     #: Main task, as that of `asyncio.run`; None as long as the loop has none.
     main_task: asyncio.Task[Any] | None = None
     _ready: Any
-    _selector: SimSelector
+    _selector: Any
     _default_executor: Any
     _scheduled: list[Any]
     _cancellable: list[Any]
@@ -54,7 +53,7 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
     tell: Any
     queues: Any
     timers: Sized
-    _timer_names: Callable[[Any], str]
+    _prefix: str
     #: Time in nanoseconds at which the current poll times out; None if there is no timer, or if it was not computed
     #: since the last turn.
     _polls_until_ns: int | None
@@ -93,6 +92,12 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
         due = self._polls_until_ns or self.deadline_ns()
         return due is not None and due <= self._clock.now and not (self._may_be_late and self._is_late())
 
+    @functools.cached_property
+    def _timer_names(self) -> Callable[[Any], str]:
+        """Names of the loop's timers for choice points."""
+        names: Callable[[Any], str] = racing().TimerNames(self._prefix)
+        return names
+
     def poll_until(self, deadline_ns: int | None) -> None:
         self._polls_until_ns = deadline_ns
         self._may_be_late = True
@@ -115,7 +120,7 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
         if len(scheduled) == 1 and len(scheduler.loops) == 1:
             return False
         now, slack_ns = self._clock.now, min(LATE_MAX_NS, scheduler.max_stall_ns)
-        times = deadlines_between(scheduled, now, now + slack_ns) if self._has_second(slack_ns) else []
+        times = racing().deadlines_between(scheduled, now, now + slack_ns) if self._has_second(slack_ns) else []
         if len(scheduler.loops) > 1 and (others := scheduler.others_done(self, now + slack_ns)):
             times = sorted({*times, *others})[:CONTENDERS_MAX]
         if not times:
@@ -127,7 +132,10 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
         return answer != 0
 
     def deadlines_between(self, start_ns: int, end_ns: int) -> list[int]:
-        return deadlines_between(self._scheduled, start_ns, end_ns) if self._scheduled else []
+        if not self._scheduled:
+            return []
+        found: list[int] = racing().deadlines_between(self._scheduled, start_ns, end_ns)
+        return found
 
     def _has_second(self, slack_ns: int) -> bool:
         """Return True if a second timer of this loop may be due within `slack_ns`: a cheap check that is mostly
@@ -142,7 +150,7 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
 
     def timer_due(self, due_ns: int) -> Any:
         """Return a timer of this loop that is due at exactly `due_ns`; None if there is none."""
-        return timer_due(self._scheduled, due_ns)
+        return racing().timer_due(self._scheduled, due_ns)
 
     def has_other_work(self) -> bool:
         if not self.takes_turns():
@@ -188,3 +196,11 @@ class PolledLoop(unix_events._UnixSelectorEventLoop):
     def was_interrupted(self, task: asyncio.Task[Any]) -> bool:
         """Return True if the main task was cancelled by Ctrl-C only."""
         return self.interrupts > 0 and task.cancelled() and task.uncancel() == 0
+
+
+@functools.cache
+def racing() -> Any:
+    """Return the module `simloop.loop.timers`, imported when a timer may first race anything."""
+    from simloop.loop import timers
+
+    return timers

@@ -64,7 +64,7 @@ class StockLoop(SimLoop):
         self._registered = 0
         # Numbers of the tasks that are cancelled at the poll that goes on.
         self._cancelled: list[int] = []
-        selector = self._selector
+        selector = self.make_selector()
         selector.select = self._select  # type: ignore[method-assign, assignment]
         self._number_files(selector)
 

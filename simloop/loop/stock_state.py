@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from asyncio import unix_events
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 # time.get_clock_info("monotonic").resolution on Linux.
@@ -44,6 +44,25 @@ class _NoSelector:
 
     def close(self) -> None:
         pass
+
+
+class LateSelector:
+    """Placeholder for the selector of a simulated loop that has watched no descriptor yet. Whatever else is asked of it
+    makes the loop have one."""
+
+    __slots__ = ("candidates", "loop")
+
+    def __init__(self, loop: Any) -> None:
+        self.loop = loop
+
+    def get_map(self) -> Mapping[Any, Any]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loop.make_selector(), name)
 
 
 _constants: dict[str, Any] = {}

@@ -94,7 +94,17 @@ class SimHandle(events.Handle):
     _source_traceback: None
 
 
+class SimTimerHandle(events.TimerHandle):
+    """Timer handle with a name for choice points, `sim_who`, which is None until `simloop.loop.timers.TimerNames` sets
+    it."""
+
+    __slots__ = ("sim_who",)
+
+    sim_who: str | None
+
+
 SimHandle.__name__ = SimHandle.__qualname__ = "Handle"
+SimTimerHandle.__name__ = SimTimerHandle.__qualname__ = "TimerHandle"
 
 
 class OrderedWeakSet:

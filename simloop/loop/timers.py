@@ -1,11 +1,12 @@
-"""Timers of one loop: their names for choice points, the deadlines until which arrivals may be delayed, and the order
-in which due timers run."""
+"""Timers of one loop that race: their names for choice points, the deadlines until which arrivals may be delayed, and
+the order in which due timers run.
+
+Loops import it when a timer may first race something, see `simloop.loop.polls.racing`."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from simloop.choices.choices import nth, permute
 from simloop.kernel.clock import SECOND
 from simloop.kernel.scheduler import CONTENDERS_MAX
 from simloop.loop.stock_state import CLOCK_RESOLUTION
-from simloop.loop.tasks import innermost, path_of, task_of
+from simloop.loop.tasks import SimTimerHandle, innermost, path_of, task_of
 
 Ask = Callable[[str, str, int, object], int]
 """``ask(who, kind, n, subject)`` returns the environment's answer at a choice point, see `Choices.order`."""
@@ -22,14 +23,6 @@ Ask = Callable[[str, str, int, object], int]
 _TIMERS_LOOKED_AT = 32
 # A coarser clock than Linux's cannot tell timers apart that are due within this many seconds.
 _COARSE_CLOCK = 1e-3
-
-
-class SimTimerHandle(events.TimerHandle):
-    """Timer handle with a name for choice points, `sim_who`, which is None until `TimerNames` sets it."""
-
-    __slots__ = ("sim_who",)
-
-    sim_who: str | None
 
 
 class TimerNames:

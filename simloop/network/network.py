@@ -1,29 +1,28 @@
-"""Network of a world: its hosts, their names and addresses, and the links between them."""
+"""Network of a world: the names and addresses of its hosts, and the links between them."""
 
 from __future__ import annotations
 
 import socket as _socket  # constants only
 from typing import TYPE_CHECKING
 
-from simloop.kernel.clock import WALL_NS
-from simloop.kernel.host import Host
+from simloop.kernel.host import LOCALHOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from simloop.kernel.host import Host
     from simloop.kernel.net.stream import Direction
     from simloop.kernel.net.wire import Machine
     from simloop.kernel.scheduler import Scheduler
     from simloop.network.links import Link
     from simloop.network.names import Names
 
-LOCALHOST = "localhost"
 _SO_KEEPALIVE = int(_socket.SO_KEEPALIVE)
 
 
 class Network:
-    """Network of one world. Every host has loopback addresses, and one IPv4 and one IPv6 address for the other
-    hosts."""
+    """Network of one world, between `hosts`, by their names; others may be added later. Every host has loopback
+    addresses, and one IPv4 and one IPv6 address for the other hosts."""
 
     __slots__ = (
         "_addresses",
@@ -31,16 +30,14 @@ class Network:
         "_links",
         "_loopback",
         "_names",
-        "_start_ns",
         "directions",
         "hosts",
         "scheduler",
     )
 
-    def __init__(self, scheduler: Scheduler, start_ns: int = WALL_NS) -> None:
+    def __init__(self, scheduler: Scheduler, hosts: dict[str, Host]) -> None:
         self.scheduler = scheduler
-        self._start_ns = start_ns
-        self.hosts: dict[str, Host] = {}
+        self.hosts = hosts
         #: Directions (`kernel.net.stream.Direction`) of all TCP connections so far.
         self.directions: list[Direction] = []
         self._names: Names | None = None
@@ -65,14 +62,9 @@ class Network:
         if self._names is not None:
             self._names.forget(host)
 
-    def add_host(self, name: str) -> Host:
-        self.hosts[name] = host = Host(name, len(self.hosts) + 1, self.scheduler, self._start_ns)
-        return host
-
     def close(self) -> None:
-        """Drop the hosts and connections, to break reference cycles, so that a finished world is freed without the
+        """Drop addresses and connections, to break reference cycles, so that a finished world is freed without the
         garbage collector."""
-        self.hosts.clear()
         self._addresses.clear()
         if self._links:
             for link in self._links.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import weakref
@@ -10,7 +11,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from simloop.shims import clock_tools, static_types
-from simloop.shims.references import SUPPORTS, Heap, Holders, bound_methods, enclosed, in_class, is_a
+from simloop.shims.references import SUPPORTS, Holders, bound_methods, enclosed, in_class, is_a
 
 Replacement = tuple[object, str, object]
 
@@ -99,10 +100,11 @@ class Patch:
         # While freezegun has the clock, it keeps a list of what to put back where, and here are modules, too.
         everywhere = not self._modules and not clock_tools.frozen()
         if everywhere:
-            heap = Heap()
-            methods = {(owner, name) for owner, name, _, _ in self._replacements if isinstance(owner, type)}
-            self._shims |= bound_methods(heap, methods)
-            holders = Holders(heap, self._shims, self._replacements, _KEPT)
+            gc.unfreeze()  # what is frozen, the collector does not tell
+            self._shims |= bound_methods(
+                [(owner, name, real) for owner, name, real, _ in self._replacements if isinstance(owner, type)]
+            )
+            holders = Holders(self._shims, self._replacements, _KEPT)
             self._replace_references(holders.namespaces)
             holders.replace(self._owners)
         else:
@@ -136,10 +138,14 @@ class Patch:
             # What merely says that it is a module, as cffi's libraries do, may have no weak references.
             if is_a(module, ModuleType) and (known is None or known() is not module):
                 seen[name] = weakref.ref(module)
-                if holding is None or id(vars(module)) in holding:
+                if holding is None:
                     self._replace_references_in(name, module)
+                elif id(vars(module)) in holding:
+                    self._replace_references_in(name, module, inside=False)
 
-    def _replace_references_in(self, name: str, module: ModuleType) -> None:
+    def _replace_references_in(self, name: str, module: ModuleType, *, inside: bool = True) -> None:
+        """Replace references in the namespace of a module, and with `inside` also in its functions and classes, which
+        `Holders` finds as well."""
         if name.partition(".")[0] in _KEPT:
             return
         shims, named = self._shims, self._named
@@ -150,6 +156,8 @@ class Patch:
             if found is not None and found[0] is value:
                 if (name, key) not in named and not (owns and is_a(value, type)):
                     namespace[key] = found[1]
+            elif not inside:
+                continue
             elif type(value) is FunctionType:
                 if value.__closure__ and (name, key) not in named:
                     self._replace_enclosed(value)

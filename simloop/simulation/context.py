@@ -77,11 +77,11 @@ class WorldContext:
         world = self._world
         try:
             if len(world.processes) > 1 or not world.root.alive:
-                from simloop.simulation import left_processes
+                from simloop.simulation.left_processes import discard, report
 
                 if error is None:
-                    left_processes.report(world)
-                left_processes.discard(world)
+                    report(world)
+                discard(world)
             if world.scheduler.loops:
                 if error is None:
                     for loop in _loops(world):

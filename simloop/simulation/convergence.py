@@ -26,7 +26,7 @@ async def converges(world: World, check: Callable[[], object], within: float) ->
         raise ConfigurationError(f"{call_site()}: within must be a number of seconds above 0, not {within!r}")
     faults.heal(world.network.links())
     world.network.names.heal()
-    for host in world.network.hosts.values():
+    for host in world.hosts.values():
         handle = SimHost(world, host)
         handle.resume()
         handle.restart()

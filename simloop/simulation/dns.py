@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from simloop.errors import ConfigurationError
 from simloop.kernel.clock import SECOND
+from simloop.kernel.host import LOCALHOST
 from simloop.network.names import Permission, canonical
-from simloop.network.network import LOCALHOST
 from simloop.shims.socket.names import literal
 from simloop.simulation.hosts import SimHost
 from simloop.simulation.network import checked_budget
@@ -89,7 +89,7 @@ class SimDns:
             spelled = literal(address)
             if spelled is not None:
                 return (spelled,)
-            host = self._world.network.hosts.get(address)
+            host = self._world.hosts.get(address)
             if host is not None:
                 return host.ipv4, host.ipv6
         raise _wrong(f"{address!r} is neither an IP address nor a host of sim.host()")

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from simloop.errors import ConfigurationError, WorldError
+from simloop.kernel.host import LOCALHOST
 from simloop.loop.loop import SimLoop
-from simloop.network.network import LOCALHOST
 from simloop.sources import call_site
 from simloop.world import active
 
@@ -228,12 +228,12 @@ class Sim:
         from simloop.world.outside import OutsideSignal
 
         name = host.name if isinstance(host, SimHost) else host
-        if name not in self._world.network.hosts:
+        if name not in self._world.hosts:
             raise ConfigurationError(f"there is no host {name!r}")
         _check_signal(number)
         world = self._world
         send = partial(world.userland.send, world)
-        outside = OutsideSignal(world.scheduler, send, world.network.hosts[name], process, int(number))
+        outside = OutsideSignal(world.scheduler, send, world.hosts[name], process, int(number))
         world.outside_signals += (outside,)
         for loop in world.scheduler.loops:
             if isinstance(loop, SimLoop) and outside.matches(loop.process):

@@ -155,7 +155,7 @@ class SimHost:
         lives.let_crash(world, host)
         files = world.fs(host)
         permission = MayCrash(host, lambda: files.on_change is not None, lambda: lives.crash(world, host))
-        for other in list(world.network.hosts.values()):
+        for other in list(world.hosts.values()):
             if other is not host:
                 world.network.link(host, other).departures.append(permission)
 

@@ -61,7 +61,8 @@ class SimProcess:
     (b'5\\n', 0)
     """
 
-    def __init__(self, process: Process, argv: Sequence[str]) -> None:
+    def __init__(self, world: World, process: Process, argv: Sequence[str]) -> None:
+        self._world = world
         self._process = process
         self._cancelled_by: int | None = None
         #: Signals that cancel the program's main function while it runs.
@@ -69,8 +70,8 @@ class SimProcess:
         self._running = True
         #: Arguments of the call, beginning with the name of the program.
         self.argv = list(argv)
-        assert process.calls is not None
-        self._cwd = process.calls.cwd
+        # None if nobody had used a file by then.
+        self._cwd = None if process.calls is None else process.calls.cwd
         #: Open streams to standard output and error, by descriptor.
         self._writers: dict[int, asyncio.StreamWriter] = {}
         self._stdin: asyncio.StreamReader | None = None
@@ -104,6 +105,10 @@ class SimProcess:
     @property
     def cwd(self) -> str:
         """Working directory in which the program was started."""
+        if self._cwd is None:
+            from simloop.world.files import first_calls
+
+            self._cwd = first_calls(self._world.fs(self._process.host), self._process).cwd
         return self._cwd.path
 
     @property
@@ -397,7 +402,7 @@ class Programs:
         if not process.alive:
             return
         world = self._world
-        body: Any = SimProcess(process, argv)._run(program.main)
+        body: Any = SimProcess(world, process, argv)._run(program.main)
         body.__name__ = body.__qualname__ = process.name.partition(":")[2]  # what reports call it
         hosted = ProcessRunner(world, process, body, partial(self._ended, process))
         world.scheduler.grant_time_slice(hosted.loop, turns)

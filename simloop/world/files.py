@@ -32,7 +32,13 @@ def make_file_system(host: Host, lower: LowerLayer, choices: Choices, observer: 
 def make_calls(fs: FileSystem, process: Process) -> FileCalls:
     """Return the object that makes file system calls for a process that has no parent. It starts in the real working
     directory, with the real user's credentials and the usual umask."""
-    calls = process.calls = FileCalls(fs, process, Credentials.real())
+    process.calls = calls = first_calls(fs, process)
+    return calls
+
+
+def first_calls(fs: FileSystem, process: Process) -> FileCalls:
+    """Return the object that `make_calls` gives to a process."""
+    calls = FileCalls(fs, process, Credentials.real())
     with contextlib.suppress(OSError):
         calls.chdir(real_cwd())
     return calls

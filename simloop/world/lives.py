@@ -41,7 +41,8 @@ def spawn(
         handlers = parent.signal_handlers.items()
         # "The dispositions of any signals that are being caught are reset to the default" (execve(2)).
         child.signal_handlers = {number: handler for number, handler in handlers if handler == _signal.SIG_IGN}
-    if not program.is_silent:
+    if not program.is_silent and (cwd is not None or parent.calls is not None or parent.host.fs is not None):
+        # (Where nobody has used a file, the child begins as its parent would: with the real working directory.)
         from simloop.world.files import inherit_calls
 
         inherit_calls(world.files(parent), child, cwd)

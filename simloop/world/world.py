@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from simloop.choices.choices import generator
 from simloop.errors import ConfigurationError, SimulationError, StepLimitError
 from simloop.kernel.clock import WALL_NS
+from simloop.kernel.host import LOCALHOST, Host
 from simloop.kernel.process.process import Process, ProcessGone
 from simloop.kernel.process.table import ProcessTable
 from simloop.kernel.scheduler import DEFAULT_MAX_STALL, DEFAULT_MAX_TIME, Scheduler
-from simloop.network.network import LOCALHOST, Network
 
 if TYPE_CHECKING:
     from random import Random
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from simloop.kernel.files.calls import FileCalls
     from simloop.kernel.files.filesystem import FileSystem
     from simloop.kernel.files.lower import LowerLayer
-    from simloop.kernel.host import Host
     from simloop.kernel.process.threads import SimThread
+    from simloop.network.network import Network
     from simloop.world.observer import Observer
     from simloop.world.outside import OutsideSignal
     from simloop.world.userland import Userland
@@ -45,8 +45,8 @@ class World:
     """Simulated world of one run: everything that its event loops run on."""
 
     __slots__ = (
-        "_lower", "_programs", "_random", "cancel_own", "cancellations", "choices", "current",
-        "escape", "jobs_numbered", "last_step", "max_steps", "network", "observer", "outside_signals", "preempts_lines",
+        "_lower", "_network", "_programs", "_random", "_start_ns", "cancel_own", "cancellations", "choices", "current",
+        "escape", "hosts", "jobs_numbered", "last_step", "max_steps", "observer", "outside_signals", "preempts_lines",
         "processes", "processors", "profile", "reaching_out", "root", "scheduler", "steps", "switches", "threads",
         "userland",
     )  # fmt: skip
@@ -83,11 +83,13 @@ class World:
         self.steps = 0
         self.threads: dict[int, SimThread | None] = {_thread.get_ident(): None}
         self.scheduler = Scheduler(choices, userland.deadlock, userland.activity, max_time, max_stall, self.threads)
-        self.network = Network(self.scheduler, start_ns)
+        self._start_ns = start_ns
+        self._network: Network | None = None
+        self.hosts: dict[str, Host] = {}
         self.userland = userland
         self._programs: Any = None
         self.processes = ProcessTable(choices)
-        self.root = self.processes.add(self.network.add_host(LOCALHOST))
+        self.root = self.processes.add(self._add_host(LOCALHOST))
         #: Process whose code runs now. Everything that depends on the calling process uses this.
         self.current: Process = self.root
         self.reaching_out = False
@@ -111,6 +113,15 @@ class World:
         if self._random is None:
             self._random = generator(self.choices.entropy.getrandbits(64))
         return self._random
+
+    @property
+    def network(self) -> Network:
+        """Network between the hosts, imported by the first run that uses it."""
+        if self._network is None:
+            from simloop.network.network import Network
+
+            self._network = Network(self.scheduler, self.hosts)
+        return self._network
 
     @property
     def programs(self) -> Any:
@@ -138,7 +149,11 @@ class World:
         """Return the host with this name, and create it if there is none yet."""
         if not isinstance(name, str) or not re.fullmatch(_HOST_NAME, name):
             raise ConfigurationError(f"{name!r} cannot be the name of a host")
-        return self.network.hosts.get(name) or self.network.add_host(name)
+        return self.hosts.get(name) or self._add_host(name)
+
+    def _add_host(self, name: str) -> Host:
+        self.hosts[name] = host = Host(name, len(self.hosts) + 1, self.scheduler, self._start_ns)
+        return host
 
     def watch(self, observer: Observer) -> None:
         """Set the observer of the run, which is notified of everything that happens from now on. Must be called before
@@ -288,9 +303,11 @@ class World:
             from simloop.kernel.process.threads import end_threads
 
             end_threads(self, self.processors)
-        for host in self.network.hosts.values():
+        for host in self.hosts.values():
             host.close()
-        self.network.close()
+        self.hosts.clear()
+        if self._network is not None:
+            self._network.close()
         self._programs = self.switches = None
         self.outside_signals = ()
         for process in self.processes:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from simloop.choices.choices import Choices
+from simloop.kernel.host import Host
 from simloop.kernel.net.tcp import TcpSocket
 from simloop.kernel.scheduler import Scheduler
 from simloop.network.network import Network
@@ -76,8 +77,9 @@ class SimKernel:
     """A simulated host on which nothing unusual happens."""
 
     def __init__(self) -> None:
-        self.network = Network(Scheduler(Choices()))
-        self.host = self.network.add_host("localhost")
+        scheduler = Scheduler(Choices())
+        self.host = Host("localhost", 1, scheduler)
+        self.network = Network(scheduler, {"localhost": self.host})
 
     def socket(self, v6: bool) -> SimHandle:
         sock = SimHandle(TcpSocket(self.network, self.host, socket.AF_INET6 if v6 else socket.AF_INET))

@@ -16,6 +16,7 @@ from sizes import examples
 import simloop
 from simloop.choices.choices import Choices
 from simloop.choices.draws import random_walk
+from simloop.kernel.host import Host
 from simloop.kernel.net.stream import Direction
 from simloop.kernel.net.tcp import TcpSocket
 from simloop.kernel.scheduler import Scheduler
@@ -164,8 +165,8 @@ def test_no_order_of_calls_and_arrivals_loses_or_swaps_a_byte(
 ) -> None:
     """The same at the kernel, between two hosts, with an abrupt end as well."""
     scheduler = Scheduler(Choices(seed, random_walk(seed)))
-    network = Network(scheduler)
-    here, there = network.add_host("here"), network.add_host("there")
+    here, there = (Host(name, number, scheduler) for number, name in enumerate(("here", "there"), 1))
+    network = Network(scheduler, {host.name: host for host in (here, there)})
     listener, sender = TcpSocket(network, there, socket.AF_INET), TcpSocket(network, here, socket.AF_INET)
     listener.bind(("0.0.0.0", 1234))
     listener.listen(1)

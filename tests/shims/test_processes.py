@@ -206,6 +206,30 @@ def test_descriptors_environment_and_directory() -> None:
     assert out == "from a file!"
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_program_begins_where_its_parent_is_whether_or_not_files_were_used(used: bool) -> None:
+    seen: list[str] = []
+    here = os.getcwd()
+
+    async def main() -> None:
+        sim = simloop.current()
+        if used:
+            os.mkdir("/elsewhere")
+            os.chdir("/elsewhere")
+
+        @sim.program("tool")
+        async def tool(proc: simloop.SimProcess) -> None:
+            os.chdir("/")
+            seen.extend((proc.cwd, os.getcwd()))
+
+        await (await asyncio.create_subprocess_exec("tool")).wait()
+        seen.append(os.getcwd())
+
+    simloop.run(main)
+    start = "/elsewhere" if used else here
+    assert seen == [start, "/", start]
+
+
 def test_waiting_for_children_and_their_groups() -> None:
     async def main() -> None:
         simloop.current().program("sleeper")(sleeper)

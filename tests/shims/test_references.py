@@ -8,8 +8,9 @@ import sys
 
 # In a process of its own, whose objects are there before simloop is.
 PROGRAM = """
-import asyncio, datetime, functools, os, time
+import asyncio, collections, datetime, functools, os, time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 @dataclass
 class Made:
@@ -79,6 +80,20 @@ class Lazy:
 lazy = Lazy()
 lazy.clock = time.time
 
+class Clocks(NamedTuple):
+    wall: object
+
+class Tuples:
+    clocks = (time.time, time.monotonic)
+
+def enclosing_tuple(held):
+    return lambda: held[0][1][0]()
+
+PAIR = (time.time, 1)
+CLOCKS = Clocks(time.time)
+FROZEN = frozenset([time.time])
+QUEUE = collections.deque([time.time])
+
 CASES = {
     "an attribute of a class that takes none": lambda: Sealed.clock(),
     "a value of a table that takes none": lambda held=FrozenTable(x=time.time): held["x"](),
@@ -99,6 +114,15 @@ CASES = {
     "an attribute of one that takes none": lambda held=Strict(time.time): held.clock(),
     "an element of a list": lambda held=[[time.time]]: held[0][0](),
     "a value of a dictionary": lambda held={"x": {"y": time.time}}: held["x"]["y"](),
+    "an element of a tuple": lambda: PAIR[0](),
+    "an element of a tuple in a default argument": lambda held=(1, time.time): held[1](),
+    "a tuple in a table": lambda held={"x": (time.time,)}: held["x"][0](),
+    "a tuple in a class": lambda: Tuples.clocks[0](),
+    "a tuple in an enclosed tuple": enclosing_tuple((("x", (time.time,)),)),
+    "a field of a named tuple": lambda: Clocks(time.time).wall() and CLOCKS.wall(),
+    "an element of a set": lambda held=[{time.time}]: next(iter(held[0]))(),
+    "an element of a frozen set": lambda: next(iter(FROZEN))(),
+    "an element of a deque": lambda: QUEUE[0](),
     "an attribute of a local class": lambda held=local(): held.clock(),
     "a function in a local class": lambda held=local(): held.taken(),
     "a bound method of datetime": moment,
@@ -128,7 +152,7 @@ def test_whoever_holds_a_function_holds_its_shim() -> None:
     child = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, timeout=120, check=False)
     assert not child.stderr
     told = child.stdout.splitlines()
-    assert len(told) == 25
+    assert len(told) == 34
     assert [line for line in told if "(real)" in line] == []
 
 

@@ -44,22 +44,34 @@ class Strategy(Protocol):
 
 
 class Canonical(Generic[T]):
-    """Strategy that proposes a single run, the canonical one, with which every campaign begins. ``watch()`` returns the
-    observer for it."""
+    """Strategy that proposes a single run, the canonical one, with which every campaign begins. ``watch()`` returns a
+    new observer for it."""
 
     name = "canonical run"
 
     def __init__(self, seed: int, watch: Callable[[], T]) -> None:
         self._seed = seed
         self._watch = watch
-        #: Observer of the run; None before the run was planned.
+        #: True once the run was planned.
+        self.is_planned = False
+        #: Observer of the run; None as long as it was not watched.
         self.observer: T | None = None
 
     def plan(self) -> Plan | None:
-        if self.observer is not None:
+        unwatched = self.plan_unwatched()
+        return None if unwatched is None else unwatched._replace(observer=self.watched())
+
+    def plan_unwatched(self) -> Plan | None:
+        """Return the run without an observer, or None if it was planned before."""
+        if self.is_planned:
             return None
+        self.is_planned = True
+        return Plan(self._seed, None)
+
+    def watched(self) -> T:
+        """Return a new observer for the run, or for a repetition of it."""
         self.observer = self._watch()
-        return Plan(self._seed, None, self.observer)
+        return self.observer
 
     def observe(self, choices: Choices, failed: bool) -> None:
         pass
