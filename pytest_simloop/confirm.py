@@ -6,16 +6,20 @@ reported as such, with a PYTHONHASHSEED that reproduces it, if one is found.
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_simloop import internals
 from pytest_simloop.environment import SIGNATURE_FILE, confirming
 from pytest_simloop.options import repeated_options
+from pytest_simloop.tied import is_tied
 from simloop.explore.signature import signature_of
 
 if TYPE_CHECKING:
@@ -23,6 +27,14 @@ if TYPE_CHECKING:
     from pytest_simloop.simulated import Simulated
     from simloop.explore.failure import Failure
 
+# What may stand on the command line and makes no difference to a test, or is repeated for the replay: values, and
+# options of pytest and of its plugins for reports and distribution.
+_NEUTRAL = re.compile(
+    r"[^-]|-[a-zA-Z]|--(sim|tb|durations|junit|rootdir|import-mode|config-file|override-ini|pythonwarnings|maxfail"
+    r"|exitfirst|verbos|quiet|color|show|no-|last-failed|lf|failed-first|ff|new-first|nf|stepwise|sw|cache|capture|log"
+    r"|report|html|json|cov|dist|numprocesses|maxprocesses|deselect|ignore|full-trace|strict|basetemp|pdb|trace"
+    r"|disable-warnings|reruns|randomly|timeout)"
+)
 _HASH_SEEDS = ("0", "1", "2", "3")
 # The processes of the session, by their PYTHONHASHSEED.
 _REPLAYERS = pytest.StashKey["dict[str | None, Replayer]"]()
@@ -33,10 +45,11 @@ _HANGS = pytest.StashKey[bool]()
 @dataclass(frozen=True)
 class Confirmation:
     """Result of replaying a failure in fresh processes: a verdict, and the PYTHONHASHSEED that was needed to reproduce
-    it, or None."""
+    it, or None. Without a replay, `fixture` is the fixture for which none was made, or None."""
 
     verdict: str
     hash_seed: str | None = None
+    fixture: str | None = None
 
 
 SAME = Confirmation("same")
@@ -57,16 +70,40 @@ def confirm(item: Simulated, failure: Failure) -> Confirmation:
     replayed with a few fixed PYTHONHASHSEEDs."""
     if confirming() or _HANGS in item.config.stash:
         return UNKNOWN
+    fixture = set_up_once(item)
+    if fixture is not None:
+        return Confirmation("unknown", fixture=fixture)
     wanted = str(signature_of(failure.exception))
     first = _replay(item, failure.token, None)
     if first is None:
         return UNKNOWN
     if first == wanted:
         return SAME
+    if not all(_NEUTRAL.match(str(argument)) for argument in item.config.invocation_params.args):
+        return UNKNOWN  # it may be another test without that option, which the replay was not given
     for seed in _HASH_SEEDS:
         if _replay(item, failure.token, seed) == wanted:
             return Confirmation("only with a hash seed", seed)
     return NEVER
+
+
+def set_up_once(item: Any) -> str | None:
+    """Return the name of a fixture of the item that may stand for something that only one process can have, or None.
+    Such a fixture outlives the test, is set up in the real world and has something to tear down: a database, a server,
+    a directory. If a second process set it up and tore it down beside this one, later tests would not find it any
+    more."""
+    for name in internals.wide_fixtures(item):
+        if getattr(item, "sets_up_class", False) and internals.is_class_setup(name):
+            continue  # in each run, in its world
+        definition = internals.fixture_definition(item, name)
+        function = definition.func
+        code = getattr(function, "__code__", None)
+        tears_down = inspect.isgeneratorfunction(function) or (code is not None and "addfinalizer" in code.co_names)
+        if tears_down and not is_tied(definition, item) and not internals.is_default_of_unittest(item, name):
+            # As pytest calls those that stand for `setup_module` and the like.
+            xunit = re.fullmatch(r"_(?:unittest|xunit)_(\w+?)_fixture.*", name)
+            return xunit[1] if xunit is not None else name
+    return None
 
 
 def _replay(item: Simulated, token: str, hash_seed: str | None) -> str | None:

@@ -21,6 +21,9 @@ def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
     """Return a replacement for the function of a fixture that pytest cannot set up for a simulated test: an async one,
     `tmp_path`, or one that must be set up in the real world. None for any other fixture."""
     item = request._pyfuncitem
+    if getattr(item, "sets_up_class", False) and internals.is_class_setup(fixturedef.argname):
+        item.stood_in = fixturedef
+        return lambda **_: None
     if not isinstance(item, SimulatedItem) or item.world is None:
         return None
     if fixturedef.argname == "tmp_path" and fixturedef.func.__module__ == "_pytest.tmpdir":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import types
+import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,6 +38,21 @@ def wide_fixtures(item: pytest.Function) -> list[str]:
     """Return the names of the item's fixtures that outlive one test, widest scope first."""
     closure = item._fixtureinfo.name2fixturedefs
     return [name for name in item.fixturenames if name in closure and closure[name][-1].scope != "function"]
+
+
+def is_class_setup(name: str) -> bool:
+    """Return True for the name of the fixture that calls ``setUpClass`` and ``tearDownClass`` of a unittest class."""
+    return name.startswith("_unittest_setUpClass_fixture")
+
+
+def is_default_of_unittest(item: pytest.Function, name: str) -> bool:
+    """Return True for the fixture of a `unittest.TestCase` that calls ``setUpClass`` and ``tearDownClass``, if its
+    class has neither."""
+    case = item.cls
+    return is_class_setup(name) and all(
+        getattr(getattr(case, method, None), "__func__", None) is getattr(unittest.TestCase, method).__func__
+        for method in ("setUpClass", "tearDownClass")
+    )
 
 
 def fixture_value(item: pytest.Function, name: str) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import posix
 import select
 import signal
 import socket
@@ -116,11 +117,11 @@ class FreshZygote:
         self.link = link.detach()
 
     def close(self) -> None:
-        os.close(self.link)
+        posix.close(self.link)
         # It tears down its fixtures.
         if not select.select([self._requests], [], [], PATIENCE)[0]:
             with contextlib.suppress(OSError):
-                os.killpg(self._pid, signal.SIGKILL)
+                posix.killpg(self._pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             self._requests.recv(16)
 
@@ -131,9 +132,9 @@ def serve(config: pytest.Config) -> None:
     with socket.socket(fileno=int(descriptor)) as requests, requests.makefile() as lines:
         for request in lines:
             node, token, file = json.loads(request)
-            pid = os.fork()
+            pid = posix.fork()
             if pid == 0:
-                os.setsid()  # what it starts ends with it
+                posix.setsid()  # what it starts ends with it
                 config.args[:] = [node]
                 if token:
                     os.environ[SIGNATURE_FILE] = file
@@ -145,7 +146,7 @@ def serve(config: pytest.Config) -> None:
                 config.pluginmanager.register(_Fork(), "simloop-fork")
                 return
             requests.sendall(str(_status(pid, requests, PATIENCE if token else None)).encode())
-    os._exit(0)
+    posix._exit(0)
 
 
 def served(config: pytest.Config, execute: Execute) -> bool:
@@ -167,23 +168,23 @@ class _Fork:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        os._exit(exitstatus)
+        posix._exit(exitstatus)
 
 
 def _status(pid: int, requests: socket.socket, patience: float | None) -> int:
     """Wait for a fork and return its exit status, negative if it was killed after `patience` seconds. If the session
     has closed the socket `requests`, kill the fork and end this process."""
-    child = os.pidfd_open(pid)
+    child = posix.pidfd_open(pid)
     poll = select.poll()
     poll.register(child, select.POLLIN)
     poll.register(requests, select.POLLIN)  # a request at a time: now there can only be the end
     ready = [found for found, _ in poll.poll(None if patience is None else patience * 1000)]
-    os.close(child)
+    posix.close(child)
     if child not in ready:
-        for kill in (os.killpg, os.kill):
+        for kill in (posix.killpg, posix.kill):
             with contextlib.suppress(ProcessLookupError):  # it may not have its own group yet
                 kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
+    _, status = posix.waitpid(pid, 0)
     if requests.fileno() in ready:
-        os._exit(0)
-    return os.waitstatus_to_exitcode(status)
+        posix._exit(0)
+    return posix.waitstatus_to_exitcode(status)

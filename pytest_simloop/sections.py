@@ -98,6 +98,11 @@ def _confirmed(confirmation: Confirmation) -> list[str]:
         return ["in a fresh process it fails in the same way"]
     if confirmation == NEVER:
         return ["in a fresh process it does NOT fail: it depends on state that earlier tests or runs have left behind"]
+    if confirmation.fixture is not None:
+        return [
+            f"not replayed in a fresh process, which would set up and tear down {confirmation.fixture!r} "
+            "beside this session"
+        ]
     return []
 
 

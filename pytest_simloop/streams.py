@@ -3,7 +3,7 @@ them, also while a test runs (`capfd.disabled`, breakpoints); such writes are no
 
 from __future__ import annotations
 
-import os
+import posix
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -29,7 +29,7 @@ def exempt_streams(config: pytest.Config) -> None:
 def _identities(descriptors: list[int]) -> Iterator[tuple[int, int]]:
     for fd in descriptors:
         try:
-            found = os.fstat(fd)
+            found = posix.fstat(fd)
         except OSError:
             continue  # it is closed
         yield found.st_dev, found.st_ino

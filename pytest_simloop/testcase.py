@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import unittest
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +15,7 @@ from _pytest.unittest import TestCaseFunction
 
 from pytest_simloop.breakpoints import note_time
 from pytest_simloop.item import SimulatedItem
+from pytest_simloop.tied import makes_loop
 
 if TYPE_CHECKING:
     from simloop.world.world import World
@@ -61,13 +65,56 @@ class SimTestCase(SimulatedItem, TestCaseFunction):
         """True for a sync method without the marker ``simloop``, for which one run is enough."""
         return not inspect.iscoroutinefunction(self.function) and self.get_closest_marker("simloop") is None
 
+    @functools.cached_property
+    def sets_up_class(self) -> bool:
+        """True if ``setUpClass`` makes an event loop. Then each run sets up the class, in its world, and tears it down;
+        pytest does not."""
+        return any(makes_loop(vars(base).get("setUpClass")) for base in self._classes())
+
+    #: Pytest's fixture for ``setUpClass``, where it was replaced for this test.
+    stood_in: Any = None
+
+    def _classes(self) -> list[type]:
+        """Return the test class and those bases of it that are not unittest's."""
+        return [base for base in self.cls.__mro__ if base.__module__.partition(".")[0] not in ("unittest", "builtins")]
+
     def setup(self) -> None:
         self.prepare()
         TestCaseFunction.setup(self)
+        if self.stood_in is not None:
+            # A test of the same class that is not simulated needs the real one.
+            self.stood_in.finish(self._request)
 
     def run_once(self, world: World) -> None:
         recorder = Recorder(world)
-        case = self.parent.obj(self.originalname)  # type: ignore[union-attr]
-        case(result=recorder)
-        if recorder.outcome is not None:
-            raise recorder.outcome
+        with self._class_set_up() if self.sets_up_class else contextlib.nullcontext():
+            case = self.parent.obj(self.originalname)  # type: ignore[union-attr]
+            case(result=recorder)
+            if recorder.outcome is not None:
+                raise recorder.outcome
+
+    @contextlib.contextmanager
+    def _class_set_up(self) -> Iterator[None]:
+        """Context manager for a block of code before and after which the class is set up and torn down. In the end its
+        attributes are what they were, since other tests are not to find those of a run."""
+        kept = [(base, dict(vars(base))) for base in self._classes()]
+        cls: Any = self.cls
+        try:
+            self.setting_up = True
+            try:
+                cls.setUpClass()
+            except unittest.SkipTest as skipped:
+                raise pytest.skip.Exception(str(skipped)) from None
+            self.setting_up = False
+            try:
+                yield
+            finally:
+                cls.tearDownClass()
+        finally:
+            cls.doClassCleanups()
+            for base, before in kept:
+                for name, value in list(vars(base).items()):
+                    if name not in before:
+                        delattr(base, name)
+                    elif value is not before[name]:
+                        setattr(base, name, before[name])

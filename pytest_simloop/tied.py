@@ -79,3 +79,10 @@ def starts_loop(function: Any, depth: int = 3) -> bool:
     return any(
         inspect.iscoroutinefunction(inner) or starts_loop(inner, depth - 1) for inner in held if inner is not None
     )
+
+
+def makes_loop(function: Any) -> bool:
+    """Return True if the code of a function, or of a class method, makes an event loop or runs coroutines."""
+    function = getattr(function, "__func__", function)
+    names = set(getattr(getattr(function, "__code__", None), "co_names", ()))
+    return bool(names & {"new_event_loop", "get_event_loop", "Runner"}) or starts_loop(function)

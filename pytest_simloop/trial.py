@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import posix
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -208,7 +209,7 @@ def _entry_points() -> Iterator[str | None]:
     # As `distributions` does in directories, without an object for each package.
     for place in sys.path:
         with suppress(OSError):
-            for name in os.listdir(place or "."):
+            for name in posix.listdir(place or "."):
                 declared = os.path.join(place, name, "entry_points.txt")
                 if name.lower().endswith((".dist-info", "egg-info")) and os.path.exists(declared):
                     yield Path(declared).read_text(encoding="utf-8")

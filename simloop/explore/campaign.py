@@ -14,6 +14,7 @@ from simloop.explore.coverage import Coverage
 from simloop.explore.result import Report
 from simloop.explore.run_maker import RunMaker, is_endless
 from simloop.explore.strategies.base import Canonical
+from simloop.shims.patch import original
 
 if TYPE_CHECKING:
     from simloop.choices.schedule import Schedule
@@ -39,6 +40,9 @@ DEFAULT_SHRINK_RUNS = 500
 _RUNS_IN_TIME = 10_000
 # Real seconds after which a corpus is written: who ends a long campaign does not always let it end by itself.
 _KEEPS_EVERY = 30.0
+
+# A test may have replaced it, even now.
+_monotonic = original(time, "monotonic")
 
 # Results of a batch whose runs are all still to be made.
 _NOTHING: Mapping[int, Outcome | Passed] = {}
@@ -88,7 +92,7 @@ class Campaign:
         self._explain = explain
         self._progress = progress
         self._corpus = corpus
-        self._keeps_next = time.monotonic() + _KEEPS_EVERY
+        self._keeps_next = _monotonic() + _KEEPS_EVERY
         kept = None if corpus is None else corpus.schedules
         # A test that has needed numbers will need them again.
         numbered = numbered or any(schedule.numbered for schedule in (*saved, *(kept or ())))
@@ -129,7 +133,7 @@ class Campaign:
         `NondeterminismError` when two runs of one schedule differ."""
         ended_by: BaseException | None = None
         try:
-            self._explore(None if self._seconds is None else time.monotonic() + self._seconds)
+            self._explore(None if self._seconds is None else _monotonic() + self._seconds)
         except BaseException as error:
             ended_by = error
             if isinstance(error, KeyboardInterrupt):
@@ -161,7 +165,7 @@ class Campaign:
                     examination = self._examination = self._examiner()
                     report.failure = examination.failure(outcome, strategy.name, explain=self._explain)
                     return
-            if self._corpus is not None and time.monotonic() >= self._keeps_next:
+            if self._corpus is not None and _monotonic() >= self._keeps_next:
                 self._keep_corpus()
         report.schedules_in_all = 1 if self._is_canonical else self.portfolio.enumeration.covered
 
@@ -173,7 +177,7 @@ class Campaign:
         mutation = self.portfolio.mutation
         if mutation is None or not mutation.kept or self.report.schedules_in_all:
             return
-        self._keeps_next = time.monotonic() + _KEEPS_EVERY
+        self._keeps_next = _monotonic() + _KEEPS_EVERY
         kept = (one._replace(profile=self._maker.profile, numbered=self.report.numbered) for one in mutation.corpus())
         try:
             self._corpus.keep(kept, self.report.coverage.fingerprints)
@@ -289,7 +293,7 @@ def _wakeups() -> WakeUps:
 def _is_over(ends: float | None, report: Report) -> bool:
     """Return True if the real time `ends`, at which the campaign has to end, has passed and at least one run was made.
     Always False if `ends` is None."""
-    return ends is not None and report.runs > 0 and time.monotonic() >= ends
+    return ends is not None and report.runs > 0 and _monotonic() >= ends
 
 
 def check_runs(runs: int) -> int:

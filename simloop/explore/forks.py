@@ -16,6 +16,7 @@ import contextlib
 import marshal
 import os
 import pickle
+import posix
 import select
 import signal
 import socket
@@ -118,16 +119,16 @@ class OwnZygote:
                 _lead_a_group(0)
                 fork_for_runs(execute, theirs.detach())
             finally:
-                os._exit(0)
+                posix._exit(0)
         theirs.close()
         self.link = ours.detach()
         _lead_a_group(self._pid)
 
     def close(self) -> None:
-        os.close(self.link)
+        posix.close(self.link)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+            posix.killpg(self._pid, signal.SIGKILL)
+        posix.waitpid(self._pid, 0)
 
 
 def fork_for_runs(execute: Execute, link: int) -> None:
@@ -137,7 +138,7 @@ def fork_for_runs(execute: Execute, link: int) -> None:
         child = _fork()
         if child == 0:
             _make_run(execute, link)
-        if os.waitpid(child, 0)[1]:
+        if posix.waitpid(child, 0)[1]:
             return
 
 
@@ -164,20 +165,20 @@ def _make_run(execute: Execute, link: int) -> NoReturn:
                 result = _ENDED + pickle.dumps((choices.state(), outcome.fingerprint, outcome.steps, failure))
         _send(link, result)
         status = 0
-    os._exit(status)
+    posix._exit(status)
 
 
 def _fork() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # other threads: of them, a fork has none
-        return os.fork()
+        return posix.fork()
 
 
 def _lead_a_group(pid: int) -> None:
     """Make a process (0: the calling one) the leader of a new process group, so that its children can be killed with
     it. Both the process and its parent call this, as either may run first."""
     with contextlib.suppress(OSError):
-        os.setpgid(pid, 0)
+        posix.setpgid(pid, 0)
 
 
 def _heard(link: int) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import marshal
 import mmap
-import os
+import posix
 import signal
 import time
 import warnings
@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from simloop.choices.choices import Choices
 from simloop.errors import ConfigurationError, JobWarning
+from simloop.shims.patch import original
 
 if TYPE_CHECKING:
     from simloop.explore.strategies.base import Plan
     from simloop.simulation.outcome import Outcome
     from simloop.world.observer import Observer
+
+_monotonic, _perf_counter = original(time, "monotonic"), original(time, "perf_counter")
 
 # Real seconds that a batch must take for a fork to be worth it.
 _WORTH_IT = 0.05
@@ -85,7 +88,7 @@ class Jobs:
         self, plans: Sequence[Plan], share: Sequence[int], numbered: bool, ends: float | None
     ) -> Iterator[tuple[int, Outcome]]:
         for at in share:
-            if ends is not None and time.monotonic() >= ends:
+            if ends is not None and _monotonic() >= ends:
                 return
             outcome = self.run(plans[at], numbered)
             yield at, outcome
@@ -93,9 +96,9 @@ class Jobs:
                 return
 
     def run(self, plan: Plan, numbered: bool) -> Outcome:
-        began = time.perf_counter()
+        began = _perf_counter()
         outcome = self._execute(Choices(plan.seed, plan.decide, numbered=numbered), plan.observer)
-        self.note(time.perf_counter() - began)
+        self.note(_perf_counter() - began)
         return outcome
 
 
@@ -113,10 +116,10 @@ class _Fork:
         self._plans = plans
         self._numbered = numbered
         # A file, since a pipe would fill up while this process makes its own share.
-        self._file = os.memfd_create("simloop-job")
+        self._file = posix.memfd_create("simloop-job")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # other threads: of them, a fork has none
-            self._pid = os.fork()
+            self._pid = posix.fork()
         if self._pid == 0:
             self._work(jobs._share(plans, share, numbered, ends))
 
@@ -127,19 +130,19 @@ class _Fork:
                 if _is_last(outcome):
                     break
                 data = marshal.dumps((at, outcome.fingerprint, outcome.choices.state()))
-                os.write(self._file, len(data).to_bytes(8, "little") + data)
+                posix.write(self._file, len(data).to_bytes(8, "little") + data)
         except KeyboardInterrupt:
             status = _INTERRUPTED
         except BaseException:
             pass  # as above
         finally:
-            os._exit(status)
+            posix._exit(status)
 
     def results(self) -> dict[int, Passed]:
         """Wait until the fork has ended and return the results of its runs, by their index in the batch."""
-        _, status = os.waitpid(self._pid, 0)
+        _, status = posix.waitpid(self._pid, 0)
         self._pid = 0
-        code = os.waitstatus_to_exitcode(status)
+        code = posix.waitstatus_to_exitcode(status)
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
         if code:
@@ -150,7 +153,7 @@ class _Fork:
         return dict(self._read())
 
     def _read(self) -> list[tuple[int, Passed]]:
-        size = os.fstat(self._file).st_size
+        size = posix.fstat(self._file).st_size
         if not size:
             return []
         found = []
@@ -173,17 +176,17 @@ class _Fork:
     def end(self) -> None:
         if self._pid:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+                posix.kill(self._pid, signal.SIGKILL)
+            posix.waitpid(self._pid, 0)
             self._pid = 0
-        os.close(self._file)
+        posix.close(self._file)
 
 
 def check_jobs(value: Any) -> int:
     """Validate a number of jobs (worker processes), and return it; for ``auto``, return the number of processors that
     this process may use. Raises `ConfigurationError` for less than one."""
     if value == "auto":
-        return len(os.sched_getaffinity(0))
+        return len(posix.sched_getaffinity(0))
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(f"jobs must be a whole number of at least 1, or auto, not {value!r}")
     return value

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
+import posix
 import re
 import stat
 import uuid
@@ -121,8 +121,8 @@ def contents(path: Path) -> bytes:
     """Return the contents of a regular file of limited size. Raises `ValueError` for any other file, since reading it
     might never end."""
     # A fifo has no reader, or no writer, to wait for.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        facts = os.fstat(file.fileno())
+    with open(path, "rb", opener=lambda name, flags: posix.open(name, flags | posix.O_NONBLOCK)) as file:
+        facts = posix.fstat(file.fileno())
         if not stat.S_ISREG(facts.st_mode):
             raise ValueError("it is no regular file")
         if facts.st_size > _SIZE_MAX:

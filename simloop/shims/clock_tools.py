@@ -9,10 +9,10 @@ virtual clock in place of the real one. Private parts of both libraries are used
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 import time as _time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 from simloop.world import active
@@ -20,7 +20,7 @@ from simloop.world import active
 try:
     # It takes the functions of `time` and `datetime` when it is first imported, for C objects whatever they are: it
     # would crash the interpreter with shims. So it is imported before any shim is in place.
-    _time_machine: Any = importlib.import_module("_time_machine")
+    _time_machine: Any = import_module("_time_machine")
 except ImportError:
     _time_machine = None
 

@@ -37,6 +37,9 @@ from typing import Any
 from simloop.shims.patch import Replacement, builtin, original
 from simloop.world import active
 
+# As `simloop.kernel.descriptors` has it, which a session without open files does not import.
+FIRST_FD = 1 << 20
+
 
 def _is_drawing(value: object) -> bool:
     return getattr(value, "__self__", None) is random._inst
@@ -196,11 +199,22 @@ def real(module: str, owner: Any = os) -> dict[str, Any]:
 def stand_ins() -> list[Replacement]:
     """Return a replacement for each function that has a late shim: its stand-in."""
     return [
-        (owner, name, _stand_in(module, owner, name, function))
+        (owner, name, _stand_in(module, owner, name, _closing(function) if name == "close" else function))
         for module, replaced in LATE.items()
         for owner, _ in replaced
         for name, function in real(module, owner).items()
     ]
+
+
+def _closing(real_close: Any) -> Any:
+    """Return the real `os.close` but for simulated descriptors, whose world has ended: it passes over those. They are
+    closed by objects that outlive their run, such as the queues of multiprocessing."""
+
+    def close(fd: int) -> None:
+        if not isinstance(fd, int) or fd < FIRST_FD:
+            real_close(fd)
+
+    return close
 
 
 def _stand_in(module: str, owner: Any, name: str, function: Any) -> Any:

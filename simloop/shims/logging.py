@@ -4,13 +4,13 @@ simulated disk instead."""
 from __future__ import annotations
 
 import logging
-import os
-import time
+import posix
 import weakref
 from typing import Any
 
 from simloop.shims import opened
 from simloop.shims.late import real
+from simloop.shims.time import time
 from simloop.world import active
 
 _real_handle = real("simloop.shims.logging", logging.Handler)["handle"]
@@ -51,7 +51,7 @@ def _begun(handler: Any) -> dict[str, Any]:
     own: dict[str, Any] = {"stream": None}
     # Of logging.handlers.
     if hasattr(handler, "rolloverAt"):
-        own["rolloverAt"] = handler.computeRollover(int(time.time()))
+        own["rolloverAt"] = handler.computeRollover(int(time()))
     if hasattr(handler, "ino"):
         own |= {"dev": -1, "ino": -1}
     return own
@@ -69,7 +69,7 @@ def _is_simulated(stream: Any) -> bool:
 def _handled_by_pytest(handler: Any, record: logging.LogRecord) -> Any:
     """Make pytest's own log handler write to its real file, such as that of `--log-file`."""
     if handler.stream is not None:
-        found = os.fstat(handler.stream.fileno())
+        found = posix.fstat(handler.stream.fileno())
         opened.exempt.add((found.st_dev, found.st_ino))
     return _real_handle(handler, record)
 

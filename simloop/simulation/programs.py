@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import traceback
@@ -22,6 +21,9 @@ from simloop.kernel.process.delays import RACE_NS, STARTS, delay
 from simloop.kernel.process.exits import exit_status
 from simloop.kernel.turn_taking import TIME_SLICES
 from simloop.loop.process_runner import ProcessRunner, exit_code
+from simloop.shims.io import open as open_file
+from simloop.shims.os.descriptors import read, write
+from simloop.shims.signal import kill
 from simloop.shims.subprocess import environment
 from simloop.simulation.shell import Shell
 from simloop.sources import is_ours
@@ -158,7 +160,7 @@ class SimProcess:
                 raise
             # As every well-behaved program ends after it has tidied up.
             signal.signal(self._cancelled_by, signal.SIG_DFL)
-            os.kill(os.getpid(), self._cancelled_by)
+            kill(self._process.pid, self._cancelled_by)
         except SimulationError:
             raise
         except Exception as error:
@@ -176,10 +178,10 @@ class SimProcess:
         reader = asyncio.StreamReader()
         if isinstance(self._process.files.get(0), (End, Socket)):
             protocol = asyncio.StreamReaderProtocol(reader)
-            self._connecting = loop.create_task(loop.connect_read_pipe(lambda: protocol, os.fdopen(0, "rb", 0)))
+            self._connecting = loop.create_task(loop.connect_read_pipe(lambda: protocol, open_file(0, "rb", 0)))
             return reader
         if isinstance(self._process.files.get(0), Description):
-            while piece := os.read(0, 1 << 16):
+            while piece := read(0, 1 << 16):
                 reader.feed_data(piece)
         reader.feed_eof()
         return reader
@@ -190,7 +192,7 @@ class SimProcess:
         protocol = _Flow(loop)
         transport: asyncio.WriteTransport
         if isinstance(self._process.files.get(fd), End):
-            transport = loop.make_write_pipe(os.fdopen(fd, "wb", 0), protocol)
+            transport = loop.make_write_pipe(open_file(fd, "wb", 0), protocol)
         else:
             transport = _Direct(self._process, fd, protocol)
         writer = self._writers[fd] = asyncio.StreamWriter(transport, protocol, None, loop)
@@ -236,7 +238,7 @@ class _Direct(asyncio.WriteTransport):
         if self._fd in self._process.files:
             view = memoryview(data)
             while view:
-                view = view[os.write(self._fd, view) :]
+                view = view[write(self._fd, view) :]
         elif self._fd in (1, 2):
             # Inherited from the test itself.
             stream = sys.stdout if self._fd == 1 else sys.stderr

@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from simloop.loop.process_runner import ProcessRunner
+from simloop.shims.os.descriptors import set_blocking, write
+from simloop.shims.os.paths import getcwd
+from simloop.shims.os.processes import pidfd_open, waitpid
+from simloop.shims.socket.sockets import close_fd
 from simloop.shims.subprocess import environment, find_program
 from simloop.world import active, lives
 
@@ -170,7 +174,7 @@ class _Call:
         env = self._env | command.settings
         paths = argv[:1] if "/" in argv[0] else [posixpath.join(entry, argv[0]) for entry in os.get_exec_path(env)]
         try:
-            program = find_program(self._world, paths, argv, os.getcwd())
+            program = find_program(self._world, paths, argv, getcwd())
         except (FileNotFoundError, NotADirectoryError):
             await self._complain(command, f"{'exec: ' * replaces}{argv[0]}: not found")
             return 127
@@ -206,10 +210,10 @@ class _Call:
 
     async def _wait_for(self, child: Process) -> int:
         loop = asyncio.get_running_loop()
-        fd = os.pidfd_open(child.pid)
+        fd = pidfd_open(child.pid)
         await _once(fd, loop.add_reader, loop.remove_reader)
-        os.close(fd)
-        code = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
+        close_fd(fd)
+        code = os.waitstatus_to_exitcode(waitpid(child.pid, 0)[1])
         if code >= 0:
             return code
         if -code not in (signal.SIGINT, signal.SIGPIPE):
@@ -226,10 +230,10 @@ class _Call:
             return
         loop = asyncio.get_running_loop()
         data = text.encode()
-        os.set_blocking(fd, False)
+        set_blocking(fd, False)
         while data:
             try:
-                data = data[os.write(fd, data) :]
+                data = data[write(fd, data) :]
             except BlockingIOError:
                 await _once(fd, loop.add_writer, loop.remove_writer)
             except BrokenPipeError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import os
+import posix
 import ssl
 import tempfile
 from dataclasses import dataclass
@@ -34,11 +34,11 @@ class Certificate:
         with active.world_entered(None):
             file, path = tempfile.mkstemp(prefix="simloop-")
             try:
-                os.write(file, self.pem)
-                os.close(file)
+                posix.write(file, self.pem)
+                posix.close(file)
                 context.load_cert_chain(path)
             finally:
-                os.unlink(path)
+                posix.unlink(path)
 
 
 class SimTls:

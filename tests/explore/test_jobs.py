@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import posix
 import signal
 import warnings
 from collections.abc import Iterator
@@ -28,13 +29,13 @@ def worth_it(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Processes that are forked for every batch, however short, and their identifiers."""
     monkeypatch.setattr(jobs, "_WORTH_IT", 0.0)
     pids: list[int] = []
-    fork = os.fork
+    fork = posix.fork
 
     def forking() -> int:
         pids.append(fork())
         return pids[-1]
 
-    monkeypatch.setattr(os, "fork", forking)
+    monkeypatch.setattr(posix, "fork", forking)
     yield pids
     for pid in pids:
         with pytest.raises(ChildProcessError):

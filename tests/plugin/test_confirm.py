@@ -141,6 +141,95 @@ def test_a_replay_that_does_not_end_is_the_last_one(pytester: pytest.Pytester) -
     assert len(noted(pytester, "replayed.txt")) == 1
 
 
+# A file that stands for the database of a test session: a second process that begins with it removes the first one's.
+DATABASE = """
+    import pathlib, pytest
+    file = pathlib.Path(__file__).parent / "database"
+
+    def begin():
+        file.unlink(missing_ok=True)
+        file.touch()
+"""
+SCOPES = {
+    "database": """
+    @pytest.fixture(scope="session")
+    def database():
+        begin()
+        yield
+        file.unlink()
+
+    @pytest.mark.usefixtures("database")
+    class TestIt:
+    """,
+    "setup_module": """
+    def setup_module():
+        begin()
+
+    def teardown_module():
+        file.unlink()
+
+    class TestIt:
+    """,
+    "setUpClass": """
+    import unittest
+
+    class TestIt(unittest.IsolatedAsyncioTestCase):
+        @classmethod
+        def setUpClass(cls):
+            begin()
+
+        @classmethod
+        def tearDownClass(cls):
+            file.unlink()
+    """,
+}
+
+
+@pytest.mark.parametrize("fixture", SCOPES)
+def test_what_only_one_process_can_have_is_not_set_up_by_another(pytester: pytest.Pytester, fixture: str) -> None:
+    pytester.makepyfile(
+        DATABASE
+        + SCOPES[fixture]
+        + """
+        async def test_fails(self):
+            assert 0
+
+        def test_later(self):
+            assert file.exists()
+    """
+    )
+    result = pytester.runpytest("--sim", "--sim-runs=1")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines([f"not replayed in a fresh process, which would set up and tear down '{fixture}' *"])
+
+
+def test_a_case_of_unittest_without_anything_to_tear_down_is_replayed(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import unittest
+
+        class TestIt(unittest.IsolatedAsyncioTestCase):
+            async def test_fails(self):
+                assert 0
+        """
+    )
+    result = pytester.runpytest("--sim", "--sim-runs=1")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["in a fresh process it fails in the same way"])
+
+
+def test_an_option_that_a_replay_is_not_given_is_no_state_of_earlier_tests(pytester: pytest.Pytester) -> None:
+    """As `--disable-socket` of pytest-socket."""
+    pytester.makeconftest(
+        NOTES + "    def pytest_addoption(parser): parser.addoption('--special', action='store_true')\n"
+    )
+    pytester.makepyfile("async def test_it(request): assert not request.config.option.special")
+    result = pytester.runpytest_subprocess("--sim", "--special")
+    result.assert_outcomes(failed=1)
+    assert "in a fresh process" not in result.stdout.str()
+    assert len(noted(pytester, "replayed.txt")) == 1
+
+
 def test_a_limit_of_the_simulation_is_not_replayed(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(NOTES)
     pytester.makepyfile(

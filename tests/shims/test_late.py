@@ -9,6 +9,8 @@ from importlib import import_module
 
 import pytest
 
+from simloop.kernel import descriptors
+from simloop.shims import late
 from simloop.shims.late import LATE
 
 
@@ -142,3 +144,31 @@ def test_a_module_takes_the_real_functions_whenever_it_is_imported(module: str) 
         """
     )
     assert held == "[]"
+
+
+def test_the_first_descriptor_is_the_kernels() -> None:
+    assert late.FIRST_FD == descriptors.FIRST_FD
+
+
+@pytest.mark.parametrize("inside", ["", "os.close(os.dup(fds[0]))"], ids=["first-call", "later-call"])
+def test_what_outlives_its_run_may_close_descriptors_of_it(inside: str) -> None:
+    """As the queues of multiprocessing do when they are collected."""
+    closed, bad = in_new_interpreter(
+        f"""
+        import os
+        import simloop
+
+        async def main():
+            fds = os.pipe()
+            {inside}
+            return fds
+
+        first, second = simloop.run(main)
+        print(os.close(first))
+        try:
+            os.close(1000)
+        except OSError as error:
+            print(error.strerror)
+        """
+    )
+    assert (closed, bad) == ("None", "Bad file descriptor")

@@ -13,7 +13,9 @@ import warnings
 from asyncio import sslproto
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import pytest
 from tls_programs import PROGRAMS, much_by_three_threads
@@ -45,6 +47,26 @@ def test_threads_share_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     for seed in range(3):
         assert simloop.run(main, seed=seed, blocking="ignore") == [True, True]
+
+
+def test_the_bundle_of_certifi_is_known_without_a_call_of_its_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "cacert.pem"
+    bundle.write_text("no certificate")
+    package, core = ModuleType("certifi"), ModuleType("certifi.core")
+    core.where = lambda: str(bundle)  # type: ignore[attr-defined]
+    where = package.where = mock.Mock(side_effect=AssertionError)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "certifi", package)
+    monkeypatch.setitem(sys.modules, "certifi.core", core)
+
+    async def main() -> list[str]:
+        # The worlds' own authority in place of what the bundle holds.
+        return [str(found["subject"]) for found in ssl.create_default_context(cafile=str(bundle)).get_ca_certs()]
+
+    (subject,) = simloop.run(main)
+    assert "simloop" in subject
+    assert not where.mock_calls
 
 
 # --- the generator ----------------------------------------------------------------------------------

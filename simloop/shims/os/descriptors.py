@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl as _fcntl
 import os
+import posix
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -296,7 +297,7 @@ def dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
     world = current_world()
     if world is None or not isinstance(fd, int) or not isinstance(fd2, int) or not ours(world, fd):
         if world is not None and isinstance(fd2, int) and ours(world, fd2):
-            os.fstat(fd)  # a closed one is no escape
+            posix.fstat(fd)  # a closed one is no escape
             raise active.escape("os.dup2 of a real descriptor", "open the file inside the run")
         if world is not None:
             refuse(fd)

@@ -16,7 +16,7 @@ from simloop.kernel.files.description import Description
 from simloop.kernel.ipc.pipes import PAGE, End, insert, make_pipe, splice_pipes
 from simloop.kernel.ipc.unseekable import Unseekable
 from simloop.kernel.net.sockets import Socket
-from simloop.shims.late import real
+from simloop.shims.late import load, real
 from simloop.shims.opened import refuse
 from simloop.shims.os.paths import current_world, ours, syscall
 from simloop.shims.patch import builtin
@@ -153,11 +153,13 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
         raise fail(errno.EINVAL if offset is None else errno.ESPIPE)  # do_sendfile() in fs/read_write.c
     if isinstance(target, End) and isinstance(source, Description):
         return _into_pipe(world, source, target, count, offset, lambda: target.flags & os.O_NONBLOCK)
-    start = os.lseek(in_fd, 0, os.SEEK_CUR) if offset is None else offset
-    data = os.pread(in_fd, min(count, _SENDFILE_SIZE), start)
-    sent = target.send(data) if isinstance(target, Socket) else os.write(out_fd, data)
+    # Not the functions of `os`, which a test may have replaced.
+    descriptors = load("simloop.shims.os.descriptors")
+    start = descriptors.lseek(in_fd, 0, os.SEEK_CUR) if offset is None else offset
+    data = descriptors.pread(in_fd, min(count, _SENDFILE_SIZE), start)
+    sent = target.send(data) if isinstance(target, Socket) else descriptors.write(out_fd, data)
     if offset is None:
-        os.lseek(in_fd, start + sent, os.SEEK_SET)
+        descriptors.lseek(in_fd, start + sent, os.SEEK_SET)
     return sent
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import socket as _socket
 import struct
 from collections.abc import Iterable
@@ -79,7 +79,7 @@ def file_behind(process: Process, fd: int) -> File:
     file = process.files.get(fd)
     if file is None:
         if fd < FIRST_FD:
-            os.fstat(fd)  # a closed one is no escape
+            posix.fstat(fd)  # a closed one is no escape
             raise active.escape(f"the real descriptor {fd}", "open the socket or file inside the run")
         raise fail(errno.EBADF)
     return file

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from simloop.errors import WorldError
 from simloop.kernel.clock import SECOND
-from simloop.kernel.descriptors import ERR, HUP, IN, OUT
+from simloop.kernel.descriptors import ERR, FIRST_FD, HUP, IN, OUT
 from simloop.kernel.errors import fail
 from simloop.kernel.net.sockets import MSG_ERRQUEUE, Socket
 from simloop.shims.late import real
@@ -560,11 +560,12 @@ _real_close = real(__name__)["close"]
 
 
 def close_fd(fd: int, /) -> None:
-    """Close a descriptor, simulated or real. Shim of `socket.close` and `os.close`."""
+    """Close a descriptor, simulated or real. Shim of `socket.close` and `os.close`. Outside of a world, a simulated one
+    is passed over: its world has ended, but not the object that closes it."""
     world = active.world()
     if world is not None and fd in world.current.files:
         world.current.close(fd)
-    else:
+    elif world is not None or not isinstance(fd, int) or fd < FIRST_FD:
         if world is not None and not world.reaching_out:
             refuse(fd)
         _real_close(fd)
