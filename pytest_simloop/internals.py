@@ -123,11 +123,19 @@ def take_finalizers(
         kept = []
         while len(finalizers) > count:
             finalizer = finalizers.pop()
+            _forget_refused(getattr(getattr(finalizer, "func", finalizer), "__self__", None))
             if wanted(finalizer):
                 yield finalizer
             else:
                 kept.append(finalizer)
         finalizers += reversed(kept)
+
+
+def _forget_refused(definition: Any) -> None:
+    """Clear a fixture whose setup pytest or a plugin has refused, so that the next run meets the same refusal. Such a
+    fixture has no value, without which `FixtureDef.finish` leaves what the setup has noted."""
+    if getattr(definition, "cached_result", definition) is None:
+        definition._finalizers.clear()
 
 
 def forget_instance(item: pytest.Function) -> None:

@@ -168,3 +168,32 @@ def test_fixtures_are_torn_down_in_their_world_after_ctrl_c(pytester: pytest.Pyt
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*torn down after 1.0"])
     assert (pytester.path / "report.xml").exists()
+
+
+def test_a_wide_fixture_that_a_plugin_refuses_is_refused_in_each_run(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_fixture_setup(fixturedef):
+            if fixturedef.argname == "wide":
+                pytest.fail("refused by a plugin")
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(scope="module")
+        async def wide():
+            yield
+
+        async def test_of_it(wide):
+            pass
+        """
+    )
+    result = pytester.runpytest("--sim", "--sim-runs=3")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*refused by a plugin*"])
+    result.stdout.no_fnmatch_line("*NondeterminismError*")
