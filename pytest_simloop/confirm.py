@@ -21,6 +21,7 @@ from pytest_simloop.environment import SIGNATURE_FILE, confirming
 from pytest_simloop.options import repeated_options
 from pytest_simloop.tied import is_tied
 from simloop.explore.signature import signature_of
+from simloop.sources import is_library
 
 if TYPE_CHECKING:
     from pytest_simloop.replayer import Replayer
@@ -99,9 +100,13 @@ def set_up_once(item: Any) -> str | None:
         function = definition.func
         code = getattr(function, "__code__", None)
         tears_down = inspect.isgeneratorfunction(function) or (code is not None and "addfinalizer" in code.co_names)
-        if tears_down and not is_tied(definition, item) and not internals.is_default_of_unittest(item, name):
-            # As pytest calls those that stand for `setup_module` and the like.
-            xunit = re.fullmatch(r"_(?:unittest|xunit)_(\w+?)_fixture.*", name)
+        if not tears_down or internals.is_default_of_unittest(item, name):
+            continue
+        # As pytest calls those that stand for `setup_module` and the like.
+        xunit = re.fullmatch(r"_(?:unittest|xunit)_(\w+?)_fixture.*", name)
+        if xunit is None and code is not None and is_library(code.co_filename) and internals.is_autouse(item, name):
+            continue  # what a plugin sets up for all tests alike any session does, also two at once
+        if not is_tied(definition, item):
             return xunit[1] if xunit is not None else name
     return None
 

@@ -40,6 +40,11 @@ def wide_fixtures(item: pytest.Function) -> list[str]:
     return [name for name in item.fixturenames if name in closure and closure[name][-1].scope != "function"]
 
 
+def is_autouse(item: pytest.Function, name: str) -> bool:
+    """Return True if the item uses a fixture because all tests do, below the place where the fixture is defined."""
+    return name in item.session._fixturemanager._getautousenames(item)
+
+
 def is_class_setup(name: str) -> bool:
     """Return True for the name of the fixture that calls ``setUpClass`` and ``tearDownClass`` of a unittest class."""
     return name.startswith("_unittest_setUpClass_fixture")

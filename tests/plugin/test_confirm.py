@@ -203,6 +203,21 @@ def test_what_only_one_process_can_have_is_not_set_up_by_another(pytester: pytes
     result.stdout.fnmatch_lines([f"not replayed in a fresh process, which would set up and tear down '{fixture}' *"])
 
 
+def test_what_a_plugin_sets_up_for_all_tests_hinders_no_replay(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = pytester.mkdir("site-packages")
+    (installed / "patches.py").write_text(
+        "import pytest\n\n@pytest.fixture(scope='session', autouse=True)\ndef patches():\n    yield\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(installed), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(installed)
+    pytester.makeini("[pytest]\naddopts = -p patches\n")
+    pytester.makepyfile("async def test_fails(): assert 0")
+    result = pytester.runpytest("--sim", "--sim-runs=1")
+    result.stdout.fnmatch_lines(["in a fresh process it fails in the same way"])
+
+
 def test_a_case_of_unittest_without_anything_to_tear_down_is_replayed(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
