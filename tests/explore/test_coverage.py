@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from types import SimpleNamespace
 
 import pytest
 
@@ -121,7 +120,7 @@ def test_a_time_that_is_none_is_refused(seconds: object) -> None:
 
 def test_a_campaign_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = itertools.count()
-    monkeypatch.setattr(campaign, "time", SimpleNamespace(monotonic=lambda: next(looks)))
+    monkeypatch.setattr(campaign, "_monotonic", lambda: next(looks))
     assert simloop.explore(threads, seconds=0.5).runs == 1
     few, many = (simloop.explore(threads, seconds=seconds).runs for seconds in (5, 40))
     assert 1 < few < many < 100

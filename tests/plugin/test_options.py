@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import shutil
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -295,7 +294,7 @@ def test_a_campaign_may_have_a_time_instead_of_a_number_of_runs(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = itertools.count()
-    monkeypatch.setattr(campaign, "time", SimpleNamespace(monotonic=lambda: next(looks)))
+    monkeypatch.setattr(campaign, "_monotonic", lambda: next(looks))
     pytester.makepyfile(test_it=MANY.replace("MARKER", ""))
     found = [runs(pytester.runpytest("--sim", f"--sim-time={time}", "-v")) for time in ("0.5s", "10s", "30s")]
     assert found[0] == 1 < found[1] < found[2] < 100
