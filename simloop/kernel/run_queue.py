@@ -29,6 +29,8 @@ class Task(Protocol):
     """Protocol of a process, as the scheduler sees it (task_struct in include/linux/sched.h)."""
 
     name: str
+    #: Number of blocking calls, and of polls that it called itself, in which it waits while others may run.
+    waits: int
 
     @property
     def loop(self) -> Runnable | None:

@@ -284,11 +284,6 @@ class Scheduler:
             self.pass_time(deadline_ns if poller is None else poller.deadline_ns(), poller)
         return False
 
-    def is_waiting(self, process: Task) -> bool:
-        """Return True if the process waits in a blocking call, or in a poll that it called itself, and there are other
-        processes."""
-        return self.turn_taking is not None and self.turn_taking.is_waiting(process)
-
     def grant_time_slice(self, loop: Runnable, turns: int) -> None:
         """Give `loop` the next `turns` turns in a row, as long as it has work."""
         if self.turn_taking is not None:
@@ -310,7 +305,7 @@ class Scheduler:
         if self.idle_arrivals and poller is not None:
             for loop in self.loops:
                 process = loop.process
-                takes_turns = loop.stepped and not process.stopped and not self.is_waiting(process)
+                takes_turns = loop.stepped and not process.stopped and not process.waits
                 if (loop is poller or takes_turns) and loop.idle_arrival():
                     return
         if self.held:

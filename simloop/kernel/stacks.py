@@ -18,6 +18,9 @@ from typing import Any, Protocol
 
 from simloop.kernel.process.real_threads import real_acquire, real_start
 
+#: So many greenlets a thread keeps: most worlds need one or two.
+KEPT_GREENLETS = 4
+
 #: Stacks whose thread is being started: such a thread is the simulation's own, so it is not reported as an escape.
 starting: list[Stack] = []
 
@@ -41,7 +44,8 @@ class Stacks(Protocol):
 
 
 class Greenlets:
-    """Implementation of `Stacks` by greenlets, all in the thread that made it."""
+    """Implementation of `Stacks` by greenlets, all in the thread that made it. They are kept for the next world of that
+    thread, since the memory of a new one is asked of the kernel."""
 
     def __init__(self, greenlet: Any) -> None:
         self._greenlet = greenlet
@@ -52,8 +56,48 @@ class Greenlets:
         return stack
 
     def new(self, function: Callable[[], None]) -> Stack:
-        stack: Stack = self._greenlet.greenlet(function, self._main)
+        if self._main.parent is not None:
+            stack: Stack = self._greenlet.greenlet(function, self._main)
+            return stack
+        kept = _kept.greenlets.pop() if _kept.greenlets else _KeptGreenlet(self._greenlet, self._main)
+        return kept.use_for(function)
+
+
+class _KeptGreenlet:
+    """Greenlet that calls one function after another. Its parent is the main greenlet of its thread, to which it
+    switches in between."""
+
+    __slots__ = ("_function", "_main", "_stack")
+
+    def __init__(self, greenlet: Any, main: Any) -> None:
+        self._main = main
+        self._stack = greenlet.greenlet(self._run, main)
+        self._function: Callable[[], None] | None = None
+
+    def use_for(self, function: Callable[[], None]) -> Stack:
+        """Return the greenlet. It calls `function` when it is next switched to, in an empty context, as a new one."""
+        self._function = function
+        self._stack.gr_context = None
+        stack: Stack = self._stack
         return stack
+
+    def _run(self) -> None:
+        while self._function is not None:
+            self._function()
+            self._function = None
+            if len(_kept.greenlets) < KEPT_GREENLETS:
+                _kept.greenlets.append(self)
+                self._main.switch()
+
+
+class _Kept(threading.local):
+    """Greenlets of each thread that wait for a function."""
+
+    def __init__(self) -> None:
+        self.greenlets: list[_KeptGreenlet] = []
+
+
+_kept = _Kept()
 
 
 class Threads:

@@ -119,6 +119,7 @@ class TurnTaking:
         if main:
             self._main = waiter
         self.waiters.append(waiter)
+        waiter.process.waits += 1
         loop = waiter.process.loop
         if loop is not None and self.run_queue.indexed:
             self.run_queue.look_at(loop)
@@ -133,6 +134,7 @@ class TurnTaking:
             self._fail(waiter, error)
         finally:
             self.waiters.remove(waiter)
+            waiter.process.waits -= 1
             if loop is not None and self.run_queue.indexed:
                 self.run_queue.look_at(loop)
         if waiter.error is not None:
@@ -146,21 +148,10 @@ class TurnTaking:
         for waiter in self.waiters:
             if waiter.done() or (waiter.deadline_ns is not None and waiter.deadline_ns <= now):
                 found.append(waiter)
-        ready: list[Waiter | Runnable] = [*self.run_queue.with_work(now, self._may_run)]
+        ready: list[Waiter | Runnable] = [*self.run_queue.with_work(now, _may_run)]
         for waiter in reversed(found):
             insort_left(ready, waiter, key=_last_turn)
         return ready
-
-    def _may_run(self, process: Task) -> bool:
-        """Return True if loops of `process` may be given turns: it is neither stopped nor waiting."""
-        return not process.stopped and not self.is_waiting(process)
-
-    def is_waiting(self, process: Task) -> bool:
-        """Return True if the process waits in a blocking call, or in a poll that it called itself."""
-        for waiter in self.waiters:  # noqa: SIM110  any() would cost as much again
-            if waiter.process is process:
-                return True
-        return False
 
     def _next(self) -> Waiter | Runnable:
         """Advance time until a process can run, and return that process: its `Waiter`, or its loop."""
@@ -172,7 +163,7 @@ class TurnTaking:
             ready = self._ready()
             if ready:
                 return self._choose(ready)
-            due_ns = self.run_queue.next_deadline(self._may_run)
+            due_ns = self.run_queue.next_deadline(_may_run)
             for waiter in self.waiters:
                 wait_ns = waiter.deadline_ns if waiter.loop is None else waiter.loop.deadline_ns()
                 if wait_ns is not None and (due_ns is None or wait_ns < due_ns):
@@ -256,12 +247,12 @@ class TurnTaking:
         polling = [waiter.loop for waiter in self.waiters if waiter.loop is not None and waiter.done is not _at_once]
         indexed = self.run_queue.indexed
         others = self.run_queue.unsettled if indexed else self.run_queue.loops
-        polling += [other for other in others if self._may_run(other.process)]
+        polling += [other for other in others if _may_run(other.process)]
         found = self._done_by(polling, loop, limit_ns)
         if indexed:
             soonest: set[int] = set()
             for other in self.run_queue.soonest(limit_ns):
-                if self._may_run(other.process):
+                if _may_run(other.process):
                     soonest.update(self._done_by((other,), loop, limit_ns))
                     if len(soonest) == few:
                         break
@@ -294,3 +285,8 @@ class TurnTaking:
 
 def _at_once() -> bool:
     return True
+
+
+def _may_run(process: Task) -> bool:
+    """Return True if loops of `process` may be given turns: it is neither waiting nor stopped."""
+    return not process.waits and not process.stopped

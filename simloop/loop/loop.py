@@ -305,6 +305,12 @@ class SimLoop(PolledLoop):
         transport: asyncio.WriteTransport = self._make_write_pipe_transport(pipe, protocol)
         return transport
 
+    def forget_pipe(self, fd: int) -> None:
+        """Stop watching a descriptor whose pipe transport is closed. A transport that is closed in the turn in which it
+        was made begins to watch its descriptor after that, and never stops (`_UnixWritePipeTransport` in
+        Lib/asyncio/unix_events.py)."""
+        self._remove_reader(fd)  # type: ignore[attr-defined]
+
     async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
         return self.resources.add_transport(
             await super()._make_subprocess_transport(*args, **kwargs)  # type: ignore[misc]

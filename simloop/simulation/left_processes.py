@@ -39,7 +39,7 @@ def discard(world: World) -> None:
     """Discard the processes that lost power or were killed, so that closing their suspended coroutines has no effect on
     the world. Programs that still run are discarded in the same way."""
     for process in world.processes:
-        if process.alive and (process.environ is not None or world.scheduler.is_waiting(process)):
+        if process.alive and (process.environ is not None or process.waits):
             if isinstance(process.loop, SimLoop) and process.loop in world.scheduler.loops:
                 process.loop.lose_power()
             process.lose_power()

@@ -200,12 +200,14 @@ class SimProcess:
 
     async def close_streams(self) -> None:
         """Close the streams after the program has ended, once all output is written, however long the reader takes."""
+        loop: Any = self._loop
         if self._connecting is not None:
             transport, _ = await self._connecting
             transport.close()
-        for writer in self._writers.values():
+        for fd, writer in self._writers.items():
             writer.close()
             await writer.transport._protocol.closed  # type: ignore[attr-defined]
+            loop.forget_pipe(fd)
 
 
 class _Flow(asyncio.streams.FlowControlMixin):

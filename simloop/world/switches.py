@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from simloop.kernel.clock import MILLISECOND
@@ -28,14 +29,8 @@ class Switches:
         each other only the order of their calls."""
         world = self._world
         process, scheduler = world.current, world.scheduler
-        if world.reaching_out or not process.alive or scheduler.is_waiting(process):
+        if world.reaching_out or not process.alive or process.waits:
             return
-        over = False
-
-        def go_on() -> None:
-            nonlocal over
-            over = True
-
         turn = process, process.steps
         self._calls = self._calls + 1 if turn == self._calling else 1
         self._calling = turn
@@ -43,12 +38,16 @@ class Switches:
             # It would go on for ever if it waits for others without blocking.
             self._calls = 0
             world.count_steps(CALLS_MAX, process.name)
-            scheduler.at(scheduler.clock.now + MILLISECOND, go_on)
-        elif not schedule_switch(process, scheduler, "process.switch", process.name, process, go_on):
+            scheduler.at(scheduler.clock.now + MILLISECOND, partial(_go_on, process))
+        elif not schedule_switch(process, scheduler, "process.switch", process.name, process, partial(_go_on, process)):
             return
         process.preempted = True
         try:
-            world.wait(process, lambda: over, None)
+            world.wait(process, lambda: not process.preempted, None)
         finally:
             world.current = process
             process.preempted = False
+
+
+def _go_on(process: Process) -> None:
+    process.preempted = False

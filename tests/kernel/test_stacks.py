@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +54,41 @@ def test_code_on_a_stack_is_in_the_main_thread(made: stacks.Stacks) -> None:
     seen: list[Any] = []
     made.new(lambda: seen.append(threading.current_thread())).switch()
     assert seen == [threading.main_thread()]
+
+
+def test_a_stack_is_used_again_as_if_it_were_new() -> None:
+    pytest.importorskip("greenlet")
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    seen: list[tuple[Any, str]] = []
+
+    def work() -> None:
+        seen.append((worlds[-1].current(), variable.get()))
+        variable.set("set")
+
+    worlds = [make_stacks({})]
+    worlds[-1].new(work).switch()
+    released = weakref.ref(work)
+    worlds.append(make_stacks({}))
+    worlds[-1].new(work).switch()
+    first, second = seen
+    assert first == second == (first[0], "unset")
+    del work
+    assert released() is None, "an idle stack keeps what it has called"
+
+
+def test_stacks_that_an_exception_left_are_not_used_again() -> None:
+    pytest.importorskip("greenlet")
+
+    def fail() -> None:
+        failed.append(made.current())
+        raise KeyError
+
+    failed: list[Any] = []
+    made = make_stacks({})
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            made.new(fail).switch()
+    assert failed[0] is not failed[1]
 
 
 def test_a_tracer_sees_each_stack_as_a_thread() -> None:

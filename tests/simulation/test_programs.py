@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import subprocess
 import time
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import simloop
+from simloop.loop import process_runner
+from simloop.loop.loop import SimLoop
 
 
 def test_programs_that_are_never_started() -> None:
@@ -123,3 +128,30 @@ def test_a_program_that_fails_prints_its_own_traceback() -> None:
     assert lines[0] == "Traceback (most recent call last):"
     assert lines[1].endswith("in broken")
     assert lines[-1] == "ValueError: no"
+
+
+def test_a_program_that_writes_has_nothing_left_to_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if it is over in the turn in which it opened its output: the turns of shutting down would be a third of
+    all turns of a short program."""
+    shut_down: list[object] = []
+    stages = process_runner.shutdown_stages
+
+    def noted(loop: SimLoop, context: contextvars.Context | None = None) -> Iterator[asyncio.Future[Any]]:
+        shut_down.append(loop.process.name)
+        return stages(loop, context)
+
+    monkeypatch.setattr(process_runner, "shutdown_stages", noted)
+
+    async def main() -> bytes:
+        sim = simloop.current()
+
+        @sim.program("hello")
+        async def hello(proc: simloop.SimProcess) -> None:
+            proc.stdout.write(b"hello")
+
+        sim.program("warn", stderr=b"careful")
+        await (await asyncio.create_subprocess_exec("warn", stderr=subprocess.PIPE)).communicate()
+        return (await (await asyncio.create_subprocess_exec("hello", stdout=subprocess.PIPE)).communicate())[0]
+
+    assert [simloop.run(main, seed=seed) for seed in range(30)] == [b"hello"] * 30
+    assert not shut_down

@@ -54,7 +54,7 @@ class Process(DescriptorTable):
     __slots__ = (
         "__dict__", "calls", "children", "environ", "group", "host", "loop", "masked", "name", "notify", "observers",
         "on_kill", "order", "parent", "pid", "session", "signal_handlers", "signals", "started_at", "state", "status",
-        "steps", "table",
+        "steps", "table", "waits",
     )  # fmt: skip
 
     wakeup_fd = -1
@@ -102,6 +102,7 @@ class Process(DescriptorTable):
         #: each.
         self.steps = 0
         self.order = 0
+        self.waits = 0
 
         #: Object that makes its system calls on files; None until the first one.
         self.calls: FileCalls | None = None
