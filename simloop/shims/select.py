@@ -40,7 +40,7 @@ def _mask(world: World, fd: int) -> int:
     if file is not None:
         return file.mask() | (_RDHUP if file.hung_up else 0)
     if fd < FIRST_FD:
-        raise active.escape(f"waiting for descriptor {fd}", "it is none of the simulated world's")
+        raise active.escape(f"waiting for the real descriptor {fd}", "open the file or socket inside the run")
     return _INVALID
 
 

@@ -308,7 +308,7 @@ def dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
     if fd2 < 0:
         raise fail(errno.EBADF)
     if not ours(world, fd2) or fd2 > FIRST_FD + (1 << 16):
-        raise active.escape(f"os.dup2 to descriptor {fd2}", "it is none of the simulated world's")
+        raise active.escape(f"os.dup2 to descriptor {fd2}", "copy to one that was opened inside the run")
     if fd != fd2:
         world.current.open_as(fd2, file)
     _inherit(world, fd2, inheritable)
