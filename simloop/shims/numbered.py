@@ -237,8 +237,9 @@ def _keep_addresses() -> None:
     # hash of their own that asks for the address. (Modules written in C may tell of what they keep to be used again,
     # and a reference to that is fatal.)
     referents = gc.get_referents(*(each for each in objects if not issubclass(type(each), types.ModuleType)))
-    for found in chain(objects, (each for each in referents if type(each) is dict)):
-        if type(found) in _COLLECTIONS:
+    for found in chain(objects, (each for each in referents if type(each) is dict and not gc.is_tracked(each))):
+        # Most have such keys alone, which is seen without a step of the interpreter for each.
+        if type(found) in _COLLECTIONS and not _COMPARED.issuperset(map(type, found)):
             for member in found:
                 if type(member) not in _COMPARED:
                     _keep_address(member)
