@@ -10,8 +10,10 @@ import sys
 import types
 import weakref
 import zlib
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import chain, compress, filterfalse, repeat
+from operator import is_
 from typing import Any
 
 from simloop.shims import static_types
@@ -115,7 +117,7 @@ _hash.__name__ = _hash.__qualname__ = "__hash__"
 
 def _hash_of_method(method: types.MethodType) -> int:
     owner, function = method.__self__, method.__func__
-    if type(owner).__hash__ is not _hash:
+    if _inherited(type(owner), "__hash__") is not _hash:
         return _address(owner) ^ hash(function)
     value = _hash(owner)
     if _address(owner) not in _numbered:
@@ -142,7 +144,7 @@ def _remember(found: Any, cls: type, value: int) -> None:
         end = vars(found).get("__simloop_end__")
         if end is None or end.key != key:  # a copy has that of its original
             vars(found)["__simloop_end__"] = _EndOfException(key)
-    elif getattr(cls, "__del__", None) is not _forget:
+    elif _inherited(cls, "__del__") is not _forget:
         _kept[key] = found
     _hashes[key] = value
 
@@ -185,13 +187,24 @@ def _release() -> None:
         _drop(key)
 
 
+def _inherited(cls: type, name: str) -> object:
+    """Return what a class or its first base that has such a name has under it, or None. It is not asked for its value:
+    the class of a mock would make another mock."""
+    for base in cls.__mro__:
+        namespace = vars(base)
+        if name in namespace:
+            return namespace[name]
+    return None
+
+
 def _change(cls: type, *, deep: bool = False) -> None:
     """Patch a class whose instances hash by address, so that they hash by number; with `deep`, its subclasses, too."""
     if issubclass(cls, type):
         return  # classes are looked up by hash at every isinstance() of an abstract class
     flags = cls.__flags__
     named = vars(cls).get("__hash__")
-    if named is not _hash and (cls.__hash__ is _address or cls.__hash__ is _hash):
+    hashed = _inherited(cls, "__hash__")
+    if named is not _hash and (hashed is _address or hashed is _hash):
         if issubclass(cls, BaseException) and not flags & _HEAP:
             _patch(cls, _hash)
         # What the collector does not know would not be found by `_keep_addresses`.
@@ -200,7 +213,7 @@ def _change(cls: type, *, deep: bool = False) -> None:
             and flags & _HAS_GC
             and (
                 # Where there are no weak references, the end of an object is told by `__del__`.
-                cls.__weakrefoffset__ or ("__slots__" in vars(cls) and not hasattr(cls, "__del__"))
+                cls.__weakrefoffset__ or ("__slots__" in vars(cls) and _inherited(cls, "__del__") is None)
             )
         ):
             with _open(cls):
@@ -221,31 +234,56 @@ def _patch(cls: type, function: Callable[[Any], int]) -> None:
 
 
 def _keep_addresses() -> None:
-    """Make all existing objects keep hashing by address, since each of them may be in a set."""
-    here: dict[type, bool] = {}
-    ours: object = _hash
+    """Make all existing objects keep hashing by address, since each of them may be in a set.
+
+    A large suite has millions of objects, hence the loops in C. Types are told apart by address: metaclasses may
+    compare oddly.
+    """
     gc.unfreeze()  # what is frozen is not in the list of objects
     objects = gc.get_objects()
-    for found in objects:
-        cls = type(found)
-        known = here.get(cls)
-        if known is None:
-            known = here[cls] = cls in _patched or (not issubclass(cls, type) and cls.__hash__ is ours)
-        if known and (key := _address(found)) not in _hashes:
-            _remember(found, cls, key)
+    classes = list(map(type, objects))
+    keys = list(map(_address, classes))
+    by_key = dict(zip(keys, classes, strict=True))
+    known = frozenset(key for key, cls in by_key.items() if _hashes_by_number(cls))
+    told = frozenset(key for key, cls in by_key.items() if not issubclass(cls, types.ModuleType))
     # The collector does not know objects that hold no others, nor dictionaries of such ones; and classes may have a
     # hash of their own that asks for the address. (Modules written in C may tell of what they keep to be used again,
     # and a reference to that is fatal.)
-    referents = gc.get_referents(*(each for each in objects if not issubclass(type(each), types.ModuleType)))
-    for found in chain(objects, (each for each in referents if type(each) is dict and not gc.is_tracked(each))):
+    referents = gc.get_referents(*compress(objects, map(told.__contains__, keys)))
+    _remember_all(compress(objects, map(known.__contains__, keys)))
+    untracked = compress(referents, map(partial(is_, dict), map(type, referents)))
+    tracked = compress(objects, map(_COLLECTIONS.__contains__, keys))
+    for found in chain(tracked, filterfalse(gc.is_tracked, untracked)):
         # Most have such keys alone, which is seen without a step of the interpreter for each.
-        if type(found) in _COLLECTIONS and not _COMPARED.issuperset(map(type, found)):
+        if not _COMPARED.issuperset(map(type, found)):
             for member in found:
                 if type(member) not in _COMPARED:
                     _keep_address(member)
 
 
-_COLLECTIONS = frozenset({dict, set, frozenset})
+def _hashes_by_number(cls: type) -> bool:
+    return cls in _patched or (not issubclass(cls, type) and _inherited(cls, "__hash__") is _hash)
+
+
+def _remember_all(found: Iterable[Any]) -> None:
+    """Store the addresses of objects as their hashes, as `_remember` does for one, if they have none yet."""
+    referred = []
+    for each in found:
+        if (key := _address(each)) not in _hashes:
+            cls = type(each)
+            if cls.__weakrefoffset__:
+                referred.append(each)
+            else:
+                _remember(each, cls, key)
+    keys = list(map(_address, referred))
+    references = list(map(_Reference, referred, repeat(_forget_reference)))
+    for _ in map(setattr, references, repeat("key"), keys):
+        pass
+    _hashes.update(zip(keys, keys, strict=True))
+    _references.update(zip(keys, references, strict=True))
+
+
+_COLLECTIONS = frozenset(map(_address, (dict, set, frozenset)))
 # Types of most keys.
 _COMPARED = frozenset({str, int, bytes, float, tuple, bool, type(None)})
 
@@ -261,9 +299,11 @@ def _keep_address(member: object) -> None:
 
 def _let_go() -> None:
     """Forget the stored hashes of objects without a number: they hash by address again."""
-    for key in [key for key in _hashes if key not in _numbered]:
-        _drop(key)
-        _kept.pop(key, None)
+    tables: tuple[dict[int, Any], ...] = (_hashes, _references, _kept)
+    for table in tables:
+        left = {key: table[key] for key in _numbered if key in table}
+        table.clear()
+        table.update(left)
 
 
 def _put_back() -> None:

@@ -307,6 +307,37 @@ def test_objects_without_weak_references_keep_the_hash_that_they_have(found: obj
     assert OF_SENTINELS[SENTINEL] == 1
 
 
+class Asked:
+    """Descriptor that notes each time that it is asked for its value, as the magic methods of mocks are. These make
+    another mock, with a class of its own, whenever the class is asked."""
+
+    asked = 0
+
+    def __get__(self, instance: object, owner: type) -> Callable[[], int]:
+        Asked.asked += 1
+        return lambda: 1
+
+
+class Asking:
+    __hash__ = Asked()
+    __del__ = Asked()
+
+
+def test_what_classes_compute_is_not_asked_for() -> None:
+    made = [Asking(), unittest.mock.MagicMock()]
+
+    async def main() -> None: ...
+
+    Asked.asked = 0
+    before = len(type.__subclasses__(unittest.mock.MagicMock))
+    for _ in range(2):
+        assert execute(main, Choices(numbered=True), Limits()).exception is None
+        numbering.number_objects(False)
+    assert Asked.asked == 0
+    assert len(type.__subclasses__(unittest.mock.MagicMock)) == before
+    del made
+
+
 def test_objects_that_nobody_holds_are_not_kept_from_run_to_run() -> None:
     async def main() -> None:
         assert len({object() for _ in range(100)}) == 100
