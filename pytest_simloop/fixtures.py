@@ -14,6 +14,8 @@ import pytest
 
 from pytest_simloop import internals
 from pytest_simloop.item import SimFunction, SimulatedItem
+from pytest_simloop.tied import is_tied, tie
+from simloop.loop import factory
 from simloop.world import active
 
 
@@ -27,7 +29,9 @@ def sync_fixture(fixturedef: Any, request: Any) -> Callable[..., Any] | None:
     if not isinstance(item, SimulatedItem) or item.world is None:
         return None
     if fixturedef.argname == "tmp_path" and fixturedef.func.__module__ == "_pytest.tmpdir":
-        return lambda **_: item.scratch()
+        return lambda tmp_path_factory, **_: item.scratch(tmp_path_factory)
+    if fixturedef.scope != "function" and not is_tied(fixturedef, item):
+        return _made_once(fixturedef, internals.bound_fixture(fixturedef, request), item)
     if _touches_this_process(fixturedef.func, item):
         return _made_outside(fixturedef.func, item)
     if not isinstance(item, SimFunction):
@@ -69,8 +73,7 @@ def _made_outside(function: Callable[..., Any], item: SimulatedItem) -> Callable
     @functools.wraps(function)
     def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
         with active.world_entered(None):
-            made = function(*args, **kwargs)
-            generator = made if inspect.isgeneratorfunction(function) else iter([made])
+            generator = _as_generator(function, *args, **kwargs)
             value = next(generator)
         yield value
         with active.world_entered(None):
@@ -79,6 +82,37 @@ def _made_outside(function: Callable[..., Any], item: SimulatedItem) -> Callable
             yield from generator
 
     return generate
+
+
+def _made_once(definition: Any, function: Callable[..., Any], item: SimulatedItem) -> Callable[..., Any]:
+    """Return a function for a fixture that outlives the test, and that the test asked for in a run, by name (others are
+    set up before the first run). It does the same as `function`, in the real world, unless that makes an event loop:
+    then the fixture is tied, and each run sets it up."""
+
+    def generate(**arguments: Any) -> Iterator[Any]:
+        loops = factory.made_outside
+        with active.world_entered(None):
+            generator = _as_generator(function, **arguments)
+            value = next(generator)
+            if isinstance(value, pytest.TempPathFactory):
+                value.getbasetemp()  # which it would make in the world of the run that first asks for a directory
+            is_made = factory.made_outside == loops
+            if not is_made:
+                next(generator, None)
+        if not is_made:
+            tie(definition, item)
+            generator = _as_generator(function, **arguments)
+            value = next(generator)
+        yield value
+        yield from generator
+
+    return generate
+
+
+def _as_generator(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
+    """Return an iterator over the one value of a fixture, which ends when the fixture is torn down."""
+    made = function(*args, **kwargs)
+    return made if inspect.isgeneratorfunction(function) else iter([made])
 
 
 async def _ends(generator: Any) -> bool:

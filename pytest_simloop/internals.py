@@ -90,11 +90,11 @@ def tear_down_fixtures(session: pytest.Session) -> None:
     session._setupstate.teardown_exact(None)
 
 
-def directory_numbers(factory: pytest.TempPathFactory) -> dict[str, int]:
-    """Return the dictionary in which pytest's factory of temporary directories counts the directories of each name.
-    Empty for older versions of pytest, which look at the existing directories instead."""
-    numbers: dict[str, int] = getattr(factory, "_next_number", {})
-    return numbers
+def directories(config: pytest.Config) -> tuple[pytest.TempPathFactory | None, dict[str, int]]:
+    """Return the session's factory of temporary directories, None if there is none, and the dictionary in which it
+    counts those of each name (empty for older versions of pytest, which look at the existing directories instead)."""
+    factory = getattr(config, "_tmp_path_factory", None)
+    return factory, getattr(factory, "_next_number", {})
 
 
 def renew_request(item: pytest.Function) -> None:

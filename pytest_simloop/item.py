@@ -26,6 +26,7 @@ from simloop.shims.set_order import number_objects
 from simloop.simulation.context import WorldContext
 from simloop.simulation.install import install
 from simloop.simulation.outcome import Outcome
+from simloop.world import active
 
 if TYPE_CHECKING:
     from simloop.choices.choices import Choices
@@ -165,21 +166,21 @@ class SimulatedItem(pytest.Function):
         return is_tied(definition, self)
 
     def _prepare_directories(self) -> None:
-        if "tmp_path_factory" not in self.fixturenames:
-            return
-        factory = self._request.getfixturevalue("tmp_path_factory")
-        # It makes its directory when it is first asked, and that must not be in one run's world only.
-        factory.getbasetemp()
-        if "tmp_path" in self.fixturenames:
-            name = "".join(c if c.isalnum() else "_" for c in self.name)[:30]
-            self._scratch = factory.mktemp(name, numbered=True)
-        numbers = internals.directory_numbers(factory)
+        factory, numbers = internals.directories(self.config)
+        if factory is not None and "tmp_path_factory" in self.fixturenames:
+            # It makes its directory when it is first asked, and that must not be in one run's world only.
+            factory.getbasetemp()
+            if "tmp_path" in self.fixturenames:
+                self.scratch(factory)
         self._numbers = numbers, numbers.copy()
 
-    def scratch(self) -> Path:
+    def scratch(self, factory: pytest.TempPathFactory) -> Path:
         """Return the `tmp_path` of this run: the same path in every run, so that runs are alike, and always empty,
         since files written there exist only in the run's world."""
-        assert self._scratch is not None
+        if self._scratch is None:
+            name = "".join(c if c.isalnum() else "_" for c in self.name)[:30]
+            with active.world_entered(None):
+                self._scratch = factory.mktemp(name, numbered=True)
         return self._scratch
 
     def run_once(self, world: World) -> None:

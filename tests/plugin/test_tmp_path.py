@@ -86,3 +86,54 @@ def test_the_factory_makes_its_directory_outside_of_every_run(pytester: pytest.P
         """
     )
     pytester.runpytest("--sim", "--sim-runs=5").assert_outcomes(passed=2)
+
+
+BY_NAME = """
+    import asyncio
+    from pathlib import Path
+    import pytest
+
+    made = {"wide": 0, "tied": 0}
+    seen = {}
+
+    @pytest.fixture(scope="session")
+    def wide(tmp_path_factory):
+        made["wide"] += 1
+        folder = tmp_path_factory.mktemp("wide")
+        (folder / "kept").write_text("real")
+        yield folder
+        assert (folder / "kept").read_text() == "real"
+        assert made["wide"] == 1
+        # Made outside once, to see that it makes a loop, and then in each run.
+        assert made["tied"] == 1 + sum(map(len, seen.values())) > 10
+        assert [len(set(paths)) for paths in seen.values()] == [1, 1], seen
+
+    @pytest.fixture(scope="session")
+    def tied():
+        made["tied"] += 1
+        loop = asyncio.new_event_loop()
+        yield loop
+        loop.close()
+
+    @pytest.fixture
+    def folders(request):
+        return [request.getfixturevalue(name) for name in ("wide", "tmp_path", "tmp_path_factory", "tied")]
+
+    @pytest.mark.parametrize("_", range(2))
+    async def test_it(request, folders, _):
+        wide, scratch, factory, loop = folders
+        assert (wide / "kept").read_text() == "real"
+        assert request.getfixturevalue("tmp_path") is scratch
+        assert list(scratch.iterdir()) == []
+        for folder in (wide, scratch):
+            (folder / "new").mkdir()
+        (wide / "kept").write_text("changed")
+        seen.setdefault(request.node.name, []).append((scratch, factory.mktemp("mine")))
+        await asyncio.gather(*[asyncio.to_thread(int) for _ in range(3)])
+"""
+
+
+def test_fixtures_asked_for_by_name_are_as_others(pytester: pytest.Pytester) -> None:
+    """Before the test runs, nobody knows of them."""
+    pytester.makepyfile(BY_NAME)
+    pytester.runpytest("--sim", "--sim-runs=6").assert_outcomes(passed=2)
