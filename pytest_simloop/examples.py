@@ -27,8 +27,9 @@ import simloop
 from pytest_simloop import failures, hypothesis_internals, internals, replays
 from pytest_simloop.confirm import NEVER, UNKNOWN
 from pytest_simloop.item import SimFunction
+from pytest_simloop.real_date import begins_now
 from simloop.errors import ReplayDriftWarning, SimulationError
-from simloop.explore.result import alike_by
+from simloop.explore.result import FROM_NOW, alike_by
 from simloop.world import active
 
 if TYPE_CHECKING:
@@ -263,6 +264,8 @@ class Examples:
             # What Hypothesis has found it makes small by many more examples, of which nobody sees the explanation.
             explain = hypothesis_internals.is_final_example()
             report = self._trial.campaign(first, numbered=self._numbered, explain=explain).explore()
+            if report.failure is not None and begins_now(self._trial):
+                return self._search(first)
         except SimulationError as error:
             raise _Stop(error) from error
         self._runs += report.runs
@@ -284,7 +287,8 @@ class Examples:
                 )
         runs = f", {self._runs} runs" if self._runs else ""
         alike = alike_by(numbered=self._numbered, forked=self._forked)
-        return "; ".join([*self._item.pins_told(), f"{self._count} examples{runs}", *alike])
+        told = [*self._item.pins_told(), *[FROM_NOW] * self._item.from_now]
+        return "; ".join([*told, f"{self._count} examples{runs}", *alike])
 
     def report(self, error: BaseException) -> None:
         """Describe in the test's report the failures that Hypothesis reports, each with the schedule under which it

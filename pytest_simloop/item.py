@@ -18,7 +18,7 @@ from pytest_simloop.settings import Settings, settings_of, test_name
 from pytest_simloop.streams import exempt_streams
 from pytest_simloop.trial import Trial
 from simloop.errors import SimulationError
-from simloop.explore.result import alike_by
+from simloop.explore.result import FROM_NOW, alike_by
 from simloop.loop import factory
 from simloop.loop.cleanup import report_leftovers, shut_down
 from simloop.loop.factory import make_loop
@@ -67,7 +67,9 @@ class SimulatedItem(pytest.Function):
     #: Sections that plugins add to the report of a failure, as pairs of title and text.
     extra_sections: Sequence[tuple[str, str]] = ()
     breakpoints: Breakpoints
-    _settings: Settings
+    settings: Settings
+    #: True if runs begin at the real time, since the test fails on the usual date.
+    from_now = False
     #: True in the one run whose output counts.
     final = False
     #: True while the fixtures of a run are set up, and after an error in that, which is not a failure of the test.
@@ -95,7 +97,7 @@ class SimulatedItem(pytest.Function):
         wrong = self.refusal
         if wrong is None:
             try:
-                self._settings = settings_of(self, test_name(self))
+                self.settings = settings_of(self, test_name(self))
             except SimulationError as error:
                 wrong = str(error)
         if wrong is not None:
@@ -190,16 +192,17 @@ class SimulatedItem(pytest.Function):
     def runtest(self) -> None:
         if not self.explores and not self.pins:
             pytest.skip("no schedule is pinned for these parameters: run it with --sim")
+        self.settings = self.settings._replace(limits=self.settings.limits.at_present())
         try:
             with Breakpoints() as self.breakpoints:
-                self.run_trial(Trial(self, self._settings))
+                self.run_trial(Trial(self, self.settings))
         finally:
             number_objects(False)  # of which one test may have had need
 
     def run_trial(self, trial: Trial) -> None:
         """Run the pinned schedules and the campaign that the test's settings ask for. Raises the exception of the test,
         if it fails."""
-        token = self._settings.replay
+        token = self.settings.replay
         if confirming():
             from pytest_simloop.replayer import served
 
@@ -215,9 +218,9 @@ class SimulatedItem(pytest.Function):
                 replay(trial, token, f"pinned schedule {number} of {len(self.pins)}: {token}\n")
         report = trial.explore() if self.explores else None
         if report is not None and report.failure is not None:
-            from pytest_simloop.failures import fail
+            from pytest_simloop.failures import judged
 
-            fail(trial, report, report.failure)
+            report = judged(trial, report)
         self.summary = self._summary(report)
         if report is not None and self.breakpoints.hit:
             from pytest_simloop.replays import look
@@ -225,14 +228,14 @@ class SimulatedItem(pytest.Function):
             look(trial, numbered=report.numbered)
 
     def _summary(self, report: Report | None) -> str:
-        parts = self.pins_told()
+        parts = self.pins_told() + [FROM_NOW] * self.from_now
         if report is not None and not report.has_choices:
             hint = "; --sim-profile=hostile also reorders task steps"
-            parts.append(f"1 run: nothing to explore{hint * (self._settings.limits.profile != 'hostile')}")
+            parts.append(f"1 run: nothing to explore{hint * (self.settings.limits.profile != 'hostile')}")
         elif report is not None and report.schedules_in_all:
             parts.append(f"complete: {report.schedules_in_all} schedule{'s' * (report.schedules_in_all != 1)}")
         elif report is not None:
-            new = f", {report.coverage.new} of them new" if self._settings.corpus else ""
+            new = f", {report.coverage.new} of them new" if self.settings.corpus else ""
             parts.append(f"{report.runs} runs, {report.distinct} distinct{new}")
             if report.runs >= _RUNS_TO_JUDGE:
                 coverage = report.coverage
@@ -262,7 +265,7 @@ class SimulatedItem(pytest.Function):
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
         """Make one run in a fresh world. Breakpoints are active in a `final` run only."""
-        limits = self._settings.limits
+        limits = self.settings.limits
         if profile is not None and profile != limits.profile:
             limits = limits._replace(profile=profile)
         outcome: Outcome | None = None

@@ -224,7 +224,7 @@ SETTINGS = (
         _limit("max_hang"),
         "S",
     ),
-    Setting("start", str, "the wall clock's time when a run begins (default: 2026-01-01)", _limit("start"), "DATE"),
+    Setting("start", str, "when runs begin, by the wall clock; or now (default: 2026-01-01)", _limit("start"), "DATE"),
     Setting(
         "prove", bool, "replay a failure on stock asyncio's own loop, too, and say what came of it", of_schedule=False
     ),

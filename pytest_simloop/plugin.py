@@ -323,19 +323,17 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Hook that reports which tests have taken several times as long as usual, and why."""
+    """Hook that reports for which tests measures were taken that they need, such as forked runs."""
     passed = terminalreporter.stats.get("passed", ())
     told = [(report.nodeid, dict(report.user_properties).get("simloop_runs", "")) for report in passed]
     if not any(summary for _, summary in told):
         return
-    from simloop.explore.result import FORKED
+    from simloop.explore.result import TOLD
 
-    tests = [test for test, summary in told if FORKED in summary]
-    if tests:
-        others = f" and {len(tests) - 1} more" * (len(tests) > 1)
-        terminalreporter.write_line(
-            f"simloop: {FORKED} (several times as slow) for {tests[0]}{others}, since they differ otherwise"
-        )
+    for phrase, sentence in TOLD.items():
+        if tests := [test for test, summary in told if phrase in summary]:
+            others = f" and {len(tests) - 1} more" * (len(tests) > 1)
+            terminalreporter.write_line("simloop: " + sentence.format(f"{tests[0]}{others}"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -74,21 +74,21 @@ class Replayer:
         its failure to `signature_file`. Returns pytest's exit status: negative if the fork was killed, None if it is
         not known."""
         try:
-            self._socket.sendall(json.dumps([node, token, str(signature_file)]).encode() + b"\n")
+            self._socket.sendall(json.dumps([node, token, str(signature_file), None]).encode() + b"\n")
             answer = self._socket.recv(16)
         except OSError:  # it is gone, or takes too long
             return None
         return int(answer) if answer else None
 
-    def zygote(self, node: str) -> FreshZygote:
-        """Return a zygote: a fork in which the test `node` is set up, and which forks for each run of it. Until it is
-        closed, no replay can be made. Raises `OSError` if it could not be started, as when the suite needs something
-        that only one process can have."""
+    def zygote(self, node: str, start: str | None = None) -> FreshZygote:
+        """Return a zygote: a fork in which the test `node` is set up, and which forks for each run of it. `start` is
+        the option ``start``, or None for what the session was given. Until it is closed, no replay can be made. Raises
+        `OSError` if it could not be started, as when the suite needs something that only one process can have."""
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
             path = str(Path(folder, "zygote"))
             listener.bind(path)
             listener.listen(1)
-            self._socket.sendall(json.dumps([node, "", path]).encode() + b"\n")
+            self._socket.sendall(json.dumps([node, "", path, start]).encode() + b"\n")
             ready = select.select([listener, self._socket], [], [], PATIENCE + _START)[0]
             if listener not in ready:
                 # It has ended, or will be ended with the process that serves it.
@@ -131,7 +131,7 @@ def serve(config: pytest.Config) -> None:
     descriptor = os.environ.pop(REPLAYER_SOCKET)
     with socket.socket(fileno=int(descriptor)) as requests, requests.makefile() as lines:
         for request in lines:
-            node, token, file = json.loads(request)
+            node, token, file, start = json.loads(request)
             pid = posix.fork()
             if pid == 0:
                 posix.setsid()  # what it starts ends with it
@@ -142,6 +142,7 @@ def serve(config: pytest.Config) -> None:
                 else:
                     os.environ[SIGNATURE_FILE] = os.devnull
                     config.option.sim = True
+                    config.option.sim_start = start or config.option.sim_start
                     config.stash[ZYGOTE] = file
                 config.pluginmanager.register(_Fork(), "simloop-fork")
                 return

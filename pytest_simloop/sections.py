@@ -10,7 +10,7 @@ from pytest_simloop import internals
 from pytest_simloop.confirm import NEVER, SAME, Confirmation
 from pytest_simloop.options import repeated_options
 from simloop.errors import SimulationError
-from simloop.explore.result import alike_by
+from simloop.explore.result import FROM_NOW, alike_by
 from simloop.explore.signature import FailedElsewhere
 from simloop.report.text import Line, command, failure_text, paragraph
 
@@ -42,7 +42,7 @@ def describe_failure(
     profile = settings.limits.profile
     budget = f" of {settings.runs}" if settings.seconds is None else ""
     parts = [failure.strategy, f"{report.distinct} distinct so far", f"profile {profile}"]
-    parts += alike_by(numbered=failure.schedule.numbered, forked=report.forked)
+    parts += alike_by(numbered=failure.schedule.numbered, forked=report.forked) + [FROM_NOW] * item.from_now
     head = f"failed in run {failure.run_number}{budget} ({'; '.join(parts)})"
     tail = paragraph(failure.prove()) if settings.prove else []
     tail += [Line(""), Line("replay it:", "title"), *command(_command(item, failure.token, confirmation))]

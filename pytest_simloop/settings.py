@@ -12,7 +12,7 @@ from pytest_simloop.options import KEYWORDS, given_settings, ini_settings, secon
 from simloop.choices.choices import check_seed
 from simloop.errors import SimulationError
 from simloop.explore.campaign import DEFAULT_RUNS, DEFAULT_SHRINK_RUNS, check_runs, check_shrink_runs
-from simloop.simulation.limits import Limits, make_limits
+from simloop.simulation.limits import Limits, checked_limits
 
 if TYPE_CHECKING:
     from pytest_simloop.simulated import Simulated
@@ -62,7 +62,7 @@ def settings_of(item: pytest.Item, name: str) -> Settings:
         from simloop.choices.tokens import decode
 
         found["profile"] = decode(replay).profile
-    limits = make_limits({name: found[name] for name in Limits._fields if name in found})
+    limits = checked_limits({name: found[name] for name in Limits._fields if name in found})
     runs = check_runs(found.get("runs", 1 if getattr(item, "once", False) else DEFAULT_RUNS))
     # Sixteen bits: the seed is part of every token, and a test needs no more of them.
     seed = check_seed(found.get("seed", zlib.crc32(name.encode()) & 0xFFFF))

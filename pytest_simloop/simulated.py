@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_simloop.settings import Settings
     from simloop.simulation.run import Execute
 
 
@@ -21,6 +22,9 @@ class Simulated(Protocol):
     section: str | None
     #: Sections that plugins add to the report of a failure, as pairs of title and text.
     extra_sections: Sequence[tuple[str, str]]
+    settings: Settings
+    #: True if runs begin at the real time, since the test fails on the usual date.
+    from_now: bool
 
     @property
     def config(self) -> pytest.Config: ...

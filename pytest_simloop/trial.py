@@ -147,8 +147,9 @@ class Trial:
 
     def _fresh_zygote(self) -> Zygote:
         from pytest_simloop.confirm import node_of, replayer_of
+        from simloop.simulation.limits import NOW
 
-        return replayer_of(self.item.config).zygote(node_of(self.item))
+        return replayer_of(self.item.config).zygote(node_of(self.item), NOW if self.item.from_now else None)
 
     def passed(self) -> None:
         """To be called when the test has passed: delete its saved failures, which count as fixed."""

@@ -53,6 +53,13 @@ class Report:
 
 #: Phrase for runs that are each made in a process of its own.
 FORKED = "runs forked"
+#: Phrase for runs that begin at the real time.
+FROM_NOW = "wall clock from now"
+#: For those phrases the sentence that a session says about its tests; ``{}`` stands for them.
+TOLD = {
+    FORKED: "runs forked (several times as slow) for {}, since they differ otherwise",
+    FROM_NOW: "wall clock from now, as with --sim-start=now, for {}, which would fail on 2026-01-01",
+}
 
 
 def alike_by(*, numbered: bool, forked: bool = False) -> list[str]:

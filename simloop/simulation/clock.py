@@ -4,11 +4,13 @@ it."""
 from __future__ import annotations
 
 import math
+import time
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from simloop.errors import ConfigurationError
 from simloop.kernel.clock import MICROSECOND, SECOND
+from simloop.shims.patch import original
 from simloop.shims.time import exact_datetime
 
 if TYPE_CHECKING:
@@ -36,11 +38,18 @@ def start_of(value: object) -> int:
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            raise ConfigurationError(f"start must be a date, such as 2026-10-25T00:30+02:00, not {value!r}") from None
+            raise ConfigurationError(
+                f"start must be now, or a date such as 2026-10-25T00:30+02:00, not {value!r}"
+            ) from None
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     elif isinstance(value, date) and not isinstance(value, datetime):
         moment = datetime(value.year, value.month, value.day, tzinfo=UTC)
     return nanoseconds_of(moment, "start")
+
+
+def present() -> datetime:
+    """Return the real time, in UTC."""
+    return exact_datetime(original(time, "time_ns")())
 
 
 class SimClock:

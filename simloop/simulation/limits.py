@@ -13,19 +13,22 @@ from simloop.simulation.blocking import check_blocking
 from simloop.simulation.watchdog import DEFAULT_MAX_HANG
 from simloop.world.world import DEFAULT_MAX_STEPS
 
+#: Value of `Limits.start` for the real time.
+NOW = "now"
+
 
 class Limits(NamedTuple):
     """Limits and options of a run: how long it may last, and which orders of events count as legal in it.
 
     `max_steps` counts callbacks. `max_time` and `max_stall` are virtual seconds: how long the run may last, and how
     long one slow callback may keep a loop from its timers. `max_hang` is real seconds without progress. `start` is the
-    wall clock's time when a run begins. `threads` is deprecated and has no effect: threads are always simulated.
-    `cancel` lets the environment cancel any task that the main function itself creates; a run that ends with that
-    cancellation counts as passed. `blocking` says what happens on calls that block in a coroutine for 5 virtual
-    milliseconds or more: ``warn`` (`BlockingCallWarning`), ``fail`` (`BlockingCallError`) or ``ignore``. `preempt` says
-    where a simulated thread may be preempted: before its system ``calls``, or also between the ``lines`` of the user's
-    own code. `strict_programs` makes a run that would have passed fail with `UncalledProgramError` if a program that it
-    registered was never started.
+    wall clock's time when a run begins; ``now`` is the real time. `threads` is deprecated and has no effect: threads
+    are always simulated. `cancel` lets the environment cancel any task that the main function itself creates; a run
+    that ends with that cancellation counts as passed. `blocking` says what happens on calls that block in a coroutine
+    for 5 virtual milliseconds or more: ``warn`` (`BlockingCallWarning`), ``fail`` (`BlockingCallError`) or ``ignore``.
+    `preempt` says where a simulated thread may be preempted: before its system ``calls``, or also between the ``lines``
+    of the user's own code. `strict_programs` makes a run that would have passed fail with `UncalledProgramError` if a
+    program that it registered was never started.
     """
 
     profile: str = "cpython"
@@ -58,9 +61,17 @@ class Limits(NamedTuple):
         hang = self.max_hang
         if isinstance(hang, bool) or not isinstance(hang, (int, float)) or not 0 < hang < 1e6:
             raise ConfigurationError(f"max_hang must be a number of real seconds above 0, not {hang!r}")
-        if self.start is not None:
+        if self.start not in (None, NOW):
             _ = self.start_ns  # raises an error if it is none
         return self
+
+    def at_present(self) -> Limits:
+        """Return these limits with the real time in place of ``now``, so that all runs of a campaign begin alike."""
+        if self.start != NOW:
+            return self
+        from simloop.simulation.clock import present
+
+        return self._replace(start=present())
 
     @property
     def start_ns(self) -> int:
@@ -74,6 +85,11 @@ _DEFAULT_LIMITS = Limits()
 
 
 def make_limits(options: dict[str, Any]) -> Limits:
+    """Return the limits of runs that begin at once, from keyword arguments of the user."""
+    return checked_limits(options).at_present()
+
+
+def checked_limits(options: dict[str, Any]) -> Limits:
     if not options:
         return _DEFAULT_LIMITS
     unknown = set(options) - set(Limits._fields)

@@ -43,6 +43,11 @@ def test_a_run_starts_when_it_is_told(start: Any, expected: datetime) -> None:
     assert simloop.run(_started, **options) == expected
 
 
+def test_a_run_may_start_now() -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    assert before <= simloop.run(_started, start="now") <= datetime.now(UTC)
+
+
 @pytest.mark.parametrize("start", ["tomorrow", 2026, datetime(2026, 10, 25), "1969-12-31", "2026-13-01", ""])
 def test_a_bad_start_is_one_line(start: Any) -> None:
     with pytest.raises(simloop.ConfigurationError, match="start must") as raised:
