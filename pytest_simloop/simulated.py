@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class Simulated(Protocol):
-    """Protocol of a simulated test: the part of `pytest_simloop.item.SimulatedItem` that does not depend on how the
-    test is run."""
+    """Structural type of a simulated test: the part of `pytest_simloop.item.SimulatedItem` that does not depend on how
+    the test is run."""
 
     #: Text of the report of a failure; None if there is none.
     section: str | None

@@ -19,7 +19,8 @@ def note_streams(config: pytest.Config) -> None:
 
 
 def exempt_streams(config: pytest.Config) -> None:
-    """Allow simulated tests to write to the recorded files, through any copy of their descriptors."""
+    """Allow simulated tests to write to the real files behind the standard streams that `note_streams` has recorded,
+    through any copy of their descriptors."""
     from simloop.shims.opened import exempt
 
     streams = config.stash[_STREAMS]

@@ -170,8 +170,8 @@ class StoreWarning(UserWarning):
 
 
 class CorruptStoreWarning(StoreWarning):
-    """Warning of a damaged file of saved failures. It was renamed, and is not read any more: delete it, or copy the
-    tokens that are still readable from it and replay those."""
+    """Warning of a damaged file of saved failures. The file was renamed, and is not read any more: delete it, or copy
+    the tokens that are still readable from it and replay those."""
 
 
 def limit_met(error: BaseException | None) -> str:

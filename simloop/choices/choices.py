@@ -107,7 +107,7 @@ def generator(seed: int) -> Random:
 
 
 class DeviationObserver(Protocol):
-    """Protocol of an observer that is notified of deviations, the answers that are not 0."""
+    """Structural type of an observer that is notified of deviations, the answers that are not 0."""
 
     def deviated(self, answer: Answer, subject: object) -> None: ...
 

@@ -190,9 +190,9 @@ class Examination:
         return ""
 
     def replay(self, token: str | int) -> tuple[Outcome, Explanation, Schedule]:
-        """Run the schedule of a token or a plain seed. Returns the outcome, the explanation and the schedule. Warns
-        when some of its deviations no longer occur, and raises `OtherTestError` when the token was made for another
-        test."""
+        """Run the schedule that a token describes, or the one that a plain seed draws. Returns the outcome, the
+        explanation and the schedule. Warns when some of its deviations no longer occur, and raises `OtherTestError`
+        when the token was made for another test."""
         if isinstance(token, int) or token.strip().isdigit():
             seed = check_seed(int(token))
             outcome = self._maker.execute(Choices(seed, seeded(seed)))

@@ -58,7 +58,7 @@ class ForkedOutcome:
 
 
 class Zygote(Protocol):
-    """Protocol of a zygote: a process that forks once for each run."""
+    """Structural type of a zygote: a process that forks once for each run."""
 
     #: Descriptor of the socket to the process that makes the next run.
     link: int

@@ -16,13 +16,13 @@ IN, OUT, ERR, HUP = 0x1, 0x4, 0x8, 0x10  # POLLIN and so on, as in poll(2)
 
 
 class Watcher(Protocol):
-    """Protocol of an object that is notified when a file's poll mask may have changed."""
+    """Structural type of an object that is notified when a file's poll mask may have changed."""
 
     def changed(self) -> None: ...
 
 
 class Holder(Protocol):
-    """Protocol of a Python object of the program that owns a descriptor, such as a `socket.socket`."""
+    """Structural type of a Python object of the program that owns a descriptor, such as a `socket.socket`."""
 
     def forget(self) -> None:
         """Disown the descriptor at the end of the world, so that the object's finalizer closes nothing."""

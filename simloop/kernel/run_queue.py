@@ -26,7 +26,7 @@ _last_turn = attrgetter("last_turn")
 
 
 class Task(Protocol):
-    """Protocol of a process, as the scheduler sees it (task_struct in include/linux/sched.h)."""
+    """Structural type of a process, as the scheduler sees it (task_struct in include/linux/sched.h)."""
 
     name: str
     #: Number of blocking calls, and of polls that it called itself, in which it waits while others may run.
@@ -46,7 +46,7 @@ class Task(Protocol):
 
 
 class Runnable(Protocol):
-    """Protocol of a process's event loop, as the scheduler sees it: the unit that is scheduled."""
+    """Structural type of a process's event loop, as the scheduler sees it: the unit that is scheduled."""
 
     @property
     def process(self) -> Task:

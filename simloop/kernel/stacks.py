@@ -26,14 +26,14 @@ starting: list[Stack] = []
 
 
 class Stack(Protocol):
-    """Protocol of a call stack that can be suspended and resumed."""
+    """Structural type of a call stack that can be suspended and resumed."""
 
     def switch(self) -> object:
         """Suspend the calling stack and resume this one. Returns when another stack switches back to the caller."""
 
 
 class Stacks(Protocol):
-    """Protocol of the call stacks of one world. The stack that makes this object is the main one."""
+    """Structural type of the call stacks of one world. The stack that makes this object is the main one."""
 
     def current(self) -> Stack:
         """Return the stack that executes this call."""
@@ -44,8 +44,9 @@ class Stacks(Protocol):
 
 
 class Greenlets:
-    """Implementation of `Stacks` by greenlets, all in the thread that made it. They are kept for the next world of that
-    thread, since the memory of a new one is asked of the kernel."""
+    """Implementation of `Stacks` in which each call stack is a greenlet, all of them in one real thread: that which
+    made the object. A greenlet that has ended is used again, also by the next world of that thread, since making one
+    costs a system call (mmap)."""
 
     def __init__(self, greenlet: Any) -> None:
         self._greenlet = greenlet

@@ -29,7 +29,7 @@ _last_turn = attrgetter("last_turn")
 
 
 class Time(Protocol):
-    """Protocol of the scheduler, with those attributes that taking turns needs."""
+    """Structural type of the scheduler, with those attributes that taking turns needs."""
 
     choices: Choices
     clock: Clock

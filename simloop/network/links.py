@@ -29,13 +29,13 @@ _WHOLE = 5
 
 
 class DeparturePermission(Protocol):
-    """Protocol of a fault that the environment may choose when a packet leaves a host."""
+    """Structural type of a fault that the environment may choose when a packet leaves a host."""
 
     def ask(self, scheduler: Scheduler, who: str, subject: object) -> None: ...
 
 
 class Permission(Protocol):
-    """Protocol of a fault that the environment may choose when a packet arrives, a limited number of times."""
+    """Structural type of a fault that the environment may choose when a packet arrives, a limited number of times."""
 
     def ask(self, link: Link, scheduler: Scheduler, who: str, subject: object) -> str | int:
         """Ask at a choice point what happens to the packet `subject` of the connection named `who`, which is about to

@@ -37,9 +37,9 @@ def tell(asked: str, kind: str, answer: int, subject: object) -> str:
 
 
 def lost(answer: Answer, subject: Any) -> tuple[str, int | str]:
-    """Return the host of a power cut and what the deviation `answer` lost: a file, by inode number, or the path of a
-    name, of several the first. `subject` is the file or journal that it is about. To be called while the choice is
-    made, as the subject changes afterwards."""
+    """Return the host whose power was cut, and what was lost by the deviation `answer`: the inode number of a file
+    whose data was lost, or the path of the first directory entry that was. `subject` is the file or journal that the
+    choice was about. To be called while the choice is made, since the subject changes afterwards."""
     who = Who(answer.point.who)
     if answer.point.kind == "disk.crash":
         return who.host, subject.ino

@@ -66,7 +66,8 @@ def _in_real_world(real: Callable[..., Any]) -> Any:
 
 
 def _without_frame(execute: Any, real: Callable[..., Any]) -> Any:
-    """Return the replacement `execute` of `real`, named as that, and absent from tracebacks."""
+    """Return the function `execute`, which replaces the function `real`, with the name of `real`, and such that its own
+    frame is left out of tracebacks."""
     execute.__name__ = execute.__qualname__ = real.__name__
     # The interpreter cuts its own frames, and so this one, out of the tracebacks of failed imports, by this name.
     execute.__code__ = execute.__code__.replace(co_filename=_REAL_FIND_AND_LOAD.__code__.co_filename)

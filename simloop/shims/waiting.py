@@ -47,7 +47,8 @@ def wait(world: World, call: Callable[[], T], nonblocking: Callable[[], int], ti
 
 
 def wait_for(world: World, file: Unseekable, call: Callable[[], T]) -> T:
-    """Make a call on `file`, which waits unless O_NONBLOCK is set in the file's flags."""
+    """Make the system call ``call()``, which acts on `file`, and return its result. If it cannot go on at once, block
+    the calling process until it can; or raise `BlockingIOError`, if O_NONBLOCK is set in the file's flags."""
     return wait(world, call, lambda: file.flags & os.O_NONBLOCK)
 
 

@@ -1,4 +1,5 @@
-"""Context manager ``async with sim.cancelled_somewhere()``: a block that the environment may cancel."""
+"""Context manager ``async with sim.cancelled_somewhere()``: a block that the environment may cancel wherever
+it waits."""
 
 from __future__ import annotations
 

@@ -49,9 +49,9 @@ def world(seed: int = 0, **options: Any) -> Iterator[Sim]:
 
 
 class Execute(Protocol):
-    """Protocol of the function that runs the test once, with `choices` deciding for the environment, and returns the
-    outcome. An exception that is a failure is kept in the outcome; others, such as a skip, are raised. `observer` is
-    told of everything that happens. `profile` overrides the test's own. `final` marks the one run whose output,
+    """Structural type of the function that runs the test once, with `choices` deciding for the environment, and returns
+    the outcome. An exception that is a failure is kept in the outcome; others, such as a skip, are raised. `observer`
+    is told of everything that happens. `profile` overrides the test's own. `final` marks the one run whose output,
     traceback and breakpoints a person gets to see."""
 
     def __call__(

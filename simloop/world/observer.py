@@ -1,4 +1,4 @@
-"""Protocol of a run's observer, which is notified of everything that happens while a run is traced.
+"""Structural type of a run's observer, which is notified of everything that happens while a run is traced.
 
 An observer has no effect on the run: it decides nothing, and does not read the clock, which would advance it. Reports
 are made from the observer `simloop.report.trace.Trace`. Types of asyncio are `Any` here, since the world does not
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Protocol of an observer of one run, notified of deviations at choice points, file changes, blocking calls and
-    task steps."""
+    """Structural type of an observer of one run, notified of deviations at choice points, file changes, blocking calls
+    and task steps."""
 
     #: True once the program has ended, and only its world is being closed.
     over: bool

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 class Userland(Protocol):
-    """Protocol of the layer that runs Python programs on one world's kernel. `world` is a `simloop.world.world.World`.
-    Runs use the implementation in `simloop.simulation.userland`."""
+    """Structural type of the layer that runs Python programs on one world's kernel. `world` is a
+    `simloop.world.world.World`. Runs use the implementation in `simloop.simulation.userland`."""
 
     def send(self, world: Any, process: Process, number: int) -> None:
         """Send the signal `number` to `process` now."""

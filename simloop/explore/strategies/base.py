@@ -1,4 +1,4 @@
-"""Protocol of strategies, and the simplest one: the canonical run.
+"""Structural type of strategies, and the simplest one: the canonical run.
 
 A strategy has one method that proposes the next run and one that receives what a run recorded; the campaign uses
 nothing else of it. Each strategy is a file of its own, whose docstring names the published idea and the differences
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
 
 
 class Strategy(Protocol):
-    """Protocol of a strategy, which proposes runs one after another."""
+    """Structural type of a strategy, which proposes runs one after another."""
 
     #: Name of the strategy in reports.
     name: str

@@ -21,8 +21,9 @@ Groups = dict[str, list[Candidate]]
 
 
 class Sweep:
-    """Base class of strategies that try single deviations from the canonical run one after another, in the order of
-    `rank`. ``left()`` returns the number of runs that the strategy may still make."""
+    """Base class of strategies that try single deviations one after another: each run is the canonical one (in which
+    every choice has its default answer, 0) but for a single answer. A subclass says in `rank` in which order they are
+    tried. ``left()`` returns the number of runs that the strategy may still make."""
 
     name = "sweep"
     #: True to try the candidates of a group in their order, False to spread them (`_spread`), if there is time for all.

@@ -15,7 +15,7 @@ It can be used in a script without a simulation:
 >>> file = calls.open("/a", os.O_RDWR | os.O_CREAT)
 >>> file.write(memoryview(b"hello")), calls.listdir("/")
 (5, ['a'])
->>> lose_power(fs, Choices())  # whatever can be lost is lost by choice, and 0 loses nothing
+>>> lose_power(fs, Choices())  # a choice for all that was not synced; the default, 0, loses nothing
 >>> calls.stat("/a").size
 5
 """

@@ -277,7 +277,7 @@ class Description(File):
     # --- where it stands, what is locked --------------------------------------------------------------
 
     def lseek(self, offset: int, whence: int) -> int:
-        """Set the offset, as lseek(2) does, with SEEK_DATA and SEEK_HOLE. Returns the new offset."""
+        """Set the offset, as lseek(2) does, including SEEK_DATA and SEEK_HOLE. Returns the new offset."""
         if self.flags & _PATH:
             raise fail(errno.EBADF)
         inode = self.inode

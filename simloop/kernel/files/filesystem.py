@@ -28,7 +28,7 @@ _SIZE_MAX = 0xFFFF_FFFF * PAGE
 
 
 class ChangeObserver(Protocol):
-    """Protocol of an observer that is notified of changes of files."""
+    """Structural type of an observer that is notified of changes of files."""
 
     def changed(self, what: Inode | Change) -> None: ...
 

@@ -22,7 +22,7 @@ _NO_XATTRS: dict[str, bytes] = {}
 
 
 class Volume(Protocol):
-    """Protocol of a file system, as its inodes see it."""
+    """Structural type of a file system, as its inodes see it."""
 
     name: str
 

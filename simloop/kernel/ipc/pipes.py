@@ -53,7 +53,7 @@ class Slot:
 
 
 class Times(Protocol):
-    """Protocol of a pipe's inode, which keeps the times of the last access and modification."""
+    """Structural type of a pipe's inode, which keeps the times of the last access and modification."""
 
     def used(self) -> None: ...
 

@@ -64,7 +64,7 @@ class Claim(NamedTuple):
 
 
 class Bound(Protocol):
-    """Protocol of a socket that is bound to a port, as `Ports` sees it."""
+    """Structural type of a socket that is bound to a port, as `Ports` sees it."""
 
     ip: str
     #: Port that the socket is bound to, and port that getsockname(2) returns, which remains when the former is
@@ -88,7 +88,7 @@ class Bound(Protocol):
 
 
 class Hearing(Bound, Protocol):
-    """Protocol of a UDP socket that is bound to a port, as `UdpPorts` sees it."""
+    """Structural type of a UDP socket that is bound to a port, as `UdpPorts` sees it."""
 
     v6: bool
 

@@ -30,7 +30,7 @@ _APART = 2
 
 
 class End(Protocol):
-    """Protocol of a socket, as the `Direction` objects see it of which it is the sender or the receiver."""
+    """Structural type of a socket, as the `Direction` objects see it of which it is the sender or the receiver."""
 
     options: Options
 
@@ -212,8 +212,8 @@ class Direction:
             self._receive(item)
 
     def _passes(self, first: Packet) -> bool:
-        """Return True if the first packet in flight, which has landed, arrives now; otherwise it was lost, delayed or
-        held by the link."""
+        """Return True if the first packet in flight, whose time of arrival has come, is delivered to the receiver now.
+        False means that the link has lost it, delays it further, or holds it back."""
         receiver, link = self.receiver, self.link
         assert receiver is not None
         if first.waits:

@@ -68,7 +68,7 @@ _UNTOLD = Ids(0, 65_534, 65_534)
 
 
 class Caller(Protocol):
-    """Protocol of the process that makes a system call (`current` in the kernel)."""
+    """Structural type of the process that makes a system call (`current` in the kernel)."""
 
     def ids(self) -> Ids:
         """Return the pid, user id and group id of the process."""

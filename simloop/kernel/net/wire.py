@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Machine(Protocol):
-    """Protocol of a host, as sockets see it: their own, or that of a peer."""
+    """Structural type of a host, as sockets see it: their own, or that of a peer."""
 
     name: str
     #: True while the host has power.
@@ -45,8 +45,8 @@ PASSED, LOST, HELD, RESET = "passed", "lost", "held", "reset"
 
 
 class Link(Protocol):
-    """Protocol of a link from one machine to another (one direction). It decides if and when a packet arrives, and if
-    it is split."""
+    """Structural type of a link from one machine to another (one direction). It decides if and when a packet arrives,
+    and if it is split."""
 
     #: Minimum latency of a packet, and the maximum that the environment may add to it, both in nanoseconds.
     latency_ns: int
@@ -95,7 +95,7 @@ class Link(Protocol):
 
 
 class Net(Protocol):
-    """Protocol of the network that joins the machines of a world."""
+    """Structural type of the network that joins the machines of a world."""
 
     scheduler: Scheduler
     #: Directions (`stream.Direction`) of all TCP connections so far.

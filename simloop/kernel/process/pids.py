@@ -11,7 +11,8 @@ REMEMBERED_MAX = 8
 
 
 class Numbered(Protocol):
-    """Protocol of a process, as far as `PidTable` needs it: its pid, the ids of its process group and session."""
+    """Structural type of a process, as far as `PidTable` needs it: its pid, the ids of its process group and
+    session."""
 
     pid: int
     group: int

@@ -33,7 +33,7 @@ _VISITS = 100
 
 
 class Owner(Protocol):
-    """Protocol of the world, with those attributes that its threads need."""
+    """Structural type of the world, with those attributes that its threads need."""
 
     scheduler: Scheduler
     current: Process
