@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from simloop.explore.result import Report
     from simloop.loop.loop import SimLoop
     from simloop.simulation.handle import Sim
+    from simloop.simulation.limits import Limits
     from simloop.world.observer import Observer
     from simloop.world.world import World
 
@@ -67,7 +68,7 @@ class SimulatedItem(pytest.Function):
     #: Sections that plugins add to the report of a failure, as pairs of title and text.
     extra_sections: Sequence[tuple[str, str]] = ()
     breakpoints: Breakpoints
-    settings: Settings
+    _settings: Settings
     #: True if runs begin at the real time, since the test fails on the usual date.
     from_now = False
     #: True in the one run whose output counts.
@@ -97,7 +98,7 @@ class SimulatedItem(pytest.Function):
         wrong = self.refusal
         if wrong is None:
             try:
-                self.settings = settings_of(self, test_name(self))
+                self._settings = settings_of(self, test_name(self))
             except SimulationError as error:
                 wrong = str(error)
         if wrong is not None:
@@ -119,6 +120,10 @@ class SimulatedItem(pytest.Function):
                 tie(definition, self)
                 definition.finish(self._request)
         self._prepare_directories()
+
+    def use(self, limits: Limits) -> None:
+        """Set the limits and options of later runs."""
+        self._settings = self._settings._replace(limits=limits)
 
     @property
     def sim(self) -> Sim | None:
@@ -192,17 +197,17 @@ class SimulatedItem(pytest.Function):
     def runtest(self) -> None:
         if not self.explores and not self.pins:
             pytest.skip("no schedule is pinned for these parameters: run it with --sim")
-        self.settings = self.settings._replace(limits=self.settings.limits.at_present())
+        self.use(self._settings.limits.at_present())
         try:
             with Breakpoints() as self.breakpoints:
-                self.run_trial(Trial(self, self.settings))
+                self.run_trial(Trial(self, self._settings))
         finally:
             number_objects(False)  # of which one test may have had need
 
     def run_trial(self, trial: Trial) -> None:
         """Run the pinned schedules and the campaign that the test's settings ask for. Raises the exception of the test,
         if it fails."""
-        token = self.settings.replay
+        token = self._settings.replay
         if confirming():
             from pytest_simloop.replayer import served
 
@@ -231,11 +236,11 @@ class SimulatedItem(pytest.Function):
         parts = self.pins_told() + [FROM_NOW] * self.from_now
         if report is not None and not report.has_choices:
             hint = "; --sim-profile=hostile also reorders task steps"
-            parts.append(f"1 run: nothing to explore{hint * (self.settings.limits.profile != 'hostile')}")
+            parts.append(f"1 run: nothing to explore{hint * (self._settings.limits.profile != 'hostile')}")
         elif report is not None and report.schedules_in_all:
             parts.append(f"complete: {report.schedules_in_all} schedule{'s' * (report.schedules_in_all != 1)}")
         elif report is not None:
-            new = f", {report.coverage.new} of them new" if self.settings.corpus else ""
+            new = f", {report.coverage.new} of them new" if self._settings.corpus else ""
             parts.append(f"{report.runs} runs, {report.distinct} distinct{new}")
             if report.runs >= _RUNS_TO_JUDGE:
                 coverage = report.coverage
@@ -265,7 +270,7 @@ class SimulatedItem(pytest.Function):
         self, choices: Choices, observer: Observer | None = None, *, profile: str | None = None, final: bool = False
     ) -> Outcome:
         """Make one run in a fresh world. Breakpoints are active in a `final` run only."""
-        limits = self.settings.limits
+        limits = self._settings.limits
         if profile is not None and profile != limits.profile:
             limits = limits._replace(profile=profile)
         outcome: Outcome | None = None

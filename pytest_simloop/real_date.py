@@ -25,10 +25,11 @@ def begins_now(trial: Trial) -> bool:
     now = usual._replace(start=NOW).at_present()
     # Twice as usual: state that runs leave behind may make any other run fail.
     for limits, passes in ((usual, False), (now, True), (usual, False)):
-        item.settings = item.settings._replace(limits=limits)
+        item.use(limits)
         if (item.execute(Choices(trial.settings.seed)).exception is None) is not passes:
-            item.settings = item.settings._replace(limits=usual)
+            item.use(usual)
             return False
+    item.use(now)
     item.from_now = True
-    item.settings, trial.settings = item.settings._replace(limits=now), trial.settings._replace(limits=now)
+    trial.settings = trial.settings._replace(limits=now)
     return True

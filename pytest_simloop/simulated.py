@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_simloop.settings import Settings
+    from simloop.simulation.limits import Limits
     from simloop.simulation.run import Execute
 
 
@@ -22,7 +22,6 @@ class Simulated(Protocol):
     section: str | None
     #: Sections that plugins add to the report of a failure, as pairs of title and text.
     extra_sections: Sequence[tuple[str, str]]
-    settings: Settings
     #: True if runs begin at the real time, since the test fails on the usual date.
     from_now: bool
 
@@ -37,6 +36,9 @@ class Simulated(Protocol):
 
     @property
     def path(self) -> Path: ...
+
+    def use(self, limits: Limits) -> None:
+        """Set the limits and options of later runs."""
 
     @property
     def execute(self) -> Execute:
