@@ -27,7 +27,6 @@ import simloop
 from pytest_simloop import failures, hypothesis_internals, internals, replays
 from pytest_simloop.confirm import NEVER, UNKNOWN
 from pytest_simloop.item import SimFunction
-from pytest_simloop.real_date import begins_now
 from simloop.errors import ReplayDriftWarning, SimulationError
 from simloop.explore.result import FROM_NOW, alike_by
 from simloop.world import active
@@ -263,8 +262,9 @@ class Examples:
         try:
             # What Hypothesis has found it makes small by many more examples, of which nobody sees the explanation.
             explain = hypothesis_internals.is_final_example()
+            begun = self._trial.settings.limits
             report = self._trial.campaign(first, numbered=self._numbered, explain=explain).explore()
-            if report.failure is not None and begins_now(self._trial):
+            if self._trial.settings.limits is not begun:
                 return self._search(first)
         except SimulationError as error:
             raise _Stop(error) from error

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from pytest_simloop.confirm import UNKNOWN, confirm
-from pytest_simloop.real_date import begins_now
 from pytest_simloop.sections import describe_failure
 from simloop.errors import StoreWarning, limit_met
 from simloop.explore.signature import signature_of
@@ -21,15 +20,8 @@ if TYPE_CHECKING:
     from simloop.explore.result import Report
 
 
-def judged(trial: Trial, report: Report) -> Report:
-    """Make a test fail with the failure in the report of its campaign; or, if it is due to the date on which runs
-    begin, return the report of a campaign on the real date."""
-    failure = report.failure
-    if failure is not None and not limit_met(failure.exception) and begins_now(trial):
-        report = trial.explore()
-        failure = report.failure
-    if failure is None:
-        return report
+def fail(trial: Trial, report: Report, failure: Failure) -> NoReturn:
+    """Make a test fail with the failure that its campaign has found."""
     saved_at = keep(trial, failure)
     trial.item.section = described(trial, report, failure, confirmation(trial, failure), saved_at)
     trial.item.extra_sections = extra_sections(trial, failure)

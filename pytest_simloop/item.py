@@ -223,9 +223,9 @@ class SimulatedItem(pytest.Function):
                 replay(trial, token, f"pinned schedule {number} of {len(self.pins)}: {token}\n")
         report = trial.explore() if self.explores else None
         if report is not None and report.failure is not None:
-            from pytest_simloop.failures import judged
+            from pytest_simloop.failures import fail
 
-            report = judged(trial, report)
+            fail(trial, report, report.failure)
         self.summary = self._summary(report)
         if report is not None and self.breakpoints.hit:
             from pytest_simloop.replays import look

@@ -10,26 +10,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simloop.choices.choices import Choices
+from simloop.errors import limit_met
 from simloop.simulation.limits import NOW
 
 if TYPE_CHECKING:
-    from pytest_simloop.trial import Trial
+    from pytest_simloop.simulated import Simulated
+    from simloop.simulation.limits import Limits
 
 
-def begins_now(trial: Trial) -> bool:
-    """Let the runs of a test that has failed begin at the real time, if that makes its canonical run pass. Return True
-    if so: then the failure is none of the program. Does nothing if the test was told when to begin."""
-    item, usual = trial.item, trial.settings.limits
-    if usual.start is not None:
-        return False
+def limits_from_now(item: Simulated, usual: Limits, seed: int, error: BaseException) -> Limits | None:
+    """Return the limits with which a test that has failed with `error` begins at the real time, if that makes its
+    canonical run pass, which fails with the `usual` ones: then the failure is none of the program. Else return None, as
+    for a test that was told when to begin."""
+    if usual.start is not None or limit_met(error):
+        return None
     now = usual._replace(start=NOW).at_present()
     # Twice as usual: state that runs leave behind may make any other run fail.
     for limits, passes in ((usual, False), (now, True), (usual, False)):
         item.use(limits)
-        if (item.execute(Choices(trial.settings.seed)).exception is None) is not passes:
+        if (item.execute(Choices(seed)).exception is None) is not passes:
             item.use(usual)
-            return False
+            return None
     item.use(now)
     item.from_now = True
-    trial.settings = trial.settings._replace(limits=now)
-    return True
+    return now

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_simloop import timeouts
 from pytest_simloop.confirm import note_signature
-from pytest_simloop.real_date import begins_now
 from pytest_simloop.sections import describe_replay
 from simloop.choices.choices import Choices
-from simloop.errors import limit_met
 from simloop.explore.campaign import Campaign
 from simloop.explore.export import ExportError, export
 
@@ -32,13 +30,10 @@ def replay(trial: Trial, token: str, title: str = "") -> None:
     ) -> Outcome:
         return trial.item.execute(choices, observer, profile=profile or own, final=final)
 
-    campaign = Campaign(execute, trial.name, profile=own)
+    campaign = Campaign(execute, trial.name, profile=own, dismiss=trial.dismiss)
     with timeouts.ending(trial.item, campaign):
         outcome, explanation, schedule = campaign.replay(token)
     if outcome.exception is not None:
-        if not limit_met(outcome.exception) and begins_now(trial):
-            replay(trial, token, title)
-            return
         note_signature(outcome.exception)
 
         tail = []

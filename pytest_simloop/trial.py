@@ -104,6 +104,7 @@ class Trial:
             corpus=corpus,
             fresh=fresh,
             explain=explain,
+            dismiss=self.dismiss,
         )
 
     def _corpus(self) -> Corpus:
@@ -134,10 +135,21 @@ class Trial:
             saved = [saved.schedule for saved in self.saved]
             campaign = self.campaign(saved, progress=progress, corpus=corpus, fresh=fresh)
             with _ending(self.item, campaign):
-                report = campaign.explore()
+                begun, report = self.settings.limits, campaign.explore()
+        if self.settings.limits is not begun:
+            return self.explore()
         if report.failure is None:
             self.passed()
         return report
+
+    def dismiss(self, error: BaseException) -> bool:
+        """Return True if the failure of a run is due to the date on which runs have begun. Later ones begin now."""
+        from pytest_simloop.real_date import limits_from_now
+
+        limits = limits_from_now(self.item, self.settings.limits, self.settings.seed, error)
+        if limits is not None:
+            self.settings = self.settings._replace(limits=limits)
+        return limits is not None
 
     @property
     def confirms(self) -> bool:

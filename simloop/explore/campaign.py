@@ -59,7 +59,9 @@ class Campaign:
     number instead of by address from the start. `jobs` is the number of processes that make runs
     (`simloop.explore.jobs`). `corpus` holds schedules of earlier campaigns to continue from, and receives new ones.
     `fresh` starts a process that has run no test and forks for each run (a zygote). Without `explain`, only the
-    schedule and the exception of a failure are of use. Raises `ConfigurationError` for a bad argument.
+    schedule and the exception of a failure are of use. ``dismiss(error)`` is asked before a failure is examined: if it
+    returns True, no environment could have caused it, and the campaign ends without one. Raises `ConfigurationError`
+    for a bad argument.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Campaign:
         corpus: Corpus | None = None,
         fresh: Callable[[], Zygote] | None = None,
         explain: bool = True,
+        dismiss: Callable[[BaseException], bool] | None = None,
     ) -> None:
         self.name = name
         self.runs = check_runs(runs) if seconds is None else _RUNS_IN_TIME
@@ -90,6 +93,7 @@ class Campaign:
         self._shrink_runs = check_shrink_runs(shrink_runs)
         self._observe = observe
         self._explain = explain
+        self._dismiss = dismiss
         self._progress = progress
         self._corpus = corpus
         self._keeps_next = _monotonic() + _KEEPS_EVERY
@@ -162,6 +166,8 @@ class Campaign:
                 if self._progress is not None:
                     self._progress.note(functools.partial(self._told, strategy.name))
                 if outcome is not None and outcome.exception is not None:
+                    if self._dismiss is not None and self._dismiss(outcome.exception):
+                        return
                     examination = self._examination = self._examiner()
                     report.failure = examination.failure(outcome, strategy.name, explain=self._explain)
                     return
@@ -270,7 +276,7 @@ class Campaign:
         def explore(execute: Execute) -> Report:
             return Campaign(execute, self.name, runs=min(self.runs, DEFAULT_RUNS), seed=self.seed).explore()
 
-        return Examination(self._maker, self.seed, self._shrink_runs, explore, self._told_of_failure)
+        return Examination(self._maker, self.seed, self._shrink_runs, explore, self._told_of_failure, self._dismiss)
 
     def _told_of_failure(self, strategy: str) -> None:
         if self._progress is not None:

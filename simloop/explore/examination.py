@@ -57,7 +57,8 @@ class Examination:
 
     Shrinking takes up to `shrink_runs` of them, and draws random numbers from `seed`. ``explore(execute)`` makes
     another campaign over the same test and returns its report. ``told(strategy)`` is called after each run that
-    shrinking makes.
+    shrinking makes. ``dismiss(error)`` is asked about the failure of a replay: if it returns True, no environment could
+    have caused it, and the schedule is replayed anew.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class Examination:
         shrink_runs: int,
         explore: Callable[[Execute], Report],
         told: Callable[[str], None],
+        dismiss: Callable[[BaseException], bool] | None = None,
     ) -> None:
         self._maker = maker
         self._seed = seed
         self._shrink_runs = shrink_runs
         self._explore = explore
         self._told = told
+        self._dismiss = dismiss
         #: Smallest schedule found so far that fails; None before a failure was examined.
         self.schedule: Schedule | None = None
 
@@ -207,6 +210,8 @@ class Examination:
                 )
         # First in this process, before other schedules can leave anything behind.
         first = self._maker.traced(schedule, failing := Trace())
+        if first.exception is not None and self._dismiss is not None and self._dismiss(first.exception):
+            return self.replay(token)
         explanation, outcome = self.explained(schedule)
         if first.exception is not None and failure_in(outcome) != failure_in(first):
             outcome = cast("Outcome", first)

@@ -49,7 +49,7 @@ def test_a_session_without_simulated_tests_imports_no_simulation(pytester: pytes
 
 def test_a_trivial_test_imports_what_all_runs_need(pytester: pytest.Pytester) -> None:
     lines, modules = imported(pytester, SYNC + ASYNC, "--sim")
-    assert lines <= 9_310 + OF_PYTHON_3_11
+    assert lines <= 9_330 + OF_PYTHON_3_11
     assert len(modules) <= 80
     for_failures = ("simloop.report", "simloop.explore.store", "simloop.explore.examination", "pytest_simloop.failures")
     assert not {name for name in modules if name.startswith(for_failures)}
