@@ -167,7 +167,7 @@ class Choices:
 
     @property
     def digest(self) -> int:
-        """Hash of all answers and of the step digest: equal if two runs went the same way, even in different real
+        """Hash of all answers and steps of the run: equal if two runs went the same way, even in different real
         processes. Computed at each access, because few runs are compared."""
         text = repr((self.recorded, self.step_digest))
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -184,9 +184,9 @@ class Shrinker:
                 return
 
     def _replace_by_two(self) -> None:
-        """Look for two late arrivals that fail in the same way, to replace all deviations. The first one is an arrival
-        of a connection, job or process that was active just before the failure; the second is one that comes while the
-        first is delayed."""
+        """Try to replace all deviations by two delayed events (such as data on a connection, or the end of a job or of
+        a process) that cause the same failure. The source of the first event is one that was active just before the
+        failure; the second event happens while the first is delayed. Does nothing if there are no such two."""
         size = len(self.best.deviations)
         self._try(self.best.deviations)  # what it records is not known where it is as it was found
         failing = self._recorded.get(frozenset(self.best.deviations.items()))

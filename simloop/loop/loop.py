@@ -513,9 +513,9 @@ class SimLoop(PolledLoop):
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     def run_to_end(self, futures: Iterable[asyncio.Future[Any]]) -> Any:
-        """Run the loop until each of `futures` is done, one after another, and return the result of the last one. The
-        turns (iterations) are those of ``run_until_complete``: all until it is done, and one more, in which the stock
-        loop stops."""
+        """Run the loop until each of `futures` is done, one after another, and return the result of the last one, or
+        raise the first exception. As with a call of ``run_until_complete`` for each, the loop makes one more turn
+        (iteration) after each future is done: the one in which the stock loop stops."""
         result = None
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
@@ -599,9 +599,9 @@ class SimLoop(PolledLoop):
                 self._clock.now = contenders_ns[answer - 1] + 1
 
     def _cancel_from_outside(self) -> int:
-        """Ask at choice points if tasks are cancelled or signals are sent from outside. A cancellation is queued at the
-        poll, like the callback of a ready file. Returns 0 if there was none, otherwise a number that identifies them,
-        for the run's fingerprint."""
+        """Ask, at choice points, which tasks are cancelled and which signals are sent from outside during this poll.
+        The call of ``task.cancel()`` is put into the ready queue, as the callback of a ready file is. Returns a number
+        that identifies the cancellations and signals, for the run's fingerprint: 0 if there were none."""
         marks = 0
         for entry in list(self._cancellable):
             if entry.done():

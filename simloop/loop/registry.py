@@ -106,7 +106,8 @@ class ResourceRegistry:
         return True
 
     def release(self) -> None:
-        """Close unfinished tasks and drop all resources, without reports by asyncio or the garbage collector."""
+        """Close the coroutines of unfinished tasks (the tasks are not cancelled), and forget all resources, so that
+        neither asyncio nor the garbage collector warns of them."""
         for task in self.live_tasks():
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]

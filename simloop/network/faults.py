@@ -41,8 +41,8 @@ class Cut(NamedTuple):
 
 
 class Standstill(NamedTuple):
-    """Subject of a choice point `host.pause`, for reports: a packet, the host's name, and True if the packet leaves the
-    host, False if it arrives."""
+    """Object that a choice point `host.pause` is about, by which reports name it: a packet, the host's name, and True
+    if the packet leaves the host, False if it arrives."""
 
     packet: object
     host: str

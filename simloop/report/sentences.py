@@ -172,7 +172,7 @@ def _ordered(answer: Answer, subject: Any, name: Name) -> str:
 
 
 def _connection(label: str) -> str:
-    """Return a phrase for a connection, by the number in its `label`."""
+    """Return a phrase for the connection with this `label`, such as 'connection 3'."""
     address, number_sign, number = label.partition("#")
     return f"connection {number} to {address}" if number_sign else f"socket {label}"
 

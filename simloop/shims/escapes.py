@@ -73,7 +73,7 @@ _told: set[str] = set()
 
 def _warn(library: str | None) -> None:
     """Warn, once for each library, that its functions are called through `ctypes` and are not simulated; no audit event
-    reports the calls themselves. Does nothing for None, Python's own library."""
+    reports the calls themselves. Does nothing for None, the running program."""
     if library is not None and library not in _told:
         from simloop.sources import call_site, level_of_caller
 

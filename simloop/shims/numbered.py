@@ -43,7 +43,7 @@ _undo: list[Callable[[], None]] = []
 
 
 class _Reference(weakref.ref[Any]):
-    """Weak reference that knows the address of its object, also after the object's end."""
+    """Weak reference that knows the memory address of its object, also after the object was freed."""
 
     __slots__ = ("key",)
     key: int
@@ -307,7 +307,7 @@ def _let_go() -> None:
 
 
 def _put_back() -> None:
-    """Undo the patch of each class that has no live numbered instance left."""
+    """Give back its own `__hash__` to each patched class of which no instance is left that has a number for a hash."""
     _release()
     _let_go()
     # By identity: metaclasses may forbid subclass checks, or compare oddly.

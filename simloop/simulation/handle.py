@@ -201,15 +201,16 @@ class Sim:
                 send_later(self._world, process, number)
 
     def may_signal(self, host: str | SimHost, process: object, number: int) -> None:
-        """Declare that the environment may send the signal `number` to a process, as an operator or a supervisor may at
-        any time.
+        """Declare that the environment may send the signal `number` to a process on `host` (the host or its name), as
+        an operator or a supervisor may at any time.
 
         `process` is a process object of `subprocess` or asyncio, a `SimProcess`, a pid, or the name of a program: then
-        it is the first process that runs this program, also one that is started later. The name of the host itself
-        means the processes that ``host.run`` has started there.
+        any process that runs this program may get the signal, also one that is started later. If `process` is the name
+        of the host, any process that ``host.run`` has started there may get it.
 
-        The signal comes at most once, at any poll of the process's event loop from now on, or in any call in which it
-        blocks. Raises `ConfigurationError` if there is no such signal or no such host.
+        Each call allows one signal, which comes at any poll of the process's event loop from now on, or in any call in
+        which it blocks, or never. Raises `ConfigurationError` if there is no such signal or no such host. The strategy
+        that tries such signals is the one that tries cancellations:
 
         >>> import asyncio, signal, simloop
         >>> async def main():

@@ -37,7 +37,8 @@ def make_calls(fs: FileSystem, process: Process) -> FileCalls:
 
 
 def first_calls(fs: FileSystem, process: Process) -> FileCalls:
-    """Return the object that `make_calls` gives to a process."""
+    """Return the object that makes file system calls for a process that has no parent, without giving it to the
+    process."""
     calls = FileCalls(fs, process, Credentials.real())
     with contextlib.suppress(OSError):
         calls.chdir(real_cwd())

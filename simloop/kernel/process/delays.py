@@ -109,7 +109,7 @@ def _act(process: Process, choices: Choices, what: str, act: Callable[[], None])
 
 
 def delay(scheduler: Scheduler, which: int, usual_ns: int, action: Callable[[], None]) -> None:
-    """Schedule `action` for `usual_ns` from now, plus the delay ``DELAYS[which]``."""
+    """Schedule `action` for `usual_ns` nanoseconds from now, plus the delay ``DELAYS[which]``, which is none for 0."""
     _later(scheduler, usual_ns + _DELAYS_NS[which], _DELAYS_TURNS[which], action)
 
 

@@ -252,8 +252,8 @@ class SimSocket(real_socket):
         return resolve(self._world, self._file.family, address, caller)
 
     def _named(self, call: Callable[[Any], Any], target: Any) -> Any:
-        """Make a call of the kernel with an address as its argument. The address of a unix socket may be a path, for
-        which the disk is accessed."""
+        """Make a system call that takes an address, such as bind(2) or connect(2). Looking up the path of a unix socket
+        accesses the disk, which takes its time and may fail."""
         if self._file.family != _AF_UNIX or target is None:
             return call(target)
         from simloop.shims.socket.unix import call as call_by_name
